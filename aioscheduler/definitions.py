@@ -1,0 +1,215 @@
+"""What travels by value, once: the log of definitions that a host writes and its workers read.
+
+A line of the log is msgpack, one of:
+
+    [REFERENCE, "module:qualname"]            number = position in the log
+    [CODE, pickle of (code, module, imports)] number = position in the log
+    [GLOBALS, module, name, payload]
+    [CLASSES, payload]                        numbers of their own, inside the payload
+
+Rules of this file:
+
+1. A function's closure and defaults are values and travel with each use; its code is a line. So
+   a line of code refers to nothing, and functions that call each other make no circle.
+2. All by-value functions of a module share one set of globals in a worker. A name that the
+   worker has bound itself is never overwritten by what is shipped later.
+3. A change that fails leaves the log and every table as they were.
+4. Each worker, and each replacement, is sent the log from its beginning.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from .errors import NotShippable
+from .names import global_names, importable, importable_name, resolve, submodules
+from .pickling import Catalog, SharedCode, pack, unpack
+
+REFERENCE, CODE, GLOBALS, CLASSES = range(4)
+
+log = logging.getLogger("aioscheduler")
+
+_MISSING: Any = object()
+_NOT_SHIPPED = frozenset(("__builtins__", "__name__", "__loader__", "__spec__", "__cached__"))
+
+
+class HostCatalog(Catalog):
+    """The writing end. What may add to the log is done inside `with catalog.change():`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[bytes] = []
+        self._references: dict[str, int] = {}
+        self._shipped: dict[tuple[str, str], Any] = {}  # globals, by module and name
+        self._to_ship: list[tuple[FunctionType, str]] = []  # globals, by user and name
+        self._before: list[tuple[dict[Any, Any], Any, Any]] = []
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Completes what the block adds to the log, or undoes it if something cannot travel.
+
+        Raises:
+            NotShippable: A global cannot travel.
+        """
+        mark = len(self.log)
+        try:
+            yield
+            # Globals come last: a class may be the value of a global that its methods look at.
+            while self._to_ship:
+                self._ship_global(*self._to_ship.pop())
+        except BaseException:
+            del self.log[mark:]
+            for table, key, before in reversed(self._before):
+                if before is _MISSING:
+                    del table[key]
+                else:
+                    table[key] = before
+            raise
+        finally:
+            self._to_ship.clear()
+            self._before.clear()
+
+    def function_number(self, function: FunctionType) -> int:
+        """Gives the number by which a worker finds a function, by name or by its code."""
+        name = importable_name(function)
+        if name is None:
+            return self.code_key(function)
+        number = self._references.get(name)
+        if number is None:
+            number = self._write(REFERENCE, name)
+            self._set(self._references, name, number)
+        return number
+
+    def code_key(self, function: FunctionType) -> int:
+        code, module = function.__code__, function.__module__ or "__main__"
+        number = self.code_numbers.get(id(code))
+        if number is not None and self.codes[number].namespace is function.__globals__:
+            return number
+        imports = submodules(code, function.__globals__)
+        number = self._write(CODE, self.pickle((code, module, imports)))
+        self._set(self.code_numbers, id(code), number)
+        self._set(self.codes, number, SharedCode(code, module, function.__globals__))
+        if not importable(module):
+            shipped = global_names(code) & function.__globals__.keys() - _NOT_SHIPPED
+            self._to_ship += [(function, name) for name in sorted(shipped)]
+        return number
+
+    def class_key(self, cls: type) -> int:
+        self._write(CLASSES, self.pickle(cls, self._number_class))
+        return self.class_numbers[cls]
+
+    def namespace(self, module: str) -> dict[str, Any]:
+        found = sys.modules.get(module)
+        return found.__dict__ if found is not None else {}
+
+    def _number_class(self, cls: type) -> int:
+        number = len(self.class_numbers)
+        self._set(self.class_numbers, cls, number)
+        self._set(self.classes, number, cls)
+        return number
+
+    def _ship_global(self, user: FunctionType, name: str) -> None:
+        module, value = user.__module__ or "__main__", user.__globals__[name]
+        if self._shipped.get((module, name), _MISSING) is value:
+            return
+        self._set(self._shipped, (module, name), value)
+        try:
+            self._write(GLOBALS, module, name, self.pickle(value))
+        except Exception as error:
+            raise NotShippable(
+                f"the global {name!r} of {module}, which {user.__qualname__}() looks at, "
+                f"{cannot_travel(error)}"
+            ) from error
+
+    def _write(self, kind: int, *fields: object) -> int:
+        self.log.append(pack([kind, *fields]))
+        return len(self.log) - 1
+
+    def _set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        self._before.append((table, key, table.get(key, _MISSING)))
+        table[key] = value
+
+
+class WorkerCatalog(Catalog):
+    """The reading end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._length = 0
+        self._references: dict[int, Any] = {}  # names, until they are first looked up
+        self._unread: dict[int, Exception] = {}
+        self._namespaces: dict[str, dict[str, Any]] = {}
+        self._shipped: dict[tuple[str, str], Any] = {}
+
+    def read(self, line: bytes) -> None:
+        """Enters the next line of the log; one that cannot be read fails where it is used."""
+        number = self._length
+        self._length += 1
+        try:
+            self._enter(number, *unpack(line))
+        except Exception as error:  # noqa: BLE001  a missing module, a user's __setstate__
+            self._unread[number] = error
+            log.warning("a definition cannot be read in this worker: %r", error)
+
+    def _enter(self, number: int, kind: int, *fields: Any) -> None:
+        if kind == REFERENCE:
+            self._references[number] = fields[0]
+        elif kind == CODE:
+            code, module, imports = self.decode(fields[0])
+            self.codes[number] = SharedCode(code, module, self.namespace(module), imports)
+            self.code_numbers[id(code)] = number
+        elif kind == GLOBALS:
+            module, name, payload = fields
+            namespace, value = self.namespace(module), self.decode(payload)
+            before = self._shipped.get((module, name), _MISSING)
+            if namespace.get(name, _MISSING) is before:
+                namespace[name] = self._shipped[module, name] = value
+        else:
+            self.decode(fields[0])
+
+    def function(self, number: int) -> Any:
+        """Gives the function of a number.
+
+        Raises:
+            Exception: Whatever importing it raises.
+        """
+        shared = self.codes.get(number)
+        if shared is not None:
+            return shared.function
+        if number in self._unread:
+            raise self._unread[number]
+        found = self._references[number]
+        if isinstance(found, str):
+            found = self._references[number] = resolve(found)
+        return found
+
+    def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
+        number = self.code_numbers.get(id(function.__code__))
+        return (function.__code__, function.__module__) if number is None else number
+
+    def class_key(self, cls: type) -> None:
+        """A class made in the worker: the host gets it whole."""
+
+    def namespace(self, module: str) -> dict[str, Any]:
+        namespace = self._namespaces.get(module)
+        if namespace is None:
+            if importable(module):
+                found = importlib.import_module(module)
+            else:  # `__main__` too: the worker's own is of no use to anybody
+                found = sys.modules[module] = ModuleType(module)
+            namespace = self._namespaces[module] = found.__dict__
+        return namespace
+
+
+def cannot_travel(error: BaseException) -> str:
+    """The end of a NotShippable message: why, and what to do about it."""
+    return (
+        f"cannot travel to a worker process: {error}. Pass plain data (an id, a path) and open "
+        "what it names in the worker, by initializer= or in the task; or use workers=0"
+    )

@@ -1,0 +1,245 @@
+"""The scheduler core: takes what is due from a queue and runs it, in slices.
+
+It serves in the user's process and inside a worker, and so knows nothing of coroutines, handles
+or frames: an entry is opaque, and its crew (`Crew`) says how to run it.
+
+    add ─► waiting + queue ─(due)─► crew.launch(slice) ─► run ─► running ─► crew.execute ends
+                 │                        a worker announces the slice here
+                 └─ cancel: withdrawn, never started
+
+A slice is what is started without giving the loop a turn. It is made longer or shorter so that
+it takes about `SLICE_TIME`: a million no-ops due together run in slices of hundreds, tasks that
+compute for a millisecond in slices of a few, and I/O is answered in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Container, Coroutine
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar
+
+from .alarm import Alarm
+from .queues import FifoQueue, LifoQueue
+from .timers import TimerQueue
+
+E = TypeVar("E")
+
+SLICE_TIME = 2_000_000  # nanoseconds
+MAX_SLICE = 256  # tasks
+
+
+class Queue(Protocol):
+    """What an engine needs of a queue; see `timers` and `queues`."""
+
+    def __len__(self) -> int: ...
+    def push(self, due: int, number: int) -> None: ...
+    def pop_due(self, now: int, limit: int) -> list[int]: ...
+    def next_look(self) -> int | None: ...
+    def discard(self) -> None: ...
+
+
+class Crew(Protocol[E]):
+    """Who knows what the entries are."""
+
+    def launch(self, engine: Engine[E], batch: list[tuple[int, E]]) -> None:
+        """Calls `engine.run` when the slice has been announced, which may be at once.
+
+        Entries that are not ready are left out, and run by a later call.
+        """
+
+    def execute(self, engine: Engine[E], number: int, entry: E) -> Coroutine[Any, Any, None]:
+        """Runs an entry and reports its end. Never raises."""
+
+    def withdrawn(self, engine: Engine[E], number: int, entry: E) -> None:
+        """Reports the end of an entry that was cancelled before its first step."""
+
+
+class Order(Enum):
+    """In which order an engine runs its entries, and how many at a time."""
+
+    TIMED = "timed"
+    FIFO = "fifo"
+    LIFO = "lifo"
+
+    def make_queue(self, alive: Container[int]) -> Queue:
+        """Makes the queue of this order; `alive` is as for `TimerQueue`."""
+        return {Order.TIMED: TimerQueue, Order.FIFO: FifoQueue, Order.LIFO: LifoQueue}[self](alive)
+
+    @property
+    def concurrency(self) -> int | None:
+        """How many entries run at a time; None for any number."""
+        return None if self is Order.TIMED else 1
+
+
+class Engine(Generic[E]):
+    """Runs entries at their due times on one loop.
+
+    Args:
+        index: Which scheduler of its worker this is.
+        order: What is run next.
+        crew: Runs the entries.
+        clock: Gives the present in nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self, index: int, order: Order, crew: Crew[E], clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.index = index
+        self.waiting: dict[int, E] = {}
+        self.running: dict[int, tuple[asyncio.Task[None], E]] = {}
+        self._launched: dict[int, E] = {}  # handed to the crew, not yet run
+        self._launching = False  # a slice is between `launch` and `run`
+        self._order = order
+        self._queue = order.make_queue(self.waiting)
+        self._crew = crew
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._alarm: Alarm | None = None  # None: not started, or stopped
+        self._sleeper = self._wake  # one object, as the alarm's key
+        self._waking = False
+        self._looks_at: int | None = None  # when the alarm wakes us; None: it does not
+        self._slice = 16
+        self._slice_began: int | None = None  # when the last slice was taken, if more was due
+
+    @property
+    def pending(self) -> int:
+        """How many entries have not started and were not cancelled."""
+        return len(self.waiting) + len(self._launched)
+
+    def is_pending(self, number: int) -> bool:
+        """Whether an entry is here that has not started and was not cancelled."""
+        return number in self.waiting or number in self._launched
+
+    def start(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
+        """Begins to run what is due."""
+        self._loop, self._alarm = loop, alarm
+        self._wake_soon()
+
+    def stop(self) -> list[tuple[int, E]]:
+        """Starts nothing more; gives what was waiting. What runs goes on."""
+        if self._alarm is not None:
+            self._alarm.set(self._sleeper, None)
+            self._alarm = None
+        dropped = [*self._launched.items(), *self.waiting.items()]
+        self._launched.clear()
+        self.waiting.clear()
+        self._queue = self._order.make_queue(self.waiting)
+        return dropped
+
+    def add(self, number: int, due: int, entry: E) -> None:
+        """Accepts an entry.
+
+        Args:
+            number: Counts up from entry to entry.
+            due: Nanoseconds since the epoch.
+            entry: Handed to the crew when it is due.
+        """
+        self.waiting[number] = entry
+        self._queue.push(due, number)
+        if not self._waking and (self._looks_at is None or due < self._looks_at):
+            self._look_again()
+
+    def cancel(self, number: int) -> bool:
+        """Withdraws a waiting entry or cancels a running one; False if it is neither."""
+        if number in self.waiting:
+            entry = self.waiting.pop(number)
+            self._queue.discard()
+            self._crew.withdrawn(self, number, entry)
+        elif number in self._launched:
+            self._crew.withdrawn(self, number, self._launched.pop(number))
+        elif number in self.running:
+            task, entry = self.running[number]
+            if task.cancel():
+                task.add_done_callback(lambda _: self._report_unbegun(number, entry))
+        else:
+            return False
+        return True
+
+    def run(self, batch: list[tuple[int, E]]) -> None:
+        """Starts the entries of a launched slice that were not cancelled meanwhile."""
+        until = self._clock() + SLICE_TIME
+        for position, (number, entry) in enumerate(batch):
+            if self._launched.pop(number, None) is None:
+                continue
+            task = _spawn(self._crew.execute(self, number, entry), self._loop)
+            if not task.done():
+                self.running[number] = (task, entry)
+            if self._loop is not None and self._clock() > until:
+                self._loop.call_soon(self.run, batch[position + 1 :])
+                return
+        self._launching = False
+        self._look_again()
+
+    def ended(self, number: int) -> None:
+        """The crew's word that an entry has ended; makes room for the next."""
+        self.running.pop(number, None)
+        if self._order.concurrency is not None:
+            self._wake_soon()
+
+    def _report_unbegun(self, number: int, entry: E) -> None:
+        # A plain asyncio task that is cancelled before its first step never enters its
+        # coroutine, so that `execute` could not report.
+        if number in self.running:
+            self._crew.withdrawn(self, number, entry)
+            self.ended(number)
+
+    def _wake_soon(self) -> None:
+        if self._alarm is not None and not self._waking and self._loop is not None:
+            self._waking = True
+            self._loop.call_soon(self._wake)
+
+    def _look_again(self) -> None:
+        """Sleeps until the queue is worth a look, or wakes at the next turn of the loop."""
+        if self._alarm is None:
+            return
+        self._looks_at = self._queue.next_look()
+        if self._looks_at is not None and self._looks_at <= self._clock():
+            self._wake_soon()
+        else:
+            self._slice_began = None
+            self._alarm.set(self._sleeper, self._looks_at)
+
+    def _wake(self) -> None:
+        self._waking = False
+        if self._alarm is None or self._launching:  # `run` looks again
+            return
+        now = self._clock()
+        concurrency = self._order.concurrency
+        if concurrency is None:
+            room = self._adapted_slice(now)
+        else:
+            room = concurrency - len(self.running) - len(self._launched)
+        if room > 0:
+            batch = [(n, self.waiting.pop(n)) for n in self._queue.pop_due(now, room)]
+            if batch:
+                self._launched.update(batch)
+                self._launching = True
+                self._crew.launch(self, batch)
+            else:
+                self._look_again()
+
+    def _adapted_slice(self, now: int) -> int:
+        if self._slice_began is not None:
+            took = now - self._slice_began
+            if took > SLICE_TIME:
+                self._slice = max(1, self._slice // 2)
+            elif took < SLICE_TIME // 2:
+                self._slice = min(MAX_SLICE, self._slice * 2)
+        self._slice_began = now
+        return self._slice
+
+
+def _spawn(
+    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
+) -> asyncio.Task[None]:
+    """Makes a task that, where Python can (3.12), takes its first step at once.
+
+    A coroutine that never waits then costs no turn of the loop
+    (`benchmarks/bench_throughput.py`).
+    """
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+    return asyncio.Task(coroutine, loop=loop)

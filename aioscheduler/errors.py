@@ -1,0 +1,111 @@
+"""Every error this package raises on its own account, under one root.
+
+    AioschedulerError
+    ├── TaskLimitReached (ValueError)   `max_tasks` tasks are waiting already
+    ├── NotShippable (TypeError)        something cannot travel to a worker process
+    ├── UnknownTask (LookupError)       a reference to no task that is still to end
+    ├── ManagerClosed (RuntimeError)    scheduling after close, or after a fatal fault
+    ├── WorkerStartError                a worker process could not begin
+    ├── WorkerLost                      a worker process ended under its tasks
+    ├── RemoteError                     a failure or result that could not travel back
+    └── RemoteTraceback                 the worker's traceback, as the cause of a failure
+
+Wrong values and types are plain `ValueError` and `TypeError`, as everywhere in Python.
+"""
+
+from __future__ import annotations
+
+import signal
+
+
+class AioschedulerError(Exception):
+    """The root of this package's errors."""
+
+
+class TaskLimitReached(AioschedulerError, ValueError):
+    """`max_tasks` tasks are waiting to start; the task was not accepted."""
+
+
+class NotShippable(AioschedulerError, TypeError):
+    """A coroutine, or something it needs, cannot travel to a worker process."""
+
+
+class UnknownTask(AioschedulerError, LookupError):
+    """The reference names no task of this manager that is still to end."""
+
+
+class ManagerClosed(AioschedulerError, RuntimeError):
+    """The manager (or scheduler) accepts nothing more; the cause, if any, is chained."""
+
+
+class WorkerStartError(AioschedulerError):
+    """A worker process ended, or its initializer raised, before it was ready."""
+
+
+class WorkerLost(AioschedulerError):
+    """The worker process that held the task ended before the task did.
+
+    Attributes:
+        exitcode: As `multiprocessing` gives it: minus the signal's number, or the status.
+        started: True if the task may have begun to run; False if it certainly had not.
+    """
+
+    def __init__(self, worker: int, exitcode: int | None, started: bool) -> None:
+        super().__init__(worker, exitcode, started)
+        self.worker = worker
+        self.exitcode = exitcode
+        self.started = started
+
+    def __str__(self) -> str:
+        begun = (
+            "the task may have run in part; schedule it again only if that is safe"
+            if self.started
+            else "the task had not started; it is safe to schedule it again"
+        )
+        return f"worker {self.worker} {describe_exit(self.exitcode)}; {begun}"
+
+
+class RemoteError(AioschedulerError):
+    """Stands for a failure or a result that could not be carried between processes.
+
+    Attributes:
+        type_name: The qualified name of the original's type.
+        text: Its text, or the repr of a result.
+        remote_traceback: The traceback of the process where it happened.
+    """
+
+    def __init__(self, type_name: str, text: str, remote_traceback: str) -> None:
+        super().__init__(type_name, text, remote_traceback)
+        self.type_name = type_name
+        self.text = text
+        self.remote_traceback = remote_traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}\n\n{self.remote_traceback}"
+
+
+class RemoteTraceback(AioschedulerError):
+    """The traceback of a task's failure, as text; found as the failure's `__cause__`.
+
+    The idea is that of `concurrent.futures.process`, which shows both halves of the story.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n\n{self.text}"
+
+
+def describe_exit(exitcode: int | None) -> str:
+    """Says in words how a process ended: `was killed by SIGKILL`, `exited with status 3`."""
+    if exitcode is None:
+        return "stopped answering"
+    if exitcode >= 0:
+        return f"exited with status {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    return f"was killed by {name}"

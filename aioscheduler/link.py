@@ -1,0 +1,61 @@
+"""The contract between a manager and the place where tasks run.
+
+Two links exist: `local.LocalLink` (schedulers in this loop) and `remote.RemoteLink` (a worker
+process behind two pipes). A third, say an actor of another engine, needs to keep this contract
+and nothing else; the manager does not know which one it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import datetime
+from typing import Any, Protocol
+
+from .task import Home, Task
+
+
+class Tally(Protocol):
+    """Who counts tasks: told by links, so that placement and limits are right."""
+
+    def started(self, worker: int, scheduler: int, count: int) -> None:
+        """`count` tasks do not wait any more: they started, or will never."""
+
+    def ended(self, worker: int, scheduler: int, count: int) -> None:
+        """`count` tasks have ended."""
+
+    def emptied(self, worker: int) -> None:
+        """No task is left there."""
+
+
+class Link(Home, Protocol):
+    """One place with schedulers, numbered from 0."""
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to work in the running loop. What is scheduled earlier waits."""
+
+    async def ready(self) -> None:
+        """Returns when tasks can run there.
+
+        Raises:
+            WorkerStartError: They never will.
+        """
+
+    def take(self, awaitable: Awaitable[Any]) -> Any:
+        """Turns a coroutine into cargo for `schedule`; nothing is changed if it raises."""
+
+    def schedule(self, scheduler: int, due: int, when: datetime | int, cargo: Any) -> Task[Any]:
+        """Accepts a task.
+
+        Args:
+            scheduler: Where.
+            due: Nanoseconds since the epoch.
+            when: What the handle shows as its priority: a datetime, or `due`, or 0 in a queue.
+            cargo: What `take` gave.
+        """
+
+    async def flush(self) -> None:
+        """Returns when little enough waits to be sent."""
+
+    async def close(self, timeout: float | None) -> None:
+        """Cancels what waits; lets what runs finish for `timeout` seconds, then ends it."""

@@ -1,0 +1,189 @@
+"""The link to schedulers in this process and loop: no frames, no copies, the same contract.
+
+It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from .alarm import Alarm
+from .coroutines import check_awaitable, close_unstarted
+from .engine import Engine, Order
+from .errors import WorkerStartError
+from .link import Tally
+from .task import State, Task, TaskRef
+
+_Entry = tuple[Task[Any], Awaitable[Any]]
+
+
+class LocalLink:
+    """Schedulers of one order in the running loop.
+
+    Args:
+        order: What each scheduler runs next.
+        schedulers: How many.
+        tally: Told of every start and end.
+        clock: Gives the present in nanoseconds since the epoch.
+        manager: The manager's id, if there is one.
+        boot: The initializer and its arguments, if there is one.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        schedulers: int,
+        tally: Tally,
+        clock: Callable[[], int] = time.time_ns,
+        manager: str | None = None,
+        boot: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
+    ) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.identity = secrets.randbits(64) << 64
+        self.engines: list[Engine[_Entry]] = [
+            Engine(index, order, self, clock) for index in range(schedulers)
+        ]
+        self._tally = tally
+        self._clock = clock
+        self._manager = manager
+        self._alarm: Alarm | None = None
+        self._boot = boot
+        self._booting: asyncio.Task[None] | None = None
+        self._next = 0
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to run what is due, once the initializer is through."""
+        self.loop = loop
+        if self._boot is None:
+            self._start_engines()
+        else:
+            self._booting = loop.create_task(self._initialize(*self._boot))
+
+    async def ready(self) -> None:
+        """Returns when the initializer is through.
+
+        Raises:
+            WorkerStartError: It raised.
+        """
+        if self._booting is not None:
+            await asyncio.shield(self._booting)
+
+    def _start_engines(self) -> None:
+        assert self.loop is not None
+        self._alarm = Alarm(self.loop, self._clock)
+        for engine in self.engines:
+            engine.start(self.loop, self._alarm)
+
+    async def _initialize(self, initializer: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            result = initializer(*args)
+            if inspect.isawaitable(result):
+                await result
+        except Exception as error:
+            raise WorkerStartError(f"the initializer raised {error!r}") from error
+        self._start_engines()
+
+    def take(self, awaitable: Awaitable[Any]) -> Awaitable[Any]:
+        """Checks that something can be scheduled here.
+
+        Raises:
+            TypeError: It is no awaitable, or has started.
+        """
+        check_awaitable(awaitable)
+        return awaitable
+
+    def schedule(
+        self, scheduler: int, due: int, when: datetime | int, cargo: Awaitable[Any]
+    ) -> Task[Any]:
+        """Accepts what `take` gave."""
+        number = self._next
+        self._next = number + 1
+        task: Task[Any] = Task(self, scheduler, number, when)
+        self.engines[scheduler].add(number, due, (task, cargo))
+        return task
+
+    async def flush(self) -> None:
+        """Returns at once: there is nothing between here and the schedulers."""
+
+    async def close(self, timeout: float | None) -> None:
+        """Cancels what waits and lets what runs finish.
+
+        Args:
+            timeout: Seconds until what still runs is cancelled; None: never.
+        """
+        if self._booting is not None:
+            self._booting.cancel()
+        for engine in self.engines:
+            for number, entry in engine.stop():
+                self.withdrawn(engine, number, entry)
+        if self._alarm is not None:
+            self._alarm.stop()
+        own = asyncio.current_task()
+        running = {task for e in self.engines for task, _ in e.running.values() if task is not own}
+        if running and timeout != 0:
+            _, running = await asyncio.wait(running, timeout=timeout)
+        if running:
+            for engine in self.engines:
+                for number in list(engine.running):
+                    if engine.running[number][0] is not own:
+                        engine.cancel(number)
+            await asyncio.wait(running)
+
+    # The home of its tasks' handles.
+
+    def cancel(self, scheduler: int, number: int) -> bool:
+        return self.engines[scheduler].cancel(number)
+
+    def state(self, number: int) -> State:
+        if any(number in engine.running for engine in self.engines):
+            return State.RUNNING
+        return State.PENDING
+
+    def ref(self, scheduler: int, number: int) -> TaskRef | None:
+        if self._manager is None:
+            return None
+        return TaskRef(self._manager, 0, scheduler, number)
+
+    def hold(self, task: Task[Any]) -> None:
+        """The entry holds it."""
+
+    # The crew of its engines.
+
+    def launch(self, engine: Engine[_Entry], batch: list[tuple[int, _Entry]]) -> None:
+        self._tally.started(0, engine.index, len(batch))
+        engine.run(batch)
+
+    async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
+        task, awaitable = entry
+        value: Any = None
+        try:
+            value = await awaitable
+            state = State.FINISHED
+        except asyncio.CancelledError:
+            state = State.CANCELLED
+        except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
+            if isinstance(error, GeneratorExit) and self.loop and self.loop.is_closed():
+                raise  # nobody is left to tell: the coroutine is being collected
+            value, state = error, State.FAILED
+        self._end(engine, number, task, state, value)
+        del value  # an exception holds this frame by its traceback
+
+    def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
+        task, awaitable = entry
+        close_unstarted(awaitable)
+        if number not in engine.running:
+            self._tally.started(0, engine.index, 1)
+        self._end(engine, number, task, State.CANCELLED, None)
+
+    def _end(
+        self, engine: Engine[_Entry], number: int, task: Task[Any], state: State, value: Any
+    ) -> None:
+        engine.ended(number)
+        self._tally.ended(0, engine.index, 1)
+        task._settle(state, value)

@@ -1,0 +1,290 @@
+"""Values to payloads and back, in the host and in its workers.
+
+    payload = msgpack of one scalar, or of a list of scalars    (exact for these types, and fast)
+            | pickle                                             (begins with 0x80, as msgpack of
+                                                                  a scalar or list never does)
+
+What a fresh interpreter can import is pickled by name. The rest (functions and classes of
+`__main__`, of notebooks, closures, lambdas) goes by value: its code or class is *defined* once,
+and then spoken of by number. The two ends of that are in `definitions`; here is what they
+share. The work of pickling code and classes is cloudpickle's.
+
+Never plain pickle first and something better on error: plain pickle takes instances of classes
+of `__main__` happily, and only the worker finds out.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from types import CellType, CodeType, FunctionType
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]  # ships no type information
+import msgpack  # type: ignore[import-untyped]  # ships no type information
+
+from .errors import RemoteError, RemoteTraceback
+from .names import importable_name, type_name
+
+SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
+
+pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
+unpack: Callable[[bytes], Any] = msgpack.unpackb
+_active = threading.local()  # .catalog: whose numbers are meant while something is unpickled
+
+
+class Catalog(ABC):
+    """Codes and classes by number, as one process knows them; encodes and decodes values."""
+
+    def __init__(self) -> None:
+        self.codes: dict[int, SharedCode] = {}
+        self.code_numbers: dict[int, int] = {}  # by id(code), which `codes` keeps alive
+        self.classes: dict[int, type] = {}
+        self.class_numbers: dict[type, int] = {}
+
+    @abstractmethod
+    def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
+        """Gives what stands for a function's code in a pickle: a number, or code and module."""
+
+    @abstractmethod
+    def class_key(self, cls: type) -> int | None:
+        """Gives the number of a by-value class; None has cloudpickle pickle it in full."""
+
+    @abstractmethod
+    def namespace(self, module: str) -> dict[str, Any]:
+        """Gives the globals for by-value functions of a module."""
+
+    def encode(self, value: object) -> bytes:
+        """Gives the payload of a value, exact in its types.
+
+        Raises:
+            Exception: Whatever pickle or the value's own methods raise.
+        """
+        if type(value) in SCALARS:
+            try:
+                return pack(value)
+            except (OverflowError, ValueError):  # an int over 64 bit, a lone surrogate
+                pass
+        return self.pickle(value)
+
+    def encode_scalars(self, values: list[Any]) -> bytes | None:
+        """Gives the payload of a list of scalars; None if something else is among them."""
+        for value in values:
+            if type(value) not in SCALARS:
+                return None
+        try:
+            return pack(values)
+        except (OverflowError, ValueError):
+            return None
+
+    def pickle(self, value: object, number_class: Callable[[type], int] | None = None) -> bytes:
+        """Pickles a value, with codes and classes by number.
+
+        Args:
+            value: Anything.
+            number_class: If given, by-value classes that have no number are pickled in full,
+                with the number that this gives them.
+        """
+        file = io.BytesIO()
+        _Pickler(file, self, number_class).dump(value)
+        return file.getvalue()
+
+    def decode(self, payload: bytes) -> Any:
+        """Gives a value back.
+
+        Raises:
+            Exception: Whatever unpickling raises.
+        """
+        if payload[0] != 0x80:
+            return unpack(payload)
+        outer = getattr(_active, "catalog", None)
+        _active.catalog = self
+        try:
+            return pickle.loads(payload)  # noqa: S301  from a process of the same user
+        finally:
+            _active.catalog = outer
+
+    def encode_result(self, value: object) -> tuple[bool, bytes | None]:
+        """Gives (True, payload), or (False, payload of a failure) if the value cannot travel."""
+        if value is None:
+            return True, None
+        try:
+            return True, self.encode(value)
+        except Exception as error:  # noqa: BLE001  a user's class may raise anything here
+            text = "".join(traceback.format_exception(error))
+            why = f"the task returned what cannot travel: {_safe(repr, value)}"
+            return False, pickle.dumps((RemoteError(type_name(value), why, text), ""), 5)
+
+    def encode_failure(self, error: BaseException) -> bytes:
+        """Gives the payload of what a task raised; read back here, so that the host can read it."""
+        text = "".join(traceback.format_exception(error))
+        try:
+            payload = self.pickle((error, text))
+            copy, _ = self.decode(payload)
+            if type(copy) is type(error):
+                return payload
+            why = f"its copy would be a {type(copy).__qualname__}"
+        except Exception as unpicklable:  # noqa: BLE001  a user's class may raise anything here
+            why = f"it cannot be pickled and read again: {_safe(repr, unpicklable)}"
+        stand_in = RemoteError(type_name(error), _safe(str, error), f"{text}\n({why})")
+        return pickle.dumps((stand_in, ""), 5)
+
+    def decode_result(self, payload: bytes | None) -> Any:
+        """Gives back a result.
+
+        Raises:
+            RemoteError: It cannot be unpickled here.
+        """
+        if payload is None:
+            return None
+        try:
+            return self.decode(payload)
+        except Exception as error:
+            raise RemoteError(
+                type_name(error), f"the outcome cannot be unpickled in this process: {error}", ""
+            ) from error
+
+    def decode_failure(self, payload: bytes) -> BaseException:
+        """Gives back what a task raised, with the worker's traceback as its cause.
+
+        Raises:
+            RemoteError: It cannot be unpickled here.
+        """
+        error: BaseException
+        error, text = self.decode_result(payload)
+        if text:
+            error.__cause__ = RemoteTraceback(text)
+        return error
+
+
+class SharedCode:
+    """A function's code, with the globals that it sees in this process.
+
+    Args:
+        code: The code.
+        module: The name of the module it was written in.
+        namespace: The globals.
+        imports: Modules to import before a function is made of it.
+    """
+
+    def __init__(
+        self, code: CodeType, module: str, namespace: dict[str, Any], imports: Sequence[str] = ()
+    ) -> None:
+        self.code = code
+        self.module = module
+        self.namespace = namespace
+        self._imports = imports
+        self._function: FunctionType | None = None
+
+    @property
+    def function(self) -> FunctionType:
+        """The function; always the same one, unless it has a closure (then with an empty one)."""
+        if self._function is not None:
+            return self._function
+        function = self.make([EMPTY] * len(self.code.co_freevars))
+        if not self.code.co_freevars:
+            self._function = function
+        return function
+
+    def make(self, contents: Sequence[Any]) -> FunctionType:
+        """Makes a function with these contents of its closure."""
+        for name in self._imports:
+            __import__(name)
+        cells = tuple(CellType() if value is EMPTY else CellType(value) for value in contents)
+        function = FunctionType(self.code, self.namespace, None, None, cells)
+        function.__module__ = self.module
+        return function
+
+
+class _Empty:
+    """Stands for a closure variable that has no value yet."""
+
+    def __reduce__(self) -> str:
+        return "EMPTY"
+
+
+EMPTY = _Empty()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
+    """cloudpickle's, but the code of by-value functions, and classes, go by number."""
+
+    def __init__(
+        self, file: io.BytesIO, catalog: Catalog, number_class: Callable[[type], int] | None
+    ) -> None:
+        super().__init__(file, protocol=5)
+        self._catalog = catalog
+        self._number_class = number_class
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, FunctionType):
+            if importable_name(obj) is None:
+                return self._reduce_function(obj)
+        elif isinstance(obj, type):
+            number = self._catalog.class_numbers.get(obj)
+            if number is not None:
+                return _class_of, (number,)
+            if importable_name(obj) is None:
+                return self._reduce_class(obj)
+        return super().reducer_override(obj)
+
+    def _reduce_function(self, function: FunctionType) -> Any:
+        key = self._catalog.code_key(function)
+        cells = function.__closure__ or ()
+        state = (cells, function.__defaults__, function.__kwdefaults__, function.__dict__)
+        if not any(state):
+            return _function_of, (key,)
+        return _function_of, (key,), state, None, None, _set_function_state
+
+    def _reduce_class(self, cls: type) -> Any:
+        reduced = super().reducer_override(cls)
+        if len(reduced) != 6:  # NoneType and the like
+            return reduced
+        if self._number_class is None:
+            number = self._catalog.class_key(cls)
+            return reduced if number is None else (_class_of, (number,))
+        # Inside a definition, further classes are defined in passing: they may refer to each
+        # other in a circle, which the pickle's memo resolves.
+        make, args, *rest = reduced
+        return _make_class, (self._number_class(cls), make, args), *rest
+
+
+def _class_of(number: int) -> type:
+    catalog: Catalog = _active.catalog
+    return catalog.classes[number]
+
+
+def _make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> type:
+    catalog: Catalog = _active.catalog
+    cls = catalog.classes[number] = make(*args)
+    catalog.class_numbers[cls] = number
+    return cls
+
+
+def _function_of(key: int | tuple[CodeType, str]) -> FunctionType:
+    catalog: Catalog = _active.catalog
+    if isinstance(key, int):
+        return catalog.codes[key].function
+    code, module = key
+    return SharedCode(code, module, catalog.namespace(module)).function
+
+
+def _set_function_state(function: FunctionType, state: Any) -> None:
+    cells, function.__defaults__, function.__kwdefaults__, attributes = state
+    for own, sent in zip(function.__closure__ or (), cells, strict=True):
+        try:
+            own.cell_contents = sent.cell_contents
+        except ValueError:  # no value yet, there as here
+            continue
+    function.__dict__.update(attributes)
+
+
+def _safe(describe: Callable[[Any], str], value: object) -> str:
+    try:
+        return describe(value)[:1000]
+    except Exception as error:  # noqa: BLE001  a user's __str__ may raise anything
+        return f"<{type(value).__qualname__}, whose {describe.__name__} raises {error!r}>"

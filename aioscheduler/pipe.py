@@ -1,0 +1,244 @@
+"""Frames over a pair of pipes, without blocking. The same class serves at both ends.
+
+What is written goes out at once if the pipe takes it; the rest waits here, in order, until the
+loop says that there is room. Payloads that were left out of their frames (blobs) go in chunks,
+one at a time in turn, and only when no frame waits: a small frame never waits for more of a
+large payload than the pipe itself holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+from . import wire
+
+READ_SIZE = 256 * 1024
+WRITE_SIZE = 256 * 1024
+PIPE_SIZE = 1 << 20  # what a pipe is asked to hold; the default is 64 KiB
+
+HIGH_WATER = 4 << 20
+"""Bytes waiting to be written above which `flush()` waits."""
+
+
+class Pipe:
+    """One end of the connection between the host and a worker.
+
+    Args:
+        receive: Called with each frame; blobs arrive whole, as one BLOB frame.
+        closed: Called once when nothing more will come: with None at the end of the stream,
+            else with what `receive` raised or what is wrong with the bytes.
+    """
+
+    def __init__(
+        self, receive: Callable[[wire.Frame], None], closed: Callable[[Exception | None], None]
+    ) -> None:
+        self.waiting = 0  # bytes that were sent and not yet written
+        self._receive = receive
+        self._closed = closed
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.descriptors = [-1, -1]  # reader, writer; -1: not open
+        self._decoder = wire.Decoder()
+        self._parts: dict[int, list[bytes]] = {}
+        self._frames: deque[tuple[bytes, Callable[[], None] | None]] = deque()
+        self._blobs: deque[_Blob] = deque()
+        self._rest = memoryview(b"")  # of the current write
+        self._written: Callable[[], None] | None = None  # to call when _rest is written
+        self._waits_for_room = False
+        self._drainers: list[tuple[int, asyncio.Future[None]]] = []
+
+    def open(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
+        """Begins to read and write two file descriptors, which belong to the pipe from now on."""
+        self._loop, self.descriptors[:] = loop, (reader, writer)
+        for fd in (reader, writer):
+            os.set_blocking(fd, False)
+        enlarge(writer)
+        _open_pipes.add(self)
+        loop.add_reader(reader, self._readable)
+        self.flush()
+
+    def send(self, frame: bytes, written: Callable[[], None] | None = None) -> None:
+        """Queues an encoded frame; `written` is called when the other side is sure to get it."""
+        self._frames.append((frame, written))
+        self.waiting += len(frame)
+
+    def send_blob(self, number: int, payload: bytes, then: bytes | None = None) -> None:
+        """Queues a payload, in chunks, and the encoded frame that is to follow it."""
+        self._blobs.append(_Blob(number, payload, then))
+        self.waiting += len(payload)
+
+    def flush(self) -> None:
+        """Writes what the pipe takes now."""
+        if self.descriptors[1] < 0 or self._waits_for_room:
+            return
+        while self._rest or self._next():
+            try:
+                count = os.write(self.descriptors[1], self._rest)
+            except BlockingIOError:
+                self._wait_for_room(True)
+                return
+            except OSError:  # nobody reads any more; the reading side will tell
+                self._drop()
+                return
+            self.waiting -= count
+            self._wake_drainers()
+            self._rest = self._rest[count:]
+            if not self._rest and self._written is not None:
+                written, self._written = self._written, None
+                written()
+
+    async def drain(self, level: int = 0) -> None:
+        """Returns when at most `level` bytes wait to be written, or nobody reads any more."""
+        if self.waiting > level and self._loop is not None:
+            drained: asyncio.Future[None] = self._loop.create_future()
+            self._drainers.append((level, drained))
+            await drained
+
+    def read_rest(self) -> None:
+        """Reads what the pipe holds. Not up to the end: somebody else may keep it open."""
+        while self.descriptors[0] >= 0 and self._readable():
+            pass
+
+    def close(self) -> None:
+        """Closes both descriptors; nothing is called any more."""
+        self._stop_reading()
+        self._wait_for_room(False)
+        self._drop()
+        _open_pipes.discard(self)
+        abandon(self.descriptors)
+
+    def _next(self) -> bool:
+        """Takes the next bytes to write: many frames, or one chunk of a blob."""
+        size, taken = 0, []
+        while self._frames and size < WRITE_SIZE and self._written is None:
+            frame, self._written = self._frames.popleft()
+            taken.append(frame)
+            size += len(frame)
+        if not taken and self._blobs:
+            blob = self._blobs.popleft()
+            before = len(blob)
+            chunk = blob.next_chunk()
+            self.waiting += len(chunk) - (before - len(blob))
+            taken.append(chunk)
+            if blob:
+                self._blobs.append(blob)
+            elif blob.then is not None:
+                self.send(blob.then)
+        self._rest = memoryview(b"".join(taken))
+        return bool(taken)
+
+    def _wait_for_room(self, wait: bool) -> None:
+        if self._loop is not None and wait is not self._waits_for_room:
+            self._waits_for_room = wait
+            if wait:
+                self._loop.add_writer(self.descriptors[1], self._writable)
+            else:
+                self._loop.remove_writer(self.descriptors[1])
+
+    def _writable(self) -> None:
+        self._wait_for_room(False)
+        self.flush()
+
+    def _readable(self) -> bool:
+        """Reads once; False if there was nothing."""
+        try:
+            data = os.read(self.descriptors[0], READ_SIZE)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._end(None)
+            return False
+        try:
+            for frame in self._decoder.feed(data):
+                if frame[0] == wire.Kind.BLOB:
+                    self._collect(*frame)
+                else:
+                    self._receive(frame)
+        except Exception as error:  # noqa: BLE001  whatever it is, the stream cannot be trusted
+            self._end(error)
+            return False
+        return True
+
+    def _collect(self, kind: int, number: int, part: bytes, last: bool) -> None:
+        parts = self._parts.setdefault(number, [])
+        parts.append(part)
+        if last:
+            del self._parts[number]
+            self._receive([kind, number, b"".join(parts)])
+
+    def _end(self, error: Exception | None) -> None:
+        self._stop_reading()
+        self._closed(error)
+
+    def _stop_reading(self) -> None:
+        reader = self.descriptors[0]
+        if self._loop is not None and reader >= 0:
+            self._loop.remove_reader(reader)
+            os.close(reader)
+            self.descriptors[0] = -1
+
+    def _drop(self) -> None:
+        """Forgets what was to be written."""
+        self._frames.clear()
+        self._blobs.clear()
+        self._rest, self._written, self.waiting = memoryview(b""), None, 0
+        self._wake_drainers()
+
+    def _wake_drainers(self) -> None:
+        for level, drained in self._drainers:
+            if self.waiting <= level and not drained.done():
+                drained.set_result(None)
+        if self._drainers:
+            self._drainers = [entry for entry in self._drainers if not entry[1].done()]
+
+
+class _Blob:
+    """A payload on its way out."""
+
+    def __init__(self, number: int, payload: bytes, then: bytes | None) -> None:
+        self.then = then
+        self._number = number
+        self._rest = memoryview(payload)
+
+    def __len__(self) -> int:
+        return len(self._rest)
+
+    def next_chunk(self) -> bytes:
+        part, self._rest = self._rest[: wire.CHUNK], self._rest[wire.CHUNK :]
+        return wire.encode([wire.Kind.BLOB, self._number, bytes(part), not self._rest])
+
+
+def abandon(descriptors: list[int]) -> None:
+    """Closes a pipe's descriptors without a word to the loop, which may be gone."""
+    for index, fd in enumerate(descriptors):
+        if fd >= 0:
+            descriptors[index] = -1
+            os.close(fd)
+
+
+def enlarge(fd: int) -> None:
+    """Asks the kernel for a larger pipe, where it can; the default holds few frames."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    except (ImportError, AttributeError, OSError):
+        return
+
+
+# A forked child of the host must neither write to the workers nor keep the pipes open.
+_open_pipes: weakref.WeakSet[Pipe] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for pipe in list(_open_pipes):
+        abandon(pipe.descriptors)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)

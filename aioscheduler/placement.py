@@ -1,0 +1,100 @@
+"""Which scheduler of which worker a task goes to. Pure.
+
+A place is one scheduler, numbered over all workers: `Manager(5)` over two workers has places
+0 to 2 on worker 0, and 3 and 4 on worker 1. The load of a place is the number of its tasks
+that have not ended; its waiting tasks are those that have not started.
+
+Timed tasks go to the least loaded worker, and there to the least loaded scheduler: what they
+compete for is the worker's core. Queued tasks go to the least loaded scheduler, and among
+equals to the least loaded worker: a queue runs one task at a time, whatever its worker does.
+A key always names the same place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+
+class Placement:
+    """Counts the tasks of every place and chooses the next one.
+
+    Args:
+        layout: The number of schedulers of each worker.
+        by_worker: Whether the worker's load comes before the scheduler's.
+    """
+
+    def __init__(self, layout: Sequence[int], *, by_worker: bool) -> None:
+        self.worker_of = [w for w, count in enumerate(layout) for _ in range(count)]
+        self.scheduler_of = [s for count in layout for s in range(count)]
+        self.first_of = [sum(layout[:w]) for w in range(len(layout))]
+        self.loads = [0] * len(self.worker_of)
+        self.waiting = [0] * len(self.worker_of)
+        self.all_waiting = 0
+        self.all_loads = 0
+        self._worker_loads = [0] * len(layout)
+        self._layout = tuple(layout)
+        self._by_worker = by_worker
+
+    def choose(self) -> int:
+        """Gives the place for a task without a key. Linear in the number of schedulers."""
+        loads, worker_loads = self.loads, self._worker_loads
+        if self._by_worker:
+            worker = worker_loads.index(min(worker_loads))
+            first = self.first_of[worker]
+            own = loads[first : first + self._layout[worker]]
+            return first + own.index(min(own))
+        least = min(loads)
+        place = loads.index(least)
+        if loads.count(least) > 1:
+            worker_of = self.worker_of
+            place = min(
+                (p for p, load in enumerate(loads) if load == least),
+                key=lambda p: worker_loads[worker_of[p]],
+            )
+        return place
+
+    def choose_by_key(self, key: str | bytes | int) -> int:
+        """Gives the place of a key: the same in every process, run and Python version.
+
+        Raises:
+            TypeError: The key is neither str, bytes nor int.
+        """
+        if isinstance(key, str):
+            data = b"s" + key.encode("utf-8", "surrogatepass")
+        elif isinstance(key, bytes):
+            data = b"b" + key
+        elif isinstance(key, int):
+            data = b"i%d" % key
+        else:
+            raise TypeError(f"key must be a str, bytes or int, not {type(key).__name__}")
+        digest = hashlib.blake2b(data, digest_size=8).digest()
+        return int.from_bytes(digest) % len(self.worker_of)
+
+    def added(self, place: int) -> None:
+        """A task was accepted at a place."""
+        self.loads[place] += 1
+        self.waiting[place] += 1
+        self._worker_loads[self.worker_of[place]] += 1
+        self.all_waiting += 1
+        self.all_loads += 1
+
+    # What links tell (`link.Tally`).
+
+    def started(self, worker: int, scheduler: int, count: int) -> None:
+        """`count` tasks do not wait any more: they started, or will never."""
+        self.waiting[self.first_of[worker] + scheduler] -= count
+        self.all_waiting -= count
+
+    def ended(self, worker: int, scheduler: int, count: int) -> None:
+        """`count` tasks have ended."""
+        self.loads[self.first_of[worker] + scheduler] -= count
+        self._worker_loads[worker] -= count
+        self.all_loads -= count
+
+    def emptied(self, worker: int) -> None:
+        """No task is left at a worker."""
+        for scheduler in range(self._layout[worker]):
+            place = self.first_of[worker] + scheduler
+            self.started(worker, scheduler, self.waiting[place])
+            self.ended(worker, scheduler, self.loads[place])

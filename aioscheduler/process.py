@@ -1,0 +1,123 @@
+"""A worker process: `aiomultiprocess.Process` without its server and without the parent's main.
+
+Two things differ from the base class. No shared-namespace manager is started: it would cost a
+process, and outlive a host that is killed. And the parent's `__main__` is hidden while a child
+is spawned, so that the child does not run it a second time: a script needs no
+`if __name__ == "__main__"` guard.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
+from types import ModuleType
+from typing import Any
+
+import aiomultiprocess.core  # type: ignore[import-untyped]  # partly typed, not exported
+import cloudpickle  # type: ignore[import-untyped]  # ships no type information
+from aiomultiprocess.types import Unit  # type: ignore[import-untyped]
+
+_CONTEXT = aiomultiprocess.core.multiprocessing.get_context("spawn")
+
+
+class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # untyped base
+    """A process that runs `aioscheduler_workers`.
+
+    Args:
+        name: Its name.
+        reader: Where it reads frames.
+        writer: Where it writes frames.
+        config: Keyword arguments of the worker: plain values.
+        loop_initializer: Makes its event loop; None for asyncio's own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reader: Connection,
+        writer: Connection,
+        config: dict[str, Any],
+        loop_initializer: Callable[[], Any] | None,
+    ) -> None:
+        # `super().__init__` is left out: it starts the namespace server.
+        make_loop = None
+        if loop_initializer is not None:
+            # As bytes, because `__main__`, where it may be from, is hidden while pickling.
+            make_loop = partial(_make_loop, cloudpickle.dumps(loop_initializer))
+        self.unit = Unit(
+            target=_run_worker,
+            args=(reader, writer, config),
+            kwargs={},
+            namespace=None,
+            loop_initializer=make_loop,
+        )
+        self.aio_process = _CONTEXT.Process(
+            target=aiomultiprocess.core.Process.run_async,
+            args=(self.unit,),
+            name=name,
+            daemon=False,  # so that tasks may have process pools
+        )
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that becomes readable when the process has ended."""
+        sentinel: int = self.aio_process.sentinel
+        return sentinel
+
+    def start(self) -> None:
+        """Starts the process.
+
+        Raises:
+            OSError: The system has no room for it.
+        """
+        with _hidden_main(), _blocked_interrupt():
+            self.aio_process.start()
+
+
+loop_failure: list[BaseException] = []
+"""In a worker: what its loop_initializer raised. It then runs on asyncio's loop to report it."""
+
+
+def _make_loop(initializer: bytes) -> Any:
+    try:
+        return pickle.loads(initializer)()  # noqa: S301  from our own parent
+    except BaseException as error:  # noqa: BLE001  reported by the worker, to the host
+        import asyncio
+
+        loop_failure.append(error)
+        return asyncio.new_event_loop()
+
+
+async def _run_worker(reader: Connection, writer: Connection, config: dict[str, Any]) -> None:
+    """In the child: the only place where the workers' package is named."""
+    main = importlib.import_module("aioscheduler_workers.main")
+    await main.main(reader, writer, **config)
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _blocked_interrupt() -> Iterator[None]:
+    """Keeps Ctrl-C from a child until it has its own handler: the mask is inherited."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

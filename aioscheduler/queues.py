@@ -1,0 +1,63 @@
+"""The two plain queues, with the same verbs as the timer queue. Pure.
+
+What waits in a queue is due at once, so `next_look` answers 0, and times are not looked at.
+Discarded numbers stay until they surface: `alive` says which ones still count.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container
+
+
+class FifoQueue:
+    """First in, first out.
+
+    Args:
+        alive: Says which numbers still count, as for `TimerQueue`.
+    """
+
+    def __init__(self, alive: Container[int]) -> None:
+        self._alive = alive
+        self._numbers: deque[int] = deque()
+        self._dead = 0
+
+    def __len__(self) -> int:
+        """How many numbers are held, discarded ones not counted."""
+        return len(self._numbers) - self._dead
+
+    def push(self, due: int, number: int) -> None:
+        """Adds a number; `due` is not looked at."""
+        self._numbers.append(number)
+
+    def pop_due(self, now: int, limit: int) -> list[int]:
+        """Takes out the next `limit` living numbers; `now` is not looked at."""
+        found: list[int] = []
+        while self._numbers and len(found) < limit:
+            number = self._take()
+            if number in self._alive:
+                found.append(number)
+            else:
+                self._dead -= 1
+        return found
+
+    def next_look(self) -> int | None:
+        """0 (at once), or None for an empty queue."""
+        return 0 if len(self) else None
+
+    def discard(self) -> None:
+        """Notes that one number of the queue is no longer alive. O(1), amortised."""
+        self._dead += 1
+        if self._dead * 2 > len(self._numbers):
+            self._numbers = deque(n for n in self._numbers if n in self._alive)
+            self._dead = 0
+
+    def _take(self) -> int:
+        return self._numbers.popleft()
+
+
+class LifoQueue(FifoQueue):
+    """Last in, first out."""
+
+    def _take(self) -> int:
+        return self._numbers.pop()

@@ -1,0 +1,201 @@
+"""The three schedulers of one event loop. To use every core, put a `Manager` in their place."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, ClassVar, Self, TypeVar
+
+from .clock import to_ns
+from .coroutines import close_unstarted
+from .engine import Order
+from .errors import ManagerClosed, TaskLimitReached
+from .local import LocalLink
+from .task import Task
+
+T = TypeVar("T")
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Refuses what is not an int of at least `least`.
+
+    Raises:
+        TypeError: It is no int (a bool is none).
+        ValueError: It is too small.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+def running_loop(what: str) -> asyncio.AbstractEventLoop:
+    """Gives the running loop.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            f"{what} needs a running event loop: call it inside the coroutine "
+            "that asyncio.run() runs"
+        ) from None
+
+
+class _Scheduler:
+    """What the three have in common: a link with one engine, a limit, a life."""
+
+    order: ClassVar[Order]
+    prefer_utc = True
+
+    def __init__(self, max_tasks: int | None = None) -> None:
+        if max_tasks is not None:
+            check_count("max_tasks", max_tasks, 1)
+        self.max_tasks = max_tasks
+        self._link = LocalLink(self.order, 1, self)
+        self._closed = False
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it runs: started, and not closed."""
+        return self._link.loop is not None and not self._closed
+
+    def __len__(self) -> int:
+        """How many tasks wait to start."""
+        return self._link.engines[0].pending
+
+    def __bool__(self) -> bool:
+        return True
+
+    def start(self) -> None:
+        """Begins to run tasks.
+
+        Raises:
+            RuntimeError: It was started before, or no event loop is running.
+            ManagerClosed: It was closed.
+        """
+        if self._closed:
+            raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
+        if self._link.loop is not None:
+            raise RuntimeError(f"this {type(self).__name__} was started already")
+        self._link.start(running_loop("start()"))
+
+    def cancel(self, task: Task[Any]) -> bool:
+        """Cancels a pending or running task; False if it has ended or is not of this scheduler."""
+        if not isinstance(task, Task):
+            raise TypeError(f"cancel() takes what schedule() gave, not {type(task).__name__}")
+        return task._home is self._link and task.cancel()
+
+    async def close(self) -> None:
+        """Stops for good: cancels the pending tasks and waits for the running ones."""
+        self._closed = True
+        await self._link.close(None)
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed = True
+        await self._link.close(None if error is None else 0)
+
+    def started(self, worker: int, scheduler: int, count: int) -> None:
+        """Nothing to count: the engine knows what waits."""
+
+    def ended(self, worker: int, scheduler: int, count: int) -> None:
+        """Nothing to count."""
+
+    def emptied(self, worker: int) -> None:
+        """Nothing to count."""
+
+    def _schedule(self, coro: Awaitable[T], when: datetime | timedelta | None) -> Task[T]:
+        try:
+            if self._closed:
+                raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
+            cargo = self._link.take(coro)
+            due, shown = 0, 0
+            if when is not None:
+                due = to_ns(when, time.time_ns(), self.prefer_utc)
+            if self.max_tasks is not None and len(self) >= self.max_tasks:
+                raise TaskLimitReached(
+                    f"max_tasks={self.max_tasks} tasks are waiting already; "
+                    "wait for some to start, or raise the limit"
+                )
+        except BaseException:
+            close_unstarted(coro)
+            raise
+        return self._link.schedule(0, due, when if isinstance(when, datetime) else due, cargo)
+
+
+class TimedScheduler(_Scheduler):
+    """Runs each coroutine at its time, never early; equal times in the order of scheduling.
+
+    Args:
+        max_tasks: How many tasks may wait at a time, 1 or more; None for no limit.
+        prefer_utc: Whether a naive datetime is UTC; else it is local time.
+    """
+
+    order = Order.TIMED
+
+    def __init__(self, max_tasks: int | None = None, prefer_utc: bool = True) -> None:
+        super().__init__(max_tasks)
+        self.prefer_utc = bool(prefer_utc)
+
+    def schedule(self, coro: Awaitable[T], when: datetime | timedelta) -> Task[T]:
+        """Has `coro` run at `when`.
+
+        Args:
+            coro: A coroutine that has not started, or another awaitable.
+            when: A datetime (a naive one as `prefer_utc` says), or a timedelta from now;
+                `timedelta(0)` is at once.
+
+        Raises:
+            ValueError: The time has passed.
+            TypeError: `coro` cannot be awaited from its beginning, or `when` is no time.
+            TaskLimitReached: `max_tasks` tasks are waiting.
+            ManagerClosed: The scheduler was closed.
+        """
+        if when is None:
+            close_unstarted(coro)
+            raise TypeError("when must be a datetime or a timedelta; timedelta(0) is at once")
+        return self._schedule(coro, when)
+
+
+class QueuedScheduler(_Scheduler):
+    """Runs one coroutine at a time, first in, first out.
+
+    Args:
+        max_tasks: How many tasks may wait at a time, 1 or more; None for no limit.
+    """
+
+    order = Order.FIFO
+
+    def schedule(self, coro: Awaitable[T]) -> Task[T]:
+        """Has `coro` run when its turn comes.
+
+        Raises:
+            TypeError: `coro` cannot be awaited from its beginning.
+            TaskLimitReached: `max_tasks` tasks are waiting.
+            ManagerClosed: The scheduler was closed.
+        """
+        return self._schedule(coro, None)
+
+
+class LifoQueuedScheduler(QueuedScheduler):
+    """Runs one coroutine at a time, last in, first out.
+
+    Args:
+        max_tasks: How many tasks may wait at a time, 1 or more; None for no limit.
+    """
+
+    order = Order.LIFO

@@ -1,0 +1,181 @@
+"""Takes unstarted coroutines apart, and makes them again on the other side.
+
+    work(1) ─ take ─► function number + payload ═══ frames ═══► open ─► work(1)
+                │
+                └─ definitions that workers do not know yet (see `definitions`)
+
+A coroutine that has not started is its function and its arguments, nothing else. `gc` knows the
+function, even under `functools.wraps` (the qualified name may lie); right behind it come the
+code and the arguments. The payload is a msgpack list of positional scalars, or the pickle of
+(args, kwargs, contents of the closure).
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import Callable, Coroutine
+from types import CodeType, CoroutineType, FunctionType
+from typing import Any, NamedTuple
+
+from .coroutines import check_awaitable
+from .definitions import HostCatalog, WorkerCatalog, cannot_travel
+from .errors import NotShippable
+
+Cargo = tuple[int, bytes]
+"""What travels of a coroutine: the number of its function, and its payload."""
+
+
+class _Shape(NamedTuple):
+    """How to read the arguments of one code object's coroutines."""
+
+    code: CodeType  # keeps its id from being used again
+    namespace: dict[str, Any]
+    number: int
+    simple: int  # the count of arguments if all are positional and nothing is captured, else -1
+
+
+class Shipper:
+    """Turns coroutines into cargo. One for all workers of a manager."""
+
+    def __init__(self) -> None:
+        self.catalog = HostCatalog()
+        self._shapes: dict[int, _Shape] = {}
+
+    def take(self, coro: Any) -> Cargo:
+        """Takes an unstarted coroutine apart and closes it; it is untouched if this raises.
+
+        Raises:
+            NotShippable: It is no coroutine, has started, or something it needs cannot travel.
+        """
+        if type(coro) is not CoroutineType or coro.cr_running or coro.cr_suspended:
+            _refuse(coro)
+        referents = gc.get_referents(coro)
+        for position, function in enumerate(referents):
+            if type(function) is FunctionType:
+                break
+        else:
+            _refuse(coro)
+        shape = self._shapes.get(id(function.__code__))
+        if shape is None or shape.namespace is not function.__globals__:
+            shape = self._learn(coro, function)
+        payload = None
+        if shape.simple >= 0:
+            # The function is followed by its code, then the arguments.
+            payload = self.catalog.encode_scalars(
+                referents[position + 2 : position + 2 + shape.simple]
+            )
+        if payload is None:
+            payload = self._pickle_arguments(coro, function)
+        coro.close()
+        return shape.number, payload
+
+    def take_call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+        """Gives the payload of (function, args), for any callable.
+
+        Raises:
+            NotShippable: The function or an argument cannot travel.
+        """
+        with self.catalog.change():
+            try:
+                return self.catalog.pickle((function, args))
+            except Exception as error:
+                name = getattr(function, "__qualname__", repr(function))
+                raise NotShippable(
+                    f"{name}, or an argument of it, {cannot_travel(error)}"
+                ) from error
+
+    def _learn(self, coro: CoroutineType[Any, Any, Any], function: FunctionType) -> _Shape:
+        code = function.__code__
+        if coro.cr_code is not code:
+            raise NotShippable(
+                f"the code of {coro.__qualname__}() was exchanged after it was called; call it again"
+            )
+        with self.catalog.change():
+            number = self.catalog.function_number(function)
+        simple = (
+            not code.co_freevars
+            and not code.co_kwonlyargcount
+            and not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+            and not set(code.co_cellvars) & set(code.co_varnames[: code.co_argcount])
+        )
+        shape = _Shape(code, function.__globals__, number, code.co_argcount if simple else -1)
+        self._shapes[id(code)] = shape
+        return shape
+
+    def _pickle_arguments(
+        self, coro: CoroutineType[Any, Any, Any], function: FunctionType
+    ) -> bytes:
+        code = function.__code__
+        assert coro.cr_frame is not None  # it has not started
+        values = coro.cr_frame.f_locals
+        count = code.co_argcount
+        names = code.co_varnames
+        args = [values[name] for name in names[:count]]
+        keywords = names[count : count + code.co_kwonlyargcount]
+        kwargs = {name: values[name] for name in keywords}
+        rest = count + len(keywords)
+        if code.co_flags & inspect.CO_VARARGS:
+            args += values[names[rest]]
+            rest += 1
+        if code.co_flags & inspect.CO_VARKEYWORDS:
+            kwargs |= values[names[rest]]
+        contents = [_contents(cell) for cell in function.__closure__ or ()]
+        with self.catalog.change():
+            try:
+                return self.catalog.pickle((args, kwargs, contents))
+            except Exception as error:
+                own = {name: values[name] for name in names[:rest] if name in values}
+                raise NotShippable(
+                    f"{self._culprit(own, function, contents)} of {coro.__qualname__}() "
+                    f"{cannot_travel(error)}"
+                ) from error
+
+    def _culprit(
+        self, arguments: dict[str, Any], function: FunctionType, contents: list[Any]
+    ) -> str:
+        closure = dict(zip(function.__code__.co_freevars, contents, strict=True))
+        for kind, values in (("argument", arguments), ("closure variable", closure)):
+            for name, value in values.items():
+                try:
+                    self.catalog.pickle(value)
+                except Exception:  # noqa: BLE001, PERF203  the error itself is known already
+                    return f"the {kind} {name!r}"
+        return "an argument"
+
+
+def open_cargo(catalog: WorkerCatalog, number: int, payload: bytes) -> Coroutine[Any, Any, Any]:
+    """Makes the coroutine again.
+
+    Raises:
+        Exception: Whatever importing or unpickling what it needs raises.
+    """
+    function = catalog.function(number)
+    arguments = catalog.decode(payload)
+    if isinstance(arguments, list):
+        made: Coroutine[Any, Any, Any] = function(*arguments)
+        return made
+    args, kwargs, contents = arguments
+    if contents:
+        function = catalog.codes[number].make(contents)
+    made = function(*args, **kwargs)
+    return made
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return EMPTY
+
+
+def _refuse(awaitable: Any) -> None:
+    """Raises the NotShippable that fits."""
+    try:
+        check_awaitable(awaitable)
+    except TypeError as error:
+        raise NotShippable(str(error)) from None
+    raise NotShippable(
+        f"a {type(awaitable).__name__} cannot be taken apart and shipped to a worker; wrap it in "
+        "an async def function that makes and awaits it there, or use workers=0"
+    )

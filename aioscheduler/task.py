@@ -1,0 +1,296 @@
+"""What a user holds of a task: its handle, its reference, and the table of its life.
+
+No handle is needed for a task to run, and none is kept by this package once the user drops it.
+A handle is told its end by its home (`Home`: the link of the worker that has the task).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import uuid
+from collections.abc import Callable, Generator
+from datetime import datetime
+from enum import Enum
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
+
+from .clock import to_datetime
+
+T = TypeVar("T")
+
+
+class State(Enum):
+    """Where a task is in its life. `MOVES` is the whole table."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.RUNNING, State.CANCELLED, State.LOST}),
+    State.RUNNING: frozenset(
+        {State.PENDING, State.FINISHED, State.FAILED, State.CANCELLED, State.LOST}
+    ),
+    State.FINISHED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.LOST: frozenset(),
+}
+"""From each state, the states that may follow.
+
+PENDING goes straight to FAILED nowhere: a task whose arguments cannot be decoded has been
+announced as started by then. RUNNING goes back to PENDING only when its worker died and
+`on_worker_loss="rerun"`.
+"""
+
+ENDED = frozenset(state for state, after in MOVES.items() if not after)
+
+
+class TaskRef(NamedTuple):
+    """Addresses a task from anywhere: immutable, hashable, picklable.
+
+    Attributes:
+        manager: The manager's id; a scheduler without a manager has no references.
+        worker: The worker's place, from 0.
+        scheduler: The scheduler within the worker, from 0.
+        number: The task within the worker's place.
+    """
+
+    manager: str
+    worker: int
+    scheduler: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.manager}/{self.worker}/{self.scheduler}/{self.number}"
+
+
+class Home(Protocol):
+    """What a handle asks of the place where its task lives."""
+
+    loop: asyncio.AbstractEventLoop | None
+    identity: int
+    """128 bits that no other home has, the low 64 of them zero: room for the task's number."""
+
+    def cancel(self, scheduler: int, number: int) -> bool: ...
+    def state(self, number: int) -> State: ...
+    def ref(self, scheduler: int, number: int) -> TaskRef | None: ...
+    def hold(self, task: Task[Any]) -> None:
+        """Keeps the handle until the task ends: somebody waits for its callbacks."""
+
+
+class Task(Generic[T]):
+    """A handle on a scheduled task: await it, ask it, cancel it, or drop it.
+
+    Awaiting gives the result, or raises what the task raised; it may be awaited many times, and
+    cancelling the awaiting side does not cancel the task. Made by `schedule`, never by hand.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_decode",
+        "_failure",
+        "_home",
+        "_number",
+        "_scheduler",
+        "_state",
+        "_unseen",
+        "_value",
+        "_when",
+    )
+
+    def __init__(self, home: Home, scheduler: int, number: int, when: datetime | int) -> None:
+        self._home = home
+        self._scheduler = scheduler
+        self._number = number
+        self._when = when
+        self._state: State | None = None  # None: not ended, ask home
+        self._callbacks: list[_Callback] | None = None
+
+    @property
+    def priority(self) -> datetime | int:
+        """The due time as it was given; aware UTC for a timedelta; 0 in a queue."""
+        if isinstance(self._when, int) and self._when:
+            return to_datetime(self._when)
+        return self._when
+
+    @property
+    def uuid(self) -> uuid.UUID:
+        """An id of this task that no other task has, the same for every handle on it."""
+        return uuid.UUID(int=self._home.identity | self._number, version=4)
+
+    @property
+    def ref(self) -> TaskRef | None:
+        """The picklable reference; None on a scheduler without a manager."""
+        return self._home.ref(self._scheduler, self._number)
+
+    @property
+    def state(self) -> State:
+        """Where the task is in its life, as far as this process knows."""
+        return self._state or self._home.state(self._number)
+
+    def done(self) -> bool:
+        """Whether the task has ended: returned, raised, cancelled or lost."""
+        return self._state is not None
+
+    def cancelled(self) -> bool:
+        """Whether the task ended cancelled."""
+        return self._state is State.CANCELLED
+
+    def result(self) -> T:
+        """Gives what the task returned.
+
+        Raises:
+            asyncio.InvalidStateError: It has not ended.
+            asyncio.CancelledError: It was cancelled.
+            Exception: Whatever the task raised.
+        """
+        error = self.exception()
+        if error is not None:
+            raise error
+        return cast(T, self._value)
+
+    def exception(self) -> BaseException | None:
+        """Gives what the task raised, or None if it returned.
+
+        Raises:
+            asyncio.InvalidStateError: It has not ended.
+            asyncio.CancelledError: It was cancelled.
+        """
+        if self._state is None:
+            raise asyncio.InvalidStateError(f"{self!r} has not ended; await it first")
+        if self._state is State.CANCELLED:
+            raise asyncio.CancelledError(f"{self!r} was cancelled")
+        if self._unseen is not None:
+            self._unseen.seen = True
+        if self._decode is not None:
+            self._read(self._decode)
+        return self._failure
+
+    def cancel(self) -> bool:
+        """Asks for the task's cancellation; False if it is known to have ended.
+
+        A pending task never starts; inside a running one `CancelledError` is raised.
+        """
+        return self._state is None and self._home.cancel(self._scheduler, self._number)
+
+    def add_done_callback(
+        self,
+        callback: Callable[[Task[T]], object],
+        *,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        """Has `callback(task)` called by the loop when the task has ended, or soon if it has."""
+        context = context or contextvars.copy_context()
+        if self._state is not None:
+            self._loop().call_soon(callback, self, context=context)
+        else:
+            self._on_end((callback, context))
+
+    def remove_done_callback(self, callback: Callable[[Task[T]], object]) -> int:
+        """Removes every occurrence of `callback`; gives how many there were."""
+        callbacks = self._callbacks or []
+        kept = [c for c in callbacks if isinstance(c, asyncio.Future) or c[0] != callback]
+        removed = len(callbacks) - len(kept)
+        if removed:
+            self._callbacks = kept
+        return removed
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if self._state is None:
+            waiter: asyncio.Future[None] = self._loop().create_future()
+            self._on_end(waiter)
+            yield from waiter
+        return self.result()
+
+    def __repr__(self) -> str:
+        where = self.ref
+        due = f" due {self.priority}" if self._when else ""
+        return f"<Task {where if where else self._number} {self.state.value}{due}>"
+
+    def _settle(
+        self, state: State, value: object, decode: Callable[[Any], object] | None = None
+    ) -> None:
+        """Tells the handle its task's end, once.
+
+        Args:
+            state: One of `ENDED`.
+            value: The result or the exception, or what `decode` makes it from when asked.
+            decode: May raise, which is then the outcome.
+        """
+        if self._state is not None or state not in ENDED:
+            raise asyncio.InvalidStateError(f"{self!r} cannot become {state.value}")
+        self._state, self._value, self._decode = state, value, decode
+        failed = state is State.FAILED or state is State.LOST
+        self._failure = value if failed and decode is None else None
+        # What is lost with a worker is reported once for all of it, by the manager.
+        self._unseen = None
+        if state is State.FAILED:
+            self._unseen = _Unseen(self._home.loop, repr(self), value, decode)
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            if isinstance(callback, asyncio.Future):
+                if not callback.done():
+                    callback.set_result(None)
+            else:
+                self._loop().call_soon(callback[0], self, context=callback[1])
+
+    def _read(self, decode: Callable[[Any], object]) -> None:
+        """Decodes the value, once."""
+        self._decode = None
+        try:
+            self._value = decode(self._value)
+        except Exception as error:  # noqa: BLE001  a user's class may raise anything here
+            self._failure = error
+        else:
+            if self._state is not State.FINISHED:
+                self._failure = cast(BaseException, self._value)
+
+    def _on_end(self, callback: _Callback) -> None:
+        if self._callbacks is None:
+            self._callbacks = [callback]
+            self._home.hold(self)
+        else:
+            self._callbacks.append(callback)
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self._home.loop or asyncio.get_running_loop()
+
+
+_Callback = asyncio.Future[None] | tuple[Callable[[Task[Any]], object], contextvars.Context]
+
+
+class _Unseen:
+    """Reports a failure when its handle is dropped before anybody asked for the outcome."""
+
+    __slots__ = ("_args", "seen")
+
+    def __init__(self, *args: Any) -> None:
+        self._args = args
+        self.seen = False
+
+    def __del__(self) -> None:
+        if not self.seen:
+            report(*self._args)
+
+
+def report(
+    loop: asyncio.AbstractEventLoop | None,
+    who: str,
+    value: Any,
+    decode: Callable[[Any], object] | None,
+) -> None:
+    """Hands a failure that nobody awaits to the loop's exception handler."""
+    if loop is not None and not loop.is_closed():
+        try:
+            error = decode(value) if decode else value
+        except Exception as unreadable:  # noqa: BLE001  a user's class may raise anything here
+            error = unreadable
+        loop.call_exception_handler(
+            {"message": f"{who}: its failure was never awaited", "exception": error}
+        )

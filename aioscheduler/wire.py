@@ -1,0 +1,111 @@
+"""Frames to bytes and bytes to frames. Pure, and ignorant of what the payloads mean.
+
+    length (4 bytes, big-endian) │ msgpack array: [kind, field, ...]
+
+Rules of this file:
+
+1. A frame holds integers, text, bytes, None and arrays of those; everything else that users
+   pass has become bytes before it gets here.
+2. No frame is longer than `MAX_FRAME`. Payloads over `BLOB_LIMIT` are left out of their frame
+   and follow as `BLOB` frames of at most `CHUNK` bytes, between which other frames pass.
+3. What breaks rule 2, or is no msgpack array that begins with a known kind, is a `WireError`:
+   the stream cannot be trusted any further. Flipped bits inside a payload are not noticed.
+
+Numbers name tasks: they count up from 0 for each worker place, in the order of scheduling.
+A column is a list with an item per task, or one value that holds for all tasks of the frame.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]  # ships no type information
+
+MAX_FRAME = 1 << 20
+BLOB_LIMIT = 32 * 1024
+CHUNK = 64 * 1024
+
+RETURNED, RAISED, DROPPED = 0, 1, 2
+"""How a task ended; a dropped one was cancelled."""
+
+IN_BLOB = 0
+"""In the place of a payload: it is in the blob of this task's number."""
+
+
+class Kind(IntEnum):
+    """What a frame says; in brackets its fields."""
+
+    # host to worker
+    DEFINE = 1  # [bytes, last]: a part of the next definition
+    BOOT = 2  # [call]: definitions are complete; run the initializer (a payload, or None)
+    SCHEDULE = 3  # [first number, or numbers; columns: schedulers, due times, functions, payloads]
+    CANCEL = 4  # [numbers]
+    CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
+    # worker to host
+    READY = 6  # []
+    FAILED = 7  # [traceback]: could not begin
+    STARTED = 8  # [scheduler, numbers]: may begin to run as soon as this is written
+    FINISHED = 9  # [scheduler, numbers, endings, payloads (None: the task returned None)]
+    # both ways
+    BLOB = 10  # [number, bytes, last]: a part of the payload that was left out for `number`
+
+
+Frame = list[Any]
+
+_LENGTH = struct.Struct(">I")
+_KINDS = frozenset(Kind)
+
+
+class WireError(Exception):
+    """The bytes are not frames of this protocol; the stream cannot be read any further."""
+
+
+def encode(frame: Frame) -> bytes:
+    """Gives the bytes of a frame, its length in front."""
+    body: bytes = msgpack.packb(frame)
+    if len(body) > MAX_FRAME:
+        raise WireError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
+    return _LENGTH.pack(len(body)) + body
+
+
+class Decoder:
+    """Collects bytes, however they were split, and gives back whole frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yields the frames that `data` completes.
+
+        Raises:
+            WireError: A length, a body or a kind that no peer of ours writes.
+        """
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        try:
+            while len(buffer) - start >= 4:
+                (length,) = _LENGTH.unpack_from(buffer, start)
+                if not 0 < length <= MAX_FRAME:
+                    raise WireError(f"a frame cannot have {length} bytes")
+                end = start + 4 + length
+                if len(buffer) < end:
+                    return
+                body = bytes(memoryview(buffer)[start + 4 : end])
+                start = end
+                yield _decode_body(body)
+        finally:
+            del buffer[:start]
+
+
+def _decode_body(body: bytes) -> Frame:
+    try:
+        frame = msgpack.unpackb(body)
+    except Exception as error:  # noqa: BLE001  msgpack raises a dozen types for bad input
+        raise WireError(f"not msgpack: {error!r}") from error
+    if not isinstance(frame, list) or not frame or frame[0] not in _KINDS:
+        raise WireError(f"not a frame: {frame!r:.80}")
+    return frame

@@ -1,0 +1,1 @@
+"""What runs in a worker process. Started by name by `aioscheduler`; not for importing."""

@@ -1,0 +1,251 @@
+"""The worker's core: frames in, tasks run, outcomes out.
+
+    DEFINE ─► catalog                      ┌─ engine 0 ─┐
+    SCHEDULE ─► entries, undecoded bytes ─►│     …      │─► a slice is due
+    CANCEL ─► engine                       └─ engine n ─┘         │
+                                                       STARTED, in one write
+                                                                  │ written
+    FINISHED, collected for a turn of the loop ◄── decode, import, run
+
+A slice is announced before the first of its bytes is decoded, and only runs once the
+announcement is in the pipe, where it survives this process. So what the host has not heard of
+has not begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+import traceback
+from typing import Any
+
+from aioscheduler import wire
+from aioscheduler.alarm import Alarm
+from aioscheduler.definitions import WorkerCatalog
+from aioscheduler.engine import Engine, Order
+from aioscheduler.pipe import Pipe
+from aioscheduler.shipping import open_cargo
+from aioscheduler.wire import Kind
+
+MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
+
+_Entry = tuple[int, "bytes | int"]  # the number of the function, and the payload or IN_BLOB
+_Outcomes = tuple[list[int], list[int], list["bytes | int | None"]]
+
+
+class Worker:
+    """The schedulers of one worker process.
+
+    Args:
+        order: What each scheduler runs next.
+        schedulers: How many there are.
+        failures: What went wrong already, to be reported instead of READY.
+    """
+
+    def __init__(self, order: Order, schedulers: int, failures: list[BaseException]) -> None:
+        self._failures = failures
+        self._catalog = WorkerCatalog()
+        self._definition = b""  # the parts of a line so far
+        self._engines: list[Engine[_Entry]] = [
+            Engine(index, order, self) for index in range(schedulers)
+        ]
+        self._pipe = Pipe(self._receive, self._host_gone)
+        self._blobs: dict[int, bytes] = {}
+        self._late: dict[int, tuple[Engine[_Entry], _Entry]] = {}  # due before their blob came
+        self._outcomes: list[_Outcomes] = [([], [], []) for _ in range(schedulers)]
+        self._turn: asyncio.Handle | None = None
+        self._life: asyncio.Task[None] | None = None  # booting, then ending
+
+    async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
+        """Works until the host says CLOSE or is gone, or the boot fails."""
+        self._loop = loop
+        self._alarm = Alarm(loop, time.time_ns)
+        self._done = loop.create_future()
+        self._pipe.open(loop, reader, writer)
+        await self._done
+        self._pipe.close()
+
+    # ---- frames
+
+    def _receive(self, frame: wire.Frame) -> None:
+        kind, *fields = frame
+        if kind == Kind.SCHEDULE:
+            self._accept(*fields)
+        elif kind == Kind.CANCEL:
+            for number in fields[0]:
+                any(engine.cancel(number) for engine in self._engines)
+        elif kind == Kind.DEFINE:
+            self._define(*fields)
+        elif kind == Kind.BLOB:
+            self._take_blob(*fields)
+        elif kind == Kind.BOOT:
+            self._life = self._loop.create_task(self._boot(fields[0]))
+        elif kind == Kind.CLOSE:
+            self._end(fields[0])
+        else:
+            raise wire.WireError(f"a host does not send {Kind(kind).name}")
+
+    def _accept(
+        self,
+        first: int | list[int],
+        schedulers: list[int],
+        dues: list[int],
+        functions: list[int],
+        payloads: list[bytes | int],
+    ) -> None:
+        numbers = first if isinstance(first, list) else range(first, first + len(payloads))
+        for number, scheduler, due, function, payload in zip(
+            numbers, schedulers, dues, functions, payloads, strict=True
+        ):
+            self._engines[scheduler].add(number, due, (function, payload))
+
+    def _define(self, part: bytes, last: bool) -> None:
+        self._definition += part
+        if last:
+            line, self._definition = self._definition, b""
+            self._catalog.read(line)
+
+    def _take_blob(self, number: int, payload: bytes) -> None:
+        if any(engine.is_pending(number) for engine in self._engines):
+            self._blobs[number] = payload
+        if number in self._late:
+            engine, entry = self._late.pop(number)
+            self._announce(engine, [(number, entry)])
+
+    def _host_gone(self, error: Exception | None) -> None:
+        self._end(0)
+
+    # ---- life
+
+    async def _boot(self, call: bytes | None) -> None:
+        """Runs the initializer, then starts the schedulers and says READY."""
+        try:
+            if self._failures:
+                raise self._failures[0]
+            if call is not None:
+                initializer, args = self._catalog.decode(call)
+                result = initializer(*args)
+                if inspect.isawaitable(result):
+                    await result
+        except asyncio.CancelledError:
+            raise
+        except BaseException:  # noqa: BLE001  told to the host; main must not raise
+            self._pipe.send(wire.encode([Kind.FAILED, traceback.format_exc()[-wire.CHUNK :]]))
+            self._end(0)
+            return
+        self._pipe.send(wire.encode([Kind.READY]))
+        self._pipe.flush()
+        for engine in self._engines:
+            engine.start(self._loop, self._alarm)
+
+    def _end(self, timeout: float | None) -> None:
+        if self._life is not None:
+            self._life.cancel()
+        self._life = self._loop.create_task(self._close(timeout))
+
+    async def _close(self, timeout: float | None) -> None:
+        """Starts nothing more, ends what runs, and writes the last outcomes.
+
+        The host counts what was neither announced nor finished as cancelled.
+        """
+        for engine in self._engines:
+            engine.stop()
+        self._alarm.stop()
+        running = {task for engine in self._engines for task, _ in engine.running.values()}
+        if running and timeout != 0:
+            _, running = await asyncio.wait(running, timeout=timeout)
+        if running:
+            for engine in self._engines:
+                for number in list(engine.running):
+                    engine.cancel(number)
+            await asyncio.wait(running)
+            await asyncio.sleep(0)  # tasks cancelled before their first step report here
+        self._take_turn()
+        await self._pipe.drain()
+        if not self._done.done():
+            self._done.set_result(None)
+
+    # ---- the crew of the engines
+
+    def launch(self, engine: Engine[_Entry], batch: list[tuple[int, _Entry]]) -> None:
+        """Announces a slice, without the tasks whose blobs are not here yet."""
+        here = batch
+        if any(entry[1] is wire.IN_BLOB for _, entry in batch):
+            here = []
+            for number, entry in batch:
+                if isinstance(entry[1], int) and number not in self._blobs:
+                    self._late[number] = (engine, entry)
+                else:
+                    here.append((number, entry))
+        self._announce(engine, here)
+
+    def _announce(self, engine: Engine[_Entry], batch: list[tuple[int, _Entry]]) -> None:
+        if not batch:
+            engine.run(batch)
+            return
+        numbers = [number for number, _ in batch]
+        started = wire.encode([Kind.STARTED, engine.index, numbers])
+        self._pipe.send(started, lambda: engine.run(batch))
+        self._take_turn()
+
+    async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
+        """Runs one task from its bytes to its outcome."""
+        ending, outcome = wire.RETURNED, None
+        try:
+            function, payload = entry
+            if isinstance(payload, int):
+                payload = self._blobs.pop(number)
+            value = await open_cargo(self._catalog, function, payload)
+            if value is not None:
+                returned, outcome = self._catalog.encode_result(value)
+                ending = wire.RETURNED if returned else wire.RAISED
+        except asyncio.CancelledError:
+            ending = wire.DROPPED
+        except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
+            if error.__traceback__ is not None:
+                error.__traceback__ = error.__traceback__.tb_next  # without this frame
+            ending, outcome = wire.RAISED, self._catalog.encode_failure(error)
+        engine.ended(number)
+        self._report(engine, number, ending, outcome)
+
+    def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
+        """Reports a task that was cancelled before its first step."""
+        if isinstance(entry[1], int):
+            self._blobs.pop(number, None)
+            self._late.pop(number, None)
+        self._report(engine, number, wire.DROPPED, None)
+
+    # ---- outcomes
+
+    def _report(
+        self, engine: Engine[_Entry], number: int, ending: int, payload: bytes | int | None
+    ) -> None:
+        if isinstance(payload, bytes) and len(payload) > wire.BLOB_LIMIT:
+            outcome = [Kind.FINISHED, engine.index, [number], [ending], [wire.IN_BLOB]]
+            self._pipe.send_blob(number, payload, then=wire.encode(outcome))
+        else:
+            numbers, endings, payloads = self._outcomes[engine.index]
+            numbers.append(number)
+            endings.append(ending)
+            payloads.append(payload)
+            if len(numbers) >= MAX_OUTCOMES:
+                self._pack(engine.index)
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Writes what one turn of the loop has collected."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        for index, outcomes in enumerate(self._outcomes):
+            if outcomes[0]:
+                self._pack(index)
+        self._pipe.flush()
+
+    def _pack(self, index: int) -> None:
+        outcomes: Any = self._outcomes[index]
+        self._pipe.send(wire.encode([Kind.FINISHED, index, *outcomes]))
+        for column in outcomes:
+            column.clear()
