@@ -16,3 +16,22 @@ from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler
 from .task import State, Task, TaskRef
 
 __version__ = "2.0.0.dev0"
+
+__all__ = [
+    "AioschedulerError",
+    "LifoQueuedScheduler",
+    "Manager",
+    "ManagerClosed",
+    "NotShippable",
+    "QueuedScheduler",
+    "RemoteError",
+    "RemoteTraceback",
+    "State",
+    "Task",
+    "TaskLimitReached",
+    "TaskRef",
+    "TimedScheduler",
+    "UnknownTask",
+    "WorkerLost",
+    "WorkerStartError",
+]

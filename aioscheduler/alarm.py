@@ -51,7 +51,7 @@ class Alarm:
             self._handle = self._rings_at = None
         if self._sleepers:
             now = self._clock()
-            self._rings_at = min(min(self._sleepers.values()), now + CHECK)
+            self._rings_at = min(*self._sleepers.values(), now + CHECK)
             # A delay is measured on the loop's clock; should it ring early, it is set again.
             delay = max(0, self._rings_at - now) / SECOND
             self._handle = self._loop.call_later(delay, self._ring)

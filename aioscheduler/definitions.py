@@ -3,7 +3,8 @@
 A line of the log is msgpack, one of:
 
     [REFERENCE, "module:qualname"]            number = position in the log
-    [CODE, pickle of (code, module, imports)] number = position in the log
+    [CODE, pickle of (code, module, whether that can be imported, imports)]
+                                              number = position in the log
     [GLOBALS, module, name, payload]
     [CLASSES, payload]                        numbers of their own, inside the payload
 
@@ -19,11 +20,11 @@ Rules of this file:
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -92,10 +93,11 @@ class HostCatalog(Catalog):
         if number is not None and self.codes[number].namespace is function.__globals__:
             return number
         imports = submodules(code, function.__globals__)
-        number = self._write(CODE, self.pickle((code, module, imports)))
+        shared = importable(module)
+        number = self._write(CODE, self.pickle((code, module, shared, imports)))
         self._set(self.code_numbers, id(code), number)
         self._set(self.codes, number, SharedCode(code, module, function.__globals__))
-        if not importable(module):
+        if not shared:
             shipped = global_names(code) & function.__globals__.keys() - _NOT_SHIPPED
             self._to_ship += [(function, name) for name in sorted(shipped)]
         return number
@@ -161,8 +163,9 @@ class WorkerCatalog(Catalog):
         if kind == REFERENCE:
             self._references[number] = fields[0]
         elif kind == CODE:
-            code, module, imports = self.decode(fields[0])
-            self.codes[number] = SharedCode(code, module, self.namespace(module), imports)
+            code, module, shared, imports = self.decode(fields[0])
+            namespace = import_module(module).__dict__ if shared else self.namespace(module)
+            self.codes[number] = SharedCode(code, module, namespace, imports)
             self.code_numbers[id(code)] = number
         elif kind == GLOBALS:
             module, name, payload = fields
@@ -199,11 +202,9 @@ class WorkerCatalog(Catalog):
     def namespace(self, module: str) -> dict[str, Any]:
         namespace = self._namespaces.get(module)
         if namespace is None:
-            if importable(module):
-                found = importlib.import_module(module)
-            else:  # `__main__` too: the worker's own is of no use to anybody
-                found = sys.modules[module] = ModuleType(module)
-            namespace = self._namespaces[module] = found.__dict__
+            if module == "__main__" or module not in sys.modules:
+                sys.modules[module] = ModuleType(module)  # the worker's own main is of no use
+            namespace = self._namespaces[module] = sys.modules[module].__dict__
         return namespace
 
 

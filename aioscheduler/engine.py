@@ -66,7 +66,9 @@ class Order(Enum):
 
     def make_queue(self, alive: Container[int]) -> Queue:
         """Makes the queue of this order; `alive` is as for `TimerQueue`."""
-        return {Order.TIMED: TimerQueue, Order.FIFO: FifoQueue, Order.LIFO: LifoQueue}[self](alive)
+        if self is Order.TIMED:
+            return TimerQueue(alive)
+        return FifoQueue(alive) if self is Order.FIFO else LifoQueue(alive)
 
     @property
     def concurrency(self) -> int | None:

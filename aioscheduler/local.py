@@ -167,7 +167,7 @@ class LocalLink:
             state = State.FINISHED
         except asyncio.CancelledError:
             state = State.CANCELLED
-        except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
+        except BaseException as error:
             if isinstance(error, GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             value, state = error, State.FAILED

@@ -6,7 +6,8 @@ import dis
 import functools
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -17,19 +18,24 @@ _GLOBAL_OPS = frozenset(("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_N
 
 @functools.cache
 def importable(module: str) -> bool:
-    """Whether a fresh interpreter, with this one's `sys.path`, can import a module."""
-    root = module.partition(".")[0]
-    if root == "__main__":
+    """Whether a fresh interpreter, with this one's `sys.path`, imports this very module."""
+    if module == "__main__":
         return False
-    for finder in sys.meta_path:
+    path: list[str] | None = None
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        name = ".".join(parts[:count])
+        spec = _find_spec(name, path)
+        loaded = getattr(sys.modules.get(name), "__spec__", None)
+        if spec is None or (loaded is not None and loaded.origin != spec.origin):
+            if module in sys.modules:
+                cloudpickle.register_pickle_by_value(sys.modules[module])
+            return False
         try:
-            if finder.find_spec(root, None) is not None:
-                return True
-        except Exception:  # noqa: BLE001, S112  a finder of somebody else's: no answer is a no
-            continue
-    if module in sys.modules:
-        cloudpickle.register_pickle_by_value(sys.modules[module])
-    return False
+            path = list(spec.submodule_search_locations or ())
+        except KeyError:  # a namespace package inside one that is not loaded
+            return False
+    return True
 
 
 def importable_name(obj: Any) -> str | None:
@@ -43,6 +49,18 @@ def importable_name(obj: Any) -> str | None:
     if found is not obj or not importable(module):
         return None
     return f"{module}:{qualname}"
+
+
+def _find_spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    """Looks for a module as `import` does, but does not ask `sys.modules` first."""
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, path)
+        except Exception:  # noqa: BLE001, S112  a finder of somebody else's: no answer is a no
+            continue
+        if spec is not None:
+            return spec
+    return None
 
 
 def resolve(name: str) -> Any:

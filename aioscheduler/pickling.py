@@ -104,7 +104,7 @@ class Catalog(ABC):
         outer = getattr(_active, "catalog", None)
         _active.catalog = self
         try:
-            return pickle.loads(payload)  # noqa: S301  from a process of the same user
+            return pickle.loads(payload)
         finally:
             _active.catalog = outer
 
@@ -181,7 +181,7 @@ class SharedCode:
         self._function: FunctionType | None = None
 
     @property
-    def function(self) -> FunctionType:
+    def function(self) -> Any:
         """The function; always the same one, unless it has a closure (then with an empty one)."""
         if self._function is not None:
             return self._function
@@ -265,7 +265,7 @@ def _make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> 
     return cls
 
 
-def _function_of(key: int | tuple[CodeType, str]) -> FunctionType:
+def _function_of(key: int | tuple[CodeType, str]) -> Any:
     catalog: Catalog = _active.catalog
     if isinstance(key, int):
         return catalog.codes[key].function

@@ -86,7 +86,7 @@ loop_failure: list[BaseException] = []
 
 def _make_loop(initializer: bytes) -> Any:
     try:
-        return pickle.loads(initializer)()  # noqa: S301  from our own parent
+        return pickle.loads(initializer)()
     except BaseException as error:  # noqa: BLE001  reported by the worker, to the host
         import asyncio
 

@@ -299,17 +299,16 @@ class RemoteLink:
             if not self.ledger.end(number) and number not in self._asked:
                 never_started += 1
             self._asked.discard(number)
-            if isinstance(payload, int):  # wire.IN_BLOB
-                payload = self._blobs.pop(number)
             handle = self._handles.pop(number, None)
             task = handle() if handle is not None else None
             if self._held:
                 self._held.pop(number, None)
+            outcome = self._blobs.pop(number) if isinstance(payload, int) else payload
             if task is not None:
-                self._settle(task, ending, payload)
+                self._settle(task, ending, outcome)
             elif ending == wire.RAISED:
                 who = f"task {self.ref(scheduler, number)}"
-                report(self.loop, who, payload, self._shipper.catalog.decode_failure)
+                report(self.loop, who, outcome, self._shipper.catalog.decode_failure)
         if never_started:
             self._tally.started(self._worker, scheduler, never_started)
         self._tally.ended(self._worker, scheduler, len(numbers))

@@ -123,7 +123,7 @@ class _Scheduler:
             if self._closed:
                 raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
             cargo = self._link.take(coro)
-            due, shown = 0, 0
+            due = 0
             if when is not None:
                 due = to_ns(when, time.time_ns(), self.prefer_utc)
             if self.max_tasks is not None and len(self) >= self.max_tasks:

@@ -16,11 +16,12 @@ import gc
 import inspect
 from collections.abc import Callable, Coroutine
 from types import CodeType, CoroutineType, FunctionType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from .coroutines import check_awaitable
 from .definitions import HostCatalog, WorkerCatalog, cannot_travel
 from .errors import NotShippable
+from .pickling import EMPTY
 
 Cargo = tuple[int, bytes]
 """What travels of a coroutine: the number of its function, and its payload."""
@@ -51,11 +52,10 @@ class Shipper:
         if type(coro) is not CoroutineType or coro.cr_running or coro.cr_suspended:
             _refuse(coro)
         referents = gc.get_referents(coro)
-        for position, function in enumerate(referents):
-            if type(function) is FunctionType:
-                break
-        else:
+        position = next((i for i, r in enumerate(referents) if type(r) is FunctionType), None)
+        if position is None:
             _refuse(coro)
+        function = referents[position]
         shape = self._shapes.get(id(function.__code__))
         if shape is None or shape.namespace is not function.__globals__:
             shape = self._learn(coro, function)
@@ -89,7 +89,7 @@ class Shipper:
         code = function.__code__
         if coro.cr_code is not code:
             raise NotShippable(
-                f"the code of {coro.__qualname__}() was exchanged after it was called; call it again"
+                f"the code of {coro.__qualname__}() was exchanged after the call; call it again"
             )
         with self.catalog.change():
             number = self.catalog.function_number(function)
@@ -139,7 +139,7 @@ class Shipper:
             for name, value in values.items():
                 try:
                     self.catalog.pickle(value)
-                except Exception:  # noqa: BLE001, PERF203  the error itself is known already
+                except Exception:  # noqa: BLE001  the error itself is known already
                     return f"the {kind} {name!r}"
         return "an argument"
 
@@ -153,13 +153,11 @@ def open_cargo(catalog: WorkerCatalog, number: int, payload: bytes) -> Coroutine
     function = catalog.function(number)
     arguments = catalog.decode(payload)
     if isinstance(arguments, list):
-        made: Coroutine[Any, Any, Any] = function(*arguments)
-        return made
+        return function(*arguments)  # type: ignore[no-any-return]  # found by number
     args, kwargs, contents = arguments
     if contents:
         function = catalog.codes[number].make(contents)
-    made = function(*args, **kwargs)
-    return made
+    return function(*args, **kwargs)  # type: ignore[no-any-return]  # found by number
 
 
 def _contents(cell: Any) -> Any:
@@ -169,7 +167,7 @@ def _contents(cell: Any) -> Any:
         return EMPTY
 
 
-def _refuse(awaitable: Any) -> None:
+def _refuse(awaitable: Any) -> NoReturn:
     """Raises the NotShippable that fits."""
     try:
         check_awaitable(awaitable)

@@ -153,7 +153,7 @@ class Task(Generic[T]):
         error = self.exception()
         if error is not None:
             raise error
-        return cast(T, self._value)
+        return cast("T", self._value)
 
     def exception(self) -> BaseException | None:
         """Gives what the task raised, or None if it returned.
@@ -227,7 +227,9 @@ class Task(Generic[T]):
             raise asyncio.InvalidStateError(f"{self!r} cannot become {state.value}")
         self._state, self._value, self._decode = state, value, decode
         failed = state is State.FAILED or state is State.LOST
-        self._failure = value if failed and decode is None else None
+        self._failure: BaseException | None = None
+        if failed and decode is None:
+            self._failure = cast("BaseException", value)
         # What is lost with a worker is reported once for all of it, by the manager.
         self._unseen = None
         if state is State.FAILED:
@@ -249,7 +251,7 @@ class Task(Generic[T]):
             self._failure = error
         else:
             if self._state is not State.FINISHED:
-                self._failure = cast(BaseException, self._value)
+                self._failure = cast("BaseException", self._value)
 
     def _on_end(self, callback: _Callback) -> None:
         if self._callbacks is None:

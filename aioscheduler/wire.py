@@ -104,7 +104,7 @@ class Decoder:
 def _decode_body(body: bytes) -> Frame:
     try:
         frame = msgpack.unpackb(body)
-    except Exception as error:  # noqa: BLE001  msgpack raises a dozen types for bad input
+    except Exception as error:
         raise WireError(f"not msgpack: {error!r}") from error
     if not isinstance(frame, list) or not frame or frame[0] not in _KINDS:
         raise WireError(f"not a frame: {frame!r:.80}")

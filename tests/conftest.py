@@ -1,0 +1,52 @@
+"""What every test is held to: nothing is left behind, and nothing fails unheard."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from multiprocessing import resource_tracker
+from typing import Any
+
+import psutil
+import pytest
+
+
+def children() -> set[int]:
+    """The processes we have started, the standard library's resource tracker aside."""
+    tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+    return {child.pid for child in psutil.Process().children()} - {tracker}
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    resource_tracker.ensure_running()  # its descriptor stays
+    gc.collect()
+    before = children(), len(descriptors()), threading.active_count()
+    yield
+    gc.collect()
+    assert (children(), len(descriptors()), threading.active_count()) == before
+
+
+@pytest.fixture
+async def reports() -> AsyncIterator[list[dict[str, Any]]]:
+    """What reached the loop's exception handler; a test clears what it expects."""
+    found: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
+    yield found
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not found
+
+
+@pytest.fixture
+async def no_tasks_left() -> AsyncIterator[None]:
+    yield
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() <= {asyncio.current_task()}
