@@ -1,0 +1,353 @@
+"""Whole programs, run as users run them: from a file, -c, standard input, IPython, a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+# Programs in the shapes of 1.4.2's README: no `__main__` guard, no close(), naive UTC times.
+MANAGER = """
+import asyncio
+from aioscheduler import Manager, QueuedScheduler
+
+async def work(n):
+    print(f"working on {n}")
+
+async def main():
+    manager = Manager(5, cls=QueuedScheduler)
+    manager.start()
+    for i in range(30000):
+        manager.schedule(work(i))
+    await asyncio.sleep(5)
+
+asyncio.run(main())
+"""
+
+TIMED = """
+import asyncio
+from datetime import datetime, timedelta
+from aioscheduler import TimedScheduler
+
+async def work(n):
+    print(f"working on {n}")
+
+async def main():
+    start = datetime.utcnow()
+    scheduler = TimedScheduler()
+    scheduler.start()
+    for i in range(60):
+        scheduler.schedule(work(i), start + timedelta(seconds=0.5 + i / 100))
+    await asyncio.sleep(2)
+
+asyncio.run(main())
+"""
+
+ASK = """
+import asyncio, os
+from dataclasses import dataclass
+from aioscheduler import Manager
+
+OFFSET = 40
+
+@dataclass
+class Answer:
+    value: int
+    pid: int
+
+def helper(n):
+    return Answer(n + OFFSET, os.getpid())
+
+async def work(n):
+    return helper(n)
+
+async def ask():
+    async with Manager(workers=2) as manager:
+        answer = await manager.schedule(work(2))
+        assert type(answer) is Answer and answer.pid != os.getpid()
+        print(answer.value, await manager.schedule((lambda n: work(n))(1)) is not None)
+"""
+
+ENDINGS = """
+import asyncio, os, signal, sys, time
+from aioscheduler import Manager
+
+async def spin():
+    while True:
+        pass
+
+async def spin_in_c():
+    sum(range(10**13))
+
+async def main():
+    manager = Manager(2, workers=2)
+    manager.start()
+    await manager.ready()
+    manager.schedule({busy}())
+    manager.schedule(asyncio.sleep(100))
+    await asyncio.sleep(0.3)
+    print(*(link.process.pid for link in manager._remotes), flush=True)
+    {end}
+
+asyncio.run(main())
+"""
+
+CTRL_C = """
+import asyncio, sys
+from aioscheduler import Manager
+
+async def nap():
+    try:
+        await asyncio.sleep(100)
+    finally:
+        print("cleaned up")
+
+async def main():
+    async with Manager(2, workers=2) as manager:
+        for _ in range(4):
+            manager.schedule(nap())
+        await asyncio.sleep(0.3)
+        print("ready", *(link.process.pid for link in manager._remotes), flush=True)
+        await asyncio.sleep(100)
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("stopped")
+    sys.exit(130)
+"""
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def run(program: str, *args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "program.py"
+        path.write_text(program)
+        return subprocess.run(
+            [sys.executable, *(args or [str(path)])],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            cwd=tmp_path,
+        )
+
+    return run
+
+
+def complaints(stderr: str) -> list[str]:
+    """Lines of stderr that are not Python's own word on utcnow()."""
+    lines = stderr.splitlines()
+    return [line for line in lines if "utcnow" not in line]
+
+
+def gone(pids: list[int], within: float = 2.0) -> bool:
+    """Whether processes end in time; a zombie has ended."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if not any(_alive(pid) for pid in pids):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_the_manager_program_prints_each_line_once_from_several_processes(run: Run) -> None:
+    done = run(MANAGER.replace('{n}"', '{n}", __import__("os").getpid()'))
+    assert (done.returncode, complaints(done.stderr)) == (0, [])
+    words = [line.split() for line in done.stdout.splitlines()]
+    assert sorted(int(number) for _, _, number, _ in words) == list(range(30000))
+    assert len({pid for *_, pid in words}) == min(5, len(os.sched_getaffinity(0)))
+
+
+def test_the_timed_program_runs(run: Run) -> None:
+    done = run(TIMED)
+    assert (done.returncode, complaints(done.stderr)) == (0, [])
+    assert done.stdout.splitlines() == [f"working on {n}" for n in range(60)]
+
+
+def test_from_a_command_line_and_from_standard_input(run: Run) -> None:
+    program = ASK + "\nasyncio.run(ask())"
+    for done in (run("", "-c", program), run("", "-", stdin=program), run(program)):
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", "42 True\n")
+
+
+def test_from_ipython(run: Run) -> None:
+    pytest.importorskip("IPython")
+    done = run(ASK + "\nawait ask()", "-m", "IPython", "--no-banner", "-c", ASK + "\nawait ask()")
+    assert done.returncode == 0, done.stderr
+    assert "42 True" in done.stdout
+
+
+def test_a_later_cell_sees_what_it_redefined(run: Run) -> None:
+    cells = (
+        ASK
+        + """
+manager = Manager(workers=1)
+manager.start()
+print((await manager.schedule(work(2))).value)
+OFFSET = 50
+def helper(n):
+    return Answer(n + OFFSET, os.getpid())
+async def work(n):
+    return helper(n)
+print((await manager.schedule(work(2))).value)
+await manager.close()
+"""
+    )
+    pytest.importorskip("IPython")
+    done = run("", "-m", "IPython", "--no-banner", "-c", cells)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["42", "52"]
+
+
+@pytest.mark.parametrize("busy", ["spin", "spin_in_c"])
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("return", 0),
+        ("raise RuntimeError('boo')", 1),
+        ("sys.exit(3)", 3),
+        ("os._exit(4)", 4),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -9),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -15),
+    ],
+)
+def test_no_process_outlives_the_host(run: Run, busy: str, end: str, status: int) -> None:
+    done = run(ENDINGS.format(busy=busy, end=end))
+    assert done.returncode == status
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    assert gone(pids)
+    assert done.stderr.count("Traceback") == (1 if status == 1 else 0)
+
+
+def test_a_host_killed_while_workers_start_leaves_none(run: Run) -> None:
+    done = run(ENDINGS.format(busy="spin", end="").replace("await manager.ready()", """
+    print(*(link.process.pid for link in manager._remotes), flush=True)
+    time.sleep(0.03)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""))  # fmt: skip
+    assert done.returncode == -9
+    assert gone([int(pid) for pid in done.stdout.split()])
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_in_a_terminal_is_one_clean_stop(tmp_path: Path, times: int) -> None:
+    """The terminal sends SIGINT to the whole group: host and workers."""
+    path = tmp_path / "program.py"
+    path.write_text(CTRL_C)
+    pid, terminal = _in_terminal(path)
+    output = b""
+    pressed = 0
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                data = os.read(terminal, 4096)
+            except OSError:  # the other side is closed
+                break
+            if not data:
+                break
+            output += data
+        while b"ready" in output and b"\n" in output[output.index(b"ready") :] and pressed < times:
+            os.write(terminal, b"\x03")
+            pressed += 1
+            time.sleep(0.02)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    text = output.decode()
+    pids = [int(word) for word in text.split("ready")[1].splitlines()[0].split()]
+    assert gone(pids)
+    assert os.waitstatus_to_exitcode(status) in ((130,) if times == 1 else (130, -signal.SIGINT, 1))
+    if times == 1:
+        assert "Traceback" not in text
+        assert text.count("cleaned up") == 4
+        assert text.rstrip().endswith("stopped")
+
+
+def _in_terminal(path: Path) -> tuple[int, int]:
+    """Starts a program as the leader of a terminal of its own."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, os, sys, termios; os.setsid();"
+            "fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+            "os.execv(sys.executable, [sys.executable, sys.argv[1]])",
+            str(path),
+        ],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    process.returncode = 0  # we wait for it ourselves
+    return process.pid, ours
+
+
+def test_a_forked_child_of_the_host_cannot_reach_the_workers(run: Run) -> None:
+    done = run("""
+import asyncio, os, warnings
+from aioscheduler import Manager
+warnings.simplefilter("ignore")
+
+async def work(n):
+    return n
+
+async def main():
+    async with Manager(workers=1) as manager:
+        assert await manager.schedule(work(1)) == 1
+        child = os.fork()
+        if child == 0:
+            try:
+                manager.schedule(work(2))
+                manager._links[0]._take_turn()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert await manager.schedule(work(3)) == 3
+        print(len(manager))
+
+asyncio.run(main())
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+def test_a_manager_that_is_dropped_takes_its_workers_along(run: Run) -> None:
+    done = run("""
+import asyncio, gc, psutil
+from aioscheduler import Manager
+
+async def work(n):
+    return n
+
+async def main():
+    manager = Manager(workers=2)
+    manager.start()
+    await manager.schedule(work(1))
+    return [link.process.pid for link in manager._remotes]
+
+pids = asyncio.run(main())
+gc.collect()
+print([pid for pid in pids if psutil.pid_exists(pid)])
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
