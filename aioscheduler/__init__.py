@@ -1,5 +1,6 @@
 """Runs very many coroutines at given times, or in order, on every core of a machine."""
 
+from .batch import Batch
 from .errors import (
     AioschedulerError,
     ManagerClosed,
@@ -11,6 +12,7 @@ from .errors import (
     WorkerLost,
     WorkerStartError,
 )
+from .inside import ManagerProxy, current_manager, current_task
 from .manager import Manager
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler
 from .task import State, Task, TaskRef
@@ -19,9 +21,11 @@ __version__ = "2.0.0.dev0"
 
 __all__ = [
     "AioschedulerError",
+    "Batch",
     "LifoQueuedScheduler",
     "Manager",
     "ManagerClosed",
+    "ManagerProxy",
     "NotShippable",
     "QueuedScheduler",
     "RemoteError",
@@ -34,4 +38,6 @@ __all__ = [
     "UnknownTask",
     "WorkerLost",
     "WorkerStartError",
+    "current_manager",
+    "current_task",
 ]

@@ -7,6 +7,7 @@ A line of the log is msgpack, one of:
                                               number = position in the log
     [GLOBALS, module, name, payload]
     [CLASSES, payload]                        numbers of their own, inside the payload
+    [VALUE, payload]                          number = position in the log: any callable
 
 Rules of this file:
 
@@ -30,9 +31,10 @@ from typing import Any
 
 from .errors import NotShippable
 from .names import global_names, importable, importable_name, resolve, submodules
-from .pickling import Catalog, SharedCode, pack, unpack
+from .pickling import Catalog, SharedCode, pack
+from .wire import unpack
 
-REFERENCE, CODE, GLOBALS, CLASSES = range(4)
+REFERENCE, CODE, GLOBALS, CLASSES, VALUE = range(5)
 
 log = logging.getLogger("aioscheduler")
 
@@ -46,7 +48,7 @@ class HostCatalog(Catalog):
     def __init__(self) -> None:
         super().__init__()
         self.log: list[bytes] = []
-        self._references: dict[str, int] = {}
+        self._adopted: dict[str | bytes, int] = {}
         self._shipped: dict[tuple[str, str], Any] = {}  # globals, by module and name
         self._to_ship: list[tuple[FunctionType, str]] = []  # globals, by user and name
         self._before: list[tuple[dict[Any, Any], Any, Any]] = []
@@ -79,13 +81,22 @@ class HostCatalog(Catalog):
     def function_number(self, function: FunctionType) -> int:
         """Gives the number by which a worker finds a function, by name or by its code."""
         name = importable_name(function)
-        if name is None:
-            return self.code_key(function)
-        number = self._references.get(name)
+        return self.code_key(function) if name is None else self.adopt(name)
+
+    def adopt(self, key: int | str | bytes) -> int:
+        """Gives the number for what `WorkerCatalog.function_number` gave in a worker."""
+        if isinstance(key, int):
+            return key
+        number = self._adopted.get(key)
         if number is None:
-            number = self._write(REFERENCE, name)
-            self._set(self._references, name, number)
+            kind = REFERENCE if isinstance(key, str) else CODE
+            number = self._write(kind, key)
+            self._set(self._adopted, key, number)
         return number
+
+    def callable_number(self, payload: bytes) -> int:
+        """Gives a number to the pickle of a callable."""
+        return self._write(VALUE, payload)
 
     def code_key(self, function: FunctionType) -> int:
         code, module = function.__code__, function.__module__ or "__main__"
@@ -173,8 +184,10 @@ class WorkerCatalog(Catalog):
             before = self._shipped.get((module, name), _MISSING)
             if namespace.get(name, _MISSING) is before:
                 namespace[name] = self._shipped[module, name] = value
-        else:
+        elif kind == CLASSES:
             self.decode(fields[0])
+        else:
+            self._references[number] = fields[0]
 
     def function(self, number: int) -> Any:
         """Gives the function of a number.
@@ -190,7 +203,26 @@ class WorkerCatalog(Catalog):
         found = self._references[number]
         if isinstance(found, str):
             found = self._references[number] = resolve(found)
+        elif isinstance(found, bytes):
+            found = self._references[number] = self.decode(found)
         return found
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Nothing is changed here; see `HostCatalog.change`."""
+        yield
+
+    def function_number(self, function: FunctionType) -> int | str | bytes:
+        """Gives what the host can make a number of: one, a name, or the pickle of a CODE line."""
+        number = self.code_numbers.get(id(function.__code__))
+        if number is not None:
+            return number
+        name = importable_name(function)
+        if name is not None:
+            return name
+        code, module = function.__code__, function.__module__ or "__main__"
+        shared, imports = importable(module), submodules(code, function.__globals__)
+        return self.pickle((code, module, shared, imports))
 
     def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
         number = self.code_numbers.get(id(function.__code__))

@@ -18,10 +18,12 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Container, Coroutine
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from .alarm import Alarm
+from .clock import to_ns
 from .queues import FifoQueue, LifoQueue
 from .timers import TimerQueue
 
@@ -76,6 +78,20 @@ class Order(Enum):
         return None if self is Order.TIMED else 1
 
 
+def due_time(order: Order, when: datetime | timedelta | None, now: int, prefer_utc: bool) -> int:
+    """Gives the due time of a task, `now` if no time is given; 0 in a queue.
+
+    Raises:
+        ValueError: As `clock.to_ns`.
+        TypeError: As `clock.to_ns`, and if a queue is given a time.
+    """
+    if order is not Order.TIMED:
+        if when is not None:
+            raise TypeError("a queue runs tasks in turn and takes no time: leave out when")
+        return 0
+    return now if when is None else to_ns(when, now, prefer_utc)
+
+
 class Engine(Generic[E]):
     """Runs entries at their due times on one loop.
 
@@ -110,6 +126,12 @@ class Engine(Generic[E]):
     def pending(self) -> int:
         """How many entries have not started and were not cancelled."""
         return len(self.waiting) + len(self._launched)
+
+    def find(self, number: int) -> E | None:
+        """Gives an entry that has not ended, else None."""
+        if number in self.running:
+            return self.running[number][1]
+        return self.waiting.get(number) or self._launched.get(number)
 
     def is_pending(self, number: int) -> bool:
         """Whether an entry is here that has not started and was not cancelled."""

@@ -102,6 +102,14 @@ class Ledger:
             return True
         return False
 
+    def find(self, number: int) -> tuple[int, int] | None:
+        """Gives the scheduler and the due time of a task that has not ended, else None."""
+        if number not in self:
+            return None
+        frames = self._pages[number // PAGE].frames
+        _, _, schedulers, dues, _, _ = next(_select(frames, lambda n: n == number))
+        return schedulers[0], dues[0]
+
     def frames(self, keep: Callable[[int], bool]) -> Iterator[wire.Frame]:
         """Yields SCHEDULE frames of the living tasks that `keep` accepts, in order of number."""
         for page in self._pages.values():

@@ -8,10 +8,11 @@ and nothing else; the manager does not know which one it has.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Protocol
 
+from .batch import Outcomes
 from .task import Home, Task
 
 
@@ -53,6 +54,38 @@ class Link(Home, Protocol):
             when: What the handle shows as its priority: a datetime, or `due`, or 0 in a queue.
             cargo: What `take` gave.
         """
+
+    def take_function(self, function: Callable[..., Any]) -> Any:
+        """Turns what `map` calls into what `schedule_many` takes."""
+
+    def take_arguments(self, args: tuple[Any, ...]) -> Any:
+        """Turns the arguments of one call into what `schedule_many` takes."""
+
+    def schedule_many(
+        self,
+        outcomes: Outcomes,
+        offset: int,
+        scheduler: int,
+        dues: int | list[int],
+        function: Any,
+        calls: list[Any],
+    ) -> None:
+        """Accepts calls of one function.
+
+        Args:
+            outcomes: Told how they end.
+            offset: The index there of the first.
+            scheduler: Where.
+            dues: Their due times in nanoseconds since the epoch, or one for all.
+            function: What `take_function` gave.
+            calls: What `take_arguments` gave; at most `room()`.
+        """
+
+    def room(self) -> int:
+        """How many calls `schedule_many` takes at a time; at least one."""
+
+    def find(self, scheduler: int, number: int) -> Task[Any] | None:
+        """Gives a handle on a task that has not ended, else None."""
 
     async def flush(self) -> None:
         """Returns when little enough waits to be sent."""

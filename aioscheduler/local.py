@@ -14,13 +14,15 @@ from datetime import datetime
 from typing import Any
 
 from .alarm import Alarm
+from .batch import Outcomes, Part
 from .coroutines import check_awaitable, close_unstarted
-from .engine import Engine, Order
+from .engine import MAX_SLICE, Engine, Order
 from .errors import WorkerStartError
+from .inside import Desk, ManagerProxy, running
 from .link import Tally
 from .task import State, Task, TaskRef
 
-_Entry = tuple[Task[Any], Awaitable[Any]]
+_Entry = tuple["Task[Any] | Part", Awaitable[Any]]
 
 
 class LocalLink:
@@ -33,6 +35,7 @@ class LocalLink:
         clock: Gives the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
         boot: The initializer and its arguments, if there is one.
+        desk: Takes what tasks schedule, if there is a manager.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class LocalLink:
         clock: Callable[[], int] = time.time_ns,
         manager: str | None = None,
         boot: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
+        desk: Desk | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.identity = secrets.randbits(64) << 64
@@ -52,6 +56,8 @@ class LocalLink:
         self._tally = tally
         self._clock = clock
         self._manager = manager
+        self._proxy = ManagerProxy(desk) if desk is not None else None
+        self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
         self._alarm: Alarm | None = None
         self._boot = boot
         self._booting: asyncio.Task[None] | None = None
@@ -108,6 +114,43 @@ class LocalLink:
         self.engines[scheduler].add(number, due, (task, cargo))
         return task
 
+    def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Takes what `map` calls as it is."""
+        return function
+
+    def take_arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Takes arguments as they are."""
+        return args
+
+    def schedule_many(
+        self,
+        outcomes: Outcomes,
+        offset: int,
+        scheduler: int,
+        dues: int | list[int],
+        function: Callable[..., Any],
+        calls: list[tuple[Any, ...]],
+    ) -> None:
+        """Accepts calls of one function."""
+        first, count = self._next, len(calls)
+        self._next += count
+        part = Part(outcomes, offset, self, scheduler, first, count, dues)
+        engine = self.engines[scheduler]
+        for number, args in enumerate(calls, first):
+            engine.add(number, part.due(number), (part, _call(function, args)))
+
+    def room(self) -> int:
+        """How many calls `schedule_many` takes at a time."""
+        return MAX_SLICE
+
+    def find(self, scheduler: int, number: int) -> Task[Any] | None:
+        """Gives a handle on a task that has not ended, else None."""
+        entry = self.engines[scheduler].find(number)
+        if entry is None:
+            return None
+        holder = entry[0]
+        return holder if isinstance(holder, Task) else holder.task(number)
+
     async def flush(self) -> None:
         """Returns at once: there is nothing between here and the schedulers."""
 
@@ -151,7 +194,7 @@ class LocalLink:
         return TaskRef(self._manager, 0, scheduler, number)
 
     def hold(self, task: Task[Any]) -> None:
-        """The entry holds it."""
+        self._held[task._number] = task
 
     # The crew of its engines.
 
@@ -160,8 +203,10 @@ class LocalLink:
         engine.run(batch)
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
-        task, awaitable = entry
+        holder, awaitable = entry
         value: Any = None
+        if self._proxy is not None and self._manager is not None:
+            running.set((self._proxy, self._manager, 0, engine.index, number))
         try:
             value = await awaitable
             state = State.FINISHED
@@ -171,19 +216,35 @@ class LocalLink:
             if isinstance(error, GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             value, state = error, State.FAILED
-        self._end(engine, number, task, state, value)
+        self._end(engine, number, holder, state, value)
         del value  # an exception holds this frame by its traceback
 
     def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
-        task, awaitable = entry
+        holder, awaitable = entry
         close_unstarted(awaitable)
         if number not in engine.running:
             self._tally.started(0, engine.index, 1)
-        self._end(engine, number, task, State.CANCELLED, None)
+        self._end(engine, number, holder, State.CANCELLED, None)
 
     def _end(
-        self, engine: Engine[_Entry], number: int, task: Task[Any], state: State, value: Any
+        self,
+        engine: Engine[_Entry],
+        number: int,
+        holder: Task[Any] | Part,
+        state: State,
+        value: Any,
     ) -> None:
         engine.ended(number)
+        if isinstance(holder, Task):
+            holder._settle(state, value)
+        else:
+            holder.settle(number, state, value, None)
+        if self._held:
+            self._held.pop(number, None)
         self._tally.ended(0, engine.index, 1)
-        task._settle(state, value)
+
+
+async def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Calls a function, plain or async, when its time has come."""
+    value = function(*args)
+    return await value if isinstance(value, Awaitable) else value

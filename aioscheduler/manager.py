@@ -12,43 +12,34 @@ schedule(work(1), when)
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-import multiprocessing.connection
 import multiprocessing.util
 import os
 import secrets
-import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
-from .clock import to_ns
+from .batch import Batch, Outcomes
 from .coroutines import close_unstarted
-from .engine import Order
-from .errors import ManagerClosed, TaskLimitReached, WorkerStartError
+from .definitions import HostCatalog
+from .engine import Order, due_time
+from .errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask, WorkerStartError
+from .layout import check_count, lay_out
 from .link import Link
 from .local import LocalLink
-from .pipe import abandon
+from .outbox import FRAME_BYTES
 from .placement import Placement
-from .process import WorkerProcess
+from .process import end_workers
 from .remote import RemoteLink
-from .scheduler import (
-    LifoQueuedScheduler,
-    QueuedScheduler,
-    TimedScheduler,
-    check_count,
-    running_loop,
-)
-from .shipping import Shipper
-from .task import Task
+from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
+from .shipping import HostShipper
+from .task import Task, TaskRef
 
 T = TypeVar("T")
-
-TIMED_PER_WORKER = 4
-EXIT_GRACE = 1.0  # seconds workers have to end when the host ends without close()
 
 
 class Manager:
@@ -96,12 +87,12 @@ class Manager:
         if max_tasks is not None:
             check_count("max_tasks", max_tasks, 1)
         model = cls(*args, **kwargs)  # refuses wrong arguments, and reads the right ones
-        layout, local = _lay_out(cls.order, schedulers, workers)
-        self._timed = cls.order is Order.TIMED
+        layout, local = lay_out(cls.order, schedulers, workers)
+        self._order = cls.order
         self._prefer_utc = model.prefer_utc
         self._max_tasks = max_tasks
         self._max_each = model.max_tasks
-        self._placement = Placement(layout, by_worker=self._timed)
+        self._placement = Placement(layout, by_worker=cls.order is Order.TIMED)
         self._id = secrets.token_hex(4)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -116,25 +107,35 @@ class Manager:
             if loop_initializer is not None:
                 raise ValueError("loop_initializer is for worker processes; workers=0 has none")
             boot = (initializer, tuple(initargs)) if initializer is not None else None
-            self._links = [LocalLink(cls.order, layout[0], self, manager=self._id, boot=boot)]
+            self._links = [
+                LocalLink(cls.order, layout[0], self, time.time_ns, self._id, boot, self)
+            ]
         else:
-            shipper = Shipper()
+            self._shipper = HostShipper(HostCatalog())
+            self._shipper.catalog.owner = self
             call = None
             if initializer is not None:
-                call = shipper.take_call(initializer, tuple(initargs))
+                call = self._shipper.take_call(initializer, tuple(initargs))
+            config = {
+                "manager": self._id,
+                "order": cls.order.value,
+                "layout": layout,
+                "prefer_utc": self._prefer_utc,
+                "host": os.getpid(),
+            }
             self._remotes = [
                 RemoteLink(
                     worker,
-                    cls.order,
-                    count,
-                    shipper,
+                    {**config, "worker": worker},
+                    self._shipper,
                     self,
                     self._id,
                     call,
                     loop_initializer,
                     self._worker_lost,
+                    self._asked_inside,
                 )
-                for worker, count in enumerate(layout)
+                for worker in range(len(layout))
             ]
             self._links = list(self._remotes)
         self._take = self._links[0].take
@@ -245,32 +246,82 @@ class Manager:
         try:
             if self._closed:
                 raise self._refusal()
-            due = 0
-            if self._timed:
-                due = time.time_ns()
-                if when is not None:
-                    due = to_ns(when, due, self._prefer_utc)
-            elif when is not None:
-                raise TypeError("a queue runs tasks in turn and takes no time: leave out when")
+            due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
+            self._check_limit()
             place = self._place(key)
             cargo = self._take(coro)
         except BaseException:
             close_unstarted(coro)
             raise
-        placement = self._placement
-        placement.added(place)
         shown = when if isinstance(when, datetime) else due
-        link = self._links[placement.worker_of[place]]
-        return link.schedule(placement.scheduler_of[place], due, shown, cargo)
+        return self._link_of(place, 1).schedule(
+            self._placement.scheduler_of[place], due, shown, cargo
+        )
 
-    def cancel(self, task: Task[Any]) -> bool:
-        """Asks for a task's cancellation; False if it has ended or belongs to somebody else.
+    def map(
+        self,
+        func: Callable[[Any], Awaitable[T]] | Callable[[Any], T],
+        iterable: Iterable[Any],
+        when: datetime | timedelta | Sequence[datetime | timedelta] | None = None,
+        *,
+        key: str | bytes | int | None = None,
+    ) -> Batch[T]:
+        """Has `func(item)` called in the workers for each item.
+
+        It costs a fraction of as many calls of `schedule`. For a long stream, map slices of it
+        and `await flush()` between them.
+
+        Args:
+            func: A plain or async function, or any other callable.
+            iterable: The items; consumed at once.
+            when: As for `schedule`; one for all or one per item.
+            key: As for `schedule`; one for all.
+
+        Raises:
+            Exception: As `schedule`, naming the index of the item that was refused; what had
+                been sent of this call is cancelled. ValueError: `when` has another length.
+        """
+        return self._submit(func, [(item,) for item in iterable], when, key)
+
+    def starmap(
+        self,
+        func: Callable[..., Awaitable[T]] | Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        when: datetime | timedelta | Sequence[datetime | timedelta] | None = None,
+        *,
+        key: str | bytes | int | None = None,
+    ) -> Batch[T]:
+        """Has `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
+        return self._submit(func, [tuple(args) for args in iterable], when, key)
+
+    def task(self, ref: TaskRef) -> Task[Any]:
+        """Gives the handle of a task that has not ended.
+
+        Raises:
+            UnknownTask: It has ended, or the reference is damaged or another manager's.
+            TypeError: `ref` is no reference.
+        """
+        task = self._link_to(ref).find(ref.scheduler, ref.number)
+        if task is None:
+            raise UnknownTask(f"{ref} has ended, or never was; keep its handle to ask it later")
+        return task
+
+    def cancel(self, task: Task[Any] | TaskRef) -> bool:
+        """Asks for a task's cancellation; False if it is known to have ended.
 
         A pending task never starts; inside a running one `CancelledError` is raised. The handle
-        ends when the worker has confirmed it.
+        ends when the worker has confirmed it. Another manager's task is left alone: False.
+
+        Raises:
+            UnknownTask: A reference is damaged or another manager's.
+            TypeError: It is neither a handle nor a reference.
         """
+        if isinstance(task, TaskRef):
+            return self._link_to(task).cancel(task.scheduler, task.number)
         if not isinstance(task, Task):
-            raise TypeError(f"cancel() takes what schedule() gave, not {type(task).__name__}")
+            raise TypeError(
+                f"cancel() takes what schedule() gave, or a TaskRef, not {type(task).__name__}"
+            )
         return task._home in self._links and task.cancel()
 
     async def flush(self) -> None:
@@ -312,15 +363,104 @@ class Manager:
         if not self._placement.all_loads:
             self._wake_joiners()
 
-    # ---- inside
+    # ---- placing
 
-    def _place(self, key: str | bytes | int | None) -> int:
-        placement, each = self._placement, self._max_each
-        if self._max_tasks is not None and placement.all_waiting >= self._max_tasks:
+    def _submit(
+        self,
+        func: Callable[..., Any],
+        calls: list[tuple[Any, ...]],
+        when: datetime | timedelta | Sequence[datetime | timedelta] | None,
+        key: str | bytes | int | None,
+    ) -> Batch[Any]:
+        if self._closed:
+            raise self._refusal()
+        if not callable(func):
+            raise TypeError(f"map() takes a function and its items, not {type(func).__name__}")
+        now, count = time.time_ns(), len(calls)
+        dues: int | list[int]
+        if when is None or isinstance(when, datetime | timedelta):
+            dues = due_time(self._order, when, now, self._prefer_utc)
+        else:
+            times = list(when)
+            if len(times) != count:
+                raise ValueError(f"when has {len(times)} times for {count} items; give one each")
+            dues = []
+            for index, each in enumerate(times):
+                with _naming(index):
+                    dues.append(due_time(self._order, each, now, self._prefer_utc))
+        front = self._links[0]
+        function = front.take_function(func)
+        outcomes = Outcomes(count)
+        batch: Batch[Any] = Batch(outcomes)
+        # Small batches, too, are to use every scheduler.
+        share = -(-count // (4 * len(self._placement.loads))) if key is None else count
+        sent = 0
+        try:
+            while sent < count:
+                with _naming(sent):
+                    self._check_limit()
+                    place = self._place(key)
+                link = self._links[self._placement.worker_of[place]]
+                room = min(share, link.room(), count - sent, self._limit_left(place))
+                cargo: list[Any] = []
+                size = 0
+                while len(cargo) < room and size < FRAME_BYTES:
+                    with _naming(sent + len(cargo)):
+                        cargo.append(front.take_arguments(calls[sent + len(cargo)]))
+                    size += len(cargo[-1])
+                until = sent + len(cargo)
+                self._link_of(place, len(cargo)).schedule_many(
+                    outcomes,
+                    sent,
+                    self._placement.scheduler_of[place],
+                    dues[sent:until] if isinstance(dues, list) else dues,
+                    function,
+                    cargo,
+                )
+                sent = until
+        except BaseException:
+            batch.cancel()
+            raise
+        return batch
+
+    def _link_of(self, place: int, count: int) -> Link:
+        """Counts tasks at a place and gives its link."""
+        self._placement.added(place, count)
+        return self._links[self._placement.worker_of[place]]
+
+    def _link_to(self, ref: TaskRef) -> Link:
+        if not isinstance(ref, TaskRef):
+            raise TypeError(f"a TaskRef is needed, not {type(ref).__name__}")
+        if ref.manager != self._id:
+            raise UnknownTask(f"{ref} is a task of another manager; ask that one")
+        _, worker, scheduler, number = ref
+        if not (
+            all(type(field) is int for field in (worker, scheduler, number))
+            and 0 <= worker < len(self._links)
+            and (worker, scheduler) in self._placement
+            and number >= 0
+        ):
+            raise UnknownTask(f"{ref} is damaged: this manager has no such scheduler or number")
+        return self._links[worker]
+
+    def _check_limit(self) -> None:
+        if self._max_tasks is not None and self._placement.all_waiting >= self._max_tasks:
             raise TaskLimitReached(
                 f"max_tasks={self._max_tasks} tasks are waiting already; "
                 "wait for some to start, or raise the limit"
             )
+
+    def _limit_left(self, place: int) -> int:
+        """How many more tasks may wait at a place."""
+        placement, left = self._placement, FRAME_BYTES
+        if self._max_tasks is not None:
+            left = self._max_tasks - placement.all_waiting
+        if self._max_each is not None:
+            left = min(left, self._max_each - placement.waiting[place])
+        return left
+
+    def _place(self, key: str | bytes | int | None) -> int:
+        placement, each = self._placement, self._max_each
         place = placement.choose() if key is None else placement.choose_by_key(key)
         if each is not None and placement.waiting[place] >= each:
             if key is None:
@@ -331,6 +471,55 @@ class Manager:
                     "wait for some to start, or raise the limit"
                 )
         return place
+
+    # ---- what tasks ask of their manager
+
+    def schedule_inside(
+        self,
+        coro: Awaitable[Any],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        origin: TaskRef | None,
+    ) -> TaskRef:
+        """The desk of tasks in this process (inside.Desk)."""
+        try:
+            if self._closed:
+                raise self._refusal()
+            due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
+            place = origin.scheduler if origin is not None else 0
+            if key is not None:
+                place = self._placement.choose_by_key(key)
+            cargo = self._take(coro)
+        except BaseException:
+            close_unstarted(coro)
+            raise
+        task = self._link_of(place, 1).schedule(place, due, due, cargo)
+        assert task.ref is not None
+        return task.ref
+
+    def cancel_inside(self, ref: TaskRef) -> bool:
+        """The desk of tasks in this process (inside.Desk)."""
+        return self.cancel(ref)
+
+    def _asked_inside(self, what: str, *fields: Any) -> None:
+        """Takes a request from a worker."""
+        if what == "cancel":
+            worker, scheduler, number = fields
+            self._links[worker].cancel(scheduler, number)
+        elif not self._closed:
+            place, due, function, payload, alias = fields
+            with self._shipper.catalog.change():
+                number = self._shipper.catalog.adopt(function)
+            placement = self._placement
+            placement.added(place)
+            link = self._remotes[placement.worker_of[place]]
+            link.adopt(placement.scheduler_of[place], due, number, payload, alias)
+
+    def __reduce__(self) -> NoReturn:
+        # The catalog of its own tasks replaces it by its proxy before this is asked.
+        raise NotShippable("a manager travels only to its own tasks, where it is their proxy")
+
+    # ---- inside
 
     def _wake_joiners(self) -> None:
         joiners, self._joiners = self._joiners, []
@@ -377,54 +566,16 @@ class Manager:
         if processes:
             self._finalizer = multiprocessing.util.Finalize(
                 self,
-                _end_workers,
+                end_workers,
                 args=(processes, [link.pipe.descriptors for link in self._remotes]),
                 exitpriority=10,  # before multiprocessing waits for its children
             )
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _lay_out(order: Order, schedulers: int | None, workers: int | None) -> tuple[list[int], bool]:
-    """Gives the number of schedulers of each worker, and whether that is this process."""
-    if schedulers is not None:
-        check_count("schedulers", schedulers, 1)
-    if workers is not None:
-        check_count("workers", workers, 0)
-    if sys.platform == "win32":
-        if workers:
-            raise ValueError("worker processes do not run on Windows; use workers=0")
-        workers = 0
-    local = workers == 0
-    if order is not Order.TIMED and schedulers is None:
-        schedulers = workers or 1
-    if workers is None:
-        workers = usable_cores() if schedulers is None else min(usable_cores(), schedulers)
-    workers = workers or 1
-    if schedulers is None:
-        schedulers = TIMED_PER_WORKER * workers
-    if workers > schedulers:
-        raise ValueError(
-            f"workers={workers} is more than schedulers={schedulers}: each worker needs one"
-        )
-    each, more = divmod(schedulers, workers)
-    return [each + (worker < more) for worker in range(workers)], local
-
-
-def _end_workers(processes: list[WorkerProcess], descriptors: list[list[int]]) -> None:
-    """Ends workers whose manager is gone; no loop runs any more, so this may block, briefly."""
-    for pair in descriptors:
-        abandon(pair)  # which a worker reads as the end
-    deadline = time.monotonic() + EXIT_GRACE
-    for process in processes:
-        with contextlib.suppress(ValueError):  # it was closed: it has ended
-            multiprocessing.connection.wait(
-                [process.sentinel], timeout=max(0.0, deadline - time.monotonic())
-            )
-            process.kill()
-            process.aio_process.join()
+@contextmanager
+def _naming(index: int) -> Iterator[None]:
+    """Adds to a refusal which item of a batch it is for."""
+    try:
+        yield
+    except (ValueError, TypeError) as refusal:
+        raise type(refusal)(f"item {index}: {refusal}") from refusal

@@ -27,13 +27,13 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 import msgpack  # type: ignore[import-untyped]  # ships no type information
 
+from . import wire
 from .errors import RemoteError, RemoteTraceback
 from .names import importable_name, type_name
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 
 pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
-unpack: Callable[[bytes], Any] = msgpack.unpackb
 _active = threading.local()  # .catalog: whose numbers are meant while something is unpickled
 
 
@@ -41,6 +41,7 @@ class Catalog(ABC):
     """Codes and classes by number, as one process knows them; encodes and decodes values."""
 
     def __init__(self) -> None:
+        self.owner: object = None  # the manager, or its proxy: each arrives as the other
         self.codes: dict[int, SharedCode] = {}
         self.code_numbers: dict[int, int] = {}  # by id(code), which `codes` keeps alive
         self.classes: dict[int, type] = {}
@@ -100,7 +101,7 @@ class Catalog(ABC):
             Exception: Whatever unpickling raises.
         """
         if payload[0] != 0x80:
-            return unpack(payload)
+            return wire.unpack(payload)
         outer = getattr(_active, "catalog", None)
         _active.catalog = self
         try:
@@ -230,6 +231,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
                 return _class_of, (number,)
             if importable_name(obj) is None:
                 return self._reduce_class(obj)
+        elif obj is self._catalog.owner:
+            return _owner, ()
         return super().reducer_override(obj)
 
     def _reduce_function(self, function: FunctionType) -> Any:
@@ -251,6 +254,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         # other in a circle, which the pickle's memo resolves.
         make, args, *rest = reduced
         return _make_class, (self._number_class(cls), make, args), *rest
+
+
+def _owner() -> object:
+    catalog: Catalog = _active.catalog
+    return catalog.owner
 
 
 def _class_of(number: int) -> type:

@@ -71,13 +71,18 @@ class Placement:
         digest = hashlib.blake2b(data, digest_size=8).digest()
         return int.from_bytes(digest) % len(self.worker_of)
 
-    def added(self, place: int) -> None:
-        """A task was accepted at a place."""
-        self.loads[place] += 1
-        self.waiting[place] += 1
-        self._worker_loads[self.worker_of[place]] += 1
-        self.all_waiting += 1
-        self.all_loads += 1
+    def __contains__(self, at: tuple[int, int]) -> bool:
+        """Whether there is such a (worker, scheduler)."""
+        worker, scheduler = at
+        return 0 <= worker < len(self._layout) and 0 <= scheduler < self._layout[worker]
+
+    def added(self, place: int, count: int = 1) -> None:
+        """Tasks were accepted at a place."""
+        self.loads[place] += count
+        self.waiting[place] += count
+        self._worker_loads[self.worker_of[place]] += count
+        self.all_waiting += count
+        self.all_loads += count
 
     # What links tell (`link.Tally`).
 

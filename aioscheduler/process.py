@@ -9,11 +9,13 @@ is spawned, so that the child does not run it a second time: a script needs no
 from __future__ import annotations
 
 import importlib
+import multiprocessing.connection
 import pickle
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from types import ModuleType
@@ -22,6 +24,10 @@ from typing import Any
 import aiomultiprocess.core  # type: ignore[import-untyped]  # partly typed, not exported
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 from aiomultiprocess.types import Unit  # type: ignore[import-untyped]
+
+from .pipe import abandon
+
+EXIT_GRACE = 1.0  # seconds workers have to end when the host ends without close()
 
 _CONTEXT = aiomultiprocess.core.multiprocessing.get_context("spawn")
 
@@ -121,3 +127,17 @@ def _blocked_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_workers(processes: list[WorkerProcess], descriptors: list[list[int]]) -> None:
+    """Ends workers whose manager is gone; no loop runs any more, so this may block, briefly."""
+    for pair in descriptors:
+        abandon(pair)  # which a worker reads as the end
+    deadline = time.monotonic() + EXIT_GRACE
+    for process in processes:
+        with suppress(ValueError):  # it was closed: it has ended
+            multiprocessing.connection.wait(
+                [process.sentinel], timeout=max(0.0, deadline - time.monotonic())
+            )
+            process.kill()
+            process.aio_process.join()

@@ -2,11 +2,11 @@
 
        host loop                                           │ process border
                                                            │
-    schedule ─► columns ─(turn of the loop, or a page)─► SCHEDULE frame ═══► worker
-                                     │                     │
-                                   ledger ◄── STARTED, FINISHED frames ◄═══ worker
-                                     │                     │
-    handles (weak) ◄── outcomes ─────┘                     │
+    schedule ─► outbox ─(a turn of the loop, or enough)─► SCHEDULE frame ══► worker
+                  │                                        │
+                ledger ◄──────────── STARTED, FINISHED frames ◄═════════════ worker
+                  │                                        │
+    handles (weak), batches ◄── outcomes                   │
 
 The host is dull: it runs no user code here, leaves results as bytes until somebody asks, and
 never waits for a worker. Numbers are given in `schedule`, so a task can be addressed before it
@@ -26,13 +26,14 @@ from datetime import datetime
 from typing import Any
 
 from . import wire
-from .engine import Order
+from .batch import Decode, Outcomes, Part
 from .errors import WorkerLost, WorkerStartError, describe_exit
-from .ledger import PAGE, Ledger
+from .ledger import PAGE
 from .link import Tally
+from .outbox import Outbox
 from .pipe import HIGH_WATER, Pipe
 from .process import WorkerProcess
-from .shipping import Cargo, Shipper
+from .shipping import Cargo, HostShipper
 from .task import State, Task, TaskRef, report
 from .wire import Kind
 
@@ -49,39 +50,40 @@ class RemoteLink:
 
     Args:
         worker: Its place, from 0.
-        order: What its schedulers run next.
-        schedulers: How many it has.
+        config: Arguments of the worker's main function.
         shipper: Shared by all workers of the manager.
         tally: Told of every start and end.
         manager: The manager's id.
         boot: The payload of the initializer's call, or None.
         loop_initializer: Makes the worker's event loop; None for asyncio's own.
         lost: Called with the reason once the process is gone without having been asked to go.
+        asked_inside: Called with the fields of each request that a task makes of its manager.
     """
 
     def __init__(
         self,
         worker: int,
-        order: Order,
-        schedulers: int,
-        shipper: Shipper,
+        config: dict[str, Any],
+        shipper: HostShipper,
         tally: Tally,
         manager: str,
         boot: bytes | None,
         loop_initializer: Callable[[], Any] | None,
         lost: Callable[[RemoteLink, Exception], None],
+        asked_inside: Callable[..., None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.identity = secrets.randbits(64) << 64
         self.process: WorkerProcess | None = None
         self._worker = worker
-        self._config = {"order": order.value, "schedulers": schedulers, "host": os.getpid()}
+        self._config = config
         self._shipper = shipper
         self._tally = tally
         self._manager = manager
         self._boot = boot
         self._loop_initializer = loop_initializer
         self._lost = lost
+        self._asked_inside = asked_inside
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
         self._closing = False
@@ -89,18 +91,21 @@ class RemoteLink:
         self._failure: str | None = None  # the traceback of a worker that could not begin
 
         self.pipe = Pipe(self._receive, self._stream_ended)
-        self._defined = 0  # lines of the catalog's log that were sent
+        self.outbox = Outbox(shipper.catalog.log)
         self._turn: asyncio.Handle | None = None
-        self._next = 0
-        self._first = 0  # the number of the first task in the columns
-        self._columns: tuple[list[int], list[int], list[int], list[bytes | int]] = ([], [], [], [])
-        self._cancels: list[int] = []
-
-        self.ledger = Ledger()
+        self._decodes: tuple[Decode, Decode, None] = (
+            shipper.catalog.decode_result,
+            shipper.catalog.decode_failure,
+            None,
+        )
         self._asked: set[int] = set()  # pending tasks that were asked to cancel
         self._blobs: dict[int, bytes] = {}  # large outcomes, ahead of their FINISHED
+        self._inside = b""  # the parts of a request so far
         self._handles: dict[int, _Handle] = {}
-        self._held: dict[int, Task[Any]] = {}
+        self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
+        self._parts: dict[int, list[Part]] = {}  # of batches, by page
+        self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
+        self._aliases: dict[int, int] = {}  # the other way round
 
     # ---- life
 
@@ -127,9 +132,8 @@ class RemoteLink:
             self.process.start()
             self.pipe.open(loop, os.dup(reader.fileno()), os.dup(writer.fileno()))
         loop.add_reader(self.process.sentinel, self._process_ended)
-        self._define()
-        self.pipe.send(wire.encode([Kind.BOOT, self._boot]))
-        self._take_turn()
+        self.outbox.boot(self._boot)
+        self._send()
 
     async def ready(self) -> None:
         """Returns when the worker answers.
@@ -144,11 +148,10 @@ class RemoteLink:
         """Ends the process: politely, then not; settles every task."""
         self._closing = True
         if self.loop is None or self.process is None or self._gone is None:
-            self._pack()
             self._settle_rest(None)
             return
         if not self._gone.done():
-            self._take_turn()
+            self._send()
             self.pipe.send(wire.encode([Kind.CLOSE, timeout]))
             self.pipe.flush()
             patience = None if timeout is None else timeout + KILL_AFTER
@@ -174,93 +177,110 @@ class RemoteLink:
 
     def schedule(self, scheduler: int, due: int, when: datetime | int, cargo: Cargo) -> Task[Any]:
         """Gives a task its number and puts it into the next frame."""
-        number = self._next
-        self._next = number + 1
-        function, payload = cargo
-        schedulers, dues, functions, payloads = self._columns
-        schedulers.append(scheduler)
-        dues.append(due)
-        functions.append(function)
-        if len(payload) <= wire.BLOB_LIMIT:
-            payloads.append(payload)
-        else:
-            payloads.append(wire.IN_BLOB)
-            self.ledger.blobs[number] = payload
-            self.pipe.send_blob(number, payload)
-        if number % PAGE == PAGE - 1:
-            self._pack()
-            self.pipe.flush()
-        elif self._turn is None:
-            self._turn_soon()
+        number = self.outbox.add(scheduler, due, *cargo)
+        self._send_soon()
         task: Task[Any] = Task(self, scheduler, number, when)
         handle = self._handles[number] = _Handle(task, self._forget)
         handle.number = number
         return task
 
+    def take_function(self, function: Callable[..., Any]) -> int | bytes:
+        """Turns what `map` calls into what travels of it."""
+        return self._shipper.take_function(function)
+
+    def take_arguments(self, args: tuple[Any, ...]) -> bytes:
+        """Turns the arguments of one call into what travels of them."""
+        return self._shipper.take_arguments(args)
+
+    def schedule_many(
+        self,
+        outcomes: Outcomes,
+        offset: int,
+        scheduler: int,
+        dues: int | list[int],
+        function: int | bytes,
+        payloads: list[bytes],
+    ) -> None:
+        """Sends calls of one function as one frame."""
+        first = self.outbox.add_many(scheduler, dues, function, payloads)
+        part = Part(outcomes, offset, self, scheduler, first, len(payloads), dues)
+        self._parts.setdefault(first // PAGE, []).append(part)
+        self._send_soon()
+
+    def room(self) -> int:
+        """How many calls `schedule_many` takes at a time."""
+        return self.outbox.room()
+
+    def adopt(self, scheduler: int, due: int, function: int, payload: bytes, alias: int) -> None:
+        """Takes a task that was scheduled inside a worker, which gave it a number: its alias."""
+        number = self.outbox.add(scheduler, due, function, payload)
+        self._numbers[alias] = number
+        self._aliases[number] = alias
+        self._send_soon()
+
+    def find(self, scheduler: int, number: int) -> Task[Any] | None:
+        """Gives a handle on a task that has not ended, else None."""
+        number = self._numbers.get(number, number)
+        handle = self._handles.get(number)
+        task = handle() if handle is not None else None
+        if task is None:
+            self.outbox.pack()
+            found = self.outbox.ledger.find(number)
+            if found is None or found[0] != scheduler:
+                return None
+            task = Task(self, scheduler, number, found[1])
+            handle = self._handles[number] = _Handle(task, self._forget)
+            handle.number = number
+        return task
+
     def cancel(self, scheduler: int, number: int) -> bool:
         """Sends the request, if the task is not known to have ended."""
-        if number < self._first and number not in self.ledger:
+        number = self._numbers.get(number, number)
+        if number not in self.outbox:
             return False
-        if number not in self.ledger.started and number not in self._asked:
+        if number not in self.outbox.ledger.started and number not in self._asked:
             self._asked.add(number)
             self._tally.started(self._worker, scheduler, 1)
-        self._cancels.append(number)
-        self._turn_soon()
+        self.outbox.cancel(number)
+        self._send_soon()
         return True
 
     def state(self, number: int) -> State:
         """PENDING or RUNNING: a task that has ended has told its handle."""
-        return State.RUNNING if number in self.ledger.started else State.PENDING
+        return State.RUNNING if number in self.outbox.ledger.started else State.PENDING
 
     def ref(self, scheduler: int, number: int) -> TaskRef:
-        return TaskRef(self._manager, self._worker, scheduler, number)
+        alias = self._aliases.get(number, number)
+        return TaskRef(self._manager, self._worker, scheduler, alias)
 
     def hold(self, task: Task[Any]) -> None:
         self._held[task._number] = task
 
     async def flush(self) -> None:
         """Returns when less than `pipe.HIGH_WATER` bytes wait to be written."""
-        self._take_turn()
+        self._send()
         await self.pipe.drain(HIGH_WATER)
 
     # ---- sending
 
-    def _turn_soon(self) -> None:
-        if self._turn is None and self.loop is not None:
-            self._turn = self.loop.call_soon(self._take_turn)
+    def _send_soon(self) -> None:
+        """Sends at the end of this turn of the loop, or now if there is enough for a write."""
+        if self.outbox.full:
+            self._send()
+        elif self._turn is None and self.loop is not None:
+            self._turn = self.loop.call_soon(self._send)
 
-    def _take_turn(self) -> None:
-        """Sends what one turn of the loop has collected, in one write."""
+    def _send(self) -> None:
+        """Sends what has been collected, in one write."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        self._pack()
-        if self._cancels:
-            for start in range(0, len(self._cancels), PAGE):
-                self.pipe.send(wire.encode([Kind.CANCEL, self._cancels[start : start + PAGE]]))
-            self._cancels.clear()
-        self.pipe.flush()
-
-    def _pack(self) -> None:
-        """Makes a frame of the columns and enters it in the ledger."""
-        count = self._next - self._first
-        if count:
-            self._define()
-            frame = wire.encode([Kind.SCHEDULE, self._first, *self._columns])
-            self.ledger.record(self._first, count, frame)
+        frames, blobs = self.outbox.take()
+        for frame in frames:
             self.pipe.send(frame)
-            self._first = self._next
-            for column in self._columns:
-                column.clear()
-
-    def _define(self) -> None:
-        """Sends the definitions that came since the last time."""
-        lines = self._shipper.catalog.log
-        for line in lines[self._defined :]:
-            for start in range(0, len(line), wire.CHUNK):
-                part, last = line[start : start + wire.CHUNK], start + wire.CHUNK >= len(line)
-                self.pipe.send(wire.encode([Kind.DEFINE, part, last]))
-        self._defined = len(lines)
+        for number, payload in blobs:
+            self.pipe.send_blob(number, payload)
+        self.pipe.flush()
 
     # ---- receiving
 
@@ -272,6 +292,8 @@ class RemoteLink:
             self._started(*fields)
         elif kind == Kind.BLOB:
             self._blobs[fields[0]] = fields[1]
+        elif kind == Kind.INSIDE:
+            self._take_inside(*fields)
         elif kind == Kind.READY:
             if self._ready is not None and not self._ready.done():
                 self._ready.set_result(None)
@@ -281,7 +303,7 @@ class RemoteLink:
             raise wire.WireError(f"a worker does not send {Kind(kind).name}")
 
     def _started(self, scheduler: int, numbers: list[int]) -> None:
-        self.ledger.start(numbers)
+        self.outbox.ledger.start(numbers)
         count = len(numbers)
         if self._asked:  # these do not count as waiting any more
             count -= len(self._asked.intersection(numbers))
@@ -296,31 +318,51 @@ class RemoteLink:
     ) -> None:
         never_started = 0
         for number, ending, payload in zip(numbers, endings, payloads, strict=True):
-            if not self.ledger.end(number) and number not in self._asked:
+            if not self.outbox.ledger.end(number) and number not in self._asked:
                 never_started += 1
-            self._asked.discard(number)
-            handle = self._handles.pop(number, None)
-            task = handle() if handle is not None else None
-            if self._held:
-                self._held.pop(number, None)
             outcome = self._blobs.pop(number) if isinstance(payload, int) else payload
-            if task is not None:
-                self._settle(task, ending, outcome)
-            elif ending == wire.RAISED:
-                who = f"task {self.ref(scheduler, number)}"
-                report(self.loop, who, outcome, self._shipper.catalog.decode_failure)
+            self._settle(scheduler, number, _ENDINGS[ending], outcome, self._decodes[ending])
         if never_started:
             self._tally.started(self._worker, scheduler, never_started)
         self._tally.ended(self._worker, scheduler, len(numbers))
 
-    def _settle(self, task: Task[Any], ending: int, payload: bytes | None) -> None:
-        catalog = self._shipper.catalog
-        if ending == wire.RAISED:
-            task._settle(State.FAILED, payload, catalog.decode_failure)
-        elif ending == wire.RETURNED and payload is not None:
-            task._settle(State.FINISHED, payload, catalog.decode_result)
-        else:
-            task._settle(_ENDINGS[ending], None)
+    def _settle(
+        self, scheduler: int, number: int, state: State, value: Any, decode: Decode | None
+    ) -> None:
+        """Tells a task's end to whoever holds it, and forgets the task."""
+        handle = self._handles.pop(number, None)
+        task = handle() if handle is not None else None
+        part = self._part_of(number) if self._parts else None
+        if task is not None:
+            task._settle(state, value, decode)
+        if part is not None:
+            part.settle(number, state, value, decode)
+        elif task is None and state is State.FAILED:
+            report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
+        self._asked.discard(number)
+        if self._held:
+            self._held.pop(number, None)
+        if self._aliases and number in self._aliases:
+            del self._numbers[self._aliases.pop(number)]
+
+    def _part_of(self, number: int) -> Part | None:
+        """Gives the part of a batch that a task, which ends now, belongs to."""
+        parts = self._parts.get(number // PAGE, ())
+        for part in parts:
+            if number in part:
+                if part.left == 1:
+                    self._parts[number // PAGE] = [p for p in parts if p is not part]
+                    if not self._parts[number // PAGE]:
+                        del self._parts[number // PAGE]
+                return part
+        return None
+
+    def _take_inside(self, part: bytes, last: bool) -> None:
+        """Collects a request that a task made of its manager."""
+        self._inside += part
+        if last:
+            request, self._inside = wire.unpack(self._inside), b""
+            self._asked_inside(*request)
 
     def _forget(self, handle: _Handle) -> None:
         self._handles.pop(handle.number, None)
@@ -374,20 +416,16 @@ class RemoteLink:
 
     def _settle_rest(self, exitcode: int | None) -> None:
         """Ends every task for which no outcome came."""
-        self._pack()
-        for number in list(self.ledger):
-            started = self.ledger.end(number)
-            handle = self._handles.pop(number, None)
-            task = handle() if handle is not None else None
-            if task is None:
-                continue
+        self.outbox.pack()
+        ledger = self.outbox.ledger
+        for number in list(ledger):
+            started = ledger.end(number)
             if number in self._asked or not (started or self._broken):
-                task._settle(State.CANCELLED, None)
+                self._settle(0, number, State.CANCELLED, None, None)
             else:
-                task._settle(State.LOST, WorkerLost(self._worker, exitcode, started))
-        self._asked.clear()
+                error = WorkerLost(self._worker, exitcode, started)
+                self._settle(0, number, State.LOST, error, None)
         self._blobs.clear()
-        self._held.clear()
         self._tally.emptied(self._worker)
 
 

@@ -9,27 +9,14 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
-from .clock import to_ns
 from .coroutines import close_unstarted
-from .engine import Order
+from .engine import Order, due_time
 from .errors import ManagerClosed, TaskLimitReached
+from .layout import check_count
 from .local import LocalLink
 from .task import Task
 
 T = TypeVar("T")
-
-
-def check_count(name: str, value: object, least: int) -> None:
-    """Refuses what is not an int of at least `least`.
-
-    Raises:
-        TypeError: It is no int (a bool is none).
-        ValueError: It is too small.
-    """
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
 def running_loop(what: str) -> asyncio.AbstractEventLoop:
@@ -123,9 +110,7 @@ class _Scheduler:
             if self._closed:
                 raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
             cargo = self._link.take(coro)
-            due = 0
-            if when is not None:
-                due = to_ns(when, time.time_ns(), self.prefer_utc)
+            due = due_time(self.order, when, time.time_ns(), self.prefer_utc)
             if self.max_tasks is not None and len(self) >= self.max_tasks:
                 raise TaskLimitReached(
                     f"max_tasks={self.max_tasks} tasks are waiting already; "

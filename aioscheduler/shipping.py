@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Sequence
 from types import CodeType, CoroutineType, FunctionType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from .coroutines import check_awaitable
 from .definitions import HostCatalog, WorkerCatalog, cannot_travel
 from .errors import NotShippable
 from .pickling import EMPTY
+from .wire import BLOB_LIMIT
 
-Cargo = tuple[int, bytes]
+Cargo = tuple[Any, bytes]
 """What travels of a coroutine: the number of its function, and its payload."""
 
 
@@ -32,15 +33,22 @@ class _Shape(NamedTuple):
 
     code: CodeType  # keeps its id from being used again
     namespace: dict[str, Any]
-    number: int
+    number: Any  # as the catalog gives it: an int in the host
     simple: int  # the count of arguments if all are positional and nothing is captured, else -1
 
 
-class Shipper:
-    """Turns coroutines into cargo. One for all workers of a manager."""
+C = TypeVar("C", HostCatalog, WorkerCatalog)
 
-    def __init__(self) -> None:
-        self.catalog = HostCatalog()
+
+class Shipper(Generic[C]):
+    """Turns coroutines into cargo. One for all workers of a manager, and one in each worker.
+
+    Args:
+        catalog: Gives the numbers.
+    """
+
+    def __init__(self, catalog: C) -> None:
+        self.catalog: C = catalog
         self._shapes: dict[int, _Shape] = {}
 
     def take(self, coro: Any) -> Cargo:
@@ -69,21 +77,6 @@ class Shipper:
             payload = self._pickle_arguments(coro, function)
         coro.close()
         return shape.number, payload
-
-    def take_call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
-        """Gives the payload of (function, args), for any callable.
-
-        Raises:
-            NotShippable: The function or an argument cannot travel.
-        """
-        with self.catalog.change():
-            try:
-                return self.catalog.pickle((function, args))
-            except Exception as error:
-                name = getattr(function, "__qualname__", repr(function))
-                raise NotShippable(
-                    f"{name}, or an argument of it, {cannot_travel(error)}"
-                ) from error
 
     def _learn(self, coro: CoroutineType[Any, Any, Any], function: FunctionType) -> _Shape:
         code = function.__code__
@@ -144,20 +137,94 @@ class Shipper:
         return "an argument"
 
 
-def open_cargo(catalog: WorkerCatalog, number: int, payload: bytes) -> Coroutine[Any, Any, Any]:
-    """Makes the coroutine again.
+class HostShipper(Shipper[HostCatalog]):
+    """The host's, which also takes functions that are not called yet."""
+
+    def take_call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+        """Gives the payload of (function, args), for any callable.
+
+        Raises:
+            NotShippable: The function or an argument cannot travel.
+        """
+        with self.catalog.change():
+            try:
+                return self.catalog.pickle((function, args))
+            except Exception as error:
+                name = getattr(function, "__qualname__", repr(function))
+                raise NotShippable(
+                    f"{name}, or an argument of it, {cannot_travel(error)}"
+                ) from error
+
+    def take_function(self, function: Callable[..., Any]) -> int | bytes:
+        """Gives what travels of a callable that is called many times.
+
+        Raises:
+            NotShippable: It cannot travel.
+        """
+        with self.catalog.change():
+            if isinstance(function, FunctionType) and not (
+                function.__closure__ or function.__defaults__ or function.__kwdefaults__
+            ):
+                return self.catalog.function_number(function)
+            try:
+                payload = self.catalog.pickle(function)
+            except Exception as error:
+                name = getattr(function, "__qualname__", repr(function))
+                raise NotShippable(f"the function {name} {cannot_travel(error)}") from error
+            # Its pickle comes with each frame; a large one is kept by the workers instead.
+            if len(payload) <= BLOB_LIMIT:
+                return payload
+            return self.catalog.callable_number(payload)
+
+    def take_arguments(self, args: tuple[Any, ...]) -> bytes:
+        """Gives the payload of one call's positional arguments.
+
+        Raises:
+            NotShippable: One of them cannot travel.
+        """
+        payload = self.catalog.encode_scalars(list(args))
+        if payload is not None:
+            return payload
+        with self.catalog.change():
+            try:
+                return self.catalog.pickle((args, {}, ()))
+            except Exception as error:
+                raise NotShippable(f"its argument {cannot_travel(error)}") from error
+
+
+def with_alias(payload: bytes, alias: int) -> bytes:
+    """Writes into a payload the number by which a task, scheduled inside a worker, is known."""
+    return _ALIASED + alias.to_bytes(8) + payload
+
+
+def open_cargo(
+    catalog: WorkerCatalog, function: Any, payload: bytes
+) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any], int | None]:
+    """Gives the function, its positional and keyword arguments, and the task's alias if any.
+
+    Args:
+        catalog: Knows numbers.
+        function: Its number, or a callable that came with the frame.
+        payload: Its arguments.
 
     Raises:
         Exception: Whatever importing or unpickling what it needs raises.
     """
-    function = catalog.function(number)
+    alias = None
+    if payload[:1] == _ALIASED:
+        alias, payload = int.from_bytes(payload[1:9]), payload[9:]
     arguments = catalog.decode(payload)
+    called = catalog.function(function) if isinstance(function, int) else function
     if isinstance(arguments, list):
-        return function(*arguments)  # type: ignore[no-any-return]  # found by number
+        return called, arguments, _NO_KEYWORDS, alias
     args, kwargs, contents = arguments
     if contents:
-        function = catalog.codes[number].make(contents)
-    return function(*args, **kwargs)  # type: ignore[no-any-return]  # found by number
+        called = catalog.codes[function].make(contents)
+    return called, args, kwargs, alias
+
+
+_ALIASED = b"\xc1"  # the one byte that begins neither a pickle nor anything in msgpack
+_NO_KEYWORDS: dict[str, Any] = {}
 
 
 def _contents(cell: Any) -> Any:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Generator
 from datetime import datetime
 from enum import Enum
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from .clock import to_datetime
 
@@ -212,6 +212,9 @@ class Task(Generic[T]):
         where = self.ref
         due = f" due {self.priority}" if self._when else ""
         return f"<Task {where if where else self._number} {self.state.value}{due}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Task stays where it was made; pass task.ref instead")
 
     def _settle(
         self, state: State, value: object, decode: Callable[[Any], object] | None = None

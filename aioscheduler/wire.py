@@ -18,7 +18,7 @@ A column is a list with an item per task, or one value that holds for all tasks 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any
 
@@ -48,12 +48,15 @@ class Kind(IntEnum):
     READY = 6  # []
     FAILED = 7  # [traceback]: could not begin
     STARTED = 8  # [scheduler, numbers]: may begin to run as soon as this is written
+    INSIDE = 11  # [bytes, last]: a part of a request that a task makes of its manager
     FINISHED = 9  # [scheduler, numbers, endings, payloads (None: the task returned None)]
     # both ways
     BLOB = 10  # [number, bytes, last]: a part of the payload that was left out for `number`
 
 
 Frame = list[Any]
+
+unpack: Callable[[bytes], Any] = msgpack.unpackb
 
 _LENGTH = struct.Struct(">I")
 _KINDS = frozenset(Kind)

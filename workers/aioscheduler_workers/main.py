@@ -36,8 +36,11 @@ async def main(
     reader: Connection,
     writer: Connection,
     *,
+    manager: str,
+    worker: int,
     order: str,
-    schedulers: int,
+    layout: list[int],
+    prefer_utc: bool,
     host: int,
 ) -> None:
     """Runs one worker until it is told to end, or its host is gone.
@@ -45,8 +48,11 @@ async def main(
     Args:
         reader: Frames from the host.
         writer: Frames to the host.
+        manager: The manager's id.
+        worker: The place of this worker, from 0.
         order: The value of an `Order`.
-        schedulers: How many schedulers it has.
+        layout: How many schedulers each worker of the manager has.
+        prefer_utc: What a naive datetime means.
         host: The host's process id.
     """
     _ignore_interrupt()
@@ -57,7 +63,7 @@ async def main(
     fds = os.dup(reader.fileno()), os.dup(writer.fileno())
     reader.close()
     writer.close()
-    served = Worker(Order(order), schedulers, loop_failure)
+    served = Worker(manager, worker, Order(order), layout, prefer_utc, loop_failure)
     await served.serve(loop, *fds)
     await _end_everything()
 

@@ -18,19 +18,30 @@ import asyncio
 import inspect
 import time
 import traceback
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any
 
 from aioscheduler import wire
 from aioscheduler.alarm import Alarm
+from aioscheduler.coroutines import close_unstarted
 from aioscheduler.definitions import WorkerCatalog
-from aioscheduler.engine import Engine, Order
+from aioscheduler.engine import Engine, Order, due_time
+from aioscheduler.errors import UnknownTask
+from aioscheduler.inside import ManagerProxy, running
+from aioscheduler.pickling import pack
 from aioscheduler.pipe import Pipe
-from aioscheduler.shipping import open_cargo
+from aioscheduler.placement import Placement
+from aioscheduler.shipping import Shipper, open_cargo, with_alias
+from aioscheduler.task import TaskRef
+from aioscheduler.timers import NUMBER_BITS
 from aioscheduler.wire import Kind
 
 MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
 
-_Entry = tuple[int, "bytes | int"]  # the number of the function, and the payload or IN_BLOB
+# The function's number or pickle, and the payload or IN_BLOB.
+_Entry = tuple["int | bytes", "bytes | int"]
 _Outcomes = tuple[list[int], list[int], list["bytes | int | None"]]
 
 
@@ -38,23 +49,43 @@ class Worker:
     """The schedulers of one worker process.
 
     Args:
+        manager: The manager's id.
+        worker: The place of this worker, from 0.
         order: What each scheduler runs next.
-        schedulers: How many there are.
+        layout: How many schedulers each worker of the manager has.
+        prefer_utc: What a naive datetime means, to tasks that schedule others.
         failures: What went wrong already, to be reported instead of READY.
     """
 
-    def __init__(self, order: Order, schedulers: int, failures: list[BaseException]) -> None:
+    def __init__(
+        self,
+        manager: str,
+        worker: int,
+        order: Order,
+        layout: list[int],
+        prefer_utc: bool,
+        failures: list[BaseException],
+    ) -> None:
+        self._manager = manager
+        self._worker = worker
+        self._order = order
+        self._prefer_utc = prefer_utc
         self._failures = failures
         self._catalog = WorkerCatalog()
+        self._proxy = self._catalog.owner = ManagerProxy(self)
+        self._shipper = Shipper(self._catalog)
+        self._placement = Placement(layout, by_worker=order is Order.TIMED)  # for keys
+        self._next_alias = worker + 1 << NUMBER_BITS  # no number of the host's is as large
         self._definition = b""  # the parts of a line so far
         self._engines: list[Engine[_Entry]] = [
-            Engine(index, order, self) for index in range(schedulers)
+            Engine(index, order, self) for index in range(layout[worker])
         ]
         self._pipe = Pipe(self._receive, self._host_gone)
         self._blobs: dict[int, bytes] = {}
         self._late: dict[int, tuple[Engine[_Entry], _Entry]] = {}  # due before their blob came
-        self._outcomes: list[_Outcomes] = [([], [], []) for _ in range(schedulers)]
+        self._outcomes: list[_Outcomes] = [([], [], []) for _ in self._engines]
         self._turn: asyncio.Handle | None = None
+        self._opened: tuple[bytes, Any] = (b"", None)  # the last function that came with a frame
         self._life: asyncio.Task[None] | None = None  # booting, then ending
 
     async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
@@ -89,14 +120,19 @@ class Worker:
     def _accept(
         self,
         first: int | list[int],
-        schedulers: list[int],
-        dues: list[int],
-        functions: list[int],
+        schedulers: int | list[int],
+        dues: int | list[int],
+        functions: int | bytes | list[int | bytes],
         payloads: list[bytes | int],
     ) -> None:
-        numbers = first if isinstance(first, list) else range(first, first + len(payloads))
+        count = len(payloads)
         for number, scheduler, due, function, payload in zip(
-            numbers, schedulers, dues, functions, payloads, strict=True
+            first if isinstance(first, list) else range(first, first + count),
+            _column(schedulers, count),
+            _column(dues, count),
+            _column(functions, count),
+            payloads,
+            strict=True,
         ):
             self._engines[scheduler].add(number, due, (function, payload))
 
@@ -196,7 +232,15 @@ class Worker:
             function, payload = entry
             if isinstance(payload, int):
                 payload = self._blobs.pop(number)
-            value = await open_cargo(self._catalog, function, payload)
+            called, args, kwargs, alias = open_cargo(
+                self._catalog,
+                self._open_function(function) if isinstance(function, bytes) else function,
+                payload,
+            )
+            running.set((self._proxy, self._manager, self._worker, engine.index, alias or number))
+            value = called(*args, **kwargs)
+            if isinstance(value, Awaitable):
+                value = await value
             if value is not None:
                 returned, outcome = self._catalog.encode_result(value)
                 ending = wire.RETURNED if returned else wire.RAISED
@@ -215,6 +259,57 @@ class Worker:
             self._blobs.pop(number, None)
             self._late.pop(number, None)
         self._report(engine, number, wire.DROPPED, None)
+
+    def _open_function(self, pickled: bytes) -> Callable[..., Any]:
+        """Decodes a function that came with its frame; once for the tasks of a frame."""
+        if self._opened[0] != pickled:
+            self._opened = pickled, self._catalog.decode(pickled)
+        function: Callable[..., Any] = self._opened[1]
+        return function
+
+    # ---- the desk of tasks that ask for their manager
+
+    def schedule_inside(
+        self,
+        coro: Awaitable[Any],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        origin: TaskRef | None,
+    ) -> TaskRef:
+        """Sends the host a task to route, ahead of the outcome of the one that asks."""
+        placement = self._placement
+        try:
+            due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
+            place = placement.first_of[self._worker]
+            if key is not None:
+                place = placement.choose_by_key(key)
+            elif origin is not None:
+                place += origin.scheduler
+            function, payload = self._shipper.take(coro)
+        except BaseException:
+            close_unstarted(coro)
+            raise
+        alias = self._next_alias
+        self._next_alias += 1
+        self._ask("schedule", place, due, function, with_alias(payload, alias), alias)
+        worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
+        return TaskRef(self._manager, worker, scheduler, alias)
+
+    def cancel_inside(self, ref: TaskRef) -> bool:
+        """Sends the host the request; whether it comes in time is not known here."""
+        if ref.manager != self._manager:
+            raise UnknownTask(f"{ref} is a task of another manager; ask that one")
+        self._ask("cancel", *ref[1:])
+        return True
+
+    def _ask(self, *request: object) -> None:
+        """Sends a request to the host, in parts if it is large, ahead of all outcomes to come."""
+        body = pack(request)
+        for start in range(0, len(body), wire.CHUNK):
+            part, last = body[start : start + wire.CHUNK], start + wire.CHUNK >= len(body)
+            self._pipe.send(wire.encode([Kind.INSIDE, part, last]))
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
 
     # ---- outcomes
 
@@ -249,3 +344,8 @@ class Worker:
         self._pipe.send(wire.encode([Kind.FINISHED, index, *outcomes]))
         for column in outcomes:
             column.clear()
+
+
+def _column(field: Any, count: int) -> Any:
+    """Gives a column's item for each task."""
+    return field if isinstance(field, list) else repeat(field, count)

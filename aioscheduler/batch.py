@@ -1,0 +1,245 @@
+"""Many tasks of one call: one handle for all of them, single handles only where asked for.
+
+    link ─► Part ─► Outcomes ─┬─► Batch   (awaits, iterates; may be dropped at any time)
+                              └─► Task    (made by batch[i], one at a time)
+
+The links hold the `Outcomes` until the last task has ended; the user holds the `Batch`. Once
+that is dropped, results are forgotten as they come, and failures are only counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any, Generic, TypeVar
+
+from .task import Home, State, Task
+
+T = TypeVar("T")
+
+Decode = Callable[[Any], object]
+
+
+class Part:
+    """Tasks of a batch that have numbers in a row at one place.
+
+    Args:
+        outcomes: Of the whole batch.
+        offset: The index in the batch of the first of them.
+        home: The link that has them.
+        scheduler: Where.
+        first: The number of the first.
+        count: How many.
+        dues: Their due times, or one for all; nanoseconds, 0 in a queue.
+    """
+
+    __slots__ = ("_dues", "_outcomes", "count", "first", "home", "left", "offset", "scheduler")
+
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        offset: int,
+        home: Home,
+        scheduler: int,
+        first: int,
+        count: int,
+        dues: int | list[int],
+    ) -> None:
+        self.home = home
+        self.scheduler = scheduler
+        self.first = first
+        self.count = self.left = count
+        self.offset = offset
+        self._outcomes = outcomes
+        self._dues = dues
+        outcomes.parts.append(self)
+
+    def __contains__(self, number: int) -> bool:
+        return self.first <= number < self.first + self.count
+
+    def task(self, number: int) -> Task[Any]:
+        """Gives the handle of one of the tasks."""
+        return self._outcomes.task(self, self.offset + number - self.first)
+
+    def due(self, number: int) -> int:
+        """The due time of one of the tasks."""
+        return self._dues if isinstance(self._dues, int) else self._dues[number - self.first]
+
+    def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> None:
+        """Takes the end of one task; the last three arguments are those of `Task._settle`."""
+        self.left -= 1
+        self._outcomes.settle(self.offset + number - self.first, state, value, decode)
+
+
+class Outcomes:
+    """The ends of a batch's tasks, as they come.
+
+    Args:
+        count: How many tasks the batch has.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.states: list[State | None] = [None] * count
+        self.values: list[Any] = [None] * count
+        self.decodes: dict[State, Decode | None] = {}
+        self.parts: list[Part] = []
+        self.left = count
+        self.first_bad: int | None = None  # the first, in time, that did not return
+        self.first_failed: int | None = None
+        self.failed = 0
+        self.dropped = False  # the user's handle is gone
+        self.asked = False  # somebody awaited or iterated: failures are told to him
+        self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def settle(self, index: int, state: State, value: Any, decode: Decode | None) -> None:
+        self.states[index] = state
+        self.left -= 1
+        if state is not State.FINISHED and self.first_bad is None:
+            self.first_bad = index
+        if state is State.FAILED:
+            self.failed += 1
+            if self.first_failed is None:
+                self.first_failed = index
+        if not self.dropped or index == self.first_failed:
+            self.values[index] = value
+            self.decodes[state] = decode
+        reference = self.tasks.pop(index, None)
+        task = reference() if reference is not None else None
+        if task is not None:
+            task._settle(state, value, decode)
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        if not self.left and self.dropped:
+            self._report()
+
+    def task(self, part: Part, index: int) -> Task[Any]:
+        """Gives the handle of one task."""
+        known = self.tasks.get(index)
+        task = known() if known is not None else None
+        if task is None:
+            number = part.first + index - part.offset
+            task = Task(part.home, part.scheduler, number, part.due(number))
+            state = self.states[index]
+            if state is None:
+                self.tasks[index] = weakref.ref(task)
+            else:
+                task._settle(state, self.values[index], self.decodes.get(state))
+        return task
+
+    async def changed(self) -> None:
+        """Returns when another task has ended."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def read(self, index: int) -> Any:
+        """Gives a result, or raises what there is instead."""
+        state, value = self.states[index], self.values[index]
+        assert state is not None
+        if state is State.CANCELLED:
+            raise asyncio.CancelledError(f"task {index} of the batch was cancelled")
+        decode = self.decodes[state]
+        if decode is not None:
+            value = decode(value)
+        if state is not State.FINISHED:
+            raise value
+        return value
+
+    def drop(self) -> None:
+        """The user's handle is gone: nobody will ask for the results."""
+        self.dropped = True
+        if not self.left:
+            self._report()
+
+    def _report(self) -> None:
+        """Hands failures that nobody asked for to the loop's exception handler, as one."""
+        loop = self.parts[0].home.loop if self.parts else None
+        if self.asked or self.first_failed is None or loop is None or loop.is_closed():
+            return
+        try:
+            self.read(self.first_failed)
+        except BaseException as error:  # noqa: BLE001  a task may have raised anything
+            loop.call_exception_handler(
+                {
+                    "message": f"{self.failed} of the {len(self.states)} tasks of a batch failed, "
+                    "and nobody awaited it; this is the first failure",
+                    "exception": error,
+                }
+            )
+
+
+class Batch(Generic[T]):
+    """The handle on the tasks of one `map` or `starmap`: await it, iterate it, or drop it.
+
+    `await batch` gives the results in order, or raises the first failure when it happens, as
+    `asyncio.gather` does. `async for` gives the results in order, as they come. `batch[i]` is
+    the handle of one task.
+    """
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self._outcomes = outcomes
+
+    def __del__(self) -> None:
+        self._outcomes.drop()
+
+    def __len__(self) -> int:
+        """How many tasks it has."""
+        return len(self._outcomes.states)
+
+    def __getitem__(self, index: int) -> Task[T]:
+        """Gives the handle of one task.
+
+        Raises:
+            IndexError: There is no such task.
+        """
+        if not isinstance(index, int):
+            raise TypeError(f"a batch is indexed by int, not {type(index).__name__}")
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"the batch has {len(self)} tasks, none with index {index}")
+        index %= len(self)
+        parts = self._outcomes.parts
+        part = parts[bisect_right(parts, index, key=lambda p: p.offset) - 1]
+        return self._outcomes.task(part, index)
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        return self._gather().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        outcomes = self._outcomes
+        outcomes.asked = True
+        for index in range(len(self)):
+            while outcomes.states[index] is None:
+                await outcomes.changed()
+            yield outcomes.read(index)
+
+    def done(self) -> bool:
+        """Whether every task has ended."""
+        return not self._outcomes.left
+
+    def cancel(self) -> bool:
+        """Asks for the cancellation of all that has not ended; False if all has."""
+        states = self._outcomes.states
+        asked = False
+        for part in self._outcomes.parts:
+            for number in range(part.first, part.first + part.count):
+                if states[part.offset + number - part.first] is None:
+                    asked |= part.home.cancel(part.scheduler, number)
+        return asked
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} tasks, {self._outcomes.left} not ended>"
+
+    async def _gather(self) -> list[T]:
+        outcomes = self._outcomes
+        outcomes.asked = True
+        while outcomes.left and outcomes.first_bad is None:
+            await outcomes.changed()
+        if outcomes.first_bad is not None:
+            outcomes.read(outcomes.first_bad)
+        return [outcomes.read(index) for index in range(len(self))]

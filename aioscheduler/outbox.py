@@ -1,0 +1,132 @@
+"""What the host has for one worker: numbers given, frames made, frames kept. Pure.
+
+    add, add_many, cancel ─► columns ─(a page, enough bytes, or `take`)─► frame ─► ledger
+                                                                            └──► take
+
+Definitions that a frame needs come out before it, and a cancel after the task it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import wire
+from .ledger import PAGE, Ledger
+from .wire import Kind
+
+FRAME_BYTES = 64 * 1024  # of payloads, after which a frame is not held back for more
+
+
+class Outbox:
+    """Turns scheduling into frames.
+
+    Args:
+        log: The definitions, a list that grows.
+    """
+
+    def __init__(self, log: Sequence[bytes]) -> None:
+        self.ledger = Ledger()
+        self.full = False  # whether enough is here to be sent before the turn of the loop ends
+        self.next = 0  # the number of the next task
+        self._log = log
+        self._defined = 0  # how many definitions have been sent
+        self._first = 0  # the first number in the columns
+        self._bytes = 0  # of payloads in the columns
+        self._columns: tuple[list[int], list[int], list[int], list[bytes | int]] = ([], [], [], [])
+        self._frames: list[bytes] = []
+        self._blobs: list[tuple[int, bytes]] = []
+        self._cancels: list[int] = []
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a task was given and has not ended."""
+        return self._first <= number < self.next or number in self.ledger
+
+    def add(self, scheduler: int, due: int, function: int, payload: bytes) -> int:
+        """Takes one task and gives its number."""
+        number = self.next
+        self.next = number + 1
+        schedulers, dues, functions, payloads = self._columns
+        schedulers.append(scheduler)
+        dues.append(due)
+        functions.append(function)
+        payloads.append(self._shorten(number, payload))
+        if self.next % PAGE == 0 or self._bytes > FRAME_BYTES:
+            self.pack()
+            self.full = True
+        return number
+
+    def add_many(
+        self,
+        scheduler: int,
+        dues: int | list[int],
+        function: int | bytes,
+        payloads: list[bytes],
+    ) -> int:
+        """Takes tasks of one function and scheduler and gives the first of their numbers.
+
+        Args:
+            scheduler: Where they go.
+            dues: One due time each, or one for all.
+            function: Its number, or what it pickles to.
+            payloads: At most as many as `room()` says.
+        """
+        self.pack()
+        first = self.next
+        self.next = first + len(payloads)
+        short = [self._shorten(first + i, payload) for i, payload in enumerate(payloads)]
+        self._emit(first, [scheduler, dues, function, short])
+        self.full = True
+        return first
+
+    def room(self) -> int:
+        """How many tasks the current page still takes."""
+        return PAGE - self.next % PAGE
+
+    def cancel(self, number: int) -> None:
+        """Takes a request to cancel."""
+        self._cancels.append(number)
+
+    def take(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
+        """Gives the frames to be sent, and the payloads to be sent as blobs."""
+        self.pack()
+        for start in range(0, len(self._cancels), PAGE):
+            self._frames.append(wire.encode([Kind.CANCEL, self._cancels[start : start + PAGE]]))
+        self._cancels.clear()
+        taken = self._frames, self._blobs
+        self._frames, self._blobs, self.full = [], [], False
+        return taken
+
+    def boot(self, call: bytes | None) -> None:
+        """Takes the call of the initializer, or None: with it the schedulers begin."""
+        self._define()
+        self._frames.append(wire.encode([Kind.BOOT, call]))
+
+    def _shorten(self, number: int, payload: bytes) -> bytes | int:
+        if len(payload) <= wire.BLOB_LIMIT:
+            self._bytes += len(payload)
+            return payload
+        self.ledger.blobs[number] = payload
+        self._blobs.append((number, payload))
+        return wire.IN_BLOB
+
+    def pack(self) -> None:
+        """Makes a frame of the columns."""
+        if self.next > self._first:
+            self._emit(self._first, list(self._columns))
+            for column in self._columns:
+                column.clear()
+
+    def _emit(self, first: int, columns: list[object]) -> None:
+        self._define()
+        frame = wire.encode([Kind.SCHEDULE, first, *columns])
+        self.ledger.record(first, self.next - first, frame)
+        self._frames.append(frame)
+        self._first, self._bytes = self.next, 0
+
+    def _define(self) -> None:
+        """Makes frames of the definitions that have come since the last time."""
+        for line in self._log[self._defined :]:
+            for start in range(0, len(line), wire.CHUNK):
+                part, last = line[start : start + wire.CHUNK], start + wire.CHUNK >= len(line)
+                self._frames.append(wire.encode([Kind.DEFINE, part, last]))
+        self._defined = len(self._log)
