@@ -17,11 +17,11 @@ import multiprocessing.util
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar, overload
 
 from .batch import Batch, Outcomes
 from .coroutines import close_unstarted
@@ -40,6 +40,9 @@ from .shipping import HostShipper
 from .task import Task, TaskRef
 
 T = TypeVar("T")
+
+Whens = datetime | timedelta | Sequence[datetime | timedelta] | None
+"""One time for all of a batch, or one for each."""
 
 
 class Manager:
@@ -258,14 +261,32 @@ class Manager:
             self._placement.scheduler_of[place], due, shown, cargo
         )
 
+    @overload
     def map(
         self,
-        func: Callable[[Any], Awaitable[T]] | Callable[[Any], T],
+        func: Callable[[Any], Coroutine[Any, Any, T]],
         iterable: Iterable[Any],
-        when: datetime | timedelta | Sequence[datetime | timedelta] | None = None,
+        when: Whens = ...,
+        *,
+        key: str | bytes | int | None = ...,
+    ) -> Batch[T]: ...
+    @overload
+    def map(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        when: Whens = ...,
+        *,
+        key: str | bytes | int | None = ...,
+    ) -> Batch[T]: ...
+    def map(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        when: Whens = None,
         *,
         key: str | bytes | int | None = None,
-    ) -> Batch[T]:
+    ) -> Batch[Any]:
         """Has `func(item)` called in the workers for each item.
 
         It costs a fraction of as many calls of `schedule`. For a long stream, map slices of it
@@ -283,14 +304,32 @@ class Manager:
         """
         return self._submit(func, [(item,) for item in iterable], when, key)
 
+    @overload
     def starmap(
         self,
-        func: Callable[..., Awaitable[T]] | Callable[..., T],
+        func: Callable[..., Coroutine[Any, Any, T]],
         iterable: Iterable[Iterable[Any]],
-        when: datetime | timedelta | Sequence[datetime | timedelta] | None = None,
+        when: Whens = ...,
+        *,
+        key: str | bytes | int | None = ...,
+    ) -> Batch[T]: ...
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        when: Whens = ...,
+        *,
+        key: str | bytes | int | None = ...,
+    ) -> Batch[T]: ...
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        when: Whens = None,
         *,
         key: str | bytes | int | None = None,
-    ) -> Batch[T]:
+    ) -> Batch[Any]:
         """Has `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
         return self._submit(func, [tuple(args) for args in iterable], when, key)
 
@@ -369,7 +408,7 @@ class Manager:
         self,
         func: Callable[..., Any],
         calls: list[tuple[Any, ...]],
-        when: datetime | timedelta | Sequence[datetime | timedelta] | None,
+        when: Whens,
         key: str | bytes | int | None,
     ) -> Batch[Any]:
         if self._closed:

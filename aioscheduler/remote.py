@@ -179,10 +179,7 @@ class RemoteLink:
         """Gives a task its number and puts it into the next frame."""
         number = self.outbox.add(scheduler, due, *cargo)
         self._send_soon()
-        task: Task[Any] = Task(self, scheduler, number, when)
-        handle = self._handles[number] = _Handle(task, self._forget)
-        handle.number = number
-        return task
+        return self._hand_out(scheduler, number, when)
 
     def take_function(self, function: Callable[..., Any]) -> int | bytes:
         """Turns what `map` calls into what travels of it."""
@@ -221,17 +218,16 @@ class RemoteLink:
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
         """Gives a handle on a task that has not ended, else None."""
         number = self._numbers.get(number, number)
+        self.outbox.pack()
+        found = self.outbox.ledger.find(number)
+        if found is None or found[0] != scheduler:
+            return None
+        part = self._part_of(number)
+        if part is not None:
+            return part.task(number)
         handle = self._handles.get(number)
         task = handle() if handle is not None else None
-        if task is None:
-            self.outbox.pack()
-            found = self.outbox.ledger.find(number)
-            if found is None or found[0] != scheduler:
-                return None
-            task = Task(self, scheduler, number, found[1])
-            handle = self._handles[number] = _Handle(task, self._forget)
-            handle.number = number
-        return task
+        return self._hand_out(scheduler, number, found[1]) if task is None else task
 
     def cancel(self, scheduler: int, number: int) -> bool:
         """Sends the request, if the task is not known to have ended."""
@@ -337,6 +333,10 @@ class RemoteLink:
             task._settle(state, value, decode)
         if part is not None:
             part.settle(number, state, value, decode)
+            if not part.left:
+                self._parts[number // PAGE].remove(part)
+                if not self._parts[number // PAGE]:
+                    del self._parts[number // PAGE]
         elif task is None and state is State.FAILED:
             report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
         self._asked.discard(number)
@@ -346,16 +346,15 @@ class RemoteLink:
             del self._numbers[self._aliases.pop(number)]
 
     def _part_of(self, number: int) -> Part | None:
-        """Gives the part of a batch that a task, which ends now, belongs to."""
-        parts = self._parts.get(number // PAGE, ())
-        for part in parts:
-            if number in part:
-                if part.left == 1:
-                    self._parts[number // PAGE] = [p for p in parts if p is not part]
-                    if not self._parts[number // PAGE]:
-                        del self._parts[number // PAGE]
-                return part
-        return None
+        """Gives the part of a batch that a task belongs to, if it does."""
+        return next((p for p in self._parts.get(number // PAGE, ()) if number in p), None)
+
+    def _hand_out(self, scheduler: int, number: int, when: datetime | int) -> Task[Any]:
+        """Makes a handle, and remembers it as long as somebody else does."""
+        task: Task[Any] = Task(self, scheduler, number, when)
+        handle = self._handles[number] = _Handle(task, self._forget)
+        handle.number = number
+        return task
 
     def _take_inside(self, part: bytes, last: bool) -> None:
         """Collects a request that a task made of its manager."""

@@ -222,9 +222,9 @@ class Point:
 VALUES = [
     None, True, 7, -1, 2**63, 2**64, -(2**200), 1.5, float("inf"), "text", "\udc80", b"bytes",
     bytearray(b"array"), [bytearray(b"in a list")], (1, (2, 3)), [1, [2]], {"a": (1,)}, {1: 2},
-    {(1, 2): {3}}, {1, 2}, frozenset({1}), 3 + 4j, date(2026, 1, 2), datetime(2026, 1, 2, tzinfo=UTC),
-    timedelta(days=1), Colour.RED, Point(1, [Point(2)]), Point, give, len, range(5), ...,
-    collections.OrderedDict(a=1), collections.deque([1]),
+    {(1, 2): {3}}, {1, 2}, frozenset({1}), 3 + 4j, date(2026, 1, 2),
+    datetime(2026, 1, 2, tzinfo=UTC), timedelta(days=1), Colour.RED, Point(1, [Point(2)]),
+    Point, give, len, range(5), ..., collections.OrderedDict(a=1), collections.deque([1]),
 ]  # fmt: skip
 
 
@@ -632,8 +632,8 @@ def bad_counts() -> Iterator[Any]:
     for name in ("schedulers", "workers", "max_tasks"):
         for value in (-1, -100):
             yield {name: value}, ValueError, name
-        for value in (1.5, "2", True, [1]):
-            yield {name: value}, TypeError, name
+        for wrong in (1.5, "2", True, [1]):
+            yield {name: wrong}, TypeError, name
     yield {"schedulers": 0}, ValueError, "schedulers"
     yield {"max_tasks": 0}, ValueError, "max_tasks"
     yield {"schedulers": 2, "workers": 3}, ValueError, "workers=3"

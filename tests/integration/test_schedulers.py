@@ -168,7 +168,7 @@ async def test_naive_times_are_utc_or_local() -> None:
     async with TimedScheduler() as in_utc, TimedScheduler(prefer_utc=False) as in_local:
         task, other = in_utc.schedule(give(1), utc), in_local.schedule(give(2), local)
         assert (task.priority, other.priority) == (utc, local)
-        assert await asyncio.gather(task, other) == [1, 2]
+        assert (await task, await other) == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -313,9 +313,9 @@ async def test_wrong_limits_and_lives_are_refused(cls: Any) -> None:
     for value in (0, -1):
         with pytest.raises(ValueError, match="max_tasks"):
             cls(value)
-    for value in (1.5, "3", True):
+    for wrong in (1.5, "3", True):
         with pytest.raises(TypeError, match="max_tasks"):
-            cls(value)
+            cls(wrong)
     scheduler = cls()
     scheduler.start()
     with pytest.raises(RuntimeError, match="already"):
