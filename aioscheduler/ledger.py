@@ -59,6 +59,9 @@ class Ledger:
         page = self._pages.get(key)
         if page is None:
             page = self._pages[key] = _Page()
+            grown = self._pages.get(self._newest)
+            if grown is not None and not grown.count:
+                del self._pages[self._newest]
             self._newest = key
         page.alive[index : index + count] = b"\1" * count
         page.count += count

@@ -17,8 +17,7 @@ import multiprocessing.util
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, overload
@@ -250,7 +249,6 @@ class Manager:
             if self._closed:
                 raise self._refusal()
             due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
-            self._check_limit()
             place = self._place(key)
             cargo = self._take(coro)
         except BaseException:
@@ -415,18 +413,8 @@ class Manager:
             raise self._refusal()
         if not callable(func):
             raise TypeError(f"map() takes a function and its items, not {type(func).__name__}")
-        now, count = time.time_ns(), len(calls)
-        dues: int | list[int]
-        if when is None or isinstance(when, datetime | timedelta):
-            dues = due_time(self._order, when, now, self._prefer_utc)
-        else:
-            times = list(when)
-            if len(times) != count:
-                raise ValueError(f"when has {len(times)} times for {count} items; give one each")
-            dues = []
-            for index, each in enumerate(times):
-                with _naming(index):
-                    dues.append(due_time(self._order, each, now, self._prefer_utc))
+        count = len(calls)
+        dues = self._dues(when, count)
         front = self._links[0]
         function = front.take_function(func)
         outcomes = Outcomes(count)
@@ -436,17 +424,12 @@ class Manager:
         sent = 0
         try:
             while sent < count:
-                with _naming(sent):
-                    self._check_limit()
+                try:
                     place = self._place(key)
-                link = self._links[self._placement.worker_of[place]]
-                room = min(share, link.room(), count - sent, self._limit_left(place))
-                cargo: list[Any] = []
-                size = 0
-                while len(cargo) < room and size < FRAME_BYTES:
-                    with _naming(sent + len(cargo)):
-                        cargo.append(front.take_arguments(calls[sent + len(cargo)]))
-                    size += len(cargo[-1])
+                except (ValueError, TypeError) as refusal:
+                    raise _name_item(sent, refusal) from refusal
+                room = min(share, front.room(), self._limit_left(place))
+                cargo = _take_some(front, calls, sent, room)
                 until = sent + len(cargo)
                 self._link_of(place, len(cargo)).schedule_many(
                     outcomes,
@@ -461,6 +444,21 @@ class Manager:
             batch.cancel()
             raise
         return batch
+
+    def _dues(self, when: Whens, count: int) -> int | list[int]:
+        now = time.time_ns()
+        if when is None or isinstance(when, datetime | timedelta):
+            return due_time(self._order, when, now, self._prefer_utc)
+        times = list(when)
+        if len(times) != count:
+            raise ValueError(f"when has {len(times)} times for {count} items; give one each")
+        dues: list[int] = []
+        try:
+            for each in times:
+                dues.append(due_time(self._order, each, now, self._prefer_utc))  # noqa: PERF401
+        except (ValueError, TypeError) as refusal:
+            raise _name_item(len(dues), refusal) from refusal
+        return dues
 
     def _link_of(self, place: int, count: int) -> Link:
         """Counts tasks at a place and gives its link."""
@@ -482,13 +480,6 @@ class Manager:
             raise UnknownTask(f"{ref} is damaged: this manager has no such scheduler or number")
         return self._links[worker]
 
-    def _check_limit(self) -> None:
-        if self._max_tasks is not None and self._placement.all_waiting >= self._max_tasks:
-            raise TaskLimitReached(
-                f"max_tasks={self._max_tasks} tasks are waiting already; "
-                "wait for some to start, or raise the limit"
-            )
-
     def _limit_left(self, place: int) -> int:
         """How many more tasks may wait at a place."""
         placement, left = self._placement, FRAME_BYTES
@@ -500,6 +491,11 @@ class Manager:
 
     def _place(self, key: str | bytes | int | None) -> int:
         placement, each = self._placement, self._max_each
+        if self._max_tasks is not None and placement.all_waiting >= self._max_tasks:
+            raise TaskLimitReached(
+                f"max_tasks={self._max_tasks} tasks are waiting already; "
+                "wait for some to start, or raise the limit"
+            )
         place = placement.choose() if key is None else placement.choose_by_key(key)
         if each is not None and placement.waiting[place] >= each:
             if key is None:
@@ -611,10 +607,24 @@ class Manager:
             )
 
 
-@contextmanager
-def _naming(index: int) -> Iterator[None]:
-    """Adds to a refusal which item of a batch it is for."""
+def _take_some(front: Link, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:
+    """Turns calls into cargo: at most `room`, and as many as fit a frame."""
+    cargo: list[Any] = []
+    size = 0
     try:
-        yield
+        for args in calls[start : start + room]:
+            taken = front.take_arguments(args)
+            cargo.append(taken)
+            size += len(taken)
+            if size > FRAME_BYTES:
+                break
     except (ValueError, TypeError) as refusal:
-        raise type(refusal)(f"item {index}: {refusal}") from refusal
+        raise _name_item(start + len(cargo), refusal) from refusal
+    return cargo
+
+
+def _name_item(index: int, refusal: Exception) -> Exception:
+    """Says in a refusal which item of a batch it is for."""
+    kinds = (NotShippable, TaskLimitReached, ValueError, TypeError)
+    kind = next(kind for kind in kinds if isinstance(refusal, kind))
+    return kind(f"item {index}: {refusal}")

@@ -68,19 +68,18 @@ class Outbox:
             scheduler: Where they go.
             dues: One due time each, or one for all.
             function: Its number, or what it pickles to.
-            payloads: At most as many as `room()` says.
+            payloads: At most a page of them.
         """
         self.pack()
+        if self.next % PAGE + len(payloads) > PAGE:
+            # No frame crosses the border of a page. The numbers in between name no task.
+            self.next = self._first = self.next + PAGE - self.next % PAGE
         first = self.next
         self.next = first + len(payloads)
-        short = [self._shorten(first + i, payload) for i, payload in enumerate(payloads)]
+        short = [self._shorten(number, payload) for number, payload in enumerate(payloads, first)]
         self._emit(first, [scheduler, dues, function, short])
         self.full = True
         return first
-
-    def room(self) -> int:
-        """How many tasks the current page still takes."""
-        return PAGE - self.next % PAGE
 
     def cancel(self, number: int) -> None:
         """Takes a request to cancel."""
