@@ -142,14 +142,17 @@ class Engine(Generic[E]):
         self._loop, self._alarm = loop, alarm
         self._wake_soon()
 
-    def stop(self) -> list[tuple[int, E]]:
-        """Starts nothing more; gives what was waiting. What runs goes on."""
+    def stop(self) -> tuple[dict[int, E], dict[int, E]]:
+        """Starts nothing more; what runs goes on.
+
+        Returns:
+            What had been launched and not run, and what was waiting.
+        """
         if self._alarm is not None:
             self._alarm.set(self._sleeper, None)
             self._alarm = None
-        dropped = [*self._launched.items(), *self.waiting.items()]
-        self._launched.clear()
-        self.waiting.clear()
+        dropped = self._launched, self.waiting
+        self._launched, self.waiting = {}, {}
         self._queue = self._order.make_queue(self.waiting)
         return dropped
 

@@ -90,5 +90,8 @@ class Link(Home, Protocol):
     async def flush(self) -> None:
         """Returns when little enough waits to be sent."""
 
+    def kill(self, reason: Exception) -> None:
+        """Ends every task as lost: the manager has failed, for this reason."""
+
     async def close(self, timeout: float | None) -> None:
         """Cancels what waits; lets what runs finish for `timeout` seconds, then ends it."""

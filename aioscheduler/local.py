@@ -36,6 +36,7 @@ class LocalLink:
         manager: The manager's id, if there is one.
         boot: The initializer and its arguments, if there is one.
         desk: Takes what tasks schedule, if there is a manager.
+        failed: Called if the initializer raises.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class LocalLink:
         manager: str | None = None,
         boot: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
         desk: Desk | None = None,
+        failed: Callable[[Exception], None] = lambda reason: None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.identity = secrets.randbits(64) << 64
@@ -60,6 +62,7 @@ class LocalLink:
         self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
         self._alarm: Alarm | None = None
         self._boot = boot
+        self._failed = failed
         self._booting: asyncio.Task[None] | None = None
         self._next = 0
 
@@ -70,6 +73,8 @@ class LocalLink:
             self._start_engines()
         else:
             self._booting = loop.create_task(self._initialize(*self._boot))
+            # `failed` tells it as well, so it need not be awaited.
+            self._booting.add_done_callback(lambda boot: boot.cancelled() or boot.exception())
 
     async def ready(self) -> None:
         """Returns when the initializer is through.
@@ -92,7 +97,10 @@ class LocalLink:
             if inspect.isawaitable(result):
                 await result
         except Exception as error:
-            raise WorkerStartError(f"the initializer raised {error!r}") from error
+            failure = WorkerStartError(f"the initializer raised {error!r}")
+            failure.__cause__ = error
+            self._failed(failure)
+            raise failure from error
         self._start_engines()
 
     def take(self, awaitable: Awaitable[Any]) -> Awaitable[Any]:
@@ -163,8 +171,9 @@ class LocalLink:
         if self._booting is not None:
             self._booting.cancel()
         for engine in self.engines:
-            for number, entry in engine.stop():
-                self.withdrawn(engine, number, entry)
+            for entries in engine.stop():
+                for number, entry in entries.items():
+                    self.withdrawn(engine, number, entry)
         if self._alarm is not None:
             self._alarm.stop()
         own = asyncio.current_task()
@@ -177,6 +186,15 @@ class LocalLink:
                     if engine.running[number][0] is not own:
                         engine.cancel(number)
             await asyncio.wait(running)
+
+    def kill(self, reason: Exception) -> None:
+        """Ends every task as lost; only a failed initializer brings this about."""
+        for engine in self.engines:
+            for entries in engine.stop():
+                for number, (holder, awaitable) in entries.items():
+                    close_unstarted(awaitable)
+                    self._end(engine, number, holder, State.LOST, reason)
+        self._tally.emptied(0)
 
     # The home of its tasks' handles.
 

@@ -110,7 +110,9 @@ class Manager:
                 raise ValueError("loop_initializer is for worker processes; workers=0 has none")
             boot = (initializer, tuple(initargs)) if initializer is not None else None
             self._links = [
-                LocalLink(cls.order, layout[0], self, time.time_ns, self._id, boot, self)
+                LocalLink(
+                    cls.order, layout[0], self, time.time_ns, self._id, boot, self, self._break
+                )
             ]
         else:
             self._shipper = HostShipper(HostCatalog())
@@ -203,7 +205,11 @@ class Manager:
 
     async def __aenter__(self) -> Self:
         self.start()
-        await self.ready()
+        try:
+            await self.ready()
+        except BaseException:
+            await self.close(0)
+            raise
         return self
 
     async def __aexit__(
@@ -584,8 +590,8 @@ class Manager:
             return
         self._closed, self._cause = True, reason
         unfinished = self._placement.all_loads
-        for link in self._remotes:
-            link.kill()
+        for link in self._links:
+            link.kill(reason)
         if not (self._ready_awaited and isinstance(reason, WorkerStartError)):
             self._loop.call_exception_handler(
                 {

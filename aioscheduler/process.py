@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing.connection
+import os
 import pickle
 import signal
 import sys
@@ -41,7 +42,13 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         writer: Where it writes frames.
         config: Keyword arguments of the worker: plain values.
         loop_initializer: Makes its event loop; None for asyncio's own.
+
+    Attributes:
+        watch: A descriptor that is readable once the process has ended; -1 before it is
+            started and after it was reaped.
     """
+
+    watch = -1
 
     def __init__(
         self,
@@ -70,12 +77,6 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
             daemon=False,  # so that tasks may have process pools
         )
 
-    @property
-    def sentinel(self) -> int:
-        """A descriptor that becomes readable when the process has ended."""
-        sentinel: int = self.aio_process.sentinel
-        return sentinel
-
     def start(self) -> None:
         """Starts the process.
 
@@ -84,6 +85,22 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         """
         with _hidden_main(), _blocked_interrupt():
             self.aio_process.start()
+        # multiprocessing's own sentinel is a pipe that a forked grandchild would keep open.
+        self.watch = os.dup(self.aio_process.sentinel)
+        if hasattr(os, "pidfd_open"):
+            with suppress(OSError):  # an old kernel
+                pidfd = os.pidfd_open(self.pid)
+                os.close(self.watch)
+                self.watch = pidfd
+
+    def reap(self) -> int | None:
+        """Waits for the process, frees what it took, and gives its exit code."""
+        self.aio_process.join()
+        exitcode: int | None = self.exitcode
+        self.close()
+        os.close(self.watch)
+        self.watch = -1
+        return exitcode
 
 
 loop_failure: list[BaseException] = []
@@ -135,9 +152,8 @@ def end_workers(processes: list[WorkerProcess], descriptors: list[list[int]]) ->
         abandon(pair)  # which a worker reads as the end
     deadline = time.monotonic() + EXIT_GRACE
     for process in processes:
-        with suppress(ValueError):  # it was closed: it has ended
-            multiprocessing.connection.wait(
-                [process.sentinel], timeout=max(0.0, deadline - time.monotonic())
-            )
+        if process.watch >= 0:
+            left = max(0.0, deadline - time.monotonic())
+            multiprocessing.connection.wait([process.watch], timeout=left)
             process.kill()
-            process.aio_process.join()
+            process.reap()

@@ -131,7 +131,7 @@ class RemoteLink:
             )
             self.process.start()
             self.pipe.open(loop, os.dup(reader.fileno()), os.dup(writer.fileno()))
-        loop.add_reader(self.process.sentinel, self._process_ended)
+        loop.add_reader(self.process.watch, self._process_ended)
         self.outbox.boot(self._boot)
         self._send()
 
@@ -160,8 +160,8 @@ class RemoteLink:
             self.process.kill()
             await self._gone
 
-    def kill(self) -> None:
-        """Ends the process at once, as when another worker broke the manager."""
+    def kill(self, reason: Exception) -> None:
+        """Ends the process at once: the manager has failed."""
         self._closing = self._broken = True
         self._kill_if_alive()
 
@@ -388,12 +388,10 @@ class RemoteLink:
         assert self.process is not None
         assert self._gone is not None
         assert self._ready is not None
-        self.loop.remove_reader(self.process.sentinel)
-        self.process.aio_process.join()  # it has ended: this only reaps it
-        exitcode = self.process.exitcode
+        self.loop.remove_reader(self.process.watch)
+        exitcode = self.process.reap()
         self.pipe.read_rest()
         self.pipe.close()
-        self.process.close()
         self._gone.set_result(None)
         if not self._ready.done():
             reason: Exception = self._start_error(exitcode)

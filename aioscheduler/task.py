@@ -32,9 +32,7 @@ class State(Enum):
 
 MOVES: dict[State, frozenset[State]] = {
     State.PENDING: frozenset({State.RUNNING, State.CANCELLED, State.LOST}),
-    State.RUNNING: frozenset(
-        {State.PENDING, State.FINISHED, State.FAILED, State.CANCELLED, State.LOST}
-    ),
+    State.RUNNING: frozenset({State.FINISHED, State.FAILED, State.CANCELLED, State.LOST}),
     State.FINISHED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),
@@ -42,9 +40,8 @@ MOVES: dict[State, frozenset[State]] = {
 }
 """From each state, the states that may follow.
 
-PENDING goes straight to FAILED nowhere: a task whose arguments cannot be decoded has been
-announced as started by then. RUNNING goes back to PENDING only when its worker died and
-`on_worker_loss="rerun"`.
+PENDING does not go straight to FAILED: a task whose arguments cannot be decoded has been
+announced as started by then.
 """
 
 ENDED = frozenset(state for state, after in MOVES.items() if not after)

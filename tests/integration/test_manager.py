@@ -694,3 +694,32 @@ def test_the_public_names_are_there() -> None:
     for name in aioscheduler.__all__:
         assert getattr(aioscheduler, name)
     assert psutil.Process().is_running()
+
+
+async def test_a_failing_initializer_here_ends_what_waits(reports: list[Any]) -> None:
+    manager = Manager(workers=0, initializer=_raise, initargs=(ValueError("no db"),))
+    task = manager.schedule(give(1))
+    manager.start()
+    with pytest.raises(WorkerStartError, match="no db"):
+        await task
+    assert task.state is State.LOST
+    (report,) = reports
+    assert "no db" in str(report["exception"])
+    reports.clear()
+    with pytest.raises(ManagerClosed, match="no db"):
+        manager.schedule(give(1))
+    await manager.close()
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
+    async def begin() -> None:
+        async with Manager(workers=2, initializer=time.sleep, initargs=(30,)):
+            raise AssertionError("not reached")
+
+    task = asyncio.create_task(begin())
+    while not children():
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not children()

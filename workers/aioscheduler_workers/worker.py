@@ -183,10 +183,12 @@ class Worker:
     async def _close(self, timeout: float | None) -> None:
         """Starts nothing more, ends what runs, and writes the last outcomes.
 
-        The host counts what was neither announced nor finished as cancelled.
+        The host counts what was not announced as cancelled.
         """
         for engine in self._engines:
-            engine.stop()
+            launched, _ = engine.stop()
+            for number, entry in launched.items():
+                self.withdrawn(engine, number, entry)
         self._alarm.stop()
         running = {task for engine in self._engines for task, _ in engine.running.values()}
         if running and timeout != 0:

@@ -1,0 +1,18 @@
+"""Prints the states of a task and what may follow on each, as the README shows them."""
+
+from __future__ import annotations
+
+from aioscheduler.task import MOVES, State
+
+
+def draw() -> str:
+    """Gives a line per state that is not an end."""
+    return "\n".join(
+        f"{state.value:<8}→ " + ", ".join(s.value for s in State if s in after)
+        for state, after in MOVES.items()
+        if after
+    )
+
+
+if __name__ == "__main__":
+    print(draw())
