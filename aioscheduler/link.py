@@ -95,3 +95,18 @@ class Link(Home, Protocol):
 
     async def close(self, timeout: float | None) -> None:
         """Cancels what waits; lets what runs finish for `timeout` seconds, then ends it."""
+
+
+class AcrossLink(Link, Protocol):
+    """A link to another process, whose tasks may schedule others through the host."""
+
+    def adopt(self, scheduler: int, due: int, function: int, payload: bytes, alias: int) -> None:
+        """Accepts a task that was scheduled inside a worker.
+
+        Args:
+            scheduler: Where.
+            due: Nanoseconds since the epoch.
+            function: Its number.
+            payload: Its arguments, with the alias written into them.
+            alias: The number that the worker gave it, by which references know it.
+        """

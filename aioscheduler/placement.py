@@ -8,12 +8,17 @@ Timed tasks go to the least loaded worker, and there to the least loaded schedul
 compete for is the worker's core. Queued tasks go to the least loaded scheduler, and among
 equals to the least loaded worker: a queue runs one task at a time, whatever its worker does.
 A key always names the same place.
+
+No more than `max_tasks` tasks wait, in all and at each place; it is the host that counts.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
+
+from .errors import TaskLimitReached
 
 
 class Placement:
@@ -22,9 +27,17 @@ class Placement:
     Args:
         layout: The number of schedulers of each worker.
         by_worker: Whether the worker's load comes before the scheduler's.
+        max_tasks: How many tasks may wait in all; None for no limit.
+        max_each: How many tasks may wait at each place; None for no limit.
     """
 
-    def __init__(self, layout: Sequence[int], *, by_worker: bool) -> None:
+    def __init__(
+        self,
+        layout: Sequence[int],
+        by_worker: bool,
+        max_tasks: int | None = None,
+        max_each: int | None = None,
+    ) -> None:
         self.worker_of = [w for w, count in enumerate(layout) for _ in range(count)]
         self.scheduler_of = [s for count in layout for s in range(count)]
         self.first_of = [sum(layout[:w]) for w in range(len(layout))]
@@ -35,9 +48,53 @@ class Placement:
         self._worker_loads = [0] * len(layout)
         self._layout = tuple(layout)
         self._by_worker = by_worker
+        self._max_tasks = max_tasks
+        self._max_each = max_each
 
-    def choose(self) -> int:
-        """Gives the place for a task without a key. Linear in the number of schedulers."""
+    def choose(self, key: str | bytes | int | None) -> int:
+        """Gives the place for a task. Linear in the number of schedulers.
+
+        Raises:
+            TaskLimitReached: A limit is reached there, or everywhere.
+            TypeError: The key is neither None, str, bytes nor int.
+        """
+        if self._max_tasks is not None and self.all_waiting >= self._max_tasks:
+            raise TaskLimitReached(
+                f"max_tasks={self._max_tasks} tasks are waiting already; "
+                "wait for some to start, or raise the limit"
+            )
+        place = self._least_loaded() if key is None else self.place_of_key(key)
+        each = self._max_each
+        if each is not None and self.waiting[place] >= each:
+            if key is None:
+                place = self.waiting.index(min(self.waiting))
+            if self.waiting[place] >= each:
+                raise TaskLimitReached(
+                    f"the scheduler has max_tasks={each} tasks waiting already; "
+                    "wait for some to start, or raise the limit"
+                )
+        return place
+
+    def room(self, place: int) -> int:
+        """How many more tasks may wait at a place; many, if there is no limit."""
+        room = sys.maxsize
+        if self._max_tasks is not None:
+            room = self._max_tasks - self.all_waiting
+        if self._max_each is not None:
+            room = min(room, self._max_each - self.waiting[place])
+        return room
+
+    def place_near(self, key: str | bytes | int | None, worker: int, scheduler: int) -> int:
+        """Gives the place of what a task schedules: that of the key, else where the task is.
+
+        Raises:
+            TypeError: The key is neither None, str, bytes nor int.
+        """
+        if key is not None:
+            return self.place_of_key(key)
+        return self.first_of[worker] + scheduler
+
+    def _least_loaded(self) -> int:
         loads, worker_loads = self.loads, self._worker_loads
         if self._by_worker:
             worker = worker_loads.index(min(worker_loads))
@@ -54,7 +111,7 @@ class Placement:
             )
         return place
 
-    def choose_by_key(self, key: str | bytes | int) -> int:
+    def place_of_key(self, key: str | bytes | int) -> int:
         """Gives the place of a key: the same in every process, run and Python version.
 
         Raises:

@@ -69,7 +69,7 @@ class RemoteLink:
         manager: str,
         boot: bytes | None,
         loop_initializer: Callable[[], Any] | None,
-        lost: Callable[[RemoteLink, Exception], None],
+        lost: Callable[[Exception], None],
         asked_inside: Callable[..., None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -400,7 +400,7 @@ class RemoteLink:
             reason = WorkerLost(self._worker, exitcode, started=False)
         if not self._closing:
             self._closing = self._broken = True
-            self._lost(self, reason)
+            self._lost(reason)
         self._settle_rest(exitcode)
 
     def _start_error(self, exitcode: int | None) -> WorkerStartError:

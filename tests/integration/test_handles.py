@@ -707,8 +707,8 @@ async def twin(of: Shared) -> Shared:
 async def test_a_class_travels_once() -> None:
     async with Manager(workers=1) as manager:
         assert type(await manager.schedule(twin(Shared()))) is Shared
-        lines = len(manager._shipper.catalog.log)
+        lines = len(manager._remotes[0]._shipper.catalog.log)
         for _ in range(5):
             assert type(await manager.schedule(twin(Shared()))) is Shared
-        assert len(manager._shipper.catalog.log) == lines
-        assert len(manager._shipper.take(twin(Shared()))[1]) < 150
+        assert len(manager._remotes[0]._shipper.catalog.log) == lines
+        assert len(manager._remotes[0]._shipper.take(twin(Shared()))[1]) < 150

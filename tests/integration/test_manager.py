@@ -108,14 +108,14 @@ async def test_there_are_exactly_as_many_children_as_workers() -> None:
 
 async def test_schedulers_are_spread_and_cores_are_the_default() -> None:
     manager = Manager(5, workers=2)
-    assert manager._placement.worker_of == [0, 0, 0, 1, 1]
+    assert manager._router.placement.worker_of == [0, 0, 0, 1, 1]
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    assert len(Manager()._links) == cores
-    assert len(Manager()._placement.loads) == 4 * (cores or 1)
-    assert len(Manager(1)._links) == 1
+    assert len(Manager()._router.links) == cores
+    assert len(Manager()._router.placement.loads) == 4 * (cores or 1)
+    assert len(Manager(1)._router.links) == 1
     for cls in (QueuedScheduler, LifoQueuedScheduler):
-        assert len(Manager(cls=cls)._placement.loads) == 1
-        assert len(Manager(cls=cls, workers=2)._placement.loads) == 2
+        assert len(Manager(cls=cls)._router.placement.loads) == 1
+        assert len(Manager(cls=cls, workers=2)._router.placement.loads) == 2
 
 
 async def test_equal_times_keep_their_order_in_a_scheduler() -> None:

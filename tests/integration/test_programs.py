@@ -320,7 +320,7 @@ async def main():
         if child == 0:
             try:
                 manager.schedule(work(2))
-                manager._links[0]._take_turn()
+                manager._remotes[0]._send()
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

@@ -74,7 +74,7 @@ class Worker:
         self._catalog = WorkerCatalog()
         self._proxy = self._catalog.owner = ManagerProxy(self)
         self._shipper = Shipper(self._catalog)
-        self._placement = Placement(layout, by_worker=order is Order.TIMED)  # for keys
+        self._placement = Placement(layout, order is Order.TIMED)  # for keys
         self._next_alias = worker + 1 << NUMBER_BITS  # no number of the host's is as large
         self._definition = b""  # the parts of a line so far
         self._engines: list[Engine[_Entry]] = [
@@ -282,11 +282,8 @@ class Worker:
         placement = self._placement
         try:
             due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
-            place = placement.first_of[self._worker]
-            if key is not None:
-                place = placement.choose_by_key(key)
-            elif origin is not None:
-                place += origin.scheduler
+            scheduler = 0 if origin is None else origin.scheduler
+            place = placement.place_near(key, self._worker, scheduler)
             function, payload = self._shipper.take(coro)
         except BaseException:
             close_unstarted(coro)

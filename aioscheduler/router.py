@@ -1,0 +1,261 @@
+"""Where tasks go: due time, place, cargo, link. The manager's work, without its life.
+
+    schedule(work(1), when)
+        │ due time      (engine.due_time)
+        │ place         (placement; limits are held here)
+        │ cargo         (the link's `take`: function and bytes)
+        ▼
+      link.schedule ─► handle
+
+It is also the one that links tell of starts and ends (`link.Tally`), and that tasks ask for
+more tasks (`inside.Desk`, and `asked_inside` for those of other processes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from .batch import Batch, Outcomes
+from .coroutines import close_unstarted
+from .definitions import HostCatalog
+from .engine import Order, due_time
+from .errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
+from .link import AcrossLink, Link
+from .outbox import FRAME_BYTES
+from .placement import Placement
+from .task import Task, TaskRef
+
+Whens = datetime | timedelta | Sequence[datetime | timedelta] | None
+"""One time for all of a batch, or one for each."""
+
+
+class Router:
+    """Places tasks on links and counts them.
+
+    Args:
+        manager: The manager's id.
+        order: Of the schedulers.
+        prefer_utc: What a naive datetime means.
+        placement: Chooses, counts and limits.
+
+    Attributes:
+        closed: Why nothing is accepted any more; None while it is.
+        links: One for each worker; set before the first task.
+    """
+
+    def __init__(self, manager: str, order: Order, prefer_utc: bool, placement: Placement) -> None:
+        self.closed: ManagerClosed | None = None
+        self.links: Sequence[Link] = ()
+        self.placement = placement
+        self._manager = manager
+        self._order = order
+        self._prefer_utc = prefer_utc
+        self._joiners: list[asyncio.Future[None]] = []
+
+    def schedule(
+        self, coro: Awaitable[Any], when: datetime | timedelta | None, key: str | bytes | int | None
+    ) -> Task[Any]:
+        """Takes one task; see `Manager.schedule`."""
+        try:
+            self.check_open()
+            due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
+            place = self.placement.choose(key)
+            cargo = self.links[0].take(coro)
+        except BaseException:
+            close_unstarted(coro)
+            raise
+        shown = when if isinstance(when, datetime) else due
+        return self._link_of(place, 1).schedule(
+            self.placement.scheduler_of[place], due, shown, cargo
+        )
+
+    def submit(
+        self,
+        func: Callable[..., Any],
+        calls: list[tuple[Any, ...]],
+        when: Whens,
+        key: str | bytes | int | None,
+    ) -> Batch[Any]:
+        """Takes calls of one function; see `Manager.map`."""
+        self.check_open()
+        if not callable(func):
+            raise TypeError(f"map() takes a function and its items, not {type(func).__name__}")
+        count = len(calls)
+        dues = self._dues(when, count)
+        placement = self.placement
+        front = self.links[0]
+        function = front.take_function(func)
+        outcomes = Outcomes(count)
+        batch: Batch[Any] = Batch(outcomes)
+        # Small batches, too, are to use every scheduler.
+        share = -(-count // (4 * len(placement.loads))) if key is None else count
+        sent = 0
+        try:
+            while sent < count:
+                try:
+                    place = placement.choose(key)
+                except (ValueError, TypeError) as refusal:
+                    raise _name_item(sent, refusal) from refusal
+                room = min(share, front.room(), placement.room(place))
+                cargo = _take_some(front, calls, sent, room)
+                until = sent + len(cargo)
+                self._link_of(place, len(cargo)).schedule_many(
+                    outcomes,
+                    sent,
+                    placement.scheduler_of[place],
+                    dues[sent:until] if isinstance(dues, list) else dues,
+                    function,
+                    cargo,
+                )
+                sent = until
+        except BaseException:
+            batch.cancel()
+            raise
+        return batch
+
+    def _dues(self, when: Whens, count: int) -> int | list[int]:
+        now = time.time_ns()
+        if when is None or isinstance(when, datetime | timedelta):
+            return due_time(self._order, when, now, self._prefer_utc)
+        times = list(when)
+        if len(times) != count:
+            raise ValueError(f"when has {len(times)} times for {count} items; give one each")
+        dues: list[int] = []
+        try:
+            for each in times:
+                dues.append(due_time(self._order, each, now, self._prefer_utc))  # noqa: PERF401
+        except (ValueError, TypeError) as refusal:
+            raise _name_item(len(dues), refusal) from refusal
+        return dues
+
+    def link_to(self, ref: TaskRef) -> Link:
+        """Gives the link of a task.
+
+        Raises:
+            UnknownTask: The reference is damaged or another manager's.
+            TypeError: It is no reference.
+        """
+        if not isinstance(ref, TaskRef):
+            raise TypeError(f"a TaskRef is needed, not {type(ref).__name__}")
+        if ref.manager != self._manager:
+            raise UnknownTask(f"{ref} is a task of another manager; ask that one")
+        _, worker, scheduler, number = ref
+        if not (
+            all(type(field) is int for field in (worker, scheduler, number))
+            and 0 <= worker < len(self.links)
+            and (worker, scheduler) in self.placement
+            and number >= 0
+        ):
+            raise UnknownTask(f"{ref} is damaged: this manager has no such scheduler or number")
+        return self.links[worker]
+
+    async def join(self) -> None:
+        """Returns when every task has ended."""
+        while self.placement.all_loads:
+            joiner: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._joiners.append(joiner)
+            await joiner
+
+    def check_open(self) -> None:
+        """Refuses everything once the manager was closed.
+
+        Raises:
+            ManagerClosed: It was.
+        """
+        if self.closed is not None:
+            raise self.closed.with_traceback(None)
+
+    # ---- what links tell (link.Tally)
+
+    def started(self, worker: int, scheduler: int, count: int) -> None:
+        self.placement.started(worker, scheduler, count)
+
+    def ended(self, worker: int, scheduler: int, count: int) -> None:
+        self.placement.ended(worker, scheduler, count)
+        self._wake_joiners()
+
+    def emptied(self, worker: int) -> None:
+        self.placement.emptied(worker)
+        self._wake_joiners()
+
+    # ---- what tasks ask
+
+    def schedule_inside(
+        self,
+        coro: Awaitable[Any],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        origin: TaskRef | None,
+    ) -> TaskRef:
+        """Takes a task that a task of this process schedules."""
+        try:
+            self.check_open()
+            due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
+            place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
+            cargo = self.links[0].take(coro)
+        except BaseException:
+            close_unstarted(coro)
+            raise
+        ref = self._link_of(place, 1).schedule(place, due, due, cargo).ref
+        assert ref is not None
+        return ref
+
+    def cancel_inside(self, ref: TaskRef) -> bool:
+        """Takes a request of a task of this process."""
+        return self.link_to(ref).cancel(ref.scheduler, ref.number)
+
+    def asked_inside(
+        self, links: Sequence[AcrossLink], catalog: HostCatalog, what: str, *fields: Any
+    ) -> None:
+        """Takes a request of a task of another process: the fields are the worker's `_ask`."""
+        if what == "cancel":
+            worker, scheduler, number = fields
+            links[worker].cancel(scheduler, number)
+        elif self.closed is None:
+            place, due, function, payload, alias = fields
+            with catalog.change():
+                number = catalog.adopt(function)
+            self.placement.added(place)
+            link = links[self.placement.worker_of[place]]
+            link.adopt(self.placement.scheduler_of[place], due, number, payload, alias)
+
+    # ---- inside
+
+    def _link_of(self, place: int, count: int) -> Link:
+        """Counts tasks at a place and gives its link."""
+        self.placement.added(place, count)
+        return self.links[self.placement.worker_of[place]]
+
+    def _wake_joiners(self) -> None:
+        if self._joiners and not self.placement.all_loads:
+            joiners, self._joiners = self._joiners, []
+            for joiner in joiners:
+                if not joiner.done():
+                    joiner.set_result(None)
+
+
+def _take_some(front: Link, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:
+    """Turns calls into cargo: at most `room`, and as many as fit a frame."""
+    cargo: list[Any] = []
+    size = 0
+    try:
+        for args in calls[start : start + room]:
+            taken = front.take_arguments(args)
+            cargo.append(taken)
+            size += len(taken)
+            if size > FRAME_BYTES:
+                break
+    except (ValueError, TypeError) as refusal:
+        raise _name_item(start + len(cargo), refusal) from refusal
+    return cargo
+
+
+def _name_item(index: int, refusal: Exception) -> Exception:
+    """Says in a refusal which item of a batch it is for."""
+    kinds = (NotShippable, TaskLimitReached, ValueError, TypeError)
+    kind = next(kind for kind in kinds if isinstance(refusal, kind))
+    return kind(f"item {index}: {refusal}")
