@@ -1,0 +1,439 @@
+"""Runs real work on 1, 2, … N cores through a `Manager`, and says what each core brought.
+
+    python bench_cores.py [--quick] [--workers N] [--tasks N] [--work noop,wait,cpu] [--json FILE]
+
+Three kinds of work: `noop` returns its argument (what the manager itself costs), `wait` sleeps
+10 ms as if for an answer from the network, `cpu` reads and parses a module of the standard
+library of the Python that runs this.
+
+The method, for each kind of work and each number of workers:
+
+1. A new manager is started and warmed up; the first one also finds out how many tasks fill the
+   time there is. Every number of workers is then given the same tasks, with as many of them in
+   flight: what differs is the workers, nothing else.
+2. Tasks go out in slices, to run at once; but up to one in four is scheduled for a time of its
+   own. These times are 5 ms apart and 25 to 50 ms ahead, and such a task says how late it
+   began. The manager is kept busy meanwhile: lateness holds the wait behind what is in flight.
+3. Each result is compared with the one known here beforehand, and each worker counts what it
+   ran. A task that is lost, run twice, early or wrong ends the benchmark with status 1.
+4. psutil samples every process four times a second: CPU % is the mean over the run, 100 for one
+   core; RSS is the highest seen, shared pages included; a MB is 10^6 bytes. "Others" is what
+   all else on this machine took of its cores: where it is much, the numbers are too low.
+
+Speed-up compares tasks/s with those of one worker; efficiency is speed-up over workers. The
+host needs a core as well: where tasks are short and no core is free, it competes with workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import asyncio
+import contextlib
+import importlib.util
+import itertools
+import json
+import math
+import os
+import platform
+import sys
+import sysconfig
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from aioscheduler import AioschedulerError, Batch, Manager
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+QUICK, FULL = 7.0, 48.0  # seconds for all runs together, were each as slow as with one worker
+WARM_UP = 0.25  # seconds
+SLICES = 8  # in flight at once
+SPACING, NEAR, FAR = 5_000, 25_000, 50_000  # µs: between timed tasks; to the first; to the last
+SAMPLE = 0.25  # seconds: the least that psutil measures well
+PATIENCE = 60.0  # seconds for a slice, after which its tasks are called lost
+RICH = importlib.util.find_spec("rich") is not None
+
+RUN = (  # columns of the tables: fields with their formats
+    "work workers tasks:, tasks_per_s:,.0f speedup:.2f efficiency:.0% "
+    "lateness_p50_ms:.2f lateness_p99_ms:.2f early lost others_percent:.0f"
+)
+PROCESS = "work workers process cpu_percent:.0f rss_mb:.1f"
+
+# ---- what runs in the workers
+
+ran = [0]  # tasks of this process
+
+
+class Timed(NamedTuple):
+    """What a timed task gives; `late` in milliseconds."""
+
+    late: float
+    result: Any
+
+
+async def noop(number: int) -> int:
+    ran[0] += 1
+    return number
+
+
+async def wait(number: int) -> int:
+    ran[0] += 1
+    await asyncio.sleep(0.01)
+    return number
+
+
+async def cpu(path: str) -> tuple[int, int]:
+    ran[0] += 1
+    return parse(path)
+
+
+def parse(path: str) -> tuple[int, int]:
+    """Gives the bytes of a source file and the nodes of its syntax tree."""
+    source = Path(path).read_bytes()
+    return len(source), sum(1 for _ in ast.walk(ast.parse(source)))
+
+
+async def timed(due: int, work: Callable[[Any], Any], item: Any) -> Timed:
+    """Does work that is due at `due` (µs since the epoch)."""
+    late = (time.time_ns() - due * 1000) / 1e6
+    return Timed(late, await work(item))
+
+
+async def census() -> tuple[int, int]:
+    return os.getpid(), ran[0]
+
+
+# ---- what the host does
+
+WORKS: dict[str, Callable[[Any], Any]] = {"noop": noop, "wait": wait, "cpu": cpu}
+IN_FLIGHT = {"noop": 2048, "wait": 512, "cpu": 4}  # for each core
+Calls = Sequence[tuple[Any, Any]]  # what a task is given, and what it must return
+Tell = Callable[[str, int, int | None], None]  # title, tasks done, tasks in all
+
+
+class Failure(Exception):
+    """Tasks did not do what was expected of them."""
+
+
+class Job(NamedTuple):
+    """A kind of work; its calls are used in turn."""
+
+    work: Callable[[Any], Any]
+    calls: Calls
+    in_flight: int  # tasks
+
+
+@dataclass
+class Process:
+    """What psutil saw of a process."""
+
+    process: str
+    pid: int
+    cpu_percent: float | None = None  # None: the run was shorter than a sample
+    rss_mb: float = 0.0
+
+
+@dataclass
+class Row:
+    """A job on a number of workers."""
+
+    work: str
+    workers: int
+    tasks: int
+    timed: int = 0  # of the tasks
+    seconds: float = 0.0
+    tasks_per_s: float = 0.0
+    speedup: float = 1.0
+    efficiency: float = 1.0
+    lateness_p50_ms: float = 0.0
+    lateness_p99_ms: float = 0.0
+    early: int = 0
+    lost: int = 0  # below 0: some ran twice
+    others_percent: float | None = None
+    processes: list[Process] = field(default_factory=list)
+
+    def crew(self) -> str:
+        return f"{self.workers} worker{'s' * (self.workers > 1)}"
+
+
+def make_job(name: str, cores: int) -> Job:
+    """Makes a job that keeps a number of cores busy, or raises Failure."""
+    if name != "cpu":
+        return Job(WORKS[name], [(n, n) for n in range(1000)], IN_FLIGHT[name] * cores)
+    library = Path(sysconfig.get_path("stdlib"))
+    paths = [str(p) for p in sorted(library.glob("*.py")) if 4e3 < p.stat().st_size < 32e3]
+    if not paths:
+        raise Failure(f"this Python has no source files in {library}: choose another --work")
+    return Job(cpu, [(path, parse(path)) for path in paths], IN_FLIGHT[name] * cores)
+
+
+async def run_tasks(
+    manager: Manager, job: Job, tasks: int, tell: Callable[[int], None] = lambda done: None
+) -> list[float]:
+    """Runs tasks, and gives how late the timed ones began: milliseconds, sorted.
+
+    Raises:
+        Failure: A task gave nothing, or not what was expected.
+    """
+    out: deque[tuple[Batch[Any], Calls]] = deque()
+    later: list[tuple[Batch[Any], Calls]] = []
+    size, due, scheduled = math.ceil(job.in_flight / SLICES), 0, 0
+    for first in range(0, tasks, size):
+        last = min(first + size, tasks)
+        calls = [job.calls[number % len(job.calls)] for number in range(first, last)]
+        now = time.time_ns() // 1000
+        due = max(due, now + NEAR)
+        dues = range(due, now + FAR, SPACING)[: math.ceil(last / 4) - scheduled][: len(calls)]
+        if dues:
+            timed_calls, calls = calls[: len(dues)], calls[len(dues) :]
+            args = [(d, job.work, item) for d, (item, _) in zip(dues, timed_calls, strict=True)]
+            times = [EPOCH + timedelta(microseconds=d) for d in dues]
+            later.append((manager.starmap(timed, args, times), timed_calls))
+            due, scheduled = dues[-1] + SPACING, scheduled + len(dues)
+        out.append((manager.map(job.work, [item for item, _ in calls]), calls))
+        await manager.flush()
+        if len(out) == SLICES:
+            await collect(*out.popleft())
+            tell(last - len(out) * size)
+    return sorted([late for part in (*out, *later) for late in await collect(*part)])
+
+
+async def collect(batch: Batch[Any], calls: Calls) -> list[float]:
+    """Compares the results of a batch; gives the lateness of tasks that were timed."""
+    lateness = []
+    try:
+        async with asyncio.timeout(PATIENCE):
+            results = await batch
+    except TimeoutError:
+        raise Failure(f"lost: {batch!r} after {PATIENCE:.0f} s") from None
+    for result, (item, expected) in zip(results, calls, strict=True):
+        late, value = result if isinstance(result, Timed) else (None, result)
+        if value != expected:
+            raise Failure(f"{item} gave {value} instead of {expected}")
+        if late is not None:
+            lateness.append(late)
+    return lateness
+
+
+async def count_runs(manager: Manager, workers: int) -> dict[int, int]:
+    """Gives how many tasks each worker has run, by its pid."""
+    # Keys are spread over the workers: by so many, each is asked.
+    probes = [manager.schedule(census(), key=key) for key in range(64 * workers)]
+    return dict([await probe for probe in probes])
+
+
+async def watch(row: Row) -> None:
+    """Samples the processes of a row until it is cancelled."""
+    processes = [psutil.Process(one.pid) for one in row.processes]
+    cores = psutil.cpu_count() or 1
+    with contextlib.suppress(psutil.NoSuchProcess):  # the manager tells of that
+        for count in itertools.count():
+            percents = [process.cpu_percent() for process in processes]
+            others = max(0.0, psutil.cpu_percent() * cores - sum(percents))
+            if count:  # the first answers mean nothing
+                row.others_percent = mean(row.others_percent, others, count)
+            for one, process, percent in zip(row.processes, processes, percents, strict=True):
+                if count:
+                    one.cpu_percent = mean(one.cpu_percent, percent, count)
+                one.rss_mb = max(one.rss_mb, process.memory_info().rss / 1e6)
+            await asyncio.sleep(SAMPLE)
+
+
+def mean(before: float | None, value: float, count: int) -> float:
+    """Gives the mean of `count` values from the last and the mean of those before it."""
+    return ((before or 0.0) * (count - 1) + value) / count
+
+
+async def bench(options: argparse.Namespace, rows: list[Row], tell: Tell) -> None:
+    """Runs each job on each number of workers, and adds a row to `rows` for each.
+
+    Raises:
+        Failure: Tasks were lost, early or wrong, or ran twice.
+        AioschedulerError: The manager failed.
+    """
+    seconds = (QUICK if options.quick else FULL) / len(options.work) / len(options.workers)
+    for name in options.work:
+        tell(f"{name}, preparing", 0, None)
+        job, tasks, single = make_job(name, options.workers[-1]), options.tasks, 0.0
+        for workers in options.workers:
+            async with Manager(workers=workers) as manager:
+                rate = await warm_up(manager, job)
+                tasks = tasks or math.ceil(rate * seconds)
+                row = await measure(manager, job, Row(name, workers, tasks), tell)
+            single = single or row.tasks_per_s
+            row.speedup = row.tasks_per_s / single
+            row.efficiency = row.speedup / workers
+            rows.append(row)
+            if row.early or row.lost:
+                raise Failure(f"{row.early} tasks early, {row.lost} lost (below 0: ran twice)")
+
+
+async def warm_up(manager: Manager, job: Job) -> float:
+    """Gives a first guess of tasks/s."""
+    begun, tasks, more = time.perf_counter(), 0, job.in_flight
+    while (elapsed := time.perf_counter() - begun) < WARM_UP:
+        await run_tasks(manager, job, more)
+        tasks, more = tasks + more, more * 2
+    return tasks / elapsed
+
+
+async def measure(manager: Manager, job: Job, row: Row, tell: Tell) -> Row:
+    """Fills in a row, but for what compares it with others."""
+    before = await count_runs(manager, row.workers)
+    workers = [Process(f"worker {number}", pid) for number, pid in enumerate(before, 1)]
+    row.processes = [Process("host", os.getpid()), *workers]
+    watching = asyncio.create_task(watch(row))
+    title, begun = f"{row.work}, {row.crew()}", time.perf_counter()
+    late = await run_tasks(manager, job, row.tasks, lambda done: tell(title, done, row.tasks))
+    row.seconds = time.perf_counter() - begun
+    watching.cancel()
+    after = await count_runs(manager, row.workers)
+    row.tasks_per_s = row.tasks / row.seconds
+    row.timed = len(late)
+    row.lateness_p50_ms, row.lateness_p99_ms = (
+        late[math.ceil(row.timed * part) - 1] for part in (0.50, 0.99)
+    )
+    row.early = sum(value < 0 for value in late)
+    row.lost = row.tasks - (sum(after.values()) - sum(before.values()))
+    return row
+
+
+# ---- what the user sees
+
+
+def describe_machine() -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):  # Linux says more there
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return {"cpu": model, "cores": CORES, "python": python, "os": platform.platform()}
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Tell]:
+    """Shows progress on stderr: a bar in a terminal if rich is there, else a line a second."""
+    if RICH and sys.stderr.isatty():
+        from rich import progress as bars  # an extra
+        from rich.console import Console
+
+        columns = (bars.TextColumn("{task.description}"), bars.BarColumn())
+        with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            line = bar.add_task("")
+            yield lambda title, done, total: bar.update(
+                line, description=title, completed=done, total=total
+            )
+        return
+    told = -math.inf
+
+    def tell(title: str, done: int, total: int | None) -> None:
+        nonlocal told
+        if time.monotonic() >= told + 1:
+            told = time.monotonic()
+            of = f": {done:,} of {total:,} tasks" if total else ""
+            print(f"{title}{of}", file=sys.stderr, flush=True)
+
+    yield tell
+
+
+def show(columns: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Prints a table with rich, or without."""
+    fields = [column.partition(":")[::2] for column in columns.split()]
+    heads = [
+        name.replace("_per_", "/").replace("_percent", " %").replace("ness_", " ").replace("_", " ")
+        for name, _ in fields
+    ]
+    cells = [
+        ["-" if row[name] is None else format(row[name], form) for name, form in fields]
+        for row in rows
+    ]
+    if RICH:
+        from rich import box  # an extra
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*heads, box=box.SIMPLE_HEAD)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in cells:
+            table.add_row(*row)
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    for line in (heads, *cells):
+        print(*(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), sep="  ")
+    print()
+
+
+def conclude(rows: Sequence[Row]) -> str:
+    most, total = rows[-1], sum(row.tasks for row in rows)
+    gains = [f"{row.speedup:.2f} x for {row.work}" for row in rows if row.workers == most.workers]
+    line = f"{most.crew()}: {', '.join(gains)}. All {total:,} tasks ran exactly once, none early."
+    others = max(row.others_percent or 0.0 for row in rows)
+    busy = f"\nOther programs took up to {others:.0f} % of a core: repeat it when they do not."
+    return line + busy * (others >= 20)
+
+
+def read_options() -> argparse.Namespace:
+    """Reads the command line, and ends the program with status 2 if it is wrong."""
+    parser = argparse.ArgumentParser(
+        description="Runs real work through a Manager with 1, 2, ... N workers, and compares them."
+    )
+    add, names = parser.add_argument, ",".join(WORKS)
+    add("--workers", type=int, default=CORES, metavar="N", help="at most; default: usable cores")
+    add("--tasks", type=int, metavar="N", help="in each run; default: what fills the time")
+    add("--work", default=names, metavar="A,B", help=f"some of {names}; default: all")
+    add("--quick", action="store_true", help="under 20 s, instead of about a minute")
+    add("--json", type=Path, metavar="FILE", help="save everything there")
+    options = parser.parse_args()
+    if options.workers < 1:
+        parser.error(f"argument --workers: must be at least 1, not {options.workers}")
+    if options.tasks is not None and options.tasks < 1:
+        parser.error(f"argument --tasks: must be at least 1, not {options.tasks}")
+    options.work = list(dict.fromkeys(options.work.split(",")))
+    if unknown := [name for name in options.work if name not in WORKS]:
+        parser.error(f"argument --work: {unknown[0]!r} is none of {', '.join(WORKS)}")
+    if options.json is not None and not options.json.absolute().parent.is_dir():
+        parser.error(f"argument --json: there is no folder {options.json.absolute().parent}")
+    # Above 4 by doubling, or 64 cores would take 64 runs of each work.
+    counts = [n for n in range(1, options.workers) if n <= 4 or n & (n - 1) == 0]
+    options.workers = [*counts, options.workers]
+    return options
+
+
+def main() -> int:
+    """Gives the exit status: 0, 1 if tasks went wrong, 130 for Ctrl-C."""
+    options, machine = read_options(), describe_machine()
+    print("{cpu}, {cores} usable cores, {python}, {os}".format(**machine), flush=True)
+    rows: list[Row] = []
+    failure: Exception | None = None
+    try:
+        with progress() as tell:
+            asyncio.run(bench(options, rows, tell))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except (Failure, AioschedulerError) as error:
+        failure = error
+    saved = {"machine": machine, "quick": options.quick, "rows": [asdict(row) for row in rows]}
+    if options.json is not None:
+        options.json.write_text(json.dumps(saved, indent=2) + "\n")
+    if rows:
+        show(RUN, map(asdict, rows))
+        show(PROCESS, [asdict(row) | asdict(one) for row in rows for one in row.processes])
+    if failure is not None:
+        print(f"bench_cores: {failure}", file=sys.stderr)
+        return 1
+    print(conclude(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

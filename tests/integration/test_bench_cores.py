@@ -1,0 +1,108 @@
+"""The benchmark of whole programs, run as users run it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_cores.py"
+WORKS = ["noop", "wait", "cpu"]
+
+
+def run(options: str, *program: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *(program or [str(SCRIPT)]), *options.split()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=cwd)
+
+
+def check_row(row: dict[str, Any], work: str, workers: int, tasks: int) -> None:
+    assert (row["work"], row["workers"], row["tasks"]) == (work, workers, tasks)
+    assert (row["early"], row["lost"]) == (0, 0)
+    assert 0 < row["timed"] <= tasks // 4 + 1
+    assert 0 <= row["lateness_p50_ms"] <= row["lateness_p99_ms"]
+    assert row["tasks_per_s"] == pytest.approx(tasks / row["seconds"])
+    assert row["efficiency"] == pytest.approx(row["speedup"] / workers)
+    names = [process["process"] for process in row["processes"]]
+    assert names == ["host", *(f"worker {n}" for n in range(1, workers + 1))]
+    assert len({process["pid"] for process in row["processes"]}) == workers + 1
+    assert all(process["rss_mb"] > 5 for process in row["processes"])
+
+
+def test_it_measures_every_work_on_every_number_of_workers(tmp_path: Path) -> None:
+    done = run("--quick --tasks 203 --workers 2 --json saved.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("noop, preparing\n")
+    assert "Traceback" not in done.stderr
+    lines = done.stdout.splitlines()
+    saved = json.loads((tmp_path / "saved.json").read_text())
+    assert lines[0] == "{cpu}, {cores} usable cores, {python}, {os}".format(**saved["machine"])
+    cases = [(work, workers) for work in WORKS for workers in (1, 2)]
+    for row, case in zip(saved["rows"], cases, strict=True):
+        check_row(row, *case, tasks=203)
+    found = [tuple(line.split()[:3]) for line in lines if line.strip().startswith((*WORKS,))]
+    assert found[:6] == [(work, str(workers), "203") for work, workers in cases]
+    assert [name for _, _, name in found[6:11]] == ["host", "worker", "host", "worker", "worker"]
+    assert "All 1,218 tasks ran exactly once, none early." in done.stdout
+
+
+def test_a_run_that_is_long_enough_has_its_cpu_measured_and_rich_is_not_needed() -> None:
+    program = f"import sys; sys.modules['rich'] = None; exec(open({str(SCRIPT)!r}).read())"
+    done = run("--quick --work cpu --workers 1 --tasks 400", "-c", program)
+    assert done.returncode == 0, done.stderr
+    heads, row, _, heads_below, host, worker = done.stdout.splitlines()[1:7]
+    assert heads.split()[:5] == ["work", "workers", "tasks", "tasks/s", "speedup"]
+    assert row.split()[:3] == ["cpu", "1", "400"]
+    assert "cpu %" in heads_below
+    assert host.split()[2] == "host"
+    assert worker.split()[2:4] == ["worker", "1"]
+    assert int(worker.split()[4]) > 0
+
+
+def test_wrong_results_are_noticed(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.py"
+    source = SCRIPT.read_text(encoding="utf-8")
+    wrong.write_text(source.replace("    return number\n", "    return -1\n"), encoding="utf-8")
+    done = run("--quick --work noop --workers 1 --tasks 8", str(wrong))
+    assert done.returncode == 1
+    assert re.fullmatch(r"bench_cores: (\d+) gave -1 instead of \1", done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--workers 0", "argument --workers: must be at least 1, not 0"),
+        ("--tasks -3", "argument --tasks: must be at least 1, not -3"),
+        ("--work noop,nap", "argument --work: 'nap' is none of noop, wait, cpu"),
+        ("--json no/such/folder.json", "argument --json: there is no folder"),
+    ],
+)
+def test_bad_options(options: str, complaint: str) -> None:
+    done = run(options)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+
+
+def test_ctrl_c_ends_it_in_one_line() -> None:
+    command = [sys.executable, str(SCRIPT), "--quick"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while ": " not in process.stderr.readline():  # then its workers run
+            assert process.poll() is None
+        started = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "stopped"
+    assert "Traceback" not in stderr
+    assert len(started) > 1
+    assert psutil.wait_procs(started, timeout=10)[1] == []
