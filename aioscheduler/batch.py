@@ -72,6 +72,13 @@ class Part:
         self.left -= 1
         self._outcomes.settle(self.offset + number - self.first, state, value, decode)
 
+    def settle_run(self, first: int, payloads: list[Any], decode: Decode) -> bool:
+        """Takes the results of tasks in a row that all returned; False: take them singly."""
+        if not self._outcomes.settle_run(self.offset + first - self.first, payloads, decode):
+            return False
+        self.left -= len(payloads)
+        return True
+
 
 class Outcomes:
     """The ends of a batch's tasks, as they come.
@@ -110,6 +117,9 @@ class Outcomes:
         task = reference() if reference is not None else None
         if task is not None:
             task._settle(state, value, decode)
+        self._tell()
+
+    def _tell(self) -> None:
         if self._waiters:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
@@ -117,6 +127,19 @@ class Outcomes:
                     waiter.set_result(None)
         if not self.left and self.dropped:
             self._report()
+
+    def settle_run(self, first: int, values: list[Any], decode: Decode) -> bool:
+        """Takes the results of tasks in a row, if no single handle waits for one of them."""
+        if self.tasks:
+            return False
+        until = first + len(values)
+        self.states[first:until] = [State.FINISHED] * len(values)
+        if not self.dropped:
+            self.values[first:until] = values
+            self.decodes[State.FINISHED] = decode
+        self.left -= len(values)
+        self._tell()
+        return True
 
     def task(self, part: Part, index: int) -> Task[Any]:
         """Gives the handle of one task."""
@@ -242,4 +265,7 @@ class Batch(Generic[T]):
             await outcomes.changed()
         if outcomes.first_bad is not None:
             outcomes.read(outcomes.first_bad)
-        return [outcomes.read(index) for index in range(len(self))]
+        decode = outcomes.decodes.get(State.FINISHED)
+        if decode is None:
+            return list(outcomes.values)
+        return [decode(value) for value in outcomes.values]  # type: ignore[misc]  # Ts by now

@@ -155,7 +155,8 @@ class WorkerCatalog(Catalog):
     def __init__(self) -> None:
         super().__init__()
         self._length = 0
-        self._references: dict[int, Any] = {}  # names, until they are first looked up
+        self._keys: dict[int, str | bytes] = {}  # names and pickles of functions
+        self._functions: dict[int, Any] = {}  # those that were looked up
         self._unread: dict[int, Exception] = {}
         self._namespaces: dict[str, dict[str, Any]] = {}
         self._shipped: dict[tuple[str, str], Any] = {}
@@ -172,7 +173,7 @@ class WorkerCatalog(Catalog):
 
     def _enter(self, number: int, kind: int, *fields: Any) -> None:
         if kind == REFERENCE:
-            self._references[number] = fields[0]
+            self._keys[number] = fields[0]
         elif kind == CODE:
             code, module, shared, imports = self.decode(fields[0])
             namespace = import_module(module).__dict__ if shared else self.namespace(module)
@@ -187,7 +188,7 @@ class WorkerCatalog(Catalog):
         elif kind == CLASSES:
             self.decode(fields[0])
         else:
-            self._references[number] = fields[0]
+            self._keys[number] = fields[0]
 
     def function(self, number: int) -> Any:
         """Gives the function of a number.
@@ -195,16 +196,16 @@ class WorkerCatalog(Catalog):
         Raises:
             Exception: Whatever importing it raises.
         """
-        shared = self.codes.get(number)
-        if shared is not None:
-            return shared.function
-        if number in self._unread:
-            raise self._unread[number]
-        found = self._references[number]
-        if isinstance(found, str):
-            found = self._references[number] = resolve(found)
-        elif isinstance(found, bytes):
-            found = self._references[number] = self.decode(found)
+        found = self._functions.get(number)
+        if found is None:
+            if number in self._unread:
+                raise self._unread[number]
+            shared = self.codes.get(number)
+            if shared is not None:
+                return shared.function
+            key = self._keys[number]
+            found = resolve(key) if isinstance(key, str) else self.decode(key)
+            self._functions[number] = found
         return found
 
     @contextmanager

@@ -29,7 +29,7 @@ from .timers import TimerQueue
 
 E = TypeVar("E")
 
-SLICE_TIME = 2_000_000  # nanoseconds
+SLICE_TIME = 4_000_000  # nanoseconds
 MAX_SLICE = 256  # tasks
 
 
@@ -111,6 +111,7 @@ class Engine(Generic[E]):
         self._launched: dict[int, E] = {}  # handed to the crew, not yet run
         self._launching = False  # a slice is between `launch` and `run`
         self._order = order
+        self._concurrency = order.concurrency
         self._queue = order.make_queue(self.waiting)
         self._crew = crew
         self._clock = clock
@@ -187,15 +188,16 @@ class Engine(Generic[E]):
 
     def run(self, batch: list[tuple[int, E]]) -> None:
         """Starts the entries of a launched slice that were not cancelled meanwhile."""
-        until = self._clock() + SLICE_TIME
+        clock, loop, launched, execute = self._clock, self._loop, self._launched, self._crew.execute
+        until = clock() + SLICE_TIME
         for position, (number, entry) in enumerate(batch):
-            if self._launched.pop(number, None) is None:
+            if launched.pop(number, None) is None:
                 continue
-            task = _spawn(self._crew.execute(self, number, entry), self._loop)
+            task = _spawn(execute(self, number, entry), loop)
             if not task.done():
                 self.running[number] = (task, entry)
-            if self._loop is not None and self._clock() > until:
-                self._loop.call_soon(self.run, batch[position + 1 :])
+            if clock() > until and loop is not None:
+                loop.call_soon(self.run, batch[position + 1 :])
                 return
         self._launching = False
         self._look_again()
@@ -203,7 +205,7 @@ class Engine(Generic[E]):
     def ended(self, number: int) -> None:
         """The crew's word that an entry has ended; makes room for the next."""
         self.running.pop(number, None)
-        if self._order.concurrency is not None:
+        if self._concurrency is not None:
             self._wake_soon()
 
     def _report_unbegun(self, number: int, entry: E) -> None:
@@ -234,7 +236,7 @@ class Engine(Generic[E]):
         if self._alarm is None or self._launching:  # `run` looks again
             return
         now = self._clock()
-        concurrency = self._order.concurrency
+        concurrency = self._concurrency
         if concurrency is None:
             room = self._adapted_slice(now)
         else:
@@ -259,14 +261,20 @@ class Engine(Generic[E]):
         return self._slice
 
 
-def _spawn(
-    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
-) -> asyncio.Task[None]:
-    """Makes a task that, where Python can (3.12), takes its first step at once.
+if sys.version_info >= (3, 12):
 
-    A coroutine that never waits then costs no turn of the loop
-    (`benchmarks/bench_throughput.py`).
-    """
-    if sys.version_info >= (3, 12):
+    def _spawn(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
+    ) -> asyncio.Task[None]:
+        """Makes a task that takes its first step at once.
+
+        A coroutine that never waits then costs no turn of the loop.
+        """
         return asyncio.Task(coroutine, loop=loop, eager_start=True)
-    return asyncio.Task(coroutine, loop=loop)
+
+else:  # before 3.12 a task's first step comes with the next turn of the loop
+
+    def _spawn(
+        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
+    ) -> asyncio.Task[None]:
+        return asyncio.Task(coroutine, loop=loop)

@@ -46,7 +46,7 @@ class Pipe:
         self._frames: deque[tuple[bytes, Callable[[], None] | None]] = deque()
         self._blobs: deque[_Blob] = deque()
         self._rest = memoryview(b"")  # of the current write
-        self._written: Callable[[], None] | None = None  # to call when _rest is written
+        self._written: list[Callable[[], None]] = []  # to call when _rest is written
         self._waits_for_room = False
         self._drainers: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -86,9 +86,10 @@ class Pipe:
             self.waiting -= count
             self._wake_drainers()
             self._rest = self._rest[count:]
-            if not self._rest and self._written is not None:
-                written, self._written = self._written, None
-                written()
+            if not self._rest and self._written:
+                callbacks, self._written = self._written, []
+                for written in callbacks:
+                    written()
 
     async def drain(self, level: int = 0) -> None:
         """Returns when at most `level` bytes wait to be written, or nobody reads any more."""
@@ -113,10 +114,12 @@ class Pipe:
     def _next(self) -> bool:
         """Takes the next bytes to write: many frames, or one chunk of a blob."""
         size, taken = 0, []
-        while self._frames and size < WRITE_SIZE and self._written is None:
-            frame, self._written = self._frames.popleft()
+        while self._frames and size < WRITE_SIZE:
+            frame, written = self._frames.popleft()
             taken.append(frame)
             size += len(frame)
+            if written is not None:
+                self._written.append(written)
         if not taken and self._blobs:
             blob = self._blobs.popleft()
             before = len(blob)
@@ -186,7 +189,8 @@ class Pipe:
         """Forgets what was to be written."""
         self._frames.clear()
         self._blobs.clear()
-        self._rest, self._written, self.waiting = memoryview(b""), None, 0
+        self._written.clear()
+        self._rest, self.waiting = memoryview(b""), 0
         self._wake_drainers()
 
     def _wake_drainers(self) -> None:

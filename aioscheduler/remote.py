@@ -28,7 +28,7 @@ from typing import Any
 from . import wire
 from .batch import Decode, Outcomes, Part
 from .errors import WorkerLost, WorkerStartError, describe_exit
-from .ledger import PAGE
+from .ledger import PAGE, UnknownNumber
 from .link import Tally
 from .outbox import Outbox
 from .pipe import HIGH_WATER, Pipe
@@ -312,15 +312,42 @@ class RemoteLink:
         endings: list[int],
         payloads: list[bytes | int | None],
     ) -> None:
-        never_started = 0
-        for number, ending, payload in zip(numbers, endings, payloads, strict=True):
-            if not self.outbox.ledger.end(number) and number not in self._asked:
-                never_started += 1
-            outcome = self._blobs.pop(number) if isinstance(payload, int) else payload
-            self._settle(scheduler, number, _ENDINGS[ending], outcome, self._decodes[ending])
+        never_started = start = 0
+        plain = not (any(endings) or wire.IN_BLOB in payloads)
+        while start < len(numbers):
+            stop = _end_of_run(numbers, start) if plain and self._parts else start + 1
+            if stop - start > 1 and self._settle_run(numbers[start], payloads[start:stop]):
+                start = stop
+                continue
+            for index in range(start, stop):
+                number, ending, payload = numbers[index], endings[index], payloads[index]
+                if not self.outbox.ledger.end(number) and number not in self._asked:
+                    never_started += 1
+                outcome = self._blobs.pop(number) if isinstance(payload, int) else payload
+                self._settle(scheduler, number, _ENDINGS[ending], outcome, self._decodes[ending])
+            start = stop
         if never_started:
             self._tally.started(self._worker, scheduler, never_started)
         self._tally.ended(self._worker, scheduler, len(numbers))
+
+    def _settle_run(self, first: int, payloads: list[bytes | int | None]) -> bool:
+        """Settles results of a batch with numbers in a row: the common case, at a tenth the cost.
+
+        False: they are not all of one batch, or somebody waits for a single one.
+        """
+        count = len(payloads)
+        part = self._part_of(first)
+        if part is None or first + count - 1 not in part or self._asked or self._held:
+            return False
+        if self._handles and any(n in self._handles for n in range(first, first + count)):
+            return False
+        if not part.settle_run(first, payloads, self._shipper.catalog.decode_result):
+            return False
+        started = self.outbox.ledger.end_run(first, count)
+        if started != count:
+            raise UnknownNumber(f"{count - started} of {count} tasks returned without a start")
+        self._tidy_part(part)
+        return True
 
     def _settle(
         self, scheduler: int, number: int, state: State, value: Any, decode: Decode | None
@@ -333,10 +360,7 @@ class RemoteLink:
             task._settle(state, value, decode)
         if part is not None:
             part.settle(number, state, value, decode)
-            if not part.left:
-                self._parts[number // PAGE].remove(part)
-                if not self._parts[number // PAGE]:
-                    del self._parts[number // PAGE]
+            self._tidy_part(part)
         elif task is None and state is State.FAILED:
             report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
         self._asked.discard(number)
@@ -347,7 +371,18 @@ class RemoteLink:
 
     def _part_of(self, number: int) -> Part | None:
         """Gives the part of a batch that a task belongs to, if it does."""
-        return next((p for p in self._parts.get(number // PAGE, ()) if number in p), None)
+        for part in self._parts.get(number // PAGE, ()):
+            if number in part:
+                return part
+        return None
+
+    def _tidy_part(self, part: Part) -> None:
+        """Forgets a part of a batch whose tasks have all ended."""
+        if not part.left:
+            page = part.first // PAGE
+            self._parts[page].remove(part)
+            if not self._parts[page]:
+                del self._parts[page]
 
     def _hand_out(self, scheduler: int, number: int, when: datetime | int) -> Task[Any]:
         """Makes a handle, and remembers it as long as somebody else does."""
@@ -431,3 +466,17 @@ class _Handle(weakref.ref[Task[Any]]):
 
     __slots__ = ("number",)
     number: int
+
+
+def _end_of_run(numbers: list[int], start: int) -> int:
+    """Gives the end of the numbers in a row, within a page, that begin at an index."""
+    first = numbers[start]
+    most = min(len(numbers), start + PAGE - first % PAGE)
+    if numbers[most - 1] - first == most - 1 - start:  # for numbers that grow, as most do
+        row = range(first, first + most - start)
+        if numbers[start:most] == list(row):
+            return most
+    stop = start + 1
+    while stop < most and numbers[stop] == first + stop - start:
+        stop += 1
+    return stop

@@ -92,7 +92,7 @@ class Router:
         outcomes = Outcomes(count)
         batch: Batch[Any] = Batch(outcomes)
         # Small batches, too, are to use every scheduler.
-        share = -(-count // (4 * len(placement.loads))) if key is None else count
+        share = -(-count // len(placement.loads)) if key is None else count
         sent = 0
         try:
             while sent < count:

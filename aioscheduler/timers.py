@@ -15,7 +15,8 @@ wheels, so that there is no horizon and an empty span costs nothing:
     push ─┬─► far wheel, 8.6 s a bucket ──(its time has come)──┐
           ├─► near wheel, 67 ms a bucket ◄─────────────────────┘
           │        └──(its time has come)──► ripe: sorted once, read from its end ─► pop_due
-          └─► late heap: what is due within time already opened, merged while reading
+          └─► late: what is due within time already opened, merged while reading: a queue for
+              what comes in order, as all does that is to run at once, and a heap for the rest
 
 Two widths, because one would not do: with narrow buckets a million timers spread over three
 days would pay for a list each, and with wide ones sorting a bucket would stall the loop.
@@ -28,12 +29,14 @@ time, then number. Discarded entries stay until they surface or make up half of 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable
+from collections import deque
+from collections.abc import Callable, Container, Iterable
 
 NUMBER_BITS = 48
 _NUMBER = (1 << NUMBER_BITS) - 1
 _NEAR_SHIFT = NUMBER_BITS + 26  # 2**26 ns = 67 ms
 _FAR_SHIFT = NUMBER_BITS + 33  # 2**33 ns = 8.6 s
+_NEVER = 1 << 200  # later than any entry
 _PRUNE_MIN = 1000  # fewer dead entries than this are not worth a sweep
 
 
@@ -50,7 +53,8 @@ class TimerQueue:
         self._far = _Wheel(_FAR_SHIFT)
         self._near = _Wheel(_NEAR_SHIFT)
         self._ripe: list[int] = []  # descending: the next one is the last
-        self._late: list[int] = []  # a heap
+        self._late: deque[int] = deque()  # ascending
+        self._odd: list[int] = []  # late ones that came out of order: a heap
         self._size = 0
         self._dead = 0
 
@@ -71,8 +75,10 @@ class TimerQueue:
             self._far.add(entry)
         elif entry >> _NEAR_SHIFT > self._near.opened:
             self._near.add(entry)
+        elif not self._late or entry > self._late[-1]:
+            self._late.append(entry)
         else:
-            heapq.heappush(self._late, entry)
+            heapq.heappush(self._odd, entry)
 
     def pop_due(self, now: int, limit: int) -> list[int]:
         """Takes out up to `limit` living numbers that are due at `now`, in order."""
@@ -80,19 +86,12 @@ class TimerQueue:
         bound = (now + 1) << NUMBER_BITS  # what is below it is due
         found: list[int] = []
         while len(found) < limit:
-            ripe, late = self._ripe, self._late
-            if late and (not ripe or late[0] < ripe[-1]):
-                if late[0] >= bound:
+            entry, take = self._first()
+            if entry >= bound:
+                if entry != _NEVER or not self._open(bound):
                     break
-                entry = heapq.heappop(late)
-            elif ripe:
-                if ripe[-1] >= bound:
-                    break
-                entry = ripe.pop()
-            elif self._open(bound):
                 continue
-            else:
-                break
+            take()
             self._size -= 1
             number = entry & _NUMBER
             if number in alive:
@@ -107,16 +106,13 @@ class TimerQueue:
         It is the due time of the first living entry if its bucket is open, else the start of
         the first bucket: early by a bucket's width at the most, never late.
         """
-        while self._ripe or self._late:
-            ripe, late = self._ripe, self._late
-            from_late = bool(late) and (not ripe or late[0] < ripe[-1])
-            entry = late[0] if from_late else ripe[-1]
+        while True:
+            entry, take = self._first()
+            if entry == _NEVER:
+                break
             if entry & _NUMBER in self._alive:
                 return entry >> NUMBER_BITS
-            if from_late:
-                heapq.heappop(late)
-            else:
-                ripe.pop()
+            take()
             self._size -= 1
             self._dead -= 1
         wheel = self._near if self._near.order else self._far
@@ -131,12 +127,24 @@ class TimerQueue:
         self._dead += 1
         if self._dead > _PRUNE_MIN and self._dead * 2 > self._size:
             self._ripe = self._living(self._ripe)
-            self._late = self._living(self._late)
-            heapq.heapify(self._late)
+            self._late = deque(self._living(self._late))
+            self._odd = self._living(self._odd)
+            heapq.heapify(self._odd)
             self._near.replace(self._living(self._near.entries()))
             self._far.replace(self._living(self._far.entries()))
             self._size -= self._dead
             self._dead = 0
+
+    def _first(self) -> tuple[int, Callable[[], object]]:
+        """Gives the first opened entry, or _NEVER, and what takes it out."""
+        ripe, late, odd = self._ripe, self._late, self._odd
+        entry = ripe[-1] if ripe else _NEVER
+        take: Callable[[], object] = ripe.pop
+        if late and late[0] < entry:
+            entry, take = late[0], late.popleft
+        if odd and odd[0] < entry:
+            return odd[0], lambda: heapq.heappop(odd)
+        return entry, take
 
     def _living(self, entries: Iterable[int]) -> list[int]:
         return [entry for entry in entries if entry & _NUMBER in self._alive]

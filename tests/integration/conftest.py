@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every coroutine test here is watched for tasks left behind and failures unheard."""
     for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
+        watched = HERE in item.path.parents and item.get_closest_marker("asyncio")
+        if watched and isinstance(item, pytest.Function):
             item.fixturenames += ["reports", "no_tasks_left"]

@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from itertools import repeat
+from types import CoroutineType
 from typing import Any
 
 from aioscheduler import wire
@@ -225,7 +226,7 @@ class Worker:
         numbers = [number for number, _ in batch]
         started = wire.encode([Kind.STARTED, engine.index, numbers])
         self._pipe.send(started, lambda: engine.run(batch))
-        self._take_turn()
+        self._write_soon()
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         """Runs one task from its bytes to its outcome."""
@@ -241,7 +242,7 @@ class Worker:
             )
             running.set((self._proxy, self._manager, self._worker, engine.index, alias or number))
             value = called(*args, **kwargs)
-            if isinstance(value, Awaitable):
+            if type(value) is CoroutineType or isinstance(value, Awaitable):
                 value = await value
             if value is not None:
                 returned, outcome = self._catalog.encode_result(value)
@@ -307,15 +308,14 @@ class Worker:
         for start in range(0, len(body), wire.CHUNK):
             part, last = body[start : start + wire.CHUNK], start + wire.CHUNK >= len(body)
             self._pipe.send(wire.encode([Kind.INSIDE, part, last]))
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self._take_turn)
+        self._write_soon()
 
     # ---- outcomes
 
     def _report(
         self, engine: Engine[_Entry], number: int, ending: int, payload: bytes | int | None
     ) -> None:
-        if isinstance(payload, bytes) and len(payload) > wire.BLOB_LIMIT:
+        if payload and isinstance(payload, bytes) and len(payload) > wire.BLOB_LIMIT:
             outcome = [Kind.FINISHED, engine.index, [number], [ending], [wire.IN_BLOB]]
             self._pipe.send_blob(number, payload, then=wire.encode(outcome))
         else:
@@ -325,6 +325,11 @@ class Worker:
             payloads.append(payload)
             if len(numbers) >= MAX_OUTCOMES:
                 self._pack(engine.index)
+        if self._turn is None:
+            self._write_soon()
+
+    def _write_soon(self) -> None:
+        """Has all that this turn of the loop brings forth written together."""
         if self._turn is None:
             self._turn = self._loop.call_soon(self._take_turn)
 

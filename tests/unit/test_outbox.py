@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioscheduler import wire
+from aioscheduler.ledger import PAGE
+from aioscheduler.outbox import FRAME_BYTES, Outbox
+from aioscheduler.wire import Kind
+
+
+def frames(outbox: Outbox) -> list[Any]:
+    decoder = wire.Decoder()
+    return [f for data in outbox.take()[0] for f in decoder.feed(data)]
+
+
+def numbers(frame: Any) -> range:
+    return range(frame[1], frame[1] + len(frame[-1]))
+
+
+def test_a_turn_is_one_frame() -> None:
+    outbox = Outbox([])
+    assert [outbox.add(s, 10 + s, 5, b"p%d" % s) for s in range(3)] == [0, 1, 2]
+    assert not outbox.full
+    assert frames(outbox) == [
+        [Kind.SCHEDULE, 0, [0, 1, 2], [10, 11, 12], [5, 5, 5], [b"p0", b"p1", b"p2"]]
+    ]
+    assert frames(outbox) == []
+    assert [n in outbox for n in range(4)] == [True, True, True, False]
+
+
+def test_a_page_or_many_bytes_are_sent_at_once() -> None:
+    outbox = Outbox([])
+    for _ in range(PAGE - 1):
+        outbox.add(0, 0, 0, b"")
+    assert not outbox.full
+    outbox.add(0, 0, 0, b"")
+    assert outbox.full
+    frames(outbox)
+    assert not outbox.full
+    for _ in range(FRAME_BYTES // 30_000 + 1):
+        outbox.add(0, 0, 0, b"x" * 30_000)
+    assert outbox.full
+    assert all(len(data) < 2 * FRAME_BYTES for data in outbox.take()[0])
+
+
+def test_definitions_come_first_and_once() -> None:
+    log = [b"one"]
+    outbox = Outbox(log)
+    outbox.add(0, 0, 0, b"")
+    log.append(b"two" * wire.CHUNK)
+    outbox.add(0, 0, 1, b"")
+    found = frames(outbox)
+    assert [frame[0] for frame in found] == [Kind.DEFINE] * 4 + [Kind.SCHEDULE]
+    assert b"".join(frame[1] for frame in found[1:4]) == log[1]
+    assert [frame[2] for frame in found[:4]] == [True, False, False, True]
+    outbox.add(0, 0, 1, b"")
+    assert [frame[0] for frame in frames(outbox)] == [Kind.SCHEDULE]
+    outbox.boot(b"call")
+    assert frames(outbox) == [[Kind.BOOT, b"call"]]
+
+
+def test_a_large_payload_is_left_out_and_kept() -> None:
+    outbox = Outbox([])
+    large = b"x" * (wire.BLOB_LIMIT + 1)
+    outbox.add(0, 0, 0, large)
+    data, blobs = outbox.take()
+    (frame,) = wire.Decoder().feed(data[0])
+    assert frame[-1] == [wire.IN_BLOB]
+    assert blobs == [(0, large)]
+    assert outbox.ledger.blobs == {0: large}
+    outbox.ledger.end(0)
+    assert outbox.ledger.blobs == {}
+
+
+def test_a_cancel_comes_after_its_task() -> None:
+    outbox = Outbox([])
+    outbox.cancel(outbox.add(0, 0, 0, b""))
+    outbox.add(0, 0, 0, b"")
+    assert [frame[0] for frame in frames(outbox)] == [Kind.SCHEDULE, Kind.CANCEL]
+    for number in range(PAGE + 1):
+        outbox.cancel(number)
+    assert [len(frame[1]) for frame in frames(outbox)] == [PAGE, 1]
+
+
+def test_many_share_their_columns() -> None:
+    outbox = Outbox([])
+    outbox.add(1, 1, 1, b"single")
+    assert outbox.add_many(2, 7, b"function", [b"a", b"b"]) == 1
+    assert outbox.full
+    assert frames(outbox)[1] == [Kind.SCHEDULE, 1, 2, 7, b"function", [b"a", b"b"]]
+    assert outbox.ledger.find(2) == (2, 7)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(1, PAGE)), max_size=30))
+def test_no_frame_crosses_a_page_and_no_number_comes_twice(steps: list[int | None]) -> None:
+    outbox = Outbox([])
+    given_: list[int] = []
+    for count in steps:
+        if count is None:
+            given_.append(outbox.add(0, 0, 0, b""))
+        else:
+            first = outbox.add_many(0, 0, 0, [b""] * count)
+            given_ += range(first, first + count)
+    sent = [number for frame in frames(outbox) for number in numbers(frame)]
+    assert sent == given_ == sorted(set(given_))
+    assert list(outbox.ledger) == given_
+    outbox2 = Outbox([])
+    for count in steps:
+        if count:
+            outbox2.add_many(0, 0, 0, [b""] * count)
+    assert all(f[1] // PAGE == numbers(f)[-1] // PAGE for f in frames(outbox2))
+    for number in given_:
+        outbox.ledger.end(number)
+    assert len(outbox.ledger._pages) <= 1
