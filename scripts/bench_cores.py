@@ -113,7 +113,7 @@ async def census() -> tuple[int, int]:
 # ---- what the host does
 
 WORKS: dict[str, Callable[[Any], Any]] = {"noop": noop, "wait": wait, "cpu": cpu}
-IN_FLIGHT = {"noop": 2048, "wait": 512, "cpu": 4}  # for each core
+IN_FLIGHT = {"noop": 2048, "wait": 2048, "cpu": 4}  # for each core
 Calls = Sequence[tuple[Any, Any]]  # what a task is given, and what it must return
 Tell = Callable[[str, int, int | None], None]  # title, tasks done, tasks in all
 

@@ -210,7 +210,7 @@ class Worker:
     def launch(self, engine: Engine[_Entry], batch: list[tuple[int, _Entry]]) -> None:
         """Announces a slice, without the tasks whose blobs are not here yet."""
         here = batch
-        if any(entry[1] is wire.IN_BLOB for _, entry in batch):
+        if any(isinstance(entry[1], int) for _, entry in batch):
             here = []
             for number, entry in batch:
                 if isinstance(entry[1], int) and number not in self._blobs:
