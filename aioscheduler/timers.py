@@ -14,7 +14,7 @@ wheels, so that there is no horizon and an empty span costs nothing:
 
     push ─┬─► far wheel, 8.6 s a bucket ──(its time has come)──┐
           ├─► near wheel, 67 ms a bucket ◄─────────────────────┘
-          │        └──(its time has come)──► ripe: sorted once, read from its end ─► pop_due
+          │        └──(its time has come)──► ripe: sorted once, read once ─► pop_due
           └─► late: what is due within time already opened, merged while reading: a queue for
               what comes in order, as all does that is to run at once, and a heap for the rest
 
@@ -29,8 +29,9 @@ time, then number. Discarded entries stay until they surface or make up half of 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 
 NUMBER_BITS = 48
 _NUMBER = (1 << NUMBER_BITS) - 1
@@ -52,7 +53,8 @@ class TimerQueue:
         self._alive = alive
         self._far = _Wheel(_FAR_SHIFT)
         self._near = _Wheel(_NEAR_SHIFT)
-        self._ripe: list[int] = []  # descending: the next one is the last
+        self._ripe: list[int] = []  # ascending
+        self._read = 0  # how far _ripe has been taken
         self._late: deque[int] = deque()  # ascending
         self._odd: list[int] = []  # late ones that came out of order: a heap
         self._size = 0
@@ -82,22 +84,13 @@ class TimerQueue:
 
     def pop_due(self, now: int, limit: int) -> list[int]:
         """Takes out up to `limit` living numbers that are due at `now`, in order."""
-        alive = self._alive
         bound = (now + 1) << NUMBER_BITS  # what is below it is due
         found: list[int] = []
         while len(found) < limit:
-            entry, take = self._first()
-            if entry >= bound:
-                if entry != _NEVER or not self._open(bound):
-                    break
-                continue
-            take()
-            self._size -= 1
-            number = entry & _NUMBER
-            if number in alive:
-                found.append(number)
-            else:
-                self._dead -= 1
+            entries = self._take(bound, limit - len(found))
+            if not entries and not self._open(bound):
+                break
+            found += self._living_numbers(entries)
         return found
 
     def next_look(self) -> int | None:
@@ -106,15 +99,10 @@ class TimerQueue:
         It is the due time of the first living entry if its bucket is open, else the start of
         the first bucket: early by a bucket's width at the most, never late.
         """
-        while True:
-            entry, take = self._first()
-            if entry == _NEVER:
-                break
+        while (entry := min(self._heads())) != _NEVER:
             if entry & _NUMBER in self._alive:
                 return entry >> NUMBER_BITS
-            take()
-            self._size -= 1
-            self._dead -= 1
+            self._living_numbers(self._take(entry + 1, 1))
         wheel = self._near if self._near.order else self._far
         return wheel.start() >> NUMBER_BITS if wheel.order else None
 
@@ -126,7 +114,7 @@ class TimerQueue:
         """
         self._dead += 1
         if self._dead > _PRUNE_MIN and self._dead * 2 > self._size:
-            self._ripe = self._living(self._ripe)
+            self._ripe, self._read = self._living(self._ripe[self._read :]), 0
             self._late = deque(self._living(self._late))
             self._odd = self._living(self._odd)
             heapq.heapify(self._odd)
@@ -135,16 +123,44 @@ class TimerQueue:
             self._size -= self._dead
             self._dead = 0
 
-    def _first(self) -> tuple[int, Callable[[], object]]:
-        """Gives the first opened entry, or _NEVER, and what takes it out."""
+    def _heads(self) -> tuple[int, int, int]:
+        """Gives the first entry of each of the three opened sources, or _NEVER."""
         ripe, late, odd = self._ripe, self._late, self._odd
-        entry = ripe[-1] if ripe else _NEVER
-        take: Callable[[], object] = ripe.pop
-        if late and late[0] < entry:
-            entry, take = late[0], late.popleft
-        if odd and odd[0] < entry:
-            return odd[0], lambda: heapq.heappop(odd)
-        return entry, take
+        return (
+            ripe[self._read] if self._read < len(ripe) else _NEVER,
+            late[0] if late else _NEVER,
+            odd[0] if odd else _NEVER,
+        )
+
+    def _take(self, bound: int, limit: int) -> list[int]:
+        """Takes out opened entries below `bound`, from one source: up to the next of another.
+
+        Runs are cut out whole where they can be (`benchmarks/bench_queue.py`).
+        """
+        ripe, late, odd = self._heads()
+        first = min(ripe, late, odd)
+        if first >= bound:
+            return []
+        if first == ripe:
+            read = self._read
+            most = min(len(self._ripe), read + limit)
+            self._read = bisect_left(self._ripe, min(bound, late, odd), read, most)
+            return self._ripe[read : self._read]
+        if first == odd:
+            return [heapq.heappop(self._odd)]
+        bound = min(bound, ripe, odd)
+        entries: list[int] = []
+        while self._late and self._late[0] < bound and len(entries) < limit:
+            entries.append(self._late.popleft())
+        return entries
+
+    def _living_numbers(self, entries: list[int]) -> list[int]:
+        """Counts entries that were taken out, and gives the numbers that are alive."""
+        alive = self._alive
+        numbers = [number for entry in entries if (number := entry & _NUMBER) in alive]
+        self._size -= len(entries)
+        self._dead -= len(entries) - len(numbers)
+        return numbers
 
     def _living(self, entries: Iterable[int]) -> list[int]:
         return [entry for entry in entries if entry & _NUMBER in self._alive]
@@ -154,8 +170,8 @@ class TimerQueue:
         if self._near.order:
             if self._near.start() >= bound:
                 return False
-            self._ripe = self._near.take()
-            self._ripe.sort(reverse=True)
+            self._ripe, self._read = self._near.take(), 0
+            self._ripe.sort()
             return True
         if self._far.order and self._far.start() < bound:
             # Near buckets opened so far lie before this span, so each entry finds its own.
