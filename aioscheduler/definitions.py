@@ -107,11 +107,15 @@ class HostCatalog(Catalog):
         shared = importable(module)
         number = self._write(CODE, self.pickle((code, module, shared, imports)))
         self._set(self.code_numbers, id(code), number)
-        self._set(self.codes, number, SharedCode(code, module, function.__globals__))
+        self._set(self.codes, number, SharedCode(code, module, function.__globals__, (), function))
         if not shared:
             shipped = global_names(code) & function.__globals__.keys() - _NOT_SHIPPED
             self._to_ship += [(function, name) for name in sorted(shipped)]
         return number
+
+    def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
+        """No: a worker has the code alone."""
+        return False
 
     def class_key(self, cls: type) -> int:
         self._write(CLASSES, self.pickle(cls, self._number_class))
@@ -228,6 +232,10 @@ class WorkerCatalog(Catalog):
     def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
         number = self.code_numbers.get(id(function.__code__))
         return (function.__code__, function.__module__) if number is None else number
+
+    def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
+        """The host has the functions that it sent: they come back as themselves."""
+        return isinstance(key, int) and self.codes[key].function is function
 
     def class_key(self, cls: type) -> None:
         """A class made in the worker: the host gets it whole."""

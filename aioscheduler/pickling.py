@@ -52,6 +52,10 @@ class Catalog(ABC):
         """Gives what stands for a function's code in a pickle: a number, or code and module."""
 
     @abstractmethod
+    def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
+        """Whether the other end has this function, with its defaults and attributes."""
+
+    @abstractmethod
     def class_key(self, cls: type) -> int | None:
         """Gives the number of a by-value class; None has cloudpickle pickle it in full."""
 
@@ -170,16 +174,22 @@ class SharedCode:
         module: The name of the module it was written in.
         namespace: The globals.
         imports: Modules to import before a function is made of it.
+        function: The function itself, where it was not made from the code.
     """
 
     def __init__(
-        self, code: CodeType, module: str, namespace: dict[str, Any], imports: Sequence[str] = ()
+        self,
+        code: CodeType,
+        module: str,
+        namespace: dict[str, Any],
+        imports: Sequence[str] = (),
+        function: FunctionType | None = None,
     ) -> None:
         self.code = code
         self.module = module
         self.namespace = namespace
         self._imports = imports
-        self._function: FunctionType | None = None
+        self._function = None if code.co_freevars else function
 
     @property
     def function(self) -> Any:
@@ -237,6 +247,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
 
     def _reduce_function(self, function: FunctionType) -> Any:
         key = self._catalog.code_key(function)
+        if self._catalog.is_known(function, key):
+            return _function_of, (key,)
         cells = function.__closure__ or ()
         state = (cells, function.__defaults__, function.__kwdefaults__, function.__dict__)
         if not any(state):
