@@ -99,12 +99,14 @@ class TimerQueue:
         It is the due time of the first living entry if its bucket is open, else the start of
         the first bucket: early by a bucket's width at the most, never late.
         """
+        if not len(self):
+            return None
         while (entry := min(self._heads())) != _NEVER:
             if entry & _NUMBER in self._alive:
                 return entry >> NUMBER_BITS
             self._living_numbers(self._take(entry + 1, 1))
         wheel = self._near if self._near.order else self._far
-        return wheel.start() >> NUMBER_BITS if wheel.order else None
+        return wheel.start() >> NUMBER_BITS
 
     def discard(self) -> None:
         """Notes that one number of the queue is no longer alive. O(1), amortised.

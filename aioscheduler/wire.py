@@ -109,6 +109,6 @@ def _decode_body(body: bytes) -> Frame:
         frame = msgpack.unpackb(body)
     except Exception as error:
         raise WireError(f"not msgpack: {error!r}") from error
-    if not isinstance(frame, list) or not frame or frame[0] not in _KINDS:
+    if type(frame) is not list or not frame or type(frame[0]) is not int or frame[0] not in _KINDS:
         raise WireError(f"not a frame: {frame!r:.80}")
     return frame

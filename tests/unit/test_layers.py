@@ -1,0 +1,48 @@
+"""The order of the modules, as DESIGN has it: imports go one way, the pure core stays pure."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCES = {path.stem: path for path in (ROOT / "aioscheduler").glob("*.py")}
+PURE = ("timers", "queues", "wire", "ledger", "outbox", "placement", "clock", "errors")
+IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules a file imports: those of its own package by bare name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+    return found
+
+
+def test_imports_make_no_circle() -> None:
+    graph = {name: imported(path) & SOURCES.keys() for name, path in SOURCES.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(SOURCES)
+
+
+def test_the_pure_modules_stay_pure() -> None:
+    for name in PURE:
+        own = imported(SOURCES[name])
+        assert not own & IMPURE, name
+        assert own & SOURCES.keys() <= set(PURE), name
+
+
+def test_the_workers_are_named_in_one_place() -> None:
+    for name, path in SOURCES.items():
+        assert "aioscheduler_workers" not in imported(path)
+        assert ("aioscheduler_workers" in path.read_text()) == (name == "process"), name
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for path in [*SOURCES.values(), *(ROOT / "workers").rglob("*.py")]:
+        assert ast.get_docstring(ast.parse(path.read_text())), path
