@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
@@ -46,15 +48,11 @@ def test_garbage_is_an_error_or_nothing(garbage: bytes) -> None:
 
 
 @given(frames, st.data())
-def test_a_flipped_byte_never_raises_anything_else(
-    frame: wire.Frame, data: st.DataObject
-) -> None:
+def test_a_flipped_byte_never_raises_anything_else(frame: wire.Frame, data: st.DataObject) -> None:
     encoded = bytearray(wire.encode(frame))
     encoded[data.draw(st.integers(0, len(encoded) - 1))] ^= data.draw(st.integers(1, 255))
-    try:
+    with contextlib.suppress(WireError):
         list(Decoder().feed(bytes(encoded)))
-    except WireError:
-        pass
 
 
 @pytest.mark.parametrize("body", [[99], ["x"], [], {"a": 1}, 3, None, [[1]]])

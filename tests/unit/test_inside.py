@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from contextvars import copy_context
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aioscheduler.inside import ManagerProxy, current_manager, current_task, running
+from aioscheduler.task import TaskRef
+
+HERE = TaskRef("m", 1, 2, 3)
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def schedule_inside(self, *request: Any) -> TaskRef:
+        self.asked.append(request)
+        return HERE
+
+    def cancel_inside(self, ref: TaskRef) -> bool:
+        self.asked.append(ref)
+        return True
+
+
+def test_a_task_knows_itself_and_its_manager() -> None:
+    desk = Desk()
+    proxy = ManagerProxy(desk)
+
+    def inside() -> None:
+        running.set((proxy, *HERE))
+        assert current_task() == HERE
+        assert current_manager() is proxy
+        assert proxy.schedule("coro", timedelta(1), key="k") == HERE  # type: ignore[arg-type]
+        assert proxy.cancel(HERE)
+        # Another manager's proxy, as when one is passed along, has no task of its own here.
+        ManagerProxy(desk).schedule("other")  # type: ignore[arg-type]
+
+    copy_context().run(inside)
+    assert desk.asked == [
+        ("coro", timedelta(1), "k", HERE),
+        HERE,
+        ("other", None, None, None),
+    ]
+
+
+@pytest.mark.parametrize("ask", [current_task, current_manager])
+def test_outside_there_is_a_clear_error(ask: Any) -> None:
+    with pytest.raises(RuntimeError, match=f"{ask.__name__}.. is for tasks that a Manager runs"):
+        ask()
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "m/1/2/3", ("m", 1, 2, 3)])
+def test_only_a_reference_can_be_cancelled(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="TaskRef"):
+        ManagerProxy(Desk()).cancel(wrong)

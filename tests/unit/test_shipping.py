@@ -1,0 +1,453 @@
+"""Coroutines taken apart in a host and made again in a worker, both in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import datetime
+import functools
+import socket
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioscheduler.definitions import HostCatalog, WorkerCatalog
+from aioscheduler.errors import NotShippable, RemoteError, RemoteTraceback
+from aioscheduler.names import global_names, importable, importable_name, resolve, submodules
+from aioscheduler.shipping import HostShipper, open_cargo, with_alias
+
+SCRIPT = """
+import asyncio, collections, concurrent.futures, dataclasses, enum, functools, typing
+
+SCALE = 10
+TABLE = {"a": 1}
+unused = object
+
+def helper(n):
+    return n * SCALE
+
+async def work(n):
+    return helper(n)
+
+def even(n):
+    return n == 0 or odd(n - 1)
+
+def odd(n):
+    return n != 0 and even(n - 1)
+
+async def is_even(n):
+    return even(n)
+
+class Colour(enum.Enum):
+    RED = 1
+
+class Base:
+    def hello(self):
+        return "base"
+
+class Child(Base):
+    made = 0
+
+    def hello(self):
+        return "child of " + super().hello()
+
+    def twin(self):
+        return Child()
+
+    async def method(self, other=None):
+        return self.hello(), type(self.twin()) is type(self)
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    colour: Colour = Colour.RED
+
+class Pair(typing.NamedTuple):
+    a: int
+    b: int
+
+async def echo(*args, **kwargs):
+    return args, kwargs
+
+async def shape(a, /, b, *rest, c, d=4, **more):
+    def use():
+        return a
+    return use(), b, rest, c, d, more
+
+def closure(value):
+    async def inner(n):
+        return value, n, (await inner(n - 1) if n else None)
+    return inner
+
+def deco(function):
+    @functools.wraps(function)
+    async def wrapper(*args):
+        return "wrapped", await function(*args)
+    return wrapper
+
+@deco
+async def decorated(n):
+    return n
+
+async def uses_submodule():
+    return concurrent.futures.ThreadPoolExecutor.__name__
+
+async def set_db():
+    global db
+    db = "set in the worker"
+
+db = None
+
+async def get_db():
+    return db
+
+async def get_db_differently():
+    return [db]
+
+def with_defaults(n, m=5, *, k=6):
+    return n + m + k
+
+with_defaults.mark = "kept"
+
+async def bad_global():
+    return opened
+"""
+
+
+class World:
+    """A script that no other process can import, a host that has it, and a worker."""
+
+    def __init__(self) -> None:
+        self.module = types.ModuleType("script_of_a_user")
+        sys.modules[self.module.__name__] = self.module
+        exec(SCRIPT, self.module.__dict__)
+        self.host = HostShipper(HostCatalog())
+        self.worker = WorkerCatalog()
+        self.read = 0
+        self.their_module = self.module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+    def there(self, cargo: tuple[Any, bytes]) -> Any:
+        """Runs cargo in the worker, whose module of this name is its own, and brings it back."""
+        sys.modules.pop(self.module.__name__, None)
+        theirs = self.worker._namespaces.get(self.module.__name__)
+        if theirs is not None:
+            sys.modules[self.module.__name__] = self.their_module
+        try:
+            for line in self.host.catalog.log[self.read :]:
+                self.worker.read(line)
+                self.read += 1
+            self.their_module = sys.modules.get(self.module.__name__, self.module)
+            called, args, kwargs, _ = open_cargo(self.worker, *cargo)
+            value = called(*args, **kwargs)
+            if asyncio.iscoroutine(value):
+                value = asyncio.run(value)
+            fine, payload = self.worker.encode_result(value)
+        finally:
+            sys.modules[self.module.__name__] = self.module
+        assert fine, self.host.catalog.decode_failure(payload or b"")
+        return self.host.catalog.decode_result(payload)
+
+    def trip(self, coro: Any) -> Any:
+        return self.there(self.host.take(coro))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    del sys.modules["script_of_a_user"]
+
+
+def test_functions_find_their_globals(world: World) -> None:
+    assert world.trip(world.work(3)) == 30
+    assert world.trip(world.is_even(7)) is False
+    assert world.trip(world.decorated(4)) == ("wrapped", 4)
+    assert world.trip(world.uses_submodule()) == "ThreadPoolExecutor"
+    assert "unused" not in world.their_module.__dict__
+
+
+def test_every_kind_of_argument_is_found(world: World) -> None:
+    assert world.trip(world.shape(1, 2, 3, c=4, e=5)) == (1, 2, (3,), 4, 4, {"e": 5})
+    assert world.trip(world.echo()) == ((), {})
+    assert world.trip(world.echo((1,), a=[2])) == (((1,),), {"a": [2]})
+    assert world.trip(world.closure([7])(1)) == ([7], 1, ([7], 0, None))
+    assert world.trip(world.closure("other")(0)) == ("other", 0, None)
+    assert world.trip(world.Child().method()) == ("child of base", True)
+    assert world.trip((lambda n: world.echo(n))(1)) == ((1,), {})
+
+
+def test_classes_keep_their_identity_and_travel_once(world: World) -> None:
+    values = [world.Child, world.Colour.RED, world.Point(3), world.Pair(1, 2)]
+    (back,), _ = world.trip(world.echo(values))
+    assert back[0] is world.Child
+    assert back[1] is world.Colour.RED
+    assert back[2:] == values[2:]
+    assert [type(v) for v in back] == [type(v) for v in values]
+    world.Child.made = 5
+    lines = len(world.host.catalog.log)
+    (child,), _ = world.trip(world.echo(world.Child()))
+    assert type(child) is world.Child
+    assert world.Child.made == 5  # not written over by what came back
+    assert len(world.host.catalog.log) == lines
+    assert len(world.host.take(world.echo(world.Child()))[1]) < 150
+
+
+def test_functions_as_values_keep_defaults_and_come_back_themselves(world: World) -> None:
+    ((function, other), _) = world.trip(world.echo(world.with_defaults, world.closure(1)))
+    assert function is world.with_defaults
+    assert other.__closure__[0].cell_contents in (1, other)
+
+    async def call(function: Any) -> Any:
+        return function(1), function(1, k=0), function.mark
+
+    assert world.trip(call(world.with_defaults)) == (12, 6, "kept")
+
+
+def test_what_the_worker_has_bound_stays(world: World) -> None:
+    assert world.trip(world.get_db()) is None
+    world.trip(world.set_db())
+    assert world.trip(world.get_db()) == "set in the worker"
+    world.module.__dict__["db"] = "changed here"
+    assert world.trip(world.get_db_differently()) == ["set in the worker"]
+
+
+def test_new_code_brings_changed_globals_as_in_a_notebook(world: World) -> None:
+    assert world.trip(world.work(1)) == 10
+    exec("SCALE = 100\ndef helper(n):\n    return n + SCALE", world.module.__dict__)
+    assert world.trip(world.work(1)) == 10  # the price of shipping once
+    exec("async def work(n):\n    return helper(n)", world.module.__dict__)
+    assert world.trip(world.work(1)) == 101
+
+
+def test_a_failed_encoding_leaves_no_trace(world: World) -> None:
+    catalog = world.host.catalog
+    with socket.socket() as opened:
+        world.module.__dict__["opened"] = opened
+
+        async def capture(child: Any) -> Any:
+            return opened, world.Child, child
+
+        def attempts() -> list[tuple[Any, str]]:
+            return [
+                (world.echo(world.Child(), opened), r"argument 'args' of echo\(\)"),
+                (world.work(opened), r"argument 'n' of work\(\)"),
+                (capture(world.Child()), r"closure variable 'opened' of .*capture\(\)"),
+                (world.bad_global(), "global 'opened' of script_of_a_user, which bad_global"),
+            ]
+
+        before: Any = None
+        for _ in range(2):  # the functions themselves can travel, and are known after the first
+            for coro, message in attempts():
+                with pytest.raises(NotShippable, match=message):
+                    world.host.take(coro)
+                assert coro.cr_frame is not None  # left as it was
+                coro.close()
+            after = len(catalog.log), *map(dict, _tables(catalog))
+            assert before is None or before == after
+            before = after
+    assert world.Child not in catalog.class_numbers
+    assert world.trip(world.work(2)) == 20
+
+
+def test_a_coroutine_among_the_arguments_is_refused(world: World) -> None:
+    inner = asyncio.sleep(1)
+    outer = world.work(inner)
+    with pytest.raises(NotShippable, match="argument 'n'"):
+        world.host.take(outer)
+    outer.close()
+    inner.close()
+
+
+def _tables(catalog: HostCatalog) -> tuple[dict[Any, Any], ...]:
+    return (
+        catalog.codes,
+        catalog.code_numbers,
+        catalog.classes,
+        catalog.class_numbers,
+        catalog._shipped,
+        catalog._adopted,
+    )
+
+
+def test_an_unclosed_argument_is_closed_by_its_owner() -> None:
+    """`take` does not close what it refuses: that is the caller's, who may try elsewhere."""
+    coro = asyncio.sleep(0)
+    coro.send(None)
+    with pytest.raises(NotShippable, match="started"):
+        HostShipper(HostCatalog()).take(coro)
+    coro.close()
+    with pytest.raises(NotShippable, match="closed already"):
+        HostShipper(HostCatalog()).take(coro)
+
+
+def test_what_is_imported_by_name_is_not_defined() -> None:
+    shipper = HostShipper(HostCatalog())
+    number, payload = shipper.take(asyncio.sleep(0, "x"))
+    assert len(shipper.catalog.log) == 1
+    assert b"asyncio.tasks:sleep" in shipper.catalog.log[0]
+    assert shipper.take(asyncio.sleep(1, "y"))[0] == number
+    worker = WorkerCatalog()
+    worker.read(shipper.catalog.log[0])
+    called, args, kwargs, alias = open_cargo(worker, number, with_alias(payload, 2**50))
+    assert (called, list(args), kwargs, alias) == (asyncio.sleep, [0, "x"], {}, 2**50)
+
+
+def test_functions_for_map(world: World) -> None:
+    base = 100
+    big = b"x" * 100_000
+    for function, args, expected in (
+        (world.helper, (3,), 30),
+        (len, ("abc",), 3),
+        (functools.partial(world.helper, 4), (), 40),
+        (lambda n: n + base, (1,), 101),
+        (lambda n: len(big) + n, (1,), 100_001),
+        (world.with_defaults, (1,), 12),
+        (world.Child, (), None),
+    ):
+        number = world.host.take_function(function)
+        payload = world.host.take_arguments(args)
+        if isinstance(number, bytes):  # as a frame brings it
+            world.trip(world.echo())  # after the definitions that it needs
+            back = world.there((world.worker.decode(number), payload))
+        else:
+            back = world.there((number, payload))
+        assert back == expected or type(back) is world.Child
+
+
+def test_a_line_that_cannot_be_read_fails_where_it_is_used(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.host.catalog.log.append(b"\x92\x01\xc4\x01x")
+    assert world.trip(world.work(1)) == 10
+    assert "cannot be read" in caplog.text
+    with pytest.raises(Exception, match=r".+"):
+        world.worker.function(0)
+
+
+# ---- values
+
+values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False),
+        st.text(st.characters()),
+        st.sampled_from(["\udc80", "a\ud800"]),
+        st.binary(),
+        st.binary().map(bytearray),
+        st.datetimes(timezones=st.sampled_from([datetime.UTC, None])),
+        st.timedeltas(),
+        st.complex_numbers(allow_nan=False),
+        st.frozensets(st.integers()),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.dictionaries(st.one_of(st.integers(), st.text()), inner, max_size=3),
+        st.lists(inner, max_size=3).map(collections.deque),
+    ),
+    max_leaves=12,
+)
+
+
+def types_of(value: Any) -> Any:
+    if isinstance(value, list | tuple | collections.deque):
+        return type(value), [types_of(v) for v in value]
+    if isinstance(value, dict):
+        return dict, [(types_of(k), types_of(v)) for k, v in value.items()]
+    return type(value)
+
+
+@given(values)
+def test_values_keep_their_exact_types_both_ways(value: Any) -> None:
+    host, worker = HostCatalog(), WorkerCatalog()
+    there = worker.decode(host.encode(value))
+    fine, payload = worker.encode_result(there)
+    back = host.decode_result(payload)
+    assert fine
+    assert (back, types_of(back)) == (value, types_of(value))
+    scalars = host.encode_scalars([value])
+    if scalars is not None:
+        assert types_of(worker.decode(scalars)) == types_of([value])
+
+
+class Picky(Exception):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a}, {b}")
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("no pickle")
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def test_failures_arrive_as_themselves_or_as_what_can_be_said_of_them() -> None:
+    host, worker = HostCatalog(), WorkerCatalog()
+    error = OSError(2, "gone", "file")
+    error.add_note("a note")
+    back = host.decode_failure(worker.encode_failure(raised(error)))
+    assert (type(back), back.args) == (FileNotFoundError, (2, "gone"))
+    assert back.__notes__ == ["a note"]
+    assert isinstance(back.__cause__, RemoteTraceback)
+    assert "in raised" in str(back.__cause__)
+    group = ExceptionGroup("many", [ValueError(1), KeyError(2)])
+    back = host.decode_failure(worker.encode_failure(raised(group)))
+    assert isinstance(back, ExceptionGroup)
+    for odd, said in ((Picky(1, 2), "Picky: 1, 2"), (Mute(), "whose str raises")):
+        back = host.decode_failure(worker.encode_failure(raised(odd)))
+        assert isinstance(back, RemoteError)
+        assert said in str(back)
+        assert "in raised" in back.remote_traceback
+    with socket.socket() as opened:
+        fine, payload = worker.encode_result([opened])
+    assert not fine
+    assert payload is not None
+    assert "socket" in str(host.decode_failure(payload))
+    with pytest.raises(RemoteError, match="cannot be unpickled"):
+        host.decode_result(b"\x80\x05nonsense")
+
+
+# ---- names
+
+
+def test_names_are_used_only_if_they_lead_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert importable_name(asyncio.sleep) == "asyncio.tasks:sleep"
+    assert resolve("asyncio.tasks:sleep") is asyncio.sleep
+    assert importable_name(collections.OrderedDict.fromkeys) is None
+    assert importable_name(lambda: 0) is None
+    monkeypatch.setattr(asyncio.tasks, "sleep", lambda: 0)
+    assert importable_name(asyncio.sleep) is None
+    assert not importable("__main__")
+    assert not importable("no.such.module")
+    assert importable("concurrent.futures.thread")
+
+
+def test_globals_are_those_that_code_really_looks_at() -> None:
+    def function() -> Any:
+        def inner() -> Any:
+            return collections.deque
+
+        return inner, socket.timeout, [asyncio for _ in ()]
+
+    assert global_names(function.__code__) == {"collections", "socket", "asyncio"}
+    names = submodules(function.__code__, {"collections": collections, "x": 3})
+    assert "collections.abc" not in names

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from aioscheduler.task import ENDED, MOVES, State, Task, TaskRef
+
+
+class Home:
+    identity = 5 << 64
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        self.cancelled: list[int] = []
+        self.held: list[Any] = []
+        self.reports: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda _, context: self.reports.append(context))
+
+    def cancel(self, scheduler: int, number: int) -> bool:
+        self.cancelled.append(number)
+        return True
+
+    def state(self, number: int) -> State:
+        return State.RUNNING
+
+    def ref(self, scheduler: int, number: int) -> TaskRef | None:
+        return TaskRef("m", 1, scheduler, number)
+
+    def hold(self, task: Task[Any]) -> None:
+        self.held.append(task)
+
+
+@pytest.fixture
+async def home() -> Home:
+    return Home()
+
+
+def make(home: Home, number: int = 3, when: Any = 0) -> Task[Any]:
+    return Task(home, 2, number, when)
+
+
+def refuse(value: Any) -> Any:
+    raise ValueError(f"cannot read {value}")
+
+
+async def test_it_is_awaited_by_many_and_decoded_once(home: Home) -> None:
+    task = make(home)
+    waiting = [asyncio.ensure_future(task) for _ in range(3)]  # type: ignore[arg-type, var-annotated]
+    await asyncio.sleep(0)
+    assert home.held == [task]
+    decoded: list[Any] = []
+
+    def decode(value: bytes) -> int:
+        decoded.append(value)
+        return int(value)
+
+    task._settle(State.FINISHED, b"7", decode)
+    assert decoded == []
+    assert await asyncio.gather(*waiting) == [7, 7, 7]
+    assert (await task, task.result(), task.exception()) == (7, 7, None)
+    assert decoded == [b"7"]
+
+
+async def test_a_result_that_cannot_be_read_is_the_askers_failure(home: Home) -> None:
+    task = make(home)
+    task._settle(State.FINISHED, b"x", refuse)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="cannot read"):
+            await task
+    assert task.state is State.FINISHED
+
+
+async def test_the_states(home: Home) -> None:
+    task = make(home)
+    assert (task.done(), task.cancelled(), task.state) == (False, False, State.RUNNING)
+    for ask in (task.result, task.exception):
+        with pytest.raises(asyncio.InvalidStateError, match="await it first"):
+            ask()
+    assert task.cancel()
+    assert home.cancelled == [3]
+    task._settle(State.CANCELLED, None)
+    assert (task.done(), task.cancelled(), task.cancel()) == (True, True, False)
+    for ask in (task.result, task.exception):
+        with pytest.raises(asyncio.CancelledError):
+            ask()
+    failed = make(home)
+    failed._settle(State.FAILED, KeyError("x"))
+    assert isinstance(failed.exception(), KeyError)
+    with pytest.raises(KeyError):
+        await failed
+
+
+async def test_illegal_moves_raise(home: Home) -> None:
+    task = make(home)
+    for state in State:
+        if state not in ENDED:
+            with pytest.raises(asyncio.InvalidStateError, match="cannot become"):
+                task._settle(state, None)
+    task._settle(State.FINISHED, None)
+    for state in ENDED:
+        with pytest.raises(asyncio.InvalidStateError, match="cannot become"):
+            task._settle(state, None)
+
+
+def test_the_table_leads_from_the_beginning_to_the_ends() -> None:
+    assert set(MOVES) == set(State)
+    reached = {State.PENDING}
+    for _ in State:
+        reached |= {after for state in reached for after in MOVES[state]}
+    assert reached == set(State)
+    assert {State.FINISHED, State.FAILED, State.CANCELLED, State.LOST} == ENDED
+
+
+async def test_callbacks(home: Home) -> None:
+    called: list[Any] = []
+    task = make(home)
+    task.add_done_callback(called.append)
+    task.add_done_callback(called.append)
+    task.add_done_callback(lambda _: called.append("other"))
+    assert task.remove_done_callback(called.append) == 2
+    assert task.remove_done_callback(called.append) == 0
+    task._settle(State.FINISHED, None)
+    assert called == []
+    await asyncio.sleep(0)
+    assert called == ["other"]
+    task.add_done_callback(called.append)
+    await asyncio.sleep(0)
+    assert called == ["other", task]
+
+
+async def test_cancelling_the_awaiter_leaves_the_task(home: Home) -> None:
+    task = make(home)
+    waiter = asyncio.ensure_future(task)  # type: ignore[arg-type, var-annotated]
+    await asyncio.sleep(0)
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert home.cancelled == []
+    task._settle(State.FINISHED, 1)
+    assert await task == 1
+
+
+async def test_a_failure_that_nobody_sees_is_reported_when_dropped(home: Home) -> None:
+    for state, asked, reported in (
+        (State.FAILED, False, True),
+        (State.FAILED, True, False),
+        (State.LOST, False, False),  # the manager reports these, once for all
+    ):
+        task = make(home)
+        task._settle(state, KeyError("x"))
+        if asked:
+            task.exception()
+        del task
+        gc.collect()
+        assert bool(home.reports) == reported
+        home.reports.clear()
+    unreadable = make(home)
+    unreadable._settle(State.FAILED, b"x", refuse)
+    del unreadable
+    gc.collect()
+    assert isinstance(home.reports[0]["exception"], ValueError)
+
+
+async def test_what_it_shows(home: Home) -> None:
+    when = datetime(2100, 1, 1)
+    assert make(home, when=when).priority is when
+    assert make(home, when=10**18 + 1).priority == datetime(2001, 9, 9, 1, 46, 40, 1, tzinfo=UTC)
+    assert make(home).priority == 0
+    assert make(home).ref == TaskRef("m", 1, 2, 3)
+    assert str(make(home).ref) == "m/1/2/3"
+    assert make(home).uuid == make(home).uuid != make(home, 4).uuid
+    assert repr(make(home, when=when)) == "<Task m/1/2/3 running due 2100-01-01 00:00:00>"
+    assert pickle.loads(pickle.dumps(make(home).ref)) == make(home).ref
+    with pytest.raises(TypeError, match="pass task.ref"):
+        pickle.dumps(make(home))
