@@ -72,9 +72,9 @@ class Part:
         self.left -= 1
         self._outcomes.settle(self.offset + number - self.first, state, value, decode)
 
-    def settle_run(self, first: int, payloads: list[Any], decode: Decode) -> bool:
+    def settle_row(self, first: int, payloads: list[Any], decode: Decode) -> bool:
         """Takes the results of tasks in a row that all returned; False: take them singly."""
-        if not self._outcomes.settle_run(self.offset + first - self.first, payloads, decode):
+        if not self._outcomes.settle_row(self.offset + first - self.first, payloads, decode):
             return False
         self.left -= len(payloads)
         return True
@@ -128,7 +128,7 @@ class Outcomes:
         if not self.left and self.dropped:
             self._report()
 
-    def settle_run(self, first: int, values: list[Any], decode: Decode) -> bool:
+    def settle_row(self, first: int, values: list[Any], decode: Decode) -> bool:
         """Takes the results of tasks in a row, if no single handle waits for one of them."""
         if self.tasks:
             return False

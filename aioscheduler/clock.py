@@ -11,6 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 SECOND = 1_000_000_000
 
+LATEST = (1 << 63) - 1
+"""The last due time, in the year 2262: as much as 64 bits hold. A later one is taken as this."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  the naive rule is what this module is for
 
@@ -25,10 +28,10 @@ def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
         prefer_utc: What a naive datetime means.
 
     Returns:
-        The due time in nanoseconds since the epoch; `now` itself for `timedelta(0)`.
+        The due time in nanoseconds since the epoch, at most `LATEST`; `now` for `timedelta(0)`.
 
     Raises:
-        ValueError: The time has passed, or lies outside what `datetime` can hold.
+        ValueError: The time has passed.
         TypeError: `when` is neither a datetime nor a timedelta.
     """
     if isinstance(when, datetime):
@@ -56,7 +59,7 @@ def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
                 else ""
             )
         )
-    return due
+    return min(due, LATEST)
 
 
 def to_datetime(due: int) -> datetime:

@@ -206,9 +206,10 @@ class WorkerCatalog(Catalog):
                 raise self._unread[number]
             shared = self.codes.get(number)
             if shared is not None:
-                return shared.function
-            key = self._keys[number]
-            found = resolve(key) if isinstance(key, str) else self.decode(key)
+                found = shared.function
+            else:
+                key = self._keys[number]
+                found = resolve(key) if isinstance(key, str) else self.decode(key)
             self._functions[number] = found
         return found
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from .alarm import Alarm
@@ -38,6 +39,7 @@ class Queue(Protocol):
 
     def __len__(self) -> int: ...
     def push(self, due: int, number: int) -> None: ...
+    def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None: ...
     def pop_due(self, now: int, limit: int) -> list[int]: ...
     def next_look(self) -> int | None: ...
     def discard(self) -> None: ...
@@ -46,7 +48,7 @@ class Queue(Protocol):
 class Crew(Protocol[E]):
     """Who knows what the entries are."""
 
-    def launch(self, engine: Engine[E], batch: list[tuple[int, E]]) -> None:
+    def launch(self, engine: Engine[E], numbers: list[int]) -> None:
         """Calls `engine.run` when the slice has been announced, which may be at once.
 
         Entries that are not ready are left out, and run by a later call.
@@ -170,6 +172,19 @@ class Engine(Generic[E]):
         if not self._waking and (self._looks_at is None or due < self._looks_at):
             self._look_again()
 
+    def add_many(
+        self, numbers: Sequence[int], dues: int | Sequence[int], entries: Iterable[E]
+    ) -> None:
+        """Accepts entries with ascending numbers, and a due time each or one for all.
+
+        A third of the cost of adding them singly (`benchmarks/bench_throughput.py`).
+        """
+        self.waiting.update(zip(numbers, entries, strict=True))
+        self._queue.push_many(dues, numbers)
+        earliest = dues if isinstance(dues, int) else min(dues)
+        if not self._waking and (self._looks_at is None or earliest < self._looks_at):
+            self._look_again()
+
     def cancel(self, number: int) -> bool:
         """Withdraws a waiting entry or cancels a running one; False if it is neither."""
         if number in self.waiting:
@@ -186,18 +201,19 @@ class Engine(Generic[E]):
             return False
         return True
 
-    def run(self, batch: list[tuple[int, E]]) -> None:
+    def run(self, numbers: list[int]) -> None:
         """Starts the entries of a launched slice that were not cancelled meanwhile."""
         clock, loop, launched, execute = self._clock, self._loop, self._launched, self._crew.execute
         until = clock() + SLICE_TIME
-        for position, (number, entry) in enumerate(batch):
-            if launched.pop(number, None) is None:
+        for position, number in enumerate(numbers):
+            entry = launched.pop(number, None)
+            if entry is None:
                 continue
-            task = _spawn(execute(self, number, entry), loop)
+            task = _spawn(execute(self, number, entry), loop=loop)
             if not task.done():
                 self.running[number] = (task, entry)
             if clock() > until and loop is not None:
-                loop.call_soon(self.run, batch[position + 1 :])
+                loop.call_soon(self.run, numbers[position + 1 :])
                 return
         self._launching = False
         self._look_again()
@@ -242,11 +258,11 @@ class Engine(Generic[E]):
         else:
             room = concurrency - len(self.running) - len(self._launched)
         if room > 0:
-            batch = [(n, self.waiting.pop(n)) for n in self._queue.pop_due(now, room)]
-            if batch:
-                self._launched.update(batch)
+            numbers = self._queue.pop_due(now, room)
+            if numbers:
+                self._launched.update(zip(numbers, map(self.waiting.pop, numbers), strict=True))
                 self._launching = True
-                self._crew.launch(self, batch)
+                self._crew.launch(self, numbers)
             else:
                 self._look_again()
 
@@ -261,20 +277,7 @@ class Engine(Generic[E]):
         return self._slice
 
 
-if sys.version_info >= (3, 12):
-
-    def _spawn(
-        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
-    ) -> asyncio.Task[None]:
-        """Makes a task that takes its first step at once.
-
-        A coroutine that never waits then costs no turn of the loop.
-        """
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-
-else:  # before 3.12 a task's first step comes with the next turn of the loop
-
-    def _spawn(
-        coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None
-    ) -> asyncio.Task[None]:
-        return asyncio.Task(coroutine, loop=loop)
+# A task takes its first step at once where it can: a coroutine that never waits then costs no
+# turn of the loop. Before 3.12 the first step comes with the next turn.
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+_spawn: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER)

@@ -30,8 +30,11 @@ class Desk(Protocol):
         """As `ManagerProxy.cancel`."""
 
 
-Running = tuple["ManagerProxy", str, int, int, int]
-"""The manager's proxy, and the fields of the running task's reference."""
+Place = tuple["ManagerProxy", str, int, int]
+"""The manager's proxy, and the fields of a reference but for the number."""
+
+Running = tuple[Place, int]
+"""Where the running task is, and its number."""
 
 running: ContextVar[Running] = ContextVar("aioscheduler_running")
 
@@ -69,8 +72,8 @@ class ManagerProxy:
         """
         found = running.get(None)
         origin = None
-        if found is not None and found[0] is self:
-            origin = TaskRef(*found[1:])
+        if found is not None and found[0][0] is self:
+            origin = _ref(found)
         return self._desk.schedule_inside(coro, when, key, origin)
 
     def cancel(self, ref: TaskRef) -> bool:
@@ -91,7 +94,7 @@ def current_task() -> TaskRef:
     Raises:
         RuntimeError: It is called outside a manager's task.
     """
-    return TaskRef(*_running("current_task")[1:])
+    return _ref(_running("current_task"))
 
 
 def current_manager() -> ManagerProxy:
@@ -100,7 +103,12 @@ def current_manager() -> ManagerProxy:
     Raises:
         RuntimeError: It is called outside a manager's task.
     """
-    return _running("current_manager")[0]
+    return _running("current_manager")[0][0]
+
+
+def _ref(found: Running) -> TaskRef:
+    (_, manager, worker, scheduler), number = found
+    return TaskRef(manager, worker, scheduler, number)
 
 
 def _running(caller: str) -> Running:

@@ -15,6 +15,7 @@ from . import wire
 
 PAGE = 256
 _SLACK = 16_384  # dead tasks that are not worth a sweep
+_ENDED, _PENDING, _STARTED = 0, 1, 2  # the state of a task in its page; 0 as well: never sent
 
 
 class UnknownNumber(Exception):
@@ -22,10 +23,10 @@ class UnknownNumber(Exception):
 
 
 class _Page:
-    __slots__ = ("alive", "count", "frames", "kept")
+    __slots__ = ("count", "frames", "kept", "states")
 
     def __init__(self) -> None:
-        self.alive = bytearray(PAGE)
+        self.states = bytearray(PAGE)
         self.count = 0
         self.kept = 0  # tasks in the frames, dead or alive
         self.frames: list[bytes] = []
@@ -39,7 +40,6 @@ class Ledger:
         self._newest = -1  # the page that still grows
         self._count = 0
         self._kept = 0
-        self.started: set[int] = set()
         self.blobs: dict[int, bytes] = {}
 
     def __len__(self) -> int:
@@ -47,13 +47,13 @@ class Ledger:
 
     def __contains__(self, number: int) -> bool:
         page = self._pages.get(number // PAGE)
-        return page is not None and bool(page.alive[number % PAGE])
+        return page is not None and page.states[number % PAGE] != _ENDED
 
     def __iter__(self) -> Iterator[int]:
         """The numbers that have not ended, in order."""
         for key, page in self._pages.items():
-            for index, alive in enumerate(page.alive):
-                if alive:
+            for index, state in enumerate(page.states):
+                if state != _ENDED:
                     yield key * PAGE + index
 
     def record(self, first: int, count: int, frame: bytes) -> None:
@@ -62,57 +62,36 @@ class Ledger:
         page = self._pages.get(key)
         if page is None:
             page = self._pages[key] = _Page()
-            grown = self._pages.get(self._newest)
-            newest, self._newest = self._newest, key
-            if grown is not None:
-                self._tidy(newest, grown)
-        page.alive[index : index + count] = b"\1" * count
+            grown, self._newest = self._newest, key
+            if grown in self._pages:
+                self._drop_if_ended(grown)
+        page.states[index : index + count] = bytes((_PENDING,)) * count
         page.count += count
         page.kept += count
         page.frames.append(frame)
         self._count += count
         self._kept += count
 
-    def start(self, numbers: Iterable[int]) -> None:
+    def has_started(self, number: int) -> bool:
+        """Whether a task was announced as started, and has not ended."""
+        page = self._pages.get(number // PAGE)
+        return page is not None and page.states[number % PAGE] == _STARTED
+
+    def start(self, numbers: list[int]) -> None:
         """Notes that tasks may have begun to run.
 
         Raises:
             UnknownNumber: One of them is not out, or was announced before.
         """
-        before = len(self.started)
-        numbers = list(numbers)
-        self.started.update(numbers)
-        pages = self._pages
-        for number in numbers:
-            page = pages.get(number // PAGE)
-            if page is None or not page.alive[number % PAGE]:
-                raise UnknownNumber(f"started, but never sent or ended: {number}")
-        if len(self.started) != before + len(numbers):
-            raise UnknownNumber(f"started twice: one of {numbers[:5]}…")
+        self._move(numbers, _PENDING, _STARTED)
 
-    def end_run(self, first: int, count: int) -> int:
-        """Strikes out `count` tasks with numbers in a row, all of one page; faster than `end`.
-
-        Returns:
-            How many of them had been announced as started.
+    def end_started(self, numbers: list[int]) -> None:
+        """Strikes out tasks that were announced as started.
 
         Raises:
-            UnknownNumber: One of them is not out.
+            UnknownNumber: One of them is not out, or was not announced.
         """
-        key, index = divmod(first, PAGE)
-        page = self._pages.get(key)
-        if page is None or page.alive[index : index + count] != b"\1" * count:
-            raise UnknownNumber(f"ended twice, or never sent: one of {count} from {first}")
-        page.alive[index : index + count] = bytes(count)
-        page.count -= count
-        self._count -= count
-        self._tidy(key, page)
-        if self.blobs:
-            for number in range(first, first + count):
-                self.blobs.pop(number, None)
-        before = len(self.started)
-        self.started.difference_update(range(first, first + count))
-        return before - len(self.started)
+        self._move(numbers, _STARTED, _ENDED)
 
     def end(self, number: int) -> bool:
         """Strikes out a task; says whether it had been announced as started.
@@ -120,33 +99,59 @@ class Ledger:
         Raises:
             UnknownNumber: It is not out.
         """
-        key, index = divmod(number, PAGE)
-        page = self._pages.get(key)
-        if page is None or not page.alive[index]:
-            raise UnknownNumber(f"ended twice, or never sent: {number}")
-        page.alive[index] = 0
-        page.count -= 1
-        self._count -= 1
-        self._tidy(key, page)
-        if self.blobs:
-            self.blobs.pop(number, None)
-        if number in self.started:
-            self.started.remove(number)
-            return True
-        return False
+        started = self.has_started(number)
+        self._move([number], _STARTED if started else _PENDING, _ENDED)
+        return started
 
-    def _tidy(self, key: int, page: _Page) -> None:
-        """Drops a page that has ended; now and then, the dead part of the others."""
+    def _move(self, numbers: list[int], before: int, after: int) -> None:
+        """Changes the state of tasks: in a row at once, which costs a tenth, or singly."""
+        pages = self._pages
+        position, total = 0, len(numbers)
+        while position < total:
+            first = numbers[position]
+            key, index = first // PAGE, first % PAGE
+            page = pages.get(key)
+            count = 1
+            if position + 1 < total and numbers[position + 1] == first + 1:
+                count = end_of_row(numbers, position) - position
+            if page is None or page.states.count(before, index, index + count) != count:
+                raise UnknownNumber(
+                    f"task {first}, or one of the {count - 1} after it, was never sent, or was "
+                    f"announced as {'ended' if after == _ENDED else 'started'} twice"
+                )
+            if count == 1:
+                page.states[index] = after
+            else:
+                page.states[index : index + count] = bytes((after,)) * count
+            if after == _ENDED:
+                page.count -= count
+                if not page.count:
+                    self._drop_if_ended(key)
+            position += count
+        if after == _ENDED:
+            self._count -= total
+            if self.blobs:
+                for number in numbers:
+                    self.blobs.pop(number, None)
+            if self._kept > 5 * self._count + _SLACK:
+                self._sweep()
+
+    def _drop_if_ended(self, key: int) -> None:
+        page = self._pages[key]
         if not page.count and key != self._newest:
             self._kept -= page.kept
             del self._pages[key]
-        elif self._kept > 5 * self._count + _SLACK:
-            # What stays is less than three quarters dead, so the next sweep is a while off.
-            for each in self._pages.values():
-                if each.count * 4 <= each.kept:
-                    each.frames = [wire.encode(f) for f in _select(each.frames, self.__contains__)]
-                    self._kept += each.count - each.kept
-                    each.kept = each.count
+
+    def _sweep(self) -> None:
+        """Rewrites the frames of pages that are mostly dead.
+
+        What stays is less than three quarters dead, so the next sweep is a while off.
+        """
+        for page in self._pages.values():
+            if page.count * 4 <= page.kept:
+                page.frames = [wire.encode(f) for f in _select(page.frames, self.__contains__)]
+                self._kept += page.count - page.kept
+                page.kept = page.count
 
     def find(self, number: int) -> tuple[int, int] | None:
         """Gives the scheduler and the due time of a task that has not ended, else None."""
@@ -160,6 +165,20 @@ class Ledger:
         """Yields SCHEDULE frames of the living tasks that `keep` accepts, in order of number."""
         for page in self._pages.values():
             yield from _select(page.frames, lambda n: n in self and keep(n))
+
+
+def end_of_row(numbers: list[int], start: int) -> int:
+    """Gives the end of the numbers in a row, within a page, that begin at an index."""
+    first = numbers[start]
+    most = min(len(numbers), start + PAGE - first % PAGE)
+    if numbers[most - 1] - first == most - 1 - start:  # for numbers that grow, as most do
+        row = range(first, first + most - start)
+        if numbers[start:most] == list(row):
+            return most
+    stop = start + 1
+    while stop < most and numbers[stop] == first + stop - start:
+        stop += 1
+    return stop
 
 
 def _select(frames: Iterable[bytes], keep: Callable[[int], bool]) -> Iterator[wire.Frame]:

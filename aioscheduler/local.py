@@ -144,8 +144,8 @@ class LocalLink:
         self._next += count
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
         engine = self.engines[scheduler]
-        for number, args in enumerate(calls, first):
-            engine.add(number, part.due(number), (part, _call(function, args)))
+        entries = ((part, _call(function, args)) for args in calls)
+        engine.add_many(range(first, first + count), dues, entries)
 
     def room(self) -> int:
         """How many calls `schedule_many` takes at a time."""
@@ -216,15 +216,15 @@ class LocalLink:
 
     # The crew of its engines.
 
-    def launch(self, engine: Engine[_Entry], batch: list[tuple[int, _Entry]]) -> None:
-        self._tally.started(0, engine.index, len(batch))
-        engine.run(batch)
+    def launch(self, engine: Engine[_Entry], numbers: list[int]) -> None:
+        self._tally.started(0, engine.index, len(numbers))
+        engine.run(numbers)
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         holder, awaitable = entry
         value: Any = None
         if self._proxy is not None and self._manager is not None:
-            running.set((self._proxy, self._manager, 0, engine.index, number))
+            running.set(((self._proxy, self._manager, 0, engine.index), number))
         try:
             value = await awaitable
             state = State.FINISHED

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 
 from . import wire
 from .ledger import PAGE, Ledger
-from .wire import Kind
-
-FRAME_BYTES = 64 * 1024  # of payloads, after which a frame is not held back for more
+from .wire import FRAME_BYTES, Kind, Payload
 
 
 class Outbox:
@@ -32,7 +30,7 @@ class Outbox:
         self._defined = 0  # how many definitions have been sent
         self._first = 0  # the first number in the columns
         self._bytes = 0  # of payloads in the columns
-        self._columns: tuple[list[int], list[int], list[int], list[bytes | int]] = ([], [], [], [])
+        self._columns: tuple[list[int], list[int], list[int], list[Payload]] = ([], [], [], [])
         self._frames: list[bytes] = []
         self._blobs: list[tuple[int, bytes]] = []
         self._cancels: list[int] = []
@@ -41,7 +39,7 @@ class Outbox:
         """Whether a task was given and has not ended."""
         return self._first <= number < self.next or number in self.ledger
 
-    def add(self, scheduler: int, due: int, function: int, payload: bytes) -> int:
+    def add(self, scheduler: int, due: int, function: int, payload: Payload) -> int:
         """Takes one task and gives its number."""
         number = self.next
         self.next = number + 1
@@ -49,7 +47,7 @@ class Outbox:
         schedulers.append(scheduler)
         dues.append(due)
         functions.append(function)
-        payloads.append(self._shorten(number, payload))
+        payloads.append(self._shorten(number, payload) if type(payload) is bytes else payload)
         if self.next % PAGE == 0 or self._bytes > FRAME_BYTES:
             self.pack()
             self.full = True
@@ -60,7 +58,7 @@ class Outbox:
         scheduler: int,
         dues: int | list[int],
         function: int | bytes,
-        payloads: list[bytes],
+        payloads: list[Payload],
     ) -> int:
         """Takes tasks of one function and scheduler and gives the first of their numbers.
 
@@ -76,7 +74,10 @@ class Outbox:
             self.next = self._first = self.next + PAGE - self.next % PAGE
         first = self.next
         self.next = first + len(payloads)
-        short = [self._shorten(number, payload) for number, payload in enumerate(payloads, first)]
+        short = [
+            self._shorten(number, payload) if type(payload) is bytes else payload
+            for number, payload in enumerate(payloads, first)
+        ]
         self._emit(first, [scheduler, dues, function, short])
         self.full = True
         return first
@@ -100,7 +101,7 @@ class Outbox:
         self._define()
         self._frames.append(wire.encode([Kind.BOOT, call]))
 
-    def _shorten(self, number: int, payload: bytes) -> bytes | int:
+    def _shorten(self, number: int, payload: bytes) -> Payload:
         if len(payload) <= wire.BLOB_LIMIT:
             self._bytes += len(payload)
             return payload

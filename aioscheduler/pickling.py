@@ -1,6 +1,7 @@
 """Values to payloads and back, in the host and in its workers.
 
-    payload = msgpack of one scalar, or of a list of scalars    (exact for these types, and fast)
+    payload = a plain value, as it is                            (numbers, None, short texts)
+            | msgpack of one scalar, or of a list of scalars    (exact for these types, and fast)
             | pickle                                             (begins with 0x80, as msgpack of
                                                                   a scalar or list never does)
 
@@ -32,9 +33,20 @@ from .errors import RemoteError, RemoteTraceback
 from .names import importable_name, type_name
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
+SHORT_TEXT = 256  # characters of a text that goes as it is
 
 pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
 _active = threading.local()  # .catalog: whose numbers are meant while something is unpickled
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is its own payload: msgpack carries it exactly, and it is short."""
+    kind = type(value)
+    if kind is int:
+        return bool(-(1 << 63) <= value < 1 << 64)
+    if kind is str:
+        return len(value) <= SHORT_TEXT and bool(value.isascii())
+    return kind is float or kind is bool or value is None
 
 
 class Catalog(ABC):
@@ -63,12 +75,14 @@ class Catalog(ABC):
     def namespace(self, module: str) -> dict[str, Any]:
         """Gives the globals for by-value functions of a module."""
 
-    def encode(self, value: object) -> bytes:
+    def encode(self, value: Any) -> wire.Payload:
         """Gives the payload of a value, exact in its types.
 
         Raises:
             Exception: Whatever pickle or the value's own methods raise.
         """
+        if is_plain(value):
+            return value  # type: ignore[no-any-return]  # a number, a text or None
         if type(value) in SCALARS:
             try:
                 return pack(value)
@@ -76,13 +90,13 @@ class Catalog(ABC):
                 pass
         return self.pickle(value)
 
-    def encode_scalars(self, values: list[Any]) -> bytes | None:
+    def encode_scalars(self, values: Sequence[Any]) -> bytes | None:
         """Gives the payload of a list of scalars; None if something else is among them."""
         for value in values:
             if type(value) not in SCALARS:
                 return None
         try:
-            return pack(values)
+            return pack(list(values))
         except (OverflowError, ValueError):
             return None
 
@@ -98,12 +112,14 @@ class Catalog(ABC):
         _Pickler(file, self, number_class).dump(value)
         return file.getvalue()
 
-    def decode(self, payload: bytes) -> Any:
+    def decode(self, payload: wire.Payload) -> Any:
         """Gives a value back.
 
         Raises:
             Exception: Whatever unpickling raises.
         """
+        if not isinstance(payload, bytes):
+            return payload
         if payload[0] != 0x80:
             return wire.unpack(payload)
         outer = getattr(_active, "catalog", None)
@@ -113,16 +129,11 @@ class Catalog(ABC):
         finally:
             _active.catalog = outer
 
-    def encode_result(self, value: object) -> tuple[bool, bytes | None]:
-        """Gives (True, payload), or (False, payload of a failure) if the value cannot travel."""
-        if value is None:
-            return True, None
-        try:
-            return True, self.encode(value)
-        except Exception as error:  # noqa: BLE001  a user's class may raise anything here
-            text = "".join(traceback.format_exception(error))
-            why = f"the task returned what cannot travel: {_safe(repr, value)}"
-            return False, pickle.dumps((RemoteError(type_name(value), why, text), ""), 5)
+    def encode_refusal(self, value: object, error: Exception) -> bytes:
+        """Gives the payload of a failure, in the place of a result that `encode` refused."""
+        text = "".join(traceback.format_exception(error))
+        why = f"the task returned what cannot travel: {_safe(repr, value)}"
+        return pickle.dumps((RemoteError(type_name(value), why, text), ""), 5)
 
     def encode_failure(self, error: BaseException) -> bytes:
         """Gives the payload of what a task raised; read back here, so that the host can read it."""
@@ -138,14 +149,14 @@ class Catalog(ABC):
         stand_in = RemoteError(type_name(error), _safe(str, error), f"{text}\n({why})")
         return pickle.dumps((stand_in, ""), 5)
 
-    def decode_result(self, payload: bytes | None) -> Any:
+    def decode_result(self, payload: wire.Payload) -> Any:
         """Gives back a result.
 
         Raises:
             RemoteError: It cannot be unpickled here.
         """
-        if payload is None:
-            return None
+        if not isinstance(payload, bytes):
+            return payload
         try:
             return self.decode(payload)
         except Exception as error:

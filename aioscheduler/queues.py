@@ -7,7 +7,7 @@ Discarded numbers stay until they surface: `alive` says which ones still count.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 
 class FifoQueue:
@@ -29,6 +29,10 @@ class FifoQueue:
     def push(self, due: int, number: int) -> None:
         """Adds a number; `due` is not looked at."""
         self._numbers.append(number)
+
+    def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
+        """Adds numbers; `dues` is not looked at."""
+        self._numbers.extend(numbers)
 
     def pop_due(self, now: int, limit: int) -> list[int]:
         """Takes out the next `limit` living numbers; `now` is not looked at."""

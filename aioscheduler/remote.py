@@ -28,14 +28,14 @@ from typing import Any
 from . import wire
 from .batch import Decode, Outcomes, Part
 from .errors import WorkerLost, WorkerStartError, describe_exit
-from .ledger import PAGE, UnknownNumber
+from .ledger import PAGE, end_of_row
 from .link import Tally
 from .outbox import Outbox
 from .pipe import HIGH_WATER, Pipe
 from .process import WorkerProcess
 from .shipping import Cargo, HostShipper
 from .task import State, Task, TaskRef, report
-from .wire import Kind
+from .wire import Kind, Payload
 
 log = logging.getLogger("aioscheduler")
 
@@ -185,7 +185,7 @@ class RemoteLink:
         """Turns what `map` calls into what travels of it."""
         return self._shipper.take_function(function)
 
-    def take_arguments(self, args: tuple[Any, ...]) -> bytes:
+    def take_arguments(self, args: tuple[Any, ...]) -> Payload:
         """Turns the arguments of one call into what travels of them."""
         return self._shipper.take_arguments(args)
 
@@ -196,7 +196,7 @@ class RemoteLink:
         scheduler: int,
         dues: int | list[int],
         function: int | bytes,
-        payloads: list[bytes],
+        payloads: list[Payload],
     ) -> None:
         """Sends calls of one function as one frame."""
         first = self.outbox.add_many(scheduler, dues, function, payloads)
@@ -234,7 +234,7 @@ class RemoteLink:
         number = self._numbers.get(number, number)
         if number not in self.outbox:
             return False
-        if number not in self.outbox.ledger.started and number not in self._asked:
+        if not self.outbox.ledger.has_started(number) and number not in self._asked:
             self._asked.add(number)
             self._tally.started(self._worker, scheduler, 1)
         self.outbox.cancel(number)
@@ -243,7 +243,7 @@ class RemoteLink:
 
     def state(self, number: int) -> State:
         """PENDING or RUNNING: a task that has ended has told its handle."""
-        return State.RUNNING if number in self.outbox.ledger.started else State.PENDING
+        return State.RUNNING if self.outbox.ledger.has_started(number) else State.PENDING
 
     def ref(self, scheduler: int, number: int) -> TaskRef:
         alias = self._aliases.get(number, number)
@@ -309,28 +309,28 @@ class RemoteLink:
         self,
         scheduler: int,
         numbers: list[int],
-        endings: list[int],
-        payloads: list[bytes | int | None],
+        ending: int,
+        payloads: list[Payload],
     ) -> None:
-        never_started = start = 0
-        plain = not (any(endings) or wire.IN_BLOB in payloads)
+        state, decode = _ENDINGS[ending], self._decodes[ending]
+        if ending == wire.DROPPED:
+            ended = [(self.outbox.ledger.end(number), number) for number in numbers]
+            waited = sum(not started and n not in self._asked for started, n in ended)
+            self._tally.started(self._worker, scheduler, waited)
+        else:
+            self.outbox.ledger.end_started(numbers)
+        in_rows = ending == wire.RETURNED and self._parts and wire.IN_BLOB not in payloads
+        start = 0
         while start < len(numbers):
-            stop = _end_of_run(numbers, start) if plain and self._parts else start + 1
-            if stop - start > 1 and self._settle_run(numbers[start], payloads[start:stop]):
-                start = stop
-                continue
-            for index in range(start, stop):
-                number, ending, payload = numbers[index], endings[index], payloads[index]
-                if not self.outbox.ledger.end(number) and number not in self._asked:
-                    never_started += 1
-                outcome = self._blobs.pop(number) if isinstance(payload, int) else payload
-                self._settle(scheduler, number, _ENDINGS[ending], outcome, self._decodes[ending])
+            stop = end_of_row(numbers, start) if in_rows else start + 1
+            if stop - start == 1 or not self._settle_row(numbers[start], payloads[start:stop]):
+                for number, payload in zip(numbers[start:stop], payloads[start:stop], strict=True):
+                    outcome = self._blobs.pop(number) if isinstance(payload, list) else payload
+                    self._settle(scheduler, number, state, outcome, decode)
             start = stop
-        if never_started:
-            self._tally.started(self._worker, scheduler, never_started)
         self._tally.ended(self._worker, scheduler, len(numbers))
 
-    def _settle_run(self, first: int, payloads: list[bytes | int | None]) -> bool:
+    def _settle_row(self, first: int, payloads: list[Payload]) -> bool:
         """Settles results of a batch with numbers in a row: the common case, at a tenth the cost.
 
         False: they are not all of one batch, or somebody waits for a single one.
@@ -341,11 +341,8 @@ class RemoteLink:
             return False
         if self._handles and any(n in self._handles for n in range(first, first + count)):
             return False
-        if not part.settle_run(first, payloads, self._shipper.catalog.decode_result):
+        if not part.settle_row(first, payloads, self._shipper.catalog.decode_result):
             return False
-        started = self.outbox.ledger.end_run(first, count)
-        if started != count:
-            raise UnknownNumber(f"{count - started} of {count} tasks returned without a start")
         self._tidy_part(part)
         return True
 
@@ -466,17 +463,3 @@ class _Handle(weakref.ref[Task[Any]]):
 
     __slots__ = ("number",)
     number: int
-
-
-def _end_of_run(numbers: list[int], start: int) -> int:
-    """Gives the end of the numbers in a row, within a page, that begin at an index."""
-    first = numbers[start]
-    most = min(len(numbers), start + PAGE - first % PAGE)
-    if numbers[most - 1] - first == most - 1 - start:  # for numbers that grow, as most do
-        row = range(first, first + most - start)
-        if numbers[start:most] == list(row):
-            return most
-    stop = start + 1
-    while stop < most and numbers[stop] == first + stop - start:
-        stop += 1
-    return stop

@@ -25,9 +25,9 @@ from .definitions import HostCatalog
 from .engine import Order, due_time
 from .errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
 from .link import AcrossLink, Link
-from .outbox import FRAME_BYTES
 from .placement import Placement
 from .task import Task, TaskRef
+from .wire import FRAME_BYTES
 
 Whens = datetime | timedelta | Sequence[datetime | timedelta] | None
 """One time for all of a batch, or one for each."""
@@ -246,7 +246,7 @@ def _take_some(front: Link, calls: list[tuple[Any, ...]], start: int, room: int)
         for args in calls[start : start + room]:
             taken = front.take_arguments(args)
             cargo.append(taken)
-            size += len(taken)
+            size += len(taken) if isinstance(taken, bytes) else 0
             if size > FRAME_BYTES:
                 break
     except (ValueError, TypeError) as refusal:

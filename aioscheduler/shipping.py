@@ -6,8 +6,8 @@
 
 A coroutine that has not started is its function and its arguments, nothing else. `gc` knows the
 function, even under `functools.wraps` (the qualified name may lie); right behind it come the
-code and the arguments. The payload is a msgpack list of positional scalars, or the pickle of
-(args, kwargs, contents of the closure).
+code and the arguments. The payload is the one argument itself if that is plain, a msgpack list of
+positional scalars, or the pickle of (args, kwargs, contents of the closure).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 from .coroutines import check_awaitable
 from .definitions import HostCatalog, WorkerCatalog, cannot_travel
 from .errors import NotShippable
-from .pickling import EMPTY
-from .wire import BLOB_LIMIT
+from .pickling import EMPTY, is_plain, pack
+from .wire import BLOB_LIMIT, Payload
 
-Cargo = tuple[Any, bytes]
+Cargo = tuple[Any, Payload]
 """What travels of a coroutine: the number of its function, and its payload."""
 
 
@@ -70,16 +70,20 @@ class Shipper(Generic[C]):
         shape = self._shapes.get(id(function.__code__))
         if shape is None or shape.namespace is not function.__globals__:
             shape = self._learn(coro, function)
-        payload = None
+        payload: Payload = None
         if shape.simple >= 0:
             # The function is followed by its code, then the arguments.
-            payload = self.catalog.encode_scalars(
-                referents[position + 2 : position + 2 + shape.simple]
-            )
+            payload = self._encode_simple(referents[position + 2 : position + 2 + shape.simple])
         if payload is None:
             payload = self._pickle_arguments(coro, function)
         coro.close()
         return shape.number, payload
+
+    def _encode_simple(self, args: Sequence[Any]) -> Payload:
+        """Gives the payload of positional arguments if they are scalars, else None."""
+        if len(args) == 1 and args[0] is not None and is_plain(args[0]):
+            return args[0]  # type: ignore[no-any-return]  # a number or a text
+        return self.catalog.encode_scalars(args)
 
     def _learn(self, coro: CoroutineType[Any, Any, Any], function: FunctionType) -> _Shape:
         code = function.__code__
@@ -179,13 +183,13 @@ class HostShipper(Shipper[HostCatalog]):
                 return payload
             return self.catalog.callable_number(payload)
 
-    def take_arguments(self, args: tuple[Any, ...]) -> bytes:
+    def take_arguments(self, args: tuple[Any, ...]) -> Payload:
         """Gives the payload of one call's positional arguments.
 
         Raises:
             NotShippable: One of them cannot travel.
         """
-        payload = self.catalog.encode_scalars(list(args))
+        payload = self._encode_simple(args)
         if payload is not None:
             return payload
         with self.catalog.change():
@@ -195,13 +199,14 @@ class HostShipper(Shipper[HostCatalog]):
                 raise NotShippable(f"its argument {cannot_travel(error)}") from error
 
 
-def with_alias(payload: bytes, alias: int) -> bytes:
+def with_alias(payload: Payload, alias: int) -> bytes:
     """Writes into a payload the number by which a task, scheduled inside a worker, is known."""
-    return _ALIASED + alias.to_bytes(8) + payload
+    body = payload if isinstance(payload, bytes) else pack([payload])
+    return _ALIASED + alias.to_bytes(8) + body
 
 
 def open_cargo(
-    catalog: WorkerCatalog, function: Any, payload: bytes
+    catalog: WorkerCatalog, function: Any, payload: Payload
 ) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any], int | None]:
     """Gives the function, its positional and keyword arguments, and the task's alias if any.
 
@@ -214,9 +219,13 @@ def open_cargo(
         Exception: Whatever importing or unpickling what it needs raises.
     """
     alias = None
-    if payload[:1] == _ALIASED:
-        alias, payload = int.from_bytes(payload[1:9]), payload[9:]
-    arguments = catalog.decode(payload)
+    arguments: Any
+    if not isinstance(payload, bytes):
+        arguments = [payload]
+    else:
+        if payload[0] == _ALIASED[0]:
+            alias, payload = int.from_bytes(payload[1:9]), payload[9:]
+        arguments = catalog.decode(payload)
     called = catalog.function(function) if isinstance(function, int) else function
     if isinstance(arguments, list):
         return called, arguments, _NO_KEYWORDS, alias

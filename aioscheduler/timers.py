@@ -31,7 +31,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 
 NUMBER_BITS = 48
 _NUMBER = (1 << NUMBER_BITS) - 1
@@ -81,6 +81,26 @@ class TimerQueue:
             self._late.append(entry)
         else:
             heapq.heappush(self._odd, entry)
+
+    def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
+        """Adds ascending numbers, with a due time each or one for all."""
+        if not isinstance(dues, int):
+            for due, number in zip(dues, numbers, strict=True):
+                self.push(due, number)
+            return
+        base = dues << NUMBER_BITS
+        entries = [base | number for number in numbers]
+        self._size += len(entries)
+        # Of one time, they all belong into the same bucket.
+        if base >> _FAR_SHIFT > self._far.opened:
+            self._far.add(*entries)
+        elif base >> _NEAR_SHIFT > self._near.opened:
+            self._near.add(*entries)
+        elif not self._late or entries[0] > self._late[-1]:
+            self._late.extend(entries)
+        else:
+            for entry in entries:
+                heapq.heappush(self._odd, entry)
 
     def pop_due(self, now: int, limit: int) -> list[int]:
         """Takes out up to `limit` living numbers that are due at `now`, in order."""
@@ -192,14 +212,16 @@ class _Wheel:
         self.order: list[int] = []  # a heap of the buckets' keys
         self.opened = -1  # the last key taken
 
-    def add(self, entry: int) -> None:
+    def add(self, entry: int, *more: int) -> None:
+        """Adds an entry, and more of the same bucket."""
         key = entry >> self._shift
         bucket = self._buckets.get(key)
         if bucket is None:
-            self._buckets[key] = [entry]
+            bucket = self._buckets[key] = []
             heapq.heappush(self.order, key)
-        else:
-            bucket.append(entry)
+        bucket.append(entry)
+        if more:
+            bucket.extend(more)
 
     def start(self) -> int:
         return self.order[0] << self._shift

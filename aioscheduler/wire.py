@@ -4,11 +4,13 @@
 
 Rules of this file:
 
-1. A frame holds integers, text, bytes, None and arrays of those; everything else that users
-   pass has become bytes before it gets here.
-2. No frame is longer than `MAX_FRAME`. Payloads over `BLOB_LIMIT` are left out of their frame
+1. A frame holds integers, floats, text, bytes, booleans, None and arrays of those; everything
+   else that users pass has become bytes before it gets here.
+2. A payload is one value of a user: itself if it is a number, None or a short text, which msgpack
+   carries exactly, else bytes that only `pickling` can read.
+3. No frame is longer than `MAX_FRAME`. Payloads over `BLOB_LIMIT` are left out of their frame
    and follow as `BLOB` frames of at most `CHUNK` bytes, between which other frames pass.
-3. What breaks rule 2, or is no msgpack array that begins with a known kind, is a `WireError`:
+4. What breaks rule 3, or is no msgpack array that begins with a known kind, is a `WireError`:
    the stream cannot be trusted any further. Flipped bits inside a payload are not noticed.
 
 Numbers name tasks: they count up from 0 for each worker place, in the order of scheduling.
@@ -31,8 +33,14 @@ CHUNK = 64 * 1024
 RETURNED, RAISED, DROPPED = 0, 1, 2
 """How a task ended; a dropped one was cancelled."""
 
-IN_BLOB = 0
+Payload = bytes | int | float | str | list[Any] | None
+"""What travels of a value (rule 2), or IN_BLOB."""
+
+IN_BLOB: list[Any] = []
 """In the place of a payload: it is in the blob of this task's number."""
+
+FRAME_BYTES = 64 * 1024
+"""Bytes of payloads after which a frame is not held back for more tasks."""
 
 
 class Kind(IntEnum):
@@ -49,7 +57,7 @@ class Kind(IntEnum):
     FAILED = 7  # [traceback]: could not begin
     STARTED = 8  # [scheduler, numbers]: may begin to run as soon as this is written
     INSIDE = 11  # [bytes, last]: a part of a request that a task makes of its manager
-    FINISHED = 9  # [scheduler, numbers, endings, payloads (None: the task returned None)]
+    FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
     # both ways
     BLOB = 10  # [number, bytes, last]: a part of the payload that was left out for `number`
 

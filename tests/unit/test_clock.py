@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioscheduler.clock import SECOND, to_datetime, to_ns
+from aioscheduler.clock import LATEST, SECOND, to_datetime, to_ns
 
 NOON = int(datetime(2026, 7, 1, 12, tzinfo=UTC).timestamp()) * SECOND
 
@@ -58,11 +58,13 @@ def test_a_refusal_says_what_a_naive_time_was_taken_for(berlin: None) -> None:
         to_ns(3.5, NOON)  # type: ignore[arg-type]
 
 
-def test_the_end_of_time_is_a_time() -> None:
-    assert to_datetime(to_ns(datetime.max, NOON)) == datetime.max.replace(tzinfo=UTC)
-
-
 @given(st.integers(0, 4 * 10**18))
 def test_the_way_out_never_shows_an_earlier_moment(due: int) -> None:
     shown = to_ns(to_datetime(due), 0)
     assert 0 <= shown - due < 1000
+
+
+@pytest.mark.parametrize("far", [datetime.max, timedelta.max, datetime.max.replace(tzinfo=UTC)])
+def test_never_is_a_time_that_a_frame_can_carry(far: datetime | timedelta) -> None:
+    assert to_ns(far, 10**18) == LATEST < 1 << 63
+    assert to_datetime(LATEST).year == 2262

@@ -28,12 +28,12 @@ class Crew:
         self.held: list[Callable[[], None]] = []
         self._hold = hold
 
-    def launch(self, engine: Engine[Any], batch: list[tuple[int, Any]]) -> None:
-        self.slices.append([number for number, _ in batch])
+    def launch(self, engine: Engine[Any], numbers: list[int]) -> None:
+        self.slices.append(numbers)
         if self._hold:
-            self.held.append(lambda: engine.run(batch))
+            self.held.append(lambda: engine.run(numbers))
         else:
-            engine.run(batch)
+            engine.run(numbers)
 
     async def execute(self, engine: Engine[Any], number: int, entry: Any) -> None:
         try:

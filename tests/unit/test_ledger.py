@@ -68,12 +68,14 @@ def test_it_knows_what_is_out(steps: list[tuple[str, int]]) -> None:
             while first + count in alive and (first + count) % PAGE and count < 5:
                 count += 1
             row = set(range(first, first + count))
-            assert ledger.end_run(first, count) == len(row & started)
+            fresh = [n for n in row if n not in started]
+            ledger.start(fresh)
+            ledger.end_started(sorted(row))
             alive = [n for n in alive if n not in row]
             started -= row
         assert list(ledger) == alive
         assert len(ledger) == len(alive)
-        assert ledger.started == started
+        assert {n for n in alive if ledger.has_started(n)} == started
     assert kept(ledger) == alive
     assert kept(ledger, lambda n: n % 2 == 0) == [n for n in alive if n % 2 == 0]
     for n in alive:
@@ -92,9 +94,9 @@ def test_wrong_numbers_are_noticed() -> None:
     for number in (5, 10, 10**9):
         with pytest.raises(UnknownNumber):
             ledger.end(number)
-    for first, count in ((4, 3), (8, 5), (PAGE, 1)):
+    for row in ([3, 4], [4], [PAGE], [9, 10]):
         with pytest.raises(UnknownNumber):
-            ledger.end_run(first, count)
+            ledger.end_started(row)
 
 
 def test_one_survivor_a_page_does_not_keep_the_rest() -> None:
@@ -117,6 +119,8 @@ def test_a_page_goes_with_its_last_task() -> None:
     ledger = Ledger()
     for page in range(3):
         enter(ledger, page * PAGE, PAGE)
-        ledger.end_run(page * PAGE, PAGE)
+        numbers = list(range(page * PAGE, (page + 1) * PAGE))
+        ledger.start(numbers)
+        ledger.end_started(numbers)
     assert len(ledger._pages) <= 1  # the newest may still grow
     assert ledger._kept == sum(page.kept for page in ledger._pages.values())

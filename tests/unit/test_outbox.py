@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from aioscheduler import wire
 from aioscheduler.ledger import PAGE
-from aioscheduler.outbox import FRAME_BYTES, Outbox
-from aioscheduler.wire import Kind
+from aioscheduler.outbox import Outbox
+from aioscheduler.wire import FRAME_BYTES, Kind
 
 
 def frames(outbox: Outbox) -> list[Any]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from aioscheduler.definitions import HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable, RemoteError, RemoteTraceback
 from aioscheduler.names import global_names, importable, importable_name, resolve, submodules
-from aioscheduler.shipping import HostShipper, open_cargo, with_alias
+from aioscheduler.shipping import Cargo, HostShipper, open_cargo, with_alias
 
 SCRIPT = """
 import asyncio, collections, concurrent.futures, dataclasses, enum, functools, typing
@@ -134,7 +134,7 @@ class World:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.module, name)
 
-    def there(self, cargo: tuple[Any, bytes]) -> Any:
+    def there(self, cargo: Cargo) -> Any:
         """Runs cargo in the worker, whose module of this name is its own, and brings it back."""
         sys.modules.pop(self.module.__name__, None)
         theirs = self.worker._namespaces.get(self.module.__name__)
@@ -149,10 +149,9 @@ class World:
             value = called(*args, **kwargs)
             if asyncio.iscoroutine(value):
                 value = asyncio.run(value)
-            fine, payload = self.worker.encode_result(value)
+            payload = self.worker.encode(value)
         finally:
             sys.modules[self.module.__name__] = self.module
-        assert fine, self.host.catalog.decode_failure(payload or b"")
         return self.host.catalog.decode_result(payload)
 
     def trip(self, coro: Any) -> Any:
@@ -197,7 +196,9 @@ def test_classes_keep_their_identity_and_travel_once(world: World) -> None:
     assert type(child) is world.Child
     assert world.Child.made == 5  # not written over by what came back
     assert len(world.host.catalog.log) == lines
-    assert len(world.host.take(world.echo(world.Child()))[1]) < 150
+    payload = world.host.take(world.echo(world.Child()))[1]
+    assert isinstance(payload, bytes)
+    assert len(payload) < 150
 
 
 def test_functions_as_values_keep_defaults_and_come_back_themselves(world: World) -> None:
@@ -371,9 +372,7 @@ def types_of(value: Any) -> Any:
 def test_values_keep_their_exact_types_both_ways(value: Any) -> None:
     host, worker = HostCatalog(), WorkerCatalog()
     there = worker.decode(host.encode(value))
-    fine, payload = worker.encode_result(there)
-    back = host.decode_result(payload)
-    assert fine
+    back = host.decode_result(worker.encode(there))
     assert (back, types_of(back)) == (value, types_of(value))
     scalars = host.encode_scalars([value])
     if scalars is not None:
@@ -418,9 +417,9 @@ def test_failures_arrive_as_themselves_or_as_what_can_be_said_of_them() -> None:
         assert said in str(back)
         assert "in raised" in back.remote_traceback
     with socket.socket() as opened:
-        fine, payload = worker.encode_result([opened])
-    assert not fine
-    assert payload is not None
+        with pytest.raises(TypeError) as refusal:
+            worker.encode([opened])
+        payload = worker.encode_refusal([opened], refusal.value)
     assert "socket" in str(host.decode_failure(payload))
     with pytest.raises(RemoteError, match="cannot be unpickled"):
         host.decode_result(b"\x80\x05nonsense")

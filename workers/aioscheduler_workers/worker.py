@@ -30,20 +30,20 @@ from aioscheduler.coroutines import close_unstarted
 from aioscheduler.definitions import WorkerCatalog
 from aioscheduler.engine import Engine, Order, due_time
 from aioscheduler.errors import UnknownTask
-from aioscheduler.inside import ManagerProxy, running
+from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.pickling import pack
 from aioscheduler.pipe import Pipe
 from aioscheduler.placement import Placement
 from aioscheduler.shipping import Shipper, open_cargo, with_alias
 from aioscheduler.task import TaskRef
 from aioscheduler.timers import NUMBER_BITS
-from aioscheduler.wire import Kind
+from aioscheduler.wire import Kind, Payload
 
 MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
 
 # The function's number or pickle, and the payload or IN_BLOB.
-_Entry = tuple["int | bytes", "bytes | int"]
-_Outcomes = tuple[list[int], list[int], list["bytes | int | None"]]
+_Entry = tuple["int | bytes", Payload]
+_Outcomes = tuple[list[int], list[Payload]]
 
 
 class Worker:
@@ -81,10 +81,18 @@ class Worker:
         self._engines: list[Engine[_Entry]] = [
             Engine(index, order, self) for index in range(layout[worker])
         ]
+        self._places: list[Place] = [
+            (self._proxy, manager, worker, index) for index in range(layout[worker])
+        ]
         self._pipe = Pipe(self._receive, self._host_gone)
         self._blobs: dict[int, bytes] = {}
-        self._late: dict[int, tuple[Engine[_Entry], _Entry]] = {}  # due before their blob came
-        self._outcomes: list[_Outcomes] = [([], [], []) for _ in self._engines]
+        self._expected: set[int] = set()  # tasks whose blob is not here yet
+        self._late: dict[int, Engine[_Entry]] = {}  # those of them that are due
+        self._outcomes: list[dict[int, _Outcomes]] = [  # of each engine, by ending
+            {ending: ([], []) for ending in (wire.RETURNED, wire.RAISED, wire.DROPPED)}
+            for _ in self._engines
+        ]
+        self._outcome_bytes = 0
         self._turn: asyncio.Handle | None = None
         self._opened: tuple[bytes, Any] = (b"", None)  # the last function that came with a frame
         self._life: asyncio.Task[None] | None = None  # booting, then ending
@@ -124,18 +132,25 @@ class Worker:
         schedulers: int | list[int],
         dues: int | list[int],
         functions: int | bytes | list[int | bytes],
-        payloads: list[bytes | int],
+        payloads: list[Payload],
     ) -> None:
         count = len(payloads)
-        for number, scheduler, due, function, payload in zip(
-            first if isinstance(first, list) else range(first, first + count),
-            _column(schedulers, count),
-            _column(dues, count),
-            _column(functions, count),
-            payloads,
-            strict=True,
+        numbers = first if isinstance(first, list) else range(first, first + count)
+        if wire.IN_BLOB in payloads:
+            self._expected.update(
+                number
+                for number, payload in zip(numbers, payloads, strict=True)
+                if isinstance(payload, list)
+            )
+        entries = zip(_column(functions, count), payloads, strict=True)
+        if isinstance(schedulers, int):
+            self._engines[schedulers].add_many(numbers, dues, entries)
+            return
+        engines = self._engines
+        for number, scheduler, due, entry in zip(
+            numbers, schedulers, _column(dues, count), entries, strict=True
         ):
-            self._engines[scheduler].add(number, due, (function, payload))
+            engines[scheduler].add(number, due, entry)
 
     def _define(self, part: bytes, last: bool) -> None:
         self._definition += part
@@ -144,11 +159,11 @@ class Worker:
             self._catalog.read(line)
 
     def _take_blob(self, number: int, payload: bytes) -> None:
-        if any(engine.is_pending(number) for engine in self._engines):
+        if number in self._expected:
+            self._expected.remove(number)
             self._blobs[number] = payload
         if number in self._late:
-            engine, entry = self._late.pop(number)
-            self._announce(engine, [(number, entry)])
+            self._announce(self._late.pop(number), [number])
 
     def _host_gone(self, error: Exception | None) -> None:
         self._end(0)
@@ -207,58 +222,57 @@ class Worker:
 
     # ---- the crew of the engines
 
-    def launch(self, engine: Engine[_Entry], batch: list[tuple[int, _Entry]]) -> None:
+    def launch(self, engine: Engine[_Entry], numbers: list[int]) -> None:
         """Announces a slice, without the tasks whose blobs are not here yet."""
-        here = batch
-        if any(isinstance(entry[1], int) for _, entry in batch):
-            here = []
-            for number, entry in batch:
-                if isinstance(entry[1], int) and number not in self._blobs:
-                    self._late[number] = (engine, entry)
-                else:
-                    here.append((number, entry))
-        self._announce(engine, here)
+        late = self._expected.intersection(numbers) if self._expected else None
+        if late:
+            self._late.update(dict.fromkeys(late, engine))
+            numbers = [number for number in numbers if number not in late]
+        self._announce(engine, numbers)
 
-    def _announce(self, engine: Engine[_Entry], batch: list[tuple[int, _Entry]]) -> None:
-        if not batch:
-            engine.run(batch)
+    def _announce(self, engine: Engine[_Entry], numbers: list[int]) -> None:
+        if not numbers:
+            engine.run(numbers)
             return
-        numbers = [number for number, _ in batch]
         started = wire.encode([Kind.STARTED, engine.index, numbers])
-        self._pipe.send(started, lambda: engine.run(batch))
+        self._pipe.send(started, lambda: engine.run(numbers))
         self._write_soon()
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         """Runs one task from its bytes to its outcome."""
-        ending, outcome = wire.RETURNED, None
+        ending = wire.RETURNED
+        outcome: Payload
         try:
             function, payload = entry
-            if isinstance(payload, int):
+            if isinstance(payload, list):
                 payload = self._blobs.pop(number)
             called, args, kwargs, alias = open_cargo(
                 self._catalog,
                 self._open_function(function) if isinstance(function, bytes) else function,
                 payload,
             )
-            running.set((self._proxy, self._manager, self._worker, engine.index, alias or number))
+            running.set((self._places[engine.index], alias or number))
             value = called(*args, **kwargs)
             if type(value) is CoroutineType or isinstance(value, Awaitable):
                 value = await value
-            if value is not None:
-                returned, outcome = self._catalog.encode_result(value)
-                ending = wire.RETURNED if returned else wire.RAISED
+            try:
+                outcome = self._catalog.encode(value)
+            except Exception as error:  # noqa: BLE001  a user's class may raise anything here
+                ending, outcome = wire.RAISED, self._catalog.encode_refusal(value, error)
         except asyncio.CancelledError:
-            ending = wire.DROPPED
+            ending, outcome = wire.DROPPED, None
         except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
             if error.__traceback__ is not None:
                 error.__traceback__ = error.__traceback__.tb_next  # without this frame
             ending, outcome = wire.RAISED, self._catalog.encode_failure(error)
-        engine.ended(number)
+        if number in engine.running:  # it did not end in its first step
+            engine.ended(number)
         self._report(engine, number, ending, outcome)
 
     def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         """Reports a task that was cancelled before its first step."""
-        if isinstance(entry[1], int):
+        if isinstance(entry[1], list):
+            self._expected.discard(number)
             self._blobs.pop(number, None)
             self._late.pop(number, None)
         self._report(engine, number, wire.DROPPED, None)
@@ -312,19 +326,19 @@ class Worker:
 
     # ---- outcomes
 
-    def _report(
-        self, engine: Engine[_Entry], number: int, ending: int, payload: bytes | int | None
-    ) -> None:
-        if payload and isinstance(payload, bytes) and len(payload) > wire.BLOB_LIMIT:
-            outcome = [Kind.FINISHED, engine.index, [number], [ending], [wire.IN_BLOB]]
-            self._pipe.send_blob(number, payload, then=wire.encode(outcome))
-        else:
-            numbers, endings, payloads = self._outcomes[engine.index]
-            numbers.append(number)
-            endings.append(ending)
-            payloads.append(payload)
-            if len(numbers) >= MAX_OUTCOMES:
-                self._pack(engine.index)
+    def _report(self, engine: Engine[_Entry], number: int, ending: int, payload: Payload) -> None:
+        if type(payload) is bytes:
+            if len(payload) > wire.BLOB_LIMIT:
+                outcome = [Kind.FINISHED, engine.index, [number], ending, [wire.IN_BLOB]]
+                self._pipe.send_blob(number, payload, then=wire.encode(outcome))
+                self._write_soon()
+                return
+            self._outcome_bytes += len(payload)
+        numbers, payloads = self._outcomes[engine.index][ending]
+        numbers.append(number)
+        payloads.append(payload)
+        if len(numbers) >= MAX_OUTCOMES or self._outcome_bytes > wire.FRAME_BYTES:
+            self._pack()
         if self._turn is None:
             self._write_soon()
 
@@ -338,16 +352,18 @@ class Worker:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        for index, outcomes in enumerate(self._outcomes):
-            if outcomes[0]:
-                self._pack(index)
+        self._pack()
         self._pipe.flush()
 
-    def _pack(self, index: int) -> None:
-        outcomes: Any = self._outcomes[index]
-        self._pipe.send(wire.encode([Kind.FINISHED, index, *outcomes]))
-        for column in outcomes:
-            column.clear()
+    def _pack(self) -> None:
+        """Makes frames of the outcomes."""
+        self._outcome_bytes = 0
+        for index, outcomes in enumerate(self._outcomes):
+            for ending, (numbers, payloads) in outcomes.items():
+                if numbers:
+                    self._pipe.send(wire.encode([Kind.FINISHED, index, numbers, ending, payloads]))
+                    numbers.clear()
+                    payloads.clear()
 
 
 def _column(field: Any, count: int) -> Any:
