@@ -1,15 +1,23 @@
-"""One loop timer for all schedulers of a loop, set to wall-clock time.
+"""One timer for all schedulers of a loop, set to wall-clock time.
 
-Due times are wall-clock and a loop's timers are not, so an alarm never sleeps longer than
-`CHECK`: after the clock has been set, or the machine has slept, tasks are at most that late.
+Due times are wall-clock and a loop's own timers are not. Linux has a timer that is: a `timerfd`,
+which Python knows from 3.13 on. It rings when the clock says so, also after the clock was set or
+the machine has slept, and 0.04 ms late where a loop's timer, which epoll rounds up to whole
+milliseconds, is half a millisecond late (`benchmarks/bench_lateness.py`). Elsewhere the loop's
+timer serves, and never sleeps longer than `CHECK`: after a jump, tasks are at most that late.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
 
-from .clock import SECOND
+from .clock import LATEST, SECOND
 
 CHECK = SECOND  # nanoseconds
 
@@ -23,11 +31,13 @@ class Alarm:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], int]) -> None:
-        self._loop = loop
         self._clock = clock
         self._sleepers: dict[Callable[[], None], int] = {}
         self._rings_at: int | None = None
-        self._handle: asyncio.TimerHandle | None = None
+        self._timer: _Timer = _LoopTimer(loop, clock, self._ring)
+        if sys.version_info >= (3, 13) and sys.platform == "linux" and clock is time.time_ns:
+            with suppress(OSError, AttributeError):  # a sandbox or a C library without it
+                self._timer = _KernelTimer(loop, self._ring)
 
     def set(self, sleeper: Callable[[], None], due: int | None) -> None:
         """Has `sleeper` called once at `due`, instead of at its earlier due time; None: never."""
@@ -39,30 +49,87 @@ class Alarm:
                 self._arm()
 
     def stop(self) -> None:
-        """Forgets all sleepers."""
+        """Forgets all sleepers, for good."""
         self._sleepers.clear()
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = self._rings_at = None
+        self._timer.close()
 
     def _arm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = self._rings_at = None
-        if self._sleepers:
-            now = self._clock()
-            self._rings_at = min(*self._sleepers.values(), now + CHECK)
-            # A delay is measured on the loop's clock; should it ring early, it is set again.
-            delay = max(0, self._rings_at - now) / SECOND
-            self._handle = self._loop.call_later(delay, self._ring)
+        self._rings_at = min(self._sleepers.values(), default=None)
+        self._timer.set(self._rings_at)
 
     def _ring(self) -> None:
-        self._handle = self._rings_at = None
         now = self._clock()
         woken = [sleeper for sleeper, due in self._sleepers.items() if due <= now]
         for sleeper in woken:
             del self._sleepers[sleeper]
+        self._rings_at = now  # nobody who is woken needs to set the timer: it is set below
         for sleeper in woken:
             sleeper()
-        if self._handle is None:
-            self._arm()
+        self._arm()
+
+
+class _Timer(Protocol):
+    """Rings at or after a time, or earlier: it is asked again then."""
+
+    def set(self, due: int | None) -> None: ...
+    def close(self) -> None: ...
+
+
+class _LoopTimer:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], int], ring: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._ring = ring
+        self.handle: asyncio.TimerHandle | None = None
+
+    def set(self, due: int | None) -> None:
+        self.close()
+        if due is not None:
+            delay = min(max(0, due - self._clock()), CHECK) / SECOND
+            self.handle = self._loop.call_later(delay, self._ring)
+
+    def close(self) -> None:
+        if self.handle is not None:
+            self.handle.cancel()
+            self.handle = None
+
+
+if sys.version_info >= (3, 13) and sys.platform == "linux":
+
+    class _KernelTimer:
+        def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+            self._fd = -1
+            self._loop = loop
+            self._ring = ring
+            # CANCEL_ON_SET: a step of the clock makes the descriptor readable, too.
+            self._flags = os.TFD_TIMER_ABSTIME | os.TFD_TIMER_CANCEL_ON_SET
+            flags = os.TFD_NONBLOCK | os.TFD_CLOEXEC
+            self._fd = os.timerfd_create(time.CLOCK_REALTIME, flags=flags)
+            loop.add_reader(self._fd, self._readable)
+
+        def set(self, due: int | None) -> None:
+            if self._fd >= 0:
+                # 0 disarms; the past rings at once.
+                initial = 0 if due is None else min(max(1, due), LATEST)
+                os.timerfd_settime_ns(self._fd, flags=self._flags, initial=initial)
+
+        def close(self) -> None:
+            if self._fd >= 0:
+                self._loop.remove_reader(self._fd)
+                os.close(self._fd)
+                self._fd = -1
+
+        def __del__(self) -> None:
+            if self._fd >= 0:  # the loop ended without close()
+                os.close(self._fd)
+
+        def _readable(self) -> None:
+            try:
+                os.read(self._fd, 8)
+            except BlockingIOError:  # set anew meanwhile
+                return
+            except OSError:  # ECANCELED: the clock was set
+                pass
+            self._ring()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from aioscheduler.alarm import CHECK, Alarm
-from aioscheduler.clock import SECOND
+from aioscheduler.clock import LATEST, SECOND
 from aioscheduler.engine import MAX_SLICE, SLICE_TIME, Engine, Order, due_time
 
 
@@ -207,21 +209,22 @@ async def test_the_alarm_looks_again_after_a_second_at_the_most() -> None:
     clock = Clock()
     loop = asyncio.get_running_loop()
     alarm = Alarm(loop, clock)
+    timer: Any = alarm._timer
     rung: list[int] = []
     alarm.set(lambda: rung.append(clock.now), clock.now + 3600 * SECOND)
-    assert alarm._handle is not None
-    assert alarm._handle.when() - loop.time() <= CHECK / SECOND
+    assert timer.handle is not None
+    assert timer.handle.when() - loop.time() <= CHECK / SECOND
     alarm._ring()
     assert rung == []
-    assert alarm._handle is not None
+    assert timer.handle is not None
     clock.now += 3600 * SECOND
     alarm._ring()
     assert rung == [clock.now]
-    assert alarm._handle is None  # nobody waits: it does not wake the loop
+    assert timer.handle is None  # nobody waits: it does not wake the loop
     alarm.set(rung.clear, clock.now)
     alarm.set(rung.clear, None)
     alarm.stop()
-    assert alarm._handle is None
+    assert timer.handle is None
 
 
 def test_what_no_time_means() -> None:
@@ -230,3 +233,20 @@ def test_what_no_time_means() -> None:
     assert due_time(Order.FIFO, None, 7, True) == 0
     with pytest.raises(TypeError, match="leave out when"):
         due_time(Order.LIFO, datetime.now(UTC), 7, True)
+
+
+@pytest.mark.skipif(not hasattr(os, "timerfd_create"), reason="timerfd came with Python 3.13")
+async def test_the_kernels_timer_rings_when_the_clock_says_so() -> None:
+    loop = asyncio.get_running_loop()
+    alarm = Alarm(loop, time.time_ns)
+    rung = loop.create_future()
+    due = time.time_ns() + 2_000_000
+    alarm.set(lambda: rung.set_result(time.time_ns()), due)
+    alarm.set(print, LATEST)
+    assert await rung >= due
+    alarm.set(print, None)
+    past = loop.create_future()
+    alarm.set(lambda: past.set_result(None), 0)
+    await past
+    alarm.stop()
+    alarm.set(print, time.time_ns())  # after stop: nothing happens

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -28,6 +29,7 @@ from aioscheduler.process import loop_failure
 
 from .worker import Worker
 
+GC_THRESHOLD = 20_000  # container objects that are made before the youngest are looked through
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
 _PR_SET_PDEATHSIG = 1
 
@@ -58,6 +60,11 @@ async def main(
     _ignore_interrupt()
     _die_with(host)
     _write_whole_lines()
+    # What is here stays; and what tasks make is mostly gone before it could be garbage. On 3.11
+    # collecting every 700 objects costs a fifth of the worker (`benchmarks/bench_throughput.py`).
+    # An initializer may set its own thresholds.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 10, 10)
     loop = asyncio.get_running_loop()
     # The pipe owns copies: a Connection closes its descriptor when it is collected.
     fds = os.dup(reader.fileno()), os.dup(writer.fileno())
