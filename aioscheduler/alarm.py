@@ -4,12 +4,13 @@ Due times are wall-clock and a loop's own timers are not. Linux has a timer that
 which Python knows from 3.13 on. It rings when the clock says so, also after the clock was set or
 the machine has slept, and 0.04 ms late where a loop's timer, which epoll rounds up to whole
 milliseconds, is half a millisecond late (`benchmarks/bench_lateness.py`). Elsewhere the loop's
-timer serves, and never sleeps longer than `CHECK`: after a jump, tasks are at most that late.
+timer serves, and never sleeps longer than a second: after a jump, tasks are at most that late.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 import time
@@ -19,7 +20,16 @@ from typing import Protocol
 
 from .clock import LATEST, SECOND
 
-CHECK = SECOND  # nanoseconds
+
+def whole_second(now: float) -> float:
+    """Gives the next whole second of a loop's clock, when the checks of a process share a wake-up.
+
+    A loop calls up to its clock's resolution early: that second is past.
+
+    Args:
+        now: The loop's time, in seconds.
+    """
+    return math.floor(now + 0.001) + 1.0
 
 
 class Alarm:
@@ -87,8 +97,9 @@ class _LoopTimer:
     def set(self, due: int | None) -> None:
         self.close()
         if due is not None:
-            delay = min(max(0, due - self._clock()), CHECK) / SECOND
-            self.handle = self._loop.call_later(delay, self._ring)
+            now = self._loop.time()
+            at = now + max(0, due - self._clock()) / SECOND
+            self.handle = self._loop.call_at(min(at, whole_second(now)), self._ring)
 
     def close(self) -> None:
         if self.handle is not None:

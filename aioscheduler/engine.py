@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
@@ -111,7 +112,9 @@ class Engine(Generic[E]):
         self.waiting: dict[int, E] = {}
         self.running: dict[int, tuple[asyncio.Task[None], E]] = {}
         self._launched: dict[int, E] = {}  # handed to the crew, not yet run
-        self._launching = False  # a slice is between `launch` and `run`
+        self._launching = False  # a slice is between `launch` and the end of its `run`
+        self._to_run: deque[int] = deque()  # announced, in order
+        self._runner: asyncio.Handle | None = None
         self._order = order
         self._concurrency = order.concurrency
         self._queue = order.make_queue(self.waiting)
@@ -202,18 +205,29 @@ class Engine(Generic[E]):
         return True
 
     def run(self, numbers: list[int]) -> None:
-        """Starts the entries of a launched slice that were not cancelled meanwhile."""
+        """Starts the entries of a launched slice, in this order and after those of earlier calls.
+
+        Those that were cancelled meanwhile are left out.
+        """
+        self._to_run.extend(numbers)
+        if self._runner is None:
+            self._run_some()
+
+    def _run_some(self) -> None:
         clock, loop, launched, execute = self._clock, self._loop, self._launched, self._crew.execute
+        self._runner = None
+        to_run = self._to_run
         until = clock() + SLICE_TIME
-        for position, number in enumerate(numbers):
+        while to_run:
+            number = to_run.popleft()
             entry = launched.pop(number, None)
             if entry is None:
                 continue
             task = _spawn(execute(self, number, entry), loop=loop)
             if not task.done():
                 self.running[number] = (task, entry)
-            if clock() > until and loop is not None:
-                loop.call_soon(self.run, numbers[position + 1 :])
+            if to_run and clock() > until and loop is not None:
+                self._runner = loop.call_soon(self._run_some)
                 return
         self._launching = False
         self._look_again()

@@ -9,17 +9,14 @@ year does not keep 255 forgotten ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain
 
 from . import wire
 
 PAGE = 256
 _SLACK = 16_384  # dead tasks that are not worth a sweep
 _ENDED, _PENDING, _STARTED = 0, 1, 2  # the state of a task in its page; 0 as well: never sent
-
-
-class UnknownNumber(Exception):
-    """A number that is not out: the peer speaks of a task that it was never given, or twice."""
 
 
 class _Page:
@@ -77,33 +74,33 @@ class Ledger:
         page = self._pages.get(number // PAGE)
         return page is not None and page.states[number % PAGE] == _STARTED
 
-    def start(self, numbers: list[int]) -> None:
+    def start(self, numbers: list[int]) -> int:
         """Notes that tasks may have begun to run.
 
-        Raises:
-            UnknownNumber: One of them is not out, or was announced before.
+        Returns:
+            How many were noted: all, or those before the first that is not pending here.
         """
-        self._move(numbers, _PENDING, _STARTED)
+        return self._move(numbers, _PENDING, _STARTED)
 
-    def end_started(self, numbers: list[int]) -> None:
+    def unstart(self, numbers: list[int]) -> int:
+        """Notes that tasks that were announced are to start again; returns as `start`."""
+        return self._move(numbers, _STARTED, _PENDING)
+
+    def end_started(self, numbers: list[int]) -> int:
         """Strikes out tasks that were announced as started.
 
-        Raises:
-            UnknownNumber: One of them is not out, or was not announced.
+        Returns:
+            How many: all, or those before the first that was not announced.
         """
-        self._move(numbers, _STARTED, _ENDED)
+        return self._move(numbers, _STARTED, _ENDED)
 
-    def end(self, number: int) -> bool:
-        """Strikes out a task; says whether it had been announced as started.
-
-        Raises:
-            UnknownNumber: It is not out.
-        """
+    def end(self, number: int) -> bool | None:
+        """Strikes out a task; says whether it had been announced as started; None: unknown."""
         started = self.has_started(number)
-        self._move([number], _STARTED if started else _PENDING, _ENDED)
-        return started
+        known = self._move([number], _STARTED if started else _PENDING, _ENDED)
+        return started if known else None
 
-    def _move(self, numbers: list[int], before: int, after: int) -> None:
+    def _move(self, numbers: list[int], before: int, after: int) -> int:
         """Changes the state of tasks: in a row at once, which costs a tenth, or singly."""
         pages = self._pages
         position, total = 0, len(numbers)
@@ -115,10 +112,9 @@ class Ledger:
             if position + 1 < total and numbers[position + 1] == first + 1:
                 count = end_of_row(numbers, position) - position
             if page is None or page.states.count(before, index, index + count) != count:
-                raise UnknownNumber(
-                    f"task {first}, or one of the {count - 1} after it, was never sent, or was "
-                    f"announced as {'ended' if after == _ENDED else 'started'} twice"
-                )
+                if page is None or page.states[index] != before:
+                    break
+                count = 1  # the good ones, up to the bad one
             if count == 1:
                 page.states[index] = after
             else:
@@ -129,12 +125,13 @@ class Ledger:
                     self._drop_if_ended(key)
             position += count
         if after == _ENDED:
-            self._count -= total
+            self._count -= position
             if self.blobs:
-                for number in numbers:
+                for number in numbers[:position]:
                     self.blobs.pop(number, None)
             if self._kept > 5 * self._count + _SLACK:
                 self._sweep()
+        return position
 
     def _drop_if_ended(self, key: int) -> None:
         page = self._pages[key]
@@ -161,10 +158,39 @@ class Ledger:
         _, _, schedulers, dues, _, _ = next(_select(frames, lambda n: n == number))
         return schedulers[0], dues[0]
 
-    def frames(self, keep: Callable[[int], bool]) -> Iterator[wire.Frame]:
-        """Yields SCHEDULE frames of the living tasks that `keep` accepts, in order of number."""
-        for page in self._pages.values():
-            yield from _select(page.frames, lambda n: n in self and keep(n))
+    def started(self) -> list[int]:
+        """The numbers that were announced as started and have not ended, in order."""
+        return [
+            key * PAGE + index
+            for key, page in self._pages.items()
+            if _STARTED in page.states
+            for index, state in enumerate(page.states)
+            if state == _STARTED
+        ]
+
+    def by_scheduler(self, numbers: Collection[int]) -> dict[int, list[int]]:
+        """Sorts tasks that have not ended by their schedulers; each page is read once."""
+        found: dict[int, list[int]] = {}
+        wanted = set(numbers)
+        for key in sorted({number // PAGE for number in wanted}):
+            for _, own, schedulers, *_ in _select(self._pages[key].frames, wanted.__contains__):
+                for number, scheduler in zip(own, schedulers, strict=True):
+                    found.setdefault(scheduler, []).append(number)
+        return found
+
+    def replay(self) -> Iterator[bytes]:
+        """Gives encoded SCHEDULE frames of what has not ended, in order of number.
+
+        Tasks may be recorded before all have been taken, on pages that are new; theirs are not
+        among them.
+        """
+        pages = list(self._pages.values())
+        return chain.from_iterable(map(self._frames_of, pages))
+
+    def _frames_of(self, page: _Page) -> Iterable[bytes]:
+        if page.count == page.kept:
+            return page.frames
+        return map(wire.encode, _select(page.frames, self.__contains__))
 
 
 def end_of_row(numbers: list[int], start: int) -> int:

@@ -20,7 +20,10 @@ class Tally(Protocol):
     """Who counts tasks: told by links, so that placement and limits are right."""
 
     def started(self, worker: int, scheduler: int, count: int) -> None:
-        """`count` tasks do not wait any more: they started, or will never."""
+        """`count` tasks do not wait any more: they started, or will never.
+
+        Less than 0: so many wait again, because their worker is replaced.
+        """
 
     def ended(self, worker: int, scheduler: int, count: int) -> None:
         """`count` tasks have ended."""

@@ -17,20 +17,23 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, overload
+from typing import Any, Literal, NoReturn, Self, TypeVar, overload
 
+from .alarm import whole_second
 from .batch import Batch
 from .definitions import HostCatalog
 from .engine import Order
 from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
+from .incarnation import Incarnation
 from .layout import check_count, lay_out
 from .local import LocalLink
 from .placement import Placement
-from .process import end_workers
+from .process import WorkerProcess, end_workers
 from .remote import RemoteLink
 from .router import Router, Whens
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
 from .shipping import HostShipper
+from .supervisor import RestartBudget
 from .task import Task, TaskRef
 
 T = TypeVar("T")
@@ -54,11 +57,17 @@ class Manager:
         initializer: A function, or async function, called once in each worker before any task.
         initargs: Its arguments.
         loop_initializer: Makes the event loop of each worker, as `uvloop.new_event_loop` does.
+        on_worker_loss: What becomes of tasks that had started when their worker died: with
+            "fail" they end as `WorkerLost`, with "rerun" they run again. What had not started
+            runs in any case, in the worker's replacement.
+        max_restarts: How many workers may be replaced, and in how many seconds; one more, and the
+            manager fails. (0, 1.0): the first death is the end.
         **kwargs: For `cls`.
 
     Raises:
         TypeError: A count is no int, or `cls` none of the three.
-        ValueError: A count is out of range, or there are more workers than schedulers.
+        ValueError: A count or a choice is out of range, or there are more workers than
+            schedulers.
         NotShippable: The initializer or one of its arguments cannot travel.
     """
 
@@ -72,6 +81,8 @@ class Manager:
         initializer: Callable[..., Any] | None = None,
         initargs: Sequence[Any] = (),
         loop_initializer: Callable[[], Any] | None = None,
+        on_worker_loss: Literal["fail", "rerun"] = "fail",
+        max_restarts: tuple[int, float] = (5, 30.0),
         **kwargs: Any,
     ) -> None:
         if cls not in (TimedScheduler, QueuedScheduler, LifoQueuedScheduler):
@@ -82,6 +93,9 @@ class Manager:
             check_count("max_tasks", max_tasks, 1)
         model = cls(*args, **kwargs)  # refuses wrong arguments, and reads the right ones
         layout, local = lay_out(cls.order, schedulers, workers)
+        budget = _restart_budget(max_restarts)
+        if on_worker_loss not in ("fail", "rerun"):
+            raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
         self._id = secrets.token_hex(4)
         placement = Placement(layout, cls.order is Order.TIMED, max_tasks, model.max_tasks)
         self._router = Router(self._id, cls.order, model.prefer_utc, placement)
@@ -89,7 +103,9 @@ class Manager:
         self._ready_awaited = False
         self._closing: asyncio.Task[None] | None = None
         self._finalizer: multiprocessing.util.Finalize | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._remotes: list[RemoteLink] = []
+        self._alive: dict[WorkerProcess, list[int]] = {}
         if local:
             if loop_initializer is not None:
                 raise ValueError("loop_initializer is for worker processes; workers=0 has none")
@@ -118,16 +134,25 @@ class Manager:
             remotes += [
                 RemoteLink(
                     worker,
-                    {**config, "worker": worker},
+                    schedulers,
+                    partial(
+                        Incarnation,
+                        f"aioscheduler-{self._id}-{worker}",
+                        {**config, "worker": worker},
+                        loop_initializer,
+                        schedulers,
+                        self._alive,
+                    ),
+                    budget,
                     shipper,
                     self._router,
                     self._id,
                     call,
-                    loop_initializer,
+                    on_worker_loss == "rerun",
                     self._break,
                     partial(self._router.asked_inside, remotes, catalog),
                 )
-                for worker in range(len(layout))
+                for worker, schedulers in enumerate(layout)
             ]
             self._router.links = remotes
 
@@ -154,6 +179,7 @@ class Manager:
             raise reason from error
         finally:
             self._guard_exit()
+        self._look_after(loop)
 
     async def ready(self) -> None:
         """Returns when every worker answers.
@@ -370,9 +396,19 @@ class Manager:
     # ---- inside
 
     async def _close(self, timeout: float) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
         if self._finalizer is not None:
             self._finalizer.cancel()
+
+    def _look_after(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Looks once a second whether the workers answer."""
+        for link in self._remotes:
+            link.supervisor.look_after()
+        if self._remotes and self._router.closed is None:
+            at = whole_second(loop.time())
+            self._watch = loop.call_at(at, self._look_after, loop)
 
     def _break(self, reason: Exception) -> None:
         """Fails everything, loudly."""
@@ -396,11 +432,20 @@ class Manager:
 
     def _guard_exit(self) -> None:
         """Has the workers ended with the interpreter, or with this object, without close()."""
-        processes = [link.process for link in self._remotes if link.process is not None]
-        if processes:
+        if self._remotes:
             self._finalizer = multiprocessing.util.Finalize(
                 self,
                 end_workers,
-                args=(processes, [link.pipe.descriptors for link in self._remotes]),
+                args=(self._alive,),
                 exitpriority=10,  # before multiprocessing waits for its children
             )
+
+
+def _restart_budget(max_restarts: tuple[int, float]) -> RestartBudget:
+    if not isinstance(max_restarts, tuple | list) or len(max_restarts) != 2:
+        raise TypeError(f"max_restarts must be (how many, in seconds), not {max_restarts!r}")
+    most, period = max_restarts
+    check_count("max_restarts[0]", most, 0)
+    if not isinstance(period, int | float) or not 0 < period < math.inf:
+        raise ValueError(f"max_restarts[1] must be seconds, more than 0, not {period!r}")
+    return RestartBudget(most, period)

@@ -8,7 +8,8 @@ Definitions that a frame needs come out before it, and a cancel after the task i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from . import wire
 from .ledger import PAGE, Ledger
@@ -25,6 +26,7 @@ class Outbox:
     def __init__(self, log: Sequence[bytes]) -> None:
         self.ledger = Ledger()
         self.full = False  # whether enough is here to be sent before the turn of the loop ends
+        self.size = 0  # bytes in frames that were not taken
         self.next = 0  # the number of the next task
         self._log = log
         self._defined = 0  # how many definitions have been sent
@@ -69,9 +71,8 @@ class Outbox:
             payloads: At most a page of them.
         """
         self.pack()
-        if self.next % PAGE + len(payloads) > PAGE:
-            # No frame crosses the border of a page. The numbers in between name no task.
-            self.next = self._first = self.next + PAGE - self.next % PAGE
+        if self.next % PAGE + len(payloads) > PAGE:  # no frame crosses the border of a page
+            self._skip_to_page()
         first = self.next
         self.next = first + len(payloads)
         short = [
@@ -90,16 +91,25 @@ class Outbox:
         """Gives the frames to be sent, and the payloads to be sent as blobs."""
         self.pack()
         for start in range(0, len(self._cancels), PAGE):
-            self._frames.append(wire.encode([Kind.CANCEL, self._cancels[start : start + PAGE]]))
+            self._put(wire.encode([Kind.CANCEL, self._cancels[start : start + PAGE]]))
         self._cancels.clear()
         taken = self._frames, self._blobs
-        self._frames, self._blobs, self.full = [], [], False
+        self._frames, self._blobs, self.size, self.full = [], [], 0, False
         return taken
 
-    def boot(self, call: bytes | None) -> None:
-        """Takes the call of the initializer, or None: with it the schedulers begin."""
+    def restart(self) -> Iterator[bytes]:
+        """Begins anew, for a worker that knows nothing.
+
+        Returns:
+            The frames of the definitions and of every task that has not ended. `add` and its
+            like may be called before all have been taken: their frames are to follow.
+        """
+        self.take()
+        self._skip_to_page()
+        self._defined = 0
         self._define()
-        self._frames.append(wire.encode([Kind.BOOT, call]))
+        definitions, _ = self.take()
+        return chain(definitions, self.ledger.replay())
 
     def _shorten(self, number: int, payload: bytes) -> Payload:
         if len(payload) <= wire.BLOB_LIMIT:
@@ -116,11 +126,19 @@ class Outbox:
             for column in self._columns:
                 column.clear()
 
+    def _skip_to_page(self) -> None:
+        """Begins a page. The numbers in between name no task."""
+        self.next = self._first = self.next + -self.next % PAGE
+
+    def _put(self, frame: bytes) -> None:
+        self._frames.append(frame)
+        self.size += len(frame)
+
     def _emit(self, first: int, columns: list[object]) -> None:
         self._define()
         frame = wire.encode([Kind.SCHEDULE, first, *columns])
         self.ledger.record(first, self.next - first, frame)
-        self._frames.append(frame)
+        self._put(frame)
         self._first, self._bytes = self.next, 0
 
     def _define(self) -> None:
@@ -128,5 +146,5 @@ class Outbox:
         for line in self._log[self._defined :]:
             for start in range(0, len(line), wire.CHUNK):
                 part, last = line[start : start + wire.CHUNK], start + wire.CHUNK >= len(line)
-                self._frames.append(wire.encode([Kind.DEFINE, part, last]))
+                self._put(wire.encode([Kind.DEFINE, part, last]))
         self._defined = len(self._log)

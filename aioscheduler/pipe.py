@@ -76,7 +76,7 @@ class Pipe:
             return
         while self._rest or self._next():
             try:
-                count = os.write(self.descriptors[1], self._rest)
+                count = self._write(self._rest)
             except BlockingIOError:
                 self._wait_for_room(True)
                 return
@@ -110,6 +110,14 @@ class Pipe:
         self._drop()
         _open_pipes.discard(self)
         abandon(self.descriptors)
+
+    # These two are what simulations replace.
+
+    def _write(self, data: memoryview) -> int:
+        return os.write(self.descriptors[1], data)
+
+    def _read(self) -> bytes:
+        return os.read(self.descriptors[0], READ_SIZE)
 
     def _next(self) -> bool:
         """Takes the next bytes to write: many frames, or one chunk of a blob."""
@@ -148,7 +156,7 @@ class Pipe:
     def _readable(self) -> bool:
         """Reads once; False if there was nothing."""
         try:
-            data = os.read(self.descriptors[0], READ_SIZE)
+            data = self._read()
         except BlockingIOError:
             return False
         except OSError:

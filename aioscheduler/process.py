@@ -146,14 +146,18 @@ def _blocked_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_workers(processes: list[WorkerProcess], descriptors: list[list[int]]) -> None:
-    """Ends workers whose manager is gone; no loop runs any more, so this may block, briefly."""
-    for pair in descriptors:
-        abandon(pair)  # which a worker reads as the end
+def end_workers(alive: dict[WorkerProcess, list[int]]) -> None:
+    """Ends workers whose manager is gone; no loop runs any more, so this may block, briefly.
+
+    Args:
+        alive: The processes, with the descriptors of their pipes.
+    """
+    for descriptors in alive.values():
+        abandon(descriptors)  # which a worker reads as the end
     deadline = time.monotonic() + EXIT_GRACE
-    for process in processes:
-        if process.watch >= 0:
-            left = max(0.0, deadline - time.monotonic())
-            multiprocessing.connection.wait([process.watch], timeout=left)
-            process.kill()
-            process.reap()
+    for process in alive:
+        left = max(0.0, deadline - time.monotonic())
+        multiprocessing.connection.wait([process.watch], timeout=left)
+        process.kill()
+        process.reap()
+    alive.clear()

@@ -1,4 +1,4 @@
-"""The host's end of one worker process.
+"""The host's end of one worker's place: its tasks, whatever process is there.
 
        host loop                                           │ process border
                                                            │
@@ -11,94 +11,100 @@
 The host is dull: it runs no user code here, leaves results as bytes until somebody asks, and
 never waits for a worker. Numbers are given in `schedule`, so a task can be addressed before it
 has been sent.
+
+When a process has died (`cut`), what it had announced as started is lost, or runs again; the rest
+is what the ledger holds, and the next process is sent it before anything else (`connect`), with
+the numbers, times and order it had.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import multiprocessing.connection
-import os
 import secrets
 import weakref
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from . import wire
 from .batch import Decode, Outcomes, Part
-from .errors import WorkerLost, WorkerStartError, describe_exit
+from .errors import WorkerLost
+from .incarnation import Launch, Life
 from .ledger import PAGE, end_of_row
 from .link import Tally
 from .outbox import Outbox
-from .pipe import HIGH_WATER, Pipe
-from .process import WorkerProcess
+from .pipe import HIGH_WATER
 from .shipping import Cargo, HostShipper
+from .supervisor import RestartBudget, Supervisor
 from .task import State, Task, TaskRef, report
 from .wire import Kind, Payload
 
-log = logging.getLogger("aioscheduler")
-
-KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
-EOF_GRACE = 1.0  # seconds from the end of the stream to the end of the process
-
 _ENDINGS = {wire.RETURNED: State.FINISHED, wire.RAISED: State.FAILED, wire.DROPPED: State.CANCELLED}
+_REMEMBERED = 1024  # announced tasks, of each scheduler, that may turn out not to have begun
 
 
 class RemoteLink:
-    """One worker process with its schedulers; keeps the contract of `link.Link`.
+    """One worker's place with its schedulers; keeps the contract of `link.Link`.
 
     Args:
-        worker: Its place, from 0.
-        config: Arguments of the worker's main function.
+        worker: The place, from 0.
+        schedulers: How many schedulers it has.
+        launch: Makes its processes.
+        budget: For replacements, of the whole manager.
         shipper: Shared by all workers of the manager.
         tally: Told of every start and end.
         manager: The manager's id.
         boot: The payload of the initializer's call, or None.
-        loop_initializer: Makes the worker's event loop; None for asyncio's own.
-        lost: Called with the reason once the process is gone without having been asked to go.
+        rerun: Whether tasks that had started run again when their worker has died.
+        failed: Called with the reason when the place cannot be filled.
         asked_inside: Called with the fields of each request that a task makes of its manager.
+
+    Attributes:
+        supervisor: Keeps a process in the place.
     """
 
     def __init__(
         self,
         worker: int,
-        config: dict[str, Any],
+        schedulers: int,
+        launch: Launch,
+        budget: RestartBudget,
         shipper: HostShipper,
         tally: Tally,
         manager: str,
         boot: bytes | None,
-        loop_initializer: Callable[[], Any] | None,
-        lost: Callable[[Exception], None],
+        rerun: bool,
+        failed: Callable[[Exception], None],
         asked_inside: Callable[..., None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.identity = secrets.randbits(64) << 64
-        self.process: WorkerProcess | None = None
+        self.supervisor = Supervisor(worker, launch, budget, self, failed)
         self._worker = worker
-        self._config = config
+        self._schedulers = schedulers
         self._shipper = shipper
         self._tally = tally
         self._manager = manager
         self._boot = boot
-        self._loop_initializer = loop_initializer
-        self._lost = lost
+        self._rerun = rerun
         self._asked_inside = asked_inside
-        self._ready: asyncio.Future[None] | None = None
-        self._gone: asyncio.Future[None] | None = None
-        self._closing = False
-        self._broken = False  # its unfinished tasks are lost, not cancelled
-        self._failure: str | None = None  # the traceback of a worker that could not begin
 
-        self.pipe = Pipe(self._receive, self._stream_ended)
         self.outbox = Outbox(shipper.catalog.log)
+        self._life: Life | None = None  # the process that has been told everything
+        self._telling: asyncio.Task[None] | None = None
+        self._connected: asyncio.Future[None] | None = None  # while a process is to be told
         self._turn: asyncio.Handle | None = None
         self._decodes: tuple[Decode, Decode, None] = (
             shipper.catalog.decode_result,
             shipper.catalog.decode_failure,
             None,
         )
-        self._asked: set[int] = set()  # pending tasks that were asked to cancel
+        self._asked: set[int] = set()  # tasks that were asked to cancel
+        self._announced: list[deque[int]] = [
+            deque(maxlen=_REMEMBERED) for _ in range(schedulers)
+        ]  # the last tasks that were, of each scheduler, in order
         self._blobs: dict[int, bytes] = {}  # large outcomes, ahead of their FINISHED
         self._inside = b""  # the parts of a request so far
         self._handles: dict[int, _Handle] = {}
@@ -116,54 +122,53 @@ class RemoteLink:
             OSError: The system has no room for it.
         """
         self.loop = loop
-        self._ready, self._gone = loop.create_future(), loop.create_future()
-        # Its failure is told by `lost` as well, so it need not be awaited here.
-        self._ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
-        reader, worker_writer = multiprocessing.connection.Pipe(duplex=False)
-        worker_reader, writer = multiprocessing.connection.Pipe(duplex=False)
-        with reader, writer, worker_reader, worker_writer:
-            self.process = WorkerProcess(
-                f"aioscheduler-{self._manager}-{self._worker}",
-                worker_reader,
-                worker_writer,
-                self._config,
-                self._loop_initializer,
-            )
-            self.process.start()
-            self.pipe.open(loop, os.dup(reader.fileno()), os.dup(writer.fileno()))
-        loop.add_reader(self.process.watch, self._process_ended)
-        self.outbox.boot(self._boot)
-        self._send()
+        self._connected = loop.create_future()
+        self.supervisor.start(loop)
 
     async def ready(self) -> None:
-        """Returns when the worker answers.
+        """Returns when the first process answers.
 
         Raises:
             WorkerStartError: It could not begin.
         """
-        if self._ready is not None:
-            await asyncio.shield(self._ready)
+        await self.supervisor.ready()
 
     async def close(self, timeout: float | None) -> None:
         """Ends the process: politely, then not; settles every task."""
-        self._closing = True
-        if self.loop is None or self.process is None or self._gone is None:
-            self._settle_rest(None)
-            return
-        if not self._gone.done():
-            self._send()
-            self.pipe.send(wire.encode([Kind.CLOSE, timeout]))
-            self.pipe.flush()
-            patience = None if timeout is None else timeout + KILL_AFTER
-            await asyncio.wait([self._gone], timeout=patience)
-        if not self._gone.done():
-            self.process.kill()
-            await self._gone
+        self._send()
+        self._stop_telling()
+        await self.supervisor.close(timeout)
 
     def kill(self, reason: Exception) -> None:
         """Ends the process at once: the manager has failed."""
-        self._closing = self._broken = True
-        self._kill_if_alive()
+        self.supervisor.fail()
+
+    # ---- from one process to the next
+
+    def connect(self, life: Life) -> None:
+        """Tells a new process everything: definitions, tasks, and then to begin."""
+        assert self.loop is not None
+        self._drop_asked()
+        self._telling = self.loop.create_task(self._tell(life, self.outbox.restart()))
+
+    async def _tell(self, life: Life, frames: Iterator[bytes]) -> None:
+        """Sends the frames of what has not ended, as fast as they are read."""
+        for frame in frames:
+            life.pipe.send(frame)
+            if life.pipe.waiting > HIGH_WATER:
+                life.pipe.flush()
+                await life.pipe.drain(HIGH_WATER)
+        for number, payload in list(self.outbox.ledger.blobs.items()):
+            life.pipe.send_blob(number, payload)
+        life.pipe.send(wire.encode([Kind.BOOT, self._boot]))
+        self._life, self._telling = life, None
+        self._release()
+        self._send()
+
+    def _release(self) -> None:
+        """Has `flush` go on."""
+        if self._connected is not None and not self._connected.done():
+            self._connected.set_result(None)
 
     # ---- tasks
 
@@ -234,9 +239,10 @@ class RemoteLink:
         number = self._numbers.get(number, number)
         if number not in self.outbox:
             return False
-        if not self.outbox.ledger.has_started(number) and number not in self._asked:
+        if number not in self._asked:
             self._asked.add(number)
-            self._tally.started(self._worker, scheduler, 1)
+            if not self.outbox.ledger.has_started(number):
+                self._tally.started(self._worker, scheduler, 1)
         self.outbox.cancel(number)
         self._send_soon()
         return True
@@ -253,9 +259,15 @@ class RemoteLink:
         self._held[task._number] = task
 
     async def flush(self) -> None:
-        """Returns when less than `pipe.HIGH_WATER` bytes wait to be written."""
+        """Returns when less than `pipe.HIGH_WATER` bytes wait to be written.
+
+        While a process is replaced, that is when the next has been told everything.
+        """
         self._send()
-        await self.pipe.drain(HIGH_WATER)
+        if self._life is None and self._connected is not None and self.outbox.size > HIGH_WATER:
+            await asyncio.shield(self._connected)
+        if self._life is not None:
+            await self._life.pipe.drain(HIGH_WATER)
 
     # ---- sending
 
@@ -271,16 +283,25 @@ class RemoteLink:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+        if self._life is None:
+            return
+        pipe = self._life.pipe
         frames, blobs = self.outbox.take()
         for frame in frames:
-            self.pipe.send(frame)
+            pipe.send(frame)
         for number, payload in blobs:
-            self.pipe.send_blob(number, payload)
-        self.pipe.flush()
+            pipe.send_blob(number, payload)
+        pipe.flush()
 
     # ---- receiving
 
-    def _receive(self, frame: wire.Frame) -> None:
+    def receive(self, frame: wire.Frame) -> None:
+        """Takes a frame of the worker's.
+
+        Raises:
+            Exception: It is none that a worker of ours writes. All that it said up to what is
+                wrong has been taken.
+        """
         kind, *fields = frame
         if kind == Kind.FINISHED:
             self._finished(*fields)
@@ -290,20 +311,33 @@ class RemoteLink:
             self._blobs[fields[0]] = fields[1]
         elif kind == Kind.INSIDE:
             self._take_inside(*fields)
-        elif kind == Kind.READY:
-            if self._ready is not None and not self._ready.done():
-                self._ready.set_result(None)
-        elif kind == Kind.FAILED:
-            self._failure = fields[0]
+        elif kind == Kind.UNSTARTED:
+            self._unstarted(*fields)
         else:
             raise wire.WireError(f"a worker does not send {Kind(kind).name}")
 
     def _started(self, scheduler: int, numbers: list[int]) -> None:
-        self.outbox.ledger.start(numbers)
-        count = len(numbers)
+        self._check(scheduler, numbers)
+        known = self.outbox.ledger.start(numbers)
+        count = known
         if self._asked:  # these do not count as waiting any more
-            count -= len(self._asked.intersection(numbers))
+            count -= len(self._asked.intersection(numbers[:known]))
+        self._announced[scheduler].extend(numbers[:known])
         self._tally.started(self._worker, scheduler, count)
+        _check_all(numbers, known)
+
+    def _unstarted(self, scheduler: int, numbers: list[int]) -> None:
+        """Has tasks wait again that were announced."""
+        self._check(scheduler, numbers)
+        known = self.outbox.ledger.unstart(numbers)
+        waiting = known - len(self._asked.intersection(numbers[:known]))
+        self._tally.started(self._worker, scheduler, -waiting)
+        _check_all(numbers, known)
+
+    def _check(self, scheduler: int, numbers: list[int]) -> None:
+        """Looks whether a frame can be taken, before anything is changed by it."""
+        if not 0 <= scheduler < self._schedulers or set(map(type, numbers)) - {int}:
+            raise wire.WireError(f"no frame of a worker: {scheduler!r}, {numbers!r:.80}")
 
     def _finished(
         self,
@@ -312,14 +346,43 @@ class RemoteLink:
         ending: int,
         payloads: list[Payload],
     ) -> None:
+        self._check(scheduler, numbers)
         state, decode = _ENDINGS[ending], self._decodes[ending]
-        if ending == wire.DROPPED:
-            ended = [(self.outbox.ledger.end(number), number) for number in numbers]
-            waited = sum(not started and n not in self._asked for started, n in ended)
-            self._tally.started(self._worker, scheduler, waited)
-        else:
-            self.outbox.ledger.end_started(numbers)
-        in_rows = ending == wire.RETURNED and self._parts and wire.IN_BLOB not in payloads
+        if len(payloads) != len(numbers):
+            raise wire.WireError(f"{len(payloads)} outcomes of {len(numbers)} tasks")
+        for number, payload in zip(numbers, payloads, strict=True):
+            if isinstance(payload, list) and number not in self._blobs:
+                raise wire.WireError(f"the outcome of task {number} did not come")
+        known = (
+            self._end_dropped(scheduler, numbers)
+            if ending == wire.DROPPED
+            else (self.outbox.ledger.end_started(numbers))
+        )
+        self._settle_some(scheduler, numbers[:known], state, payloads[:known], decode)
+        self._tally.ended(self._worker, scheduler, known)
+        _check_all(numbers, known)
+
+    def _end_dropped(self, scheduler: int, numbers: list[int]) -> int:
+        """Strikes out cancelled tasks, started or not; gives how many of them are known."""
+        known = waited = 0
+        for number in numbers:
+            started = self.outbox.ledger.end(number)
+            if started is None:
+                break
+            waited += not started and number not in self._asked
+            known += 1
+        self._tally.started(self._worker, scheduler, waited)
+        return known
+
+    def _settle_some(
+        self,
+        scheduler: int,
+        numbers: list[int],
+        state: State,
+        payloads: list[Payload],
+        decode: Decode | None,
+    ) -> None:
+        in_rows = state is State.FINISHED and self._parts and wire.IN_BLOB not in payloads
         start = 0
         while start < len(numbers):
             stop = end_of_row(numbers, start) if in_rows else start + 1
@@ -328,7 +391,6 @@ class RemoteLink:
                     outcome = self._blobs.pop(number) if isinstance(payload, list) else payload
                     self._settle(scheduler, number, state, outcome, decode)
             start = stop
-        self._tally.ended(self._worker, scheduler, len(numbers))
 
     def _settle_row(self, first: int, payloads: list[Payload]) -> bool:
         """Settles results of a batch with numbers in a row: the common case, at a tenth the cost.
@@ -400,62 +462,76 @@ class RemoteLink:
 
     # ---- the end
 
-    def _stream_ended(self, error: Exception | None) -> None:
-        """Nothing more will come: the process has ended, is about to, or cannot be trusted."""
-        process = self.process
-        if process is None or self.loop is None:
-            return
-        if error is not None:
-            log.error("worker %d sent what cannot be read, and is killed: %r", self._worker, error)
-            process.kill()
-        else:
-            self.loop.call_later(EOF_GRACE, self._kill_if_alive)
-
-    def _kill_if_alive(self) -> None:
-        if self.process is not None and self._gone is not None and not self._gone.done():
-            self.process.kill()
-
-    def _process_ended(self) -> None:
+    def cut(self, life: Life, exitcode: int | None) -> None:
+        """Sorts out what the dead process leaves: what had started, and what waits."""
         assert self.loop is not None
-        assert self.process is not None
-        assert self._gone is not None
-        assert self._ready is not None
-        self.loop.remove_reader(self.process.watch)
-        exitcode = self.process.reap()
-        self.pipe.read_rest()
-        self.pipe.close()
-        self._gone.set_result(None)
-        if not self._ready.done():
-            reason: Exception = self._start_error(exitcode)
-            self._ready.set_exception(reason)
-        else:
-            reason = WorkerLost(self._worker, exitcode, started=False)
-        if not self._closing:
-            self._closing = self._broken = True
-            self._lost(reason)
-        self._settle_rest(exitcode)
+        self._disconnect()
+        self._release()
+        self._connected = self.loop.create_future()
+        self._return_unbegun(life)
+        self._drop_asked()
+        ledger = self.outbox.ledger
+        for scheduler, numbers in ledger.by_scheduler(ledger.started()).items():
+            if self._rerun:
+                ledger.unstart(numbers)
+                self._tally.started(self._worker, scheduler, -len(numbers))
+                continue
+            ledger.end_started(numbers)
+            for number in numbers:
+                error = WorkerLost(self._worker, exitcode, started=True)
+                self._settle(scheduler, number, State.LOST, error, None)
+            self._tally.ended(self._worker, scheduler, len(numbers))
 
-    def _start_error(self, exitcode: int | None) -> WorkerStartError:
-        if self._failure is not None:
-            return WorkerStartError(f"worker {self._worker} could not begin:\n\n{self._failure}")
-        return WorkerStartError(
-            f"worker {self._worker} {describe_exit(exitcode)} before it was ready; "
-            "look at its output above"
-        )
-
-    def _settle_rest(self, exitcode: int | None) -> None:
-        """Ends every task for which no outcome came."""
+    def settle_all(self, exitcode: int | None, lost: bool) -> None:
+        """Ends every task for which no outcome came; what has not started as lost or cancelled."""
+        self._disconnect()
+        self._release()
         self.outbox.pack()
         ledger = self.outbox.ledger
         for number in list(ledger):
             started = ledger.end(number)
-            if number in self._asked or not (started or self._broken):
+            if number in self._asked or not (started or lost):
                 self._settle(0, number, State.CANCELLED, None, None)
             else:
-                error = WorkerLost(self._worker, exitcode, started)
+                error = WorkerLost(self._worker, exitcode, bool(started))
                 self._settle(0, number, State.LOST, error, None)
-        self._blobs.clear()
         self._tally.emptied(self._worker)
+
+    def _disconnect(self) -> None:
+        """Forgets what was under way between the two processes."""
+        self._stop_telling()
+        self._life = None
+        self._blobs.clear()
+        self._inside = b""
+
+    def _stop_telling(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+
+    def _return_unbegun(self, life: Life) -> None:
+        """Has tasks wait again that were announced and, by the black box, never begun."""
+        for scheduler, announced in enumerate(self._announced):
+            begun = life.begun(scheduler) - 1
+            last = announced.index(begun) if begun in announced else -1
+            after = islice(announced, last + 1, None)
+            self._unstarted(scheduler, list(filter(self.outbox.ledger.has_started, after)))
+            announced.clear()
+
+    def _drop_asked(self) -> None:
+        """Ends what was asked to cancel and has no process to confirm it."""
+        self.outbox.pack()
+        ledger = self.outbox.ledger
+        for scheduler, numbers in ledger.by_scheduler(self._asked).items():
+            for number in numbers:
+                ledger.end(number)
+                self._settle(scheduler, number, State.CANCELLED, None, None)
+            self._tally.ended(self._worker, scheduler, len(numbers))
+
+
+def _check_all(numbers: list[int], known: int) -> None:
+    if known < len(numbers):
+        raise wire.WireError(f"task {numbers[known]} was never sent, or was told of twice")
 
 
 class _Handle(weakref.ref[Task[Any]]):

@@ -41,19 +41,28 @@ class Router:
         order: Of the schedulers.
         prefer_utc: What a naive datetime means.
         placement: Chooses, counts and limits.
+        clock: Gives the present in nanoseconds since the epoch.
 
     Attributes:
         closed: Why nothing is accepted any more; None while it is.
         links: One for each worker; set before the first task.
     """
 
-    def __init__(self, manager: str, order: Order, prefer_utc: bool, placement: Placement) -> None:
+    def __init__(
+        self,
+        manager: str,
+        order: Order,
+        prefer_utc: bool,
+        placement: Placement,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.closed: ManagerClosed | None = None
         self.links: Sequence[Link] = ()
         self.placement = placement
         self._manager = manager
         self._order = order
         self._prefer_utc = prefer_utc
+        self._clock = clock
         self._joiners: list[asyncio.Future[None]] = []
 
     def schedule(
@@ -62,7 +71,7 @@ class Router:
         """Takes one task; see `Manager.schedule`."""
         try:
             self.check_open()
-            due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
+            due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.choose(key)
             cargo = self.links[0].take(coro)
         except BaseException:
@@ -118,7 +127,7 @@ class Router:
         return batch
 
     def _dues(self, when: Whens, count: int) -> int | list[int]:
-        now = time.time_ns()
+        now = self._clock()
         if when is None or isinstance(when, datetime | timedelta):
             return due_time(self._order, when, now, self._prefer_utc)
         times = list(when)
@@ -194,7 +203,7 @@ class Router:
         """Takes a task that a task of this process schedules."""
         try:
             self.check_open()
-            due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
+            due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
             cargo = self.links[0].take(coro)
         except BaseException:

@@ -56,8 +56,11 @@ class Kind(IntEnum):
     READY = 6  # []
     FAILED = 7  # [traceback]: could not begin
     STARTED = 8  # [scheduler, numbers]: may begin to run as soon as this is written
+    UNSTARTED = 12  # [scheduler, numbers]: were announced, and did not begin; give them to another
     INSIDE = 11  # [bytes, last]: a part of a request that a task makes of its manager
     FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
+    DRAINING = 13  # []: was told to go; starts nothing more, and ends when nothing runs
+    TICK = 14  # []: sent once a second
     # both ways
     BLOB = 10  # [number, bytes, last]: a part of the payload that was left out for `number`
 

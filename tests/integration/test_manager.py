@@ -535,7 +535,7 @@ async def test_a_loop_initializer_makes_the_workers_loops() -> None:
 
 
 async def test_a_dead_worker_breaks_the_manager_loudly(reports: list[Any]) -> None:
-    async with Manager(workers=2) as manager:
+    async with Manager(workers=2, max_restarts=(0, 1.0)) as manager:
         done = manager.schedule(give(5))
         assert await done == 5
         running = manager.schedule(asyncio.sleep(60))
@@ -543,8 +543,9 @@ async def test_a_dead_worker_breaks_the_manager_loudly(reports: list[Any]) -> No
             await asyncio.sleep(0.001)
         pending = [manager.schedule(give(i), NEVER) for i in range(100)]
         cancelled = manager.schedule(give(i), NEVER) if (i := 3) else None
-        victim = manager._remotes[running.ref.worker].process  # type: ignore[union-attr]
+        victim = manager._remotes[running.ref.worker].supervisor.life  # type: ignore[union-attr]
         assert victim is not None
+        assert victim.pid is not None
         os.kill(victim.pid, signal.SIGKILL)
         with pytest.raises(WorkerLost, match="SIGKILL") as caught:
             await running

@@ -95,7 +95,7 @@ async def main():
     manager.schedule({busy}())
     manager.schedule(asyncio.sleep(100))
     await asyncio.sleep(0.3)
-    print(*(link.process.pid for link in manager._remotes), flush=True)
+    print(*(link.supervisor.life.pid for link in manager._remotes), flush=True)
     {end}
 
 asyncio.run(main())
@@ -116,7 +116,7 @@ async def main():
         for _ in range(4):
             manager.schedule(nap())
         await asyncio.sleep(0.3)
-        print("ready", *(link.process.pid for link in manager._remotes), flush=True)
+        print("ready", *(link.supervisor.life.pid for link in manager._remotes), flush=True)
         await asyncio.sleep(100)
 
 try:
@@ -241,7 +241,7 @@ def test_no_process_outlives_the_host(run: Run, busy: str, end: str, status: int
 
 def test_a_host_killed_while_workers_start_leaves_none(run: Run) -> None:
     done = run(ENDINGS.format(busy="spin", end="").replace("await manager.ready()", """
-    print(*(link.process.pid for link in manager._remotes), flush=True)
+    print(*(link.supervisor.life.pid for link in manager._remotes), flush=True)
     time.sleep(0.03)
     os.kill(os.getpid(), signal.SIGKILL)
 """))  # fmt: skip
@@ -344,7 +344,7 @@ async def main():
     manager = Manager(workers=2)
     manager.start()
     await manager.schedule(work(1))
-    return [link.process.pid for link in manager._remotes]
+    return [link.supervisor.life.pid for link in manager._remotes]
 
 pids = asyncio.run(main())
 gc.collect()

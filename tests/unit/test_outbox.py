@@ -58,8 +58,25 @@ def test_definitions_come_first_and_once() -> None:
     assert [frame[2] for frame in found[:4]] == [True, False, False, True]
     outbox.add(0, 0, 1, b"")
     assert [frame[0] for frame in frames(outbox)] == [Kind.SCHEDULE]
-    outbox.boot(b"call")
-    assert frames(outbox) == [[Kind.BOOT, b"call"]]
+
+
+def test_a_new_worker_is_told_everything_that_is_true() -> None:
+    log = [b"one"]
+    outbox = Outbox(log)
+    for number in range(4):
+        assert outbox.add(number % 2, number, 0, b"%d" % number) == number
+    outbox.cancel(3)
+    outbox.take()
+    outbox.ledger.end(2)
+    outbox.cancel(1)
+    unsent = outbox.add(0, 4, 0, b"4")
+    told = outbox.restart()
+    later = outbox.add(0, 5, 0, b"5")
+    found = list(wire.Decoder().feed(b"".join(told)))
+    assert found[0] == [Kind.DEFINE, b"one", True]
+    assert [n for frame in found[1:] for n in numbers(frame)] == [0, 1, 3, unsent]
+    assert later == PAGE
+    assert [list(numbers(frame)) for frame in frames(outbox)] == [[later]]
 
 
 def test_a_large_payload_is_left_out_and_kept() -> None:

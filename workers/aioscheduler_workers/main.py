@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -21,14 +22,20 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from multiprocessing.connection import Connection
 from types import FrameType
 
+from aioscheduler.blackbox import BlackBox
 from aioscheduler.engine import Order
 from aioscheduler.process import loop_failure
 
 from .worker import Worker
 
+log = logging.getLogger("aioscheduler")
+
+BLOCKED_AFTER = 3.0  # seconds without a turn of the loop, after which it is reported
+WATCH_EVERY = 2.0  # seconds
 GC_THRESHOLD = 20_000  # container objects that are made before the youngest are looked through
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
 _PR_SET_PDEATHSIG = 1
@@ -44,6 +51,8 @@ async def main(
     layout: list[int],
     prefer_utc: bool,
     host: int,
+    incarnation: int,
+    box: BlackBox,
 ) -> None:
     """Runs one worker until it is told to end, or its host is gone.
 
@@ -56,6 +65,8 @@ async def main(
         layout: How many schedulers each worker of the manager has.
         prefer_utc: What a naive datetime means.
         host: The host's process id.
+        incarnation: Which process in its place this is, from 0.
+        box: What survives this process.
     """
     _ignore_interrupt()
     _die_with(host)
@@ -70,7 +81,13 @@ async def main(
     fds = os.dup(reader.fileno()), os.dup(writer.fileno())
     reader.close()
     writer.close()
-    served = Worker(manager, worker, Order(order), layout, prefer_utc, loop_failure)
+    begun = box.begun
+    box.record_crashes()
+    served = Worker(
+        manager, worker, Order(order), layout, prefer_utc, loop_failure, incarnation, begun
+    )
+    _drain_when_told(served, loop)
+    threading.Thread(target=_watch, args=(served, loop), daemon=True).start()
     await served.serve(loop, *fds)
     await _end_everything()
 
@@ -89,25 +106,56 @@ def _ignore_interrupt() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
+def _drain_when_told(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
+    """Has SIGTERM end the worker in an orderly way, and a child that a task forks at once.
+
+    Not by `loop.add_signal_handler`: its wake-up descriptor would be shared with forked children,
+    and a pool of theirs that is terminated would end this worker.
+    """
+
+    def told(signum: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(worker.drain)
+
+    signal.signal(signal.SIGTERM, told)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
 def _die_with(host: int) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != host:  # it died before we asked to be told
         os._exit(1)
-    threading.Thread(target=_watch_parent, daemon=True).start()
 
 
-def _watch_parent() -> None:
+def _watch(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
+    """Ends this process after its host; and reports what blocks the loop. Runs in a thread.
+
+    The thread does not touch the pipe, where it would tear frames of the loop's.
+    """
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        _exit_later()
-
-
-def _exit_later() -> None:
+    assert parent is not None
+    reported = 0.0
+    while not multiprocessing.connection.wait([parent.sentinel], timeout=WATCH_EVERY):
+        ticked = worker.ticked
+        if ticked not in (0.0, reported) and loop.time() - ticked > BLOCKED_AFTER:
+            reported = ticked
+            _report_block(worker, loop, loop.time() - ticked)
     time.sleep(ORPHAN_GRACE)
     os._exit(1)
+
+
+def _report_block(worker: Worker, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    main = sys._current_frames().get(threading.main_thread().ident or 0)
+    stack = "".join(traceback.format_stack(main)) if main is not None else ""
+    log.warning(
+        "%s has kept the loop of its worker (pid %d) busy for %.1f s, and all other tasks there "
+        "waiting; await in between, or run it in a thread. It is here:\n%s",
+        worker.describe_current(loop),
+        os.getpid(),
+        seconds,
+        stack,
+    )
 
 
 def _write_whole_lines() -> None:

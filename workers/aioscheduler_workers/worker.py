@@ -25,7 +25,7 @@ from types import CoroutineType
 from typing import Any
 
 from aioscheduler import wire
-from aioscheduler.alarm import Alarm
+from aioscheduler.alarm import Alarm, whole_second
 from aioscheduler.coroutines import close_unstarted
 from aioscheduler.definitions import WorkerCatalog
 from aioscheduler.engine import Engine, Order, due_time
@@ -35,10 +35,12 @@ from aioscheduler.pickling import pack
 from aioscheduler.pipe import Pipe
 from aioscheduler.placement import Placement
 from aioscheduler.shipping import Shipper, open_cargo, with_alias
+from aioscheduler.supervisor import DRAIN_TIME
 from aioscheduler.task import TaskRef
 from aioscheduler.timers import NUMBER_BITS
 from aioscheduler.wire import Kind, Payload
 
+ALIAS_BITS = 36  # of the number of a task that a process gives
 MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
 
 # The function's number or pickle, and the payload or IN_BLOB.
@@ -56,6 +58,9 @@ class Worker:
         layout: How many schedulers each worker of the manager has.
         prefer_utc: What a naive datetime means, to tasks that schedule others.
         failures: What went wrong already, to be reported instead of READY.
+        incarnation: Which process in its place this is, from 0.
+        begun: Where to store the number of the task that each scheduler began last, plus one.
+        clock: Gives the present in nanoseconds since the epoch.
     """
 
     def __init__(
@@ -66,6 +71,9 @@ class Worker:
         layout: list[int],
         prefer_utc: bool,
         failures: list[BaseException],
+        incarnation: int,
+        begun: memoryview[int] | list[int],
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._manager = manager
         self._worker = worker
@@ -76,10 +84,14 @@ class Worker:
         self._proxy = self._catalog.owner = ManagerProxy(self)
         self._shipper = Shipper(self._catalog)
         self._placement = Placement(layout, order is Order.TIMED)  # for keys
-        self._next_alias = worker + 1 << NUMBER_BITS  # no number of the host's is as large
+        # No number of the host's is as large, and no other process of the manager gives the same.
+        process = incarnation * len(layout) + worker
+        self._next_alias = (1 << NUMBER_BITS) + (process << ALIAS_BITS)
+        self._begun = begun
+        self._clock = clock
         self._definition = b""  # the parts of a line so far
         self._engines: list[Engine[_Entry]] = [
-            Engine(index, order, self) for index in range(layout[worker])
+            Engine(index, order, self, clock) for index in range(layout[worker])
         ]
         self._places: list[Place] = [
             (self._proxy, manager, worker, index) for index in range(layout[worker])
@@ -93,18 +105,46 @@ class Worker:
             for _ in self._engines
         ]
         self._outcome_bytes = 0
+        self.ticked = 0.0  # by the loop's clock
         self._turn: asyncio.Handle | None = None
         self._opened: tuple[bytes, Any] = (b"", None)  # the last function that came with a frame
         self._life: asyncio.Task[None] | None = None  # booting, then ending
+        self._ready = self._ending = False
+        self._ticker: asyncio.TimerHandle | None = None
 
     async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
         """Works until the host says CLOSE or is gone, or the boot fails."""
         self._loop = loop
-        self._alarm = Alarm(loop, time.time_ns)
+        self._alarm = Alarm(loop, self._clock)
         self._done = loop.create_future()
         self._pipe.open(loop, reader, writer)
         await self._done
+        if self._ticker is not None:
+            self._ticker.cancel()
         self._pipe.close()
+
+    def drain(self) -> None:
+        """Starts nothing more, gives what runs `DRAIN_TIME`, and ends: the process is to go."""
+        if not self._ready:
+            self._end(0)
+        elif not self._ending:
+            self._ending = True
+            self._life = self._loop.create_task(self._drain())
+
+    def describe_current(self, loop: asyncio.AbstractEventLoop) -> str:
+        """Names the task that is in its step now; may be called from another thread."""
+        current = asyncio.current_task(loop)
+        for engine in self._engines:
+            for number, (task, _) in list(engine.running.items()):
+                if task is current:
+                    return f"task {TaskRef(self._manager, self._worker, engine.index, number)}"
+        # One in its first step is not known as running yet.
+        begun = [
+            str(TaskRef(self._manager, self._worker, scheduler, number - 1))
+            for scheduler, number in enumerate(self._begun)
+            if number
+        ]
+        return f"one of the tasks {', '.join(begun)}" if begun else "the initializer"
 
     # ---- frames
 
@@ -187,11 +227,21 @@ class Worker:
             self._end(0)
             return
         self._pipe.send(wire.encode([Kind.READY]))
-        self._pipe.flush()
+        self._ready = True
+        self._tick()
         for engine in self._engines:
             engine.start(self._loop, self._alarm)
 
+    def _tick(self) -> None:
+        """Tells the host, once a second, that this loop turns."""
+        self.ticked = self._loop.time()
+        self._pipe.send(wire.encode([Kind.TICK]))
+        self._pipe.flush()
+        # On the whole second, as the alarm, so that both take one wake-up.
+        self._ticker = self._loop.call_at(whole_second(self.ticked), self._tick)
+
     def _end(self, timeout: float | None) -> None:
+        self._ending = True
         if self._life is not None:
             self._life.cancel()
         self._life = self._loop.create_task(self._close(timeout))
@@ -205,7 +255,25 @@ class Worker:
             launched, _ = engine.stop()
             for number, entry in launched.items():
                 self.withdrawn(engine, number, entry)
+        await self._finish(timeout)
+
+    async def _drain(self) -> None:
+        """Gives back what was announced and has not begun, and tells the host that it will end.
+
+        What waits is not told of: the host has it, and hands it to the next process.
+        """
+        self._pipe.send(wire.encode([Kind.DRAINING]))
+        for engine in self._engines:
+            launched, _ = engine.stop()
+            unbegun = [number for number in launched if number not in self._late]
+            if unbegun:
+                self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
+        await self._finish(DRAIN_TIME)
+
+    async def _finish(self, timeout: float | None) -> None:
+        """Ends what runs, and writes the last outcomes."""
         self._alarm.stop()
+        self._write_soon()
         running = {task for engine in self._engines for task, _ in engine.running.values()}
         if running and timeout != 0:
             _, running = await asyncio.wait(running, timeout=timeout)
@@ -242,6 +310,7 @@ class Worker:
         """Runs one task from its bytes to its outcome."""
         ending = wire.RETURNED
         outcome: Payload
+        self._begun[engine.index] = number + 1
         try:
             function, payload = entry
             if isinstance(payload, list):
@@ -296,7 +365,7 @@ class Worker:
         """Sends the host a task to route, ahead of the outcome of the one that asks."""
         placement = self._placement
         try:
-            due = due_time(self._order, when, time.time_ns(), self._prefer_utc)
+            due = due_time(self._order, when, self._clock(), self._prefer_utc)
             scheduler = 0 if origin is None else origin.scheduler
             place = placement.place_near(key, self._worker, scheduler)
             function, payload = self._shipper.take(coro)

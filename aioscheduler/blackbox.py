@@ -1,0 +1,75 @@
+"""What survives a worker's death: which tasks it has begun, and its last words.
+
+An unnamed file that the host makes and both have open, so it is gone with the last of them. It
+begins with a word of 8 bytes for each scheduler, the number of the task begun last plus one,
+which the worker stores before a task's first step (0.05 µs) and the host reads when the worker is
+dead: of the tasks that were announced, those after it have not begun. Then comes what
+`faulthandler` writes when the interpreter crashes.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import mmap
+import os
+import tempfile
+from multiprocessing import reduction
+from typing import Any
+
+MAX_WORDS = 64 * 1024  # bytes of last words that are read
+
+
+class BlackBox:
+    """The file, on either side. It is handed to a process that is being spawned by pickling.
+
+    Args:
+        schedulers: How many the worker has.
+        fd: The file, open, which belongs to the box from now on; by default a new one.
+
+    Attributes:
+        begun: For each scheduler the number of the task begun last, plus one.
+
+    Raises:
+        OSError: There is no room for the file.
+    """
+
+    def __init__(self, schedulers: int, fd: int | None = None) -> None:
+        self._schedulers = schedulers
+        self._size = -(-schedulers * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+        if fd is None:
+            fd = _unnamed_file()
+            os.truncate(fd, self._size)
+        self._fd = fd
+        self._map = mmap.mmap(fd, self._size)
+        self.begun = memoryview(self._map).cast("Q")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_in_child, (self._schedulers, reduction.DupFd(self._fd))
+
+    def record_crashes(self) -> None:
+        """Has `faulthandler` write into the box; in the worker."""
+        os.lseek(self._fd, self._size, os.SEEK_SET)
+        faulthandler.enable(self._fd, all_threads=False)
+
+    def last_words(self) -> str:
+        """Gives what `faulthandler` wrote; in the host."""
+        return os.pread(self._fd, MAX_WORDS, self._size).decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        """Lets go of the file. May be called again."""
+        if self._fd >= 0:
+            self.begun.release()
+            self._map.close()
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _unnamed_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("aioscheduler")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _open_in_child(schedulers: int, duplicate: Any) -> BlackBox:
+    return BlackBox(schedulers, duplicate.detach())

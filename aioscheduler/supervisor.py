@@ -1,0 +1,331 @@
+"""Keeps a worker's place filled: starts a process, watches it, replaces it.
+
+    starting ──READY──► ready ──DRAINING──► draining
+        │                 │                     │
+        │ ended           │ ended               │ ended
+        ▼                 ▼                     ▼
+      restarting ◄────────┴─────────────────────┘     stopped: closed, or failed for good
+        └─ at once, or after a while if it could not begin ─► starting
+
+The first process must become ready: if it does not, nothing is tried again. Each replacement is
+counted, however it came to be needed, unless the process had been told to go (SIGTERM); when
+there were too many, the manager fails. The rule, so many in so many seconds, is that of Erlang's
+supervisors (`intensity` and `period`), and short lives count, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from . import wire
+from .errors import WorkerLost, WorkerStartError, describe_exit
+from .incarnation import Launch, Life
+
+log = logging.getLogger("aioscheduler")
+
+KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
+DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told to go
+SILENT_AFTER = 2.5  # seconds without a tick
+FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
+LONGEST_DELAY = 5.0
+
+
+class WorkerState(Enum):
+    """What the process in a worker's place is doing."""
+
+    STARTING = "starting"
+    READY = "ready"
+    SILENT = "silent"
+    DRAINING = "draining"
+    RESTARTING = "restarting"
+    STOPPED = "stopped"
+
+
+class RestartBudget:
+    """How many replacements a manager may have. Pure.
+
+    Args:
+        most: How many.
+        period: In how many seconds.
+    """
+
+    def __init__(self, most: int, period: float) -> None:
+        self.most = most
+        self.period = period
+        self._times: deque[float] = deque()
+
+    def spend(self, now: float) -> bool:
+        """Notes a replacement; False if it is one too many."""
+        while self._times and self._times[0] <= now - self.period:
+            self._times.popleft()
+        if len(self._times) >= self.most:
+            return False
+        self._times.append(now)
+        return True
+
+
+class Occupant(Protocol):
+    """Who has the tasks of a place (`remote.RemoteLink`)."""
+
+    def receive(self, frame: wire.Frame) -> None:
+        """Takes a frame that is not about the process itself."""
+
+    def connect(self, life: Life) -> None:
+        """A process was started: it is to be told everything."""
+
+    def cut(self, life: Life, exitcode: int | None) -> None:
+        """The process has ended, and its pipe was read to the end; another will come."""
+
+    def settle_all(self, exitcode: int | None, lost: bool) -> None:
+        """No process will come any more; what waits is lost, or else cancelled."""
+
+
+class Supervisor:
+    """Keeps one worker's place filled.
+
+    Args:
+        worker: The place, from 0.
+        launch: Makes processes.
+        budget: Of the manager.
+        occupant: Has the tasks.
+        failed: Called with the reason when the place cannot be filled: the manager is to fail.
+        clock: Gives seconds that only grow.
+
+    Attributes:
+        life: The process, if there is one.
+        restarts: How many times it was replaced.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        launch: Launch,
+        budget: RestartBudget,
+        occupant: Occupant,
+        failed: Callable[[Exception], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.life: Life | None = None
+        self.restarts = 0
+        self._state = WorkerState.STARTING
+        self._worker = worker
+        self._launch = launch
+        self._budget = budget
+        self._occupant = occupant
+        self._failed = failed
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None  # for the next process, or to end one
+        self._lives = 0
+        self._unready = 0  # processes in a row that could not begin
+        self._closing = False
+        self._lost = False  # the manager has failed: what waits is lost
+        self._last_tick = 0.0
+        self._was_silent = False
+        self._traceback: str | None = None  # of a worker that could not begin
+
+    @property
+    def state(self) -> WorkerState:
+        """What the process is doing; SILENT if it has not ticked for a while."""
+        late = self._clock() - self._last_tick > SILENT_AFTER
+        return WorkerState.SILENT if self._state is WorkerState.READY and late else self._state
+
+    # ---- life
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Starts the first process.
+
+        Raises:
+            OSError: The system has no room for it.
+        """
+        self._loop = loop
+        self._ready, self._gone = loop.create_future(), loop.create_future()
+        # Its failure is told by `failed` as well, so it need not be awaited here.
+        self._ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
+        self._spawn()
+
+    async def ready(self) -> None:
+        """Returns when the first process answers.
+
+        Raises:
+            WorkerStartError: It could not begin.
+        """
+        if self._ready is not None:
+            await asyncio.shield(self._ready)
+
+    async def close(self, timeout: float | None) -> None:
+        """Ends the process: politely, then not; none comes after it."""
+        self._closing = True
+        self._cancel_timer()
+        if self.life is None or self._gone is None:
+            self._stop(None)
+            return
+        self.life.pipe.send(wire.encode([wire.Kind.CLOSE, timeout]))
+        self.life.pipe.flush()
+        patience = None if timeout is None else timeout + KILL_AFTER
+        await asyncio.wait([self._gone], timeout=patience)
+        if not self._gone.done():
+            self.life.kill()
+            await self._gone
+
+    def fail(self) -> None:
+        """Ends the process at once: the manager has failed."""
+        if self._lost:
+            return
+        self._closing = self._lost = True
+        self._cancel_timer()
+        if self.life is None:
+            self._stop(None)
+        else:
+            self.life.kill()
+
+    def look_after(self) -> None:
+        """To be called once a second: says when the process falls silent, and when it is back."""
+        silent = self.state is WorkerState.SILENT
+        if silent is not self._was_silent and self.life is not None:
+            self._was_silent = silent
+            log.warning(
+                "worker %d (pid %s) %s",
+                self._worker,
+                self.life.pid,
+                "does not answer: it is stopped, or a task keeps its loop busy; its tasks wait"
+                if silent
+                else "answers again",
+            )
+
+    # ---- what the process says
+
+    def _receive(self, frame: wire.Frame) -> None:
+        kind = frame[0]
+        if kind == wire.Kind.TICK:
+            self._last_tick = self._clock()
+        elif kind == wire.Kind.READY:
+            self._became_ready()
+        elif kind == wire.Kind.FAILED:
+            self._traceback = frame[1]
+        elif kind == wire.Kind.DRAINING:
+            self._drain()
+        else:
+            self._occupant.receive(frame)
+
+    def _became_ready(self) -> None:
+        self._state = WorkerState.READY
+        self._last_tick = self._clock()
+        self._unready = 0
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+
+    def _drain(self) -> None:
+        """Gives a process that was told to go its time."""
+        if self._loop is not None and self.life is not None and not self._closing:
+            self._state = WorkerState.DRAINING
+            self._timer = self._loop.call_later(DRAIN_TIME + KILL_AFTER, self.life.kill)
+
+    # ---- from one process to the next
+
+    def _spawn(self) -> None:
+        assert self._loop is not None
+        self._timer = None
+        self._state = WorkerState.STARTING
+        self._was_silent = False
+        self._traceback = None
+        life = self._launch(self._lives, self._receive, self._ended)
+        self._lives += 1
+        life.start(self._loop)
+        self.life = life
+        self._occupant.connect(life)
+
+    def _ended(self, exitcode: int | None, cause: str) -> None:
+        assert self._ready is not None
+        life, self.life = self.life, None
+        assert life is not None
+        self._cancel_timer()
+        state = self._state
+        if self._closing:
+            self._stop(exitcode)
+        elif not self._ready.done():
+            reason = WorkerStartError(self._explain_start(exitcode, cause))
+            self._ready.set_exception(reason)
+            self._give_up(reason, exitcode)
+        elif state is not WorkerState.DRAINING and not self._budget.spend(self._clock()):
+            lost = WorkerLost(self._worker, exitcode, started=False)
+            lost.add_note(
+                f"More than max_restarts={self._budget.most, self._budget.period} workers had to "
+                f"be replaced. The last: {self._explain(state, exitcode, cause)}"
+            )
+            self._give_up(lost, exitcode)
+        else:
+            log.warning("%s; it is replaced", self._explain(state, exitcode, cause))
+            self._occupant.cut(life, exitcode)
+            self._unready += state is WorkerState.STARTING
+            self._replace()
+
+    def _replace(self) -> None:
+        """Fills the place: at once, or after a while, the longer the more often it failed."""
+        assert self._loop is not None
+        self._state = WorkerState.RESTARTING
+        self.restarts += 1
+        delay = 0.0
+        if self._unready:
+            delay = min(FIRST_DELAY * 2 ** (self._unready - 1), LONGEST_DELAY)
+        self._timer = self._loop.call_later(delay, self._try_to_spawn)
+
+    def _try_to_spawn(self) -> None:
+        """Retries for as long as the system has no room; nothing is lost by waiting."""
+        assert self._loop is not None
+        try:
+            self._spawn()
+        except OSError as error:
+            self._state = WorkerState.RESTARTING
+            self._unready += 1
+            delay = min(FIRST_DELAY * 2 ** (self._unready - 1), LONGEST_DELAY)
+            log.error(
+                "worker %d cannot be started, the next try is in %.1f s: %s",
+                self._worker,
+                delay,
+                error,
+            )
+            self._timer = self._loop.call_later(delay, self._try_to_spawn)
+
+    def _give_up(self, reason: Exception, exitcode: int | None) -> None:
+        self._closing = self._lost = True
+        self._failed(reason)
+        self._stop(exitcode)
+
+    def _stop(self, exitcode: int | None) -> None:
+        self._state = WorkerState.STOPPED
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(WorkerStartError(self._explain_start(exitcode, "")))
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+        self._occupant.settle_all(exitcode, self._lost)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # ---- words
+
+    def _explain_start(self, exitcode: int | None, cause: str) -> str:
+        if self._traceback is not None:
+            return f"worker {self._worker} could not begin:\n\n{self._traceback}"
+        return (
+            f"worker {self._worker} {describe_exit(exitcode)} before it was ready; "
+            f"{cause or 'look at its output above'}"
+        )
+
+    def _explain(self, state: WorkerState, exitcode: int | None, cause: str) -> str:
+        if state is WorkerState.STARTING:
+            return self._explain_start(exitcode, cause)
+        if state is WorkerState.DRAINING:
+            return f"worker {self._worker} was told to end and {describe_exit(exitcode)}"
+        return f"worker {self._worker} {describe_exit(exitcode)}{cause and ': ' + cause}"

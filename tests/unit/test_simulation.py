@@ -1,0 +1,32 @@
+"""Host and workers in one thread under a seed; `tests/support/simulate.py` has the whole story."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import simulate
+
+
+@pytest.mark.parametrize("first", range(0, 300, 25))
+def test_every_seed_holds(first: int) -> None:
+    faults = {seed: simulate.simulate(seed) for seed in range(first, first + 25)}
+    gc.collect()
+    assert {seed: found for seed, found in faults.items() if found} == {}
+
+
+def test_a_seed_replays_exactly(capsys: pytest.CaptureFixture[str]) -> None:
+    stories = []
+    for _ in range(2):
+        simulate.simulate(7, trace=True)
+        stories.append([line.rsplit(" ", 1)[0] for line in capsys.readouterr().out.splitlines()])
+    assert stories[0] == stories[1]
+    assert len(stories[0]) > 20
+
+
+def test_a_broken_promise_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulation must be able to fail: a ledger that forgets to hand over loses tasks."""
+    from aioscheduler.ledger import Ledger
+
+    monkeypatch.setattr(Ledger, "replay", lambda self: iter(()))
+    assert any(simulate.simulate(seed) for seed in range(20))
