@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from common import SEED, median, parser, report
+from common import SEED, median, parse, report
 
 from aioscheduler.timers import NUMBER_BITS, TimerQueue
 
@@ -64,11 +64,8 @@ def discards(dues: list[int]) -> float:
 
 
 def main() -> int:
-    arguments = parser(__doc__)
-    arguments.add_argument("--pending", type=int, help="the largest size; 10 million by default")
-    options = arguments.parse_args()
-    most = options.pending or (100_000 if options.quick else 10_000_000)
-    sizes = [size for size in (10_000, 100_000, 1_000_000, 10_000_000) if size <= most]
+    options = parse(__doc__, "pending", 10_000_000, 100_000)
+    sizes = sorted({min(size, options.size) for size in (10_000, 100_000, 1_000_000, 10_000_000)})
     generator = random.Random(SEED)
     rows: list[dict[str, Any]] = []
     wheel([generator.randrange(HOUR) for _ in range(10_000)])  # warm-up

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine line, medians side by side, the table, JSON."""
+"""What the benchmarks share: the options, the machine line, medians, memory, the table, JSON."""
 
 from __future__ import annotations
 
@@ -7,20 +7,42 @@ import json
 import os
 import platform
 import statistics
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from aioscheduler import Manager
+
 SEED = 20260  # of everything random here
+WORKERS = 2
+SLICE = 10_000  # tasks between two flushes
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Makes a parser with the options that every benchmark has."""
-    made = argparse.ArgumentParser(
+def parse(doc: str | None, size: str, full: int, quick: int) -> argparse.Namespace:
+    """Parses the options that every benchmark has: `--quick`, `--json`, and one for its size.
+
+    Args:
+        doc: The benchmark's docstring: what is measured, and how.
+        size: The name of the option for the size.
+        full: The size, if the user does not say.
+        quick: The size with `--quick`.
+
+    Returns:
+        `quick`, `json`, `size`, and `runs`, whose median is given.
+    """
+    parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--quick", action="store_true", help="fewer and shorter runs")
-    made.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
-    return made
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
+    parser.add_argument(f"--{size}", dest="size", type=int, metavar="N", help=f"default {full:,}")
+    options = parser.parse_args()
+    options.size = options.size or (quick if options.quick else full)
+    options.runs = 3 if options.quick else 5
+    return options
 
 
 def machine() -> str:
@@ -33,7 +55,7 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Prints the rows, which have the same keys, as a table, and saves them if asked to."""
     print(machine())
     columns = list(rows[0])
-    texts = [columns, *([_text(row[column]) for column in columns] for row in rows)]
+    texts = [columns, *([as_text(row[column]) for column in columns] for row in rows)]
     widths = [max(len(text[index]) for text in texts) for index in range(len(columns))]
     for text in texts:
         print("  ".join(cell.rjust(width) for cell, width in zip(text, widths, strict=True)))
@@ -46,7 +68,57 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def _text(value: Any) -> str:
+def lateness(late: list[int]) -> dict[str, float]:
+    """Sums up nanoseconds of lateness, as milliseconds."""
+    late = sorted(late)
+    return {
+        "p50 ms": late[len(late) // 2] / 1e6,
+        "p99 ms": late[len(late) * 99 // 100] / 1e6,
+        "max ms": late[-1] / 1e6,
+    }
+
+
+async def work(n: int) -> int:
+    """The task that does nothing."""
+    return n
+
+
+async def late_by(due: int) -> int:
+    """The task that tells by how many nanoseconds it is late."""
+    return time.time_ns() - due
+
+
+def moment(due: int) -> datetime:
+    """Gives the datetime of whole microseconds since the epoch, in nanoseconds."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=due // 1000)
+
+
+async def load(manager: Manager, count: int, when: timedelta) -> None:
+    """Has `count` tasks wait for `when`; nobody holds them."""
+    for start in range(0, count, SLICE):
+        manager.map(work, range(start, min(start + SLICE, count)), when)
+        await manager.flush()
+
+
+def workers() -> list[psutil.Process]:
+    """The worker processes: the children, the standard library's resource tracker aside."""
+    children = psutil.Process().children()
+    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    """CPU time of processes, user and system."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
+
+
+def rss(processes: list[psutil.Process]) -> int:
+    """Bytes of memory that processes hold."""
+    return sum(process.memory_info().rss for process in processes)
+
+
+def as_text(value: Any) -> str:
+    """Writes a figure for people."""
     if isinstance(value, float):
-        return f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
-    return str(value)
+        return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

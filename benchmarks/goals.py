@@ -1,0 +1,225 @@
+"""The goals, and what was found for each: rows of goal, peer, ours, ratio."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Figures = dict[str, dict[str, Any]]
+"""What the benchmarks found with one Python, by the name of the benchmark."""
+
+Row = tuple[str, str, str, str, str, bool]
+"""What, goal, peer, ours, ratio, and whether the goal is met."""
+
+
+def goal_table(results: dict[str, Figures]) -> str:
+    """Gives the goals as a Markdown table, for every Python."""
+    lines = [
+        "| what | Python | goal | peer | ours | ratio | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = {version: goals(version, figures) for version, figures in results.items()}
+    for index in range(max(len(found) for found in rows.values())):
+        for version, found in rows.items():
+            what, goal, peer, ours, ratio, met = found[index]
+            verdict = "yes" if met else "**no**"
+            lines.append(f"| {what} | {version} | {goal} | {peer} | {ours} | {ratio} | {verdict} |")
+    return "\n".join(lines)
+
+
+def goals(version: str, figures: Figures) -> list[Row]:
+    """Gives a row for each goal."""
+    return [
+        *_throughput(version, figures),
+        *_accepting(figures),
+        *_memory(figures),
+        *_lateness(version, figures),
+        *_growth(figures),
+        *_claim(figures),
+        *_idle(figures),
+        *_cpu(figures),
+    ]
+
+
+def find(figures: Figures, benchmark: str, **fields: object) -> dict[str, Any] | None:
+    """Gives the last row of a benchmark with these fields, which is that of the largest size."""
+    rows = figures[benchmark]["rows"]
+    found = [row for row in rows if all(row[name] == value for name, value in fields.items())]
+    return found[-1] if found else None
+
+
+def _row(figures: Figures, benchmark: str, **fields: object) -> dict[str, Any]:
+    found = find(figures, benchmark, **fields)
+    assert found is not None, (benchmark, fields)
+    return found
+
+
+def _throughput(version: str, figures: Figures) -> list[Row]:
+    least = 4 if version == "3.11" else 12
+    ours = _row(figures, "throughput", who="Manager.map")
+    pool = _row(figures, "throughput", who="aiomultiprocess.Pool.map")["tasks/s"]
+    rows: list[Row] = [
+        (
+            "end to end with results, `map` of a no-op, 2 workers",
+            f"≥ {least} × aiomultiprocess",
+            f"{pool:,.0f}/s",
+            f"{ours['tasks/s']:,.0f}/s",
+            f"{ours['x pool']:.1f} ×",
+            ours["x pool"] >= least,
+        )
+    ]
+    burst = _row(figures, "burst", who="Manager")["tasks/s"]
+    old = find(figures, "burst", who="aioscheduler 1.4.2, one process")
+    if old is not None:
+        ratio = burst / old["tasks/s"]
+        rows.append(
+            (
+                f"{_row(figures, 'burst', who='Manager')['due at once']:,} due at one instant",
+                "≥ 8 × 1.4.2",
+                f"{old['tasks/s']:,.0f}/s",
+                f"{burst:,.0f}/s",
+                f"{ratio:.1f} ×",
+                ratio >= 8,
+            )
+        )
+    return rows
+
+
+def _accepting(figures: Figures) -> list[Row]:
+    return [
+        (
+            f"`{row['what']}`" if row["what"] != "cancel" else "cancel at 1 M pending, confirmed",
+            f"≥ {row['goal']:,}/s",
+            f"{row['asyncio in one loop, per s']:,.0f}/s (asyncio's timers)",
+            f"{row['per s']:,.0f}/s",
+            f"{row['per s'] / row['asyncio in one loop, per s']:.1f} ×",
+            row["per s"] >= row["goal"],
+        )
+        for row in figures["accept"]["rows"]
+    ]
+
+
+def _memory(figures: Figures) -> list[Row]:
+    rows: list[Row] = []
+    old = find(figures, "memory", who="aioscheduler 1.4.2")
+    for who in ("Manager.schedule", "Manager.map"):
+        row = _row(figures, "memory", who=who)
+        rows.append(
+            (
+                f"a pending task of `{who}`, {row['pending']:,} pending, host and workers",
+                "≤ 300 B",
+                "–" if old is None else f"{old['bytes']:.0f} B (1.4.2)",
+                f"{row['bytes']:.0f} B",
+                "–" if old is None else f"{row['bytes'] / old['bytes']:.2f} ×",
+                row["bytes"] <= 300,
+            )
+        )
+    return rows
+
+
+def _lateness(version: str, figures: Figures) -> list[Row]:
+    rows: list[Row] = []
+    for rate in (1000, 10_000):
+        ours = _row(figures, "lateness", who="Manager", beside="alone", **{"tasks/s": rate})
+        peer = _row(figures, "lateness", who="asyncio", beside="alone", **{"tasks/s": rate})
+        kernel_timer = tuple(map(int, version.split("."))) >= (3, 13)
+        most = 0.25 if kernel_timer else peer["p50 ms"]
+        for name, goal, limit in (
+            ("p50", "≤ 0.25 ms" if kernel_timer else "≤ asyncio's", most),
+            ("p99", "≤ 2 ms", 2.0),
+        ):
+            late, theirs = ours[f"{name} ms"], peer[f"{name} ms"]
+            rows.append(
+                (
+                    f"lateness at {rate:,} tasks/s, {name}",
+                    goal,
+                    f"{theirs:.2f} ms (asyncio)",
+                    f"{late:.2f} ms",
+                    f"{late / theirs:.2f} ×",
+                    late <= limit,
+                )
+            )
+    return rows
+
+
+def _growth(figures: Figures) -> list[Row]:
+    rows: list[Row] = []
+    queue = figures["queue"]["rows"][-1]
+    rows.append(
+        (
+            f"push and pop at {queue['pending']:,} pending, against 10 k",
+            "≤ 1.5 ×",
+            f"{queue['heapq ns']:,.0f} ns (heapq)",
+            f"{queue['push + pop ns']:,.0f} ns",
+            f"{queue['x 10 k']:.2f} ×",
+            queue["x 10 k"] <= 1.5,
+        )
+    )
+    for what in ("schedule/s", "finish/s", "cancel/s"):
+        row = _row(figures, "claim", what=what)
+        growth = 1 / row["x of few"]
+        rows.append(
+            (
+                f"cost to {what.removesuffix('/s')} a task at {row['pending']:,} pending, "
+                "against 10 k",
+                "≤ 1.5 ×",
+                "–",
+                f"{1e6 / row['rate']:.1f} µs",
+                f"{growth:.2f} ×",
+                growth <= 1.5,
+            )
+        )
+    return rows
+
+
+def _claim(figures: Figures) -> list[Row]:
+    row = _row(figures, "claim", what="finish/s")
+    return [
+        (
+            f"finishing meanwhile, `Manager(20)`, {row['pending']:,} pending",
+            "≥ 50,000/s, ≥ 90 % of that at 10 k",
+            "“up to 20”/s (1.4.2)",
+            f"{row['rate']:,.0f}/s",
+            f"{row['x of few']:.0%} of that at 10 k",
+            row["rate"] >= 50_000 and row["x of few"] >= 0.9,
+        )
+    ]
+
+
+def _idle(figures: Figures) -> list[Row]:
+    rows = figures["idle"]["rows"]
+    workers = [row["wake-ups/s"] for row in rows if row["process"] != "host"]
+    host = _row(figures, "idle", process="host")["wake-ups/s"]
+    pending = f"idle, {rows[0]['pending']:,} pending"
+    return [
+        (
+            f"{pending}: wake-ups of a worker",
+            "≤ 2/s",
+            "–",
+            f"{max(workers):.1f}/s",
+            "–",
+            max(workers) <= 2,
+        ),
+        (
+            f"{pending}: wake-ups of the host",
+            "≤ 1/s + 1/s a worker",
+            "–",
+            f"{host:.1f}/s",
+            "–",
+            host <= 1 + len(workers),
+        ),
+    ]
+
+
+def _cpu(figures: Figures) -> list[Row]:
+    ours = _row(figures, "cpu", who="Manager")
+    bare = _row(figures, "cpu", who="bare processes")
+    return [
+        (
+            "CPU-bound tasks of 1 ms, 2 workers against 1",
+            "≥ 1.85 ×",
+            f"{bare['x one']:.2f} × (bare processes)",
+            f"{ours['tasks/s']:,.0f}/s",
+            f"{ours['x one']:.2f} ×",
+            ours["x one"] >= 1.85,
+        )
+    ]

@@ -1,0 +1,68 @@
+"""Every benchmark runs, on a size that takes no time; the page says what the results say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SIZES = {
+    "throughput": "--tasks=500",
+    "burst": "--tasks=200",
+    "accept": "--tasks=200",
+    "memory": "--pending=100",
+    "lateness": "--others=100",
+    "queue": "--pending=1000",
+    "claim": "--pending=500",
+    "idle": "--pending=100",
+    "cpu": "--tasks=4",
+    "life": "--processes=1",
+    "host": "--tasks=500",
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_benchmark_runs(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    # No Python of before 3.11 is found, so that 1.4.2 is not installed by a test.
+    environment = {**os.environ, "PATH": "/nowhere", "HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    command = [sys.executable, BENCHMARKS / f"bench_{name}.py", "--quick", SIZES[name]]
+    done = subprocess.run(
+        [*command, "--json", file],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text())
+    assert figures["machine"].split("\n")[0] == done.stdout.split("\n")[0]
+    assert len(figures["rows"]) + 2 == len(done.stdout.split("\n")) - 1
+    numbers = [v for row in figures["rows"] for v in row.values() if isinstance(v, float)]
+    assert all(number >= 0 for number in numbers)
+    assert any(numbers)
+
+
+def test_the_page_says_what_was_measured(tmp_path: Path) -> None:
+    """Its tables are written from the results, by `bench_all.py --write`."""
+    code = (
+        "import sys, json, pathlib; sys.path.insert(0, sys.argv[1]);"
+        "from goals import goal_table; from page import all_tables;"
+        "files = sorted(pathlib.Path(sys.argv[1]).glob('results/*.json'));"
+        "results = {file.stem: json.loads(file.read_text()) for file in files};"
+        "print(goal_table(results)); print(); print(all_tables(results))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, BENCHMARKS], capture_output=True, text=True, check=True
+    )
+    page = (BENCHMARKS / "README.md").read_text()
+    goals, tables = done.stdout.rstrip("\n").split("\n\n", 1)
+    assert goals in page
+    assert tables in page
