@@ -97,19 +97,20 @@ class Outbox:
         self._frames, self._blobs, self.size, self.full = [], [], 0, False
         return taken
 
-    def restart(self) -> Iterator[bytes]:
+    def restart(self) -> tuple[Iterator[bytes], list[tuple[int, bytes]]]:
         """Begins anew, for a worker that knows nothing.
 
         Returns:
-            The frames of the definitions and of every task that has not ended. `add` and its
-            like may be called before all have been taken: their frames are to follow.
+            The frames of the definitions and of every task that has not ended, and the payloads
+            to be sent as blobs. `add` and its like may be called before all have been taken:
+            theirs are not among them, and are to follow.
         """
         self.take()
         self._skip_to_page()
         self._defined = 0
         self._define()
         definitions, _ = self.take()
-        return chain(definitions, self.ledger.replay())
+        return chain(definitions, self.ledger.replay()), list(self.ledger.blobs.items())
 
     def _shorten(self, number: int, payload: bytes) -> Payload:
         if len(payload) <= wire.BLOB_LIMIT:

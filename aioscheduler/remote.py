@@ -149,16 +149,18 @@ class RemoteLink:
         """Tells a new process everything: definitions, tasks, and then to begin."""
         assert self.loop is not None
         self._drop_asked()
-        self._telling = self.loop.create_task(self._tell(life, self.outbox.restart()))
+        self._telling = self.loop.create_task(self._tell(life, *self.outbox.restart()))
 
-    async def _tell(self, life: Life, frames: Iterator[bytes]) -> None:
+    async def _tell(
+        self, life: Life, frames: Iterator[bytes], blobs: list[tuple[int, bytes]]
+    ) -> None:
         """Sends the frames of what has not ended, as fast as they are read."""
         for frame in frames:
             life.pipe.send(frame)
             if life.pipe.waiting > HIGH_WATER:
                 life.pipe.flush()
                 await life.pipe.drain(HIGH_WATER)
-        for number, payload in list(self.outbox.ledger.blobs.items()):
+        for number, payload in blobs:
             life.pipe.send_blob(number, payload)
         life.pipe.send(wire.encode([Kind.BOOT, self._boot]))
         self._life, self._telling = life, None

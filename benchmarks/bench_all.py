@@ -37,6 +37,7 @@ NAMES = (
     "cpu",
     "life",
     "host",
+    "worker",
 )
 
 

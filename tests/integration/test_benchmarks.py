@@ -23,6 +23,7 @@ SIZES = {
     "cpu": "--tasks=4",
     "life": "--processes=1",
     "host": "--tasks=500",
+    "worker": "--tasks=256",
 }
 
 
@@ -31,9 +32,9 @@ def test_a_benchmark_runs(name: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     # No Python of before 3.11 is found, so that 1.4.2 is not installed by a test.
     environment = {**os.environ, "PATH": "/nowhere", "HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
-    command = [sys.executable, BENCHMARKS / f"bench_{name}.py", "--quick", SIZES[name]]
+    command = [sys.executable, str(BENCHMARKS / f"bench_{name}.py"), "--quick", SIZES[name]]
     done = subprocess.run(
-        [*command, "--json", file],
+        [*command, "--json", str(file)],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

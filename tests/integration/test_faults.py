@@ -249,8 +249,9 @@ async def test_definitions_and_successors_survive_a_death() -> None:
         ref = await manager.schedule(parent())
         child = manager.task(ref)
         os.kill(worker_pid(manager), signal.SIGKILL)
-        assert await child == 42
+        await until(lambda: state_of(manager) is not WorkerState.READY)
         assert child.ref == ref
+        assert await child == 42
         again = await manager.schedule(parent())  # a new process gives new numbers
         assert again not in {ref, None}
         assert await manager.task(again) == 42

@@ -363,7 +363,7 @@ class World:
         ident, delay = len(self.stories), self.delay()
         due = self.clock() + (int(delay / timedelta(microseconds=1)) * 1000 if delay else 0)
         nap = self.random.choice((0.0, 0.0, self.random.random()))
-        padding = b"x" * self.random.choices((0, 100, 40_000), (80, 17, 3))[0]
+        padding = b"x" * self.random.choices((0, 100, 40_000), (77, 17, 6))[0]
         key = self.random.choice((None, "a", "b"))
         task = self.manager.schedule(act(ident, nap, padding), delay, key=key)
         self.watch(ident, task, due)

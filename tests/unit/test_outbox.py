@@ -16,8 +16,9 @@ def frames(outbox: Outbox) -> list[Any]:
     return [f for data in outbox.take()[0] for f in decoder.feed(data)]
 
 
-def numbers(frame: Any) -> range:
-    return range(frame[1], frame[1] + len(frame[-1]))
+def numbers(frame: Any) -> Any:
+    first = frame[1]
+    return first if isinstance(first, list) else range(first, first + len(frame[-1]))
 
 
 def test_a_turn_is_one_frame() -> None:
@@ -70,13 +71,16 @@ def test_a_new_worker_is_told_everything_that_is_true() -> None:
     outbox.ledger.end(2)
     outbox.cancel(1)
     unsent = outbox.add(0, 4, 0, b"4")
-    told = outbox.restart()
+    large = outbox.add(0, 0, 0, b"x" * (wire.BLOB_LIMIT + 1))
+    told, blobs = outbox.restart()
+    assert [number for number, _ in blobs] == [large]
     later = outbox.add(0, 5, 0, b"5")
     found = list(wire.Decoder().feed(b"".join(told)))
     assert found[0] == [Kind.DEFINE, b"one", True]
-    assert [n for frame in found[1:] for n in numbers(frame)] == [0, 1, 3, unsent]
+    assert [n for frame in found[1:] for n in numbers(frame)] == [0, 1, 3, unsent, large]
     assert later == PAGE
     assert [list(numbers(frame)) for frame in frames(outbox)] == [[later]]
+    assert outbox.take() == ([], [])
 
 
 def test_a_large_payload_is_left_out_and_kept() -> None:

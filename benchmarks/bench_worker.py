@@ -1,0 +1,132 @@
+"""Where a worker's time goes: the pieces of a no-op of `map`, each by itself.
+
+A worker's core is driven in this process without a host: pieces of its work are called in loops,
+and the fastest of seven is given, in microseconds a task. "all" is whole frames from their bytes
+to the outcomes' bytes; the pieces do not add up to it exactly, for caches are warmer in loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aioscheduler_workers.worker import Worker
+from common import parse, report, work
+
+from aioscheduler import wire
+from aioscheduler.engine import Engine, Order, _spawn
+from aioscheduler.inside import running
+from aioscheduler.pickling import pack
+from aioscheduler.shipping import open_cargo
+from aioscheduler.wire import Kind
+
+PAGE = 256
+
+
+class Bench:
+    """A worker that talks to nobody."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.worker: Any = Worker("m", 0, Order.TIMED, [1], True, [], 0, [0])
+        self.worker._loop = loop
+        self.worker._receive([Kind.DEFINE, pack([0, "common:work"]), True])
+        self.worker._turn = loop.call_later(3600, print)  # what is written stays in the queue
+        self.engine: Engine[Any] = self.worker._engines[0]
+        self.engine._loop = loop
+        self.page = wire.encode([Kind.SCHEDULE, 0, 0, 1, 0, list(range(PAGE))])
+
+    async def read(self) -> None:
+        list(wire.Decoder().feed(self.page))
+
+    async def queue(self) -> None:
+        engine = self.engine
+        engine.add_many(range(PAGE), 1, zip([0] * PAGE, range(PAGE), strict=True))
+        self.take()
+        engine._launched.clear()
+
+    def take(self) -> list[int]:
+        engine = self.engine
+        numbers = engine._queue.pop_due(2, PAGE)
+        engine._launched.update(zip(numbers, map(engine.waiting.pop, numbers), strict=True))
+        return numbers
+
+    async def announce(self) -> None:
+        wire.encode([Kind.STARTED, 0, list(range(PAGE))])
+
+    async def open(self) -> None:
+        for n in range(PAGE):
+            open_cargo(self.worker._catalog, 0, n)
+
+    async def variable(self) -> None:
+        place = self.worker._places[0]
+        for n in range(PAGE):
+            running.set((place, n))
+
+    async def user(self) -> None:
+        for n in range(PAGE):
+            await work(n)
+
+    async def task(self) -> None:
+        for n in range(PAGE):
+            _spawn(work(n), loop=self.loop)  # type: ignore[arg-type]  # returns something
+        await asyncio.sleep(0)
+
+    async def outcome(self) -> None:
+        encode, report = self.worker._catalog.encode, self.worker._report
+        for n in range(PAGE):
+            report(self.engine, n, wire.RETURNED, encode(n))
+        self.worker._pack()
+        self.worker._pipe._frames.clear()
+
+    async def all(self) -> None:
+        for frame in wire.Decoder().feed(self.page):
+            self.worker._receive(frame)
+        numbers = self.take()
+        wire.encode([Kind.STARTED, 0, numbers])
+        self.engine._launching = True
+        self.engine.run(numbers)
+        while self.engine._launched or self.engine._runner:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.worker._pack()
+        assert self.worker._pipe._frames
+        self.worker._pipe._frames.clear()
+
+
+async def measure(pages: int) -> list[dict[str, object]]:
+    made = Bench(asyncio.get_running_loop())
+    pieces: dict[str, Callable[[], Awaitable[None]]] = {
+        "reading a frame": made.read,
+        "queueing, and taking what is due": made.queue,
+        "announcing": made.announce,
+        "arguments and function": made.open,
+        "current task": made.variable,
+        "the user's coroutine": made.user,
+        "the user's coroutine in an asyncio task": made.task,
+        "outcome": made.outcome,
+        "all": made.all,
+    }
+    rows: list[dict[str, object]] = []
+    for name, piece in pieces.items():
+        times = []
+        for _ in range(7):
+            begun = time.perf_counter()
+            for _ in range(pages):
+                await piece()
+            times.append(time.perf_counter() - begun)
+        rows.append({"piece": name, "us a task": min(times) / pages / PAGE * 1e6})
+    return rows
+
+
+def main() -> int:
+    options = parse(__doc__, "tasks", 200 * PAGE, 4 * PAGE)
+    report(asyncio.run(measure(-(-options.size // PAGE))), options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
