@@ -14,6 +14,7 @@ import logging
 import multiprocessing.connection
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from . import wire
@@ -99,26 +100,32 @@ class Incarnation:
             OSError: The system has no room for it; nothing is left open.
         """
         self._loop = loop
-        reader, worker_writer = multiprocessing.connection.Pipe(duplex=False)
-        with reader, worker_writer:
-            worker_reader, writer = multiprocessing.connection.Pipe(duplex=False)
-            with worker_reader, writer:
-                box = BlackBox(self._schedulers)
-                try:
-                    process = WorkerProcess(
-                        self._name,
-                        worker_reader,
-                        worker_writer,
-                        {**self._config, "box": box},
-                        self._loop_initializer,
-                    )
-                    process.start()
-                except BaseException:
-                    box.close()
-                    raise
-                self._box, self.process = box, process
-                self._alive[process] = self.pipe.descriptors
-                self.pipe.open(loop, os.dup(reader.fileno()), os.dup(writer.fileno()))
+        with ExitStack() as theirs, ExitStack() as ours:
+            descriptors, connections = [], []
+            for own, other in ((0, 1), (1, 0)):  # to read from, to write to
+                pair = multiprocessing.connection.Pipe(duplex=False)
+                for connection in pair:
+                    theirs.enter_context(connection)
+                # The pipe owns copies: a Connection closes its descriptor.
+                descriptors.append(os.dup(pair[own].fileno()))
+                ours.callback(os.close, descriptors[-1])
+                connections.append(pair[other])
+            box = BlackBox(self._schedulers)
+            ours.callback(box.close)
+            worker_writer, worker_reader = connections
+            process = WorkerProcess(
+                self._name,
+                worker_reader,
+                worker_writer,
+                {**self._config, "box": box},
+                self._loop_initializer,
+            )
+            process.start()
+            ours.pop_all()
+        self._box, self.process = box, process
+        self._alive[process] = self.pipe.descriptors
+        reader, writer = descriptors
+        self.pipe.open(loop, reader, writer)
         loop.add_reader(process.watch, self._process_ended)
 
     def begun(self, scheduler: int) -> int:

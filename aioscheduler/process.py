@@ -85,13 +85,19 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         """
         with _hidden_main(), _blocked_interrupt():
             self.aio_process.start()
-        # multiprocessing's own sentinel is a pipe that a forked grandchild would keep open.
-        self.watch = os.dup(self.aio_process.sentinel)
+        try:
+            self.watch = self._open_watch()
+        except OSError:
+            self.kill()
+            self.aio_process.join()
+            raise
+
+    def _open_watch(self) -> int:
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):  # an old kernel
-                pidfd = os.pidfd_open(self.pid)
-                os.close(self.watch)
-                self.watch = pidfd
+                return os.pidfd_open(self.pid)
+        # A pipe of multiprocessing's, which a forked grandchild would keep open.
+        return os.dup(self.aio_process.sentinel)
 
     def reap(self) -> int | None:
         """Waits for the process, frees what it took, and gives its exit code."""

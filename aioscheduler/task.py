@@ -32,7 +32,9 @@ class State(Enum):
 
 MOVES: dict[State, frozenset[State]] = {
     State.PENDING: frozenset({State.RUNNING, State.CANCELLED, State.LOST}),
-    State.RUNNING: frozenset({State.FINISHED, State.FAILED, State.CANCELLED, State.LOST}),
+    State.RUNNING: frozenset(
+        {State.PENDING, State.FINISHED, State.FAILED, State.CANCELLED, State.LOST}
+    ),
     State.FINISHED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),
@@ -41,7 +43,8 @@ MOVES: dict[State, frozenset[State]] = {
 """From each state, the states that may follow.
 
 PENDING does not go straight to FAILED: a task whose arguments cannot be decoded has been
-announced as started by then.
+announced as started by then. RUNNING goes back to PENDING when its worker has died: it runs again
+if `on_worker_loss` says so, or if it was announced and had not begun.
 """
 
 ENDED = frozenset(state for state, after in MOVES.items() if not after)

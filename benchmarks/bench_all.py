@@ -36,6 +36,7 @@ NAMES = (
     "idle",
     "cpu",
     "life",
+    "recovery",
     "host",
     "worker",
 )

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-import psutil
 from common import SLICE, WORKERS, cpu_seconds, median, parse, report, work, workers
 from sink import sinks
 
@@ -49,10 +48,10 @@ async def measure(call: str, processes: int, count: int) -> tuple[float, float, 
     contestant = CONTESTANTS[call]
     async with Manager(workers=processes) as manager:
         await contestant(manager, count // 5)
-        host, theirs = [psutil.Process()], workers()
-        before = time.perf_counter(), cpu_seconds(host), cpu_seconds(theirs)
+        theirs = workers()
+        before = time.perf_counter(), time.process_time(), cpu_seconds(theirs)
         await contestant(manager, count)
-        after = time.perf_counter(), cpu_seconds(host), cpu_seconds(theirs)
+        after = time.perf_counter(), time.process_time(), cpu_seconds(theirs)
     wall, host_cpu, workers_cpu = (b - a for a, b in zip(before, after, strict=True))
     return host_cpu / count * 1e6, workers_cpu / count * 1e6, count / wall
 

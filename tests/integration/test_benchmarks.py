@@ -22,6 +22,7 @@ SIZES = {
     "idle": "--pending=100",
     "cpu": "--tasks=4",
     "life": "--processes=1",
+    "recovery": "--pending=100",
     "host": "--tasks=500",
     "worker": "--tasks=256",
 }

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -422,6 +423,20 @@ async def test_a_system_without_room_for_a_process_is_tried_again(
         await until(lambda: state_of(manager) is WorkerState.RESTARTING)
         assert await waiting == 1
         assert sum("no memory" in record.message for record in caplog.records) == 2
+
+
+async def test_a_host_without_descriptors_tries_again(caplog: Any) -> None:
+    async with Manager(workers=1) as manager:
+        waiting = manager.schedule(give(1), timedelta(milliseconds=50))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (5, hard))  # what is open stays open
+            os.kill(worker_pid(manager), signal.SIGKILL)
+            await until(lambda: "next try" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await waiting == 1
+        assert "Too many open files" in caplog.text
 
 
 async def test_close_while_no_process_can_be_had(monkeypatch: Any) -> None:

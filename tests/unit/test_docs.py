@@ -1,0 +1,38 @@
+"""What the documents say of the tests is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def names_in(path: Path) -> list[str]:
+    return re.findall(r"def (test_\w+)", path.read_text())
+
+
+def test_every_fault_has_its_test() -> None:
+    rows = (ROOT / "docs/faults.md").read_text().split("|---|---|---|\n")[1].splitlines()
+    assert len(rows) > 30
+    folders = {"I": "integration", "U": "unit"}
+    for row in rows:
+        where = row.split("|")[3].strip()
+        file = None
+        for item in where.split(", "):
+            found = re.fullmatch(r"(?:([IU])/(test_\w+)(?:: )?)?(\w*)", item)
+            assert found, item
+            if found[1]:
+                file = ROOT / "tests" / folders[found[1]] / f"{found[2]}.py"
+            assert file is not None
+            assert any(found[3] in name for name in names_in(file)), item
+
+
+@pytest.mark.parametrize("page", ["README.md"])
+def test_every_guarantee_has_its_test(page: str) -> None:
+    links = re.findall(r'^\[\d\]: (\S+) "(\w+)"$', (ROOT / page).read_text(), re.MULTILINE)
+    assert len(links) == 9
+    for file, name in links:
+        assert name in names_in(ROOT / file), name
