@@ -352,17 +352,22 @@ class RemoteLink:
         state, decode = _ENDINGS[ending], self._decodes[ending]
         if len(payloads) != len(numbers):
             raise wire.WireError(f"{len(payloads)} outcomes of {len(numbers)} tasks")
+        has_blobs = wire.IN_BLOB in payloads
+        if has_blobs:
+            self._check_blobs(numbers, payloads)
+        if ending == wire.DROPPED:
+            known = self._end_dropped(scheduler, numbers)
+        else:
+            known = self.outbox.ledger.end_started(numbers)
+        in_rows = ending == wire.RETURNED and bool(self._parts) and not has_blobs
+        self._settle_some(scheduler, numbers[:known], state, payloads[:known], decode, in_rows)
+        self._tally.ended(self._worker, scheduler, known)
+        _check_all(numbers, known)
+
+    def _check_blobs(self, numbers: list[int], payloads: list[Payload]) -> None:
         for number, payload in zip(numbers, payloads, strict=True):
             if isinstance(payload, list) and number not in self._blobs:
                 raise wire.WireError(f"the outcome of task {number} did not come")
-        known = (
-            self._end_dropped(scheduler, numbers)
-            if ending == wire.DROPPED
-            else (self.outbox.ledger.end_started(numbers))
-        )
-        self._settle_some(scheduler, numbers[:known], state, payloads[:known], decode)
-        self._tally.ended(self._worker, scheduler, known)
-        _check_all(numbers, known)
 
     def _end_dropped(self, scheduler: int, numbers: list[int]) -> int:
         """Strikes out cancelled tasks, started or not; gives how many of them are known."""
@@ -383,8 +388,8 @@ class RemoteLink:
         state: State,
         payloads: list[Payload],
         decode: Decode | None,
+        in_rows: bool,
     ) -> None:
-        in_rows = state is State.FINISHED and self._parts and wire.IN_BLOB not in payloads
         start = 0
         while start < len(numbers):
             stop = end_of_row(numbers, start) if in_rows else start + 1

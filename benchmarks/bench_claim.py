@@ -87,7 +87,7 @@ async def bench(count: int, sample: int, runs: int) -> list[dict[str, object]]:
     async with Manager(20, workers=WORKERS) as manager:
         few = manager.map(work, range(min(FEW, count)), FAR)
         at_few = await measure(manager, sample, runs)
-        measuring = sum(3 * runs * sample / rate for rate in at_few.values()) + 10
+        measuring = sum(3 * runs * sample / rate for rate in at_few.values()) + 1
         due = time.time_ns() + int((count / LOADED_PER_SECOND + measuring) * 1e9) // 1000 * 1000
         begun = time.perf_counter()
         far = await load(manager, count - len(few), due)

@@ -13,6 +13,7 @@ many they are, as far as sinks leave it a core to itself. The median of the runs
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -58,6 +59,7 @@ async def measure(call: str, processes: int, count: int) -> tuple[float, float, 
 
 def main() -> int:
     options = parse(__doc__, "tasks", 400_000, 30_000)
+    logging.getLogger("aioscheduler").setLevel(logging.CRITICAL)  # sinks do not tick
     rows: list[dict[str, object]] = []
     for call in CONTESTANTS:
         for kind, processes in (("real", WORKERS), ("sinks", 1), ("sinks", 2), ("sinks", 8)):

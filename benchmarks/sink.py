@@ -15,7 +15,7 @@ from unittest import mock
 
 from aiomultiprocess.types import Unit  # type: ignore[import-untyped]  # ships no type information
 
-from aioscheduler import remote, wire
+from aioscheduler import incarnation, wire
 from aioscheduler.process import WorkerProcess
 from aioscheduler.wire import Kind
 
@@ -34,7 +34,7 @@ class SinkProcess(WorkerProcess):
 @contextmanager
 def sinks() -> Iterator[None]:
     """Has managers that are started inside talk to sinks."""
-    with mock.patch.object(remote, "WorkerProcess", SinkProcess):
+    with mock.patch.object(incarnation, "WorkerProcess", SinkProcess):
         yield
 
 

@@ -540,6 +540,16 @@ async def test_a_stopped_worker_is_silent_and_goes_on_later(caplog: Any, tmp_pat
     assert "answers again" in back
 
 
+async def test_close_ends_a_stopped_worker() -> None:
+    async with Manager(workers=1) as manager:
+        begun, waiting = await running(manager), manager.schedule(give(1), FAR)
+        os.kill(worker_pid(manager), signal.SIGSTOP)
+        await manager.close(0.1)
+    assert waiting.cancelled()
+    with pytest.raises(WorkerLost, match="SIGKILL"):
+        await begun
+
+
 async def block(seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251  as no good task would
 
