@@ -196,6 +196,8 @@ class Engine(Generic[E]):
             self._crew.withdrawn(self, number, entry)
         elif number in self._launched:
             self._crew.withdrawn(self, number, self._launched.pop(number))
+            if self._concurrency is not None:  # its place is free, though it may never run
+                self._wake_soon()
         elif number in self.running:
             task, entry = self.running[number]
             if task.cancel():

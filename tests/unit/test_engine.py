@@ -250,3 +250,19 @@ async def test_the_kernels_timer_rings_when_the_clock_says_so() -> None:
     await past
     alarm.stop()
     alarm.set(print, time.time_ns())  # after stop: nothing happens
+
+
+async def test_an_entry_that_is_not_ready_and_is_cancelled_makes_room() -> None:
+    """Found by the simulation: a queue stood still for ever."""
+    stand = Stand(Order.FIFO)
+    launch, stand.crew.launch = stand.crew.launch, lambda engine, numbers: engine.run([])  # type: ignore[method-assign]
+    stand.start()
+    stand.engine.add(0, 0, nothing)
+    stand.engine.add(1, 0, nothing)
+    await turns()
+    stand.crew.launch = launch  # type: ignore[method-assign]
+    assert stand.crew.log == []
+    assert stand.engine.cancel(0)
+    await turns()
+    assert stand.crew.log == [("withdrawn", 0), 1]
+    stand.alarm.stop()
