@@ -1,24 +1,23 @@
 """One timer for all schedulers of a loop, set to wall-clock time.
 
-Due times are wall-clock and a loop's own timers are not. Linux has a timer that is: a `timerfd`,
-which Python knows from 3.13 on. It rings when the clock says so, also after the clock was set or
-the machine has slept, and 0.04 ms late where a loop's timer, which epoll rounds up to whole
-milliseconds, is half a millisecond late (`benchmarks/bench_lateness.py`). Elsewhere the loop's
-timer serves, and never sleeps longer than a second: after a jump, tasks are at most that late.
+Due times are wall-clock and a loop's own timers are not. Linux has a timer that is: it rings
+when the clock says so, also after the clock was set or the machine has slept, and 0.05 ms late
+where a loop's timer, which epoll rounds up to whole milliseconds, is half a millisecond late
+(`benchmarks/bench_lateness.py`). Elsewhere the loop's timer serves, and never sleeps longer than a
+second: after a jump, tasks are at most that late.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from .clock import LATEST, SECOND
+from .clock import SECOND
 
 
 def whole_second(now: float) -> float:
@@ -45,8 +44,8 @@ class Alarm:
         self._sleepers: dict[Callable[[], None], int] = {}
         self._rings_at: int | None = None
         self._timer: _Timer = _LoopTimer(loop, clock, self._ring)
-        if sys.version_info >= (3, 13) and sys.platform == "linux" and clock is time.time_ns:
-            with suppress(OSError, AttributeError):  # a sandbox or a C library without it
+        if sys.platform == "linux" and clock is time.time_ns:
+            with suppress(OSError, AttributeError, ImportError):  # a sandbox, another C library
                 self._timer = _KernelTimer(loop, self._ring)
 
     def set(self, sleeper: Callable[[], None], due: int | None) -> None:
@@ -107,40 +106,24 @@ class _LoopTimer:
             self.handle = None
 
 
-if sys.version_info >= (3, 13) and sys.platform == "linux":
+class _KernelTimer:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+        from .timerfd import TimerFd  # ctypes, which not every build of Python has
 
-    class _KernelTimer:
-        def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
-            self._fd = -1
-            self._loop = loop
-            self._ring = ring
-            # CANCEL_ON_SET: a step of the clock makes the descriptor readable, too.
-            self._flags = os.TFD_TIMER_ABSTIME | os.TFD_TIMER_CANCEL_ON_SET
-            flags = os.TFD_NONBLOCK | os.TFD_CLOEXEC
-            self._fd = os.timerfd_create(time.CLOCK_REALTIME, flags=flags)
-            loop.add_reader(self._fd, self._readable)
+        self._loop = loop
+        self._ring = ring
+        self._timer = TimerFd()
+        loop.add_reader(self._timer.fd, self._readable)
 
-        def set(self, due: int | None) -> None:
-            if self._fd >= 0:
-                # 0 disarms; the past rings at once.
-                initial = 0 if due is None else min(max(1, due), LATEST)
-                os.timerfd_settime_ns(self._fd, flags=self._flags, initial=initial)
+    def set(self, due: int | None) -> None:
+        if self._timer.fd >= 0:
+            self._timer.set(due)
 
-        def close(self) -> None:
-            if self._fd >= 0:
-                self._loop.remove_reader(self._fd)
-                os.close(self._fd)
-                self._fd = -1
+    def close(self) -> None:
+        if self._timer.fd >= 0:
+            self._loop.remove_reader(self._timer.fd)
+            self._timer.close()
 
-        def __del__(self) -> None:
-            if self._fd >= 0:  # the loop ended without close()
-                os.close(self._fd)
-
-        def _readable(self) -> None:
-            try:
-                os.read(self._fd, 8)
-            except BlockingIOError:  # set anew meanwhile
-                return
-            except OSError:  # ECANCELED: the clock was set
-                pass
+    def _readable(self) -> None:
+        if self._timer.read():
             self._ring()

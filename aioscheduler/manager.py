@@ -415,7 +415,8 @@ class Manager:
         router = self._router
         if router.closed is not None and router.closed.__cause__ is not None:
             return
-        router.closed = ManagerClosed(f"this manager has failed: {reason}")
+        why = getattr(reason, "__notes__", [str(reason)])[0]
+        router.closed = ManagerClosed(f"this manager has failed: {why}")
         router.closed.__cause__ = reason
         unfinished = router.placement.all_loads
         for link in self._router.links:

@@ -258,8 +258,8 @@ class Supervisor:
         elif state is not WorkerState.DRAINING and not self._budget.spend(self._clock()):
             lost = WorkerLost(self._worker, exitcode, started=False)
             lost.add_note(
-                f"More than max_restarts={self._budget.most, self._budget.period} workers had to "
-                f"be replaced. The last: {self._explain(state, exitcode, cause)}"
+                f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
+                f"be replaced; the last: {self._explain(state, exitcode, cause)}"
             )
             self._give_up(lost, exitcode)
         else:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -235,7 +235,7 @@ def test_what_no_time_means() -> None:
         due_time(Order.LIFO, datetime.now(UTC), 7, True)
 
 
-@pytest.mark.skipif(not hasattr(os, "timerfd_create"), reason="timerfd came with Python 3.13")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has a timerfd")
 async def test_the_kernels_timer_rings_when_the_clock_says_so() -> None:
     loop = asyncio.get_running_loop()
     alarm = Alarm(loop, time.time_ns)
@@ -250,6 +250,31 @@ async def test_the_kernels_timer_rings_when_the_clock_says_so() -> None:
     await past
     alarm.stop()
     alarm.set(print, time.time_ns())  # after stop: nothing happens
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has a timerfd")
+def test_the_kernel_says_what_is_wrong() -> None:
+    from aioscheduler.timerfd import TimerFd
+
+    timer = TimerFd()
+    assert not timer.read()
+    timer.close()
+    timer.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        timer.set(1)
+
+
+async def test_without_a_kernel_timer_the_loops_own_serves(monkeypatch: Any) -> None:
+    def refuse(self: object) -> None:
+        raise OSError("not in this sandbox")
+
+    monkeypatch.setattr("aioscheduler.timerfd.TimerFd.__init__", refuse)
+    monkeypatch.setattr("aioscheduler.timerfd.TimerFd.__del__", lambda self: None)
+    alarm = Alarm(asyncio.get_running_loop(), time.time_ns)
+    rung = asyncio.get_running_loop().create_future()
+    alarm.set(lambda: rung.set_result(time.time_ns()), due := time.time_ns() + 2_000_000)
+    assert await rung >= due
+    alarm.stop()
 
 
 async def test_an_entry_that_is_not_ready_and_is_cancelled_makes_room() -> None:
