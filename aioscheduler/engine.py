@@ -26,6 +26,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from .alarm import Alarm
 from .clock import to_ns
+from .lateness import Recorder
 from .queues import FifoQueue, LifoQueue
 from .timers import TimerQueue
 
@@ -41,7 +42,7 @@ class Queue(Protocol):
     def __len__(self) -> int: ...
     def push(self, due: int, number: int) -> None: ...
     def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None: ...
-    def pop_due(self, now: int, limit: int) -> list[int]: ...
+    def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]: ...
     def next_look(self) -> int | None: ...
     def discard(self) -> None: ...
 
@@ -49,7 +50,7 @@ class Queue(Protocol):
 class Crew(Protocol[E]):
     """Who knows what the entries are."""
 
-    def launch(self, engine: Engine[E], numbers: list[int]) -> None:
+    def launch(self, engine: Engine[E], numbers: list[int], dues: list[int]) -> None:
         """Calls `engine.run` when the slice has been announced, which may be at once.
 
         Entries that are not ready are left out, and run by a later call.
@@ -102,23 +103,30 @@ class Engine(Generic[E]):
         index: Which scheduler of its worker this is.
         order: What is run next.
         crew: Runs the entries.
+        recorder: Told how late timed entries start.
         clock: Gives the present in nanoseconds since the epoch.
     """
 
     def __init__(
-        self, index: int, order: Order, crew: Crew[E], clock: Callable[[], int] = time.time_ns
+        self,
+        index: int,
+        order: Order,
+        crew: Crew[E],
+        recorder: Recorder,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.index = index
         self.waiting: dict[int, E] = {}
         self.running: dict[int, tuple[asyncio.Task[None], E]] = {}
         self._launched: dict[int, E] = {}  # handed to the crew, not yet run
         self._launching = False  # a slice is between `launch` and the end of its `run`
-        self._to_run: deque[int] = deque()  # announced, in order
+        self._to_run: deque[tuple[int, int]] = deque()  # announced, with due times, in order
         self._runner: asyncio.Handle | None = None
         self._order = order
         self._concurrency = order.concurrency
         self._queue = order.make_queue(self.waiting)
         self._crew = crew
+        self._recorder = recorder
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm: Alarm | None = None  # None: not started, or stopped
@@ -206,12 +214,12 @@ class Engine(Generic[E]):
             return False
         return True
 
-    def run(self, numbers: list[int]) -> None:
+    def run(self, numbers: list[int], dues: list[int]) -> None:
         """Starts the entries of a launched slice, in this order and after those of earlier calls.
 
         Those that were cancelled meanwhile are left out.
         """
-        self._to_run.extend(numbers)
+        self._to_run.extend(zip(numbers, dues, strict=True))
         if self._runner is None:
             self._run_some()
 
@@ -219,20 +227,27 @@ class Engine(Generic[E]):
         clock, loop, launched, execute = self._clock, self._loop, self._launched, self._crew.execute
         self._runner = None
         to_run = self._to_run
-        until = clock() + SLICE_TIME
+        started: list[int] = []  # due times
+        first = last = now = clock()
         while to_run:
-            number = to_run.popleft()
+            number, due = to_run.popleft()
             entry = launched.pop(number, None)
             if entry is None:
                 continue
+            started.append(due)
+            last = now
             task = _spawn(execute(self, number, entry), loop=loop)
             if not task.done():
                 self.running[number] = (task, entry)
-            if to_run and clock() > until and loop is not None:
+            now = clock()
+            if to_run and now - first > SLICE_TIME and loop is not None:
                 self._runner = loop.call_soon(self._run_some)
-                return
-        self._launching = False
-        self._look_again()
+                break
+        else:
+            self._launching = False
+            self._look_again()
+        if started and self._order is Order.TIMED:
+            self._recorder.record(started, first, last)
 
     def ended(self, number: int) -> None:
         """The crew's word that an entry has ended; makes room for the next."""
@@ -274,11 +289,11 @@ class Engine(Generic[E]):
         else:
             room = concurrency - len(self.running) - len(self._launched)
         if room > 0:
-            numbers = self._queue.pop_due(now, room)
+            numbers, dues = self._queue.pop_due(now, room)
             if numbers:
                 self._launched.update(zip(numbers, map(self.waiting.pop, numbers), strict=True))
                 self._launching = True
-                self._crew.launch(self, numbers)
+                self._crew.launch(self, numbers, dues)
             else:
                 self._look_again()
 

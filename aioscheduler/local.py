@@ -19,6 +19,7 @@ from .coroutines import check_awaitable, close_unstarted
 from .engine import MAX_SLICE, Engine, Order
 from .errors import WorkerStartError
 from .inside import Desk, ManagerProxy, running
+from .lateness import Recorder
 from .link import Tally
 from .task import State, Task, TaskRef
 
@@ -52,8 +53,9 @@ class LocalLink:
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.identity = secrets.randbits(64) << 64
+        self.recorder = Recorder()
         self.engines: list[Engine[_Entry]] = [
-            Engine(index, order, self, clock) for index in range(schedulers)
+            Engine(index, order, self, self.recorder, clock) for index in range(schedulers)
         ]
         self._tally = tally
         self._clock = clock
@@ -216,9 +218,9 @@ class LocalLink:
 
     # The crew of its engines.
 
-    def launch(self, engine: Engine[_Entry], numbers: list[int]) -> None:
+    def launch(self, engine: Engine[_Entry], numbers: list[int], dues: list[int]) -> None:
         self._tally.started(0, engine.index, len(numbers))
-        engine.run(numbers)
+        engine.run(numbers, dues)
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         holder, awaitable = entry

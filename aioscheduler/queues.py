@@ -34,8 +34,8 @@ class FifoQueue:
         """Adds numbers; `dues` is not looked at."""
         self._numbers.extend(numbers)
 
-    def pop_due(self, now: int, limit: int) -> list[int]:
-        """Takes out the next `limit` living numbers; `now` is not looked at."""
+    def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
+        """Takes out the next `limit` living numbers, all due at 0; `now` is not looked at."""
         found: list[int] = []
         while self._numbers and len(found) < limit:
             number = self._take()
@@ -43,7 +43,7 @@ class FifoQueue:
                 found.append(number)
             else:
                 self._dead -= 1
-        return found
+        return found, [0] * len(found)
 
     def next_look(self) -> int | None:
         """0 (at once), or None for an empty queue."""

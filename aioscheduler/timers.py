@@ -102,16 +102,20 @@ class TimerQueue:
             for entry in entries:
                 heapq.heappush(self._odd, entry)
 
-    def pop_due(self, now: int, limit: int) -> list[int]:
-        """Takes out up to `limit` living numbers that are due at `now`, in order."""
+    def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
+        """Takes out up to `limit` living numbers that are due at `now`, in order.
+
+        Returns:
+            The numbers, and their due times.
+        """
         bound = (now + 1) << NUMBER_BITS  # what is below it is due
-        found: list[int] = []
+        found: list[int] = []  # entries
         while len(found) < limit:
             entries = self._take(bound, limit - len(found))
             if not entries and not self._open(bound):
                 break
-            found += self._living_numbers(entries)
-        return found
+            found += self._surface(entries)
+        return [entry & _NUMBER for entry in found], [entry >> NUMBER_BITS for entry in found]
 
     def next_look(self) -> int | None:
         """The time at which `pop_due` is worth calling again, or None for an empty queue.
@@ -124,7 +128,7 @@ class TimerQueue:
         while (entry := min(self._heads())) != _NEVER:
             if entry & _NUMBER in self._alive:
                 return entry >> NUMBER_BITS
-            self._living_numbers(self._take(entry + 1, 1))
+            self._surface(self._take(entry + 1, 1))
         wheel = self._near if self._near.order else self._far
         return wheel.start() >> NUMBER_BITS
 
@@ -176,13 +180,12 @@ class TimerQueue:
             entries.append(self._late.popleft())
         return entries
 
-    def _living_numbers(self, entries: list[int]) -> list[int]:
-        """Counts entries that were taken out, and gives the numbers that are alive."""
-        alive = self._alive
-        numbers = [number for entry in entries if (number := entry & _NUMBER) in alive]
+    def _surface(self, entries: list[int]) -> list[int]:
+        """Counts entries that were taken out, and gives those that are alive."""
+        living = self._living(entries)
         self._size -= len(entries)
-        self._dead -= len(entries) - len(numbers)
-        return numbers
+        self._dead -= len(entries) - len(living)
+        return living
 
     def _living(self, entries: Iterable[int]) -> list[int]:
         return [entry for entry in entries if entry & _NUMBER in self._alive]

@@ -37,6 +37,7 @@ class Bench:
         self.worker._turn = loop.call_later(3600, print)  # what is written stays in the queue
         self.engine: Engine[Any] = self.worker._engines[0]
         self.engine._loop = loop
+        self.dues = list(range(PAGE))
         self.page = wire.encode([Kind.SCHEDULE, 0, 0, 1, 0, list(range(PAGE))])
 
     async def read(self) -> None:
@@ -48,11 +49,14 @@ class Bench:
         self.take()
         engine._launched.clear()
 
-    def take(self) -> list[int]:
+    def take(self) -> tuple[list[int], list[int]]:
         engine = self.engine
-        numbers = engine._queue.pop_due(2, PAGE)
+        numbers, dues = engine._queue.pop_due(2, PAGE)
         engine._launched.update(zip(numbers, map(engine.waiting.pop, numbers), strict=True))
-        return numbers
+        return numbers, dues
+
+    async def lateness(self) -> None:
+        self.engine._recorder.record(self.dues, 3, 4)
 
     async def announce(self) -> None:
         wire.encode([Kind.STARTED, 0, list(range(PAGE))])
@@ -85,10 +89,10 @@ class Bench:
     async def all(self) -> None:
         for frame in wire.Decoder().feed(self.page):
             self.worker._receive(frame)
-        numbers = self.take()
+        numbers, dues = self.take()
         wire.encode([Kind.STARTED, 0, numbers])
         self.engine._launching = True
-        self.engine.run(numbers)
+        self.engine.run(numbers, dues)
         while self.engine._launched or self.engine._runner:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -103,6 +107,7 @@ async def measure(pages: int) -> list[dict[str, object]]:
         "reading a frame": made.read,
         "queueing, and taking what is due": made.queue,
         "announcing": made.announce,
+        "lateness": made.lateness,
         "arguments and function": made.open,
         "current task": made.variable,
         "the user's coroutine": made.user,

@@ -12,6 +12,7 @@ import pytest
 from aioscheduler.alarm import Alarm
 from aioscheduler.clock import LATEST, SECOND
 from aioscheduler.engine import MAX_SLICE, SLICE_TIME, Engine, Order, due_time
+from aioscheduler.lateness import Recorder
 
 
 class Clock:
@@ -30,12 +31,12 @@ class Crew:
         self.held: list[Callable[[], None]] = []
         self._hold = hold
 
-    def launch(self, engine: Engine[Any], numbers: list[int]) -> None:
+    def launch(self, engine: Engine[Any], numbers: list[int], dues: list[int]) -> None:
         self.slices.append(numbers)
         if self._hold:
-            self.held.append(lambda: engine.run(numbers))
+            self.held.append(lambda: engine.run(numbers, dues))
         else:
-            engine.run(numbers)
+            engine.run(numbers, dues)
 
     async def execute(self, engine: Engine[Any], number: int, entry: Any) -> None:
         try:
@@ -68,7 +69,8 @@ class Stand:
     def __init__(self, order: Order = Order.TIMED, *, hold: bool = False) -> None:
         self.clock = Clock()
         self.crew = Crew(hold=hold)
-        self.engine: Engine[Any] = Engine(0, order, self.crew, self.clock)
+        self.recorder = Recorder()
+        self.engine: Engine[Any] = Engine(0, order, self.crew, self.recorder, self.clock)
         self.alarm = Alarm(asyncio.get_running_loop(), self.clock)
 
     def start(self) -> None:
@@ -96,6 +98,27 @@ async def test_nothing_runs_before_its_time_and_ties_run_in_order() -> None:
     await stand.pass_(10)
     assert stand.crew.log == [1, 3, 4, 2, 0]
     assert (stand.engine.pending, stand.engine.running) == (0, {})
+
+
+async def test_lateness_is_recorded_from_the_due_time_to_the_start() -> None:
+    stand = Stand()
+    stand.start()
+    for number, after in enumerate([0, 0, 5]):
+        stand.engine.add(number, stand.clock.now + after * SECOND, nothing)
+    await stand.pass_(1)
+    assert stand.recorder.take()[:2] == (SECOND, 2 * SECOND)
+    await stand.pass_(4)
+    assert stand.recorder.take() == (0, 0, [1])
+    stand.alarm.stop()
+
+
+async def test_a_queue_knows_no_lateness() -> None:
+    stand = Stand(Order.FIFO)
+    stand.start()
+    stand.engine.add(0, 0, nothing)
+    await turns()
+    assert stand.crew.log == [0]
+    assert stand.recorder.take() == (0, 0, [])
 
 
 async def test_what_comes_later_may_be_due_earlier() -> None:
@@ -280,7 +303,7 @@ async def test_without_a_kernel_timer_the_loops_own_serves(monkeypatch: Any) -> 
 async def test_an_entry_that_is_not_ready_and_is_cancelled_makes_room() -> None:
     """Found by the simulation: a queue stood still for ever."""
     stand = Stand(Order.FIFO)
-    launch, stand.crew.launch = stand.crew.launch, lambda engine, numbers: engine.run([])  # type: ignore[method-assign]
+    launch, stand.crew.launch = stand.crew.launch, lambda engine, numbers, dues: engine.run([], [])  # type: ignore[method-assign]
     stand.start()
     stand.engine.add(0, 0, nothing)
     stand.engine.add(1, 0, nothing)

@@ -38,10 +38,11 @@ def test_it_is_a_sorted_list(steps: list[tuple[str, int, int]]) -> None:
         elif verb == "pop":
             now += first
             model.sort()
-            expected = [n for due, n in model if due <= now][:second]
-            assert queue.pop_due(now, second) == expected
-            model = [entry for entry in model if entry[1] not in expected]
-            for n in expected:
+            expected = [(due, n) for due, n in model if due <= now][:second]
+            numbers, dues = queue.pop_due(now, second)
+            assert list(zip(dues, numbers, strict=True)) == expected
+            model = model[len(expected) :]
+            for _, n in expected:
                 del alive[n]
         assert len(queue) == len(model)
         look = queue.next_look()
@@ -59,8 +60,9 @@ def test_looking_when_told_finds_everything_in_time(dues: list[int]) -> None:
     found: list[int] = []
     looks = 0
     while (now := queue.next_look()) is not None:
-        ready = queue.pop_due(now, 10**6)
-        assert all(dues[number] <= now for number in ready)
+        ready, their_dues = queue.pop_due(now, 10**6)
+        assert their_dues == [dues[number] for number in ready]
+        assert all(due <= now for due in their_dues)
         found += ready
         for number in ready:
             del alive[number]
@@ -74,11 +76,11 @@ def test_equal_times_come_in_the_order_of_numbers_whenever_they_were_pushed() ->
     queue = TimerQueue(alive)
     queue.push(5, 0)
     queue.push(5, 1)
-    assert queue.pop_due(5, 1) == [0]
+    assert queue.pop_due(5, 1) == ([0], [5])
     for number in (4, 3, 2, 5):  # into time that is open already, out of order
         queue.push(5, number)
-    assert queue.pop_due(4, 10) == []
-    assert queue.pop_due(5, 10) == [1, 2, 3, 4, 5]
+    assert queue.pop_due(4, 10) == ([], [])
+    assert queue.pop_due(5, 10) == ([1, 2, 3, 4, 5], [5] * 5)
 
 
 def test_cancelled_entries_do_not_pile_up() -> None:

@@ -31,6 +31,7 @@ from aioscheduler.definitions import WorkerCatalog
 from aioscheduler.engine import Engine, Order, due_time
 from aioscheduler.errors import UnknownTask
 from aioscheduler.inside import ManagerProxy, Place, running
+from aioscheduler.lateness import Recorder
 from aioscheduler.pickling import pack
 from aioscheduler.pipe import Pipe
 from aioscheduler.placement import Placement
@@ -90,8 +91,9 @@ class Worker:
         self._begun = begun
         self._clock = clock
         self._definition = b""  # the parts of a line so far
+        self._recorder = Recorder()
         self._engines: list[Engine[_Entry]] = [
-            Engine(index, order, self, clock) for index in range(layout[worker])
+            Engine(index, order, self, self._recorder, clock) for index in range(layout[worker])
         ]
         self._places: list[Place] = [
             (self._proxy, manager, worker, index) for index in range(layout[worker])
@@ -99,7 +101,7 @@ class Worker:
         self._pipe = Pipe(self._receive, self._host_gone)
         self._blobs: dict[int, bytes] = {}
         self._expected: set[int] = set()  # tasks whose blob is not here yet
-        self._late: dict[int, Engine[_Entry]] = {}  # those of them that are due
+        self._late: dict[int, tuple[Engine[_Entry], int]] = {}  # those of them that are due
         self._outcomes: list[dict[int, _Outcomes]] = [  # of each engine, by ending
             {ending: ([], []) for ending in (wire.RETURNED, wire.RAISED, wire.DROPPED)}
             for _ in self._engines
@@ -203,7 +205,8 @@ class Worker:
             self._expected.remove(number)
             self._blobs[number] = payload
         if number in self._late:
-            self._announce(self._late.pop(number), [number])
+            engine, due = self._late.pop(number)
+            self._announce(engine, [number], [due])
 
     def _host_gone(self, error: Exception | None) -> None:
         self._end(0)
@@ -233,12 +236,16 @@ class Worker:
             engine.start(self._loop, self._alarm)
 
     def _tick(self) -> None:
-        """Tells the host, once a second, that this loop turns."""
+        """Tells the host, once a second, that this loop turns, and how late it was."""
+        planned = self._ticker.when() if self._ticker is not None else self._loop.time()
         self.ticked = self._loop.time()
-        self._pipe.send(wire.encode([Kind.TICK]))
+        self._tell_load(max(0.0, self.ticked - planned))
         self._pipe.flush()
         # On the whole second, as the alarm, so that both take one wake-up.
         self._ticker = self._loop.call_at(whole_second(self.ticked), self._tick)
+
+    def _tell_load(self, lag: float) -> None:
+        self._pipe.send(wire.encode([Kind.TICK, lag, *self._recorder.take()]))
 
     def _end(self, timeout: float | None) -> None:
         self._ending = True
@@ -283,6 +290,7 @@ class Worker:
                     engine.cancel(number)
             await asyncio.wait(running)
             await asyncio.sleep(0)  # tasks cancelled before their first step report here
+        self._tell_load(0.0)
         self._take_turn()
         await self._pipe.drain()
         if not self._done.done():
@@ -290,20 +298,21 @@ class Worker:
 
     # ---- the crew of the engines
 
-    def launch(self, engine: Engine[_Entry], numbers: list[int]) -> None:
+    def launch(self, engine: Engine[_Entry], numbers: list[int], dues: list[int]) -> None:
         """Announces a slice, without the tasks whose blobs are not here yet."""
-        late = self._expected.intersection(numbers) if self._expected else None
-        if late:
-            self._late.update(dict.fromkeys(late, engine))
-            numbers = [number for number in numbers if number not in late]
-        self._announce(engine, numbers)
+        if self._expected and not self._expected.isdisjoint(numbers):
+            slice_ = dict(zip(numbers, dues, strict=True))
+            for number in self._expected.intersection(numbers):
+                self._late[number] = engine, slice_.pop(number)
+            numbers, dues = list(slice_), list(slice_.values())
+        self._announce(engine, numbers, dues)
 
-    def _announce(self, engine: Engine[_Entry], numbers: list[int]) -> None:
+    def _announce(self, engine: Engine[_Entry], numbers: list[int], dues: list[int]) -> None:
         if not numbers:
-            engine.run(numbers)
+            engine.run(numbers, dues)
             return
         started = wire.encode([Kind.STARTED, engine.index, numbers])
-        self._pipe.send(started, lambda: engine.run(numbers))
+        self._pipe.send(started, lambda: engine.run(numbers, dues))
         self._write_soon()
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
