@@ -1,0 +1,118 @@
+"""What `Manager.stats()` gives: frozen, plain values, fit for JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from enum import StrEnum
+from typing import Any
+
+
+class WorkerState(StrEnum):
+    """What the process in a worker's place is doing.
+
+    SILENT: it has not answered for some seconds: it is stopped, or a task keeps its loop busy.
+    DRAINING: it was told to end (SIGTERM), and lets finish what runs.
+    """
+
+    STARTING = "starting"
+    READY = "ready"
+    SILENT = "silent"
+    DRAINING = "draining"
+    RESTARTING = "restarting"
+    STOPPED = "stopped"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """One worker's place. Counters never go back, whatever becomes of its process.
+
+    With `workers=0` the one place is the calling process, with all schedulers.
+
+    Attributes:
+        worker: The place, from 0.
+        state: What its process is doing.
+        pid: Of its process; None while there is none.
+        cpu_percent: 100 is one core; since the last time it was measured, at least 0.25 s ago.
+        rss: Resident bytes, shared pages included.
+        schedulers: How many it has.
+        pending: Tasks waiting to start.
+        running: Tasks that have started and not ended.
+        finished: Tasks that returned.
+        failed: Tasks that raised.
+        cancelled: Tasks that were cancelled.
+        lost: Tasks that ended as `WorkerLost`.
+        restarts: How many times the process was replaced.
+        lateness_p50: Seconds from due time to start, the median over the last minute. Like all of
+            its kind it is pushed once a second, and 0.0 for queues, where no task is late.
+        lateness_p99: The same, of all but the latest hundredth.
+        lateness_max: The same, of the latest task.
+        lateness_sum: How late all tasks since the start were together, in seconds.
+        lateness_buckets: Pairs of an upper bound in seconds, the last infinite, and how many tasks
+            since the start were less late than that.
+        loop_lag: The most that the loop was late for its tick, over the last minute, in seconds.
+    """
+
+    worker: int
+    state: WorkerState
+    pid: int | None
+    cpu_percent: float
+    rss: int
+    schedulers: int
+    pending: int
+    running: int
+    finished: int
+    failed: int
+    cancelled: int
+    lost: int
+    restarts: int
+    lateness_p50: float
+    lateness_p99: float
+    lateness_max: float
+    lateness_sum: float
+    lateness_buckets: tuple[tuple[float, int], ...]
+    loop_lag: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostStats:
+    """The process that has the manager; its attributes are those of `WorkerStats`."""
+
+    pid: int
+    cpu_percent: float
+    rss: int
+    loop_lag: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ManagerStats:
+    """A manager, its workers and the totals over them; see `WorkerStats`.
+
+    Attributes:
+        manager: Its id, as in references to its tasks.
+        workers: One for each worker.
+        host: The calling process.
+    """
+
+    manager: str
+    workers: tuple[WorkerStats, ...]
+    host: HostStats
+    pending: int
+    running: int
+    finished: int
+    failed: int
+    cancelled: int
+    lost: int
+    restarts: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives everything as JSON has it; the infinite bound of the last bucket is None."""
+        made = dataclasses.asdict(self)
+        for worker in made["workers"]:
+            worker["state"] = str(worker["state"])
+            worker["lateness_buckets"] = [
+                [None if math.isinf(bound) else bound, count]
+                for bound, count in worker["lateness_buckets"]
+            ]
+        made["workers"] = list(made["workers"])
+        return made
