@@ -20,9 +20,10 @@ the numbers, times and order it had.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -32,8 +33,9 @@ from . import wire
 from .batch import Decode, Outcomes, Part
 from .errors import WorkerLost
 from .incarnation import Launch, Life
+from .lateness import BOUNDS, History
 from .ledger import PAGE, end_of_row
-from .link import Tally
+from .link import Tally, Vitals
 from .outbox import Outbox
 from .pipe import HIGH_WATER
 from .shipping import Cargo, HostShipper
@@ -42,6 +44,7 @@ from .task import State, Task, TaskRef, report
 from .wire import Kind, Payload
 
 _ENDINGS = {wire.RETURNED: State.FINISHED, wire.RAISED: State.FAILED, wire.DROPPED: State.CANCELLED}
+_NAMED = 5  # tasks that a message about a death names
 _REMEMBERED = 1024  # announced tasks, of each scheduler, that may turn out not to have begun
 
 
@@ -110,6 +113,8 @@ class RemoteLink:
         self._handles: dict[int, _Handle] = {}
         self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
         self._parts: dict[int, list[Part]] = {}  # of batches, by page
+        self._ends: Counter[State] = Counter()
+        self._history = History()
         self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
         self._aliases: dict[int, int] = {}  # the other way round
 
@@ -271,6 +276,25 @@ class RemoteLink:
         if self._life is not None:
             await self._life.pipe.drain(HIGH_WATER)
 
+    def look_after(self, lag: float) -> None:
+        """Is called once a second."""
+        assert self.loop is not None
+        self.supervisor.look_after()
+        self._history.expire(self.loop.time())
+
+    def vitals(self) -> Vitals:
+        """Gives what `Manager.stats()` needs to know."""
+        supervisor = self.supervisor
+        life = supervisor.life
+        return Vitals(
+            supervisor.state,
+            life.pid if life is not None else None,
+            self.outbox.ledger.running,
+            supervisor.restarts,
+            self._ends,
+            self._history,
+        )
+
     # ---- sending
 
     def _send_soon(self) -> None:
@@ -315,6 +339,8 @@ class RemoteLink:
             self._take_inside(*fields)
         elif kind == Kind.UNSTARTED:
             self._unstarted(*fields)
+        elif kind == Kind.TICK:
+            self._tick(*fields)
         else:
             raise wire.WireError(f"a worker does not send {Kind(kind).name}")
 
@@ -327,6 +353,18 @@ class RemoteLink:
         self._announced[scheduler].extend(numbers[:known])
         self._tally.started(self._worker, scheduler, count)
         _check_all(numbers, known)
+
+    def _tick(self, lag: float, most: int, total: int, counts: list[int]) -> None:
+        """Takes what the worker tells once a second of its lateness."""
+        assert self.loop is not None
+        numbers = (most, total, *counts)
+        if (
+            not (type(lag) is float and 0 <= lag < math.inf)
+            or len(counts) > len(BOUNDS)
+            or not all(type(number) is int and number >= 0 for number in numbers)
+        ):
+            raise wire.WireError(f"no report of a worker: {lag!r}, {numbers!r:.80}")
+        self._history.add(self.loop.time(), lag, (most, total, counts))
 
     def _unstarted(self, scheduler: int, numbers: list[int]) -> None:
         """Has tasks wait again that were announced."""
@@ -360,6 +398,7 @@ class RemoteLink:
         else:
             known = self.outbox.ledger.end_started(numbers)
         in_rows = ending == wire.RETURNED and bool(self._parts) and not has_blobs
+        self._ends[state] += known
         self._settle_some(scheduler, numbers[:known], state, payloads[:known], decode, in_rows)
         self._tally.ended(self._worker, scheduler, known)
         _check_all(numbers, known)
@@ -469,8 +508,12 @@ class RemoteLink:
 
     # ---- the end
 
-    def cut(self, life: Life, exitcode: int | None) -> None:
-        """Sorts out what the dead process leaves: what had started, and what waits."""
+    def cut(self, life: Life, exitcode: int | None) -> str:
+        """Sorts out what the dead process leaves: what had started, and what waits.
+
+        Returns:
+            What becomes of it, in words.
+        """
         assert self.loop is not None
         self._disconnect()
         self._release()
@@ -478,16 +521,21 @@ class RemoteLink:
         self._return_unbegun(life)
         self._drop_asked()
         ledger = self.outbox.ledger
+        waiting = len(ledger) - ledger.running
+        started: list[TaskRef] = []
         for scheduler, numbers in ledger.by_scheduler(ledger.started()).items():
+            started += (self.ref(scheduler, number) for number in numbers)
             if self._rerun:
                 ledger.unstart(numbers)
                 self._tally.started(self._worker, scheduler, -len(numbers))
                 continue
             ledger.end_started(numbers)
+            self._ends[State.LOST] += len(numbers)
             for number in numbers:
                 error = WorkerLost(self._worker, exitcode, started=True)
                 self._settle(scheduler, number, State.LOST, error, None)
             self._tally.ended(self._worker, scheduler, len(numbers))
+        return _describe_fate(waiting, started, self._rerun)
 
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
         """Ends every task for which no outcome came; what has not started as lost or cancelled."""
@@ -498,8 +546,10 @@ class RemoteLink:
         for number in list(ledger):
             started = ledger.end(number)
             if number in self._asked or not (started or lost):
+                self._ends[State.CANCELLED] += 1
                 self._settle(0, number, State.CANCELLED, None, None)
             else:
+                self._ends[State.LOST] += 1
                 error = WorkerLost(self._worker, exitcode, bool(started))
                 self._settle(0, number, State.LOST, error, None)
         self._tally.emptied(self._worker)
@@ -530,6 +580,7 @@ class RemoteLink:
         self.outbox.pack()
         ledger = self.outbox.ledger
         for scheduler, numbers in ledger.by_scheduler(self._asked).items():
+            self._ends[State.CANCELLED] += len(numbers)
             for number in numbers:
                 ledger.end(number)
                 self._settle(scheduler, number, State.CANCELLED, None, None)
@@ -539,6 +590,17 @@ class RemoteLink:
 def _check_all(numbers: list[int], known: int) -> None:
     if known < len(numbers):
         raise wire.WireError(f"task {numbers[known]} was never sent, or was told of twice")
+
+
+def _describe_fate(waiting: int, started: list[TaskRef], rerun: bool) -> str:
+    """Says what a death means for its worker's tasks, and names those that had started."""
+    fate = f"{waiting:,} pending tasks go to the next process"
+    if started:
+        names = ", ".join(map(str, started[:_NAMED]))
+        more = f" and {len(started) - _NAMED:,} more" if len(started) > _NAMED else ""
+        fate += f", {len(started):,} that had started {'run again' if rerun else 'are lost'}: "
+        fate += names + more
+    return fate
 
 
 class _Handle(weakref.ref[Task[Any]]):
