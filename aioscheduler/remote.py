@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-import weakref
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
@@ -32,6 +31,7 @@ from typing import Any
 from . import wire
 from .batch import Decode, Outcomes, Part
 from .errors import WorkerLost
+from .holders import Holders
 from .incarnation import Launch, Life
 from .lateness import BOUNDS, History
 from .ledger import PAGE, end_of_row
@@ -110,9 +110,7 @@ class RemoteLink:
         ]  # the last tasks that were, of each scheduler, in order
         self._blobs: dict[int, bytes] = {}  # large outcomes, ahead of their FINISHED
         self._inside = b""  # the parts of a request so far
-        self._handles: dict[int, _Handle] = {}
-        self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
-        self._parts: dict[int, list[Part]] = {}  # of batches, by page
+        self._holders = Holders(self)
         self._ends: Counter[State] = Counter()
         self._history = History()
         self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
@@ -191,7 +189,7 @@ class RemoteLink:
         """Gives a task its number and puts it into the next frame."""
         number = self.outbox.add(scheduler, due, *cargo)
         self._send_soon()
-        return self._hand_out(scheduler, number, when)
+        return self._holders.hand_out(scheduler, number, when)
 
     def take_function(self, function: Callable[..., Any]) -> int | bytes:
         """Turns what `map` calls into what travels of it."""
@@ -212,8 +210,7 @@ class RemoteLink:
     ) -> None:
         """Sends calls of one function as one frame."""
         first = self.outbox.add_many(scheduler, dues, function, payloads)
-        part = Part(outcomes, offset, self, scheduler, first, len(payloads), dues)
-        self._parts.setdefault(first // PAGE, []).append(part)
+        self._holders.add(Part(outcomes, offset, self, scheduler, first, len(payloads), dues))
         self._send_soon()
 
     def room(self) -> int:
@@ -234,12 +231,8 @@ class RemoteLink:
         found = self.outbox.ledger.find(number)
         if found is None or found[0] != scheduler:
             return None
-        part = self._part_of(number)
-        if part is not None:
-            return part.task(number)
-        handle = self._handles.get(number)
-        task = handle() if handle is not None else None
-        return self._hand_out(scheduler, number, found[1]) if task is None else task
+        task = self._holders.find(number)
+        return self._holders.hand_out(scheduler, number, found[1]) if task is None else task
 
     def cancel(self, scheduler: int, number: int) -> bool:
         """Sends the request, if the task is not known to have ended."""
@@ -263,7 +256,7 @@ class RemoteLink:
         return TaskRef(self._manager, self._worker, scheduler, alias)
 
     def hold(self, task: Task[Any]) -> None:
-        self._held[task._number] = task
+        self._holders.hold(task)
 
     async def flush(self) -> None:
         """Returns when less than `pipe.HIGH_WATER` bytes wait to be written.
@@ -397,7 +390,7 @@ class RemoteLink:
             known = self._end_dropped(scheduler, numbers)
         else:
             known = self.outbox.ledger.end_started(numbers)
-        in_rows = ending == wire.RETURNED and bool(self._parts) and not has_blobs
+        in_rows = ending == wire.RETURNED and self._holders.has_batches and not has_blobs
         self._ends[state] += known
         self._settle_some(scheduler, numbers[:known], state, payloads[:known], decode, in_rows)
         self._tally.ended(self._worker, scheduler, known)
@@ -439,62 +432,20 @@ class RemoteLink:
             start = stop
 
     def _settle_row(self, first: int, payloads: list[Payload]) -> bool:
-        """Settles results of a batch with numbers in a row: the common case, at a tenth the cost.
-
-        False: they are not all of one batch, or somebody waits for a single one.
-        """
-        count = len(payloads)
-        part = self._part_of(first)
-        if part is None or first + count - 1 not in part or self._asked or self._held:
-            return False
-        if self._handles and any(n in self._handles for n in range(first, first + count)):
-            return False
-        if not part.settle_row(first, payloads, self._shipper.catalog.decode_result):
-            return False
-        self._tidy_part(part)
-        return True
+        """Settles results with numbers in a row, if they are of one batch."""
+        decode = self._shipper.catalog.decode_result
+        return not self._asked and self._holders.settle_row(first, payloads, decode)
 
     def _settle(
         self, scheduler: int, number: int, state: State, value: Any, decode: Decode | None
     ) -> None:
         """Tells a task's end to whoever holds it, and forgets the task."""
-        handle = self._handles.pop(number, None)
-        task = handle() if handle is not None else None
-        part = self._part_of(number) if self._parts else None
-        if task is not None:
-            task._settle(state, value, decode)
-        if part is not None:
-            part.settle(number, state, value, decode)
-            self._tidy_part(part)
-        elif task is None and state is State.FAILED:
+        told = self._holders.settle(number, state, value, decode)
+        if not told and state is State.FAILED:
             report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
         self._asked.discard(number)
-        if self._held:
-            self._held.pop(number, None)
         if self._aliases and number in self._aliases:
             del self._numbers[self._aliases.pop(number)]
-
-    def _part_of(self, number: int) -> Part | None:
-        """Gives the part of a batch that a task belongs to, if it does."""
-        for part in self._parts.get(number // PAGE, ()):
-            if number in part:
-                return part
-        return None
-
-    def _tidy_part(self, part: Part) -> None:
-        """Forgets a part of a batch whose tasks have all ended."""
-        if not part.left:
-            page = part.first // PAGE
-            self._parts[page].remove(part)
-            if not self._parts[page]:
-                del self._parts[page]
-
-    def _hand_out(self, scheduler: int, number: int, when: datetime | int) -> Task[Any]:
-        """Makes a handle, and remembers it as long as somebody else does."""
-        task: Task[Any] = Task(self, scheduler, number, when)
-        handle = self._handles[number] = _Handle(task, self._forget)
-        handle.number = number
-        return task
 
     def _take_inside(self, part: bytes, last: bool) -> None:
         """Collects a request that a task made of its manager."""
@@ -502,9 +453,6 @@ class RemoteLink:
         if last:
             request, self._inside = wire.unpack(self._inside), b""
             self._asked_inside(*request)
-
-    def _forget(self, handle: _Handle) -> None:
-        self._handles.pop(handle.number, None)
 
     # ---- the end
 
@@ -601,10 +549,3 @@ def _describe_fate(waiting: int, started: list[TaskRef], rerun: bool) -> str:
         fate += f", {len(started):,} that had started {'run again' if rerun else 'are lost'}: "
         fate += names + more
     return fate
-
-
-class _Handle(weakref.ref[Task[Any]]):
-    """A weak reference that knows which task its handle was for."""
-
-    __slots__ = ("number",)
-    number: int
