@@ -15,7 +15,6 @@ compute for a millisecond in slices of a few, and I/O is answered in between.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
 from collections import deque
@@ -32,8 +31,6 @@ from .queues import FifoQueue, LifoQueue
 from .timers import TimerQueue
 
 E = TypeVar("E")
-
-log = logging.getLogger("aioscheduler")
 
 CANCEL_AGAIN_AFTER = 0.25  # seconds that a cancelled task has to clean up
 LAST_WORDS = 0.1  # seconds after the second time; together less than `supervisor.KILL_AFTER`
@@ -314,8 +311,8 @@ class Engine(Generic[E]):
 
 
 async def end_running(
-    engines: Sequence[Engine[Any]], timeout: float | None, name: Callable[[int, int], str]
-) -> None:
+    engines: Sequence[Engine[Any]], timeout: float | None
+) -> list[tuple[int, int]]:
     """Lets what runs finish, then cancels it, and gives up what swallows that twice.
 
     The caller's own task is left alone.
@@ -323,7 +320,9 @@ async def end_running(
     Args:
         engines: Stopped ones.
         timeout: Seconds that tasks have before they are cancelled; None for all the time.
-        name: Says in words which task a scheduler's number is.
+
+    Returns:
+        Scheduler and number of each task that was given up.
     """
     own = asyncio.current_task()
 
@@ -343,8 +342,7 @@ async def end_running(
         if running := left():
             await asyncio.wait(running, timeout=patience)
             await asyncio.sleep(0)  # tasks cancelled before their first step report here
-    for engine, number in left().values():
-        log.warning("%s swallows its cancellation, and is given up", name(engine.index, number))
+    return [(engine.index, number) for engine, number in left().values()]
 
 
 # A task takes its first step at once where it can: a coroutine that never waits then costs no

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import secrets
 import time
@@ -25,6 +26,8 @@ from .lateness import History, Recorder
 from .link import Tally, Vitals
 from .stats import WorkerState
 from .task import State, Task, TaskRef
+
+log = logging.getLogger("aioscheduler")
 
 _Entry = tuple["Task[Any] | Part", Awaitable[Any]]
 
@@ -195,7 +198,11 @@ class LocalLink:
                     self.withdrawn(engine, number, entry)
         if self._alarm is not None:
             self._alarm.stop()
-        await end_running(self.engines, timeout, self._name)
+        for scheduler, number in await end_running(self.engines, timeout):
+            log.warning(
+                "task %s swallows its cancellation; it runs on",
+                self.ref(scheduler, number) or number,
+            )
         self._state = WorkerState.STOPPED
         self.look_after(0.0)
 
@@ -226,9 +233,6 @@ class LocalLink:
 
     def hold(self, task: Task[Any]) -> None:
         self._held[task._number] = task
-
-    def _name(self, scheduler: int, number: int) -> str:
-        return f"task {self.ref(scheduler, number) or number}"
 
     # The crew of its engines.
 

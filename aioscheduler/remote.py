@@ -485,6 +485,11 @@ class RemoteLink:
             self._tally.ended(self._worker, scheduler, len(numbers))
         return _describe_fate(waiting, started, self._rerun)
 
+    def describe_running(self) -> str:
+        """Names tasks that have started and not ended; at most a few."""
+        by_scheduler = self.outbox.ledger.by_scheduler(self.outbox.ledger.started())
+        return _name_some([self.ref(s, n) for s, numbers in by_scheduler.items() for n in numbers])
+
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
         """Ends every task for which no outcome came; what has not started as lost or cancelled."""
         self._disconnect()
@@ -544,8 +549,11 @@ def _describe_fate(waiting: int, started: list[TaskRef], rerun: bool) -> str:
     """Says what a death means for its worker's tasks, and names those that had started."""
     fate = f"{waiting:,} pending tasks go to the next process"
     if started:
-        names = ", ".join(map(str, started[:_NAMED]))
-        more = f" and {len(started) - _NAMED:,} more" if len(started) > _NAMED else ""
-        fate += f", {len(started):,} that had started {'run again' if rerun else 'are lost'}: "
-        fate += names + more
+        then = "run again" if rerun else "are lost"
+        fate += f", {len(started):,} that had started {then}: {_name_some(started)}"
     return fate
+
+
+def _name_some(refs: list[TaskRef]) -> str:
+    more = f" and {len(refs) - _NAMED:,} more" if len(refs) > _NAMED else ""
+    return ", ".join(map(str, refs[:_NAMED])) + more

@@ -75,6 +75,9 @@ class Occupant(Protocol):
             What becomes of its tasks, in words.
         """
 
+    def describe_running(self) -> str:
+        """Names tasks that have started and not ended; at most a few."""
+
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
         """No process will come any more; what waits is lost, or else cancelled."""
 
@@ -167,6 +170,12 @@ class Supervisor:
         patience = None if timeout is None else timeout + KILL_AFTER
         await asyncio.wait([self._gone], timeout=patience)
         if not self._gone.done():
+            log.warning(
+                "%s does not end, and is killed; what swallows its cancellation, or keeps the "
+                "loop busy, is one of: %s",
+                self._describe(),
+                self._occupant.describe_running() or "its initializer",
+            )
             self.life.kill()
             await self._gone
 

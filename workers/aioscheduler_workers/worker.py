@@ -281,7 +281,7 @@ class Worker:
         """Ends what runs, and writes the last outcomes."""
         self._alarm.stop()
         self._write_soon()
-        await end_running(self._engines, timeout, self._name)
+        await end_running(self._engines, timeout)  # the host ends, and tells, what swallows that
         self._tell_load(0.0)
         self._take_turn()
         await self._pipe.drain()
