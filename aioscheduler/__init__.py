@@ -15,6 +15,7 @@ from .errors import (
 from .inside import ManagerProxy, current_manager, current_task
 from .manager import Manager
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler
+from .stats import HostStats, ManagerStats, WorkerState, WorkerStats
 from .task import State, Task, TaskRef
 
 __version__ = "2.0.0.dev0"
@@ -22,10 +23,12 @@ __version__ = "2.0.0.dev0"
 __all__ = [
     "AioschedulerError",
     "Batch",
+    "HostStats",
     "LifoQueuedScheduler",
     "Manager",
     "ManagerClosed",
     "ManagerProxy",
+    "ManagerStats",
     "NotShippable",
     "QueuedScheduler",
     "RemoteError",
@@ -38,6 +41,8 @@ __all__ = [
     "UnknownTask",
     "WorkerLost",
     "WorkerStartError",
+    "WorkerState",
+    "WorkerStats",
     "current_manager",
     "current_task",
 ]

@@ -30,7 +30,12 @@ class _Page:
 
 
 class Ledger:
-    """The tasks of one worker place that have not ended."""
+    """The tasks of one worker place that have not ended.
+
+    Attributes:
+        blobs: The payloads that were left out of the frames.
+        running: How many tasks were announced as started, and have not ended.
+    """
 
     def __init__(self) -> None:
         self._pages: dict[int, _Page] = {}
@@ -38,6 +43,7 @@ class Ledger:
         self._count = 0
         self._kept = 0
         self.blobs: dict[int, bytes] = {}
+        self.running = 0
 
     def __len__(self) -> int:
         return self._count
@@ -124,6 +130,7 @@ class Ledger:
                 if not page.count:
                     self._drop_if_ended(key)
             position += count
+        self.running += position * ((after == _STARTED) - (before == _STARTED))
         if after == _ENDED:
             self._count -= position
             if self.blobs:

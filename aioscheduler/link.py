@@ -8,12 +8,15 @@ and nothing else; the manager does not know which one it has.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .batch import Outcomes
-from .task import Home, Task
+from .lateness import History
+from .stats import WorkerState
+from .task import Home, State, Task
 
 
 class Tally(Protocol):
@@ -30,6 +33,26 @@ class Tally(Protocol):
 
     def emptied(self, worker: int) -> None:
         """No task is left there."""
+
+
+class Vitals(NamedTuple):
+    """What a link knows of its place that nobody else does.
+
+    Attributes:
+        state: What the process there is doing.
+        pid: Of the process; None if there is none.
+        running: Tasks that have started and not ended.
+        restarts: How many times the process was replaced.
+        ends: How many tasks have ended in each way.
+        history: What the processes there have told of lateness.
+    """
+
+    state: WorkerState
+    pid: int | None
+    running: int
+    restarts: int
+    ends: Counter[State]
+    history: History
 
 
 class Link(Home, Protocol):
@@ -92,6 +115,12 @@ class Link(Home, Protocol):
 
     async def flush(self) -> None:
         """Returns when little enough waits to be sent."""
+
+    def look_after(self, lag: float) -> None:
+        """Is called once a second, and told how late the host's loop was, in seconds."""
+
+    def vitals(self) -> Vitals:
+        """Gives what `Manager.stats()` needs to know; may be called from any thread."""
 
     def kill(self, reason: Exception) -> None:
         """Ends every task as lost: the manager has failed, for this reason."""

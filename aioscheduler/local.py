@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
@@ -19,8 +21,9 @@ from .coroutines import check_awaitable, close_unstarted
 from .engine import MAX_SLICE, Engine, Order
 from .errors import WorkerStartError
 from .inside import Desk, ManagerProxy, running
-from .lateness import Recorder
-from .link import Tally
+from .lateness import History, Recorder
+from .link import Tally, Vitals
+from .stats import WorkerState
 from .task import State, Task, TaskRef
 
 _Entry = tuple["Task[Any] | Part", Awaitable[Any]]
@@ -53,9 +56,12 @@ class LocalLink:
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.identity = secrets.randbits(64) << 64
-        self.recorder = Recorder()
+        self._recorder = Recorder()
+        self._history = History()
+        self._ends: Counter[State] = Counter()
+        self._state = WorkerState.STARTING
         self.engines: list[Engine[_Entry]] = [
-            Engine(index, order, self, self.recorder, clock) for index in range(schedulers)
+            Engine(index, order, self, self._recorder, clock) for index in range(schedulers)
         ]
         self._tally = tally
         self._clock = clock
@@ -90,6 +96,7 @@ class LocalLink:
     def _start_engines(self) -> None:
         assert self.loop is not None
         self._alarm = Alarm(self.loop, self._clock)
+        self._state = WorkerState.READY
         for engine in self.engines:
             engine.start(self.loop, self._alarm)
 
@@ -164,6 +171,16 @@ class LocalLink:
     async def flush(self) -> None:
         """Returns at once: there is nothing between here and the schedulers."""
 
+    def look_after(self, lag: float) -> None:
+        """Is called once a second: the tick of its schedulers is that of the loop."""
+        if self.loop is not None:
+            self._history.add(self.loop.time(), lag, self._recorder.take())
+
+    def vitals(self) -> Vitals:
+        """Gives what `Manager.stats()` needs to know."""
+        running = sum(len(engine.running) for engine in self.engines)
+        return Vitals(self._state, os.getpid(), running, 0, self._ends, self._history)
+
     async def close(self, timeout: float | None) -> None:
         """Cancels what waits and lets what runs finish.
 
@@ -188,6 +205,8 @@ class LocalLink:
                     if engine.running[number][0] is not own:
                         engine.cancel(number)
             await asyncio.wait(running)
+        self._state = WorkerState.STOPPED
+        self.look_after(0.0)
 
     def kill(self, reason: Exception) -> None:
         """Ends every task as lost; only a failed initializer brings this about."""
@@ -196,6 +215,7 @@ class LocalLink:
                 for number, (holder, awaitable) in entries.items():
                     close_unstarted(awaitable)
                     self._end(engine, number, holder, State.LOST, reason)
+        self._state = WorkerState.STOPPED
         self._tally.emptied(0)
 
     # The home of its tasks' handles.
@@ -255,6 +275,7 @@ class LocalLink:
         value: Any,
     ) -> None:
         engine.ended(number)
+        self._ends[state] += 1
         if isinstance(holder, Task):
             holder._settle(state, value)
         else:

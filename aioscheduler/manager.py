@@ -27,12 +27,16 @@ from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
 from .incarnation import Incarnation
 from .layout import check_count, lay_out
 from .local import LocalLink
+from .monitor import Monitor
+from .monitor import wanted as monitoring_wanted
+from .observer import Observer
 from .placement import Placement
 from .process import WorkerProcess, end_workers
 from .remote import RemoteLink
 from .router import Router, Whens
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
 from .shipping import HostShipper
+from .stats import ManagerStats
 from .supervisor import RestartBudget
 from .task import Task, TaskRef
 
@@ -62,6 +66,8 @@ class Manager:
             runs in any case, in the worker's replacement.
         max_restarts: How many workers may be replaced, and in how many seconds; one more, and the
             manager fails. (0, 1.0): the first death is the end.
+        monitor: Whether `aioscheduler top` may watch it, on a socket that only this user can
+            open. The environment variable AIOSCHEDULER_MONITOR=1 says so for all managers.
         **kwargs: For `cls`.
 
     Raises:
@@ -83,6 +89,7 @@ class Manager:
         loop_initializer: Callable[[], Any] | None = None,
         on_worker_loss: Literal["fail", "rerun"] = "fail",
         max_restarts: tuple[int, float] = (5, 30.0),
+        monitor: bool = False,
         **kwargs: Any,
     ) -> None:
         if cls not in (TimedScheduler, QueuedScheduler, LifoQueuedScheduler):
@@ -156,6 +163,11 @@ class Manager:
             ]
             self._router.links = remotes
 
+        self._observer = Observer(self._id, self._router.links, placement)
+        self._monitor: Monitor | None = None
+        if monitor or monitoring_wanted():
+            self._monitor = Monitor(self._id, self.stats)
+
     # ---- life
 
     def start(self) -> None:
@@ -179,7 +191,9 @@ class Manager:
             raise reason from error
         finally:
             self._guard_exit()
-        self._look_after(loop)
+        self._look_after(loop, loop.time())
+        if self._monitor is not None:
+            self._monitor.start(loop)
 
     async def ready(self) -> None:
         """Returns when every worker answers.
@@ -378,6 +392,14 @@ class Manager:
         """Returns when every accepted task has ended."""
         await self._router.join()
 
+    def stats(self) -> ManagerStats:
+        """Gives counts, lateness, CPU and memory of the workers and of this process.
+
+        It may be called from any thread, thousands of times a second: counts are those of now,
+        what workers push of lateness is up to a second old, and psutil's figures 0.25 s.
+        """
+        return self._observer.stats()
+
     def __len__(self) -> int:
         """How many tasks wait to start."""
         return self._router.placement.all_waiting
@@ -399,16 +421,21 @@ class Manager:
         if self._watch is not None:
             self._watch.cancel()
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
+        if self._monitor is not None:
+            self._monitor.close()
         if self._finalizer is not None:
             self._finalizer.cancel()
 
-    def _look_after(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Looks once a second whether the workers answer."""
-        for link in self._remotes:
-            link.supervisor.look_after()
-        if self._remotes and self._router.closed is None:
-            at = whole_second(loop.time())
-            self._watch = loop.call_at(at, self._look_after, loop)
+    def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float) -> None:
+        """Looks once a second whether the workers answer, and how late this loop is."""
+        now = loop.time()
+        lag = max(0.0, now - planned)
+        self._observer.host.add(now, lag, (0, 0, []))
+        for link in self._router.links:
+            link.look_after(lag)
+        if self._router.closed is None:
+            at = whole_second(now)
+            self._watch = loop.call_at(at, self._look_after, loop, at)
 
     def _break(self, reason: Exception) -> None:
         """Fails everything, loudly."""

@@ -141,6 +141,11 @@ class Placement:
         self.all_waiting += count
         self.all_loads += count
 
+    def waiting_at(self, worker: int) -> list[int]:
+        """Gives how many tasks wait at each scheduler of a worker."""
+        first = self.first_of[worker]
+        return self.waiting[first : first + self._layout[worker]]
+
     # What links tell (`link.Tally`).
 
     def started(self, worker: int, scheduler: int, count: int) -> None:

@@ -20,9 +20,9 @@ the numbers, times and order it had.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
-import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -31,9 +31,11 @@ from typing import Any
 from . import wire
 from .batch import Decode, Outcomes, Part
 from .errors import WorkerLost
+from .holders import Holders
 from .incarnation import Launch, Life
+from .lateness import BOUNDS, History
 from .ledger import PAGE, end_of_row
-from .link import Tally
+from .link import Tally, Vitals
 from .outbox import Outbox
 from .pipe import HIGH_WATER
 from .shipping import Cargo, HostShipper
@@ -42,6 +44,7 @@ from .task import State, Task, TaskRef, report
 from .wire import Kind, Payload
 
 _ENDINGS = {wire.RETURNED: State.FINISHED, wire.RAISED: State.FAILED, wire.DROPPED: State.CANCELLED}
+_NAMED = 5  # tasks that a message about a death names
 _REMEMBERED = 1024  # announced tasks, of each scheduler, that may turn out not to have begun
 
 
@@ -107,9 +110,9 @@ class RemoteLink:
         ]  # the last tasks that were, of each scheduler, in order
         self._blobs: dict[int, bytes] = {}  # large outcomes, ahead of their FINISHED
         self._inside = b""  # the parts of a request so far
-        self._handles: dict[int, _Handle] = {}
-        self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
-        self._parts: dict[int, list[Part]] = {}  # of batches, by page
+        self._holders = Holders(self)
+        self._ends: Counter[State] = Counter()
+        self._history = History()
         self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
         self._aliases: dict[int, int] = {}  # the other way round
 
@@ -186,7 +189,7 @@ class RemoteLink:
         """Gives a task its number and puts it into the next frame."""
         number = self.outbox.add(scheduler, due, *cargo)
         self._send_soon()
-        return self._hand_out(scheduler, number, when)
+        return self._holders.hand_out(scheduler, number, when)
 
     def take_function(self, function: Callable[..., Any]) -> int | bytes:
         """Turns what `map` calls into what travels of it."""
@@ -207,8 +210,7 @@ class RemoteLink:
     ) -> None:
         """Sends calls of one function as one frame."""
         first = self.outbox.add_many(scheduler, dues, function, payloads)
-        part = Part(outcomes, offset, self, scheduler, first, len(payloads), dues)
-        self._parts.setdefault(first // PAGE, []).append(part)
+        self._holders.add(Part(outcomes, offset, self, scheduler, first, len(payloads), dues))
         self._send_soon()
 
     def room(self) -> int:
@@ -229,12 +231,8 @@ class RemoteLink:
         found = self.outbox.ledger.find(number)
         if found is None or found[0] != scheduler:
             return None
-        part = self._part_of(number)
-        if part is not None:
-            return part.task(number)
-        handle = self._handles.get(number)
-        task = handle() if handle is not None else None
-        return self._hand_out(scheduler, number, found[1]) if task is None else task
+        task = self._holders.find(number)
+        return self._holders.hand_out(scheduler, number, found[1]) if task is None else task
 
     def cancel(self, scheduler: int, number: int) -> bool:
         """Sends the request, if the task is not known to have ended."""
@@ -258,7 +256,7 @@ class RemoteLink:
         return TaskRef(self._manager, self._worker, scheduler, alias)
 
     def hold(self, task: Task[Any]) -> None:
-        self._held[task._number] = task
+        self._holders.hold(task)
 
     async def flush(self) -> None:
         """Returns when less than `pipe.HIGH_WATER` bytes wait to be written.
@@ -270,6 +268,25 @@ class RemoteLink:
             await asyncio.shield(self._connected)
         if self._life is not None:
             await self._life.pipe.drain(HIGH_WATER)
+
+    def look_after(self, lag: float) -> None:
+        """Is called once a second."""
+        assert self.loop is not None
+        self.supervisor.look_after()
+        self._history.expire(self.loop.time())
+
+    def vitals(self) -> Vitals:
+        """Gives what `Manager.stats()` needs to know."""
+        supervisor = self.supervisor
+        life = supervisor.life
+        return Vitals(
+            supervisor.state,
+            life.pid if life is not None else None,
+            self.outbox.ledger.running,
+            supervisor.restarts,
+            self._ends,
+            self._history,
+        )
 
     # ---- sending
 
@@ -315,6 +332,8 @@ class RemoteLink:
             self._take_inside(*fields)
         elif kind == Kind.UNSTARTED:
             self._unstarted(*fields)
+        elif kind == Kind.TICK:
+            self._tick(*fields)
         else:
             raise wire.WireError(f"a worker does not send {Kind(kind).name}")
 
@@ -327,6 +346,18 @@ class RemoteLink:
         self._announced[scheduler].extend(numbers[:known])
         self._tally.started(self._worker, scheduler, count)
         _check_all(numbers, known)
+
+    def _tick(self, lag: float, most: int, total: int, counts: list[int]) -> None:
+        """Takes what the worker tells once a second of its lateness."""
+        assert self.loop is not None
+        numbers = (most, total, *counts)
+        if (
+            not (type(lag) is float and 0 <= lag < math.inf)
+            or len(counts) > len(BOUNDS)
+            or not all(type(number) is int and number >= 0 for number in numbers)
+        ):
+            raise wire.WireError(f"no report of a worker: {lag!r}, {numbers!r:.80}")
+        self._history.add(self.loop.time(), lag, (most, total, counts))
 
     def _unstarted(self, scheduler: int, numbers: list[int]) -> None:
         """Has tasks wait again that were announced."""
@@ -359,7 +390,8 @@ class RemoteLink:
             known = self._end_dropped(scheduler, numbers)
         else:
             known = self.outbox.ledger.end_started(numbers)
-        in_rows = ending == wire.RETURNED and bool(self._parts) and not has_blobs
+        in_rows = ending == wire.RETURNED and self._holders.has_batches and not has_blobs
+        self._ends[state] += known
         self._settle_some(scheduler, numbers[:known], state, payloads[:known], decode, in_rows)
         self._tally.ended(self._worker, scheduler, known)
         _check_all(numbers, known)
@@ -400,62 +432,20 @@ class RemoteLink:
             start = stop
 
     def _settle_row(self, first: int, payloads: list[Payload]) -> bool:
-        """Settles results of a batch with numbers in a row: the common case, at a tenth the cost.
-
-        False: they are not all of one batch, or somebody waits for a single one.
-        """
-        count = len(payloads)
-        part = self._part_of(first)
-        if part is None or first + count - 1 not in part or self._asked or self._held:
-            return False
-        if self._handles and any(n in self._handles for n in range(first, first + count)):
-            return False
-        if not part.settle_row(first, payloads, self._shipper.catalog.decode_result):
-            return False
-        self._tidy_part(part)
-        return True
+        """Settles results with numbers in a row, if they are of one batch."""
+        decode = self._shipper.catalog.decode_result
+        return not self._asked and self._holders.settle_row(first, payloads, decode)
 
     def _settle(
         self, scheduler: int, number: int, state: State, value: Any, decode: Decode | None
     ) -> None:
         """Tells a task's end to whoever holds it, and forgets the task."""
-        handle = self._handles.pop(number, None)
-        task = handle() if handle is not None else None
-        part = self._part_of(number) if self._parts else None
-        if task is not None:
-            task._settle(state, value, decode)
-        if part is not None:
-            part.settle(number, state, value, decode)
-            self._tidy_part(part)
-        elif task is None and state is State.FAILED:
+        told = self._holders.settle(number, state, value, decode)
+        if not told and state is State.FAILED:
             report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
         self._asked.discard(number)
-        if self._held:
-            self._held.pop(number, None)
         if self._aliases and number in self._aliases:
             del self._numbers[self._aliases.pop(number)]
-
-    def _part_of(self, number: int) -> Part | None:
-        """Gives the part of a batch that a task belongs to, if it does."""
-        for part in self._parts.get(number // PAGE, ()):
-            if number in part:
-                return part
-        return None
-
-    def _tidy_part(self, part: Part) -> None:
-        """Forgets a part of a batch whose tasks have all ended."""
-        if not part.left:
-            page = part.first // PAGE
-            self._parts[page].remove(part)
-            if not self._parts[page]:
-                del self._parts[page]
-
-    def _hand_out(self, scheduler: int, number: int, when: datetime | int) -> Task[Any]:
-        """Makes a handle, and remembers it as long as somebody else does."""
-        task: Task[Any] = Task(self, scheduler, number, when)
-        handle = self._handles[number] = _Handle(task, self._forget)
-        handle.number = number
-        return task
 
     def _take_inside(self, part: bytes, last: bool) -> None:
         """Collects a request that a task made of its manager."""
@@ -464,13 +454,14 @@ class RemoteLink:
             request, self._inside = wire.unpack(self._inside), b""
             self._asked_inside(*request)
 
-    def _forget(self, handle: _Handle) -> None:
-        self._handles.pop(handle.number, None)
-
     # ---- the end
 
-    def cut(self, life: Life, exitcode: int | None) -> None:
-        """Sorts out what the dead process leaves: what had started, and what waits."""
+    def cut(self, life: Life, exitcode: int | None) -> str:
+        """Sorts out what the dead process leaves: what had started, and what waits.
+
+        Returns:
+            What becomes of it, in words.
+        """
         assert self.loop is not None
         self._disconnect()
         self._release()
@@ -478,16 +469,21 @@ class RemoteLink:
         self._return_unbegun(life)
         self._drop_asked()
         ledger = self.outbox.ledger
+        waiting = len(ledger) - ledger.running
+        started: list[TaskRef] = []
         for scheduler, numbers in ledger.by_scheduler(ledger.started()).items():
+            started += (self.ref(scheduler, number) for number in numbers)
             if self._rerun:
                 ledger.unstart(numbers)
                 self._tally.started(self._worker, scheduler, -len(numbers))
                 continue
             ledger.end_started(numbers)
+            self._ends[State.LOST] += len(numbers)
             for number in numbers:
                 error = WorkerLost(self._worker, exitcode, started=True)
                 self._settle(scheduler, number, State.LOST, error, None)
             self._tally.ended(self._worker, scheduler, len(numbers))
+        return _describe_fate(waiting, started, self._rerun)
 
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
         """Ends every task for which no outcome came; what has not started as lost or cancelled."""
@@ -498,8 +494,10 @@ class RemoteLink:
         for number in list(ledger):
             started = ledger.end(number)
             if number in self._asked or not (started or lost):
+                self._ends[State.CANCELLED] += 1
                 self._settle(0, number, State.CANCELLED, None, None)
             else:
+                self._ends[State.LOST] += 1
                 error = WorkerLost(self._worker, exitcode, bool(started))
                 self._settle(0, number, State.LOST, error, None)
         self._tally.emptied(self._worker)
@@ -530,6 +528,7 @@ class RemoteLink:
         self.outbox.pack()
         ledger = self.outbox.ledger
         for scheduler, numbers in ledger.by_scheduler(self._asked).items():
+            self._ends[State.CANCELLED] += len(numbers)
             for number in numbers:
                 ledger.end(number)
                 self._settle(scheduler, number, State.CANCELLED, None, None)
@@ -541,8 +540,12 @@ def _check_all(numbers: list[int], known: int) -> None:
         raise wire.WireError(f"task {numbers[known]} was never sent, or was told of twice")
 
 
-class _Handle(weakref.ref[Task[Any]]):
-    """A weak reference that knows which task its handle was for."""
-
-    __slots__ = ("number",)
-    number: int
+def _describe_fate(waiting: int, started: list[TaskRef], rerun: bool) -> str:
+    """Says what a death means for its worker's tasks, and names those that had started."""
+    fate = f"{waiting:,} pending tasks go to the next process"
+    if started:
+        names = ", ".join(map(str, started[:_NAMED]))
+        more = f" and {len(started) - _NAMED:,} more" if len(started) > _NAMED else ""
+        fate += f", {len(started):,} that had started {'run again' if rerun else 'are lost'}: "
+        fate += names + more
+    return fate

@@ -8,6 +8,27 @@ from enum import StrEnum
 from typing import Any
 
 
+class _Plain:
+    __slots__ = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives everything as JSON has it: tuples as lists, an infinite bound as None."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]  # of its dataclasses
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Plain):
+        return value.as_dict()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, WorkerState):
+        return value.value
+    return None if value == math.inf else value
+
+
 class WorkerState(StrEnum):
     """What the process in a worker's place is doing.
 
@@ -24,7 +45,7 @@ class WorkerState(StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class WorkerStats:
+class WorkerStats(_Plain):
     """One worker's place. Counters never go back, whatever becomes of its process.
 
     With `workers=0` the one place is the calling process, with all schedulers.
@@ -75,7 +96,7 @@ class WorkerStats:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HostStats:
+class HostStats(_Plain):
     """The process that has the manager; its attributes are those of `WorkerStats`."""
 
     pid: int
@@ -85,7 +106,7 @@ class HostStats:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ManagerStats:
+class ManagerStats(_Plain):
     """A manager, its workers and the totals over them; see `WorkerStats`.
 
     Attributes:
@@ -104,15 +125,3 @@ class ManagerStats:
     cancelled: int
     lost: int
     restarts: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Gives everything as JSON has it; the infinite bound of the last bucket is None."""
-        made = dataclasses.asdict(self)
-        for worker in made["workers"]:
-            worker["state"] = str(worker["state"])
-            worker["lateness_buckets"] = [
-                [None if math.isinf(bound) else bound, count]
-                for bound, count in worker["lateness_buckets"]
-            ]
-        made["workers"] = list(made["workers"])
-        return made

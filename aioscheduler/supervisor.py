@@ -20,12 +20,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import Protocol
 
 from . import wire
 from .errors import WorkerLost, WorkerStartError, describe_exit
 from .incarnation import Launch, Life
+from .stats import WorkerState
 
 log = logging.getLogger("aioscheduler")
 
@@ -34,17 +34,6 @@ DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told t
 SILENT_AFTER = 2.5  # seconds without a tick
 FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
 LONGEST_DELAY = 5.0
-
-
-class WorkerState(Enum):
-    """What the process in a worker's place is doing."""
-
-    STARTING = "starting"
-    READY = "ready"
-    SILENT = "silent"
-    DRAINING = "draining"
-    RESTARTING = "restarting"
-    STOPPED = "stopped"
 
 
 class RestartBudget:
@@ -79,8 +68,12 @@ class Occupant(Protocol):
     def connect(self, life: Life) -> None:
         """A process was started: it is to be told everything."""
 
-    def cut(self, life: Life, exitcode: int | None) -> None:
-        """The process has ended, and its pipe was read to the end; another will come."""
+    def cut(self, life: Life, exitcode: int | None) -> str:
+        """The process has ended, and its pipe was read to the end; another will come.
+
+        Returns:
+            What becomes of its tasks, in words.
+        """
 
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
         """No process will come any more; what waits is lost, or else cancelled."""
@@ -124,6 +117,7 @@ class Supervisor:
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None  # for the next process, or to end one
+        self._pid: int | None = None  # of the last process
         self._lives = 0
         self._unready = 0  # processes in a row that could not begin
         self._closing = False
@@ -193,9 +187,8 @@ class Supervisor:
         if silent is not self._was_silent and self.life is not None:
             self._was_silent = silent
             log.warning(
-                "worker %d (pid %s) %s",
-                self._worker,
-                self.life.pid,
+                "%s %s",
+                self._describe(),
                 "does not answer: it is stopped, or a task keeps its loop busy; its tasks wait"
                 if silent
                 else "answers again",
@@ -207,6 +200,7 @@ class Supervisor:
         kind = frame[0]
         if kind == wire.Kind.TICK:
             self._last_tick = self._clock()
+            self._occupant.receive(frame)
         elif kind == wire.Kind.READY:
             self._became_ready()
         elif kind == wire.Kind.FAILED:
@@ -240,7 +234,7 @@ class Supervisor:
         life = self._launch(self._lives, self._receive, self._ended)
         self._lives += 1
         life.start(self._loop)
-        self.life = life
+        self.life, self._pid = life, life.pid
         self._occupant.connect(life)
 
     def _ended(self, exitcode: int | None, cause: str) -> None:
@@ -263,8 +257,8 @@ class Supervisor:
             )
             self._give_up(lost, exitcode)
         else:
-            log.warning("%s; it is replaced", self._explain(state, exitcode, cause))
-            self._occupant.cut(life, exitcode)
+            fate = self._occupant.cut(life, exitcode)
+            log.warning("%s; it is replaced: %s", self._explain(state, exitcode, cause), fate)
             self._unready += state is WorkerState.STARTING
             self._replace()
 
@@ -319,7 +313,7 @@ class Supervisor:
         if self._traceback is not None:
             return f"worker {self._worker} could not begin:\n\n{self._traceback}"
         return (
-            f"worker {self._worker} {describe_exit(exitcode)} before it was ready; "
+            f"{self._describe()} {describe_exit(exitcode)} before it was ready; "
             f"{cause or 'look at its output above'}"
         )
 
@@ -327,5 +321,8 @@ class Supervisor:
         if state is WorkerState.STARTING:
             return self._explain_start(exitcode, cause)
         if state is WorkerState.DRAINING:
-            return f"worker {self._worker} was told to end and {describe_exit(exitcode)}"
-        return f"worker {self._worker} {describe_exit(exitcode)}{cause and ': ' + cause}"
+            return f"{self._describe()} was told to end and {describe_exit(exitcode)}"
+        return f"{self._describe()} {describe_exit(exitcode)}{cause and f' ({cause})'}"
+
+    def _describe(self) -> str:
+        return f"worker {self._worker} (pid {self._pid})"

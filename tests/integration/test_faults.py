@@ -35,7 +35,7 @@ from aioscheduler import (
     current_manager,
 )
 from aioscheduler.process import WorkerProcess
-from aioscheduler.supervisor import WorkerState
+from aioscheduler.stats import WorkerState
 
 FAR = timedelta(hours=1)
 SOON = timedelta(milliseconds=400)

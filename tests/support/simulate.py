@@ -471,6 +471,13 @@ class World:
         ):
             self.faults.append(f"a queue ran out of order: {self.order}")
 
+        stats = self.manager.stats()
+        told = (stats.pending, stats.running, stats.finished, stats.cancelled, stats.lost)
+        ends = Counter(end for story in self.stories for end in story.ends)
+        seen = (0, 0, ends[State.FINISHED], ends[State.CANCELLED], ends[State.LOST])
+        if told != seen:
+            self.faults.append(f"stats say {told} and not {seen}")
+
     def judge_one(self, ident: int, story: Story, closed: bool) -> None:
         def check(good: object, what: str) -> None:
             if not good:

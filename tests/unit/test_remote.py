@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioscheduler import Manager, State, WorkerLost
+from aioscheduler.lateness import BOUNDS
 from aioscheduler.wire import Kind
 
 COUNT = 12
@@ -29,7 +31,12 @@ PAYLOADS: Any = st.lists(
 @st.composite
 def right_frames(draw: Any) -> list[Any]:
     """A frame of the right shape, which may yet say what is not true."""
-    kind = draw(st.sampled_from([Kind.STARTED, Kind.FINISHED, Kind.UNSTARTED, Kind.BLOB]))
+    kind = draw(
+        st.sampled_from([Kind.STARTED, Kind.FINISHED, Kind.UNSTARTED, Kind.BLOB, Kind.TICK])
+    )
+    if kind == Kind.TICK:
+        counts = draw(st.lists(st.integers(-1, 99), max_size=len(BOUNDS) + 1))
+        return [kind, draw(st.floats()), draw(st.integers()), draw(st.integers()), counts]
     if kind == Kind.BLOB:
         return [kind, draw(st.integers(0, COUNT)), draw(st.binary())]
     numbers = draw(NUMBERS)
@@ -64,6 +71,13 @@ def test_whatever_a_worker_says_every_task_ends_once(frames: list[Any]) -> None:
                 link.receive(frame)
         waiting = sum(task.state is State.PENDING for task in tasks if task is not tasks[1])
         assert len(manager) >= waiting - 1
+        stats = manager.stats()
+        ended = stats.finished + stats.failed + stats.cancelled + stats.lost
+        assert ended == sum(task.done() for task in tasks)
+        assert stats.running == sum(task.state is State.RUNNING for task in tasks)
+        buckets = [count for _, count in stats.workers[0].lateness_buckets]
+        assert buckets == sorted(buckets)
+        json.dumps(stats.as_dict(), allow_nan=False)
         link.settle_all(-9, True)
         await asyncio.sleep(0)
         assert sorted(map(id, ends)) == sorted(map(id, tasks))

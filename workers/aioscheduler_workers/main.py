@@ -38,7 +38,7 @@ BLOCKED_AFTER = 3.0  # seconds without a turn of the loop, after which it is rep
 WATCH_EVERY = 2.0  # seconds
 GC_THRESHOLD = 20_000  # container objects that are made before the youngest are looked through
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 async def main(
@@ -70,6 +70,7 @@ async def main(
     """
     _ignore_interrupt()
     _die_with(host)
+    _prctl(_PR_SET_NAME, f"aiosched-{worker}".encode())  # the kernel takes 15 bytes
     _write_whole_lines()
     # What is here stays; and what tasks make is mostly gone before it could be garbage. On 3.11
     # collecting every 700 objects costs a fifth of the worker (`benchmarks/bench_throughput.py`).
@@ -120,10 +121,14 @@ def _drain_when_told(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
-def _die_with(host: int) -> None:
+def _prctl(option: int, argument: int | bytes) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            ctypes.CDLL(None).prctl(option, argument)
+
+
+def _die_with(host: int) -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != host:  # it died before we asked to be told
         os._exit(1)
 

@@ -1,0 +1,112 @@
+"""Who is to be told of the end of a worker's tasks: handles, batches, or nobody.
+
+A handle is known weakly: once its user has dropped it, the task ends unheard. Only one that
+somebody waits for by callback is kept here. A batch is known by its parts (`batch.Part`), sorted
+by pages of numbers, so that a row of results finds its part at once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from datetime import datetime
+from typing import Any
+
+from .batch import Decode, Part
+from .ledger import PAGE
+from .task import Home, State, Task
+
+
+class Holders:
+    """The holders of the tasks of one place.
+
+    Args:
+        home: Of the handles that are made here.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._handles: dict[int, _Handle] = {}
+        self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
+        self._parts: dict[int, list[Part]] = {}  # of batches, by page
+
+    def hand_out(self, scheduler: int, number: int, when: datetime | int) -> Task[Any]:
+        """Makes a handle, and remembers it as long as somebody else does."""
+        task: Task[Any] = Task(self._home, scheduler, number, when)
+        handle = self._handles[number] = _Handle(task, self._forget)
+        handle.number = number
+        return task
+
+    def hold(self, task: Task[Any]) -> None:
+        """Keeps a handle until its task ends."""
+        self._held[task._number] = task
+
+    def add(self, part: Part) -> None:
+        """Takes the tasks of a batch."""
+        self._parts.setdefault(part.first // PAGE, []).append(part)
+
+    def find(self, number: int) -> Task[Any] | None:
+        """Gives the handle of a task, if there is one or its batch can make one."""
+        part = self._part_of(number)
+        if part is not None:
+            return part.task(number)
+        handle = self._handles.get(number)
+        return handle() if handle is not None else None
+
+    def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> bool:
+        """Tells a task's end, as `Task._settle` takes it; False if nobody wants to know."""
+        handle = self._handles.pop(number, None)
+        task = handle() if handle is not None else None
+        part = self._part_of(number) if self._parts else None
+        if task is not None:
+            task._settle(state, value, decode)
+        if part is not None:
+            part.settle(number, state, value, decode)
+            self._tidy(part)
+        if self._held:
+            self._held.pop(number, None)
+        return task is not None or part is not None
+
+    def settle_row(self, first: int, payloads: list[Any], decode: Decode) -> bool:
+        """Tells results of numbers in a row, at a tenth of the cost, if all are of one batch.
+
+        False: they are not, or somebody waits for a single one. Then nothing was told.
+        """
+        count = len(payloads)
+        part = self._part_of(first)
+        if part is None or first + count - 1 not in part or self._held:
+            return False
+        if self._handles and any(n in self._handles for n in range(first, first + count)):
+            return False
+        if not part.settle_row(first, payloads, decode):
+            return False
+        self._tidy(part)
+        return True
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether rows are worth looking for."""
+        return bool(self._parts)
+
+    def _part_of(self, number: int) -> Part | None:
+        for part in self._parts.get(number // PAGE, ()):
+            if number in part:
+                return part
+        return None
+
+    def _tidy(self, part: Part) -> None:
+        """Forgets a part whose tasks have all ended."""
+        if not part.left:
+            page = part.first // PAGE
+            self._parts[page].remove(part)
+            if not self._parts[page]:
+                del self._parts[page]
+
+    def _forget(self, handle: _Handle) -> None:
+        self._handles.pop(handle.number, None)
+
+
+class _Handle(weakref.ref[Task[Any]]):
+    """A weak reference that knows which task its handle was for."""
+
+    __slots__ = ("number",)
+    number: int

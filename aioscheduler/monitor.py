@@ -1,0 +1,186 @@
+"""The private socket on which a manager tells its stats, and how others of its user find it.
+
+    host process                                       │ any process of the same user
+                                                       │
+    Manager.stats() ─► Monitor ─► <folder>/<pid>-<manager>.sock ─► snapshots() ─► aioscheduler top
+
+A connection is answered with one JSON document, and closed. Rules of this file:
+
+1. Only the user can reach a socket: its folder has mode 0700 and is the user's own, or it is not
+   used; the socket has mode 0600. Nothing listens on a network.
+2. A socket gets its name when it listens, so one that refuses is left over from a process that
+   was killed, and is removed by whoever finds it.
+3. Being watched is never worth a failure: what goes wrong here is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import stat
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .stats import ManagerStats
+
+log = logging.getLogger("aioscheduler")
+
+VARIABLE = "AIOSCHEDULER_MONITOR"
+PATIENCE = 2.0  # seconds a reader may take
+
+
+def wanted() -> bool:
+    """Whether the environment asks for every manager to be watched."""
+    return os.environ.get(VARIABLE, "").lower() not in ("", "0", "false", "no")
+
+
+class Monitor:
+    """Tells whoever of this user asks.
+
+    Args:
+        manager: The manager's id.
+        stats: Gives what is told.
+    """
+
+    def __init__(self, manager: str, stats: Callable[[], ManagerStats]) -> None:
+        self._name = f"{os.getpid()}-{manager}.sock"
+        self._stats = stats
+        self._listener: socket.socket | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._server: asyncio.Server | None = None
+        self._remove: weakref.finalize[Any, Any] | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to listen; if that cannot be, says so in the log."""
+        try:
+            self._listener = self._listen()
+        except (OSError, AttributeError) as error:  # no AF_UNIX
+            log.warning("this manager cannot be watched: %s", error)
+            return
+        self._opening = loop.create_task(self._serve(self._listener))
+
+    def close(self) -> None:
+        """Listens no more, and removes the socket."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._server is not None:
+            self._server.close()
+        if self._listener is not None:
+            self._listener.close()
+        if self._remove is not None:
+            self._remove()
+
+    def _listen(self) -> socket.socket:
+        folder = _folders()[0]
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _check_private(folder)
+        path, unborn = folder / self._name, folder / f"{self._name}.new"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            unborn.unlink(missing_ok=True)
+            listener.bind(str(unborn))
+            unborn.chmod(0o600)
+            listener.listen()
+            unborn.rename(path)
+        except BaseException:
+            listener.close()
+            raise
+        # Also at the end of the interpreter, but not at that of a forked child.
+        self._remove = weakref.finalize(self, _remove_own, path, os.getpid())
+        return listener
+
+    async def _serve(self, listener: socket.socket) -> None:
+        # In two steps, so that there is a server to close however soon this is cancelled.
+        self._server = await asyncio.start_unix_server(
+            self._answer, sock=listener, start_serving=False
+        )
+        await self._server.start_serving()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(json.dumps(self._stats().as_dict(), allow_nan=False).encode())
+        with suppress(OSError, TimeoutError):  # whoever asked has gone, or takes his time
+            async with asyncio.timeout(PATIENCE):
+                await writer.drain()
+        writer.close()
+
+
+class Snapshot(NamedTuple):
+    """What a manager told.
+
+    Attributes:
+        pid: Of its process.
+        manager: Its id.
+        stats: `ManagerStats.as_dict()`; None if it did not answer in time: its process is stopped,
+            or a task keeps its loop busy.
+    """
+
+    pid: int
+    manager: str
+    stats: dict[str, Any] | None
+
+
+def snapshots(timeout: float = 1.0) -> list[Snapshot]:
+    """Asks every manager of this user that has `monitor=True`. Blocks.
+
+    Args:
+        timeout: Seconds that each may take to answer.
+    """
+    found = []
+    for path in _sockets():
+        pid, _, manager = path.stem.partition("-")
+        try:
+            stats = json.loads(_ask(path, timeout))
+        except ConnectionRefusedError:
+            with suppress(OSError):
+                path.unlink()
+        except FileNotFoundError:
+            continue  # closed just now
+        except (OSError, ValueError):
+            found.append(Snapshot(int(pid), manager, None))
+        else:
+            found.append(Snapshot(int(pid), manager, stats))
+    return found
+
+
+def _ask(path: Path, timeout: float) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        connection.connect(str(path))
+        parts = []
+        while part := connection.recv(1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+
+
+def _sockets() -> Iterator[Path]:
+    for folder in _folders():
+        with suppress(OSError):
+            _check_private(folder)
+            yield from sorted(folder.glob("[0-9]*-*.sock"))
+
+
+def _folders() -> list[Path]:
+    """Where sockets may be; new ones go into the first."""
+    folders = [Path(tempfile.gettempdir()) / f"aioscheduler-{os.getuid()}"]
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isdir(runtime):
+        folders.insert(0, Path(runtime) / "aioscheduler")
+    return folders
+
+
+def _check_private(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OSError(f"{folder} is not a folder that only you can open; remove it")
+
+
+def _remove_own(path: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        path.unlink(missing_ok=True)

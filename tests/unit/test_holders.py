@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+
+from aioscheduler.batch import Outcomes, Part
+from aioscheduler.holders import Holders
+from aioscheduler.ledger import PAGE
+from aioscheduler.task import State
+
+
+class Home:
+    """Where no task lives."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    identity = 0
+
+    def cancel(self, scheduler: int, number: int) -> bool:
+        return False
+
+    def state(self, number: int) -> State:
+        return State.PENDING
+
+    def ref(self, scheduler: int, number: int) -> None:
+        return None
+
+    def hold(self, task: Any) -> None: ...
+
+
+@pytest.fixture
+def holders() -> Holders:
+    return Holders(Home())
+
+
+def add_batch(holders: Holders, first: int, count: int) -> Outcomes:
+    outcomes = Outcomes(count)
+    holders.add(Part(outcomes, 0, Home(), 0, first, count, 0))
+    return outcomes
+
+
+def decode(value: Any) -> Any:
+    return value * 10
+
+
+def test_a_handle_hears_of_its_end_and_is_forgotten(holders: Holders) -> None:
+    task = holders.hand_out(0, 5, 0)
+    assert holders.find(5) is task
+    assert holders.settle(5, State.FINISHED, 1, decode)
+    assert task.result() == 10
+    assert holders.find(5) is None
+    assert not holders.settle(5, State.FINISHED, 1, decode)
+
+
+def test_a_dropped_handle_is_not_kept(holders: Holders) -> None:
+    holders.hand_out(0, 5, 0)
+    gc.collect()
+    assert holders.find(5) is None
+    assert not holders._handles
+    assert not holders.settle(5, State.FAILED, 1, decode)
+
+
+def test_a_handle_with_callbacks_is_kept_until_the_end(holders: Holders) -> None:
+    holders.hold(holders.hand_out(0, 5, 0))
+    gc.collect()
+    assert holders.find(5) is not None
+    assert holders.settle(5, State.FINISHED, 1, decode)
+    gc.collect()
+    assert not holders._held
+
+
+def test_a_batch_hears_of_its_tasks_and_is_forgotten_after_the_last(holders: Holders) -> None:
+    assert not holders.has_batches
+    outcomes = add_batch(holders, PAGE + 3, 3)
+    assert holders.has_batches
+    assert not holders.settle(PAGE + 2, State.FINISHED, 1, decode)  # nobody's
+    for number in (PAGE + 4, PAGE + 3, PAGE + 5):
+        assert holders.settle(number, State.FINISHED, number, decode)
+    assert [outcomes.read(index) for index in range(3)] == [(PAGE + 3 + n) * 10 for n in range(3)]
+    assert not holders.has_batches
+
+
+def test_a_row_is_settled_whole_or_not_at_all(holders: Holders) -> None:
+    outcomes = add_batch(holders, 10, 4)
+    assert not holders.settle_row(8, [0, 0, 0], decode)  # partly nobody's
+    assert not holders.settle_row(12, [0, 0, 0], decode)
+    task = holders.find(11)
+    assert task is not None
+    assert not holders.settle_row(10, [1, 2], decode)  # somebody waits for one of them
+    assert outcomes.left == 4
+    assert holders.settle(11, State.FINISHED, 2, decode)
+    assert task.result() == 20
+    assert holders.settle_row(12, [3, 4], decode)
+    holders.hold(holders.hand_out(0, 99, 0))
+    assert not holders.settle_row(10, [1], decode)
+    assert holders.settle(10, State.FINISHED, 1, decode)
+    assert [outcomes.read(index) for index in range(4)] == [10, 20, 30, 40]
+    assert not holders.has_batches
