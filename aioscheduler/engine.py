@@ -15,6 +15,7 @@ compute for a millisecond in slices of a few, and I/O is answered in between.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections import deque
@@ -32,6 +33,10 @@ from .timers import TimerQueue
 
 E = TypeVar("E")
 
+log = logging.getLogger("aioscheduler")
+
+CANCEL_AGAIN_AFTER = 0.25  # seconds that a cancelled task has to clean up
+LAST_WORDS = 0.1  # seconds after the second time; together less than `supervisor.KILL_AFTER`
 SLICE_TIME = 4_000_000  # nanoseconds
 MAX_SLICE = 256  # tasks
 
@@ -306,6 +311,40 @@ class Engine(Generic[E]):
                 self._slice = min(MAX_SLICE, self._slice * 2)
         self._slice_began = now
         return self._slice
+
+
+async def end_running(
+    engines: Sequence[Engine[Any]], timeout: float | None, name: Callable[[int, int], str]
+) -> None:
+    """Lets what runs finish, then cancels it, and gives up what swallows that twice.
+
+    The caller's own task is left alone.
+
+    Args:
+        engines: Stopped ones.
+        timeout: Seconds that tasks have before they are cancelled; None for all the time.
+        name: Says in words which task a scheduler's number is.
+    """
+    own = asyncio.current_task()
+
+    def left() -> dict[asyncio.Task[None], tuple[Engine[Any], int]]:
+        return {
+            task: (engine, number)
+            for engine in engines
+            for number, (task, _) in engine.running.items()
+            if task is not own
+        }
+
+    if timeout != 0 and (running := left()):
+        await asyncio.wait(running, timeout=timeout)
+    for patience in (CANCEL_AGAIN_AFTER, LAST_WORDS):
+        for engine, number in left().values():
+            engine.cancel(number)
+        if running := left():
+            await asyncio.wait(running, timeout=patience)
+            await asyncio.sleep(0)  # tasks cancelled before their first step report here
+    for engine, number in left().values():
+        log.warning("%s swallows its cancellation, and is given up", name(engine.index, number))
 
 
 # A task takes its first step at once where it can: a coroutine that never waits then costs no

@@ -18,7 +18,7 @@ from typing import Any
 from .alarm import Alarm
 from .batch import Outcomes, Part
 from .coroutines import check_awaitable, close_unstarted
-from .engine import MAX_SLICE, Engine, Order
+from .engine import MAX_SLICE, Engine, Order, end_running
 from .errors import WorkerStartError
 from .inside import Desk, ManagerProxy, running
 from .lateness import History, Recorder
@@ -195,16 +195,7 @@ class LocalLink:
                     self.withdrawn(engine, number, entry)
         if self._alarm is not None:
             self._alarm.stop()
-        own = asyncio.current_task()
-        running = {task for e in self.engines for task, _ in e.running.values() if task is not own}
-        if running and timeout != 0:
-            _, running = await asyncio.wait(running, timeout=timeout)
-        if running:
-            for engine in self.engines:
-                for number in list(engine.running):
-                    if engine.running[number][0] is not own:
-                        engine.cancel(number)
-            await asyncio.wait(running)
+        await end_running(self.engines, timeout, self._name)
         self._state = WorkerState.STOPPED
         self.look_after(0.0)
 
@@ -235,6 +226,9 @@ class LocalLink:
 
     def hold(self, task: Task[Any]) -> None:
         self._held[task._number] = task
+
+    def _name(self, scheduler: int, number: int) -> str:
+        return f"task {self.ref(scheduler, number) or number}"
 
     # The crew of its engines.
 

@@ -578,17 +578,45 @@ async def stubborn() -> None:
             await asyncio.sleep(60)
 
 
-async def test_a_task_that_swallows_its_cancellation_is_given_up() -> None:
+async def test_a_task_that_swallows_its_cancellation_is_given_up(capfd: Any) -> None:
     manager = Manager(workers=1)
     manager.start()
     task = manager.schedule(stubborn())
     await until(lambda: task.state is State.RUNNING)
-    assert task.cancel()
-    await asyncio.sleep(0.05)
-    assert task.state is State.RUNNING
+    ref = task.ref
     await manager.close(0.1)
-    with pytest.raises((WorkerLost, asyncio.CancelledError)):
+    with pytest.raises(WorkerLost, match="may have run in part"):
         await task
+    assert capfd.readouterr().err == f"task {ref} swallows its cancellation, and is given up\n"
+
+
+async def test_a_cancel_that_is_swallowed_is_no_end(caplog: Any) -> None:
+    async with Manager(workers=1) as manager:
+        task = manager.schedule(stubborn())
+        await until(lambda: task.state is State.RUNNING)
+        assert task.cancel()
+        await asyncio.sleep(0.05)
+        assert task.state is State.RUNNING
+        await manager.close(0)
+
+
+async def test_close_gives_up_what_swallows_its_cancellation_in_this_loop(caplog: Any) -> None:
+    stop = asyncio.Event()
+
+    async def until_told() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await stop.wait()
+
+    manager = Manager(workers=0)
+    manager.start()
+    task = manager.schedule(until_told())
+    await until(lambda: task.state is State.RUNNING)
+    async with asyncio.timeout(5):
+        await manager.close(0.1)
+    assert f"task {task.ref} swallows its cancellation" in caplog.text
+    stop.set()
+    await task
 
 
 # ---- the pipe (rows 12, 13, 14, 16, 28, 29)

@@ -28,7 +28,7 @@ from aioscheduler import wire
 from aioscheduler.alarm import Alarm, whole_second
 from aioscheduler.coroutines import close_unstarted
 from aioscheduler.definitions import WorkerCatalog
-from aioscheduler.engine import Engine, Order, due_time
+from aioscheduler.engine import Engine, Order, due_time, end_running
 from aioscheduler.errors import UnknownTask
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.lateness import Recorder
@@ -139,14 +139,14 @@ class Worker:
         for engine in self._engines:
             for number, (task, _) in list(engine.running.items()):
                 if task is current:
-                    return f"task {TaskRef(self._manager, self._worker, engine.index, number)}"
+                    return self._name(engine.index, number)
         # One in its first step is not known as running yet.
         begun = [
-            str(TaskRef(self._manager, self._worker, scheduler, number - 1))
+            self._name(scheduler, number - 1)
             for scheduler, number in enumerate(self._begun)
             if number
         ]
-        return f"one of the tasks {', '.join(begun)}" if begun else "the initializer"
+        return f"one of {', '.join(begun)}" if begun else "the initializer"
 
     # ---- frames
 
@@ -281,20 +281,15 @@ class Worker:
         """Ends what runs, and writes the last outcomes."""
         self._alarm.stop()
         self._write_soon()
-        running = {task for engine in self._engines for task, _ in engine.running.values()}
-        if running and timeout != 0:
-            _, running = await asyncio.wait(running, timeout=timeout)
-        if running:
-            for engine in self._engines:
-                for number in list(engine.running):
-                    engine.cancel(number)
-            await asyncio.wait(running)
-            await asyncio.sleep(0)  # tasks cancelled before their first step report here
+        await end_running(self._engines, timeout, self._name)
         self._tell_load(0.0)
         self._take_turn()
         await self._pipe.drain()
         if not self._done.done():
             self._done.set_result(None)
+
+    def _name(self, scheduler: int, number: int) -> str:
+        return f"task {TaskRef(self._manager, self._worker, scheduler, number)}"
 
     # ---- the crew of the engines
 
