@@ -1,0 +1,189 @@
+"""What `Manager.stats()` gives, for Prometheus. Needs the extra: `aioscheduler[metrics]`.
+
+    Manager.stats() ◄── collect() ◄── registry ◄── GET /metrics ◄── Prometheus
+
+Nothing is counted here, and nothing runs between two scrapes. Rules of the names, which follow
+https://prometheus.io/docs/practices/naming:
+
+1. Base units, and the unit is the last word before `_total`.
+2. A sum over the labels of a name means something. So the host has names of its own and is no
+   `worker="host"`: with `workers=0` it is the process of worker 0 too, and would be summed twice.
+3. Totals over workers are not exported: `sum()` is Prometheus's part.
+4. Quantiles are not either: those of workers cannot be summed, a histogram's buckets can.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from .stats import ManagerStats, WorkerState, WorkerStats
+
+try:
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        Metric,
+    )
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise ImportError(
+        "aioscheduler.metrics needs prometheus_client: pip install 'aioscheduler[metrics]'",
+        name=error.name,
+    ) from error
+
+OUTCOMES = ("finished", "failed", "cancelled", "lost")
+
+
+class Observed(Protocol):
+    """A `Manager`, or what has its stats."""
+
+    def stats(self) -> ManagerStats: ...
+
+
+class ManagerCollector(Collector):
+    """Exports a manager, or several, to a `prometheus_client` registry.
+
+        REGISTRY.register(ManagerCollector(manager))
+        REGISTRY.register(ManagerCollector({"reminders": first, "sessions": second}))
+
+    Several managers need one collector, as a page may have each name only once; a registry
+    refuses a second collector. It may be scraped from any thread, before `start()` and after
+    `close()`. The manager is kept alive until `registry.unregister(collector)`.
+
+    Args:
+        manager: A manager, or managers by name: then each sample has its name as the label
+            `manager`.
+
+    Raises:
+        TypeError: It is neither, or a name is no str.
+    """
+
+    def __init__(self, manager: Observed | Mapping[str, Observed]) -> None:
+        named = isinstance(manager, Mapping)
+        managers = manager.items() if isinstance(manager, Mapping) else [("", manager)]
+        for name, observed in managers:
+            if not isinstance(name, str) or not callable(getattr(observed, "stats", None)):
+                raise TypeError(
+                    "ManagerCollector takes a Manager, or a dict of managers by name (str), "
+                    f"not {manager!r}"
+                )
+        self._labels = ("manager",) if named else ()
+        self._managers = [((name,) if named else (), observed) for name, observed in managers]
+
+    def describe(self) -> Iterable[Metric]:
+        """Gives the names without samples, so that registering asks no manager."""
+        return _Page(self._labels).families()
+
+    def collect(self) -> Iterable[Metric]:
+        """Gives the state of now."""
+        page = _Page(self._labels)
+        for labels, manager in self._managers:
+            page.add(labels, manager.stats())
+        return page.families()
+
+
+class _Page:
+    """The metrics of one scrape.
+
+    Args:
+        labels: The names of the labels that all samples have.
+    """
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        worker = (*labels, "worker")
+        self.tasks = CounterMetricFamily(
+            "aioscheduler_tasks", "Tasks that have ended.", labels=(*worker, "outcome")
+        )
+        self.pending = GaugeMetricFamily(
+            "aioscheduler_tasks_pending", "Tasks that wait to start.", labels=worker
+        )
+        self.running = GaugeMetricFamily(
+            "aioscheduler_tasks_running", "Tasks that have started and not ended.", labels=worker
+        )
+        self.lateness = HistogramMetricFamily(
+            "aioscheduler_task_lateness_seconds",
+            "Time from the due time of a task to its start.",
+            labels=worker,
+            unit="seconds",
+        )
+        self.lag = GaugeMetricFamily(
+            "aioscheduler_loop_lag_seconds",
+            "The most that the worker's event loop was late, over the last minute.",
+            labels=worker,
+            unit="seconds",
+        )
+        self.state = GaugeMetricFamily(
+            "aioscheduler_worker_state",
+            "1 for the state of the worker's process, 0 for the others.",
+            labels=(*worker, "state"),
+        )
+        self.restarts = CounterMetricFamily(
+            "aioscheduler_worker_restarts",
+            "How many times the worker's process was replaced.",
+            labels=worker,
+        )
+        self.cpu = GaugeMetricFamily(
+            "aioscheduler_worker_cpu_ratio",
+            "CPU time per time of the worker's process; 1 is one core.",
+            labels=worker,
+            unit="ratio",
+        )
+        self.memory = GaugeMetricFamily(
+            "aioscheduler_worker_resident_memory_bytes",
+            "Resident memory of the worker's process, shared pages included.",
+            labels=worker,
+            unit="bytes",
+        )
+        self.host_lag = GaugeMetricFamily(
+            "aioscheduler_host_loop_lag_seconds",
+            "The most that the manager's event loop was late, over the last minute.",
+            labels=labels,
+            unit="seconds",
+        )
+        self.host_cpu = GaugeMetricFamily(
+            "aioscheduler_host_cpu_ratio",
+            "CPU time per time of the manager's process; 1 is one core.",
+            labels=labels,
+            unit="ratio",
+        )
+        self.host_memory = GaugeMetricFamily(
+            "aioscheduler_host_resident_memory_bytes",
+            "Resident memory of the manager's process, shared pages included.",
+            labels=labels,
+            unit="bytes",
+        )
+
+    def families(self) -> list[Metric]:
+        """Gives all of it, in the order above."""
+        return list(vars(self).values())
+
+    def add(self, labels: tuple[str, ...], stats: ManagerStats) -> None:
+        """Adds one manager's samples."""
+        self.host_lag.add_metric(labels, stats.host.loop_lag)
+        self.host_cpu.add_metric(labels, stats.host.cpu_percent / 100)
+        self.host_memory.add_metric(labels, stats.host.rss)
+        for worker in stats.workers:
+            self._add_worker((*labels, str(worker.worker)), worker)
+
+    def _add_worker(self, labels: tuple[str, ...], stats: WorkerStats) -> None:
+        # States and outcomes that are not, are 0: a series that comes and goes cannot be summed.
+        for outcome in OUTCOMES:
+            self.tasks.add_metric((*labels, outcome), getattr(stats, outcome))
+        for state in WorkerState:
+            self.state.add_metric((*labels, state.value), stats.state == state)
+        self.pending.add_metric(labels, stats.pending)
+        self.running.add_metric(labels, stats.running)
+        # "Less late than" is taken for Prometheus's "at most": a nanosecond between them.
+        buckets = [(_le(bound), count) for bound, count in stats.lateness_buckets]
+        self.lateness.add_metric(labels, buckets, stats.lateness_sum)
+        self.lag.add_metric(labels, stats.loop_lag)
+        self.restarts.add_metric(labels, stats.restarts)
+        self.cpu.add_metric(labels, stats.cpu_percent / 100)
+        self.memory.add_metric(labels, stats.rss)
+
+
+def _le(bound: float) -> str:
+    return "+Inf" if math.isinf(bound) else str(bound)

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from aioscheduler import stats
+from aioscheduler.lateness import BOUNDS
+from aioscheduler.metrics import ManagerCollector
+
+ROOT = Path(__file__).parents[2]
+DASHBOARD = json.loads((ROOT / "docs/grafana-dashboard.json").read_text())
+UNITS = ("seconds", "bytes", "ratio")
+
+WORKER = stats.WorkerStats(
+    worker=0,
+    state=stats.WorkerState.READY,
+    pid=4242,
+    cpu_percent=50.0,
+    rss=1 << 20,
+    schedulers=4,
+    pending=5,
+    running=1,
+    finished=20,
+    failed=3,
+    cancelled=2,
+    lost=0,
+    restarts=1,
+    lateness_p50=0.25,
+    lateness_p99=0.5,
+    lateness_max=0.75,
+    lateness_sum=7.5,
+    lateness_buckets=((1.6384e-05, 0), (0.5, 24), (math.inf, 26)),
+    loop_lag=0.125,
+)
+
+PAGE = """\
+# HELP aioscheduler_tasks_total Tasks that have ended.
+# TYPE aioscheduler_tasks_total counter
+aioscheduler_tasks_total{outcome="finished",worker="0"} 20.0
+aioscheduler_tasks_total{outcome="failed",worker="0"} 3.0
+aioscheduler_tasks_total{outcome="cancelled",worker="0"} 2.0
+aioscheduler_tasks_total{outcome="lost",worker="0"} 0.0
+# HELP aioscheduler_tasks_pending Tasks that wait to start.
+# TYPE aioscheduler_tasks_pending gauge
+aioscheduler_tasks_pending{worker="0"} 5.0
+# HELP aioscheduler_tasks_running Tasks that have started and not ended.
+# TYPE aioscheduler_tasks_running gauge
+aioscheduler_tasks_running{worker="0"} 1.0
+# HELP aioscheduler_task_lateness_seconds Time from the due time of a task to its start.
+# TYPE aioscheduler_task_lateness_seconds histogram
+aioscheduler_task_lateness_seconds_bucket{le="1.6384e-05",worker="0"} 0.0
+aioscheduler_task_lateness_seconds_bucket{le="0.5",worker="0"} 24.0
+aioscheduler_task_lateness_seconds_bucket{le="+Inf",worker="0"} 26.0
+aioscheduler_task_lateness_seconds_count{worker="0"} 26.0
+aioscheduler_task_lateness_seconds_sum{worker="0"} 7.5
+# HELP aioscheduler_loop_lag_seconds \
+The most that the worker's event loop was late, over the last minute.
+# TYPE aioscheduler_loop_lag_seconds gauge
+aioscheduler_loop_lag_seconds{worker="0"} 0.125
+# HELP aioscheduler_worker_state 1 for the state of the worker's process, 0 for the others.
+# TYPE aioscheduler_worker_state gauge
+aioscheduler_worker_state{state="starting",worker="0"} 0.0
+aioscheduler_worker_state{state="ready",worker="0"} 1.0
+aioscheduler_worker_state{state="silent",worker="0"} 0.0
+aioscheduler_worker_state{state="draining",worker="0"} 0.0
+aioscheduler_worker_state{state="restarting",worker="0"} 0.0
+aioscheduler_worker_state{state="stopped",worker="0"} 0.0
+# HELP aioscheduler_worker_restarts_total How many times the worker's process was replaced.
+# TYPE aioscheduler_worker_restarts_total counter
+aioscheduler_worker_restarts_total{worker="0"} 1.0
+# HELP aioscheduler_worker_cpu_ratio \
+CPU time per time of the worker's process; 1 is one core.
+# TYPE aioscheduler_worker_cpu_ratio gauge
+aioscheduler_worker_cpu_ratio{worker="0"} 0.5
+# HELP aioscheduler_worker_resident_memory_bytes \
+Resident memory of the worker's process, shared pages included.
+# TYPE aioscheduler_worker_resident_memory_bytes gauge
+aioscheduler_worker_resident_memory_bytes{worker="0"} 1.048576e+06
+# HELP aioscheduler_host_loop_lag_seconds \
+The most that the manager's event loop was late, over the last minute.
+# TYPE aioscheduler_host_loop_lag_seconds gauge
+aioscheduler_host_loop_lag_seconds 0.25
+# HELP aioscheduler_host_cpu_ratio \
+CPU time per time of the manager's process; 1 is one core.
+# TYPE aioscheduler_host_cpu_ratio gauge
+aioscheduler_host_cpu_ratio 0.1
+# HELP aioscheduler_host_resident_memory_bytes \
+Resident memory of the manager's process, shared pages included.
+# TYPE aioscheduler_host_resident_memory_bytes gauge
+aioscheduler_host_resident_memory_bytes 2.097152e+06
+"""
+
+
+class Fixed:
+    """A manager that always tells the same."""
+
+    def __init__(self, *workers: stats.WorkerStats) -> None:
+        totals: Any = {
+            name: sum(getattr(worker, name) for worker in workers)
+            for name in (
+                "pending",
+                "running",
+                "finished",
+                "failed",
+                "cancelled",
+                "lost",
+                "restarts",
+            )
+        }
+        self.asked = 0
+        self._stats = stats.ManagerStats(
+            "ab", workers, stats.HostStats(4241, 10.0, 2 << 20, 0.25), **totals
+        )
+
+    def stats(self) -> stats.ManagerStats:
+        self.asked += 1
+        return self._stats
+
+
+def registry_of(*collectors: ManagerCollector) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    return registry
+
+
+def families(collector: ManagerCollector) -> dict[str, Metric]:
+    """What a scrape gives, parsed."""
+    text = generate_latest(registry_of(collector)).decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def test_the_page_is_as_written_here() -> None:
+    assert generate_latest(registry_of(ManagerCollector(Fixed(WORKER)))).decode() == PAGE
+
+
+def test_the_page_of_openmetrics_is_valid() -> None:
+    second = dataclasses.replace(WORKER, worker=1)
+    collector = ManagerCollector({'a "quoted" name\n': Fixed(WORKER, second), "b": Fixed(WORKER)})
+    # The client has no types for this format.
+    page = openmetrics.generate_latest(registry_of(collector)).decode()  # type: ignore[no-untyped-call]
+    found = list(openmetrics_families(page))  # type: ignore[no-untyped-call]
+    assert [family.name for family in found] == [family.name for family in collector.describe()]
+    managers = {sample.labels["manager"] for family in found for sample in family.samples}
+    assert managers == {'a "quoted" name\n', "b"}
+
+
+def test_names_and_units_are_conventional() -> None:
+    for family in ManagerCollector(Fixed(WORKER)).collect():
+        assert re.fullmatch(r"aioscheduler_[a-z]+(_[a-z]+)*", family.name)
+        assert family.documentation.endswith(".")
+        measured = family.name.rpartition("_")[2] if family.type != "counter" else ""
+        assert family.unit == (measured if measured in UNITS else ""), family.name
+        for sample in family.samples:
+            assert (family.type == "counter") == sample.name.endswith("_total")
+            assert set(sample.labels) <= {"worker", "outcome", "state", "le"}
+            assert ("host" in sample.name) != ("worker" in sample.labels)
+
+
+def test_a_histogram_counts_up_to_infinity() -> None:
+    buckets = tuple((bound, 3 * k) for k, bound in enumerate(BOUNDS))
+    worker = dataclasses.replace(WORKER, lateness_buckets=buckets)
+    samples = families(ManagerCollector(Fixed(worker)))[
+        "aioscheduler_task_lateness_seconds"
+    ].samples
+    told = [(float(s.labels["le"]), s.value) for s in samples if s.name.endswith("_bucket")]
+    assert told == list(buckets)
+    assert told == sorted(told)
+    count = next(s.value for s in samples if s.name.endswith("_count"))
+    assert told[-1] == (math.inf, count)
+
+
+def test_every_worker_and_state_has_its_samples() -> None:
+    workers = [
+        dataclasses.replace(WORKER, worker=place, state=state)
+        for place, state in enumerate(stats.WorkerState)
+    ]
+    found = families(ManagerCollector(Fixed(*workers)))["aioscheduler_worker_state"].samples
+    assert len(found) == len(workers) ** 2
+    ones = {(s.labels["worker"], s.labels["state"]) for s in found if s.value == 1}
+    assert ones == {(str(worker.worker), worker.state.value) for worker in workers}
+
+
+def test_registering_asks_no_manager() -> None:
+    manager = Fixed(WORKER)
+    registry = CollectorRegistry(auto_describe=True)  # as the client's own registry has it
+    registry.register(ManagerCollector(manager))
+    assert manager.asked == 0
+    generate_latest(registry)
+    assert manager.asked == 1
+
+
+def test_one_name_can_be_asked_for() -> None:
+    restricted = registry_of(ManagerCollector(Fixed(WORKER))).restricted_registry(
+        ["aioscheduler_tasks_pending"]
+    )
+    assert [family.name for family in restricted.collect()] == ["aioscheduler_tasks_pending"]
+
+
+def test_several_managers_share_a_page() -> None:
+    first, second = Fixed(WORKER), Fixed(dataclasses.replace(WORKER, pending=7))
+    collector = ManagerCollector({"reminders": first, "sessions": second})
+    text = generate_latest(registry_of(collector)).decode()
+    assert 'aioscheduler_tasks_pending{manager="reminders",worker="0"} 5.0\n' in text
+    assert 'aioscheduler_tasks_pending{manager="sessions",worker="0"} 7.0\n' in text
+    assert 'aioscheduler_host_cpu_ratio{manager="sessions"} 0.1\n' in text
+    names = re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)
+    assert len(names) == len(set(names))
+
+
+def test_a_second_collector_is_refused_until_the_first_has_gone() -> None:
+    registry = CollectorRegistry()
+    first = ManagerCollector(Fixed(WORKER))
+    registry.register(first)
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        registry.register(ManagerCollector({"other": Fixed(WORKER)}))
+    registry.unregister(first)
+    registry.register(ManagerCollector({"other": Fixed(WORKER)}))
+
+
+@pytest.mark.parametrize("wrong", [None, "manager", [Fixed()], {1: Fixed()}, {"a": 1}])
+def test_what_is_no_manager_is_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="takes a Manager, or a dict of managers by name"):
+        ManagerCollector(wrong)
+
+
+def test_the_package_does_without_the_client() -> None:
+    program = """
+import sys
+sys.modules["prometheus_client"] = None
+import aioscheduler
+try:
+    import aioscheduler.metrics
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "pip install 'aioscheduler[metrics]'" in done.stdout
+
+
+def test_the_client_is_imported_only_for_metrics() -> None:
+    program = "import aioscheduler, sys; print('prometheus_client' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
+    )
+    assert done.stdout == "False\n"
+
+
+# ---- the dashboard
+
+
+def expressions() -> list[str]:
+    """What the dashboard asks Prometheus."""
+    found = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    variables = DASHBOARD["templating"]["list"]
+    return found + [v["query"]["query"] for v in variables if v["type"] == "query"]
+
+
+def exported() -> dict[str, set[str]]:
+    """The names of all samples, each with its labels, and those that a scrape adds."""
+    collector = ManagerCollector({"a": Fixed(WORKER)})
+    return {
+        sample.name: set(sample.labels) | {"instance"}
+        for family in collector.collect()
+        for sample in family.samples
+    }
+
+
+def test_the_dashboard_asks_for_what_there_is() -> None:
+    names = exported()
+    asked = set()
+    for expression in expressions():
+        selectors = re.findall(r"(aioscheduler\w*)(?:\{(.*?)\})?", expression)
+        assert selectors, expression
+        for name, matchers in selectors:
+            labels = set(re.findall(r'(\w+)=~?"', matchers))
+            grouped = re.findall(r"by \((.*?)\)", expression)
+            labels.update(label for group in grouped for label in group.split(", "))
+            assert labels <= names[name], expression
+            asked.add(name)
+    assert asked == names.keys()
+
+
+def test_the_dashboard_fits_any_grafana() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    assert {"DS_PROMETHEUS", "manager", "worker"} <= variables
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD)))
+    assert used == variables | {"__rate_interval", "__all"}
+    for panel in panels:
+        sources = [panel, *panel["targets"]]
+        assert {source["datasource"]["uid"] for source in sources} == {"${DS_PROMETHEUS}"}
+        assert panel["title"]
+        assert panel["description"].endswith(".")
+    places = {
+        (x, y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    }
+    assert len(places) == sum(p["gridPos"]["w"] * p["gridPos"]["h"] for p in panels)
+    assert max(x for x, _ in places) == 23
