@@ -24,7 +24,7 @@ from .batch import Batch
 from .definitions import HostCatalog
 from .engine import Order
 from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
-from .incarnation import Incarnation
+from .incarnation import Incarnation, Launch
 from .layout import check_count, lay_out
 from .local import LocalLink
 from .monitor import Monitor
@@ -77,6 +77,9 @@ class Manager:
         NotShippable: The initializer or one of its arguments cannot travel.
     """
 
+    # Where the time is from, and with `_launcher` the processes; `testing` has others.
+    _clock: Callable[[], int] = time.time_ns
+
     def __init__(
         self,
         schedulers: int | None = None,
@@ -105,7 +108,7 @@ class Manager:
             raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
         self._id = secrets.token_hex(4)
         placement = Placement(layout, cls.order is Order.TIMED, max_tasks, model.max_tasks)
-        self._router = Router(self._id, cls.order, model.prefer_utc, placement)
+        self._router = Router(self._id, cls.order, model.prefer_utc, placement, self._clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready_awaited = False
         self._closing: asyncio.Task[None] | None = None
@@ -120,7 +123,7 @@ class Manager:
             router = self._router
             router.links = [
                 LocalLink(
-                    cls.order, layout[0], router, time.time_ns, self._id, boot, router, self._break
+                    cls.order, layout[0], router, self._clock, self._id, boot, router, self._break
                 )
             ]
         else:
@@ -142,14 +145,7 @@ class Manager:
                 RemoteLink(
                     worker,
                     schedulers,
-                    partial(
-                        Incarnation,
-                        f"aioscheduler-{self._id}-{worker}",
-                        {**config, "worker": worker},
-                        loop_initializer,
-                        schedulers,
-                        self._alive,
-                    ),
+                    self._launcher({**config, "worker": worker}, loop_initializer),
                     budget,
                     shipper,
                     self._router,
@@ -416,6 +412,14 @@ class Manager:
         raise NotShippable("a manager travels only to its own tasks, where it is their proxy")
 
     # ---- inside
+
+    def _launcher(
+        self, config: dict[str, Any], loop_initializer: Callable[[], Any] | None
+    ) -> Launch:
+        """Gives what makes the processes of a worker's place."""
+        worker, layout = config["worker"], config["layout"]
+        name = f"aioscheduler-{self._id}-{worker}"
+        return partial(Incarnation, name, config, loop_initializer, layout[worker], self._alive)
 
     async def _close(self, timeout: float) -> None:
         if self._watch is not None:
