@@ -173,6 +173,14 @@ async def test_what_only_gives_way_is_waited_for(clock: FakeClock, manager: Mana
     assert task.result() == 80
 
 
+async def test_a_timer_that_is_over_at_once_is_no_real_wait(clock: FakeClock) -> None:
+    """Such as that by which a dead worker is replaced."""
+    async with clock.manager(workers=0) as manager:
+        task = manager.schedule(nap(1e-9))
+        await clock.advance(0)
+        assert task.done()
+
+
 async def test_what_gives_way_for_ever_does_not_hold_time_up(
     clock: FakeClock, manager: Manager
 ) -> None:
@@ -527,6 +535,16 @@ async def test_a_worker_that_is_killed_is_replaced(clock: FakeClock, rerun: bool
         assert [task.result() for task in pending] == [86_400, 86_400]
         with pytest.raises(ValueError, match="no worker 2"):
             manager.kill(2)
+
+
+async def test_a_worker_that_writes_nonsense_is_killed(clock: FakeClock) -> None:
+    async with clock.manager(workers=1) as manager:
+        task = manager.schedule(echo(1), DAY)
+        life: Any = manager._remotes[0].supervisor.life
+        life.worker._pipe.send(b"no frame of ours")
+        life.worker._pipe.flush()
+        await clock.advance(DAY)
+        assert (manager.stats().restarts, task.result()) == (1, 1)
 
 
 async def test_too_many_deaths(clock: FakeClock, reports: list[dict[str, Any]]) -> None:
