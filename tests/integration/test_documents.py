@@ -22,8 +22,10 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r'^```python(?: title="(.*?)")?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?', re.M | re.S)
-PYTEST = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio")
+BLOCK = re.compile(
+    r'^```python(?: title="(.*?)")?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?', re.M | re.S
+)
+PYTEST = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
 IPYTHON = ("-m", "IPython", "--no-banner", "--quick", "--colors=NoColor", "-c")
 
 
@@ -48,7 +50,7 @@ def programs_of(page: Path) -> list[Program]:
         if title:
             files[title] = code
         # A module with a test below it is run by that test.
-        if not f'title="test_{title}"' in page.read_text():
+        if f'title="test_{title}"' not in page.read_text():
             found.append(program)
     if cells:
         session, printed = "\n".join(c.code for c in cells), "".join(c.printed for c in cells)
@@ -77,15 +79,17 @@ def command(program: Program) -> tuple[str, ...]:
 def test_a_program_does_what_its_page_says(program: Program, tmp_path: Path) -> None:
     for name, code in {**program.files, program.title or "program.py": program.code}.items():
         (tmp_path / name).write_text(code)
-    # The programs talk to the loopback interface, IPython wants a folder of its own.
+    # The programs talk to the loopback interface; IPython wants a folder of its own, and a
+    # reader's pytest has no plugins.
     env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    env |= {"IPYTHONDIR": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         [sys.executable, *command(program)],
         capture_output=True,
         text=True,
         timeout=50,
         cwd=tmp_path,
-        env={**env, "IPYTHONDIR": str(tmp_path)},
+        env=env,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     if not program.title.startswith("test_"):
@@ -95,7 +99,9 @@ def test_a_program_does_what_its_page_says(program: Program, tmp_path: Path) -> 
 def test_every_block_of_python_is_found() -> None:
     for page in PAGES:
         text = page.read_text()
-        assert len(BLOCK.findall(text)) == len(re.findall(r"^ *```(?:py|python)\b", text, re.M)), page
+        assert len(BLOCK.findall(text)) == len(re.findall(r"^ *```(?:py|python)\b", text, re.M)), (
+            page
+        )
     assert len(PROGRAMS) > 20
 
 
@@ -118,5 +124,7 @@ def test_ci_runs_the_command_of_the_readme() -> None:
 def test_the_other_pages_give_no_commands_of_their_own() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
     for page in PAGES[1:]:
-        for commands in re.findall(r"^ *```(?:sh|bash|console|shell)\n(.*?)^ *```", page.read_text(), re.M | re.S):
+        for commands in re.findall(
+            r"^ *```(?:sh|bash|console|shell)\n(.*?)^ *```", page.read_text(), re.M | re.S
+        ):
             assert commands.strip() in ci, page
