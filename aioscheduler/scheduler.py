@@ -172,6 +172,9 @@ class QueuedScheduler(_Scheduler):
     def schedule(self, coro: Awaitable[T]) -> Task[T]:
         """Has `coro` run when its turn comes.
 
+        Args:
+            coro: A coroutine that has not started, or another awaitable.
+
         Raises:
             TypeError: `coro` cannot be awaited from its beginning.
             TaskLimitReached: `max_tasks` tasks are waiting.
