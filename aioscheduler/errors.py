@@ -48,7 +48,7 @@ class WorkerLost(AioschedulerError):
     Attributes:
         worker: The worker's place, from 0.
         exitcode: As `multiprocessing` gives it: minus the signal's number, or the status; None
-            if the process did not end by itself and was given up.
+            if it is not known.
         started: True if the task may have begun to run; False if it certainly had not.
     """
 
