@@ -4,7 +4,7 @@ A block of Python is a complete program. What it prints is the ```text block tha
 nothing. A block may have a title:
 
     ```python title="name.py"        the blocks below it on the page can import it
-    ```python title="test_name.py"   is run by pytest
+    ```python title="test_name.py"   is run by pytest, and name.py above it by nothing else
     ```python title="cell 1"         the cells of a page are run by IPython, as one session
 """
 
@@ -23,68 +23,59 @@ ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
-    r'^```python(?: title="(.*?)")?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?', re.M | re.S
+    r'^```python(?: title="(.*?)")?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?',
+    re.MULTILINE | re.DOTALL,
 )
 PYTEST = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
 IPYTHON = ("-m", "IPython", "--no-banner", "--quick", "--colors=NoColor", "-c")
 
 
 class Program(NamedTuple):
-    page: Path
-    title: str
-    code: str
-    printed: str
+    name: str
+    command: tuple[str, ...]
     files: dict[str, str]
-    """What stands above it on the page, under its titles."""
+    printed: str | None
+    """None: whatever pytest prints."""
 
 
 def programs_of(page: Path) -> list[Program]:
     found: list[Program] = []
     files: dict[str, str] = {}
-    cells: list[Program] = []
-    for title, code, printed in BLOCK.findall(page.read_text()):
-        program = Program(page, title, code, printed, dict(files))
+    cells: list[tuple[str, str]] = []
+    blocks = BLOCK.findall(page.read_text())
+    titles = {title for title, _, _ in blocks}
+    for number, (title, code, printed) in enumerate(blocks, 1):
+        name = f"{page.stem}-{title or number}"
         if title.startswith("cell"):
-            cells.append(program)
-            continue
-        if title:
+            cells.append((code, printed))
+        elif not title:
+            program = {**files, "program.py": code}
+            found.append(Program(name, ("program.py",), program, printed))
+        else:
             files[title] = code
-        # A module with a test below it is run by that test.
-        if f'title="test_{title}"' not in page.read_text():
-            found.append(program)
+            if title.startswith("test_"):
+                found.append(Program(name, (*PYTEST, title), dict(files), None))
+            elif f"test_{title}" not in titles:
+                found.append(Program(name, (title,), dict(files), printed))
     if cells:
-        session, printed = "\n".join(c.code for c in cells), "".join(c.printed for c in cells)
-        found.append(Program(page, "cells", session, printed, {}))
+        session, printed = ("".join(parts) for parts in zip(*cells, strict=True))
+        found.append(Program(f"{page.stem}-cells", (*IPYTHON, session), {}, printed))
     return found
 
 
 PROGRAMS = [program for page in PAGES for program in programs_of(page)]
 
 
-def command(program: Program) -> tuple[str, ...]:
-    if program.title == "cells":
-        return (*IPYTHON, program.code)
-    if program.title.startswith("test_"):
-        return (*PYTEST, program.title)
-    return (program.title or "program.py",)
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        pytest.param(program, id=f"{program.page.stem}-{program.title or number}")
-        for number, program in enumerate(PROGRAMS)
-    ],
-)
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_a_program_does_what_its_page_says(program: Program, tmp_path: Path) -> None:
-    for name, code in {**program.files, program.title or "program.py": program.code}.items():
+    for name, code in program.files.items():
         (tmp_path / name).write_text(code)
-    # The programs talk to the loopback interface; IPython wants a folder of its own, and a
+    # The programs talk to the loopback interface; IPython wants a folder of its own; and a
     # reader's pytest has no plugins.
     env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     env |= {"IPYTHONDIR": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
-        [sys.executable, *command(program)],
+        [sys.executable, *program.command],
         capture_output=True,
         text=True,
         timeout=50,
@@ -92,17 +83,22 @@ def test_a_program_does_what_its_page_says(program: Program, tmp_path: Path) -> 
         env=env,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    if not program.title.startswith("test_"):
+    if program.printed is not None:
         assert done.stdout == program.printed
 
 
-def test_every_block_of_python_is_found() -> None:
-    for page in PAGES:
-        text = page.read_text()
-        assert len(BLOCK.findall(text)) == len(re.findall(r"^ *```(?:py|python)\b", text, re.M)), (
-            page
-        )
-    assert len(PROGRAMS) > 20
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_block_of_python_is_overlooked(page: Path) -> None:
+    text = page.read_text()
+    assert len(BLOCK.findall(text)) == len(re.findall(r"^ *```py", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_a_command_on_a_page_is_that_of_ci(page: Path) -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    block = r"^ *```(?:sh|bash|console|shell)\n(.*?)^ *```"
+    commands = re.findall(block, page.read_text(), re.MULTILINE | re.DOTALL)
+    assert all(command.strip() in ci for command in commands)
 
 
 def test_the_life_cycle_is_drawn_from_the_code() -> None:
@@ -119,12 +115,3 @@ def test_the_life_cycle_is_drawn_from_the_code() -> None:
 def test_ci_runs_the_command_of_the_readme() -> None:
     commands = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)
     assert commands[-1] in (ROOT / ".ci" / "run").read_text()
-
-
-def test_the_other_pages_give_no_commands_of_their_own() -> None:
-    ci = (ROOT / ".ci" / "run").read_text()
-    for page in PAGES[1:]:
-        for commands in re.findall(
-            r"^ *```(?:sh|bash|console|shell)\n(.*?)^ *```", page.read_text(), re.M | re.S
-        ):
-            assert commands.strip() in ci, page
