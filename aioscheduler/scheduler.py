@@ -74,13 +74,17 @@ class _Scheduler:
         self._link.start(running_loop("start()"))
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancels a pending or running task; False if it has ended or is not of this scheduler."""
+        """Cancels a pending or running task; False if it has ended or is not of this scheduler.
+
+        Raises:
+            TypeError: It is no handle.
+        """
         if not isinstance(task, Task):
             raise TypeError(f"cancel() takes what schedule() gave, not {type(task).__name__}")
         return task._home is self._link and task.cancel()
 
     async def close(self) -> None:
-        """Stops for good: cancels the pending tasks and waits for the running ones."""
+        """Stops for good: cancels the pending tasks, waits for the running ones without limit."""
         self._closed = True
         await self._link.close(None)
 
@@ -168,6 +172,9 @@ class QueuedScheduler(_Scheduler):
 
     def schedule(self, coro: Awaitable[T]) -> Task[T]:
         """Has `coro` run when its turn comes.
+
+        Args:
+            coro: A coroutine that has not started, or another awaitable.
 
         Raises:
             TypeError: `coro` cannot be awaited from its beginning.
