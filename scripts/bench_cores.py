@@ -121,7 +121,7 @@ async def census() -> tuple[int, int]:
 # ---- what the host does
 
 WORKS: dict[str, Callable[[Any], Any]] = {"noop": noop, "wait": wait, "cpu": cpu}
-IN_FLIGHT = {"noop": 2048, "wait": 2048, "cpu": 4}  # for each core
+IN_FLIGHT = {"noop": 2048, "wait": 2048, "cpu": 16}  # for each core: fewer, and workers run dry
 Calls = Sequence[tuple[Any, Any]]  # what a task is given, and what it must return
 
 
@@ -209,15 +209,16 @@ async def watch(row: Row, begun: float) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):  # the manager tells of that
         for count in itertools.count():
             percents = [process.cpu_percent() for process in processes]
+            sizes = [process.memory_info().rss / 1e6 for process in processes]
             cores = psutil.cpu_percent(percpu=True)
-            if count:  # the first answers mean nothing
+            for one, size in zip(row.processes, sizes, strict=True):
+                one.rss_mb = max(one.rss_mb, size)
+            if count:  # the first percentages mean nothing
                 row.sampled_s.append(round(time.perf_counter() - begun, 2))
                 busy = sum(cores[core] for core in USABLE if core < len(cores))
                 row.others_percents.append(round(max(0.0, busy - sum(percents)), 1))
-            for one, process, percent in zip(row.processes, processes, percents, strict=True):
-                if count:
+                for one, percent in zip(row.processes, percents, strict=True):
                     one.cpu_percents.append(percent)
-                one.rss_mb = max(one.rss_mb, process.memory_info().rss / 1e6)
             await asyncio.sleep(SAMPLE)
 
 

@@ -77,7 +77,7 @@ def limit(row: Row, cores: int) -> str:
         return "what else ran on the cores"
     if max(busy) >= FULL:
         return f"worker {busy.index(max(busy)) + 1}, which fills its core while others have room"
-    return "the waiting of its tasks, as nothing is full"
+    return "waiting, as nothing is full"
 
 
 def conclude(rows: Sequence[Row], cores: int) -> str:

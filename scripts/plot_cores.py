@@ -69,7 +69,7 @@ def _draw_speedup(axes: Axes, rows: Sequence[Row]) -> None:
             label=f"{work}, {found[-1].speedup:.2f} ×",
         )
     axes.set(xlabel="worker processes", ylabel="tasks/s, as a multiple of one worker's")
-    axes.set_xticks(counts)
+    axes.set_xticks([count for count in counts if count == 1 or count >= counts[-1] / 10])
     axes.set_ylim(0, max([*counts, *(row.speedup for row in rows)]) * 1.05)
     axes.locator_params(axis="y", nbins=6)
     axes.legend(loc="upper left")
@@ -87,7 +87,13 @@ def _draw_cpu(axes: Axes, row: Row) -> None:
         if name and one.cpu_percents:
             name += f" {fmean(each.cpu_percent or 0.0 for each in shown):.0f} %"
         percents = [*one.cpu_percents[:1], *one.cpu_percents]
-        axes.plot(seconds[: len(percents)], percents, color=color, label=name)
+        axes.plot(
+            seconds[: len(percents)],
+            percents,
+            color=color,
+            label=name,
+            linewidth=2 if len(shown) <= 4 else 0.8,
+        )
     if not row.sampled_s:
         axes.text(0.5, 0.5, "too short to measure", transform=axes.transAxes, ha="center")
     axes.set_title(row.work, loc="left", fontsize=10, fontweight="bold", color=COLORS[row.work])
