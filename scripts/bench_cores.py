@@ -162,21 +162,34 @@ async def run_tasks(
     for first in range(0, tasks, size):
         last = min(first + size, tasks)
         calls = [job.calls[number % len(job.calls)] for number in range(first, last)]
-        now = time.time_ns() // 1000
-        due = max(due, now + NEAR)
-        dues = range(due, now + FAR, SPACING)[: math.ceil(last / 4) - scheduled][: len(calls)]
-        if dues:
-            timed_calls, calls = calls[: len(dues)], calls[len(dues) :]
-            args = [(d, job.work, item) for d, (item, _) in zip(dues, timed_calls, strict=True)]
-            times = [EPOCH + timedelta(microseconds=d) for d in dues]
-            later.append((manager.starmap(timed, args, times), timed_calls))
+        most = min(math.ceil(last / 4) - scheduled, len(calls))
+        dues, batch = schedule_timed(manager, job, calls[:most], due)
+        if batch is not None:
+            later.append((batch, calls[: len(dues)]))
             due, scheduled = dues[-1] + SPACING, scheduled + len(dues)
+            calls = calls[len(dues) :]
         out.append((manager.map(job.work, [item for item, _ in calls]), calls))
         await manager.flush()
         if len(out) == SLICES:
             await collect(*out.popleft())
             tell(last - len(out) * size)
     return sorted([late for part in (*out, *later) for late in await collect(*part)])
+
+
+def schedule_timed(
+    manager: Manager, job: Job, calls: Calls, due: int
+) -> tuple[range, Batch[Any] | None]:
+    """Schedules as many calls as have a time of their own, none of them before `due`."""
+    while True:
+        now = time.time_ns() // 1000
+        due = max(due, now + NEAR)
+        dues = range(due, now + FAR, SPACING)[: len(calls)]
+        if not dues:
+            return dues, None
+        args = [(d, job.work, item) for d, (item, _) in zip(dues, calls, strict=False)]
+        times = [EPOCH + timedelta(microseconds=d) for d in dues]
+        with contextlib.suppress(ValueError):  # we were held up until it was past: once more
+            return dues, manager.starmap(timed, args, times)
 
 
 async def collect(batch: Batch[Any], calls: Calls) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -36,6 +37,7 @@ def plot(rows: Sequence[Row], machine: dict[str, Any], file: Path) -> None:
     """Draws the rows into a PNG file."""
     from matplotlib import rc_context  # an extra, and slow to import
     from matplotlib.figure import Figure
+    from PIL import Image  # comes with matplotlib
 
     most = [row for row in rows if row.workers == rows[-1].workers]
     with rc_context(STYLE):
@@ -53,7 +55,10 @@ def plot(rows: Sequence[Row], machine: dict[str, Any], file: Path) -> None:
         panels[-1].set_xlabel("seconds since the run began")
         where = "{cpu}, {cores} usable cores, {python}".format(**machine)
         left.supxlabel(where, fontsize=8, color="#57606a", x=0.02, ha="left")
-        figure.savefig(file, dpi=150, metadata={"Software": None})
+        drawn = io.BytesIO()
+        figure.savefig(drawn, dpi=150)
+    # A third of the bytes, and no difference to be seen.
+    Image.open(drawn).convert("RGB").quantize(128).save(file, format="PNG", optimize=True)
 
 
 def _draw_speedup(axes: Axes, rows: Sequence[Row]) -> None:

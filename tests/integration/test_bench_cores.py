@@ -100,6 +100,18 @@ def test_wrong_results_are_noticed(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_host_that_was_held_up_schedules_again(tmp_path: Path) -> None:
+    """As on a busy machine: the times are past when they are to be scheduled."""
+    shutil.copytree(SCRIPT.parent, tmp_path, dirs_exist_ok=True)
+    slow = tmp_path / SCRIPT.name
+    source, old = slow.read_text(encoding="utf-8"), "        args = [(d, "
+    assert old in source
+    stall = "        time.sleep(0.03 if (ran.append(0) or len(ran) < 4) else 0)\n"
+    slow.write_text(source.replace(old, stall + old), encoding="utf-8")
+    done = run("--quick --work noop --workers 1 --tasks 64", str(slow))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
