@@ -374,6 +374,23 @@ async def test_too_many_deaths_are_the_end(reports: list[Any]) -> None:
         assert len(manager) == 0
 
 
+@pytest.mark.parametrize("max_restarts", [OPEN, (0, 1.0)])
+async def test_an_outcome_on_its_way_is_delivered(max_restarts: Any, reports: list[Any]) -> None:
+    """Whether the worker is replaced after its death, or that death is the end of all."""
+    async with Manager(1, workers=1, max_restarts=max_restarts) as manager:
+        await manager.schedule(give(0))
+        good = manager.schedule(give("delivered"))
+        deadly = manager.schedule(dies("first step", "SIGKILL"), timedelta(milliseconds=200))
+        await manager.flush()
+        process = psutil.Process(worker_pid(manager))
+        while process.status() != psutil.STATUS_ZOMBIE:  # the host does not read meanwhile
+            time.sleep(0.01)
+        assert await good == "delivered"
+        with pytest.raises(WorkerLost):
+            await deadly
+        reports.clear()
+
+
 async def test_a_poison_task_that_runs_again_is_stopped(reports: list[Any]) -> None:
     async with Manager(workers=1, on_worker_loss="rerun", max_restarts=(3, 30.0)) as manager:
         with pytest.raises(WorkerLost, match="status 7") as lost:
