@@ -17,7 +17,7 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
     ("mypy",),
-    ("mkdocs", "build", "--strict", "--quiet", "--site-dir", "SITE"),
+    ("mkdocs", "build", "--strict", "--site-dir", "SITE"),  # --quiet would hide its warnings
     ("pytest", *sys.argv[1:]),
 )
 # mkdocs-material advertises its successor on every build.
