@@ -122,7 +122,8 @@ def watch(interval: float, sort: str) -> None:
         sampler.start()
         while not end:
             try:
-                tty.setcbreak(stdin)  # keys come at once and unseen; Ctrl-C stays a signal
+                # Keys come at once and unseen, Ctrl-C stays a signal, and no key is thrown away.
+                tty.setcbreak(stdin, termios.TCSADRAIN)
                 with Live(console=Console(), screen=True, auto_refresh=False) as live:
                     end = _follow(shown, sampler, bell, stdin, live)
             finally:
@@ -130,6 +131,8 @@ def watch(interval: float, sort: str) -> None:
             if end == signal.SIGTSTP:
                 # The terminal is the shell's again; when it is ours again, all is drawn anew.
                 os.kill(os.getpid(), signal.SIGSTOP)
+                # What woke us up is done with; a SIGTERM that came meanwhile is not.
+                bell.signals = [number for number in bell.signals if number != signal.SIGCONT]
             if end in (signal.SIGTSTP, signal.SIGCONT):
                 end = 0
         sampler.stop()
