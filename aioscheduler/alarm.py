@@ -4,7 +4,8 @@ Due times are wall-clock and a loop's own timers are not. Linux has a timer that
 when the clock says so, also after the clock was set or the machine has slept, and 0.05 ms late
 where a loop's timer, which epoll rounds up to whole milliseconds, is half a millisecond late
 (`benchmarks/bench_lateness.py`). Elsewhere the loop's timer serves, and never sleeps longer than a
-second: after a jump, tasks are at most that late.
+second: after a jump, tasks are at most that late. A clock that is moved by hand, in tests, brings
+its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import math
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -43,7 +45,11 @@ class Alarm:
         self._clock = clock
         self._sleepers: dict[Callable[[], None], int] = {}
         self._rings_at: int | None = None
-        self._timer: _Timer = _LoopTimer(loop, clock, self._ring)
+        self._timer: Timer
+        if isinstance(clock, ManualClock):
+            self._timer = clock.timer(self._ring)
+            return
+        self._timer = _LoopTimer(loop, clock, self._ring)
         if sys.platform == "linux" and clock is time.time_ns:
             with suppress(OSError, AttributeError, ImportError):  # a sandbox, another C library
                 self._timer = _KernelTimer(loop, self._ring)
@@ -77,11 +83,23 @@ class Alarm:
         self._arm()
 
 
-class _Timer(Protocol):
+class Timer(Protocol):
     """Rings at or after a time, or earlier: it is asked again then."""
 
     def set(self, due: int | None) -> None: ...
     def close(self) -> None: ...
+
+
+class ManualClock(ABC):
+    """A clock that is moved by hand, and rings by itself: no loop and no kernel knows its time."""
+
+    @abstractmethod
+    def __call__(self) -> int:
+        """Gives the present in nanoseconds since the epoch."""
+
+    @abstractmethod
+    def timer(self, ring: Callable[[], None]) -> Timer:
+        """Makes a timer for an alarm; `ring` is called in the context of the caller."""
 
 
 class _LoopTimer:

@@ -17,9 +17,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Protocol
 
-from . import wire
 from .blackbox import BlackBox
-from .pipe import Pipe
+from .pipe import Pipe, Receive
 from .process import WorkerProcess
 
 log = logging.getLogger("aioscheduler")
@@ -39,7 +38,6 @@ class Life(Protocol):
     def kill(self) -> None: ...
 
 
-Receive = Callable[[wire.Frame], None]
 Ended = Callable[["int | None", str], None]
 
 Launch = Callable[[int, Receive, Ended], Life]

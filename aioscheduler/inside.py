@@ -40,7 +40,7 @@ running: ContextVar[Running] = ContextVar("aioscheduler_running")
 
 
 class ManagerProxy:
-    """The manager as its tasks see it."""
+    """The manager as its tasks see it: `current_manager()`, or a manager among their arguments."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk

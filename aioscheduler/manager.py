@@ -24,7 +24,7 @@ from .batch import Batch
 from .definitions import HostCatalog
 from .engine import Order
 from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
-from .incarnation import Incarnation
+from .incarnation import Incarnation, Launch
 from .layout import check_count, lay_out
 from .local import LocalLink
 from .monitor import Monitor
@@ -46,21 +46,27 @@ T = TypeVar("T")
 class Manager:
     """Runs coroutines on the schedulers of several worker processes.
 
-    Call it from one event loop only. It is 1.4.2's manager with the cores of the machine: what
-    is scheduled runs in another process, on copies of its arguments.
+    It is 1.4.2's manager with the cores of the machine: what is scheduled runs in another
+    process, on copies of its arguments.
+
+    `async with` starts it and waits until it is ready, and closes it at the end; left by an
+    exception, it cancels what runs at once. It is not thread-safe: all is called in the thread
+    of its event loop, `stats` excepted.
 
     Args:
-        schedulers: How many schedulers in all, spread evenly over the workers. By default four
-            per worker for `TimedScheduler`; for the queues one, or one per worker if `workers`
-            is given.
-        max_tasks: How many tasks may wait to start, in all; None for no limit.
+        schedulers: How many schedulers in all, 1 or more, spread evenly over the workers. By
+            default four per worker for `TimedScheduler`; for the queues one, or one per worker
+            if `workers` is given.
+        max_tasks: How many tasks may wait to start, in all, 1 or more; None for no limit. What
+            tasks schedule themselves is not limited by it.
         cls: `TimedScheduler`, `QueuedScheduler` or `LifoQueuedScheduler`.
         *args: For `cls`; its `max_tasks` holds for each scheduler.
         workers: How many processes; by default one per usable core, at most `schedulers`. 0
             runs everything in the calling process and loop, which is all there is on Windows.
         initializer: A function, or async function, called once in each worker before any task.
         initargs: Its arguments.
-        loop_initializer: Makes the event loop of each worker, as `uvloop.new_event_loop` does.
+        loop_initializer: Makes the event loop of each worker, as `uvloop.new_event_loop` does;
+            not with `workers=0`.
         on_worker_loss: What becomes of tasks that had started when their worker died: with
             "fail" they end as `WorkerLost`, with "rerun" they run again. What had not started
             runs in any case, in the worker's replacement.
@@ -76,6 +82,9 @@ class Manager:
             schedulers.
         NotShippable: The initializer or one of its arguments cannot travel.
     """
+
+    # Where the time is from, and with `_launcher` the processes; `testing` has others.
+    _clock: Callable[[], int] = time.time_ns
 
     def __init__(
         self,
@@ -105,7 +114,7 @@ class Manager:
             raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
         self._id = secrets.token_hex(4)
         placement = Placement(layout, cls.order is Order.TIMED, max_tasks, model.max_tasks)
-        self._router = Router(self._id, cls.order, model.prefer_utc, placement)
+        self._router = Router(self._id, cls.order, model.prefer_utc, placement, self._clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready_awaited = False
         self._closing: asyncio.Task[None] | None = None
@@ -120,7 +129,7 @@ class Manager:
             router = self._router
             router.links = [
                 LocalLink(
-                    cls.order, layout[0], router, time.time_ns, self._id, boot, router, self._break
+                    cls.order, layout[0], router, self._clock, self._id, boot, router, self._break
                 )
             ]
         else:
@@ -142,14 +151,7 @@ class Manager:
                 RemoteLink(
                     worker,
                     schedulers,
-                    partial(
-                        Incarnation,
-                        f"aioscheduler-{self._id}-{worker}",
-                        {**config, "worker": worker},
-                        loop_initializer,
-                        schedulers,
-                        self._alive,
-                    ),
+                    self._launcher({**config, "worker": worker}, loop_initializer),
                     budget,
                     shipper,
                     self._router,
@@ -214,11 +216,16 @@ class Manager:
     async def close(self, timeout: float = 10.0) -> None:
         """Stops for good, and leaves no process behind. May be called again.
 
-        Pending tasks are cancelled. Running ones may finish.
+        Pending tasks are cancelled. Running ones may finish. Of several calls the timeout of
+        the first holds.
 
         Args:
             timeout: Seconds, 0 or more, after which running tasks are cancelled; what then
                 still runs half a second later is killed and ends as `WorkerLost`.
+
+        Raises:
+            TypeError: `timeout` is no number.
+            ValueError: `timeout` is less than 0, or not finite.
         """
         if not isinstance(timeout, int | float) or isinstance(timeout, bool):
             raise TypeError(f"timeout must be seconds, not {type(timeout).__name__}")
@@ -263,10 +270,12 @@ class Manager:
 
         Args:
             coro: A coroutine that has not started. Its function and arguments are taken from
-                it, here and now, and it is closed; the worker makes it anew.
+                it, here and now, and it is closed; the worker makes it anew. With `workers=0`
+                it runs itself, and may be another awaitable.
             when: A datetime (a naive one is UTC, or local with `prefer_utc=False`) or a
                 timedelta from now; None is at once. Queues take none.
-            key: Tasks of the same key go to the same scheduler of the same worker.
+            key: Tasks of the same key go to the same scheduler of the same worker. By default
+                tasks are spread evenly.
 
         Returns:
             A handle, which may be dropped.
@@ -274,8 +283,9 @@ class Manager:
         Raises:
             NotShippable: The coroutine, or something it needs, cannot travel.
             ValueError: The time has passed.
-            TypeError: `when` or `key` is of a wrong type, or `when` was given to a queue.
-            TaskLimitReached: `max_tasks` tasks are waiting.
+            TypeError: `coro` is no coroutine, or has started; `when` or `key` is of a wrong
+                type; or `when` was given to a queue.
+            TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
             ManagerClosed: The manager was closed, or has failed.
         """
         return self._router.schedule(coro, when, key)
@@ -311,15 +321,24 @@ class Manager:
         It costs a fraction of as many calls of `schedule`. For a long stream, map slices of it
         and `await flush()` between them.
 
+        If an item is refused, what was sent of this call is cancelled, and the error names the
+        item's index.
+
         Args:
             func: A plain or async function, or any other callable.
             iterable: The items; consumed at once.
-            when: As for `schedule`; one for all or one per item.
+            when: As for `schedule`; one for all, or a sequence with one for each item.
             key: As for `schedule`; one for all.
 
+        Returns:
+            The handle on all of them, which may be dropped.
+
         Raises:
-            Exception: As `schedule`, naming the index of the item that was refused; what had
-                been sent of this call is cancelled. ValueError: `when` has another length.
+            NotShippable: `func`, an item, or something they need, cannot travel.
+            ValueError: A time has passed, or `when` has another length than the items.
+            TypeError: As for `schedule`, or `func` cannot be called.
+            TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
+            ManagerClosed: The manager was closed, or has failed.
         """
         return self._router.submit(func, [(item,) for item in iterable], when, key)
 
@@ -389,7 +408,7 @@ class Manager:
             await link.flush()
 
     async def join(self) -> None:
-        """Returns when every accepted task has ended."""
+        """Returns when every accepted task has ended, those scheduled by tasks included."""
         await self._router.join()
 
     def stats(self) -> ManagerStats:
@@ -416,6 +435,14 @@ class Manager:
         raise NotShippable("a manager travels only to its own tasks, where it is their proxy")
 
     # ---- inside
+
+    def _launcher(
+        self, config: dict[str, Any], loop_initializer: Callable[[], Any] | None
+    ) -> Launch:
+        """Gives what makes the processes of a worker's place."""
+        worker, layout = config["worker"], config["layout"]
+        name = f"aioscheduler-{self._id}-{worker}"
+        return partial(Incarnation, name, config, loop_initializer, layout[worker], self._alive)
 
     async def _close(self, timeout: float) -> None:
         if self._watch is not None:

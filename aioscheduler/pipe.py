@@ -23,6 +23,10 @@ PIPE_SIZE = 1 << 20  # what a pipe is asked to hold; the default is 64 KiB
 HIGH_WATER = 4 << 20
 """Bytes waiting to be written above which `flush()` waits."""
 
+Receive = Callable[[wire.Frame], None]
+Closed = Callable[["Exception | None"], None]
+MakePipe = Callable[[Receive, Closed], "Pipe"]
+
 
 class Pipe:
     """One end of the connection between the host and a worker.
@@ -33,9 +37,7 @@ class Pipe:
             else with what `receive` raised or what is wrong with the bytes.
     """
 
-    def __init__(
-        self, receive: Callable[[wire.Frame], None], closed: Callable[[Exception | None], None]
-    ) -> None:
+    def __init__(self, receive: Receive, closed: Closed) -> None:
         self.waiting = 0  # bytes that were sent and not yet written
         self._receive = receive
         self._closed = closed
@@ -111,7 +113,7 @@ class Pipe:
         _open_pipes.discard(self)
         abandon(self.descriptors)
 
-    # These two are what simulations replace.
+    # What `paired` has over no descriptors: these, `open`, `close` and `_stop_reading`.
 
     def _write(self, data: memoryview) -> int:
         return os.write(self.descriptors[1], data)

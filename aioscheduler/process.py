@@ -123,10 +123,14 @@ def _make_loop(initializer: bytes) -> Any:
         return asyncio.new_event_loop()
 
 
+def workers_module(name: str) -> ModuleType:
+    """Imports a module of the workers' package, which is named here and nowhere else."""
+    return importlib.import_module(f"aioscheduler_workers.{name}")
+
+
 async def _run_worker(reader: Connection, writer: Connection, config: dict[str, Any]) -> None:
-    """In the child: the only place where the workers' package is named."""
-    main = importlib.import_module("aioscheduler_workers.main")
-    await main.main(reader, writer, **config)
+    """In the child."""
+    await workers_module("main").main(reader, writer, **config)
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class FifoQueue:
                 found.append(number)
             else:
                 self._dead -= 1
+        self._sweep()
         return found, [0] * len(found)
 
     def next_look(self) -> int | None:
@@ -52,6 +53,9 @@ class FifoQueue:
     def discard(self) -> None:
         """Notes that one number of the queue is no longer alive. O(1), amortised."""
         self._dead += 1
+        self._sweep()
+
+    def _sweep(self) -> None:
         if self._dead * 2 > len(self._numbers):
             self._numbers = deque(n for n in self._numbers if n in self._alive)
             self._dead = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
@@ -39,12 +39,13 @@ class _Scheduler:
 
     order: ClassVar[Order]
     prefer_utc = True
+    _clock: Callable[[], int] = time.time_ns  # `testing` has another
 
     def __init__(self, max_tasks: int | None = None) -> None:
         if max_tasks is not None:
             check_count("max_tasks", max_tasks, 1)
         self.max_tasks = max_tasks
-        self._link = LocalLink(self.order, 1, self)
+        self._link = LocalLink(self.order, 1, self, self._clock)
         self._closed = False
 
     @property
@@ -73,13 +74,17 @@ class _Scheduler:
         self._link.start(running_loop("start()"))
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancels a pending or running task; False if it has ended or is not of this scheduler."""
+        """Cancels a pending or running task; False if it has ended or is not of this scheduler.
+
+        Raises:
+            TypeError: It is no handle.
+        """
         if not isinstance(task, Task):
             raise TypeError(f"cancel() takes what schedule() gave, not {type(task).__name__}")
         return task._home is self._link and task.cancel()
 
     async def close(self) -> None:
-        """Stops for good: cancels the pending tasks and waits for the running ones."""
+        """Stops for good: cancels the pending tasks, waits for the running ones without limit."""
         self._closed = True
         await self._link.close(None)
 
@@ -110,7 +115,7 @@ class _Scheduler:
             if self._closed:
                 raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
             cargo = self._link.take(coro)
-            due = due_time(self.order, when, time.time_ns(), self.prefer_utc)
+            due = due_time(self.order, when, self._clock(), self.prefer_utc)
             if self.max_tasks is not None and len(self) >= self.max_tasks:
                 raise TaskLimitReached(
                     f"max_tasks={self.max_tasks} tasks are waiting already; "
@@ -167,6 +172,9 @@ class QueuedScheduler(_Scheduler):
 
     def schedule(self, coro: Awaitable[T]) -> Task[T]:
         """Has `coro` run when its turn comes.
+
+        Args:
+            coro: A coroutine that has not started, or another awaitable.
 
         Raises:
             TypeError: `coro` cannot be awaited from its beginning.

@@ -32,8 +32,13 @@ def _plain(value: Any) -> Any:
 class WorkerState(StrEnum):
     """What the process in a worker's place is doing.
 
-    SILENT: it has not answered for some seconds: it is stopped, or a task keeps its loop busy.
-    DRAINING: it was told to end (SIGTERM), and lets finish what runs.
+    Attributes:
+        STARTING: It has not answered yet.
+        READY: It runs tasks.
+        SILENT: It has not answered for some seconds: it is stopped, or a task keeps its loop busy.
+        DRAINING: It was told to end (SIGTERM), and lets finish what runs.
+        RESTARTING: It has died, and the next one is being started.
+        STOPPED: It has ended, and no other follows.
     """
 
     STARTING = "starting"

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -91,7 +90,6 @@ class Supervisor:
         budget: Of the manager.
         occupant: Has the tasks.
         failed: Called with the reason when the place cannot be filled: the manager is to fail.
-        clock: Gives seconds that only grow.
 
     Attributes:
         life: The process, if there is one.
@@ -105,7 +103,6 @@ class Supervisor:
         budget: RestartBudget,
         occupant: Occupant,
         failed: Callable[[Exception], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.life: Life | None = None
         self.restarts = 0
@@ -115,7 +112,6 @@ class Supervisor:
         self._budget = budget
         self._occupant = occupant
         self._failed = failed
-        self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
@@ -132,7 +128,7 @@ class Supervisor:
     @property
     def state(self) -> WorkerState:
         """What the process is doing; SILENT if it has not ticked for a while."""
-        late = self._clock() - self._last_tick > SILENT_AFTER
+        late = self._now() - self._last_tick > SILENT_AFTER
         return WorkerState.SILENT if self._state is WorkerState.READY and late else self._state
 
     # ---- life
@@ -208,7 +204,7 @@ class Supervisor:
     def _receive(self, frame: wire.Frame) -> None:
         kind = frame[0]
         if kind == wire.Kind.TICK:
-            self._last_tick = self._clock()
+            self._last_tick = self._now()
             self._occupant.receive(frame)
         elif kind == wire.Kind.READY:
             self._became_ready()
@@ -221,7 +217,7 @@ class Supervisor:
 
     def _became_ready(self) -> None:
         self._state = WorkerState.READY
-        self._last_tick = self._clock()
+        self._last_tick = self._now()
         self._unready = 0
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
@@ -258,7 +254,7 @@ class Supervisor:
             reason = WorkerStartError(self._explain_start(exitcode, cause))
             self._ready.set_exception(reason)
             self._give_up(reason, exitcode)
-        elif state is not WorkerState.DRAINING and not self._budget.spend(self._clock()):
+        elif state is not WorkerState.DRAINING and not self._budget.spend(self._now()):
             lost = WorkerLost(self._worker, exitcode, started=False)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
@@ -310,6 +306,10 @@ class Supervisor:
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
         self._occupant.settle_all(exitcode, self._lost)
+
+    def _now(self) -> float:
+        """Gives the loop's time: lives, ticks and restarts are real where due times are not."""
+        return 0.0 if self._loop is None else self._loop.time()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -20,7 +20,17 @@ T = TypeVar("T")
 
 
 class State(Enum):
-    """Where a task is in its life. `MOVES` is the whole table."""
+    """Where a task is in its life. The last four are ends: nothing follows on them.
+
+    Attributes:
+        PENDING: It waits to start.
+        RUNNING: It has started. It is pending again if its worker dies before its first step,
+            or with `on_worker_loss="rerun"`.
+        FINISHED: It returned.
+        FAILED: It raised.
+        CANCELLED: It was cancelled, before or after its start.
+        LOST: Its worker died with it, or the manager failed; awaiting it raises `WorkerLost`.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
@@ -148,6 +158,8 @@ class Task(Generic[T]):
         Raises:
             asyncio.InvalidStateError: It has not ended.
             asyncio.CancelledError: It was cancelled.
+            WorkerLost: Its worker died with it, or the manager failed.
+            RemoteError: What it raised or returned could not travel back.
             Exception: Whatever the task raised.
         """
         error = self.exception()
@@ -185,7 +197,12 @@ class Task(Generic[T]):
         *,
         context: contextvars.Context | None = None,
     ) -> None:
-        """Has `callback(task)` called by the loop when the task has ended, or soon if it has."""
+        """Has `callback(task)` called by the loop when the task has ended, or soon if it has.
+
+        Args:
+            callback: Called with this handle.
+            context: What it is called in; by default a copy of the current context.
+        """
         context = context or contextvars.copy_context()
         if self._state is not None:
             self._loop().call_soon(callback, self, context=context)

@@ -135,7 +135,7 @@ async def bench(count: int, sample: int, runs: int) -> list[dict[str, object]]:
         ("far half cancelled/s", cancelled),
         ("memory, bytes a task", memory / pending),
     ):
-        rows.append({"pending": pending, "what": what, "rate": rate, "x of few": 0.0})
+        rows.append({"pending": pending, "what": what, "rate": rate, "x of few": None})
     return rows
 
 

@@ -118,7 +118,9 @@ def rss(processes: list[psutil.Process]) -> int:
 
 
 def as_text(value: Any) -> str:
-    """Writes a figure for people."""
+    """Writes a figure for people; None is where there can be none."""
+    if value is None:
+        return "–"
     if isinstance(value, float):
         return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

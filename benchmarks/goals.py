@@ -102,8 +102,11 @@ def _accepting(figures: Figures) -> list[Row]:
 def _memory(figures: Figures) -> list[Row]:
     rows: list[Row] = []
     old = find(figures, "memory", who="aioscheduler 1.4.2")
-    for who in ("Manager.schedule", "Manager.map"):
-        row = _row(figures, "memory", who=who)
+    found = [row for row in figures["memory"]["rows"] if row["pending"] >= 1_000_000]
+    for row in found:
+        who = row["who"]
+        if who not in ("Manager.schedule", "Manager.map"):
+            continue
         rows.append(
             (
                 f"a pending task of `{who}`, {row['pending']:,} pending, host and workers",

@@ -1,6 +1,7 @@
 """Runs real work on 1, 2, … N cores through a `Manager`, and says what each core brought.
 
-    python bench_cores.py [--quick] [--workers N] [--tasks N] [--work noop,wait,cpu] [--json FILE]
+    python bench_cores.py [--quick] [--workers N] [--tasks N] [--work noop,wait,cpu]
+                          [--json FILE] [--plot FILE.png]
 
 Three kinds of work: `noop` returns its argument (what the manager itself costs), `wait` sleeps
 10 ms as if for an answer from the network, `cpu` reads and parses a module of the standard
@@ -18,10 +19,15 @@ The method, for each kind of work and each number of workers:
    ran. A task that is lost, run twice, early or wrong ends the benchmark with status 1.
 4. psutil samples every process four times a second: CPU % is the mean over the run, 100 for one
    core; RSS is the highest seen, shared pages included; a MB is 10^6 bytes. "Others" is what
-   all else on this machine took of its cores: where it is much, the numbers are too low.
+   all else took of the usable cores: where it is much, the numbers are too low.
+5. One sentence says who held up the runs with the most workers: the host or the workers, if
+   they filled their cores; or the cores, if all processes together filled those.
 
 Speed-up compares tasks/s with those of one worker; efficiency is speed-up over workers. The
 host needs a core as well: where tasks are short and no core is free, it competes with workers.
+
+`judge_cores.py` has the rows and the sentence, `show_cores.py` the bar and the tables,
+`plot_cores.py` the picture.
 """
 
 from __future__ import annotations
@@ -36,21 +42,30 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import sysconfig
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from judge_cores import Process, Row, conclude
+from plot_cores import plot
+from show_cores import PROCESS, RUN, Tell, progress, say, show
 
 from aioscheduler import AioschedulerError, Batch, Manager
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+USABLE = (
+    sorted(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity")
+    else list(range(os.cpu_count() or 1))
+)
+CORES = len(USABLE)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 QUICK, FULL = 7.0, 48.0  # seconds for all runs together, were each as slow as with one worker
 WARM_UP = 0.25  # seconds
@@ -58,13 +73,6 @@ SLICES = 8  # in flight at once
 SPACING, NEAR, FAR = 5_000, 25_000, 50_000  # µs: between timed tasks; to the first; to the last
 SAMPLE = 0.25  # seconds: the least that psutil measures well
 PATIENCE = 60.0  # seconds for a slice, after which its tasks are called lost
-RICH = importlib.util.find_spec("rich") is not None
-
-RUN = (  # columns of the tables: fields with their formats
-    "work workers tasks:, tasks_per_s:,.0f speedup:.2f efficiency:.0% "
-    "lateness_p50_ms:.2f lateness_p99_ms:.2f early lost others_percent:.0f"
-)
-PROCESS = "work workers process cpu_percent:.0f rss_mb:.1f"
 
 # ---- what runs in the workers
 
@@ -113,9 +121,8 @@ async def census() -> tuple[int, int]:
 # ---- what the host does
 
 WORKS: dict[str, Callable[[Any], Any]] = {"noop": noop, "wait": wait, "cpu": cpu}
-IN_FLIGHT = {"noop": 2048, "wait": 2048, "cpu": 4}  # for each core
+IN_FLIGHT = {"noop": 2048, "wait": 2048, "cpu": 16}  # for each core: fewer, and workers run dry
 Calls = Sequence[tuple[Any, Any]]  # what a task is given, and what it must return
-Tell = Callable[[str, int, int | None], None]  # title, tasks done, tasks in all
 
 
 class Failure(Exception):
@@ -128,39 +135,6 @@ class Job(NamedTuple):
     work: Callable[[Any], Any]
     calls: Calls
     in_flight: int  # tasks
-
-
-@dataclass
-class Process:
-    """What psutil saw of a process."""
-
-    process: str
-    pid: int
-    cpu_percent: float | None = None  # None: the run was shorter than a sample
-    rss_mb: float = 0.0
-
-
-@dataclass
-class Row:
-    """A job on a number of workers."""
-
-    work: str
-    workers: int
-    tasks: int
-    timed: int = 0  # of the tasks
-    seconds: float = 0.0
-    tasks_per_s: float = 0.0
-    speedup: float = 1.0
-    efficiency: float = 1.0
-    lateness_p50_ms: float = 0.0
-    lateness_p99_ms: float = 0.0
-    early: int = 0
-    lost: int = 0  # below 0: some ran twice
-    others_percent: float | None = None
-    processes: list[Process] = field(default_factory=list)
-
-    def crew(self) -> str:
-        return f"{self.workers} worker{'s' * (self.workers > 1)}"
 
 
 def make_job(name: str, cores: int) -> Job:
@@ -188,21 +162,34 @@ async def run_tasks(
     for first in range(0, tasks, size):
         last = min(first + size, tasks)
         calls = [job.calls[number % len(job.calls)] for number in range(first, last)]
-        now = time.time_ns() // 1000
-        due = max(due, now + NEAR)
-        dues = range(due, now + FAR, SPACING)[: math.ceil(last / 4) - scheduled][: len(calls)]
-        if dues:
-            timed_calls, calls = calls[: len(dues)], calls[len(dues) :]
-            args = [(d, job.work, item) for d, (item, _) in zip(dues, timed_calls, strict=True)]
-            times = [EPOCH + timedelta(microseconds=d) for d in dues]
-            later.append((manager.starmap(timed, args, times), timed_calls))
+        most = min(math.ceil(last / 4) - scheduled, len(calls))
+        dues, batch = schedule_timed(manager, job, calls[:most], due)
+        if batch is not None:
+            later.append((batch, calls[: len(dues)]))
             due, scheduled = dues[-1] + SPACING, scheduled + len(dues)
+            calls = calls[len(dues) :]
         out.append((manager.map(job.work, [item for item, _ in calls]), calls))
         await manager.flush()
         if len(out) == SLICES:
             await collect(*out.popleft())
             tell(last - len(out) * size)
     return sorted([late for part in (*out, *later) for late in await collect(*part)])
+
+
+def schedule_timed(
+    manager: Manager, job: Job, calls: Calls, due: int
+) -> tuple[range, Batch[Any] | None]:
+    """Schedules as many calls as have a time of their own, none of them before `due`."""
+    while True:
+        now = time.time_ns() // 1000
+        due = max(due, now + NEAR)
+        dues = range(due, now + FAR, SPACING)[: len(calls)]
+        if not dues:
+            return dues, None
+        args = [(d, job.work, item) for d, (item, _) in zip(dues, calls, strict=False)]
+        times = [EPOCH + timedelta(microseconds=d) for d in dues]
+        with contextlib.suppress(ValueError):  # we were held up until it was past: once more
+            return dues, manager.starmap(timed, args, times)
 
 
 async def collect(batch: Batch[Any], calls: Calls) -> list[float]:
@@ -229,26 +216,23 @@ async def count_runs(manager: Manager, workers: int) -> dict[int, int]:
     return dict([await probe for probe in probes])
 
 
-async def watch(row: Row) -> None:
+async def watch(row: Row, begun: float) -> None:
     """Samples the processes of a row until it is cancelled."""
     processes = [psutil.Process(one.pid) for one in row.processes]
-    cores = psutil.cpu_count() or 1
     with contextlib.suppress(psutil.NoSuchProcess):  # the manager tells of that
         for count in itertools.count():
             percents = [process.cpu_percent() for process in processes]
-            others = max(0.0, psutil.cpu_percent() * cores - sum(percents))
-            if count:  # the first answers mean nothing
-                row.others_percent = mean(row.others_percent, others, count)
-            for one, process, percent in zip(row.processes, processes, percents, strict=True):
-                if count:
-                    one.cpu_percent = mean(one.cpu_percent, percent, count)
-                one.rss_mb = max(one.rss_mb, process.memory_info().rss / 1e6)
+            sizes = [process.memory_info().rss / 1e6 for process in processes]
+            cores = psutil.cpu_percent(percpu=True)
+            for one, size in zip(row.processes, sizes, strict=True):
+                one.rss_mb = max(one.rss_mb, size)
+            if count:  # the first percentages mean nothing
+                row.sampled_s.append(round(time.perf_counter() - begun, 2))
+                busy = sum(cores[core] for core in USABLE if core < len(cores))
+                row.others_percents.append(round(max(0.0, busy - sum(percents)), 1))
+                for one, percent in zip(row.processes, percents, strict=True):
+                    one.cpu_percents.append(percent)
             await asyncio.sleep(SAMPLE)
-
-
-def mean(before: float | None, value: float, count: int) -> float:
-    """Gives the mean of `count` values from the last and the mean of those before it."""
-    return ((before or 0.0) * (count - 1) + value) / count
 
 
 async def bench(options: argparse.Namespace, rows: list[Row], tell: Tell) -> None:
@@ -258,15 +242,18 @@ async def bench(options: argparse.Namespace, rows: list[Row], tell: Tell) -> Non
         Failure: Tasks were lost, early or wrong, or ran twice.
         AioschedulerError: The manager failed.
     """
-    seconds = (QUICK if options.quick else FULL) / len(options.work) / len(options.workers)
+    runs = len(options.work) * len(options.workers)
+    seconds = (QUICK if options.quick else FULL) / runs
     for name in options.work:
-        tell(f"{name}, preparing", 0, None)
+        tell(f"{len(rows) + 1}/{runs} {name}, preparing", 0, None)
         job, tasks, single = make_job(name, options.workers[-1]), options.tasks, 0.0
         for workers in options.workers:
             async with Manager(workers=workers) as manager:
                 rate = await warm_up(manager, job)
                 tasks = tasks or math.ceil(rate * seconds)
-                row = await measure(manager, job, Row(name, workers, tasks), tell)
+                row = Row(name, workers, tasks)
+                title = f"{len(rows) + 1}/{runs} {name}, {row.crew()}"
+                await measure(manager, job, row, title, tell)
             single = single or row.tasks_per_s
             row.speedup = row.tasks_per_s / single
             row.efficiency = row.speedup / workers
@@ -284,16 +271,18 @@ async def warm_up(manager: Manager, job: Job) -> float:
     return tasks / elapsed
 
 
-async def measure(manager: Manager, job: Job, row: Row, tell: Tell) -> Row:
+async def measure(manager: Manager, job: Job, row: Row, title: str, tell: Tell) -> None:
     """Fills in a row, but for what compares it with others."""
     before = await count_runs(manager, row.workers)
     workers = [Process(f"worker {number}", pid) for number, pid in enumerate(before, 1)]
     row.processes = [Process("host", os.getpid()), *workers]
-    watching = asyncio.create_task(watch(row))
-    title, begun = f"{row.work}, {row.crew()}", time.perf_counter()
+    tell(title, 0, row.tasks)
+    begun = time.perf_counter()
+    watching = asyncio.create_task(watch(row, begun))
     late = await run_tasks(manager, job, row.tasks, lambda done: tell(title, done, row.tasks))
     row.seconds = time.perf_counter() - begun
     watching.cancel()
+    row.sum_up()
     after = await count_runs(manager, row.workers)
     row.tasks_per_s = row.tasks / row.seconds
     row.timed = len(late)
@@ -302,7 +291,6 @@ async def measure(manager: Manager, job: Job, row: Row, tell: Tell) -> Row:
     )
     row.early = sum(value < 0 for value in late)
     row.lost = row.tasks - (sum(after.values()) - sum(before.values()))
-    return row
 
 
 # ---- what the user sees
@@ -317,70 +305,6 @@ def describe_machine() -> dict[str, Any]:
     return {"cpu": model, "cores": CORES, "python": python, "os": platform.platform()}
 
 
-@contextlib.contextmanager
-def progress() -> Iterator[Tell]:
-    """Shows progress on stderr: a bar in a terminal if rich is there, else a line a second."""
-    if RICH and sys.stderr.isatty():
-        from rich import progress as bars  # an extra
-        from rich.console import Console
-
-        columns = (bars.TextColumn("{task.description}"), bars.BarColumn())
-        with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            line = bar.add_task("")
-            yield lambda title, done, total: bar.update(
-                line, description=title, completed=done, total=total
-            )
-        return
-    told = -math.inf
-
-    def tell(title: str, done: int, total: int | None) -> None:
-        nonlocal told
-        if time.monotonic() >= told + 1:
-            told = time.monotonic()
-            of = f": {done:,} of {total:,} tasks" if total else ""
-            print(f"{title}{of}", file=sys.stderr, flush=True)
-
-    yield tell
-
-
-def show(columns: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Prints a table with rich, or without."""
-    fields = [column.partition(":")[::2] for column in columns.split()]
-    heads = [
-        name.replace("_per_", "/").replace("_percent", " %").replace("ness_", " ").replace("_", " ")
-        for name, _ in fields
-    ]
-    cells = [
-        ["-" if row[name] is None else format(row[name], form) for name, form in fields]
-        for row in rows
-    ]
-    if RICH:
-        from rich import box  # an extra
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*heads, box=box.SIMPLE_HEAD)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in cells:
-            table.add_row(*row)
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    for line in (heads, *cells):
-        print(*(cell.rjust(width) for cell, width in zip(line, widths, strict=True)), sep="  ")
-    print()
-
-
-def conclude(rows: Sequence[Row]) -> str:
-    most, total = rows[-1], sum(row.tasks for row in rows)
-    gains = [f"{row.speedup:.2f} x for {row.work}" for row in rows if row.workers == most.workers]
-    line = f"{most.crew()}: {', '.join(gains)}. All {total:,} tasks ran exactly once, none early."
-    others = max(row.others_percent or 0.0 for row in rows)
-    busy = f"\nOther programs took up to {others:.0f} % of a core: repeat it when they do not."
-    return line + busy * (others >= 20)
-
-
 def read_options() -> argparse.Namespace:
     """Reads the command line, and ends the program with status 2 if it is wrong."""
     parser = argparse.ArgumentParser(
@@ -392,6 +316,7 @@ def read_options() -> argparse.Namespace:
     add("--work", default=names, metavar="A,B", help=f"some of {names}; default: all")
     add("--quick", action="store_true", help="under 20 s, instead of about a minute")
     add("--json", type=Path, metavar="FILE", help="save everything there")
+    add("--plot", type=Path, metavar="FILE.png", help="draw speed-up and CPU over time")
     options = parser.parse_args()
     if options.workers < 1:
         parser.error(f"argument --workers: must be at least 1, not {options.workers}")
@@ -400,12 +325,27 @@ def read_options() -> argparse.Namespace:
     options.work = list(dict.fromkeys(options.work.split(",")))
     if unknown := [name for name in options.work if name not in WORKS]:
         parser.error(f"argument --work: {unknown[0]!r} is none of {', '.join(WORKS)}")
-    if options.json is not None and not options.json.absolute().parent.is_dir():
-        parser.error(f"argument --json: there is no folder {options.json.absolute().parent}")
+    for name, file in (("--json", options.json), ("--plot", options.plot)):
+        if file is not None and not file.absolute().parent.is_dir():
+            parser.error(f"argument {name}: there is no folder {file.absolute().parent}")
+    if options.plot is not None and options.plot.suffix != ".png":
+        parser.error(f"argument --plot: must end in .png, not {options.plot.name!r}")
+    if options.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        parser.error(
+            "argument --plot: needs matplotlib, which the extra `bench` brings: "
+            "pip install 'aioscheduler[bench]'"
+        )
     # Above 4 by doubling, or 64 cores would take 64 runs of each work.
     counts = [n for n in range(1, options.workers) if n <= 4 or n & (n - 1) == 0]
     options.workers = [*counts, options.workers]
     return options
+
+
+def to_json(saved: dict[str, Any]) -> str:
+    """Gives JSON for people, too: a list of numbers takes one line."""
+    numbers = re.compile(r"\[[-\d.,\s]+\]")
+    text = json.dumps(saved, indent=2)
+    return numbers.sub(lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def main() -> int:
@@ -424,14 +364,17 @@ def main() -> int:
         failure = error
     saved = {"machine": machine, "quick": options.quick, "rows": [asdict(row) for row in rows]}
     if options.json is not None:
-        options.json.write_text(json.dumps(saved, indent=2) + "\n")
+        options.json.write_text(to_json(saved))
     if rows:
         show(RUN, map(asdict, rows))
         show(PROCESS, [asdict(row) | asdict(one) for row in rows for one in row.processes])
+        if options.plot is not None:
+            plot(rows, machine, options.plot)
     if failure is not None:
         print(f"bench_cores: {failure}", file=sys.stderr)
         return 1
-    print(conclude(rows))
+    print(f"All {sum(row.tasks for row in rows):,} tasks ran exactly once, none early.")
+    say(conclude(rows, CORES))
     return 0
 
 

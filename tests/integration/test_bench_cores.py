@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,12 +34,24 @@ def check_row(row: dict[str, Any], work: str, workers: int, tasks: int) -> None:
     assert names == ["host", *(f"worker {n}" for n in range(1, workers + 1))]
     assert len({process["pid"] for process in row["processes"]}) == workers + 1
     assert all(process["rss_mb"] > 5 for process in row["processes"])
+    assert row["sampled_s"] == sorted(row["sampled_s"])
+    samples = [process["cpu_percents"] for process in row["processes"]]
+    assert {len(each) for each in samples} == {len(row["sampled_s"])}
+
+
+def without(module: str) -> tuple[str, str]:
+    """The script, where a module is not installed."""
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; sys.path.insert(0, {str(SCRIPT.parent)!r})"
+        f"; exec(open({str(SCRIPT)!r}).read())"
+    )
+    return "-c", code
 
 
 def test_it_measures_every_work_on_every_number_of_workers(tmp_path: Path) -> None:
-    done = run("--quick --tasks 203 --workers 2 --json saved.json", cwd=tmp_path)
+    done = run("--quick --tasks 203 --workers 2 --json saved.json --plot new.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("noop, preparing\n")
+    assert done.stderr.startswith("1/6 noop, preparing\n")
     assert "Traceback" not in done.stderr
     lines = done.stdout.splitlines()
     saved = json.loads((tmp_path / "saved.json").read_text())
@@ -49,12 +62,15 @@ def test_it_measures_every_work_on_every_number_of_workers(tmp_path: Path) -> No
     found = [tuple(line.split()[:3]) for line in lines if line.strip().startswith((*WORKS,))]
     assert found[:6] == [(work, str(workers), "203") for work, workers in cases]
     assert [name for _, _, name in found[6:11]] == ["host", "worker", "host", "worker", "worker"]
-    assert "All 1,218 tasks ran exactly once, none early." in done.stdout
+    assert lines[-2] == "All 1,218 tasks ran exactly once, none early."
+    assert lines[-1].startswith("With 2 workers, the limit for noop (")
+    assert lines[-1].endswith(".")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert (tmp_path / "new.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_run_that_is_long_enough_has_its_cpu_measured_and_rich_is_not_needed() -> None:
-    program = f"import sys; sys.modules['rich'] = None; exec(open({str(SCRIPT)!r}).read())"
-    done = run("--quick --work cpu --workers 1 --tasks 400", "-c", program)
+    done = run("--quick --work cpu --workers 1 --tasks 400", *without("rich"))
     assert done.returncode == 0, done.stderr
     heads, row, _, heads_below, host, worker = done.stdout.splitlines()[1:7]
     assert heads.split()[:5] == ["work", "workers", "tasks", "tasks/s", "speedup"]
@@ -65,14 +81,35 @@ def test_a_run_that_is_long_enough_has_its_cpu_measured_and_rich_is_not_needed()
     assert int(worker.split()[4]) > 0
 
 
+def test_a_plot_without_matplotlib_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    done = run("--quick --plot new.png", *without("matplotlib"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    needed = "--plot: needs matplotlib, which the extra `bench` brings: pip install"
+    assert needed in done.stderr.splitlines()[-1]
+
+
 def test_wrong_results_are_noticed(tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.py"
-    source = SCRIPT.read_text(encoding="utf-8")
+    shutil.copytree(SCRIPT.parent, tmp_path, dirs_exist_ok=True)
+    wrong = tmp_path / SCRIPT.name
+    source = wrong.read_text(encoding="utf-8")
     wrong.write_text(source.replace("    return number\n", "    return -1\n"), encoding="utf-8")
     done = run("--quick --work noop --workers 1 --tasks 8", str(wrong))
     assert done.returncode == 1
     assert re.fullmatch(r"bench_cores: (\d+) gave -1 instead of \1", done.stderr.splitlines()[-1])
     assert "Traceback" not in done.stderr
+
+
+def test_a_host_that_was_held_up_schedules_again(tmp_path: Path) -> None:
+    """As on a busy machine: the times are past when they are to be scheduled."""
+    shutil.copytree(SCRIPT.parent, tmp_path, dirs_exist_ok=True)
+    slow = tmp_path / SCRIPT.name
+    source, old = slow.read_text(encoding="utf-8"), "        args = [(d, "
+    assert old in source
+    stall = "        time.sleep(0.03 if (ran.append(0) or len(ran) < 4) else 0)\n"
+    slow.write_text(source.replace(old, stall + old), encoding="utf-8")
+    done = run("--quick --work noop --workers 1 --tasks 64", str(slow))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -82,6 +119,8 @@ def test_wrong_results_are_noticed(tmp_path: Path) -> None:
         ("--tasks -3", "argument --tasks: must be at least 1, not -3"),
         ("--work noop,nap", "argument --work: 'nap' is none of noop, wait, cpu"),
         ("--json no/such/folder.json", "argument --json: there is no folder"),
+        ("--plot no/such/folder.png", "argument --plot: there is no folder"),
+        ("--plot new.jpeg", "argument --plot: must end in .png, not 'new.jpeg'"),
     ],
 )
 def test_bad_options(options: str, complaint: str) -> None:

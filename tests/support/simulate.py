@@ -4,7 +4,8 @@
     python tests/support/simulate.py --seed 1234 --trace   one of them again, exactly
 
 The host's side is the real `Manager` and the worker's side the real `Worker`; in between, instead
-of processes and pipes, are `Life` and `SimulatedPipe`. A seed decides everything: how large a
+of processes and pipes, are `Life` and `SimulatedPipe`, which add to `aioscheduler.paired` what goes
+wrong. A seed decides everything: how large a
 pipe is, how long bytes are under way, where a write is cut, and what happens: schedule, map,
 cancel, let time pass, set the clock, kill, freeze, tell to go, close. Each task tells a small
 model of its beginning and end; at last the model is compared with what the handles say. Time is
@@ -23,14 +24,13 @@ import random
 import selectors
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from typing import Any
-
-from aioscheduler_workers.worker import Worker
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -43,8 +43,9 @@ from aioscheduler import (
     WorkerStartError,
 )
 from aioscheduler.clock import SECOND
-from aioscheduler.incarnation import Ended, Receive
-from aioscheduler.pipe import Pipe
+from aioscheduler.incarnation import Ended, Launch
+from aioscheduler.paired import Channel, PairedLife, PairedPipe
+from aioscheduler.pipe import Closed, Receive
 
 EPOCH = 1_700_000_000 * SECOND
 SLICE_PATIENCE = 30.0  # virtual seconds from being due to the start, at most
@@ -76,20 +77,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.passed
 
 
-class Channel:
-    """Bytes under way in one direction."""
+class SimulatedChannel(Channel):
+    """Bytes that take their time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, generator: random.Random) -> None:
+        super().__init__()
         self._loop = loop
         self._random = generator
         self._capacity = generator.choice((1000, 20_000, 1 << 20))
         self._slowness = generator.choice((0.0, 0.001, 0.3))
-        self.arrived = bytearray()
         self._under_way: deque[bytes] = deque()
         self._held = 0  # bytes written and not read
         self._frozen_until = 0.0
-        self.closed = False
-        self.reader: SimulatedPipe | None = None
         self.writer: SimulatedPipe | None = None
 
     def write(self, data: memoryview) -> int:
@@ -114,144 +113,87 @@ class Channel:
         if left > 0:
             self._loop.call_later(left, self._arrive)
         elif self._under_way:
-            self.arrived += self._under_way.popleft()
+            self._arrived += self._under_way.popleft()
             self.tell_reader()
 
     def arrive_at_once(self) -> None:
         """What was written survives its writer."""
-        self.arrived += b"".join(self._under_way)
+        self._arrived += b"".join(self._under_way)
         self._under_way.clear()
 
-    def tell_reader(self) -> None:
-        if self.reader is not None and (self.arrived or self.closed):
-            self.reader.context.run(self.reader.read_now)
-
     def read(self) -> bytes:
-        if not self.arrived:
-            if self.closed:
-                return b""
-            raise BlockingIOError
-        count = len(self.arrived)
+        data = super().read()
         if self._random.random() < 0.2:
-            count = self._random.randint(1, count)
-        self._held -= count
-        data = bytes(self.arrived[:count])
-        del self.arrived[:count]
+            count = self._random.randint(1, len(data))
+            data, self._arrived[:0] = data[:count], data[count:]
+            self.tell_reader()
+        self._held -= len(data)
         if self.writer is not None:
             self._loop.call_soon(self.writer.room_now, context=self.writer.context)
-        if self.arrived:
-            self._loop.call_soon(self.tell_reader)
         return data
 
 
-class SimulatedPipe(Pipe):
-    """The real framing over channels."""
+class SimulatedPipe(PairedPipe):
+    """One that has to wait for room."""
 
     def __init__(
         self,
-        receive: Receive,
-        closed: Callable[[Exception | None], None],
-        inward: Channel,
-        outward: Channel,
+        inward: SimulatedChannel,
+        outward: SimulatedChannel,
         context: contextvars.Context,
+        receive: Receive,
+        closed: Closed,
     ) -> None:
-        super().__init__(receive, closed)
-        self.context = context
-        self._inward, self._outward = inward, outward
-
-    def open(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
-        self._loop = loop
-        self.descriptors[:] = (1, 1)
-        self._inward.reader = self._outward.writer = self
-        loop.call_soon(self._inward.tell_reader)
-        self.flush()
-
-    def close(self) -> None:
-        self.descriptors[:] = (-1, -1)
-        self._inward.reader = self._outward.writer = None
-        self._drop()
-
-    def read_now(self) -> None:
-        if self.descriptors[0] >= 0:
-            self._readable()
+        super().__init__(inward, outward, context, receive, closed)
+        outward.writer = self
 
     def room_now(self) -> None:
         if self._waits_for_room and self.descriptors[1] >= 0:
             self._waits_for_room = False
             self.flush()
 
-    def _read(self) -> bytes:
-        return self._inward.read()
-
-    def _write(self, data: memoryview) -> int:
-        return self._outward.write(data)
-
     def _wait_for_room(self, wait: bool) -> None:
         self._waits_for_room = wait
-
-    def _stop_reading(self) -> None:
-        self.descriptors[0] = -1
 
 
 LIFE: contextvars.ContextVar[Life] = contextvars.ContextVar("LIFE")
 
 
-class Life:
-    """A worker process that is none."""
+class Life(PairedLife):
+    """A worker process that is none, and suffers what the seed says."""
+
+    _pipe_class = SimulatedPipe
 
     def __init__(
-        self, world: World, worker: int, number: int, receive: Receive, ended: Ended
+        self, world: World, config: dict[str, Any], number: int, receive: Receive, ended: Ended
     ) -> None:
         self.world = world
-        self.dead = False
+        self.place = config["worker"]
+        self.channels: list[SimulatedChannel] = []  # to the worker, to the host
+        super().__init__(config, world.clock, number, receive, ended)
         self.pid = world.next_pid()
-        self._ended = ended
-        loop, generator = world.loop, world.random
-        self._to_worker, self._to_host = Channel(loop, generator), Channel(loop, generator)
-        host_context = contextvars.copy_context()
-        self.context = contextvars.copy_context()
         self.context.run(LIFE.set, self)
-        self.pipe = SimulatedPipe(
-            receive, self._stream_ended, self._to_host, self._to_worker, host_context
-        )
-        layout = world.layout
-        self._begun = [0] * layout[worker]
-        order = world.cls.order
-        self.worker = Worker(
-            world.manager._id, worker, order, layout, True, [], number, self._begun, world.clock
-        )
-        self.worker._pipe = SimulatedPipe(
-            self.worker._receive,
-            self.worker._host_gone,
-            self._to_worker,
-            self._to_host,
-            self.context,
-        )
-        self._serving: asyncio.Task[None] | None = None
+
+    def _make_channel(self) -> SimulatedChannel:
+        self.channels.append(SimulatedChannel(self.world.loop, self.world.random))
+        return self.channels[-1]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.world.random.random() < 0.05:
             raise OSError("no room, says the seed")
-        self.pipe.open(loop, 0, 0)
-        loop.call_later(self.world.random.random(), self._begin)
+        super().start(loop)
         self.world.lives.append(self)
 
-    def _begin(self) -> None:
-        if not self.dead:
-            loop = self.world.loop
-            serving = self.worker.serve(loop, 0, 0)
-            self._serving = self.context.run(loop.create_task, serving)
-            self._serving.add_done_callback(lambda _: self._end(0))
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(self.world.random.random(), self._serve_late, loop)
 
-    def begun(self, scheduler: int) -> int:
-        return self._begun[scheduler]
+    def _serve_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self.dead:
+            super()._serve(loop)
 
     def freeze(self, seconds: float) -> None:
-        self._to_worker.freeze(seconds)
-        self._to_host.freeze(seconds)
-
-    def kill(self) -> None:
-        self._end(-9)
+        for channel in self.channels:
+            channel.freeze(seconds)
 
     def drain(self) -> None:
         if not self.dead and self._serving is not None:
@@ -262,33 +204,19 @@ class Life:
             self.world.faults.append(f"the host could not read a frame: {error!r}")
             raise error
 
-    def _end(self, exitcode: int) -> None:
-        if self.dead:
-            return
-        self.dead = True
-        worker = self.worker
-        if self._serving is not None:
-            for task in [worker._life, self._serving]:
-                if task is not None:
-                    task.cancel()
-            worker._alarm.stop()
-            if worker._ticker is not None:
-                worker._ticker.cancel()
-            if worker._turn is not None:
-                worker._turn.cancel()
-            for engine in worker._engines:
-                engine.stop()
-                for task, _ in list(engine.running.values()):
-                    task.cancel()
-        worker._pipe.close()
-        self._to_host.closed = self._to_worker.closed = True
-        self.world.loop.call_soon(self._reap, exitcode)
-
     def _reap(self, exitcode: int) -> None:
-        self._to_host.arrive_at_once()
-        self.pipe.read_rest()
-        self.pipe.close()
-        self._ended(exitcode, "")
+        self.channels[1].arrive_at_once()
+        super()._reap(exitcode)
+
+
+class SimulatedManager(Manager):
+    def __init__(self, world: World, *args: Any, **kwargs: Any) -> None:
+        self._world = world
+        self._clock = world.clock
+        super().__init__(*args, **kwargs)
+
+    def _launcher(self, config: dict[str, Any], loop_initializer: Any) -> Launch:
+        return partial(Life, self._world, config)
 
 
 @dataclass
@@ -325,7 +253,8 @@ class World:
         workers = self.random.randint(1, 3)
         schedulers = workers * self.random.randint(1, 2)
         self._pids = 0
-        self.manager = Manager(
+        self.manager = SimulatedManager(
+            self,
             schedulers,
             cls=self.cls,
             workers=workers,
@@ -333,13 +262,6 @@ class World:
             max_restarts=(10**9, 1.0),
         )
         self.layout = [link._schedulers for link in self.manager._remotes]
-        self.manager._router._clock = self.clock
-        for worker, link in enumerate(self.manager._remotes):
-            link.supervisor._clock = loop.time
-            link.supervisor._launch = self.launcher(worker)
-
-    def launcher(self, worker: int) -> Any:
-        return lambda number, receive, ended: Life(self, worker, number, receive, ended)
 
     def next_pid(self) -> int:
         self._pids += 1
@@ -407,7 +329,7 @@ class World:
         return [
             life
             for life in self.lives
-            if not life.dead and (future := ready[life.worker._worker]) and future.done()
+            if not life.dead and (future := ready[life.place]) and future.done()
         ]
 
     def hurt(self) -> None:

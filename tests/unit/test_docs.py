@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import aioscheduler
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,3 +38,10 @@ def test_every_guarantee_has_its_test(page: str) -> None:
     assert len(links) == 9
     for file, name in links:
         assert name in names_in(ROOT / file), name
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    shown = re.findall(r"^::: (\S+)$", (ROOT / "docs/reference.md").read_text(), re.MULTILINE)
+    for name in aioscheduler.__all__:
+        module = getattr(aioscheduler, name).__module__
+        assert f"aioscheduler.{name}" in shown or module in shown, name

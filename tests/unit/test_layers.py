@@ -43,6 +43,11 @@ def test_the_workers_are_named_in_one_place() -> None:
         assert ("aioscheduler_workers" in path.read_text()) == (name == "process"), name
 
 
+def test_no_program_pays_for_its_tests() -> None:
+    for name, path in SOURCES.items():
+        assert name == "testing" or not imported(path) & {"testing", "paired"}, name
+
+
 def test_every_module_says_what_it_is_for() -> None:
     for path in [*SOURCES.values(), *(ROOT / "workers").rglob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path

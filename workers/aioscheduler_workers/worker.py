@@ -33,7 +33,7 @@ from aioscheduler.errors import UnknownTask
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.lateness import Recorder
 from aioscheduler.pickling import pack
-from aioscheduler.pipe import Pipe
+from aioscheduler.pipe import MakePipe, Pipe
 from aioscheduler.placement import Placement
 from aioscheduler.shipping import Shipper, open_cargo, with_alias
 from aioscheduler.supervisor import DRAIN_TIME
@@ -62,6 +62,7 @@ class Worker:
         incarnation: Which process in its place this is, from 0.
         begun: Where to store the number of the task that each scheduler began last, plus one.
         clock: Gives the present in nanoseconds since the epoch.
+        make_pipe: Makes the worker's end of the connection.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Worker:
         incarnation: int,
         begun: memoryview[int] | list[int],
         clock: Callable[[], int] = time.time_ns,
+        make_pipe: MakePipe = Pipe,
     ) -> None:
         self._manager = manager
         self._worker = worker
@@ -98,7 +100,7 @@ class Worker:
         self._places: list[Place] = [
             (self._proxy, manager, worker, index) for index in range(layout[worker])
         ]
-        self._pipe = Pipe(self._receive, self._host_gone)
+        self._pipe = make_pipe(self._receive, self._host_gone)
         self._blobs: dict[int, bytes] = {}
         self._expected: set[int] = set()  # tasks whose blob is not here yet
         self._late: dict[int, tuple[Engine[_Entry], int]] = {}  # those of them that are due
@@ -108,6 +110,7 @@ class Worker:
         ]
         self._outcome_bytes = 0
         self.ticked = 0.0  # by the loop's clock
+        self._alarm: Alarm | None = None
         self._turn: asyncio.Handle | None = None
         self._opened: tuple[bytes, Any] = (b"", None)  # the last function that came with a frame
         self._life: asyncio.Task[None] | None = None  # booting, then ending
@@ -117,7 +120,6 @@ class Worker:
     async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
         """Works until the host says CLOSE or is gone, or the boot fails."""
         self._loop = loop
-        self._alarm = Alarm(loop, self._clock)
         self._done = loop.create_future()
         self._pipe.open(loop, reader, writer)
         await self._done
@@ -132,6 +134,21 @@ class Worker:
         elif not self._ending:
             self._ending = True
             self._life = self._loop.create_task(self._drain())
+
+    def halt(self) -> None:
+        """Stops where it is, with nothing more written: how one dies that has no process."""
+        if self._life is not None:
+            self._life.cancel()
+        for handle in (self._ticker, self._turn):
+            if handle is not None:
+                handle.cancel()
+        if self._alarm is not None:
+            self._alarm.stop()
+        for engine in self._engines:
+            engine.stop()
+            for task, _ in engine.running.values():
+                task.cancel()
+        self._pipe.close()
 
     def describe_current(self, loop: asyncio.AbstractEventLoop) -> str:
         """Names the task that is in its step now; may be called from another thread."""
@@ -232,6 +249,7 @@ class Worker:
         self._pipe.send(wire.encode([Kind.READY]))
         self._ready = True
         self._tick()
+        self._alarm = Alarm(self._loop, self._clock)
         for engine in self._engines:
             engine.start(self._loop, self._alarm)
 
@@ -279,7 +297,8 @@ class Worker:
 
     async def _finish(self, timeout: float | None) -> None:
         """Ends what runs, and writes the last outcomes."""
-        self._alarm.stop()
+        if self._alarm is not None:
+            self._alarm.stop()
         self._write_soon()
         await end_running(self._engines, timeout)  # the host ends, and tells, what swallows that
         self._tell_load(0.0)
