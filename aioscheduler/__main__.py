@@ -1,0 +1,159 @@
+"""The command line: `aioscheduler top`, and the same as `python -m aioscheduler top`.
+
+What needs rich or a terminal is imported where it is used: `--json` needs neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from . import __version__
+from .rates import SORTS, Rates
+from .sampling import NO_MANAGER, Sample, take_sample
+
+PAUSE = 0.5  # seconds between the two samples that make a rate
+WIDTH = 160  # characters, where there is no terminal to ask
+NO_RICH = "aioscheduler top needs rich: pip install 'aioscheduler[top]' (--json does without)"
+NO_TERMINAL = "this is no terminal: use --once or --json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command, and gives the status to exit with."""
+    options = _parser().parse_args(arguments)
+    try:
+        status = _top(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Who read has seen enough. Python would flush once more at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
+
+
+def has_rich() -> bool:
+    """Whether rich is installed."""
+    return importlib.util.find_spec("rich") is not None
+
+
+def _top(options: argparse.Namespace) -> int:
+    if options.json:
+        return _print_json()
+    if not has_rich():
+        return _complain(NO_RICH, 2)
+    if options.once:
+        return _print_once(options.sort)
+    if sys.platform == "win32" or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return _complain(NO_TERMINAL, 2)
+    from .live import watch
+
+    watch(options.interval, options.sort)
+    return 0
+
+
+def _print_once(sort: str) -> int:
+    from rich.console import Console
+
+    from .top import View, draw
+
+    sample, rates = _two_samples()
+    if not sample.snapshots:
+        return _complain(NO_MANAGER, 1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a log in Latin-1 gets its figures all the same
+    wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    console = Console(width=WIDTH if wide else None)
+    view = View(sort, clock=time.strftime("%H:%M:%S"), keys=False)
+    console.print(
+        draw(sample.snapshots, rates, view, console.width, programs=sample.programs), end=""
+    )
+    return 0
+
+
+def _print_json() -> int:
+    sample, rates = _two_samples()
+    managers = []
+    for snapshot in sample.snapshots:
+        pid, manager, stats = snapshot
+        made: dict[str, Any] | None = None
+        if stats is not None:
+            workers = [
+                {**worker, "done_per_second": rates.track(snapshot, worker["worker"]).rate}
+                for worker in stats["workers"]
+            ]
+            made = {**stats, "workers": workers, "done_per_second": rates.track(snapshot).rate}
+        program = sample.programs.get(pid)
+        managers.append({"pid": pid, "manager": manager, "program": program, "stats": made})
+    document = {"time": datetime.now(UTC).isoformat(), "managers": managers}
+    print(json.dumps(document, allow_nan=False, indent=2))
+    return 0 if managers else _complain(NO_MANAGER, 1)
+
+
+def _two_samples() -> tuple[Sample, Rates]:
+    """Takes two samples, so that there are rates; one, if there is nobody to ask."""
+    rates = Rates()
+    sample = take_sample()
+    rates.add(sample.at, sample.snapshots)
+    if sample.snapshots:
+        time.sleep(PAUSE)
+        sample = take_sample()
+        rates.add(sample.at, sample.snapshots)
+    return sample, rates
+
+
+def _complain(message: str, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status
+
+
+def _interval(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"seconds from 0.1 to 3600, not {text!r}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aioscheduler", description="Tools for programs that run aioscheduler."
+    )
+    parser.add_argument("--version", action="version", version=f"aioscheduler {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    top = commands.add_parser(
+        "top",
+        help="shows the running managers and their workers, live",
+        description="Shows the managers of this user that run with Manager(monitor=True) or "
+        "AIOSCHEDULER_MONITOR=1, with their workers. Keys: q or Ctrl-C quits; c, m, p, d, l, w "
+        "sort workers by cpu, memory, pending, done, lateness, worker; r reverses; space pauses.",
+        epilog="A total row has the sum of its workers, their worst lateness and loop lag, and "
+        "with cpu and rss the host's. Lateness is of the last minute; its sparkline is the mean "
+        "of what was new, from 0.1 ms at the bottom to 1 s at the top.",
+    )
+    top.add_argument("--once", action="store_true", help="prints the table once")
+    top.add_argument("--json", action="store_true", help="prints everything once, as JSON")
+    top.add_argument(
+        "--interval",
+        type=_interval,
+        default=1.0,
+        metavar="SECONDS",
+        help="from one sample to the next: 0.1 or more, 1 by default",
+    )
+    top.add_argument("--sort", choices=SORTS, default="worker", help="what workers are sorted by")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""The columns of `top`: what stands in a cell, in which colour, and which columns fit.
+
+Where not all fit in their least widths, the least important are left out. What room there is
+then goes to the sparklines, to the long heads, and to the sparklines again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.text import Text
+
+from . import figures
+from .rates import Track
+
+LATE, VERY_LATE = 0.01, 0.1  # seconds
+HALF, MOST = 50, 80  # per cent of a core: from here on yellow, and red
+
+STATE_STYLES = {
+    "ready": "green",
+    "starting": "cyan",
+    "silent": "yellow",
+    "draining": "yellow",
+    "restarting": "yellow",
+    "stopped": "red",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a host, a worker or a total.
+
+    Attributes:
+        name: In the first column.
+        stats: As those of a worker; what is missing is shown as nothing, not as 0.
+        track: How it went.
+        style: Of the whole line.
+        processes: How many are in it; a full bar is one core for each.
+    """
+
+    name: str
+    stats: Mapping[str, Any]
+    track: Track = field(default_factory=Track)
+    style: str = ""
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        key: Its name here.
+        head: Its head, where there is room for it.
+        short: Its head, where there is not.
+        least: Its least width; without `fluid` it grows with what is in it.
+        cell: Gives what stands in it, for a row and a width.
+        left: Whether it is aligned to the left.
+        fluid: Whether its cells fit any width.
+    """
+
+    key: str
+    head: str
+    short: str
+    least: int
+    cell: Callable[[Row, int], Text]
+    left: bool = False
+    fluid: bool = False
+
+
+# ---- cells
+
+
+def _number(
+    key: str, write: Callable[[float | None], str], style: Callable[[float], str] = lambda _: ""
+) -> Callable[[Row, int], Text]:
+    def cell(row: Row, _: int) -> Text:
+        if key not in row.stats:
+            return Text()
+        value = row.stats[key]
+        return Text(write(value), "bright_black" if not value else style(value) or row.style)
+
+    return cell
+
+
+def lateness_style(late: float) -> str:
+    """Gives the colour of a lateness in seconds."""
+    if late > VERY_LATE:
+        return "bold red"
+    return "yellow" if late > LATE else ""
+
+
+def _bad(_: float) -> str:
+    return "bold red"
+
+
+def _name(row: Row, _: int) -> Text:
+    return Text(row.name, row.style)
+
+
+def _state(row: Row, width: int) -> Text:
+    state = row.stats.get("state", "")
+    text = Text(state, STATE_STYLES.get(state, row.style))
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def _pid(row: Row, _: int) -> Text:
+    pid = row.stats.get("pid")
+    return Text("" if "pid" not in row.stats else str(pid or figures.NOTHING), "bright_black")
+
+
+def _cpu(row: Row, width: int) -> Text:
+    value = row.stats.get("cpu_percent")
+    number = Text(f"{figures.percent(value):>5}", row.style)
+    if value is None:
+        return number
+    length = width - len(number)
+    filled = min(length, round(length * value / row.processes / 100))
+    filled = max(filled, value >= 5)  # a short bar, too, tells little from nothing
+    bar = Text()
+    for place in range(length):
+        share = 100 * place / length
+        style = "green" if share < HALF else "yellow" if share < MOST else "red"
+        bar.append(*(("■", style) if place < filled else ("·", "bright_black")))
+    return bar + number
+
+
+def _rate(row: Row, _: int) -> Text:
+    if "finished" not in row.stats:
+        return Text()
+    value = row.track.rate
+    return Text(figures.rate(value), "bright_black" if not value else row.style or "bold")
+
+
+def _rates(row: Row, width: int) -> Text:
+    values = list(row.track.rates)[-width:]
+    top = max((value for value in values if value is not None), default=0.0)
+    line = Text(" " * (width - len(values)))
+    for value in values:
+        line.append(figures.rate_block(value, top), "cyan" if value else "bright_black")
+    return line
+
+
+def _lates(row: Row, width: int) -> Text:
+    values = list(row.track.lates)[-width:]
+    line = Text(" " * (width - len(values)))
+    for value in values:
+        style = "" if value is None else lateness_style(value) or "green"
+        line.append(figures.lateness_block(value), style.removeprefix("bold "))
+    return line
+
+
+# ---- the columns
+
+_size, _time, _count = figures.size, figures.seconds, figures.count
+COLUMNS = (
+    Column("worker", "worker", "worker", 6, _name, left=True),
+    Column("pid", "pid", "pid", 5, _pid),
+    Column("state", "state", "state", 8, _state, left=True, fluid=True),
+    Column("cpu", "cpu", "cpu", 10, _cpu, left=True, fluid=True),
+    Column("memory", "memory", "memory", 7, _number("rss", _size)),
+    Column("pending", "pending", "pending", 7, _number("pending", _count)),
+    Column("running", "running", "run", 5, _number("running", _count)),
+    Column("done", "done/s", "done/s", 6, _rate),
+    Column("rates", "throughput", "rates", 8, _rates, left=True, fluid=True),
+    Column("failed", "failed", "fail", 4, _number("failed", _count, _bad)),
+    Column("lost", "lost", "lost", 4, _number("lost", _count, _bad)),
+    Column("p50", "late p50", "p50", 7, _number("lateness_p50", _time, lateness_style)),
+    Column("lateness", "late p99", "p99", 7, _number("lateness_p99", _time, lateness_style)),
+    Column("lates", "lateness", "lateness", 8, _lates, left=True, fluid=True),
+    Column("lag", "loop lag", "lag", 7, _number("loop_lag", _time, lateness_style)),
+    Column("restarts", "restarts", "rst", 3, _number("restarts", _count, _bad)),
+)
+SPARKS = ("rates", "lates")
+# From the least important; what is not here is never left out.
+LEFT_OUT = (*SPARKS[::-1], "pid", "lag", "running", "p50", "restarts", "lost", "memory", "failed")
+# How wide columns become where there is room, step by step; between the steps and the longest
+# sparklines come the long heads.
+GROWTH = ({"rates": 10, "lates": 10}, {"cpu": 12}, {"rates": 16, "lates": 16, "state": 10})
+LONGEST = {"cpu": 17, "rates": figures.SAMPLES, "lates": figures.SAMPLES}
+
+Fitted = Sequence[tuple[Column, int]]
+
+
+def fit(rows: Iterable[Row], width: int, sparks: bool) -> Fitted:
+    """Chooses the columns for some rows and a width, and gives each its width."""
+    widths: dict[str, int] = {}
+    rows = list(rows)
+    # Without a past there are no sparklines; and rarely is a task lost.
+    unused = set() if sparks else set(SPARKS)
+    if not any(row.stats.get("lost") for row in rows):
+        unused.add("lost")
+    columns = [column for column in COLUMNS if column.key not in unused]
+    for column in columns:
+        needed = 0 if column.fluid else max((len(column.cell(row, 0)) for row in rows), default=0)
+        widths[column.key] = max(column.least, needed)
+    for key in LEFT_OUT:
+        if key in widths and _spare(widths, width) < 0:
+            del widths[key]
+    left = [column for column in columns if column.key in widths]
+    for wishes in (*GROWTH, {column.key: len(column.head) for column in left}, LONGEST):
+        _grow(widths, wishes, width)
+    return [(column, widths[column.key]) for column in left]
+
+
+def _spare(widths: Mapping[str, int], width: int) -> int:
+    return width - sum(widths.values()) - (len(widths) - 1)
+
+
+def _grow(widths: dict[str, int], wishes: Mapping[str, int], width: int) -> None:
+    """Gives spare room to the columns that wish to have some width, one after the other."""
+    growing = [key for key in wishes if key in widths]
+    while growing := [key for key in growing if widths[key] < wishes[key]]:
+        for key in growing:
+            if _spare(widths, width) <= 0:
+                return
+            widths[key] += 1
+
+
+def line(cells: Iterable[Text], fitted: Fitted) -> Text:
+    """Sets cells side by side."""
+    made = Text(no_wrap=True, overflow="crop")
+    for place, (cell, (column, width)) in enumerate(zip(cells, fitted, strict=True)):
+        if place:
+            made.append(" ")
+        cell.align("left" if column.left else "right", width)
+        made.append_text(cell)
+    return made

@@ -1,0 +1,161 @@
+"""`top` on a terminal: draws each sample, listens to keys, and leaves the terminal as it was.
+
+sampler, a thread ─┐                ┌─► rates ─► draw
+signals ───────────┴─► bell ─┐      │     ▲
+                             select ┼─► view
+keys ────────────────────────┘      └─► the end
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from dataclasses import replace
+from types import FrameType
+
+from rich.console import Console
+from rich.live import Live
+
+from .rates import Rates
+from .sampling import Sample, Sampler
+from .top import KEYS, View, draw
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
+SORT_KEYS = {words[0]: sort for words, sort in KEYS if sort}
+
+
+class Bell:
+    """Wakes up a select: rung by threads with `ring`, and by signals, which it notes."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self.reader, self._writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        os.set_blocking(self._writer, False)
+
+    def ring(self) -> None:
+        """Rings; may be called from any thread, also when it is too late."""
+        with contextlib.suppress(OSError):  # full: it will ring; closed: nobody listens
+            os.write(self._writer, b"\0")
+
+    def quiet(self) -> None:
+        """Stops ringing."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.reader, 4096):
+                pass
+
+    def close(self) -> None:
+        """Rings no more."""
+        os.close(self.reader)
+        writer, self._writer = self._writer, -1
+        os.close(writer)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Has signals ring instead of what they did before."""
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.signals.append(number)
+        self.ring()
+
+
+class Watch:
+    """What is on the screen, and what keys make of it."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.ended = False
+        self._rates = Rates()
+        self._sample: Sample | None = None
+
+    def take(self, sample: Sample) -> None:
+        """Shows a sample, unless it stands still."""
+        if self.view.paused:
+            return
+        self._sample = sample
+        self._rates.add(sample.at, sample.snapshots)
+        self.view = replace(self.view, clock=time.strftime("%H:%M:%S"))
+
+    def press(self, key: str) -> None:
+        """Does what a key says."""
+        view = self.view
+        if key == "q":
+            self.ended = True
+        elif key == "r":
+            self.view = replace(view, reverse=not view.reverse)
+        elif key == " ":
+            self.view = replace(view, paused=not view.paused)
+        elif key in SORT_KEYS:
+            self.view = replace(view, sort=SORT_KEYS[key], reverse=False)
+
+    def show(self, live: Live) -> None:
+        """Draws it; nothing while nobody can know whether there are managers."""
+        if self._sample is not None:
+            _, snapshots, programs = self._sample
+            width, height = live.console.size
+            shown = draw(snapshots, self._rates, self.view, width, height, programs)
+            live.update(shown, refresh=True)
+
+
+def watch(interval: float, sort: str) -> None:
+    """Shows the managers until somebody presses q or Ctrl-C, or sends SIGTERM."""
+    bell = Bell()
+    sampler = Sampler(interval, bell.ring)
+    shown = Watch(View(sort))
+    stdin = sys.stdin.fileno()
+    as_it_was = termios.tcgetattr(stdin)
+    end = 0
+    with bell.listening():
+        sampler.start()
+        while not end:
+            try:
+                # Keys come at once and unseen, Ctrl-C stays a signal, and no key is thrown away.
+                tty.setcbreak(stdin, termios.TCSADRAIN)
+                with Live(console=Console(), screen=True, auto_refresh=False) as live:
+                    end = _follow(shown, sampler, bell, stdin, live)
+            finally:
+                termios.tcsetattr(stdin, termios.TCSADRAIN, as_it_was)
+            if end == signal.SIGTSTP:
+                # The terminal is the shell's again; when it is ours again, all is drawn anew.
+                os.kill(os.getpid(), signal.SIGSTOP)
+                # What woke us up is done with; a SIGTERM that came meanwhile is not.
+                bell.signals = [number for number in bell.signals if number != signal.SIGCONT]
+            if end in (signal.SIGTSTP, signal.SIGCONT):
+                end = 0
+        sampler.stop()
+    bell.close()
+    if end == signal.SIGTERM:
+        signal.raise_signal(end)  # who sent it shall see that it did its work
+
+
+def _follow(shown: Watch, sampler: Sampler, bell: Bell, stdin: int, live: Live) -> int:
+    """Draws until there is a signal to obey, and gives it: for the key q that of Ctrl-C."""
+    while True:
+        shown.show(live)
+        ready, _, _ = select.select([stdin, bell.reader], [], [])
+        bell.quiet()
+        while bell.signals:
+            number = bell.signals.pop(0)
+            if number != signal.SIGWINCH:  # that only has it drawn, in the new size
+                return number
+        if stdin in ready:
+            keys = os.read(stdin, 1024)
+            for key in keys.decode(errors="ignore"):
+                shown.press(key)
+            if shown.ended or not keys:  # none: the terminal has gone
+                return signal.SIGINT
+        while (sample := sampler.get()) is not None:
+            shown.take(sample)

@@ -1,0 +1,245 @@
+"""What `top` draws: a block for each manager with its host, its workers and their total. Pure.
+
+Managers stay in their places; sorted are the workers of each. What is too much for the screen
+is cut where most is: workers of the largest manager first, and always the last of the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from .columns import Column, Fitted, Row, fit, line
+from .monitor import Snapshot
+from .rates import SORTS, Rates
+from .sampling import NO_MANAGER
+
+SILENT = "does not answer: it is stopped, or a task keeps its loop busy"
+KEYS = (  # what is shown, and which order it stands for
+    ("q quit", ""),
+    ("c cpu", "cpu"),
+    ("m memory", "memory"),
+    ("p pending", "pending"),
+    ("d done", "done"),
+    ("l lateness", "lateness"),
+    ("w worker", "worker"),
+    ("r reverse", ""),
+    ("space pause", ""),
+)
+WORST = ("lateness_p50", "lateness_p99", "loop_lag")  # a total has the worst of its workers
+
+
+@dataclass(frozen=True)
+class View:
+    """How the table is to look.
+
+    Attributes:
+        sort: Of `SORTS`; all but the worker from the highest to the lowest.
+        reverse: The other way round.
+        clock: The time of the day.
+        keys: Whether there is somebody to press keys.
+        paused: Whether it stands still.
+    """
+
+    sort: str = "worker"
+    reverse: bool = False
+    clock: str = ""
+    keys: bool = True
+    paused: bool = False
+
+
+@dataclass
+class Block:
+    """A manager's part of the table.
+
+    Attributes:
+        title: Its first line.
+        old: Whether its manager does not answer, and the rows are what it told before.
+        host, workers, total: Its rows.
+        shown: How many workers there is room for.
+    """
+
+    title: Text
+    old: bool = False
+    host: list[Row] = field(default_factory=list)
+    workers: list[Row] = field(default_factory=list)
+    total: list[Row] = field(default_factory=list)
+    shown: int = 0
+
+    @property
+    def rows(self) -> list[Row]:
+        """All of them."""
+        return [*self.host, *self.workers, *self.total]
+
+    @property
+    def height(self) -> int:
+        """How many lines it takes."""
+        cut = self.shown < len(self.workers)
+        return 1 + len(self.host) + self.shown + cut + len(self.total)
+
+
+def draw(
+    snapshots: Sequence[Snapshot],
+    rates: Rates,
+    view: View,
+    width: int,
+    height: int | None = None,
+    programs: Mapping[int, str] | None = None,
+) -> Group:
+    """Draws the table.
+
+    Args:
+        snapshots: Of the managers, as they are to be shown.
+        rates: To which these snapshots have been added.
+        view: How it is to look.
+        width: In characters.
+        height: In lines; None for as many as it takes.
+        programs: What the hosts are called, by pid.
+    """
+    lines = _header(snapshots, view, width)
+    if not snapshots:
+        lines += [Text(), Text(NO_MANAGER, "yellow")]
+        return Group(*lines[:height])
+    blocks = [_block(snapshot, rates, view, programs or {}) for snapshot in snapshots]
+    sparks = any(len(row.track.rates) > 2 for block in blocks for row in block.rows)
+    fitted = fit((row for block in blocks for row in block.rows), width, sparks)
+    width = min(width, sum(room + 1 for _, room in fitted) - 1)
+    lines.append(_heads(fitted, view, width))
+    left_out = 0
+    if height is not None:
+        blocks, left_out = cut(blocks, height - len(lines))
+    for block in blocks:
+        lines += _lines(block, fitted, width)
+    if left_out:
+        lines.append(_more(left_out, "manager"))
+    return Group(*lines[:height])
+
+
+def cut(blocks: list[Block], room: int) -> tuple[list[Block], int]:
+    """Takes away workers, then managers, until the blocks fit into so many lines.
+
+    Returns:
+        The blocks, and how many of them are left out: for these one line is kept.
+    """
+    while sum(block.height for block in blocks) > room:
+        largest = max(blocks, key=lambda block: block.shown)
+        if largest.shown <= 1:
+            break
+        # The first to go makes no room: a line says that it has gone.
+        largest.shown -= 2 if largest.shown == len(largest.workers) else 1
+    kept, used = 0, 0
+    for block in blocks:
+        last = kept == len(blocks) - 1
+        if kept and used + block.height > room - (not last):
+            break
+        kept, used = kept + 1, used + block.height
+    return blocks[:kept], len(blocks) - kept
+
+
+# ---- what is in a block
+
+
+def _block(snapshot: Snapshot, rates: Rates, view: View, programs: Mapping[int, str]) -> Block:
+    pid, manager, stats = snapshot
+    title = Text(no_wrap=True, overflow="ellipsis")
+    title.append(f"manager {manager}", "bold cyan")
+    if pid in programs:
+        title.append(f"  {programs[pid]}", "bold")
+    title.append(f"  pid {pid}", "bright_black")
+    old = stats is None
+    if stats is None:
+        title.append(f"  {SILENT}", "yellow")
+        stats = rates.last(snapshot)
+    if stats is None:
+        return Block(title, old)
+    workers = [(worker, rates.track(snapshot, worker["worker"])) for worker in stats["workers"]]
+    order = SORTS[view.sort]
+    # The sort is stable, also in reverse: of equals, the lower place comes first.
+    workers.sort(key=lambda pair: order(*pair), reverse=view.reverse)
+    rows = [Row(str(worker["worker"]), worker, track) for worker, track in workers]
+    total: dict[str, Any] = {
+        key: value for key, value in stats.items() if isinstance(value, int | float)
+    }
+    processes = [*stats["workers"], stats["host"]]
+    # With `workers=0` the host is the worker, and is counted once.
+    processes = list({process["pid"]: process for process in processes if process["pid"]}.values())
+    for key in ("cpu_percent", "rss"):
+        total[key] = sum(process.get(key, 0) for process in processes)
+    for key in WORST:
+        total[key] = max((worker.get(key, 0.0) for worker in stats["workers"]), default=0.0)
+    track = rates.track(snapshot)
+    return Block(
+        title,
+        old,
+        host=[Row("host", stats["host"], style="cyan")],
+        workers=rows,
+        total=[Row("total", total, track, "bold", max(1, len(processes)))],
+        shown=len(rows),
+    )
+
+
+# ---- lines
+
+
+def _header(snapshots: Sequence[Snapshot], view: View, width: int) -> list[Text]:
+    first = Text(no_wrap=True, overflow="ellipsis")
+    first.append("aioscheduler top", "bold")
+    workers = sum(len(snapshot.stats["workers"]) for snapshot in snapshots if snapshot.stats)
+    for words in (view.clock, plural(len(snapshots), "manager"), plural(workers, "worker")):
+        first.append(f"  {words}")
+    if view.paused:
+        first.append("  ")
+        first.append("paused", "black on yellow")
+    if not view.keys:
+        return [first]
+    second = Text(no_wrap=True, overflow="ellipsis")
+    gap = "  " if sum(len(words) + 2 for words, _ in KEYS) <= width + 2 else " "
+    for words, sort in KEYS:
+        key, _, meaning = words.partition(" ")
+        second.append(gap if second else "")
+        second.append(key, "bold cyan")
+        second.append(" ")
+        second.append(meaning, "black on cyan" if sort == view.sort else "bright_black")
+    return [first, second]
+
+
+def _heads(fitted: Fitted, view: View, width: int) -> Text:
+    def head(column: Column, room: int) -> Text:
+        words = column.head if len(column.head) <= room else column.short
+        return Text(words, "black on cyan" if column.key == view.sort else "")
+
+    made = line([head(*pair) for pair in fitted], fitted)
+    made.align("left", width)
+    made.stylize_before("black on green")
+    return made
+
+
+def _lines(block: Block, fitted: Fitted, width: int) -> list[Text]:
+    title = block.title.copy()
+    title.append(" ")
+    title.append("─" * max(0, width - title.cell_len), "bright_black")
+    lines = [_cells(row, fitted) for row in (*block.host, *block.workers[: block.shown])]
+    if block.shown < len(block.workers):
+        lines.append(_more(len(block.workers) - block.shown, "worker"))
+    lines += [_cells(row, fitted) for row in block.total]
+    if block.old:
+        for old in lines:
+            old.stylize("dim")
+    return [title, *lines]
+
+
+def _cells(row: Row, fitted: Fitted) -> Text:
+    return line([column.cell(row, room) for column, room in fitted], fitted)
+
+
+def _more(number: int, what: str) -> Text:
+    return Text(f"… {number} more {what}{'s' * (number > 1)}", "bright_black")
+
+
+def plural(number: int, what: str) -> str:
+    """Writes `1 worker`, `2 workers`."""
+    return f"{number} {what}{'s' * (number != 1)}"
