@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from . import __version__
-from .rates import SORTS, Rates
-from .sampling import NO_MANAGER, Sample, take_sample
+from .top.rates import SORTS, Rates
+from .top.sampling import NO_MANAGER, Sample, take_sample
 
 PAUSE = 0.5  # seconds between the two samples that make a rate
 WIDTH = 160  # characters, where there is no terminal to ask
@@ -55,7 +55,7 @@ def _top(options: argparse.Namespace) -> int:
         return _print_once(options.sort)
     if sys.platform == "win32" or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return _complain(NO_TERMINAL, 2)
-    from .live import watch
+    from .top.live import watch
 
     watch(options.interval, options.sort)
     return 0
@@ -64,7 +64,7 @@ def _top(options: argparse.Namespace) -> int:
 def _print_once(sort: str) -> int:
     from rich.console import Console
 
-    from .top import View, draw
+    from .top.table import View, draw
 
     sample, rates = _two_samples()
     if not sample.snapshots:

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from aioscheduler.monitor import snapshots
-from aioscheduler.rates import Rates
-from aioscheduler.sampling import Sample, take_sample
-from aioscheduler.top import View, draw
+from aioscheduler.top.rates import Rates
+from aioscheduler.top.sampling import Sample, take_sample
+from aioscheduler.top.table import View, draw
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "top.svg"
 FONTS = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"

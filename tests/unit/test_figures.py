@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from aioscheduler import figures
-from aioscheduler.figures import BLOCKS, lateness_block, rate_block
+from aioscheduler.top import figures
+from aioscheduler.top.figures import BLOCKS, lateness_block, rate_block
 
 
 @pytest.mark.parametrize(

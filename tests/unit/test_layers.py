@@ -7,7 +7,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-SOURCES = {path.stem: path for path in (ROOT / "aioscheduler").glob("*.py")}
+PACKAGE = ROOT / "aioscheduler"
+SOURCES = {path.stem: path for path in PACKAGE.glob("*.py")}
+TOP = {path.stem: path for path in (PACKAGE / "top").glob("*.py")}
 PURE = ("timers", "queues", "wire", "ledger", "outbox", "placement", "clock", "errors")
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
 
@@ -30,6 +32,14 @@ def test_imports_make_no_circle() -> None:
     assert len(list(TopologicalSorter(graph).static_order())) == len(SOURCES)
 
 
+def test_top_is_apart_and_makes_no_circle() -> None:
+    graph = {name: imported(path) & TOP.keys() for name, path in TOP.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(TOP)
+    for name, path in SOURCES.items():
+        text = path.read_text()
+        assert name == "__main__" or "from .top" not in text, name
+
+
 def test_the_pure_modules_stay_pure() -> None:
     for name in PURE:
         own = imported(SOURCES[name])
@@ -49,5 +59,5 @@ def test_no_program_pays_for_its_tests() -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    for path in [*SOURCES.values(), *(ROOT / "workers").rglob("*.py")]:
+    for path in [*SOURCES.values(), *TOP.values(), *(ROOT / "workers").rglob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from aioscheduler.monitor import Snapshot
-from aioscheduler.rates import SORTS, Rates, Track, done
+from aioscheduler.top.rates import SORTS, Rates, Track, done
 
 
 def worker(number: int, finished: int = 0, late: float = 0.0, **more: Any) -> dict[str, Any]:

@@ -12,14 +12,15 @@ import pytest
 from rich.console import Console
 
 from aioscheduler import __main__ as command_line
-from aioscheduler import __version__, live, sampling
-from aioscheduler.columns import COLUMNS, GROWTH, LEFT_OUT, LONGEST
-from aioscheduler.live import Watch
+from aioscheduler import __version__
 from aioscheduler.monitor import Snapshot
-from aioscheduler.rates import SORTS, Rates
-from aioscheduler.sampling import NO_MANAGER, Sample, Sampler, program_name
 from aioscheduler.stats import HostStats, ManagerStats, WorkerState, WorkerStats
-from aioscheduler.top import KEYS, View, draw
+from aioscheduler.top import live, sampling
+from aioscheduler.top.columns import COLUMNS, GROWTH, LEFT_OUT, LONGEST
+from aioscheduler.top.live import Watch
+from aioscheduler.top.rates import SORTS, Rates
+from aioscheduler.top.sampling import NO_MANAGER, Sample, Sampler, program_name
+from aioscheduler.top.table import KEYS, View, draw
 
 
 def worker(number: int, finished: int = 0, **more: Any) -> WorkerStats:

@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
+from ..monitor import Snapshot
 from .columns import Column, Fitted, Row, fit, line
-from .monitor import Snapshot
 from .rates import SORTS, Rates
 from .sampling import NO_MANAGER
 

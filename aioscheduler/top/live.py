@@ -25,7 +25,7 @@ from rich.live import Live
 
 from .rates import Rates
 from .sampling import Sample, Sampler
-from .top import KEYS, View, draw
+from .table import KEYS, View, draw
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
 SORT_KEYS = {words[0]: sort for words, sort in KEYS if sort}

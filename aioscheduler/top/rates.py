@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ..monitor import Snapshot
 from .figures import SAMPLES
-from .monitor import Snapshot
 
 SHORTEST = 0.45  # seconds: over less, a rate says little
 STALE = 2.5  # seconds for which a lateness is repeated: it is pushed only once a second

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import psutil
 
-from .monitor import Snapshot, snapshots
+from ..monitor import Snapshot, snapshots
 
 NO_MANAGER = (
     "no running manager of this user found: start one with Manager(monitor=True) "
