@@ -36,7 +36,7 @@ from .remote import RemoteLink
 from .router import Router, Whens
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
 from .shipping import HostShipper
-from .stats import ManagerStats
+from .stats import ManagerStats, WorkerState
 from .supervisor import RestartBudget
 from .task import Task, TaskRef
 
@@ -460,6 +460,8 @@ class Manager:
         self._observer.host.add(now, lag, (0, 0, []))
         for link in self._router.links:
             link.look_after(lag)
+        answering = [link.vitals().state is WorkerState.READY for link in self._router.links]
+        self._router.placement.look_again(answering)
         if self._router.closed is None:
             at = whole_second(now)
             self._watch = loop.call_at(at, self._look_after, loop, at)

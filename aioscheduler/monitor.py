@@ -22,9 +22,12 @@ import os
 import socket
 import stat
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +64,7 @@ class Monitor:
         """Begins to listen; if that cannot be, says so in the log."""
         try:
             self._listener = self._listen()
-        except (OSError, AttributeError) as error:  # no AF_UNIX
+        except OSError as error:
             log.warning("this manager cannot be watched: %s", error)
             return
         self._opening = loop.create_task(self._serve(self._listener))
@@ -130,44 +133,62 @@ def snapshots(timeout: float = 1.0) -> list[Snapshot]:
     """Asks every manager of this user that has `monitor=True`. Blocks.
 
     Args:
-        timeout: Seconds that each may take to answer.
+        timeout: Seconds that they may take to answer; all are asked at once.
     """
-    found = []
-    for path in _sockets():
-        pid, _, manager = path.stem.partition("-")
-        try:
-            stats = json.loads(_ask(path, timeout))
-        except ConnectionRefusedError:
-            with suppress(OSError):
-                path.unlink()
-        except FileNotFoundError:
-            continue  # closed just now
-        except (OSError, ValueError):
-            found.append(Snapshot(int(pid), manager, None))
-        else:
-            found.append(Snapshot(int(pid), manager, stats))
-    return found
+    paths = list(_sockets())
+    if not paths:
+        return []
+    with ThreadPoolExecutor(len(paths)) as pool:  # those that do not answer cost no more than one
+        found = pool.map(_take_snapshot, paths, repeat(time.monotonic() + timeout))
+        return [snapshot for snapshot in found if snapshot is not None]
 
 
-def _ask(path: Path, timeout: float) -> bytes:
+def _take_snapshot(path: Path, deadline: float) -> Snapshot | None:
+    pid, _, manager = path.stem.partition("-")
+    try:
+        stats = json.loads(_ask(path, deadline))
+    except ConnectionRefusedError:
+        with suppress(OSError):
+            path.unlink()
+        return None
+    except FileNotFoundError:  # closed just now
+        return None
+    except (OSError, ValueError):
+        stats = None
+    return Snapshot(int(pid), manager, stats)
+
+
+def _ask(path: Path, deadline: float) -> bytes:
+    answer = bytearray()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout)
+        connection.settimeout(_left(deadline))
         connection.connect(str(path))
-        parts = []
         while part := connection.recv(1 << 16):
-            parts.append(part)
-        return b"".join(parts)
+            answer += part
+            connection.settimeout(_left(deadline))
+    return bytes(answer)
+
+
+def _left(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())
 
 
 def _sockets() -> Iterator[Path]:
-    for folder in _folders():
-        with suppress(OSError):
-            _check_private(folder)
-            yield from sorted(folder.glob("[0-9]*-*.sock"))
+    with suppress(OSError):
+        for folder in _folders():
+            with suppress(OSError):
+                _check_private(folder)
+                yield from sorted(folder.glob("[0-9]*-*.sock"))
 
 
 def _folders() -> list[Path]:
-    """Where sockets may be; new ones go into the first."""
+    """Where sockets may be; new ones go into the first.
+
+    Raises:
+        OSError: This system has no such sockets.
+    """
+    if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
+        raise OSError("this system has no Unix sockets")
     folders = [Path(tempfile.gettempdir()) / f"aioscheduler-{os.getuid()}"]
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isdir(runtime):
