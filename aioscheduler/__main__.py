@@ -22,7 +22,7 @@ from .top.sampling import NO_MANAGER, Sample, take_sample
 
 PAUSE = 0.5  # seconds between the two samples that make a rate
 WIDTH = 160  # characters, where there is no terminal to ask
-NO_RICH = "aioscheduler top needs rich: pip install 'aioscheduler[top]' (--json does without)"
+NO_RICH = "aioscheduler top needs rich, of the extra aioscheduler[top]; --json does without"
 NO_TERMINAL = "this is no terminal: use --once or --json"
 
 

@@ -55,6 +55,7 @@ def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
             + (
                 "; a naive datetime is taken as "
                 + ("UTC (prefer_utc=True)" if prefer_utc else "local time (prefer_utc=False)")
+                + "; give a timedelta, or an aware datetime such as datetime.now(UTC)"
                 if isinstance(when, datetime) and when.tzinfo is None
                 else ""
             )

@@ -21,6 +21,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+import builtins
 import logging
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ class HostCatalog(Catalog):
     def __init__(self) -> None:
         super().__init__()
         self.log: list[bytes] = []
+        self.names: dict[int, str] = {}  # of functions, for messages
         self._adopted: dict[str | bytes, int] = {}
         self._shipped: dict[tuple[str, str], Any] = {}  # globals, by module and name
         self._to_ship: list[tuple[FunctionType, str]] = []  # globals, by user and name
@@ -92,6 +94,8 @@ class HostCatalog(Catalog):
             kind = REFERENCE if isinstance(key, str) else CODE
             number = self._write(kind, key)
             self._set(self._adopted, key, number)
+            if isinstance(key, str):
+                self._set(self.names, number, key)
         return number
 
     def callable_number(self, payload: bytes) -> int:
@@ -106,6 +110,7 @@ class HostCatalog(Catalog):
         imports = submodules(code, function.__globals__)
         shared = importable(module)
         number = self._write(CODE, self.pickle((code, module, shared, imports)))
+        self._set(self.names, number, f"{module}:{function.__qualname__}")
         self._set(self.code_numbers, id(code), number)
         self._set(self.codes, number, SharedCode(code, module, function.__globals__, (), function))
         if not shared:
@@ -246,6 +251,8 @@ class WorkerCatalog(Catalog):
         if namespace is None:
             if module == "__main__" or module not in sys.modules:
                 sys.modules[module] = ModuleType(module)  # the worker's own main is of no use
+                # Python gives it to modules that it imports; what imports from C looks for it.
+                vars(sys.modules[module])["__builtins__"] = builtins
             namespace = self._namespaces[module] = sys.modules[module].__dict__
         return namespace
 

@@ -32,8 +32,8 @@ from .timers import TimerQueue
 
 E = TypeVar("E")
 
-CANCEL_AGAIN_AFTER = 0.25  # seconds that a cancelled task has to clean up
-LAST_WORDS = 0.1  # seconds after the second time; together less than `supervisor.KILL_AFTER`
+CLEANUP_TIME = 0.4  # seconds that a cancelled task has; then it is cancelled once more
+LAST_WORDS = 0.05  # seconds after that; together less than `supervisor.KILL_AFTER`
 SLICE_TIME = 4_000_000  # nanoseconds
 MAX_SLICE = 256  # tasks
 
@@ -242,14 +242,23 @@ class Engine(Generic[E]):
             if not task.done():
                 self.running[number] = (task, entry)
             now = clock()
-            if to_run and now - first > SLICE_TIME and loop is not None:
-                self._runner = loop.call_soon(self._run_some)
+            if now - first > SLICE_TIME:
                 break
+        if started and self._order is Order.TIMED:
+            if _EAGER or loop is None:
+                self._recorder.record(started, first, last)
+            else:  # their first steps come with the loop's next turn, just before this call
+                loop.call_soon(self._record_steps, started, now)
+        if to_run and loop is not None:
+            self._runner = loop.call_soon(self._run_some)
         else:
             self._launching = False
             self._look_again()
-        if started and self._order is Order.TIMED:
-            self._recorder.record(started, first, last)
+
+    def _record_steps(self, started: list[int], first: int) -> None:
+        """Records the starts of a slice whose first steps have just been taken."""
+        now = self._clock()
+        self._recorder.record(started, first, now - (now - first) // len(started))
 
     def ended(self, number: int) -> None:
         """The crew's word that an entry has ended; makes room for the next."""
@@ -336,7 +345,7 @@ async def end_running(
 
     if timeout != 0 and (running := left()):
         await asyncio.wait(running, timeout=timeout)
-    for patience in (CANCEL_AGAIN_AFTER, LAST_WORDS):
+    for patience in (CLEANUP_TIME, LAST_WORDS):
         for engine, number in left().values():
             engine.cancel(number)
         if running := left():

@@ -102,7 +102,9 @@ class Holders:
                 del self._parts[page]
 
     def _forget(self, handle: _Handle) -> None:
-        self._handles.pop(handle.number, None)
+        # A new handle may have come in its place: its callback can be late.
+        if self._handles.get(handle.number) is handle:
+            del self._handles[handle.number]
 
 
 class _Handle(weakref.ref[Task[Any]]):

@@ -59,6 +59,7 @@ class Incarnation:
         ended: As for `Launch`.
 
     Attributes:
+        pid: Its process id, which any thread may read; None before the start and after the end.
         pipe: For frames to it.
         process: Its process.
     """
@@ -75,6 +76,7 @@ class Incarnation:
         ended: Ended,
     ) -> None:
         self.pipe = Pipe(receive, self._stream_ended)
+        self.pid: int | None = None
         self.process: WorkerProcess | None = None
         self._name = name
         self._config = {**config, "incarnation": number}
@@ -85,11 +87,6 @@ class Incarnation:
         self._box: BlackBox | None = None
         self._cause = ""
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """The process id; None before the start and after the end."""
-        return self.process.pid if self.process is not None and self.process.watch >= 0 else None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Spawns the process.
@@ -120,7 +117,7 @@ class Incarnation:
             )
             process.start()
             ours.pop_all()
-        self._box, self.process = box, process
+        self._box, self.process, self.pid = box, process, process.pid
         self._alive[process] = self.pipe.descriptors
         reader, writer = descriptors
         self.pipe.open(loop, reader, writer)
@@ -149,6 +146,7 @@ class Incarnation:
         assert self._loop is not None
         assert self.process is not None
         self._loop.remove_reader(self.process.watch)
+        self.pid = None
         exitcode = self.process.reap()
         del self._alive[self.process]
         self.pipe.read_rest()

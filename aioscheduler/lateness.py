@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 
 _FIRST_SHIFT = 14  # the first bucket is of what is less than 2**14 ns late, 16 µs
+_LATEST = 1 << 63  # ns, 292 years: the most that is told
 _BUCKETS = 26  # the last but one is of what is less than 2**38 ns late, 275 s
 
 BOUNDS = (*(2.0 ** (_FIRST_SHIFT + k) / 1e9 for k in range(_BUCKETS - 1)), math.inf)
@@ -56,7 +57,9 @@ class Recorder:
 
     def take(self) -> Report:
         """Gives what was recorded since the last call."""
-        most, total, counts = self._most, self._total, self._counts
+        # After a clock was set by years; a frame holds integers up to 64 bits.
+        most, total = min(self._most, _LATEST), min(self._total, _LATEST)
+        counts = self._counts
         self._most, self._total, self._counts = 0, 0, [0] * _BUCKETS
         while counts and not counts[-1]:
             counts.pop()

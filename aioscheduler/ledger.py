@@ -157,13 +157,13 @@ class Ledger:
                 self._kept += page.count - page.kept
                 page.kept = page.count
 
-    def find(self, number: int) -> tuple[int, int] | None:
-        """Gives the scheduler and the due time of a task that has not ended, else None."""
+    def find(self, number: int) -> tuple[int, int, int | bytes] | None:
+        """Gives scheduler, due time and function of a task that has not ended, else None."""
         if number not in self:
             return None
         frames = self._pages[number // PAGE].frames
-        _, _, schedulers, dues, _, _ = next(_select(frames, lambda n: n == number))
-        return schedulers[0], dues[0]
+        _, _, schedulers, dues, functions, _ = next(_select(frames, lambda n: n == number))
+        return schedulers[0], dues[0], functions[0]
 
     def started(self) -> list[int]:
         """The numbers that were announced as started and have not ended, in order."""

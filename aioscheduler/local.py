@@ -98,6 +98,8 @@ class LocalLink:
 
     def _start_engines(self) -> None:
         assert self.loop is not None
+        if self._state is WorkerState.STOPPED:  # an initializer that was not to be stopped
+            return
         self._alarm = Alarm(self.loop, self._clock)
         self._state = WorkerState.READY
         for engine in self.engines:

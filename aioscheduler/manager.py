@@ -220,8 +220,9 @@ class Manager:
         the first holds.
 
         Args:
-            timeout: Seconds, 0 or more, after which running tasks are cancelled; what then
-                still runs half a second later is killed and ends as `WorkerLost`.
+            timeout: Seconds, 0 or more, after which running tasks are cancelled. They have 0.4 s
+                to clean up, and are then cancelled once more; what still runs half a second after
+                the timeout is killed and ends as `WorkerLost`.
 
         Raises:
             TypeError: `timeout` is no number.
@@ -445,9 +446,9 @@ class Manager:
         return partial(Incarnation, name, config, loop_initializer, layout[worker], self._alive)
 
     async def _close(self, timeout: float) -> None:
+        await asyncio.gather(*(link.close(timeout) for link in self._router.links))
         if self._watch is not None:
             self._watch.cancel()
-        await asyncio.gather(*(link.close(timeout) for link in self._router.links))
         if self._monitor is not None:
             self._monitor.close()
         if self._finalizer is not None:
@@ -460,9 +461,9 @@ class Manager:
         self._observer.host.add(now, lag, (0, 0, []))
         for link in self._router.links:
             link.look_after(lag)
-        answering = [link.vitals().state is WorkerState.READY for link in self._router.links]
-        self._router.placement.look_again(answering)
-        if self._router.closed is None:
+        states = [link.vitals().state for link in self._router.links]
+        self._router.placement.avoid([state is WorkerState.SILENT for state in states])
+        if self._router.closed is None or self._closing is not None:
             at = whole_second(now)
             self._watch = loop.call_at(at, self._look_after, loop, at)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -31,16 +33,19 @@ class Meter:
     """Measures processes, at most every `EVERY` seconds; may be asked from any thread.
 
     Args:
-        clock: Gives the seconds since the epoch, as psutil does of a process's beginning.
+        clock: Gives seconds that only grow.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._dials: dict[int, _Dial] = {}
 
     def read(self, pids: Iterable[int]) -> dict[int, Usage]:
         """Gives the usage of each process; `NOTHING` of one that is gone. Others are forgotten."""
+        if self._owner != os.getpid():  # forked: another thread may have held the lock
+            self._owner, self._lock = os.getpid(), threading.Lock()
         with self._lock:
             now = self._clock()
             self._dials = {pid: self._dials.get(pid) or _Dial() for pid in pids}
@@ -52,24 +57,25 @@ class _Dial:
 
     def __init__(self) -> None:
         self._process: psutil.Process | None = None
-        self._at = self._cpu = 0.0  # of the last measurement; seconds
+        self._at = -math.inf  # when it was measured
+        self._cpu = 0.0  # seconds that it had taken by then
         self._usage = NOTHING
 
     def read(self, pid: int, now: float) -> Usage:
-        if 0 <= now - self._at < EVERY:
+        if now - self._at < EVERY:
             return self._usage
         try:
             if self._process is None:
                 self._process = psutil.Process(pid)
-                self._at = self._process.create_time()
+                # By a clock that may have been set since then: at least not in the future.
+                self._at = now - max(0.0, time.time() - self._process.create_time())
             with self._process.oneshot():
                 times = self._process.cpu_times()
                 rss = self._process.memory_info().rss
         except psutil.Error:
             return NOTHING
         cpu = times.user + times.system
-        # The clock may have been set, and a beginning is known to the nearest tick.
-        span = max(now - self._at, EVERY)
+        span = max(now - self._at, EVERY)  # a beginning is known to the nearest tick
         self._usage = Usage(100 * max(0.0, cpu - self._cpu) / span, rss)
         self._at, self._cpu = now, cpu
         return self._usage

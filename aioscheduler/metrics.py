@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from .stats import ManagerStats, WorkerState, WorkerStats
+from .stats import OUTCOMES, ManagerStats, WorkerState, WorkerStats
 
 try:
     from prometheus_client.core import (
@@ -30,11 +30,9 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise ImportError(
-        "aioscheduler.metrics needs prometheus_client: pip install 'aioscheduler[metrics]'",
+        "aioscheduler.metrics needs prometheus_client, of the extra aioscheduler[metrics]",
         name=error.name,
     ) from error
-
-OUTCOMES = ("finished", "failed", "cancelled", "lost")
 
 
 class Observed(Protocol):

@@ -16,27 +16,33 @@ A connection is answered with one JSON document, and closed. Rules of this file:
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
+import re
 import socket
 import stat
+import sys
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .stats import ManagerStats
+import psutil
+
+from .stats import HostStats, ManagerStats, WorkerStats
 
 log = logging.getLogger("aioscheduler")
 
 VARIABLE = "AIOSCHEDULER_MONITOR"
 PATIENCE = 2.0  # seconds a reader may take
+
+_NAME = re.compile(r"\d+-[0-9a-z]+\.sock")
 
 
 def wanted() -> bool:
@@ -73,31 +79,25 @@ class Monitor:
         """Listens no more, and removes the socket."""
         if self._opening is not None:
             self._opening.cancel()
-        if self._server is not None:
+        # In a forked child the listener is closed already, and unknown to the loop.
+        if self._server is not None and self._listener and self._listener.fileno() >= 0:
             self._server.close()
-        if self._listener is not None:
-            self._listener.close()
         if self._remove is not None:
             self._remove()
 
     def _listen(self) -> socket.socket:
-        folder = _folders()[0]
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _check_private(folder)
-        path, unborn = folder / self._name, folder / f"{self._name}.new"
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            unborn.unlink(missing_ok=True)
-            listener.bind(str(unborn))
-            unborn.chmod(0o600)
-            listener.listen()
-            unborn.rename(path)
-        except BaseException:
-            listener.close()
-            raise
-        # Also at the end of the interpreter, but not at that of a forked child.
-        self._remove = weakref.finalize(self, _remove_own, path, os.getpid())
-        return listener
+        refusals = []
+        for folder in _folders():
+            try:
+                listener, path = _listen_in(folder, self._name)
+            except OSError as refusal:  # a path that is too long, a folder of somebody else's
+                refusals.append(str(refusal))
+                continue
+            # Also at the end of the interpreter.
+            self._remove = weakref.finalize(self, _remove_own, path, os.getpid(), listener)
+            _listeners.add(listener)
+            return listener
+        raise OSError("; ".join(refusals))
 
     async def _serve(self, listener: socket.socket) -> None:
         # In two steps, so that there is a server to close however soon this is cancelled.
@@ -107,11 +107,32 @@ class Monitor:
         await self._server.start_serving()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(json.dumps(self._stats().as_dict(), allow_nan=False).encode())
-        with suppress(OSError, TimeoutError):  # whoever asked has gone, or takes his time
-            async with asyncio.timeout(PATIENCE):
-                await writer.drain()
-        writer.close()
+        try:
+            writer.write(json.dumps(self._stats().as_dict(), allow_nan=False).encode())
+            with suppress(OSError, TimeoutError):  # whoever asked has gone, or takes his time
+                async with asyncio.timeout(PATIENCE):
+                    await writer.drain()
+        finally:
+            writer.close()
+
+
+def _listen_in(folder: Path, name: str) -> tuple[socket.socket, Path]:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _check_private(folder)
+    path, unborn = folder / name, folder / f"{name}.new"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        unborn.unlink(missing_ok=True)
+        listener.bind(str(unborn))
+        unborn.chmod(0o600)
+        listener.listen()
+        unborn.rename(path)
+    except BaseException:
+        listener.close()
+        with suppress(OSError):
+            unborn.unlink(missing_ok=True)
+        raise
+    return listener, path
 
 
 class Snapshot(NamedTuple):
@@ -135,27 +156,63 @@ def snapshots(timeout: float = 1.0) -> list[Snapshot]:
     Args:
         timeout: Seconds that they may take to answer; all are asked at once.
     """
-    paths = list(_sockets())
-    if not paths:
-        return []
-    with ThreadPoolExecutor(len(paths)) as pool:  # those that do not answer cost no more than one
-        found = pool.map(_take_snapshot, paths, repeat(time.monotonic() + timeout))
-        return [snapshot for snapshot in found if snapshot is not None]
+    deadline = time.monotonic() + timeout
+    found: list[Snapshot] = []
+
+    def ask(path: Path) -> None:
+        snapshot = _take_snapshot(path, deadline)
+        if snapshot is not None:
+            found.append(snapshot)
+
+    # All at once, so that those that do not answer cost no more than one; and in threads that
+    # an interpreter does not wait for at its end, as it does for those of a pool.
+    threads = [threading.Thread(target=ask, args=(path,), daemon=True) for path in _sockets()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(found, key=lambda snapshot: snapshot[:2])
 
 
 def _take_snapshot(path: Path, deadline: float) -> Snapshot | None:
     pid, _, manager = path.stem.partition("-")
     try:
-        stats = json.loads(_ask(path, deadline))
-    except ConnectionRefusedError:
-        with suppress(OSError):
-            path.unlink()
-        return None
+        stats = json.loads(_ask(path, deadline), parse_constant=_refuse)
     except FileNotFoundError:  # closed just now
         return None
-    except (OSError, ValueError):
+    except ConnectionRefusedError:
+        # Linux refuses where nobody listens; others also when too many wait to be answered.
+        if sys.platform == "linux" or not psutil.pid_exists(int(pid)):
+            with suppress(OSError):
+                path.unlink()
+            return None
         stats = None
-    return Snapshot(int(pid), manager, stats)
+    except (OSError, ValueError, RecursionError):
+        stats = None
+    return Snapshot(int(pid), manager, stats if _is_told_by_us(stats) else None)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _is_told_by_us(stats: Any) -> bool:
+    """Whether an answer has the shape of this version's; another may be running."""
+    return (
+        _has_fields(stats, ManagerStats)
+        and _has_fields(stats["host"], HostStats)
+        and isinstance(stats["workers"], list)
+        and all(_has_fields(worker, WorkerStats) for worker in stats["workers"])
+    )
+
+
+def _has_fields(told: Any, kind: type[Any]) -> bool:
+    """Whether it has what the dataclass has; numbers where that has numbers."""
+    return isinstance(told, dict) and all(
+        field.name in told
+        and (field.type not in ("int", "float") or type(told[field.name]) in (int, float))
+        for field in dataclasses.fields(kind)
+    )
 
 
 def _ask(path: Path, deadline: float) -> bytes:
@@ -178,7 +235,9 @@ def _sockets() -> Iterator[Path]:
         for folder in _folders():
             with suppress(OSError):
                 _check_private(folder)
-                yield from sorted(folder.glob("[0-9]*-*.sock"))
+                for path in folder.iterdir():
+                    if _NAME.fullmatch(path.name) and path.is_socket():
+                        yield path
 
 
 def _folders() -> list[Path]:
@@ -202,6 +261,20 @@ def _check_private(folder: Path) -> None:
         raise OSError(f"{folder} is not a folder that only you can open; remove it")
 
 
-def _remove_own(path: Path, owner: int) -> None:
+def _remove_own(path: Path, owner: int, listener: socket.socket) -> None:
+    listener.close()
     if os.getpid() == owner:
         path.unlink(missing_ok=True)
+
+
+# A forked child must not keep the socket open that its parent listens on.
+_listeners: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for listener in list(_listeners):
+        listener.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all)

@@ -10,8 +10,10 @@ from .lateness import BOUNDS, History
 from .link import Link, Vitals
 from .meter import NOTHING, Meter, Usage
 from .placement import Placement
-from .stats import HostStats, ManagerStats, WorkerStats
+from .stats import OUTCOMES, HostStats, ManagerStats, WorkerStats
 from .task import State
+
+TOTALS = ("pending", "running", *OUTCOMES, "restarts")
 
 
 class Observer:
@@ -46,13 +48,7 @@ class Observer:
             manager=self._manager,
             workers=workers,
             host=HostStats(pid, *usage[pid], self.host.lag),
-            pending=sum(worker.pending for worker in workers),
-            running=sum(worker.running for worker in workers),
-            finished=sum(worker.finished for worker in workers),
-            failed=sum(worker.failed for worker in workers),
-            cancelled=sum(worker.cancelled for worker in workers),
-            lost=sum(worker.lost for worker in workers),
-            restarts=sum(worker.restarts for worker in workers),
+            **{name: sum(getattr(worker, name) for worker in workers) for name in TOTALS},
         )
 
 

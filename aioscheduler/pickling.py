@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 import threading
 import traceback
 from abc import ABC, abstractmethod
@@ -145,7 +146,10 @@ class Catalog(ABC):
                 return payload
             why = f"its copy would be a {type(copy).__qualname__}"
         except Exception as unpicklable:  # noqa: BLE001  a user's class may raise anything here
-            why = f"it cannot be pickled and read again: {_safe(repr, unpicklable)}"
+            why = (
+                f"it cannot be pickled and read again: {_safe(repr, unpicklable)}; have its class "
+                "pass all its arguments to super().__init__(), or define __reduce__"
+            )
         stand_in = RemoteError(type_name(error), _safe(str, error), f"{text}\n({why})")
         return pickle.dumps((stand_in, ""), 5)
 
@@ -252,11 +256,18 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
                 return _class_of, (number,)
             if importable_name(obj) is None:
                 return self._reduce_class(obj)
+        elif isinstance(obj, CodeType):
+            # cloudpickle forgets the file, which tracebacks need to show the line.
+            _, args = self.dispatch_table[CodeType](obj)
+            return _code_of, (obj.co_filename, args)
         elif obj is self._catalog.owner:
             return _owner, ()
         return super().reducer_override(obj)
 
     def _reduce_function(self, function: FunctionType) -> Any:
+        if (function.__module__ or "__main__") not in sys.modules:
+            # It has globals of its own, as the methods of a namedtuple do: they go with it.
+            return super().reducer_override(function)
         key = self._catalog.code_key(function)
         if self._catalog.is_known(function, key):
             return _function_of, (key,)
@@ -277,6 +288,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         # other in a circle, which the pickle's memo resolves.
         make, args, *rest = reduced
         return _make_class, (self._number_class(cls), make, args), *rest
+
+
+def _code_of(filename: str, args: Sequence[Any]) -> CodeType:
+    return CodeType(*args).replace(co_filename=filename)
 
 
 def _owner() -> object:

@@ -4,10 +4,9 @@ A place is one scheduler, numbered over all workers: `Manager(5)` over two worke
 0 to 2 on worker 0, and 3 and 4 on worker 1. The load of a place is the number of its tasks
 that have not ended; its waiting tasks are those that have not started.
 
-Timed tasks go to the worker where least is moving, and there to the least loaded scheduler: what
-they compete for is the worker's core. Tasks that stand for a second and more, as those do that are
-due in days, take nothing of it, and so are no reason to avoid a worker; they decide only where as
-much is moving. Queued tasks go to the least loaded scheduler, and among
+Timed tasks go to the least loaded worker, and there to the least loaded scheduler: what they
+compete for is the worker's core. A worker that does not answer is avoided while another does.
+Queued tasks go to the least loaded scheduler, and among
 equals to the least loaded worker: a queue runs one task at a time, whatever its worker does.
 A key always names the same place.
 
@@ -22,7 +21,7 @@ from collections.abc import Sequence
 
 from .errors import TaskLimitReached
 
-_MOVING = 1 << 44  # of a rank: more than any load
+_MOST = 1 << 60  # more than any load
 
 
 class Placement:
@@ -50,9 +49,7 @@ class Placement:
         self.all_waiting = 0
         self.all_loads = 0
         self._worker_loads = [0] * len(layout)
-        self._standing = [0] * len(layout)  # the least load of a worker, of the last second
-        self._least = [0] * len(layout)  # the least load of this second
-        self._ranks = [0] * len(layout)  # what moves, and below it what there is in all
+        self._silent = [False] * len(layout)
         self._layout = tuple(layout)
         self._by_worker = by_worker
         self._max_tasks = max_tasks
@@ -104,7 +101,7 @@ class Placement:
     def _least_loaded(self) -> int:
         loads, worker_loads = self.loads, self._worker_loads
         if self._by_worker:
-            worker = self._ranks.index(min(self._ranks))
+            worker = worker_loads.index(min(worker_loads))
             first = self.first_of[worker]
             own = loads[first : first + self._layout[worker]]
             return first + own.index(min(own))
@@ -144,9 +141,7 @@ class Placement:
         """Tasks were accepted at a place."""
         self.loads[place] += count
         self.waiting[place] += count
-        worker = self.worker_of[place]
-        self._worker_loads[worker] += count
-        self._ranks[worker] += count * (_MOVING + 1)
+        self._worker_loads[self.worker_of[place]] += count
         self.all_waiting += count
         self.all_loads += count
 
@@ -155,22 +150,11 @@ class Placement:
         first = self.first_of[worker]
         return self.waiting[first : first + self._layout[worker]]
 
-    def look_again(self, answering: Sequence[bool]) -> None:
-        """Sees which tasks stand and which move; called once a second.
-
-        Args:
-            answering: Whether each worker answers. All is moving to one that does not: it is
-                avoided.
-        """
-        loads = self._worker_loads
-        self._standing = [
-            least if answers else 0 for least, answers in zip(self._least, answering, strict=True)
-        ]
-        self._ranks = [
-            (load - standing) * _MOVING + load
-            for load, standing in zip(loads, self._standing, strict=True)
-        ]
-        self._least = list(loads)
+    def avoid(self, silent: Sequence[bool]) -> None:
+        """Says of each worker whether it does not answer; called once a second."""
+        for worker, (now, before) in enumerate(zip(silent, self._silent, strict=True)):
+            self._worker_loads[worker] += (now - before) * _MOST
+        self._silent = list(silent)
 
     # What links tell (`link.Tally`).
 
@@ -182,10 +166,7 @@ class Placement:
     def ended(self, worker: int, scheduler: int, count: int) -> None:
         """`count` tasks have ended."""
         self.loads[self.first_of[worker] + scheduler] -= count
-        load = self._worker_loads[worker] = self._worker_loads[worker] - count
-        self._least[worker] = min(self._least[worker], load)
-        self._standing[worker] = min(self._standing[worker], load)
-        self._ranks[worker] = (load - self._standing[worker]) * _MOVING + load
+        self._worker_loads[worker] -= count
         self.all_loads -= count
 
     def emptied(self, worker: int) -> None:

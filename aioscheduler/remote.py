@@ -111,6 +111,7 @@ class RemoteLink:
         self._blobs: dict[int, bytes] = {}  # large outcomes, ahead of their FINISHED
         self._inside = b""  # the parts of a request so far
         self._holders = Holders(self)
+        self._reason: Exception | None = None  # why the manager has failed
         self._ends: Counter[State] = Counter()
         self._history = History()
         self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
@@ -144,6 +145,7 @@ class RemoteLink:
 
     def kill(self, reason: Exception) -> None:
         """Ends the process at once: the manager has failed."""
+        self._reason = reason
         self.supervisor.fail()
 
     # ---- from one process to the next
@@ -469,10 +471,9 @@ class RemoteLink:
         self._return_unbegun(life)
         self._drop_asked()
         ledger = self.outbox.ledger
-        waiting = len(ledger) - ledger.running
-        started: list[TaskRef] = []
+        waiting, started = len(ledger) - ledger.running, ledger.running
+        names = self.describe_running()
         for scheduler, numbers in ledger.by_scheduler(ledger.started()).items():
-            started += (self.ref(scheduler, number) for number in numbers)
             if self._rerun:
                 ledger.unstart(numbers)
                 self._tally.started(self._worker, scheduler, -len(numbers))
@@ -483,12 +484,22 @@ class RemoteLink:
                 error = WorkerLost(self._worker, exitcode, started=True)
                 self._settle(scheduler, number, State.LOST, error, None)
             self._tally.ended(self._worker, scheduler, len(numbers))
-        return _describe_fate(waiting, started, self._rerun)
+        fate = f"{waiting:,} pending tasks go to the next process"
+        if started:
+            then = "started, to run again" if self._rerun else "started, and lost"
+            fate += f"; {then}: {started:,} ({names})"
+        return fate
 
     def describe_running(self) -> str:
         """Names tasks that have started and not ended; at most a few."""
-        by_scheduler = self.outbox.ledger.by_scheduler(self.outbox.ledger.started())
-        return _name_some([self.ref(s, n) for s, numbers in by_scheduler.items() for n in numbers])
+        ledger, names = self.outbox.ledger, []
+        for number in islice(ledger.started(), _NAMED):
+            found = ledger.find(number)
+            assert found is not None
+            name = self._shipper.catalog.names.get(found[2], "")  # type: ignore[arg-type]  # or none
+            names.append(f"{name and name + ' '}{self.ref(found[0], number)}")
+        more = f" and {ledger.running - _NAMED:,} more" if ledger.running > _NAMED else ""
+        return ", ".join(names) + more
 
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
         """Ends every task for which no outcome came; what has not started as lost or cancelled."""
@@ -504,6 +515,7 @@ class RemoteLink:
             else:
                 self._ends[State.LOST] += 1
                 error = WorkerLost(self._worker, exitcode, bool(started))
+                error.__cause__ = self._reason
                 self._settle(0, number, State.LOST, error, None)
         self._tally.emptied(self._worker)
 
@@ -543,17 +555,3 @@ class RemoteLink:
 def _check_all(numbers: list[int], known: int) -> None:
     if known < len(numbers):
         raise wire.WireError(f"task {numbers[known]} was never sent, or was told of twice")
-
-
-def _describe_fate(waiting: int, started: list[TaskRef], rerun: bool) -> str:
-    """Says what a death means for its worker's tasks, and names those that had started."""
-    fate = f"{waiting:,} pending tasks go to the next process"
-    if started:
-        then = "run again" if rerun else "are lost"
-        fate += f", {len(started):,} that had started {then}: {_name_some(started)}"
-    return fate
-
-
-def _name_some(refs: list[TaskRef]) -> str:
-    more = f" and {len(refs) - _NAMED:,} more" if len(refs) > _NAMED else ""
-    return ", ".join(map(str, refs[:_NAMED])) + more

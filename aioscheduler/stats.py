@@ -7,6 +7,9 @@ import math
 from enum import StrEnum
 from typing import Any
 
+OUTCOMES = ("finished", "failed", "cancelled", "lost")
+"""The counters of tasks that have ended."""
+
 
 class _Plain:
     __slots__ = ()

@@ -30,7 +30,7 @@ log = logging.getLogger("aioscheduler")
 
 KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
 DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told to go
-SILENT_AFTER = 2.5  # seconds without a tick
+SILENT_AFTER = 2.0  # seconds without a tick, which comes once a second
 FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
 LONGEST_DELAY = 5.0
 
@@ -122,14 +122,14 @@ class Supervisor:
         self._closing = False
         self._lost = False  # the manager has failed: what waits is lost
         self._last_tick = 0.0
-        self._was_silent = False
+        self._silent = False
         self._traceback: str | None = None  # of a worker that could not begin
 
     @property
     def state(self) -> WorkerState:
         """What the process is doing; SILENT if it has not ticked for a while."""
-        late = self._now() - self._last_tick > SILENT_AFTER
-        return WorkerState.SILENT if self._state is WorkerState.READY and late else self._state
+        silent = self._silent and self._state is WorkerState.READY
+        return WorkerState.SILENT if silent else self._state
 
     # ---- life
 
@@ -187,10 +187,15 @@ class Supervisor:
             self.life.kill()
 
     def look_after(self) -> None:
-        """To be called once a second: says when the process falls silent, and when it is back."""
-        silent = self.state is WorkerState.SILENT
-        if silent is not self._was_silent and self.life is not None:
-            self._was_silent = silent
+        """To be called once a second: says when the process falls silent, and when it is back.
+
+        Only here, where what it has sent is sure to have been read: a host that was kept busy
+        would else take its workers for silent.
+        """
+        late = self._now() - self._last_tick > SILENT_AFTER
+        silent = late and self._state is WorkerState.READY
+        if silent is not self._silent and self.life is not None:
+            self._silent = silent
             log.warning(
                 "%s %s",
                 self._describe(),
@@ -234,7 +239,7 @@ class Supervisor:
         assert self._loop is not None
         self._timer = None
         self._state = WorkerState.STARTING
-        self._was_silent = False
+        self._silent = False
         self._traceback = None
         life = self._launch(self._lives, self._receive, self._ended)
         self._lives += 1

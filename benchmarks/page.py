@@ -58,7 +58,10 @@ class Chart(NamedTuple):
 
 CHARTS = {
     "throughput": Chart(
-        "Tasks a second, end to end with results, 2 processes", "/s", "more is better", -1
+        "Tasks a second, end to end with results, 2 processes",
+        "/s",
+        "more is better; coroutines only, pools of plain calls are in the table",
+        -1,
     ),
     "burst": Chart("Tasks due at one instant, worked off a second", "/s", "more is better", -1),
     "memory": Chart(

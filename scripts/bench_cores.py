@@ -302,7 +302,12 @@ def describe_machine() -> dict[str, Any]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return {"cpu": model, "cores": CORES, "python": python, "os": platform.platform()}
+    return {
+        "cpu": model,
+        "cores": CORES,
+        "python": python,
+        "os": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def read_options() -> argparse.Namespace:

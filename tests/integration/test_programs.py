@@ -189,6 +189,45 @@ def test_from_a_command_line_and_from_standard_input(run: Run) -> None:
         assert (done.returncode, done.stderr, done.stdout) == (0, "", "42 True\n")
 
 
+ODD_JOBS = """
+import asyncio, time
+from collections import namedtuple
+from datetime import datetime
+from aioscheduler import Manager
+
+async def tell_time():
+    return f"{datetime(2030, 1, 2):%Y}"  # C code that imports looks for __builtins__ of globals
+
+async def parse_time():
+    return time.strptime("2030", "%Y").tm_year
+
+async def make_class():
+    Point = namedtuple("Point", "x y")  # its __new__ has globals of its own
+    return Point(1, 2)
+
+async def fail():
+    raise LookupError("no")  # this line is shown
+
+async def main():
+    for job in (tell_time, parse_time, make_class):
+        async with Manager(workers=1) as manager:
+            print(await manager.schedule(job()))
+    async with Manager(workers=1) as manager:
+        try:
+            await manager.schedule(fail())
+        except LookupError as error:
+            print("this line is shown" in str(error.__cause__), __file__ in str(error.__cause__))
+
+asyncio.run(main())
+"""
+
+
+def test_functions_of_main_can_do_what_those_of_modules_can(run: Run) -> None:
+    done = run(ODD_JOBS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["2030", "2030", "Point(x=1, y=2)", "True True"]
+
+
 def test_from_ipython(run: Run) -> None:
     pytest.importorskip("IPython")
     done = run(ASK + "\nawait ask()", "-m", "IPython", "--no-banner", "-c", ASK + "\nawait ask()")

@@ -120,7 +120,7 @@ async def test_cpu_and_lag_tell_who_is_busy() -> None:
         await asyncio.sleep(1.0)  # the next tick
         stats = manager.stats()
         assert stats.workers[0].cpu_percent > stats.workers[1].cpu_percent
-        assert stats.workers[0].loop_lag > 0.2 > stats.workers[1].loop_lag
+        assert stats.workers[0].loop_lag > max(0.2, stats.workers[1].loop_lag)
         assert stats.host.pid == os.getpid()
         assert stats.host.cpu_percent >= 0
         assert stats.host.rss > 1 << 20
@@ -150,21 +150,46 @@ async def test_psutil_is_asked_four_times_a_second_at_the_most(monkeypatch: Any)
 
 
 async def test_any_thread_may_ask() -> None:
-    async with Manager(workers=1) as manager:
-        stop, found = threading.Event(), []
+    """Also while a worker dies, and while the manager is closed."""
+    manager = Manager(workers=2, max_restarts=(99, 1.0))
+    stop, found, errors = threading.Event(), [0], []
+
+    def watch() -> None:
+        while not stop.is_set():
+            try:
+                found.append(manager.stats().finished)
+            except Exception as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    async with manager:
+        for _ in range(8):
+            await manager.map(give, range(100))
+            pid = manager.stats().workers[0].pid
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+    stop.set()
+    await asyncio.to_thread(thread.join)
+    assert errors == []
+    assert found == sorted(found)
+    assert manager.stats().finished == 800
+    assert len(found) > 10
+
+
+async def test_a_host_that_was_busy_does_not_take_its_workers_for_silent() -> None:
+    async with Manager(workers=2) as manager:
+        states: list[str] = []
 
         def watch() -> None:
-            while not stop.is_set():
-                found.append(manager.stats().finished)
+            time.sleep(3.2)
+            states.extend(worker.state for worker in manager.stats().workers)
 
         thread = threading.Thread(target=watch)
         thread.start()
-        for _ in range(20):
-            await manager.map(give, range(100))
-        stop.set()
-        await asyncio.to_thread(thread.join)
-        assert found == sorted(found)
-        assert manager.stats().finished == 2000
+        time.sleep(3.5)  # the loop stands still
+        thread.join()
+        assert states == ["ready", "ready"]
 
 
 async def test_a_queue_has_no_lateness() -> None:
@@ -211,10 +236,11 @@ async def test_the_log_tells_of_a_death_in_one_line(caplog: Any) -> None:
         ref = lost.ref
         os.kill(worker.pid, signal.SIGKILL)
         await until(lost.done)
-        (record,) = caplog.records
+        (record,) = [r for r in caplog.records if "does not answer" not in r.getMessage()]
         assert record.name == "aioscheduler"
         assert record.getMessage() == (
             f"worker 0 (pid {worker.pid}) was killed by SIGKILL; it is replaced: "
-            f"1,200 pending tasks go to the next process, 1 that had started are lost: {ref}"
+            "1,200 pending tasks go to the next process; "
+            f"started, and lost: 1 (asyncio.tasks:sleep {ref})"
         )
         del far

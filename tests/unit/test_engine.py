@@ -112,6 +112,24 @@ async def test_lateness_is_recorded_from_the_due_time_to_the_start() -> None:
     stand.alarm.stop()
 
 
+async def test_lateness_counts_the_steps_of_those_before() -> None:
+    """Whether a step is taken at once or, as before 3.12, with the loop's next turn."""
+    stand = Stand()
+
+    async def slow() -> None:
+        stand.clock.now += SECOND
+
+    for number in range(4):
+        stand.engine.add(number, stand.clock.now, slow)
+    stand.start()
+    await turns(40)
+    assert stand.crew.log == [0, 1, 2, 3]
+    most, total, _ = stand.recorder.take()
+    assert most == 3 * SECOND
+    assert total == (0 + 1 + 2 + 3) * SECOND
+    stand.alarm.stop()
+
+
 async def test_a_queue_knows_no_lateness() -> None:
     stand = Stand(Order.FIFO)
     stand.start()

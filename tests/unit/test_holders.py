@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -69,6 +70,18 @@ def test_a_handle_with_callbacks_is_kept_until_the_end(holders: Holders) -> None
     assert holders.settle(5, State.FINISHED, 1, decode)
     gc.collect()
     assert not holders._held
+
+
+def test_a_handle_that_comes_in_the_place_of_a_dying_one_is_kept(holders: Holders) -> None:
+    """Weak references are cleared before their callbacks run: one of ours may be late."""
+    task = holders.hand_out(0, 5, 0)
+    found: list[Any] = []
+    reference = weakref.ref(task, lambda _: found.append(holders.hand_out(0, 5, 0)))
+    del task
+    assert not reference()
+    assert found == [holders.find(5)]
+    assert holders.settle(5, State.FINISHED, 1, decode)
+    assert found[0].result() == 10
 
 
 def test_a_batch_hears_of_its_tasks_and_is_forgotten_after_the_last(holders: Holders) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioscheduler import wire
 from aioscheduler.lateness import BOUNDS, WINDOW, History, Recorder
 
 MS = 1_000_000
@@ -32,6 +33,15 @@ def test_a_clock_that_was_set_back_makes_tasks_on_time() -> None:
     recorder = Recorder()
     recorder.record([1000 * MS], 10 * MS, 11 * MS)
     assert recorder.take() == (0, 0, [1])
+
+
+def test_a_clock_that_was_set_by_decades_still_fits_a_frame() -> None:
+    recorder = Recorder()
+    for _ in range(20):
+        recorder.record([0] * 256, 50 * 10**9 * 86400 * 365, 50 * 10**9 * 86400 * 365)
+    most, total, counts = recorder.take()
+    assert wire.encode([wire.Kind.TICK, 0.0, most, total, counts])
+    assert total == 2**63
 
 
 @given(

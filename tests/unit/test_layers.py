@@ -10,7 +10,10 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "aioscheduler"
 SOURCES = {path.stem: path for path in PACKAGE.glob("*.py")}
 TOP = {path.stem: path for path in (PACKAGE / "top").glob("*.py")}
-PURE = ("timers", "queues", "wire", "ledger", "outbox", "placement", "clock", "errors")
+PURE = (
+    *("timers", "queues", "wire", "ledger", "outbox", "placement", "clock", "errors"),
+    *("lateness", "stats"),
+)
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
 
 

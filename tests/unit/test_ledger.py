@@ -85,7 +85,7 @@ def test_it_knows_what_is_out(steps: list[tuple[str, int]]) -> None:
     assert sorted(n for own in by_scheduler.values() for n in own) == alive[::2]
     assert all(n % 3 == scheduler for scheduler, own in by_scheduler.items() for n in own)
     for n in alive:
-        assert ledger.find(n) == (n % 3, n * 10)
+        assert ledger.find(n) == (n % 3, n * 10, 7)
     assert ledger.find(number) is None
 
 

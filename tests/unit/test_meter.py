@@ -49,8 +49,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     return made
 
 
-def test_cpu_is_since_the_last_measurement_at_first_since_the_beginning(fake: type[Fake]) -> None:
+def test_cpu_is_since_the_last_measurement_at_first_since_the_beginning(
+    fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [1010.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
     meter = Meter(lambda: now[0])
     fake.cpu = 5.0
     assert meter.read([7]) == {7: (50.0, 1 << 20)}
@@ -72,16 +75,28 @@ def test_it_measures_at_most_every_quarter_of_a_second(fake: type[Fake]) -> None
     assert meter.read([7]) != before
 
 
-def test_a_clock_that_is_set_back_makes_no_nonsense(fake: type[Fake]) -> None:
+def test_a_clock_that_is_set_makes_no_nonsense(
+    fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [1010.0]
     meter = Meter(lambda: now[0])
     meter.read([7])
-    now[0] = 900.0
-    fake.cpu = 0.1
-    assert 0.0 <= meter.read([7])[7].cpu_percent <= 100 * 0.1 / EVERY
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    now[0] += 10.0
+    fake.cpu = 5.0
+    assert meter.read([7])[7].cpu_percent == 50.0
     fake.cpu = 0.0  # another process of that number
-    now[0] = 901.0
+    now[0] += 1.0
     assert meter.read([7])[7].cpu_percent == 0.0
+
+
+def test_a_forked_child_does_not_wait_for_a_lock_that_nobody_holds(
+    fake: type[Fake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = Meter()
+    meter._lock.acquire()  # another thread of the parent was measuring
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    assert meter.read([7])[7].rss == 1 << 20
 
 
 def test_a_process_that_is_gone_takes_nothing_and_is_forgotten(fake: type[Fake]) -> None:

@@ -253,7 +253,7 @@ except ImportError as error:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "pip install 'aioscheduler[metrics]'" in done.stdout
+    assert "the extra aioscheduler[metrics]" in done.stdout
 
 
 def test_the_client_is_imported_only_for_metrics() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aioscheduler import HostStats, ManagerStats
-from aioscheduler.monitor import Monitor, Snapshot, snapshots, wanted
+from aioscheduler.monitor import Monitor, Snapshot, _close_all, snapshots, wanted
 
 STATS = ManagerStats("ab12", (), HostStats(1, 0.0, 2, 0.0), *range(7))
 
@@ -66,13 +66,15 @@ async def test_only_the_user_can_open_the_socket(folder: Path) -> None:
 async def test_a_folder_that_others_can_open_is_not_used(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder.mkdir()
-    folder.chmod(0o755)
+    other = folder.parent / f"aioscheduler-{os.getuid()}"
+    for each in (folder, other):
+        each.mkdir()
+        each.chmod(0o755)
     monitor = Monitor("ab12", lambda: STATS)
     monitor.start(asyncio.get_running_loop())
-    assert "only you can open" in caplog.text
+    assert caplog.text.count("only you can open") == 2
     monitor.close()
-    assert list(folder.iterdir()) == []
+    assert [*folder.iterdir(), *other.iterdir()] == []
     with socket.socket(socket.AF_UNIX) as foreign:
         foreign.bind(str(folder / "1-ab.sock"))
         assert await ask() == []
@@ -91,7 +93,7 @@ async def test_without_a_runtime_folder_the_one_for_temporary_files_serves(
 async def test_what_a_killed_process_left_is_removed(folder: Path) -> None:
     monitor = await opened()
     with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(folder / "99999-dead.sock"))
+        left.bind(str(folder / "4194305-dead.sock"))  # more than a process id can be
     assert [snapshot.manager for snapshot in await ask()] == ["ab12"]
     assert len(list(folder.iterdir())) == 1
     monitor.close()
@@ -108,6 +110,48 @@ async def test_who_does_not_answer_or_answers_nonsense_is_shown_without_stats(fo
     monitor.close()
 
 
+async def test_what_is_no_socket_of_ours_is_left_alone(folder: Path) -> None:
+    monitor = await opened()
+    for name in ("1-reg.sock", "1x-ab.sock", "1-\x1b[31m.sock"):
+        (folder / name).touch()
+    assert len(await ask()) == 1
+    assert len(list(folder.iterdir())) == 4
+    monitor.close()
+
+
+@pytest.mark.parametrize("answer", ["[1]", "5", "{}", "[" * 100_000, '{"manager": NaN}', ""])
+async def test_another_version_s_answer_is_none(folder: Path, answer: str) -> None:
+    monitor = await opened()
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer.encode())
+        writer.close()
+
+    async with await asyncio.start_unix_server(respond, folder / "7-other.sock"):
+        assert Snapshot(7, "other", None) in await ask()
+    monitor.close()
+
+
+async def test_a_runtime_folder_with_too_long_a_path_is_passed_over(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    monitor = await opened()
+    assert len(await ask()) == 1
+    monitor.close()
+    assert list((long / "aioscheduler").iterdir()) == []
+
+
+async def test_a_forked_child_closes_the_listener(folder: Path) -> None:
+    monitor = await opened()
+    _close_all()  # what the child does
+    assert monitor._listener is not None
+    assert monitor._listener.fileno() == -1
+    monitor.close()
+
+
 async def test_many_workers_make_a_document_that_comes_whole(folder: Path) -> None:
     big: Any = dataclasses.replace(STATS, manager="x" * 3_000_000)
     monitor = await opened(stats=lambda: big)
@@ -119,9 +163,9 @@ async def test_many_workers_make_a_document_that_comes_whole(folder: Path) -> No
 async def test_a_forked_child_does_not_remove_the_socket(folder: Path) -> None:
     monitor = await opened()
     assert monitor._remove is not None
-    _, function, (path, owner), _ = monitor._remove.peek()  # type: ignore[misc]
+    _, function, (path, owner, listener), _ = monitor._remove.peek()  # type: ignore[misc]
     assert owner == os.getpid()
-    function(path, owner + 1)
+    function(path, owner + 1, listener)
     assert path.exists()
     monitor.close()
 

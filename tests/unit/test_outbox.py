@@ -112,7 +112,7 @@ def test_many_share_their_columns() -> None:
     assert outbox.add_many(2, 7, b"function", [b"a", b"b"]) == 1
     assert outbox.full
     assert frames(outbox)[1] == [Kind.SCHEDULE, 1, 2, 7, b"function", [b"a", b"b"]]
-    assert outbox.ledger.find(2) == (2, 7)
+    assert outbox.ledger.find(2) == (2, 7, b"function")
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, PAGE)), max_size=30))

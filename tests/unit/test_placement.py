@@ -47,32 +47,18 @@ def test_what_starts_waits_no_more_and_what_ends_is_no_load() -> None:
     assert (placement.all_loads, placement.all_waiting) == (2, 2)
 
 
-def test_what_stands_for_a_second_does_not_count() -> None:
-    placement = Placement((1, 1), True)
-    placement.added(0, 1000)  # by a key, say, and due in days
-    assert set(fill(placement, 10)) == {1}
-    for _ in range(2):
-        placement.look_again([True, True])
-    assert sorted(fill(placement, 2)) == [0, 1]  # as many are moving at each
-    placement.started(0, 0, 500)
-    placement.ended(0, 0, 500)  # what stood there is gone: nothing moves
-    assert fill(placement, 1) == [0]
-
-
-def test_what_stands_decides_where_as_much_is_moving() -> None:
-    placement = Placement((1, 1), True)
-    for _ in range(40):
-        fill(placement, 1)  # far-off tasks, now and then
-        placement.look_again([True, True])
-    assert placement.loads == [20, 20]
-
-
-def test_a_worker_that_does_not_answer_is_avoided() -> None:
-    placement = Placement((1, 1), True)
-    fill(placement, 20)
-    for _ in range(3):
-        placement.look_again([False, True])
-    assert set(fill(placement, 10)) == {1}
+@pytest.mark.parametrize("by_worker", [True, False])
+def test_a_worker_that_does_not_answer_is_avoided_while_another_does(by_worker: bool) -> None:
+    placement = Placement((1, 1), by_worker)
+    placement.added(1, 5)
+    placement.avoid([True, False])
+    placement.avoid([True, False])
+    if by_worker:
+        assert fill(placement, 10) == [1] * 10
+    placement.avoid([True, True])
+    assert 0 in fill(placement, 20)
+    placement.avoid([False, False])
+    assert placement._worker_loads == placement.loads
 
 
 def test_a_key_names_the_same_place_for_ever() -> None:

@@ -308,7 +308,7 @@ def test_without_rich_it_names_the_extra(
     monkeypatch.setattr(command_line, "has_rich", lambda: False)
     for options in ([], ["--once"]):
         assert command_line.main(["top", *options]) == 2
-        assert "pip install 'aioscheduler[top]'" in capsys.readouterr().err
+        assert "the extra aioscheduler[top]" in capsys.readouterr().err
 
 
 def test_without_a_terminal_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

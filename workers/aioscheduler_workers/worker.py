@@ -300,10 +300,12 @@ class Worker:
         if self._alarm is not None:
             self._alarm.stop()
         self._write_soon()
-        await end_running(self._engines, timeout)  # the host ends, and tells, what swallows that
+        given_up = await end_running(self._engines, timeout)
         self._tell_load(0.0)
         self._take_turn()
         await self._pipe.drain()
+        if given_up:  # the host ends this process, and tells what swallows its cancellation
+            await self._loop.create_future()
         if not self._done.done():
             self._done.set_result(None)
 
