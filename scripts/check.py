@@ -18,7 +18,7 @@ CHECKS = (
     ("ruff", "check", "."),
     ("mypy",),
     ("mkdocs", "build", "--strict", "--site-dir", "SITE"),  # --quiet would hide its warnings
-    ("pytest", *sys.argv[1:]),
+    ("pytest", "-n", "2", *sys.argv[1:]),  # much of it waits: two at a time
 )
 # mkdocs-material advertises its successor on every build.
 ENVIRONMENT = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

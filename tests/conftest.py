@@ -6,9 +6,11 @@ import asyncio
 import gc
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -46,6 +48,13 @@ def nothing_is_left() -> Iterator[None]:
     yield
     gc.collect()
     assert (children(), len(descriptors()), threading.active_count()) == before
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder for sockets, whose paths must not have over a hundred bytes."""
+    with tempfile.TemporaryDirectory(prefix="aio", dir="/tmp") as name:
+        yield Path(name)
 
 
 @pytest.fixture

@@ -201,9 +201,9 @@ async def test_a_queue_has_no_lateness() -> None:
         assert (worker.lateness_max, worker.lateness_buckets[-1][1]) == (0.0, 0)
 
 
-async def test_it_may_be_watched_from_outside(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    folder = tmp_path / "aioscheduler"
+async def test_it_may_be_watched_from_outside(short_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
+    folder = short_path / "aioscheduler"
     async with Manager(workers=1):
         assert not folder.exists()  # nothing is paid for when it is off
     async with Manager(workers=1, monitor=True) as manager:

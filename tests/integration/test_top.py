@@ -45,10 +45,10 @@ Start = Callable[[], "subprocess.Popen[str]"]
 
 
 @pytest.fixture(autouse=True)
-def own_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_sockets(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Managers of other tests, or of whoever runs them, are not found."""
     for name in ("TMPDIR", "XDG_RUNTIME_DIR"):
-        monkeypatch.setenv(name, str(tmp_path))
+        monkeypatch.setenv(name, str(short_path))
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -19,11 +19,11 @@ STATS = ManagerStats("ab12", (), HostStats(1, 0.0, 2, 0.0), *range(7))
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where sockets go; made by the first monitor."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    return tmp_path / "aioscheduler"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(short_path))
+    return short_path / "aioscheduler"
 
 
 async def opened(
@@ -81,11 +81,11 @@ async def test_a_folder_that_others_can_open_is_not_used(
 
 
 async def test_without_a_runtime_folder_the_one_for_temporary_files_serves(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     monitor = await opened()
-    assert os.listdir(tmp_path) == [f"aioscheduler-{os.getuid()}"]
+    assert os.listdir(short_path) == [f"aioscheduler-{os.getuid()}"]
     assert len(await ask()) == 1
     monitor.close()
 
@@ -133,9 +133,9 @@ async def test_another_version_s_answer_is_none(folder: Path, answer: str) -> No
 
 
 async def test_a_runtime_folder_with_too_long_a_path_is_passed_over(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    long = tmp_path / ("x" * 90)
+    long = short_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     monitor = await opened()
