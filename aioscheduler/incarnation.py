@@ -121,7 +121,7 @@ class Incarnation:
         self._alive[process] = self.pipe.descriptors
         reader, writer = descriptors
         self.pipe.open(loop, reader, writer)
-        loop.add_reader(process.watch, self._process_ended)
+        loop.add_reader(process.watch, self.bury)
 
     def begun(self, scheduler: int) -> int:
         """Gives the number of the task that a scheduler began last, plus one; 0 for none."""
@@ -142,7 +142,8 @@ class Incarnation:
             log.error("%s is killed, because %s", self._name, self._cause)
             self.kill()
 
-    def _process_ended(self) -> None:
+    def bury(self) -> None:
+        """Take what it has written and free what it took; called when it has ended."""
         assert self._loop is not None
         assert self.process is not None
         self._loop.remove_reader(self.process.watch)

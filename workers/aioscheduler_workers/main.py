@@ -28,6 +28,7 @@ from types import FrameType
 
 from aioscheduler.blackbox import BlackBox
 from aioscheduler.engine import Order
+from aioscheduler.loopthread import enter_worker
 from aioscheduler.process import loop_failure
 
 from .worker import Worker
@@ -68,6 +69,7 @@ async def main(
         incarnation: Which process in its place this is, from 0.
         box: What survives this process.
     """
+    enter_worker()
     _ignore_interrupt()
     _die_with(host)
     _prctl(_PR_SET_NAME, f"aiosched-{worker}".encode())  # the kernel takes 15 bytes
