@@ -99,7 +99,7 @@ class Outcomes:
         self.first_failed: int | None = None
         self.failed = 0
         self.dropped = False  # the user's handle is gone
-        self.asked = False  # somebody awaited or iterated: failures are told to him
+        self.asked = False  # somebody has been given all there is, or a failure
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -166,7 +166,11 @@ class Outcomes:
         """Returns when another task has ended."""
         waiter = self.parts[0].home.loop_thread.make_waiter()
         self._waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:
+            if waiter.cancelled():  # the wait was given up
+                self._waiters = [other for other in self._waiters if other is not waiter]
 
     def read(self, index: int) -> Any:
         """Gives a result, or raises what there is instead."""
@@ -248,10 +252,11 @@ class Batch(Generic[T]):
 
     async def __aiter__(self) -> AsyncIterator[T]:
         outcomes = self._outcomes
-        outcomes.asked = True
         for index in range(len(self)):
             while outcomes.states[index] is None:
                 await outcomes.changed()
+            if outcomes.states[index] is State.FAILED:
+                outcomes.asked = True
             yield outcomes.read(index)
 
     def done(self) -> bool:
@@ -278,9 +283,9 @@ class Batch(Generic[T]):
 
     async def _gather(self) -> list[T]:
         outcomes = self._outcomes
-        outcomes.asked = True
         while outcomes.left and outcomes.first_bad is None:
             await outcomes.changed()
+        outcomes.asked = True
         if outcomes.first_bad is not None:
             outcomes.read(outcomes.first_bad)
         decode = outcomes.decodes.get(State.FINISHED)

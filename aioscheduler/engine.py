@@ -35,6 +35,7 @@ E = TypeVar("E")
 
 CLEANUP_TIME = 0.4  # seconds that a cancelled task has; then it is cancelled once more
 LAST_WORDS = 0.05  # seconds after that; together less than `supervisor.KILL_AFTER`
+HOLD_BACK = 0.1  # seconds from one look at a loop that seems to be ending to the next
 SLICE_TIME = 4_000_000  # nanoseconds
 MAX_SLICE = 256  # tasks
 
@@ -140,6 +141,8 @@ class Engine(Generic[E]):
         self._alarm: Alarm | None = None  # None: not started, or stopped
         self._sleeper = self._wake  # one object, as the alarm's key
         self._waking = False
+        self._asked: set[int] = set()  # running, and asked to cancel by whoever may
+        self._held_back = False  # the loop seems to be ending
         self._looks_at: int | None = None  # when the alarm wakes us; None: it does not
         self._slice = 16
         self._slice_began: int | None = None  # when the last slice was taken, if more was due
@@ -217,6 +220,7 @@ class Engine(Generic[E]):
                 self._wake_soon()
         elif number in self.running:
             task, entry = self.running[number]
+            self._asked.add(number)
             if task.cancel():
                 task.add_done_callback(lambda _: self._report_unbegun(number, entry))
         else:
@@ -278,8 +282,34 @@ class Engine(Generic[E]):
 
     def ended(self, number: int) -> None:
         """The crew's word that an entry has ended; makes room for the next."""
-        self.running.pop(number, None)
+        ended = self.running.pop(number, None)
+        if ended is not None and ended[0].cancelling():
+            if number in self._asked:
+                self._asked.discard(number)
+            else:
+                self._hold_back()
         if self._concurrency is not None:
+            self._wake_soon()
+
+    def _hold_back(self) -> None:
+        """Start nothing until it is clear that the loop goes on.
+
+        Somebody else has cancelled a task. When main() has returned, `asyncio.run` does that to
+        all there are, and what began then would be left in the middle.
+        """
+        if self._loop is not None and not self._loop.is_closed():
+            self._held_back = True
+            self._loop.call_later(HOLD_BACK, self._go_on)
+
+    def _go_on(self) -> None:
+        assert self._loop is not None
+        others = asyncio.all_tasks(self._loop)
+        # asyncio has no public word for the second; loops of another make lack it.
+        ending = bool(others) and all(task.cancelling() for task in others)
+        if ending or getattr(self._loop, "_asyncgens_shutdown_called", False):
+            self._hold_back()
+        else:
+            self._held_back = False
             self._wake_soon()
 
     def _report_unbegun(self, number: int, entry: E) -> None:
@@ -309,6 +339,8 @@ class Engine(Generic[E]):
         self._waking = False
         if self._alarm is None or self._launching:  # `run` looks again
             return
+        if self._held_back:  # `_go_on` looks again
+            return
         now = self._clock()
         concurrency = self._concurrency
         if concurrency is None:
@@ -336,15 +368,16 @@ class Engine(Generic[E]):
 
 
 async def end_running(
-    engines: Sequence[Engine[Any]], timeout: float | None
+    engines: Sequence[Engine[Any]], timeout: float | None, caller: tuple[int, int] | None = None
 ) -> list[tuple[int, int]]:
     """Lets what runs finish, then cancels it, and gives up what swallows that twice.
 
-    The caller's own task is left alone.
+    The caller's own task is left alone: it waits for this.
 
     Args:
         engines: Stopped ones.
         timeout: Seconds that tasks have before they are cancelled; None for all the time.
+        caller: Scheduler and number of the task that waits for this, if it is known.
 
     Returns:
         Scheduler and number of each task that was given up.
@@ -356,7 +389,7 @@ async def end_running(
             task: (engine, number)
             for engine in engines
             for number, (task, _) in engine.running.items()
-            if task is not own
+            if task is not own and (engine.index, number) != caller
         }
 
     if timeout != 0 and (running := left()):

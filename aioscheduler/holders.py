@@ -48,6 +48,10 @@ class Holders:
         """Keeps a handle until its task ends."""
         self._held[task._number] = task
 
+    def release(self, task: Task[Any]) -> None:
+        """Keeps it no longer."""
+        self._held.pop(task._number, None)
+
     def add(self, part: Part) -> None:
         """Takes the tasks of a batch."""
         self._parts.setdefault(part.first // PAGE, []).append(part)

@@ -64,7 +64,7 @@ class LocalLink:
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
-        self.identity = secrets.randbits(64) << 64
+        self.identity = secrets.randbits(128)
         self._recorder = Recorder()
         self._history = History()
         self._ends: Counter[State] = Counter()
@@ -117,7 +117,10 @@ class LocalLink:
             result = initializer(*args)
             if inspect.isawaitable(result):
                 await result
-        except Exception as error:
+        except BaseException as error:
+            own = asyncio.current_task()
+            if isinstance(error, KeyboardInterrupt | GeneratorExit) or (own and own.cancelling()):
+                raise
             failure = WorkerStartError(f"the initializer raised {error!r}")
             failure.__cause__ = error
             self._failed(failure)
@@ -208,7 +211,11 @@ class LocalLink:
                     self.withdrawn(engine, number, entry)
         if self._alarm is not None:
             self._alarm.stop()
-        for scheduler, number in await end_running(self.engines, timeout):
+        caller = running.get(None)  # a task of ours that closes its manager, itself or by a child
+        spared = None
+        if caller is not None and caller[0][0] is self._proxy:
+            spared = caller[0][3], caller[1]
+        for scheduler, number in await end_running(self.engines, timeout, spared):
             log.warning(
                 "task %s swallows its cancellation; it runs on",
                 self.ref(scheduler, number) or number,
@@ -245,6 +252,9 @@ class LocalLink:
 
     def hold(self, task: Task[Any]) -> None:
         self._held[task._number] = task
+
+    def release(self, task: Task[Any]) -> None:
+        self._held.pop(task._number, None)
 
     # The crew of its engines.
 

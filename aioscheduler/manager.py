@@ -46,7 +46,7 @@ from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, run
 from .shipping import HostShipper
 from .stats import ManagerStats, WorkerState
 from .supervisor import RestartBudget
-from .task import Task, TaskRef
+from .task import State, Task, TaskRef
 from .threadsafe import ThreadFuture
 
 T = TypeVar("T")
@@ -556,7 +556,10 @@ class Manager:
         return partial(Incarnation, name, config, loop_initializer, layout[worker], self._alive)
 
     async def _close(self, timeout: float) -> None:
+        before = self._count_cancelled()
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
+        if cancelled := self._count_cancelled() - before:
+            log.info("%r: its close() cancelled %s unfinished tasks", self, f"{cancelled:,}")
         watch = self._watch() if self._watch is not None else None
         if watch is not None:
             watch.cancel()
@@ -564,6 +567,9 @@ class Manager:
             self._monitor.close()
         if self._finalizer is not None:
             self._finalizer.cancel()
+
+    def _count_cancelled(self) -> int:
+        return sum(link.vitals().ends[State.CANCELLED] for link in self._router.links)
 
     def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
         """Looks once a second whether the workers answer, and how late this loop is."""

@@ -88,6 +88,15 @@ class Placement:
             room = min(room, self._max_each - self.waiting[place])
         return room
 
+    def room_everywhere(self) -> int | None:
+        """Return how many more tasks may wait in all, at most; None if there is no limit."""
+        rooms = []
+        if self._max_tasks is not None:
+            rooms.append(self._max_tasks - self.all_waiting)
+        if self._max_each is not None:
+            rooms.append(sum(max(0, self._max_each - waiting) for waiting in self.waiting))
+        return max(0, min(rooms)) if rooms else None
+
     def place_near(self, key: str | bytes | int | None, worker: int, scheduler: int) -> int:
         """Gives the place of what a task schedules: that of the key, else where the task is.
 

@@ -85,7 +85,7 @@ class RemoteLink:
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = LoopThread("manager")  # the manager puts its own here
-        self.identity = secrets.randbits(64) << 64
+        self.identity = secrets.randbits(128)
         self.supervisor = Supervisor(worker, launch, budget, self, failed)
         self._worker = worker
         self._schedulers = schedulers
@@ -261,6 +261,9 @@ class RemoteLink:
 
     def hold(self, task: Task[Any]) -> None:
         self._holders.hold(task)
+
+    def release(self, task: Task[Any]) -> None:
+        self._holders.release(task)
 
     async def flush(self) -> None:
         """Returns when less than `pipe.HIGH_WATER` bytes wait to be written.

@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from threading import get_ident
 from typing import Any
 
@@ -102,10 +103,12 @@ class Router:
         self.loop_thread.check()
         if not callable(func):
             raise TypeError(f"map() takes a function and its items, not {type(func).__name__}")
-        calls = list(arguments)
-        count = len(calls)
-        dues = self._dues(when, count)
         placement = self.placement
+        # One more than there is room for is refused below, and an endless iterable with it.
+        room = placement.room_everywhere()
+        calls = list(arguments if room is None else islice(arguments, room + 1))
+        count = len(calls)
+        dues = self._dues(when, count, room is not None and count > room)
         front = self.links[0]
         function = front.take_function(func)
         outcomes = Outcomes(count)
@@ -136,13 +139,15 @@ class Router:
             raise
         return batch
 
-    def _dues(self, when: Whens, count: int) -> int | list[int]:
+    def _dues(self, when: Whens, count: int, cut: bool) -> int | list[int]:
+        """Return the due times of `count` items; `cut`: there are more, which are not read."""
         now = self._clock()
         if when is None or isinstance(when, datetime | timedelta):
             return due_time(self._order, when, now, self._prefer_utc)
-        times = list(when)
+        times = list(islice(when, count if cut else count + 1))
         if len(times) != count:
-            raise ValueError(f"when has {len(times)} times for {count} items; give one each")
+            has = f"more than {count}" if len(times) > count else len(times)
+            raise ValueError(f"when has {has} times for {count} items; give one each")
         dues: list[int] = []
         try:
             for each in times:
@@ -177,7 +182,11 @@ class Router:
         while self.placement.all_loads:
             joiner = self.loop_thread.make_waiter()
             self._joiners.append(joiner)
-            await joiner
+            try:
+                await joiner
+            finally:
+                if joiner.cancelled():  # the wait was given up
+                    self._joiners = [other for other in self._joiners if other is not joiner]
 
     def check_open(self) -> None:
         """Refuses everything once the manager was closed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -16,9 +17,11 @@ from .errors import ManagerClosed, TaskLimitReached
 from .layout import check_count
 from .local import LocalLink
 from .loopthread import LoopThread
-from .task import Task
+from .task import State, Task
 
 T = TypeVar("T")
+
+log = logging.getLogger("aioscheduler")
 
 
 def running_loop(what: str) -> asyncio.AbstractEventLoop:
@@ -117,7 +120,17 @@ class _Scheduler:
         if loop is not None:
             self._loop_thread.check_inside()
         self._closed = True
+        before = self._count_cancelled()
         await self._link.close(timeout)
+        if cancelled := self._count_cancelled() - before:
+            log.info(
+                "the close() of a %s cancelled %s unfinished tasks",
+                type(self).__name__,
+                f"{cancelled:,}",
+            )
+
+    def _count_cancelled(self) -> int:
+        return self._link.vitals().ends[State.CANCELLED]
 
     def started(self, worker: int, scheduler: int, count: int) -> None:
         """Nothing to count: the engine knows what waits."""
@@ -162,13 +175,13 @@ class TimedScheduler(_Scheduler):
         super().__init__(max_tasks)
         self.prefer_utc = bool(prefer_utc)
 
-    def schedule(self, coro: Awaitable[T], when: datetime | timedelta) -> Task[T]:
-        """Has `coro` run at `when`.
+    def schedule(self, coro: Awaitable[T], when: datetime | timedelta | None = None) -> Task[T]:
+        """Schedule `coro` for `when`.
 
         Args:
             coro: A coroutine that has not started, or another awaitable.
             when: A datetime (a naive one as `prefer_utc` says), or a timedelta from now;
-                `timedelta(0)` is at once.
+                None is at once.
 
         Raises:
             ValueError: The time has passed.
@@ -177,9 +190,6 @@ class TimedScheduler(_Scheduler):
             ManagerClosed: The scheduler was closed.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        if when is None:
-            close_unstarted(coro)
-            raise TypeError("when must be a datetime or a timedelta; timedelta(0) is at once")
         return self._schedule(coro, when)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from datetime import datetime
 from enum import Enum
+from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from .clock import to_datetime
@@ -87,13 +88,16 @@ class Home(Protocol):
     loop: asyncio.AbstractEventLoop | None
     loop_thread: LoopThread
     identity: int
-    """128 bits that no other home has, the low 64 of them zero: room for the task's number."""
+    """128 random bits, from which the ids of its tasks are made."""
 
     def cancel(self, scheduler: int, number: int) -> bool: ...
     def state(self, number: int) -> State: ...
     def ref(self, scheduler: int, number: int) -> TaskRef | None: ...
     def hold(self, task: Task[Any]) -> None:
         """Keeps the handle until the task ends: somebody waits for its callbacks."""
+
+    def release(self, task: Task[Any]) -> None:
+        """Keeps the handle no longer: nobody waits for it any more."""
 
 
 class Task(Generic[T]):
@@ -134,8 +138,12 @@ class Task(Generic[T]):
 
     @property
     def uuid(self) -> uuid.UUID:
-        """An id of this task that no other task has, the same for every handle on it."""
-        return uuid.UUID(int=self._home.identity | self._number, version=4)
+        """An id of this task that no other task has, the same for every handle on it.
+
+        From the ids of other tasks it cannot be guessed.
+        """
+        number, key = self._number.to_bytes(8), self._home.identity.to_bytes(16)
+        return uuid.UUID(bytes=blake2b(number, key=key, digest_size=16).digest(), version=4)
 
     @property
     def ref(self) -> TaskRef | None:
@@ -231,14 +239,18 @@ class Task(Generic[T]):
         kept = [c for c in callbacks if isinstance(c, asyncio.Future) or c[0] != callback]
         removed = len(callbacks) - len(kept)
         if removed:
-            self._callbacks = kept
+            self._keep_callbacks(kept)
         return removed
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._state is None:
             waiter = self._home.loop_thread.make_waiter()
             self._on_end(waiter)
-            yield from waiter
+            try:
+                yield from waiter
+            finally:
+                if self._state is None:  # the wait was given up
+                    self._keep_callbacks([c for c in self._callbacks or () if c is not waiter])
         return self.result()
 
     def __repr__(self) -> str:
@@ -295,6 +307,12 @@ class Task(Generic[T]):
             self._home.hold(self)
         else:
             self._callbacks.append(callback)
+
+    def _keep_callbacks(self, callbacks: list[_Callback]) -> None:
+        """Keep only these; with none left, nobody waits and the handle may go."""
+        self._callbacks = callbacks or None
+        if not callbacks:
+            self._home.release(self)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         return self._home.loop or asyncio.get_running_loop()

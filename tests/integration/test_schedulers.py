@@ -109,7 +109,7 @@ async def test_a_cancelled_or_refused_coroutine_gives_no_warning() -> None:
         with pytest.raises(ValueError, match="past"):
             scheduler.schedule(give(3), -SOON)
         with pytest.raises(TypeError):
-            scheduler.schedule(give(3), None)  # type: ignore[arg-type]
+            scheduler.schedule(give(3), 3.5)  # type: ignore[arg-type]
         assert scheduler.cancel(task)
         scheduler.schedule(give(4), NEVER)
         await scheduler.close()

@@ -36,6 +36,8 @@ class Home:
 
     def hold(self, task: Task[Any]) -> None: ...
 
+    def release(self, task: Any) -> None: ...
+
 
 @pytest.fixture
 async def home() -> Home:

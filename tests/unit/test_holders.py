@@ -33,6 +33,8 @@ class Home:
 
     def hold(self, task: Any) -> None: ...
 
+    def release(self, task: Any) -> None: ...
+
 
 @pytest.fixture
 def holders() -> Holders:

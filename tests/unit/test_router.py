@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import itertools
+from collections.abc import Awaitable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -260,3 +261,27 @@ def test_a_task_here_schedules_beside_itself() -> None:
     router, (link,) = make([3])
     ref = router.schedule_inside(work(), None, None, TaskRef("m", 0, 2, 9))
     assert ref.scheduler == link.scheduled[0][0] == 2
+
+
+@pytest.mark.parametrize("limits", [{"max_tasks": 3}, {"max_each": 1}])
+@pytest.mark.parametrize("whens", [None, itertools.repeat(timedelta(1))])
+def test_an_endless_iterable_is_refused_at_the_limit(limits: Any, whens: Any) -> None:
+    router, links = make([1, 1, 1], **limits)
+    read = 0
+
+    def endless() -> Iterator[tuple[int]]:
+        nonlocal read
+        while True:
+            yield (1,)
+            read += 1
+
+    with pytest.raises(TaskLimitReached, match="item 3: "):
+        router.submit(work, endless(), whens, None)
+    assert read == 3
+    assert sum(len(link.cancelled) for link in links) == 3
+
+
+def test_endless_times_are_refused() -> None:
+    router, _ = make([1])
+    with pytest.raises(ValueError, match="more than 2 times for 2 items"):
+        router.submit(work, [(1,)] * 2, itertools.repeat(timedelta(1)), None)  # type: ignore[arg-type]

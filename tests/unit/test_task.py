@@ -37,6 +37,9 @@ class Home:
     def hold(self, task: Task[Any]) -> None:
         self.held.append(task)
 
+    def release(self, task: Task[Any]) -> None:
+        self.held.remove(task)
+
 
 @pytest.fixture
 async def home() -> Home:
@@ -184,3 +187,28 @@ async def test_what_it_shows(home: Home) -> None:
     assert pickle.loads(pickle.dumps(make(home).ref)) == make(home).ref
     with pytest.raises(TypeError, match="pass task.ref"):
         pickle.dumps(make(home))
+
+
+async def test_its_uuid_tells_nothing_of_the_next(home: Home) -> None:
+    ids = [make(home, number).uuid.int for number in range(100)]
+    assert len(set(ids)) == 100
+    assert len({after - before for before, after in zip(ids, ids[1:], strict=False)}) == 99
+
+
+async def test_a_handle_that_nobody_waits_for_any_more_is_released(home: Home) -> None:
+    task = make(home)
+
+    async def wait() -> None:
+        await task
+
+    waiting = [asyncio.ensure_future(wait()) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert home.held == [task]
+    for each in waiting:
+        each.cancel()
+        await asyncio.sleep(0)
+        assert home.held == ([task] if each is waiting[0] else [])
+    task.add_done_callback(print)
+    assert home.held == [task]
+    assert task.remove_done_callback(print) == 1
+    assert home.held == []

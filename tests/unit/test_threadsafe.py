@@ -35,6 +35,8 @@ class Home:
 
     def hold(self, task: Any) -> None: ...
 
+    def release(self, task: Any) -> None: ...
+
 
 async def work() -> int:
     return 1
