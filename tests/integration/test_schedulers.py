@@ -238,6 +238,7 @@ async def test_a_failure_that_nobody_awaits_is_reported_once(reports: list[Any])
         scheduler.schedule(fail(KeyError("lost")), timedelta(0))
         await scheduler.schedule(give(1), SOON)
         gc.collect()
+        await asyncio.sleep(0)  # the loop reports
         (report,) = reports
         assert isinstance(report["exception"], KeyError)
         reports.clear()
