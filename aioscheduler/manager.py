@@ -31,7 +31,7 @@ from .monitor import Monitor
 from .monitor import wanted as monitoring_wanted
 from .observer import Observer
 from .placement import Placement
-from .process import WorkerProcess, end_workers
+from .process import Alive, end_workers, pack_loop_initializer
 from .remote import RemoteLink
 from .router import Router, Whens
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
@@ -80,7 +80,8 @@ class Manager:
         TypeError: A count is no int, or `cls` none of the three.
         ValueError: A count or a choice is out of range, or there are more workers than
             schedulers.
-        NotShippable: The initializer or one of its arguments cannot travel.
+        NotShippable: The initializer or one of its arguments, or the loop_initializer, cannot
+            travel.
     """
 
     # Where the time is from, and with `_launcher` the processes; `testing` has others.
@@ -121,7 +122,7 @@ class Manager:
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._remotes: list[RemoteLink] = []
-        self._alive: dict[WorkerProcess, list[int]] = {}
+        self._alive: Alive = {}
         if local:
             if loop_initializer is not None:
                 raise ValueError("loop_initializer is for worker processes; workers=0 has none")
@@ -443,7 +444,8 @@ class Manager:
         """Gives what makes the processes of a worker's place."""
         worker, layout = config["worker"], config["layout"]
         name = f"aioscheduler-{self._id}-{worker}"
-        return partial(Incarnation, name, config, loop_initializer, layout[worker], self._alive)
+        packed = pack_loop_initializer(loop_initializer)
+        return partial(Incarnation, name, config, packed, layout[worker], self._alive)
 
     async def _close(self, timeout: float) -> None:
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
