@@ -64,7 +64,7 @@ class Incarnation:
     Args:
         name: The name of the process.
         config: Keyword arguments of the worker's main function: plain values.
-        loop_initializer: What makes the worker's event loop, packed; None for asyncio's own.
+        loop_initializer: Makes the worker's event loop; None for asyncio's own.
         schedulers: How many schedulers it has.
         alive: Has every process that runs.
         number: Which life of its place this is, from 0.
@@ -81,7 +81,7 @@ class Incarnation:
         self,
         name: str,
         config: dict[str, Any],
-        loop_initializer: bytes | None,
+        loop_initializer: Callable[[], Any] | None,
         schedulers: int,
         alive: Alive,
         number: int,

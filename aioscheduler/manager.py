@@ -31,7 +31,7 @@ from .monitor import Monitor
 from .monitor import wanted as monitoring_wanted
 from .observer import Observer
 from .placement import Placement
-from .process import Alive, end_workers, pack_loop_initializer
+from .process import Alive, end_workers
 from .remote import RemoteLink
 from .router import Router, Whens
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
@@ -80,8 +80,7 @@ class Manager:
         TypeError: A count is no int, or `cls` none of the three.
         ValueError: A count or a choice is out of range, or there are more workers than
             schedulers.
-        NotShippable: The initializer or one of its arguments, or the loop_initializer, cannot
-            travel.
+        NotShippable: The initializer or one of its arguments cannot travel.
     """
 
     # Where the time is from, and with `_launcher` the processes; `testing` has others.
@@ -179,7 +178,8 @@ class Manager:
         Raises:
             RuntimeError: It was started before, or no event loop is running.
             ManagerClosed: It was closed.
-            WorkerStartError: The system has no room for another process.
+            WorkerStartError: A process cannot be had: the system has no room for another, the
+                loop_initializer cannot travel, or this process may have no children.
         """
         self._router.check_open()
         if self._loop is not None:
@@ -444,8 +444,7 @@ class Manager:
         """Gives what makes the processes of a worker's place."""
         worker, layout = config["worker"], config["layout"]
         name = f"aioscheduler-{self._id}-{worker}"
-        packed = pack_loop_initializer(loop_initializer)
-        return partial(Incarnation, name, config, packed, layout[worker], self._alive)
+        return partial(Incarnation, name, config, loop_initializer, layout[worker], self._alive)
 
     async def _close(self, timeout: float) -> None:
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))

@@ -23,7 +23,6 @@ import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 from aiomultiprocess.types import Unit  # type: ignore[import-untyped]
 
 from .definitions import cannot_travel
-from .errors import NotShippable
 from .pipe import abandon
 from .spawn import SpawnProcess, starting
 
@@ -40,7 +39,10 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         reader: Where it reads frames.
         writer: Where it writes frames.
         config: Keyword arguments of the worker: plain values.
-        loop_initializer: What `pack_loop_initializer` gave; None for asyncio's own loop.
+        loop_initializer: Makes its event loop; None for asyncio's own.
+
+    Raises:
+        OSError: The loop_initializer cannot travel.
     """
 
     aio_process: SpawnProcess
@@ -51,15 +53,19 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         reader: Connection,
         writer: Connection,
         config: dict[str, Any],
-        loop_initializer: bytes | None,
+        loop_initializer: Callable[[], Any] | None,
     ) -> None:
         # `super().__init__` is left out: it starts the namespace server.
+        make_loop = None
+        if loop_initializer is not None:
+            # By value, because a worker does not have the parent's `__main__`.
+            make_loop = partial(_make_loop, _pack(loop_initializer))
         self.unit = Unit(
             target=_run_worker,
             args=(reader, writer, config),
             kwargs={},
             namespace=None,
-            loop_initializer=loop_initializer and partial(_make_loop, loop_initializer),
+            loop_initializer=make_loop,
         )
         self.aio_process = SpawnProcess(
             target=aiomultiprocess.core.Process.run_async,
@@ -69,19 +75,12 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         )
 
 
-def pack_loop_initializer(loop_initializer: Callable[[], Any] | None) -> bytes | None:
-    """Turn a loop_initializer into what travels of it: by value, where it is of `__main__`.
-
-    Raises:
-        NotShippable: It cannot travel.
-    """
-    if loop_initializer is None:
-        return None
+def _pack(loop_initializer: Callable[[], Any]) -> bytes:
     try:
         return cloudpickle.dumps(loop_initializer)  # type: ignore[no-any-return]
     except Exception as error:
         name = getattr(loop_initializer, "__qualname__", repr(loop_initializer))
-        raise NotShippable(f"loop_initializer={name} {cannot_travel(error)}") from error
+        raise OSError(f"loop_initializer={name} {cannot_travel(error)}") from error
 
 
 loop_failure: list[BaseException] = []

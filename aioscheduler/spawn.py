@@ -47,9 +47,25 @@ def _preparation_data(name: str) -> dict[str, Any]:
         "sys_argv": sys.argv,
         "orig_dir": original,
     }
-    with suppress(OSError):  # it was removed: the child is there all the same
-        data["dir"] = os.getcwd()
+    directory = _working_directory()
+    if directory is not None:
+        data["dir"] = directory
     return data
+
+
+def _command_line(**kwds: Any) -> list[str]:
+    command = spawn.get_command_line(**kwds)
+    if _working_directory() is None and not getattr(sys, "frozen", False):
+        command.insert(1, "-P")  # Python 3.13.0 imports nothing from a path that begins with it
+    return command
+
+
+def _working_directory() -> str | None:
+    """Return the working directory, None if it was removed: a child begins there all the same."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 class _Popen(popen_spawn_posix.Popen):
@@ -63,7 +79,7 @@ class _Popen(popen_spawn_posix.Popen):
             **vars(popen_spawn_posix),
             "spawn": SimpleNamespace(
                 get_preparation_data=_preparation_data,
-                get_command_line=spawn.get_command_line,
+                get_command_line=_command_line,
                 get_executable=spawn.get_executable,
             ),
         },

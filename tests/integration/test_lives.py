@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aioscheduler import Manager, NotShippable, WorkerLost, WorkerStartError, incarnation, spawn
+from aioscheduler import Manager, ManagerClosed, WorkerLost, WorkerStartError, incarnation, spawn
 
 OPEN: Any = (10**6, 1.0)  # max_restarts that no test reaches
 
@@ -172,6 +173,16 @@ async def test_standard_output_that_is_broken_is_no_hindrance(monkeypatch: Any) 
             assert await manager.schedule(give(1), timedelta(milliseconds=50)) == 1
 
 
+async def test_a_working_directory_that_was_removed(monkeypatch: Any, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    async with Manager(workers=1, max_restarts=OPEN) as manager:
+        gone.rmdir()
+        os.kill(worker_pid(manager), signal.SIGKILL)
+        assert await manager.schedule(give(1), timedelta(milliseconds=50)) == 1
+
+
 def test_main_is_left_alone_by_starts_in_many_threads() -> None:
     main, seen, failures = sys.modules["__main__"], set[int](), []
 
@@ -196,15 +207,20 @@ def test_main_is_left_alone_by_starts_in_many_threads() -> None:
     assert seen == {id(main)}
 
 
-def test_a_loop_initializer_that_cannot_travel_is_refused() -> None:
+async def test_a_loop_initializer_that_cannot_travel_is_named(reports: list[Any]) -> None:
     lock = threading.Lock()
 
     def make_loop() -> asyncio.AbstractEventLoop:
         with lock:
             return asyncio.new_event_loop()
 
-    with pytest.raises(NotShippable, match=r"loop_initializer=.*make_loop"):
-        Manager(workers=1, loop_initializer=make_loop)
+    manager = Manager(workers=1, loop_initializer=make_loop)
+    with pytest.raises(WorkerStartError, match=r"loop_initializer=.*make_loop cannot travel"):
+        manager.start()
+    reports.clear()
+    with pytest.raises(ManagerClosed):
+        manager.schedule(give(1))
+    await manager.close()
 
 
 async def test_a_daemonic_host_is_told_what_to_do(monkeypatch: Any, reports: list[Any]) -> None:
