@@ -30,7 +30,7 @@ from .alarm import whole_second
 from .blackbox import BlackBox
 from .pipe import Pipe, Receive
 from .process import REAP_TIME, Alive, WorkerProcess
-from .spawn import starting
+from .spawn import FROZEN_HINT, is_frozen, starting
 
 log = logging.getLogger("aioscheduler")
 
@@ -235,6 +235,8 @@ class Incarnation:
     def _read_box(self) -> None:
         if self._box is not None:
             self._cause = self._cause or self._box.last_words()
+            if is_frozen() and not self._box.was_opened:
+                self._cause = FROZEN_HINT
 
     def _reap(self) -> None:
         """Give back what the process took, now or when it can be reaped."""

@@ -104,7 +104,10 @@ def workers_module(name: str) -> ModuleType:
 
 async def _run_worker(reader: Connection, writer: Connection, config: dict[str, Any]) -> None:
     """In the child."""
-    await workers_module("main").main(reader, writer, **config)
+    # Imported by a statement, which those who pack programs find.
+    from aioscheduler_workers.main import main
+
+    await main(reader, writer, **config)
 
 
 Alive = dict[WorkerProcess, list[int]]

@@ -20,12 +20,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import context, popen_spawn_posix, spawn
-from multiprocessing.util import is_exiting
-from types import FunctionType, SimpleNamespace
+from io import BytesIO
+from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
 from typing import Any
 
+from .pipe import enlarge
+
 _UNKNOWN = 255  # an exit code for multiprocessing, to which None is a process that lives
+
+FROZEN_HINT = (
+    "a worker of this packed program ran the program once more instead of its tasks: call "
+    "multiprocessing.freeze_support() first thing in the program's main module, before it starts "
+    "anything"
+)
 
 starting = threading.RLock()
 """Held while a process is started and entered where it is ended with the interpreter."""
@@ -53,9 +60,9 @@ def _preparation_data(name: str) -> dict[str, Any]:
     return data
 
 
-def _command_line(**kwds: Any) -> list[str]:
-    command = spawn.get_command_line(**kwds)
-    if _working_directory() is None and not getattr(sys, "frozen", False):
+def _command_line(tracker: int | None, pipe: int) -> list[str]:
+    command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=pipe)
+    if _working_directory() is None and not is_frozen():
         command.insert(1, "-P")  # Python 3.13.0 imports nothing from a path that begins with it
     return command
 
@@ -68,22 +75,18 @@ def _working_directory() -> str | None:
         return None
 
 
+def is_frozen() -> bool:
+    """Whether this is a packed program: one file that is its own Python interpreter."""
+    return bool(getattr(sys, "frozen", False))
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 class _Popen(popen_spawn_posix.Popen):
     """One child, from its start to its exit code."""
-
-    # The base class's own code, with another `spawn`: to replace the one of the module would
-    # change it for every thread that starts processes.
-    _start = FunctionType(
-        popen_spawn_posix.Popen._launch.__code__,  # type: ignore[attr-defined]
-        {
-            **vars(popen_spawn_posix),
-            "spawn": SimpleNamespace(
-                get_preparation_data=_preparation_data,
-                get_command_line=_command_line,
-                get_executable=spawn.get_executable,
-            ),
-        },
-    )
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
         # `super().__init__` is left out: it flushes standard output, which may be a full or a
@@ -92,19 +95,48 @@ class _Popen(popen_spawn_posix.Popen):
         self.returncode = None
         self.reaped_elsewhere = False
         self.finalizer = None  # type: ignore[assignment]  # as the base class has it
-        self.pid = 0
         self._launch(process)
 
     def _launch(self, process: multiprocessing.process.BaseProcess) -> None:
+        """Start the child, and hand it what it needs, as `popen_spawn_posix` does.
+
+        Not by the base class, which reads the parent's main module from `sys.modules`, where
+        nothing can be put in its place without other threads seeing it.
+        """
+        # A packed program is its own resource tracker, too, once more from its beginning.
+        tracker = None if is_frozen() else resource_tracker.getfd()
+        if tracker is not None:
+            self._fds.append(tracker)
+        data = BytesIO()
+        context.set_spawning_popen(self)
         try:
-            self._start(process)
-        except BaseException as error:
-            if not self.pid:
-                raise
-            # It has begun and could not be told everything: it ends like any other.
+            reduction.dump(_preparation_data(process.name), data)
+            reduction.dump(process, data)
+        finally:
+            context.set_spawning_popen(None)
+        ours: list[int] = []
+        theirs: list[int] = []
+        try:
+            for mine in (0, 1):  # to read from: the sentinel; to write to: what it is told
+                ends = os.pipe()
+                ours.append(ends[mine])
+                theirs.append(ends[1 - mine])
+            self.sentinel, told = ours
+            command = _command_line(tracker, theirs[1])
+            program = os.fsencode(spawn.get_executable())
+            self.pid = util.spawnv_passfds(program, command, self._fds + theirs)
+        finally:
+            self.finalizer = util.Finalize(self, _close, ours)
+            _close(*theirs)
+        try:
+            enlarge(told)  # takes all of it, without waiting for the child
+            with open(told, "wb", closefd=False) as file:
+                file.write(data.getbuffer())
+        except OSError:
+            pass  # it has ended already, as the sentinel tells
+        except BaseException:
             self.kill()
-            if not isinstance(error, Exception):
-                raise
+            raise
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Gives the exit code, None while the process lives. Never waits, whatever the flag."""
@@ -154,8 +186,10 @@ class SpawnProcess(context.SpawnProcess):
                 "Dask), which may have no children; use workers=0 in it, or make it with "
                 "daemon=False"
             )
+        if is_frozen() and spawn.is_forking(sys.argv):
+            raise OSError(FROZEN_HINT)
         with starting, _blocked_interrupt():
-            if is_exiting():
+            if util.is_exiting():
                 raise OSError("the interpreter is exiting")
             try:
                 super().start()

@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import multiprocessing.popen_spawn_posix
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from aioscheduler import Manager, ManagerClosed, WorkerLost, WorkerStartError, incarnation, spawn
+from aioscheduler import Manager, ManagerClosed, WorkerLost, WorkerStartError, incarnation
 
 OPEN: Any = (10**6, 1.0)  # max_restarts that no test reaches
 
@@ -147,17 +148,25 @@ async def test_a_debugger_that_keeps_the_dead_does_not_stop_the_host(
                 await asyncio.sleep(0.02)
 
 
-async def test_a_process_that_could_not_be_told_ends(monkeypatch: Any, caplog: Any) -> None:
-    start = spawn._Popen._start
+async def test_a_process_that_ends_before_it_is_told_anything(monkeypatch: Any) -> None:
+    large = bytes(4 << 20)  # more than a pipe takes
 
-    def break_off(self: Any, process: Any) -> None:
-        start(self, process)
-        raise BrokenPipeError("it died while it was told")
+    def make_loop() -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop() if large else None  # type: ignore[return-value]
 
-    monkeypatch.setattr(spawn._Popen, "_start", break_off)
+    monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: shutil.which("false"))
+    manager = Manager(workers=1, loop_initializer=make_loop)
+    manager.start()
+    with pytest.raises(WorkerStartError, match="status 1 before it was ready"):
+        await manager.ready()
+
+
+async def test_a_worker_of_a_frozen_program_that_runs_the_program(monkeypatch: Any) -> None:
+    monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: shutil.which("false"))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
     manager = Manager(workers=1)
     manager.start()
-    with pytest.raises(WorkerStartError, match="SIGKILL"):
+    with pytest.raises(WorkerStartError, match="freeze_support"):
         await manager.ready()
 
 

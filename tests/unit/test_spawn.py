@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from aioscheduler import spawn
 from aioscheduler.spawn import SpawnProcess, _preparation_data
 
 
@@ -47,8 +46,15 @@ def test_a_daemonic_process_is_told_what_to_do(monkeypatch: Any) -> None:
 
 
 def test_nothing_is_started_at_exit(monkeypatch: Any) -> None:
-    monkeypatch.setattr(spawn, "is_exiting", lambda: True)
+    monkeypatch.setattr("multiprocessing.util.is_exiting", lambda: True)
     with pytest.raises(OSError, match="exiting"):
+        SpawnProcess(target=print).start()
+
+
+def test_a_frozen_program_that_is_its_own_worker_is_told_what_to_do(monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "argv", ["program", "--multiprocessing-fork", "pipe_handle=5"])
+    with pytest.raises(OSError, match="freeze_support"):
         SpawnProcess(target=print).start()
 
 

@@ -82,7 +82,7 @@ async def main(
     reader.close()
     writer.close()
     begun = box.begun
-    box.record_crashes()
+    box.record()
     served = Worker(
         manager, worker, Order(order), layout, prefer_utc, loop_failure, incarnation, begun
     )
