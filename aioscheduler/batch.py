@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Generic, TypeVar
 
+from .loopthread import tell
 from .task import Home, State, Task
 
 T = TypeVar("T")
@@ -156,9 +157,14 @@ class Outcomes:
                 task._settle(state, self.values[index], self.decodes.get(state))
         return task
 
+    def check(self) -> None:
+        """Refuse a call in a wrong thread."""
+        if self.parts:
+            self.parts[0].home.loop_thread.check()
+
     async def changed(self) -> None:
         """Returns when another task has ended."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = self.parts[0].home.loop_thread.make_waiter()
         self._waiters.append(waiter)
         await waiter
 
@@ -176,16 +182,20 @@ class Outcomes:
         return value
 
     def drop(self) -> None:
-        """The user's handle is gone: nobody will ask for the results."""
+        """The user's handle is gone: nobody will ask for the results.
+
+        Garbage collection says so, in any thread: the report is the loop's to make.
+        """
         self.dropped = True
-        if not self.left:
-            self._report()
+        if not self.left and self.first_failed is not None:
+            tell(self.parts[0].home.loop, self._report)
 
     def _report(self) -> None:
-        """Hands failures that nobody asked for to the loop's exception handler, as one."""
+        """Hands failures that nobody asked for to the loop's exception handler, once."""
         loop = self.parts[0].home.loop if self.parts else None
         if self.asked or self.first_failed is None or loop is None or loop.is_closed():
             return
+        self.asked = True  # the last end and the drop may both come to this
         try:
             self.read(self.first_failed)
         except BaseException as error:  # noqa: BLE001  a task may have raised anything
@@ -221,7 +231,9 @@ class Batch(Generic[T]):
 
         Raises:
             IndexError: There is no such task.
+            RuntimeError: It is called in another thread than that of the loop.
         """
+        self._outcomes.check()
         if not isinstance(index, int):
             raise TypeError(f"a batch is indexed by int, not {type(index).__name__}")
         if not -len(self) <= index < len(self):
@@ -247,7 +259,12 @@ class Batch(Generic[T]):
         return not self._outcomes.left
 
     def cancel(self) -> bool:
-        """Asks for the cancellation of all that has not ended; False if all has."""
+        """Asks for the cancellation of all that has not ended; False if all has.
+
+        Raises:
+            RuntimeError: It is called in another thread than that of the loop.
+        """
+        self._outcomes.check()
         states = self._outcomes.states
         asked = False
         for part in self._outcomes.parts:

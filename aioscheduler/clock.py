@@ -7,7 +7,9 @@ time. "Now" is always handed in: nothing here reads a clock.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from operator import index
 
 SECOND = 1_000_000_000
 
@@ -19,11 +21,12 @@ _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  the naive rule is what this
 
 
 def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
-    """Turns what a user gave as `when` into a due time.
+    """Convert what a user gave as `when` to a due time.
 
     Args:
         when: A datetime (a naive one is UTC, or local time if not `prefer_utc`, with `fold`
-            obeyed), or a timedelta from now.
+            obeyed), or a timedelta from now. Subclasses count by their fields, those of pandas
+            to the nanosecond.
         now: The present, in nanoseconds since the epoch.
         prefer_utc: What a naive datetime means.
 
@@ -31,19 +34,14 @@ def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
         The due time in nanoseconds since the epoch, at most `LATEST`; `now` for `timedelta(0)`.
 
     Raises:
-        ValueError: The time has passed.
+        ValueError: The time has passed, or is none (NaT, a time zone that fails).
         TypeError: `when` is neither a datetime nor a timedelta.
     """
-    if isinstance(when, datetime):
-        if when.tzinfo is not None:
-            span = when - _EPOCH
-        elif prefer_utc:
-            span = when - _NAIVE_EPOCH
-        else:
-            span = when.astimezone(UTC) - _EPOCH
-        due = _span_ns(span)
-    elif isinstance(when, timedelta):
-        due = now + _span_ns(when)
+    naive = False
+    if isinstance(when, timedelta):
+        due = now + (_span_ns(when) if type(when) is timedelta else _odd_span_ns(when))
+    elif isinstance(when, datetime):
+        due, naive = _datetime_ns(when, prefer_utc)
     else:
         raise TypeError(
             f"when must be a datetime or a timedelta, not {type(when).__name__}; "
@@ -51,12 +49,12 @@ def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
         )
     if due < now:
         raise ValueError(
-            f"when must not be in the past, and {when!r} was {(now - due) / SECOND:.6f} s ago"
+            f"when must not be in the past, and {_show(when)} was {(now - due) / SECOND:.6f} s ago"
             + (
                 "; a naive datetime is taken as "
                 + ("UTC (prefer_utc=True)" if prefer_utc else "local time (prefer_utc=False)")
                 + "; give a timedelta, or an aware datetime such as datetime.now(UTC)"
-                if isinstance(when, datetime) and when.tzinfo is None
+                if naive
                 else ""
             )
         )
@@ -70,3 +68,56 @@ def to_datetime(due: int) -> datetime:
 
 def _span_ns(span: timedelta) -> int:
     return ((span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds) * 1000
+
+
+def _datetime_ns(when: datetime, prefer_utc: bool) -> tuple[int, bool]:
+    """Return the nanoseconds since the epoch, and whether the datetime is naive."""
+    if type(when) is datetime:
+        if when.tzinfo is not None:
+            try:
+                return _span_ns(when - _EPOCH), False
+            except Exception:  # noqa: BLE001, S110  a zone that fails, or has no offset: see below
+                pass
+        elif prefer_utc:
+            return _span_ns(when - _NAIVE_EPOCH), True
+    # The methods are those of `datetime`, called unbound: subclasses answer differently. Pandas'
+    # NaT is a datetime whose difference from anything is NaT.
+    try:
+        is_time = bool(when == when)  # noqa: PLR0124  NaT is the one that differs from itself
+        offset = datetime.utcoffset(when)
+        plain = datetime.combine(datetime.date(when), datetime.time(when))
+        below = getattr(when, "nanosecond", 0)
+    except Exception as error:
+        raise ValueError(f"when cannot be read as a time: {type(error).__name__}") from error
+    if not is_time:
+        raise ValueError(f"when must be a time, and {_show(when)} is none")
+    due = _span_ns(plain - _NAIVE_EPOCH)
+    if isinstance(below, int) and 0 < below < 1000:
+        due += below
+    if offset is not None:
+        return due - _span_ns(offset), False
+    if not prefer_utc:
+        # Local time has no answer at the ends of the calendar; there a day more or less does not
+        # matter.
+        with suppress(ValueError, OverflowError, OSError):
+            due += _span_ns(plain.astimezone(UTC) - plain.replace(tzinfo=UTC))
+    return due, True
+
+
+def _odd_span_ns(span: timedelta) -> int:
+    """Return the nanoseconds of a timedelta of a subclass."""
+    try:
+        below = getattr(span, "nanoseconds", 0)
+        fields = tuple(map(index, (span.days, span.seconds, span.microseconds, below)))
+    except Exception as error:
+        raise ValueError(f"when cannot be read as a time: {type(error).__name__}") from error
+    days, seconds, microseconds, nanoseconds = fields
+    return ((days * 86_400 + seconds) * 1_000_000 + microseconds) * 1000 + nanoseconds
+
+
+def _show(when: datetime | timedelta) -> str:
+    """Return the repr, or the type's name if a subclass fails at it."""
+    try:
+        return repr(when)
+    except Exception:  # noqa: BLE001  whatever a subclass raises
+        return f"a {type(when).__name__}"

@@ -19,6 +19,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
+from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
@@ -107,6 +108,8 @@ class Engine(Generic[E]):
         crew: Runs the entries.
         recorder: Told how late timed entries start.
         clock: Gives the present in nanoseconds since the epoch.
+        context_of: Gives the context that an entry's task takes for its own; None: each takes a
+            copy of the one in which the engine was started.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Engine(Generic[E]):
         crew: Crew[E],
         recorder: Recorder,
         clock: Callable[[], int] = time.time_ns,
+        context_of: Callable[[E], Context] | None = None,
     ) -> None:
         self.index = index
         self.waiting: dict[int, E] = {}
@@ -130,6 +134,8 @@ class Engine(Generic[E]):
         self._crew = crew
         self._recorder = recorder
         self._clock = clock
+        self._context_of = context_of
+        self._base = Context()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm: Alarm | None = None  # None: not started, or stopped
         self._sleeper = self._wake  # one object, as the alarm's key
@@ -156,6 +162,7 @@ class Engine(Generic[E]):
     def start(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
         """Begins to run what is due."""
         self._loop, self._alarm = loop, alarm
+        self._base = copy_context()
         self._wake_soon()
 
     def stop(self) -> tuple[dict[int, E], dict[int, E]]:
@@ -226,6 +233,12 @@ class Engine(Generic[E]):
             self._run_some()
 
     def _run_some(self) -> None:
+        # We may be called from a task's step, or by a callback that it left: what it has set is
+        # its own. A new task copies the context it is made in, so this costs nothing a task.
+        self._base.copy().run(self._run_slice)
+
+    def _run_slice(self) -> None:
+        context_of = self._context_of
         clock, loop, launched, execute = self._clock, self._loop, self._launched, self._crew.execute
         self._runner = None
         to_run = self._to_run
@@ -238,7 +251,10 @@ class Engine(Generic[E]):
                 continue
             started.append(due)
             last = now
-            task = _spawn(execute(self, number, entry), loop=loop)
+            if context_of is None:
+                task = _spawn(execute(self, number, entry), loop=loop)
+            else:
+                task = _spawn(execute(self, number, entry), loop=loop, context=context_of(entry))
             if not task.done():
                 self.running[number] = (task, entry)
             now = clock()

@@ -8,12 +8,16 @@ by pages of numbers, so that a row of results finds its part at once.
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from datetime import datetime
 from typing import Any
 
 from .batch import Decode, Part
 from .ledger import PAGE
 from .task import Home, State, Task
+
+FORGET_AT = 64  # handles that are gone; so few cost no memory worth a look
+FORGET_MOST = 10_000  # at a time, which takes a few milliseconds
 
 
 class Holders:
@@ -26,14 +30,18 @@ class Holders:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._handles: dict[int, _Handle] = {}
+        # Garbage collection appends here, in whatever thread and moment.
+        self._dropped: deque[_Handle] = deque()
         self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
         self._parts: dict[int, list[Part]] = {}  # of batches, by page
 
     def hand_out(self, scheduler: int, number: int, when: datetime | int) -> Task[Any]:
         """Makes a handle, and remembers it as long as somebody else does."""
         task: Task[Any] = Task(self._home, scheduler, number, when)
-        handle = self._handles[number] = _Handle(task, self._forget)
+        handle = self._handles[number] = _Handle(task, self._dropped.append)
         handle.number = number
+        if len(self._dropped) > FORGET_AT:
+            self.forget_dropped()
         return task
 
     def hold(self, task: Task[Any]) -> None:
@@ -71,6 +79,8 @@ class Holders:
 
         False: they are not, or somebody waits for a single one. Then nothing was told.
         """
+        if self._dropped:
+            self.forget_dropped()
         count = len(payloads)
         part = self._part_of(first)
         if part is None or first + count - 1 not in part or self._held:
@@ -101,10 +111,14 @@ class Holders:
             if not self._parts[page]:
                 del self._parts[page]
 
-    def _forget(self, handle: _Handle) -> None:
-        # A new handle may have come in its place: its callback can be late.
-        if self._handles.get(handle.number) is handle:
-            del self._handles[handle.number]
+    def forget_dropped(self) -> None:
+        """Forgets handles that are gone: some of them, so that the loop is not held."""
+        dropped = self._dropped
+        for _ in range(min(len(dropped), FORGET_MOST)):
+            handle = dropped.popleft()
+            # A new handle may have come in its place.
+            if self._handles.get(handle.number) is handle:
+                del self._handles[handle.number]
 
 
 class _Handle(weakref.ref[Task[Any]]):

@@ -226,6 +226,12 @@ class Incarnation:
                 if self._box is not None:
                     self._box.close()
 
+    def bury(self) -> None:
+        """Free what it took, if the loop is closed and its process was ended by `end_workers`."""
+        self.pipe.close()
+        if self._box is not None:
+            self._box.close()
+
     def _unwatch(self) -> None:
         assert self._loop is not None
         if self._sentinel >= 0:

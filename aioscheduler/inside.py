@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
+from threading import get_ident
 from typing import Any, Protocol
 
+from .coroutines import close_unstarted
+from .loopthread import LoopThread
 from .task import TaskRef
 
 
@@ -42,8 +45,9 @@ running: ContextVar[Running] = ContextVar("aioscheduler_running")
 class ManagerProxy:
     """The manager as its tasks see it: `current_manager()`, or a manager among their arguments."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, loop_thread: LoopThread) -> None:
         self._desk = desk
+        self._loop_thread = loop_thread
 
     def schedule(
         self,
@@ -69,7 +73,14 @@ class ManagerProxy:
             NotShippable: The coroutine, or something it needs, cannot travel.
             ValueError: The time has passed.
             TypeError: `when` or `key` is of a wrong type, or `when` was given to a queue.
+            RuntimeError: It is called in another thread than that of the tasks.
         """
+        if get_ident() != self._loop_thread.ident:
+            try:
+                self._loop_thread.check()
+            except RuntimeError:
+                close_unstarted(coro)
+                raise
         found = running.get(None)
         origin = None
         if found is not None and found[0][0] is self:
@@ -82,7 +93,9 @@ class ManagerProxy:
         Raises:
             TypeError: `ref` is no reference.
             UnknownTask: It is another manager's.
+            RuntimeError: It is called in another thread than that of the tasks.
         """
+        self._loop_thread.check()
         if not isinstance(ref, TaskRef):
             raise TypeError(f"cancel() takes a TaskRef here, not {type(ref).__name__}")
         return self._desk.cancel_inside(ref)

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from datetime import datetime
 from typing import Any
 
@@ -24,12 +25,14 @@ from .errors import WorkerStartError
 from .inside import Desk, ManagerProxy, running
 from .lateness import History, Recorder
 from .link import Tally, Vitals
+from .loopthread import LoopThread
 from .stats import WorkerState
 from .task import State, Task, TaskRef
 
 log = logging.getLogger("aioscheduler")
 
-_Entry = tuple["Task[Any] | Part", Awaitable[Any]]
+# The context is that of the call that scheduled it; the calls of a batch share one.
+_Entry = tuple["Task[Any] | Part", Awaitable[Any], Context]
 
 
 class LocalLink:
@@ -39,6 +42,7 @@ class LocalLink:
         order: What each scheduler runs next.
         schedulers: How many.
         tally: Told of every start and end.
+        loop_thread: Of the manager or the scheduler.
         clock: Gives the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
         boot: The initializer and its arguments, if there is one.
@@ -51,6 +55,7 @@ class LocalLink:
         order: Order,
         schedulers: int,
         tally: Tally,
+        loop_thread: LoopThread,
         clock: Callable[[], int] = time.time_ns,
         manager: str | None = None,
         boot: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
@@ -58,18 +63,20 @@ class LocalLink:
         failed: Callable[[Exception], None] = lambda reason: None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop_thread = loop_thread
         self.identity = secrets.randbits(64) << 64
         self._recorder = Recorder()
         self._history = History()
         self._ends: Counter[State] = Counter()
         self._state = WorkerState.STARTING
         self.engines: list[Engine[_Entry]] = [
-            Engine(index, order, self, self._recorder, clock) for index in range(schedulers)
+            Engine(index, order, self, self._recorder, clock, _context_of)
+            for index in range(schedulers)
         ]
         self._tally = tally
         self._clock = clock
         self._manager = manager
-        self._proxy = ManagerProxy(desk) if desk is not None else None
+        self._proxy = ManagerProxy(desk, loop_thread) if desk is not None else None
         self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
         self._alarm: Alarm | None = None
         self._boot = boot
@@ -133,7 +140,7 @@ class LocalLink:
         number = self._next
         self._next = number + 1
         task: Task[Any] = Task(self, scheduler, number, when)
-        self.engines[scheduler].add(number, due, (task, cargo))
+        self.engines[scheduler].add(number, due, (task, cargo, copy_context()))
         return task
 
     def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -158,7 +165,8 @@ class LocalLink:
         self._next += count
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
         engine = self.engines[scheduler]
-        entries = ((part, _call(function, args)) for args in calls)
+        context = copy_context()
+        entries = ((part, _call(function, args), context) for args in calls)
         engine.add_many(range(first, first + count), dues, entries)
 
     def room(self) -> int:
@@ -209,10 +217,12 @@ class LocalLink:
         self.look_after(0.0)
 
     def kill(self, reason: Exception) -> None:
-        """Ends every task as lost; only a failed initializer brings this about."""
+        """Ends every task as lost: the initializer has failed, or the loop is closed."""
+        if self._alarm is not None:
+            self._alarm.stop()
         for engine in self.engines:
             for entries in engine.stop():
-                for number, (holder, awaitable) in entries.items():
+                for number, (holder, awaitable, _) in entries.items():
                     close_unstarted(awaitable)
                     self._end(engine, number, holder, State.LOST, reason)
         self._state = WorkerState.STOPPED
@@ -243,7 +253,7 @@ class LocalLink:
         engine.run(numbers, dues)
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
-        holder, awaitable = entry
+        holder, awaitable, _ = entry
         value: Any = None
         if self._proxy is not None and self._manager is not None:
             running.set(((self._proxy, self._manager, 0, engine.index), number))
@@ -260,7 +270,7 @@ class LocalLink:
         del value  # an exception holds this frame by its traceback
 
     def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
-        holder, awaitable = entry
+        holder, awaitable, _ = entry
         close_unstarted(awaitable)
         if number not in engine.running:
             self._tally.started(0, engine.index, 1)
@@ -283,6 +293,10 @@ class LocalLink:
         if self._held:
             self._held.pop(number, None)
         self._tally.ended(0, engine.index, 1)
+
+
+def _context_of(entry: _Entry) -> Context:
+    return entry[2].copy()
 
 
 async def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

@@ -8,12 +8,17 @@ Manager ─► Router ─► link ═══════════ frames over 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import multiprocessing.connection
 import multiprocessing.util
 import os
 import secrets
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -21,15 +26,18 @@ from typing import Any, Literal, NoReturn, Self, TypeVar, overload
 
 from .alarm import whole_second
 from .batch import Batch
+from .coroutines import close_unstarted
 from .definitions import HostCatalog
 from .engine import Order
 from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
 from .incarnation import Incarnation, Launch
 from .layout import check_count, lay_out
 from .local import LocalLink
+from .loopthread import LoopThread
 from .monitor import Monitor
 from .monitor import wanted as monitoring_wanted
 from .observer import Observer
+from .pipe import abandon
 from .placement import Placement
 from .process import Alive, end_workers
 from .remote import RemoteLink
@@ -39,8 +47,11 @@ from .shipping import HostShipper
 from .stats import ManagerStats, WorkerState
 from .supervisor import RestartBudget
 from .task import Task, TaskRef
+from .threadsafe import ThreadFuture
 
 T = TypeVar("T")
+
+log = logging.getLogger("aioscheduler")
 
 
 class Manager:
@@ -114,12 +125,15 @@ class Manager:
             raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
         self._id = secrets.token_hex(4)
         placement = Placement(layout, cls.order is Order.TIMED, max_tasks, model.max_tasks)
-        self._router = Router(self._id, cls.order, model.prefer_utc, placement, self._clock)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = LoopThread("manager")
+        self._router = Router(
+            self._id, cls.order, model.prefer_utc, placement, self._loop_thread, self._clock
+        )
+        self._abroad: set[ThreadFuture[Any]] = set()  # what other threads wait for
         self._ready_awaited = False
         self._closing: asyncio.Task[None] | None = None
         self._finalizer: multiprocessing.util.Finalize | None = None
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch: weakref.ref[asyncio.TimerHandle] | None = None
         self._remotes: list[RemoteLink] = []
         self._alive: Alive = {}
         if local:
@@ -129,7 +143,15 @@ class Manager:
             router = self._router
             router.links = [
                 LocalLink(
-                    cls.order, layout[0], router, self._clock, self._id, boot, router, self._break
+                    cls.order,
+                    layout[0],
+                    router,
+                    self._loop_thread,
+                    self._clock,
+                    self._id,
+                    boot,
+                    router,
+                    self._break,
                 )
             ]
         else:
@@ -163,6 +185,8 @@ class Manager:
                 )
                 for worker, schedulers in enumerate(layout)
             ]
+            for remote in remotes:
+                remote.loop_thread = self._loop_thread
             self._router.links = remotes
 
         self._observer = Observer(self._id, self._router.links, placement)
@@ -179,22 +203,29 @@ class Manager:
             RuntimeError: It was started before, or no event loop is running.
             ManagerClosed: It was closed.
             WorkerStartError: A process cannot be had: the system has no room for another, the
-                loop_initializer cannot travel, or this process may have no children.
+                loop_initializer cannot travel, or this process may have no children. The manager
+                has failed then.
         """
+        if self._loop_thread.loop is not None:
+            self._loop_thread.check()
         self._router.check_open()
-        if self._loop is not None:
+        if self._loop_thread.loop is not None:
             raise RuntimeError("this manager was started already; start() is called once")
-        loop = self._loop = running_loop("start()")
+        loop = running_loop("start()")
+        self._loop_thread.enter(loop)
         try:
             for link in self._router.links:
                 link.start(loop)
-        except OSError as error:
+        except BaseException as error:
             reason = WorkerStartError(f"a worker process could not be started: {error}")
+            reason.__cause__ = error
             self._break(reason)
-            raise reason from error
+            if isinstance(error, Exception):
+                raise reason from error
+            raise
         finally:
             self._guard_exit()
-        self._look_after(loop, loop.time())
+        self._look_after(loop, loop.time(), _LoopEnd(loop, self._loop_ended))
         if self._monitor is not None:
             self._monitor.start(loop)
 
@@ -203,9 +234,10 @@ class Manager:
 
         Raises:
             WorkerStartError: One of them could not begin; the manager is closed then.
-            RuntimeError: It was not started.
+            RuntimeError: It was not started, or this is another loop or thread.
         """
-        if self._loop is None:
+        self._loop_thread.check_inside()
+        if self._loop_thread.loop is None:
             raise RuntimeError("start() comes before ready()")
         self._ready_awaited = True
         try:
@@ -218,7 +250,8 @@ class Manager:
         """Stops for good, and leaves no process behind. May be called again.
 
         Pending tasks are cancelled. Running ones may finish. Of several calls the timeout of
-        the first holds.
+        the first holds. When the manager's loop has ended before, the workers are ended here, at
+        once, and what had not ended is lost.
 
         Args:
             timeout: Seconds, 0 or more, after which running tasks are cancelled. They have 0.4 s
@@ -228,11 +261,19 @@ class Manager:
         Raises:
             TypeError: `timeout` is no number.
             ValueError: `timeout` is less than 0, or not finite.
+            RuntimeError: The manager's loop runs in another thread, or it was started before this
+                process was forked.
         """
         if not isinstance(timeout, int | float) or isinstance(timeout, bool):
             raise TypeError(f"timeout must be seconds, not {type(timeout).__name__}")
         if not timeout >= 0 or math.isinf(timeout):
             raise ValueError(f"timeout must be 0 seconds or more, and finite, not {timeout}")
+        loop = self._loop_thread.loop
+        if loop is not None and asyncio.get_running_loop() is not loop:
+            if self._loop_thread.left_behind or not loop.is_closed():
+                self._loop_thread.check()
+            self._end_without_loop()
+            return
         if self._router.closed is None:
             self._router.closed = ManagerClosed("this manager was closed; make a new one")
         if self._closing is None:
@@ -289,8 +330,56 @@ class Manager:
                 type; or `when` was given to a queue.
             TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
             ManagerClosed: The manager was closed, or has failed.
+            RuntimeError: It is called in another thread than that of the loop.
         """
         return self._router.schedule(coro, when, key)
+
+    def schedule_threadsafe(
+        self,
+        coro: Awaitable[T],
+        when: datetime | timedelta | None = None,
+        *,
+        key: str | bytes | int | None = None,
+    ) -> Future[T]:
+        """Schedule a coroutine from any thread, such as a plain `def` endpoint of FastAPI.
+
+        The coroutine is taken to the manager's loop as it is, and is taken apart there: what it
+        was called with must not be changed after this call. In the loop's own thread use
+        `schedule`: waiting for this future there would block the loop.
+
+        Args:
+            coro: As for `schedule`.
+            when: As for `schedule`.
+            key: As for `schedule`.
+
+        Returns:
+            A future with the task's result or failure. What `schedule` would refuse is its
+            exception. Cancelling it cancels the task.
+
+        Raises:
+            ManagerClosed: The manager was closed, or has failed, or its loop has ended.
+            RuntimeError: The manager was not started.
+        """
+        loop = self._loop_thread.loop
+        try:
+            if loop is None or self._loop_thread.left_behind:
+                self._loop_thread.check()
+                raise RuntimeError("start() comes before schedule_threadsafe()")
+            self._router.check_open()
+        except BaseException:
+            close_unstarted(coro)
+            raise
+
+        def schedule(coro: Awaitable[T]) -> Task[T]:
+            return self._router.schedule(coro, when, key)
+
+        future = ThreadFuture(loop, self._abroad, schedule, coro)
+        try:
+            future.send()
+        except RuntimeError:
+            self._loop_ended()
+            self._router.check_open()
+        return future
 
     @overload
     def map(
@@ -341,8 +430,9 @@ class Manager:
             TypeError: As for `schedule`, or `func` cannot be called.
             TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
             ManagerClosed: The manager was closed, or has failed.
+            RuntimeError: It is called in another thread than that of the loop.
         """
-        return self._router.submit(func, [(item,) for item in iterable], when, key)
+        return self._router.submit(func, ((item,) for item in iterable), when, key)
 
     @overload
     def starmap(
@@ -371,7 +461,7 @@ class Manager:
         key: str | bytes | int | None = None,
     ) -> Batch[Any]:
         """Has `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
-        return self._router.submit(func, [tuple(args) for args in iterable], when, key)
+        return self._router.submit(func, (tuple(args) for args in iterable), when, key)
 
     def task(self, ref: TaskRef) -> Task[Any]:
         """Gives the handle of a task that has not ended.
@@ -379,7 +469,9 @@ class Manager:
         Raises:
             UnknownTask: It has ended, or the reference is damaged or another manager's.
             TypeError: `ref` is no reference.
+            RuntimeError: It is called in another thread than that of the loop.
         """
+        self._loop_thread.check()
         task = self._router.link_to(ref).find(ref.scheduler, ref.number)
         if task is None:
             raise UnknownTask(f"{ref} has ended, or never was; keep its handle to ask it later")
@@ -394,7 +486,9 @@ class Manager:
         Raises:
             UnknownTask: A reference is damaged or another manager's.
             TypeError: It is neither a handle nor a reference.
+            RuntimeError: It is called in another thread than that of the loop.
         """
+        self._loop_thread.check()
         if isinstance(task, TaskRef):
             return self._router.link_to(task).cancel(task.scheduler, task.number)
         if not isinstance(task, Task):
@@ -404,13 +498,24 @@ class Manager:
         return task._home in self._router.links and task.cancel()
 
     async def flush(self) -> None:
-        """Returns when little enough waits to be sent to the workers: call it in long loops."""
+        """Returns when little enough waits to be sent to the workers: call it in long loops.
+
+        Raises:
+            RuntimeError: It is awaited in another thread or loop than that of the manager.
+        """
+        self._loop_thread.check_inside()
         await asyncio.sleep(0)
         for link in self._router.links:
             await link.flush()
 
     async def join(self) -> None:
-        """Returns when every accepted task has ended, those scheduled by tasks included."""
+        """Returns when every accepted task has ended, those scheduled by tasks included.
+
+        Raises:
+            RuntimeError: Nobody has started the manager within a second; or it is awaited in
+                another thread or loop than that of the manager.
+        """
+        self._loop_thread.check_inside()
         await self._router.join()
 
     def stats(self) -> ManagerStats:
@@ -429,7 +534,13 @@ class Manager:
         return True
 
     def __repr__(self) -> str:
-        state = "closed" if self._router.closed else "running" if self._loop else "not started"
+        state = (
+            "closed"
+            if self._router.closed
+            else "running"
+            if self._loop_thread.loop
+            else "not started"
+        )
         return f"<Manager {self._id} {state}, {len(self)} tasks waiting>"
 
     def __reduce__(self) -> NoReturn:
@@ -448,16 +559,18 @@ class Manager:
 
     async def _close(self, timeout: float) -> None:
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
-        if self._watch is not None:
-            self._watch.cancel()
+        watch = self._watch() if self._watch is not None else None
+        if watch is not None:
+            watch.cancel()
         if self._monitor is not None:
             self._monitor.close()
         if self._finalizer is not None:
             self._finalizer.cancel()
 
-    def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float) -> None:
+    def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
         """Looks once a second whether the workers answer, and how late this loop is."""
         now = loop.time()
+        self._loop_thread.check()  # the loop may have moved to another thread
         lag = max(0.0, now - planned)
         self._observer.host.add(now, lag, (0, 0, []))
         for link in self._router.links:
@@ -466,7 +579,7 @@ class Manager:
         self._router.placement.avoid([state is WorkerState.SILENT for state in states])
         if self._router.closed is None or self._closing is not None:
             at = whole_second(now)
-            self._watch = loop.call_at(at, self._look_after, loop, at)
+            self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
 
     def _break(self, reason: Exception) -> None:
         """Fails everything, loudly."""
@@ -479,15 +592,55 @@ class Manager:
         unfinished = router.placement.all_loads
         for link in self._router.links:
             link.kill(reason)
+        for future in self._abroad.copy():
+            future.relay()
         told = self._ready_awaited and isinstance(reason, WorkerStartError)
-        if self._loop is not None and not told:
-            self._loop.call_exception_handler(
+        if self._loop_thread.loop is not None and not told:
+            self._loop_thread.loop.call_exception_handler(
                 {
                     "message": f"{self!r} has failed, and its {unfinished} unfinished tasks "
                     "with it; make a new one",
                     "exception": reason,
                 }
             )
+
+    def _loop_ended(self) -> None:
+        """The loop is closed, or will not run any more: nothing can end."""
+        if self._router.closed is None:
+            self._router.closed = ManagerClosed(
+                "the event loop of this manager is closed; make a new manager, and close it before "
+                "its loop ends"
+            )
+            if self._router.placement.all_loads:
+                log.warning(
+                    "%r was not closed before its event loop ended; its unfinished tasks never end",
+                    self,
+                )
+        for descriptors in self._alive.values():
+            abandon(descriptors)  # which a worker reads as the end
+        for future in self._abroad.copy():
+            future.give_up(self._router.closed)
+
+    def _end_without_loop(self) -> None:
+        """Ends the workers when the loop cannot: it is closed, or does not run."""
+        lives = [remote.supervisor.life for remote in self._remotes]
+        end_workers(self._alive)
+        self._loop_ended()
+        reason = self._router.closed
+        assert reason is not None
+        for link in self._router.links:
+            with suppress(RuntimeError):  # of the closed loop, from what was half done there
+                link.kill(reason)
+        for life in lives:
+            if isinstance(life, Incarnation):
+                with suppress(RuntimeError):
+                    life.bury()
+        for remote in self._remotes:
+            remote.settle_all(None, lost=True)
+        if self._monitor is not None:
+            self._monitor.close()
+        if self._finalizer is not None:
+            self._finalizer.cancel()
 
     def _guard_exit(self) -> None:
         """Has the workers ended with the interpreter, or with this object, without close()."""
@@ -498,6 +651,18 @@ class Manager:
                 args=(self._alive,),
                 exitpriority=10,  # before multiprocessing waits for its children
             )
+
+
+class _LoopEnd:
+    """Notices that the loop is closed: it lives in a timer of the loop, and nowhere else."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, loop_ended: Callable[[], None]) -> None:
+        self._loop = loop
+        self._loop_ended = loop_ended
+
+    def __del__(self) -> None:
+        if self._loop.is_closed():
+            self._loop_ended()
 
 
 def _restart_budget(max_restarts: tuple[int, float]) -> RestartBudget:

@@ -36,6 +36,7 @@ from .incarnation import Launch, Life
 from .lateness import BOUNDS, History
 from .ledger import PAGE, end_of_row
 from .link import Tally, Vitals
+from .loopthread import LoopThread
 from .outbox import Outbox
 from .pipe import HIGH_WATER
 from .shipping import Cargo, HostShipper
@@ -83,6 +84,7 @@ class RemoteLink:
         asked_inside: Callable[..., None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.loop_thread = LoopThread("manager")  # the manager puts its own here
         self.identity = secrets.randbits(64) << 64
         self.supervisor = Supervisor(worker, launch, budget, self, failed)
         self._worker = worker
@@ -275,6 +277,7 @@ class RemoteLink:
         """Is called once a second."""
         assert self.loop is not None
         self.supervisor.look_after()
+        self._holders.forget_dropped()
         self._history.expire(self.loop.time())
 
     def vitals(self) -> Vitals:

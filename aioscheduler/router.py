@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from threading import get_ident
 from typing import Any
 
 from .batch import Batch, Outcomes
@@ -25,6 +26,7 @@ from .definitions import HostCatalog
 from .engine import Order, due_time
 from .errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
 from .link import AcrossLink, Link
+from .loopthread import LoopThread
 from .placement import Placement
 from .task import Task, TaskRef
 from .wire import FRAME_BYTES
@@ -41,6 +43,7 @@ class Router:
         order: Of the schedulers.
         prefer_utc: What a naive datetime means.
         placement: Chooses, counts and limits.
+        loop_thread: Where calls are right.
         clock: Gives the present in nanoseconds since the epoch.
 
     Attributes:
@@ -54,11 +57,13 @@ class Router:
         order: Order,
         prefer_utc: bool,
         placement: Placement,
+        loop_thread: LoopThread,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.closed: ManagerClosed | None = None
         self.links: Sequence[Link] = ()
         self.placement = placement
+        self.loop_thread = loop_thread
         self._manager = manager
         self._order = order
         self._prefer_utc = prefer_utc
@@ -70,7 +75,10 @@ class Router:
     ) -> Task[Any]:
         """Takes one task; see `Manager.schedule`."""
         try:
-            self.check_open()
+            if self.closed is not None:
+                self.check_open()
+            if get_ident() != self.loop_thread.ident:
+                self.loop_thread.check()
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.choose(key)
             cargo = self.links[0].take(coro)
@@ -85,14 +93,16 @@ class Router:
     def submit(
         self,
         func: Callable[..., Any],
-        calls: list[tuple[Any, ...]],
+        arguments: Iterable[tuple[Any, ...]],
         when: Whens,
         key: str | bytes | int | None,
     ) -> Batch[Any]:
         """Takes calls of one function; see `Manager.map`."""
         self.check_open()
+        self.loop_thread.check()
         if not callable(func):
             raise TypeError(f"map() takes a function and its items, not {type(func).__name__}")
+        calls = list(arguments)
         count = len(calls)
         dues = self._dues(when, count)
         placement = self.placement
@@ -165,7 +175,7 @@ class Router:
     async def join(self) -> None:
         """Returns when every task has ended."""
         while self.placement.all_loads:
-            joiner: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            joiner = self.loop_thread.make_waiter()
             self._joiners.append(joiner)
             await joiner
 

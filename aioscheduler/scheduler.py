@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -14,6 +15,7 @@ from .engine import Order, due_time
 from .errors import ManagerClosed, TaskLimitReached
 from .layout import check_count
 from .local import LocalLink
+from .loopthread import LoopThread
 from .task import Task
 
 T = TypeVar("T")
@@ -45,7 +47,8 @@ class _Scheduler:
         if max_tasks is not None:
             check_count("max_tasks", max_tasks, 1)
         self.max_tasks = max_tasks
-        self._link = LocalLink(self.order, 1, self, self._clock)
+        self._loop_thread = LoopThread("scheduler")
+        self._link = LocalLink(self.order, 1, self, self._loop_thread, self._clock)
         self._closed = False
 
     @property
@@ -67,26 +70,31 @@ class _Scheduler:
             RuntimeError: It was started before, or no event loop is running.
             ManagerClosed: It was closed.
         """
+        if self._loop_thread.loop is not None:
+            self._loop_thread.check()
         if self._closed:
             raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
         if self._link.loop is not None:
             raise RuntimeError(f"this {type(self).__name__} was started already")
-        self._link.start(running_loop("start()"))
+        loop = running_loop("start()")
+        self._loop_thread.enter(loop)
+        self._link.start(loop)
 
     def cancel(self, task: Task[Any]) -> bool:
         """Cancels a pending or running task; False if it has ended or is not of this scheduler.
 
         Raises:
             TypeError: It is no handle.
+            RuntimeError: It is called in another thread than that of the loop.
         """
+        self._loop_thread.check()
         if not isinstance(task, Task):
             raise TypeError(f"cancel() takes what schedule() gave, not {type(task).__name__}")
         return task._home is self._link and task.cancel()
 
     async def close(self) -> None:
         """Stops for good: cancels the pending tasks, waits for the running ones without limit."""
-        self._closed = True
-        await self._link.close(None)
+        await self._close(None)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -98,8 +106,18 @@ class _Scheduler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._close(None if error is None else 0)
+
+    async def _close(self, timeout: float | None) -> None:
+        loop = self._loop_thread.loop
+        if loop is not None and loop.is_closed() and not self._loop_thread.left_behind:
+            self._closed = True
+            self._link.kill(ManagerClosed("the event loop of this scheduler was closed before"))
+            return
+        if loop is not None:
+            self._loop_thread.check_inside()
         self._closed = True
-        await self._link.close(None if error is None else 0)
+        await self._link.close(timeout)
 
     def started(self, worker: int, scheduler: int, count: int) -> None:
         """Nothing to count: the engine knows what waits."""
@@ -112,6 +130,9 @@ class _Scheduler:
 
     def _schedule(self, coro: Awaitable[T], when: datetime | timedelta | None) -> Task[T]:
         try:
+            loop_thread = self._loop_thread
+            if get_ident() != loop_thread.ident or loop_thread.loop.is_closed():  # type: ignore[union-attr]  # it has a loop if it has a thread
+                loop_thread.check()
             if self._closed:
                 raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
             cargo = self._link.take(coro)
@@ -154,6 +175,7 @@ class TimedScheduler(_Scheduler):
             TypeError: `coro` cannot be awaited from its beginning, or `when` is no time.
             TaskLimitReached: `max_tasks` tasks are waiting.
             ManagerClosed: The scheduler was closed.
+            RuntimeError: It is called in another thread than that of the loop.
         """
         if when is None:
             close_unstarted(coro)
@@ -180,6 +202,7 @@ class QueuedScheduler(_Scheduler):
             TypeError: `coro` cannot be awaited from its beginning.
             TaskLimitReached: `max_tasks` tasks are waiting.
             ManagerClosed: The scheduler was closed.
+            RuntimeError: It is called in another thread than that of the loop.
         """
         return self._schedule(coro, None)
 

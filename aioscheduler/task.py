@@ -10,11 +10,13 @@ import asyncio
 import contextvars
 import uuid
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from .clock import to_datetime
+from .loopthread import LoopThread, tell
 
 T = TypeVar("T")
 
@@ -83,6 +85,7 @@ class Home(Protocol):
     """What a handle asks of the place where its task lives."""
 
     loop: asyncio.AbstractEventLoop | None
+    loop_thread: LoopThread
     identity: int
     """128 bits that no other home has, the low 64 of them zero: room for the task's number."""
 
@@ -188,7 +191,11 @@ class Task(Generic[T]):
         """Asks for the task's cancellation; False if it is known to have ended.
 
         A pending task never starts; inside a running one `CancelledError` is raised.
+
+        Raises:
+            RuntimeError: It is called in another thread than that of the loop.
         """
+        self._home.loop_thread.check()
         return self._state is None and self._home.cancel(self._scheduler, self._number)
 
     def add_done_callback(
@@ -202,7 +209,11 @@ class Task(Generic[T]):
         Args:
             callback: Called with this handle.
             context: What it is called in; by default a copy of the current context.
+
+        Raises:
+            RuntimeError: It is called in another thread than that of the loop.
         """
+        self._home.loop_thread.check()
         context = context or contextvars.copy_context()
         if self._state is not None:
             self._loop().call_soon(callback, self, context=context)
@@ -210,7 +221,12 @@ class Task(Generic[T]):
             self._on_end((callback, context))
 
     def remove_done_callback(self, callback: Callable[[Task[T]], object]) -> int:
-        """Removes every occurrence of `callback`; gives how many there were."""
+        """Removes every occurrence of `callback`; gives how many there were.
+
+        Raises:
+            RuntimeError: It is called in another thread than that of the loop.
+        """
+        self._home.loop_thread.check()
         callbacks = self._callbacks or []
         kept = [c for c in callbacks if isinstance(c, asyncio.Future) or c[0] != callback]
         removed = len(callbacks) - len(kept)
@@ -220,7 +236,7 @@ class Task(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._state is None:
-            waiter: asyncio.Future[None] = self._loop().create_future()
+            waiter = self._home.loop_thread.make_waiter()
             self._on_end(waiter)
             yield from waiter
         return self.result()
@@ -256,11 +272,11 @@ class Task(Generic[T]):
             self._unseen = _Unseen(self._home.loop, repr(self), value, decode)
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
-            if isinstance(callback, asyncio.Future):
-                if not callback.done():
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                if not isinstance(callback, asyncio.Future):
+                    self._loop().call_soon(callback[0], self, context=callback[1])
+                elif not callback.done():
                     callback.set_result(None)
-            else:
-                self._loop().call_soon(callback[0], self, context=callback[1])
 
     def _read(self, decode: Callable[[Any], object]) -> None:
         """Decodes the value, once."""
@@ -288,7 +304,10 @@ _Callback = asyncio.Future[None] | tuple[Callable[[Task[Any]], object], contextv
 
 
 class _Unseen:
-    """Reports a failure when its handle is dropped before anybody asked for the outcome."""
+    """Reports a failure when its handle is dropped before anybody asked for the outcome.
+
+    It is told by garbage collection, in whatever thread: the report is the loop's to make.
+    """
 
     __slots__ = ("_args", "seen")
 
@@ -298,7 +317,7 @@ class _Unseen:
 
     def __del__(self) -> None:
         if not self.seen:
-            report(*self._args)
+            tell(self._args[0], report, *self._args)
 
 
 def report(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aioscheduler.batch import Batch, Outcomes, Part
+from aioscheduler.loopthread import LoopThread
 from aioscheduler.task import State, Task, TaskRef
 
 
@@ -17,6 +18,8 @@ class Home:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        self.loop_thread = LoopThread("manager")
+        self.loop_thread.enter(self.loop)
         self.cancelled: list[int] = []
         self.reports: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.reports.append(context))

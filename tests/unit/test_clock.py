@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -68,3 +68,129 @@ def test_the_way_out_never_shows_an_earlier_moment(due: int) -> None:
 def test_never_is_a_time_that_a_frame_can_carry(far: datetime | timedelta) -> None:
     assert to_ns(far, 10**18) == LATEST < 1 << 63
     assert to_datetime(LATEST).year == 2262
+
+
+class Broken(tzinfo):
+    """A time zone that does as it is told: gives an offset, or raises."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def utcoffset(self, when: datetime | None) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    dst = utcoffset
+
+    def tzname(self, when: datetime | None) -> str:
+        return "?"
+
+
+def odd(base: type, answers: dict[str, Any]) -> type:
+    """Make a subclass that overrides attributes by values, or by what raises."""
+
+    def override(answer: Any) -> property:
+        def read(_: object) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return property(read)
+
+    return type("Odd", (base,), {name: override(answer) for name, answer in answers.items()})
+
+
+ANSWERS = st.one_of(
+    st.sampled_from([None, float("nan"), float("inf"), "3", LookupError("no"), OverflowError()]),
+    st.integers(-(1 << 70), 1 << 70),
+)
+FIELDS = ("days", "seconds", "microseconds", "nanoseconds", "nanosecond", "tzinfo", "year", "fold")
+ZONES = st.one_of(
+    st.none(),
+    st.just(UTC),
+    st.builds(
+        Broken,
+        st.one_of(
+            st.timedeltas(timedelta(days=-2), timedelta(days=2)),
+            st.sampled_from([None, 3, ValueError("no"), KeyError("no")]),
+        ),
+    ),
+)
+
+
+@given(
+    st.one_of(st.datetimes(), st.timedeltas()),
+    ZONES,
+    st.dictionaries(st.sampled_from(FIELDS), ANSWERS),
+    st.sampled_from([None, "raises", "differs from itself"]),
+    st.booleans(),
+    st.integers(0, LATEST),
+)
+def test_any_time_is_read_or_refused(
+    when: Any,
+    zone: Any,
+    answers: dict[str, Any],
+    special: str | None,
+    prefer_utc: bool,
+    now: int,
+) -> None:
+    kind = odd(type(when), answers)
+    if special is not None:
+
+        def no(*_: Any) -> Any:
+            if special == "raises":
+                raise RuntimeError("a method of a subclass")
+            return False
+
+        for name in ("__eq__", "__repr__", "__sub__", "__hash__"):
+            setattr(kind, name, no)
+    if isinstance(when, timedelta):
+        when = kind(when.days, when.seconds, when.microseconds)
+    else:
+        when = kind(*when.timetuple()[:6], when.microsecond, zone)
+    try:
+        due = to_ns(when, now, prefer_utc)
+    except (ValueError, TypeError):
+        return
+    assert type(due) is int
+    assert 0 <= due <= LATEST
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-5)), None])
+@pytest.mark.parametrize("prefer_utc", [True, False])
+def test_the_end_of_the_calendar_is_far(zone: Any, prefer_utc: bool) -> None:
+    assert to_ns(datetime.max.replace(tzinfo=zone), NOON, prefer_utc) == LATEST
+    assert to_ns(timedelta.max, NOON) == LATEST
+
+
+@pytest.mark.parametrize("name", ["Etc/GMT+12", "Etc/GMT-14"])
+def test_the_ends_of_the_calendar_in_local_time(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("TZ", name)
+    time.tzset()
+    try:
+        assert to_ns(datetime.max, NOON, prefer_utc=False) == LATEST
+        with pytest.raises(ValueError, match="past"):
+            to_ns(datetime.min, NOON, prefer_utc=False)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_zone_without_an_offset_leaves_a_time_naive() -> None:
+    when = datetime(2026, 7, 1, 13, tzinfo=Broken(None))
+    assert to_ns(when, NOON) == NOON + 3600 * SECOND
+    with pytest.raises(ValueError, match="UTC"):
+        to_ns(when, NOON + 7200 * SECOND)
+    with pytest.raises(ValueError, match="KeyError"):
+        to_ns(datetime(2026, 7, 1, 13, tzinfo=Broken(KeyError("no"))), NOON)
+
+
+def test_pandas_times_count_to_the_nanosecond_and_nat_is_none() -> None:
+    pandas = pytest.importorskip("pandas")
+    when = pandas.Timestamp("2026-07-01 12:00:00.000000001", tz="UTC")
+    assert to_ns(when, NOON) == NOON + 1
+    assert to_ns(pandas.Timedelta(1, "ns"), NOON) == NOON + 1
+    assert to_ns(pandas.Timedelta(5, "s"), NOON) == NOON + 5 * SECOND
+    with pytest.raises(ValueError, match="NaT is none"):
+        to_ns(pandas.NaT, NOON)

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 from typing import Any
 
 import pytest
 
 from aioscheduler.batch import Outcomes, Part
-from aioscheduler.holders import Holders
+from aioscheduler.holders import FORGET_AT, Holders
 from aioscheduler.ledger import PAGE
+from aioscheduler.loopthread import LoopThread
 from aioscheduler.task import State
 
 
@@ -17,6 +19,7 @@ class Home:
     """Where no task lives."""
 
     loop: asyncio.AbstractEventLoop | None = None
+    loop_thread = LoopThread("manager")
     identity = 0
 
     def cancel(self, scheduler: int, number: int) -> bool:
@@ -59,8 +62,20 @@ def test_a_dropped_handle_is_not_kept(holders: Holders) -> None:
     holders.hand_out(0, 5, 0)
     gc.collect()
     assert holders.find(5) is None
+    holders.forget_dropped()
     assert not holders._handles
     assert not holders.settle(5, State.FAILED, 1, decode)
+
+
+def test_a_handle_that_another_thread_drops_changes_nothing_there(holders: Holders) -> None:
+    tasks = [holders.hand_out(0, number, 0) for number in range(FORGET_AT + 1)]
+    thread = threading.Thread(target=tasks.clear)
+    thread.start()
+    thread.join()
+    assert len(holders._handles) == FORGET_AT + 1
+    kept = holders.hand_out(0, FORGET_AT + 1, 0)
+    assert list(holders._handles) == [FORGET_AT + 1]
+    assert holders.find(FORGET_AT + 1) is kept
 
 
 def test_a_handle_with_callbacks_is_kept_until_the_end(holders: Holders) -> None:
@@ -79,6 +94,7 @@ def test_a_handle_that_comes_in_the_place_of_a_dying_one_is_kept(holders: Holder
     reference = weakref.ref(task, lambda _: found.append(holders.hand_out(0, 5, 0)))
     del task
     assert not reference()
+    holders.forget_dropped()
     assert found == [holders.find(5)]
     assert holders.settle(5, State.FINISHED, 1, decode)
     assert found[0].result() == 10

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aioscheduler.inside import ManagerProxy, current_manager, current_task, running
+from aioscheduler.loopthread import LoopThread
 from aioscheduler.task import TaskRef
 
 HERE = TaskRef("m", 1, 2, 3)
@@ -27,7 +28,7 @@ class Desk:
 
 def test_a_task_knows_itself_and_its_manager() -> None:
     desk = Desk()
-    proxy = ManagerProxy(desk)
+    proxy = ManagerProxy(desk, LoopThread("manager"))
 
     def inside() -> None:
         running.set(((proxy, *HERE[:3]), HERE.number))
@@ -36,7 +37,7 @@ def test_a_task_knows_itself_and_its_manager() -> None:
         assert proxy.schedule("coro", timedelta(1), key="k") == HERE  # type: ignore[arg-type]
         assert proxy.cancel(HERE)
         # Another manager's proxy, as when one is passed along, has no task of its own here.
-        ManagerProxy(desk).schedule("other")  # type: ignore[arg-type]
+        ManagerProxy(desk, LoopThread("manager")).schedule("other")  # type: ignore[arg-type]
 
     copy_context().run(inside)
     assert desk.asked == [
@@ -55,4 +56,4 @@ def test_outside_there_is_a_clear_error(ask: Any) -> None:
 @pytest.mark.parametrize("wrong", [None, 3, "m/1/2/3", ("m", 1, 2, 3)])
 def test_only_a_reference_can_be_cancelled(wrong: Any) -> None:
     with pytest.raises(TypeError, match="TaskRef"):
-        ManagerProxy(Desk()).cancel(wrong)
+        ManagerProxy(Desk(), LoopThread("manager")).cancel(wrong)

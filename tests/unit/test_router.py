@@ -12,6 +12,7 @@ from aioscheduler.batch import Outcomes, Part
 from aioscheduler.definitions import HostCatalog
 from aioscheduler.engine import Order
 from aioscheduler.errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
+from aioscheduler.loopthread import LoopThread
 from aioscheduler.placement import Placement
 from aioscheduler.router import Router
 from aioscheduler.task import State, Task, TaskRef
@@ -21,6 +22,7 @@ class FakeLink:
     """Accepts everything and runs nothing."""
 
     loop = None
+    loop_thread = LoopThread("manager")
     identity = 1 << 64
 
     def __init__(self, room: int = 256) -> None:
@@ -78,7 +80,8 @@ def make(
     layout: list[int], order: Order = Order.TIMED, **limits: Any
 ) -> tuple[Router, list[FakeLink]]:
     links = [FakeLink() for _ in layout]
-    router = Router("m", order, True, Placement(layout, order is Order.TIMED, **limits))
+    placement = Placement(layout, order is Order.TIMED, **limits)
+    router = Router("m", order, True, placement, LoopThread("manager"))
     router.links = links  # type: ignore[assignment]
     return router, links
 

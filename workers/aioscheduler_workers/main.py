@@ -28,6 +28,7 @@ from types import FrameType
 
 from aioscheduler.blackbox import BlackBox
 from aioscheduler.engine import Order
+from aioscheduler.loopthread import enter_worker
 from aioscheduler.process import loop_failure
 
 from .worker import Worker
@@ -67,6 +68,7 @@ async def main(
         incarnation: Which process in its place this is, from 0.
         box: What survives this process.
     """
+    enter_worker()
     _ignore_interrupt()
     _die_with(host)
     _set_name(f"aiosched-{worker}")

@@ -32,6 +32,7 @@ from aioscheduler.engine import Engine, Order, due_time, end_running
 from aioscheduler.errors import UnknownTask
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.lateness import Recorder
+from aioscheduler.loopthread import LoopThread
 from aioscheduler.pickling import pack
 from aioscheduler.pipe import MakePipe, Pipe
 from aioscheduler.placement import Placement
@@ -84,7 +85,8 @@ class Worker:
         self._prefer_utc = prefer_utc
         self._failures = failures
         self._catalog = WorkerCatalog()
-        self._proxy = self._catalog.owner = ManagerProxy(self)
+        self._loop_thread = LoopThread("task's manager")
+        self._proxy = self._catalog.owner = ManagerProxy(self, self._loop_thread)
         self._shipper = Shipper(self._catalog)
         self._placement = Placement(layout, order is Order.TIMED)  # for keys
         # No number of the host's is as large, and no other process of the manager gives the same.
@@ -120,6 +122,7 @@ class Worker:
     async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
         """Works until the host says CLOSE or is gone, or the boot fails."""
         self._loop = loop
+        self._loop_thread.enter(loop)
         self._done = loop.create_future()
         self._pipe.open(loop, reader, writer)
         await self._done
