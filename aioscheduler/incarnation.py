@@ -47,7 +47,7 @@ class Life(Protocol):
     def pipe(self) -> Pipe: ...
     def start(self, loop: asyncio.AbstractEventLoop) -> None: ...
     def begun(self, scheduler: int) -> int: ...
-    def kill(self) -> None: ...
+    def kill(self, cause: str = "") -> None: ...
 
 
 Ended = Callable[["int | None", str], None]
@@ -152,10 +152,17 @@ class Incarnation:
         """Return the number of the task that a scheduler began last, plus one; 0 for none."""
         return 0 if self._box is None else self._box.begun[scheduler]
 
-    def kill(self) -> None:
-        """End the process at once, if it has not ended; `ended` is called later."""
+    def kill(self, cause: str = "") -> None:
+        """End the process at once, if it has not ended; `ended` is called later.
+
+        Args:
+            cause: What is wrong with it, if something is: told to the log and to `ended`.
+        """
         if self._loop is None or self.process not in self._alive:
             return
+        if cause and not self._cause:
+            self._cause = cause
+            log.error("%s is killed, because %s", self._name, cause)
         self.process.kill()
         if self._deadline == math.inf:
             now = self._loop.time()
@@ -168,10 +175,7 @@ class Incarnation:
         if error is None:
             self._loop.call_later(EOF_GRACE, self.kill)
             return
-        self._cause = f"it sent what cannot be read: {error!r}"
-        if self.process in self._alive:
-            log.error("%s is killed, because %s", self._name, self._cause)
-            self.kill()
+        self.kill(f"its pipe cannot be used any more: {error!r}")
 
     def _sentinel_rang(self) -> None:
         self._unwatch()

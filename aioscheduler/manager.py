@@ -44,7 +44,7 @@ from .remote import RemoteLink
 from .router import Router, Whens
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
 from .shipping import HostShipper
-from .stats import ManagerStats, WorkerState
+from .stats import ManagerStats
 from .supervisor import RestartBudget
 from .task import Task, TaskRef
 from .threadsafe import ThreadFuture
@@ -575,8 +575,7 @@ class Manager:
         self._observer.host.add(now, lag, (0, 0, []))
         for link in self._router.links:
             link.look_after(lag)
-        states = [link.vitals().state for link in self._router.links]
-        self._router.placement.avoid([state is WorkerState.SILENT for state in states])
+        self._router.placement.avoid([link.vitals().avoided for link in self._router.links])
         if self._router.closed is None or self._closing is not None:
             at = whole_second(now)
             self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from .errors import TaskLimitReached
 
@@ -49,7 +50,7 @@ class Placement:
         self.all_waiting = 0
         self.all_loads = 0
         self._worker_loads = [0] * len(layout)
-        self._silent = [False] * len(layout)
+        self._avoided = [False] * len(layout)
         self._layout = tuple(layout)
         self._by_worker = by_worker
         self._max_tasks = max_tasks
@@ -132,7 +133,7 @@ class Placement:
         digest = hashlib.blake2b(data, digest_size=8).digest()
         return int.from_bytes(digest) % len(self.worker_of)
 
-    def __contains__(self, at: tuple[int, int]) -> bool:
+    def __contains__(self, at: Any) -> bool:
         """Whether there is such a (worker, scheduler)."""
         worker, scheduler = at
         return 0 <= worker < len(self._layout) and 0 <= scheduler < self._layout[worker]
@@ -150,11 +151,11 @@ class Placement:
         first = self.first_of[worker]
         return self.waiting[first : first + self._layout[worker]]
 
-    def avoid(self, silent: Sequence[bool]) -> None:
-        """Says of each worker whether it does not answer; called once a second."""
-        for worker, (now, before) in enumerate(zip(silent, self._silent, strict=True)):
+    def avoid(self, avoided: Sequence[bool]) -> None:
+        """Says of each worker whether tasks are better sent elsewhere; called once a second."""
+        for worker, (now, before) in enumerate(zip(avoided, self._avoided, strict=True)):
             self._worker_loads[worker] += (now - before) * _MOST
-        self._silent = list(silent)
+        self._avoided = list(avoided)
 
     # What links tell (`link.Tally`).
 

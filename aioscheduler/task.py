@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
 from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from .clock import to_datetime
+from .errors import UnknownTask
 from .loopthread import LoopThread, tell
 
 T = TypeVar("T")
@@ -79,6 +80,30 @@ class TaskRef(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.manager}/{self.worker}/{self.scheduler}/{self.number}"
+
+
+def check_ref(ref: object, manager: str, schedulers: Container[tuple[int, int]]) -> None:
+    """Refuse a reference that names none of a manager's schedulers.
+
+    Args:
+        ref: What was given.
+        manager: The manager's id.
+        schedulers: Its schedulers, as (worker, scheduler).
+
+    Raises:
+        UnknownTask: It is damaged, or another manager's.
+        TypeError: It is no reference.
+    """
+    if not isinstance(ref, TaskRef):
+        raise TypeError(f"a TaskRef is needed, not {type(ref).__name__}")
+    if ref.manager != manager:
+        raise UnknownTask(f"{ref} is a task of another manager; ask that one")
+    if not (
+        all(type(field) is int for field in ref[1:])
+        and (ref.worker, ref.scheduler) in schedulers
+        and 0 <= ref.number < 1 << 64
+    ):
+        raise UnknownTask(f"{ref} is damaged: this manager has no such scheduler or number")
 
 
 class Home(Protocol):
