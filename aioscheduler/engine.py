@@ -225,7 +225,7 @@ class Engine(Generic[E]):
         return True
 
     def withdraw(self, number: int) -> E | None:
-        """Take an entry back that has not been launched, and is not reported; None: there is none."""
+        """Take back an entry that has not been launched, unreported; None: there is none."""
         entry = self.waiting.pop(number, None)
         if entry is not None:
             self._queue.discard()
@@ -246,7 +246,7 @@ class Engine(Generic[E]):
         self._guard(partial(self._base.copy().run, self._run_slice))
 
     def _guard(self, step: Callable[[], None]) -> None:
-        """Take a step; if it raises (there is no memory, say), what was launched has an end, too."""
+        """Take a step; if it raises, for want of memory say, what was launched has an end."""
         try:
             step()
         except Exception as error:  # noqa: BLE001  whatever it is

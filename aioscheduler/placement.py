@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from .errors import TaskLimitReached
 
@@ -52,6 +51,7 @@ class Placement:
         self._worker_loads = [0] * len(layout)
         self._avoided = [False] * len(layout)
         self._layout = tuple(layout)
+        self._schedulers = frozenset(zip(self.worker_of, self.scheduler_of, strict=True))
         self._by_worker = by_worker
         self._max_tasks = max_tasks
         self._max_each = max_each
@@ -133,10 +133,9 @@ class Placement:
         digest = hashlib.blake2b(data, digest_size=8).digest()
         return int.from_bytes(digest) % len(self.worker_of)
 
-    def __contains__(self, at: Any) -> bool:
+    def __contains__(self, at: object) -> bool:
         """Whether there is such a (worker, scheduler)."""
-        worker, scheduler = at
-        return 0 <= worker < len(self._layout) and 0 <= scheduler < self._layout[worker]
+        return at in self._schedulers
 
     def added(self, place: int, count: int = 1) -> None:
         """Tasks were accepted at a place."""

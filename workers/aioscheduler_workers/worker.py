@@ -43,6 +43,8 @@ from aioscheduler.task import TaskRef, check_ref
 from aioscheduler.timers import NUMBER_BITS
 from aioscheduler.wire import Kind, Payload
 
+from .outcome import encode_failure, encode_refusal, encode_unopened
+
 log = logging.getLogger("aioscheduler")
 
 LAST_WORDS = 1.0  # seconds that a process which has failed has to say why
@@ -242,7 +244,7 @@ class Worker:
         """
         count = len(payloads)
         numbers = first if isinstance(first, list) else range(first, first + count)
-        failure = self._catalog.encode_failure(error)
+        failure = encode_failure(self._catalog, error)
         log.error("%d tasks cannot be taken by this worker, and fail: %r", count, error)
         for number, scheduler in zip(numbers, _column(schedulers, count), strict=True):
             engine = self._engines[scheduler]
@@ -418,6 +420,7 @@ class Worker:
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         """Runs one task from its bytes to its outcome."""
+        catalog = self._catalog
         ending = wire.RETURNED
         outcome: Payload
         self._begun[engine.index] = number + 1
@@ -428,24 +431,28 @@ class Worker:
                 if payload is None:
                     raise MemoryError("this worker has no memory for the task's arguments")
             called, args, kwargs, alias = open_cargo(
-                self._catalog,
+                catalog,
                 self._open_function(function) if isinstance(function, bytes) else function,
                 payload,
             )
+        except BaseException as error:  # noqa: BLE001  a sys.exit() in a module, for example
+            ending, outcome = wire.RAISED, encode_unopened(catalog, error)
+        else:
             running.set((self._places[engine.index], alias or number))
-            value = called(*args, **kwargs)
-            if type(value) is CoroutineType or isinstance(value, Awaitable):
-                value = await value
             try:
-                outcome = self._catalog.encode(value)
-            except Exception as error:  # noqa: BLE001  a user's class may raise anything here
-                ending, outcome = wire.RAISED, self._catalog.encode_refusal(value, error)
-        except asyncio.CancelledError:
-            ending, outcome = wire.DROPPED, None
-        except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
-            if error.__traceback__ is not None:
-                error.__traceback__ = error.__traceback__.tb_next  # without this frame
-            ending, outcome = wire.RAISED, self._catalog.encode_failure(error)
+                value = called(*args, **kwargs)
+                if type(value) is CoroutineType or isinstance(value, Awaitable):
+                    value = await value
+                try:
+                    outcome = catalog.encode(value)
+                except BaseException as error:  # noqa: BLE001  a user's class may raise anything
+                    ending, outcome = wire.RAISED, encode_refusal(value, error)
+            except asyncio.CancelledError:
+                ending, outcome = wire.DROPPED, None
+            except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
+                if error.__traceback__ is not None:  # told without this frame
+                    BaseException.with_traceback(error, error.__traceback__.tb_next)
+                ending, outcome = wire.RAISED, encode_failure(catalog, error)
         try:
             if number in engine.running:  # it did not end in its first step
                 engine.ended(number)
