@@ -14,10 +14,11 @@ import weakref
 from array import array
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Generator
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .loopthread import tell
-from .task import Home, State, Task
+from .task import Home, State, Task, tell_unheard
 
 T = TypeVar("T")
 
@@ -101,6 +102,7 @@ class Outcomes:
         self.dropped = False  # the user's handle is gone
         self.asked = False  # somebody has been given all there is, or a failure
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
+        self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
         self._waiters: list[asyncio.Future[None]] = []
 
     def settle(self, index: int, state: State, value: Any, decode: Decode | None) -> None:
@@ -115,6 +117,8 @@ class Outcomes:
         if not self.dropped or index == self.first_failed:
             self.values[index] = value
             self.decodes[state] = decode
+            if decode is None and isinstance(value, BaseException):
+                self._tracebacks[index] = value.__traceback__
         reference = self.tasks.pop(index, None)
         task = reference() if reference is not None else None
         if task is not None:
@@ -154,7 +158,7 @@ class Outcomes:
             if state is None:
                 self.tasks[index] = weakref.ref(task)
             else:
-                task._settle(state, self.values[index], self.decodes.get(state))
+                task._settle(state, self._raised(index), self.decodes.get(state))
         return task
 
     def check(self) -> None:
@@ -174,15 +178,25 @@ class Outcomes:
 
     def read(self, index: int) -> Any:
         """Gives a result, or raises what there is instead."""
-        state, value = self.states[index], self.values[index]
+        state = self.states[index]
         assert state is not None
         if state is State.CANCELLED:
             raise asyncio.CancelledError(f"task {index} of the batch was cancelled")
-        decode = self.decodes[state]
+        value, decode = self._raised(index), self.decodes[state]
         if decode is not None:
             value = decode(value)
-        if state is not State.FINISHED:
+        if state is State.FINISHED:
+            return value
+        try:
             raise value
+        finally:
+            del self, value  # no circle, as in `Task.result`
+
+    def _raised(self, index: int) -> Any:
+        """Gives the value of a task that has ended; a failure as it was before it was raised."""
+        value = self.values[index]
+        if index in self._tracebacks:
+            BaseException.with_traceback(value, self._tracebacks[index])
         return value
 
     def drop(self) -> None:
@@ -197,19 +211,15 @@ class Outcomes:
     def _report(self) -> None:
         """Hands failures that nobody asked for to the loop's exception handler, once."""
         loop = self.parts[0].home.loop if self.parts else None
-        if self.asked or self.first_failed is None or loop is None or loop.is_closed():
+        if self.asked or self.first_failed is None:
             return
         self.asked = True  # the last end and the drop may both come to this
-        try:
-            self.read(self.first_failed)
-        except BaseException as error:  # noqa: BLE001  a task may have raised anything
-            loop.call_exception_handler(
-                {
-                    "message": f"{self.failed} of the {len(self.states)} tasks of a batch failed, "
-                    "and nobody awaited it; this is the first failure",
-                    "exception": error,
-                }
-            )
+        message = (
+            f"{self.failed} of the {len(self.states)} tasks of a batch failed, and nobody awaited "
+            "it; this is the first failure"
+        )
+        decode = self.decodes[State.FAILED]
+        tell_unheard(loop, message, self.values[self.first_failed], decode)
 
 
 class Batch(Generic[T]):
@@ -255,9 +265,13 @@ class Batch(Generic[T]):
         for index in range(len(self)):
             while outcomes.states[index] is None:
                 await outcomes.changed()
-            if outcomes.states[index] is State.FAILED:
-                outcomes.asked = True
-            yield outcomes.read(index)
+            outcomes.asked |= outcomes.states[index] is State.FAILED
+            try:
+                result = outcomes.read(index)
+            except BaseException:
+                del self, outcomes  # no circle, as in `Task.result`
+                raise
+            yield result
 
     def done(self) -> bool:
         """Whether every task has ended."""
@@ -287,7 +301,10 @@ class Batch(Generic[T]):
             await outcomes.changed()
         outcomes.asked = True
         if outcomes.first_bad is not None:
-            outcomes.read(outcomes.first_bad)
+            try:
+                outcomes.read(outcomes.first_bad)
+            finally:
+                del self, outcomes  # no circle, as in `Task.result`
         decode = outcomes.decodes.get(State.FINISHED)
         if decode is None:
             return list(outcomes.values)

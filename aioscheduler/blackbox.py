@@ -3,8 +3,9 @@
 An unnamed file that the host makes and both have open, so it is gone with the last of them. It
 begins with a word of 8 bytes for each scheduler, the number of the task begun last plus one,
 which the worker stores before a task's first step (0.05 µs) and the host reads when the worker is
-dead: of the tasks that were announced, those after it have not begun. Then comes what
-`faulthandler` writes when the interpreter crashes.
+dead: of the tasks that were announced, those after it have not begun. One more word says whether
+the process has become a worker at all. Then comes what `faulthandler` writes when the interpreter
+crashes.
 """
 
 from __future__ import annotations
@@ -35,19 +36,26 @@ class BlackBox:
 
     def __init__(self, schedulers: int, fd: int | None = None) -> None:
         self._schedulers = schedulers
-        self._size = -(-schedulers * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._size = -(-(schedulers + 1) * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
         if fd is None:
             fd = _unnamed_file()
             os.truncate(fd, self._size)
         self._fd = fd
         self._map = mmap.mmap(fd, self._size)
-        self.begun = memoryview(self._map).cast("Q")
+        self._words = memoryview(self._map).cast("Q")
+        self.begun = self._words[:schedulers]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_in_child, (self._schedulers, reduction.DupFd(self._fd))
 
-    def record_crashes(self) -> None:
-        """Has `faulthandler` write into the box; in the worker."""
+    @property
+    def was_opened(self) -> bool:
+        """Whether a worker has begun to record; in the host."""
+        return bool(self._words[self._schedulers])
+
+    def record(self) -> None:
+        """Begin to record, and have `faulthandler` write into the box; in the worker."""
+        self._words[self._schedulers] = 1
         os.lseek(self._fd, self._size, os.SEEK_SET)
         faulthandler.enable(self._fd, all_threads=False)
 
@@ -59,6 +67,7 @@ class BlackBox:
         """Lets go of the file. May be called again."""
         if self._fd >= 0:
             self.begun.release()
+            self._words.release()
             self._map.close()
             os.close(self._fd)
             self._fd = -1

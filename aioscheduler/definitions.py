@@ -24,18 +24,21 @@ from __future__ import annotations
 import builtins
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from .errors import NotShippable
-from .names import global_names, importable, importable_name, resolve, submodules
+from .failures import describe
+from .names import global_names, importable, module_of, resolve, submodules
 from .pickling import Catalog, SharedCode, pack
 from .wire import unpack
 
 REFERENCE, CODE, GLOBALS, CLASSES, VALUE = range(5)
+
+_Fault = tuple[BaseException, TracebackType | None]
 
 log = logging.getLogger("aioscheduler")
 
@@ -80,13 +83,16 @@ class HostCatalog(Catalog):
             self._to_ship.clear()
             self._before.clear()
 
-    def function_number(self, function: FunctionType) -> int:
-        """Gives the number by which a worker finds a function, by name or by its code."""
-        name = importable_name(function)
-        return self.code_key(function) if name is None else self.adopt(name)
+    def name_number(self, name: str) -> int:
+        """Gives the number of a function that a worker can import."""
+        return self.adopt(name)
+
+    def code_number(self, function: FunctionType) -> int:
+        """Gives the number of a function's code."""
+        return self.code_key(function)
 
     def adopt(self, key: int | str | bytes) -> int:
-        """Gives the number for what `WorkerCatalog.function_number` gave in a worker."""
+        """Gives the number for what the `WorkerCatalog` of a worker gave."""
         if isinstance(key, int):
             return key
         number = self._adopted.get(key)
@@ -103,14 +109,14 @@ class HostCatalog(Catalog):
         return self._write(VALUE, payload)
 
     def code_key(self, function: FunctionType) -> int:
-        code, module = function.__code__, function.__module__ or "__main__"
+        code, module = function.__code__, module_of(function)
         number = self.code_numbers.get(id(code))
         if number is not None and self.codes[number].namespace is function.__globals__:
             return number
         imports = submodules(code, function.__globals__)
         shared = importable(module)
         number = self._write(CODE, self.pickle((code, module, shared, imports)))
-        self._set(self.names, number, f"{module}:{function.__qualname__}")
+        self._set(self.names, number, f"{function.__module__}:{function.__qualname__}")
         self._set(self.code_numbers, id(code), number)
         self._set(self.codes, number, SharedCode(code, module, function.__globals__, (), function))
         if not shared:
@@ -137,7 +143,7 @@ class HostCatalog(Catalog):
         return number
 
     def _ship_global(self, user: FunctionType, name: str) -> None:
-        module, value = user.__module__ or "__main__", user.__globals__[name]
+        module, value = module_of(user), user.__globals__[name]
         if self._shipped.get((module, name), _MISSING) is value:
             return
         self._set(self._shipped, (module, name), value)
@@ -166,7 +172,8 @@ class WorkerCatalog(Catalog):
         self._length = 0
         self._keys: dict[int, str | bytes] = {}  # names and pickles of functions
         self._functions: dict[int, Any] = {}  # those that were looked up
-        self._unread: dict[int, Exception] = {}
+        self._unread: dict[int, _Fault] = {}  # lines
+        self._unread_globals: dict[str, _Fault] = {}  # by name
         self._namespaces: dict[str, dict[str, Any]] = {}
         self._shipped: dict[tuple[str, str], Any] = {}
 
@@ -174,11 +181,15 @@ class WorkerCatalog(Catalog):
         """Enters the next line of the log; one that cannot be read fails where it is used."""
         number = self._length
         self._length += 1
+        fields: list[Any] = []
         try:
-            self._enter(number, *unpack(line))
-        except Exception as error:  # noqa: BLE001  a missing module, a user's __setstate__
-            self._unread[number] = error
-            log.warning("a definition cannot be read in this worker: %r", error)
+            fields = unpack(line)
+            self._enter(number, *fields)
+        except BaseException as error:  # noqa: BLE001  a missing module, a sys.exit() in one
+            self._unread[number] = fault = error, error.__traceback__
+            if fields and fields[0] == GLOBALS:
+                self._unread_globals[fields[2]] = fault
+            log.warning("a definition cannot be read in this worker: %s", describe(repr, error))
 
     def _enter(self, number: int, kind: int, *fields: Any) -> None:
         if kind == REFERENCE:
@@ -207,37 +218,57 @@ class WorkerCatalog(Catalog):
         """
         found = self._functions.get(number)
         if found is None:
-            if number in self._unread:
-                raise self._unread[number]
-            shared = self.codes.get(number)
-            if shared is not None:
-                found = shared.function
+            key = self._keys.get(number)
+            if key is None:
+                found = self._code(number).function
             else:
-                key = self._keys[number]
                 found = resolve(key) if isinstance(key, str) else self.decode(key)
             self._functions[number] = found
         return found
+
+    def closure(self, number: int, contents: Sequence[Any]) -> Any:
+        """Gives a function with its own contents of the closure.
+
+        Raises:
+            Exception: Whatever reading its code has raised.
+        """
+        return self._code(number).make(contents)
+
+    def explain(self, error: BaseException) -> None:
+        """Notes with a NameError why the global is not here, if it was sent."""
+        name = error.name if isinstance(error, NameError) else None
+        fault = self._unread_globals.get(name) if name is not None else None
+        if fault is not None:
+            error.add_note(f"it cannot be read in this worker: {describe(repr, fault[0])}")
+
+    def _code(self, number: int) -> SharedCode:
+        shared = self.codes.get(number)
+        if shared is None:
+            error, found_at = self._unread[number]
+            raise BaseException.with_traceback(error, found_at)
+        return shared
 
     @contextmanager
     def change(self) -> Iterator[None]:
         """Nothing is changed here; see `HostCatalog.change`."""
         yield
 
-    def function_number(self, function: FunctionType) -> int | str | bytes:
-        """Gives what the host can make a number of: one, a name, or the pickle of a CODE line."""
+    def name_number(self, name: str) -> str:
+        """Gives the name, which the host makes a number of."""
+        return name
+
+    def code_number(self, function: FunctionType) -> int | bytes:
+        """Gives the number that the host has given, or the pickle of a CODE line for it."""
         number = self.code_numbers.get(id(function.__code__))
         if number is not None:
             return number
-        name = importable_name(function)
-        if name is not None:
-            return name
-        code, module = function.__code__, function.__module__ or "__main__"
+        code, module = function.__code__, module_of(function)
         shared, imports = importable(module), submodules(code, function.__globals__)
         return self.pickle((code, module, shared, imports))
 
     def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
         number = self.code_numbers.get(id(function.__code__))
-        return (function.__code__, function.__module__) if number is None else number
+        return (function.__code__, module_of(function)) if number is None else number
 
     def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
         """The host has the functions that it sent: they come back as themselves."""

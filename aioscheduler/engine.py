@@ -66,6 +66,9 @@ class Crew(Protocol[E]):
     def withdrawn(self, engine: Engine[E], number: int, entry: E) -> None:
         """Reports the end of an entry that was cancelled before its first step."""
 
+    def broken(self, engine: Engine[E], error: Exception, launched: dict[int, E]) -> None:
+        """Take what the engine had launched, and could not begin because of an error of its own."""
+
 
 class Order(Enum):
     """In which order an engine runs its entries, and how many at a time."""
@@ -210,10 +213,8 @@ class Engine(Generic[E]):
 
     def cancel(self, number: int) -> bool:
         """Withdraws a waiting entry or cancels a running one; False if it is neither."""
-        if number in self.waiting:
-            entry = self.waiting.pop(number)
-            self._queue.discard()
-            self._crew.withdrawn(self, number, entry)
+        if (waiting := self.withdraw(number)) is not None:
+            self._crew.withdrawn(self, number, waiting)
         elif number in self._launched:
             self._crew.withdrawn(self, number, self._launched.pop(number))
             if self._concurrency is not None:  # its place is free, though it may never run
@@ -227,6 +228,13 @@ class Engine(Generic[E]):
             return False
         return True
 
+    def withdraw(self, number: int) -> E | None:
+        """Take back an entry that has not been launched, unreported; None: there is none."""
+        entry = self.waiting.pop(number, None)
+        if entry is not None:
+            self._queue.discard()
+        return entry
+
     def run(self, numbers: list[int], dues: list[int]) -> None:
         """Starts the entries of a launched slice, in this order and after those of earlier calls.
 
@@ -239,7 +247,17 @@ class Engine(Generic[E]):
     def _run_some(self) -> None:
         # We may be called from a task's step, or by a callback that it left: what it has set is
         # its own. A new task copies the context it is made in, so this costs nothing a task.
-        self._base.copy().run(self._run_slice)
+        self._guard(partial(self._base.copy().run, self._run_slice))
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Take a step; if it raises, for want of memory say, what was launched has an end."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  whatever it is
+            broken, self._launched = self._launched, {}
+            self._to_run.clear()
+            self._launching = False
+            self._crew.broken(self, error, broken)
 
     def _run_slice(self) -> None:
         context_of = self._context_of
@@ -255,10 +273,16 @@ class Engine(Generic[E]):
                 continue
             started.append(due)
             last = now
-            if context_of is None:
-                task = _spawn(execute(self, number, entry), loop=loop)
-            else:
-                task = _spawn(execute(self, number, entry), loop=loop, context=context_of(entry))
+            coro = execute(self, number, entry)
+            try:
+                if context_of is None:
+                    task = _spawn(coro, loop=loop)
+                else:
+                    task = _spawn(coro, loop=loop, context=context_of(entry))
+            except Exception:
+                coro.close()
+                launched[number] = entry
+                raise
             if not task.done():
                 self.running[number] = (task, entry)
             now = clock()
@@ -319,6 +343,10 @@ class Engine(Generic[E]):
             self._crew.withdrawn(self, number, entry)
             self.ended(number)
 
+    def look(self) -> None:
+        """Look for what is due, in the loop's next turn."""
+        self._wake_soon()
+
     def _wake_soon(self) -> None:
         if self._alarm is not None and not self._waking and self._loop is not None:
             self._waking = True
@@ -337,6 +365,9 @@ class Engine(Generic[E]):
 
     def _wake(self) -> None:
         self._waking = False
+        self._guard(self._launch_due)
+
+    def _launch_due(self) -> None:
         if self._alarm is None or self._launching:  # `run` looks again
             return
         if self._held_back:  # `_go_on` looks again

@@ -103,7 +103,7 @@ class RemoteTraceback(AioschedulerError):
 def describe_exit(exitcode: int | None) -> str:
     """Says in words how a process ended: `was killed by SIGKILL`, `exited with status 3`."""
     if exitcode is None:
-        return "stopped answering"
+        return "ended, its exit code is not known"
     if exitcode >= 0:
         return f"exited with status {exitcode}"
     try:

@@ -3,27 +3,39 @@
     spawn ─► frames both ways ─► the process ends (sentinel), or closes its pipe, or is killed
                                      └► what it had written is read ─► reaped ─► `ended`
 
-A death is seen by the sentinel, which a grandchild cannot hold open as it can a pipe. A process
-that closes its pipe and stays, or writes what cannot be read, is killed.
+A life comes to an end, and is ended once, whatever happens: here is the one place that sees to it.
+
+- A death is seen by the sentinel, which a grandchild cannot hold open as it can a pipe; where
+  the system has no pidfds it can, and so the process is looked at once a second as well.
+- A process that closes its pipe or its sentinel and stays, or writes what cannot be read, is
+  killed.
+- From a kill there is `REAP_TIME`. A process that cannot be reaped by then, because a debugger
+  holds it or the kernel is still busy with it, has ended nevertheless: it will run none of its
+  own code any more. Its exit code is then not known.
+- What goes wrong in ending a life is logged, and does not keep it from ending.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import multiprocessing.connection
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Protocol
 
+from .alarm import whole_second
 from .blackbox import BlackBox
 from .pipe import Pipe, Receive
-from .process import WorkerProcess
+from .process import REAP_TIME, Alive, WorkerProcess
+from .spawn import FROZEN_HINT, is_frozen, starting
 
 log = logging.getLogger("aioscheduler")
 
 EOF_GRACE = 1.0  # seconds from the end of the stream to the end of the process
+SOON = 0.01  # seconds between two looks at a process that is about to end
 
 
 class Life(Protocol):
@@ -35,14 +47,15 @@ class Life(Protocol):
     def pipe(self) -> Pipe: ...
     def start(self, loop: asyncio.AbstractEventLoop) -> None: ...
     def begun(self, scheduler: int) -> int: ...
-    def kill(self) -> None: ...
+    def kill(self, cause: str = "") -> None: ...
 
 
 Ended = Callable[["int | None", str], None]
 
 Launch = Callable[[int, Receive, Ended], Life]
 """Makes a life: its number, from 0; who takes its frames; who is told, once, when it has ended
-and all it wrote has been taken: the exit code, and what is known of the cause."""
+and all it wrote has been taken: the exit code, None if it is not known, and what is known of the
+cause."""
 
 
 class Incarnation:
@@ -53,7 +66,7 @@ class Incarnation:
         config: Keyword arguments of the worker's main function: plain values.
         loop_initializer: Makes the worker's event loop; None for asyncio's own.
         schedulers: How many schedulers it has.
-        alive: Has every process that runs, with the descriptors of its pipe.
+        alive: Has every process that runs.
         number: Which life of its place this is, from 0.
         receive: Called with each frame.
         ended: As for `Launch`.
@@ -70,7 +83,7 @@ class Incarnation:
         config: dict[str, Any],
         loop_initializer: Callable[[], Any] | None,
         schedulers: int,
-        alive: dict[WorkerProcess, list[int]],
+        alive: Alive,
         number: int,
         receive: Receive,
         ended: Ended,
@@ -87,14 +100,16 @@ class Incarnation:
         self._box: BlackBox | None = None
         self._cause = ""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._sentinel = -1
+        self._deadline = math.inf  # from which on it has ended, by the loop's clock
+        self._next_look: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Spawns the process.
+        """Spawn the process.
 
         Raises:
-            OSError: The system has no room for it; nothing is left open.
+            OSError: It cannot be had; nothing is left open.
         """
-        self._loop = loop
         with ExitStack() as theirs, ExitStack() as ours:
             descriptors, connections = [], []
             for own, other in ((0, 1), (1, 0)):  # to read from, to write to
@@ -115,46 +130,133 @@ class Incarnation:
                 {**self._config, "box": box},
                 self._loop_initializer,
             )
-            process.start()
+            with starting:
+                process.start()
+                self._alive[process] = self.pipe.descriptors
             ours.pop_all()
-        self._box, self.process, self.pid = box, process, process.pid
-        self._alive[process] = self.pipe.descriptors
+        self._loop, self._box, self.process, self.pid = loop, box, process, process.pid
         reader, writer = descriptors
-        self.pipe.open(loop, reader, writer)
-        loop.add_reader(process.watch, self.bury)
+        try:
+            self.pipe.open(loop, reader, writer)
+            self._sentinel = process.aio_process.watch
+            loop.add_reader(self._sentinel, self._sentinel_rang)
+            self._look_at(whole_second(loop.time()))
+        except BaseException as error:
+            self._ended = _tell_nobody
+            self.kill()
+            if isinstance(error, OSError) or not isinstance(error, Exception):
+                raise
+            raise OSError(f"{type(error).__name__}: {error}") from error
 
     def begun(self, scheduler: int) -> int:
-        """Gives the number of the task that a scheduler began last, plus one; 0 for none."""
+        """Return the number of the task that a scheduler began last, plus one; 0 for none."""
         return 0 if self._box is None else self._box.begun[scheduler]
 
-    def kill(self) -> None:
-        """Ends the process at once, if it has not ended."""
-        if self.process is not None and self.process.watch >= 0:
-            self.process.kill()
+    def kill(self, cause: str = "") -> None:
+        """End the process at once, if it has not ended; `ended` is called later.
+
+        Args:
+            cause: What is wrong with it, if something is: told to the log and to `ended`.
+        """
+        if self._loop is None or self.process not in self._alive:
+            return
+        if cause and not self._cause:
+            self._cause = cause
+            log.error("%s is killed, because %s", self._name, cause)
+        self.process.kill()
+        if self._deadline == math.inf:
+            now = self._loop.time()
+            self._deadline = now + REAP_TIME
+            self._look_at(now + SOON)
 
     def _stream_ended(self, error: Exception | None) -> None:
-        if self.process is None or self._loop is None or self.process.watch < 0:
+        if self._loop is None:
             return
         if error is None:
             self._loop.call_later(EOF_GRACE, self.kill)
-        else:
-            self._cause = f"it sent what cannot be read: {error!r}"
-            log.error("%s is killed, because %s", self._name, self._cause)
-            self.kill()
+            return
+        self.kill(f"its pipe cannot be used any more: {error!r}")
 
-    def bury(self) -> None:
-        """Take what it has written and free what it took; called when it has ended."""
+    def _sentinel_rang(self) -> None:
+        self._unwatch()
+        self._look()
+        self.kill()  # if it lives: it has closed the sentinel, and is not to be trusted
+
+    def _look(self) -> None:
+        """End this life if the process has ended; else look again, in time."""
         assert self._loop is not None
         assert self.process is not None
-        self._loop.remove_reader(self.process.watch)
-        self.pid = None
-        exitcode = self.process.reap()
-        del self._alive[self.process]
-        self.pipe.read_rest()
+        now = self._loop.time()
+        if self.process not in self._alive:
+            return
+        if self.process.aio_process.has_ended or now >= self._deadline:
+            if self._alive.pop(self.process, None) is not None:
+                self._end()
+        else:
+            self._look_at(whole_second(now) if self._deadline == math.inf else now + SOON)
+
+    def _look_at(self, when: float) -> None:
+        assert self._loop is not None
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._next_look = self._loop.call_at(when, self._look)
+
+    def _end(self) -> None:
+        assert self.process is not None
+        process, pid, self.pid = self.process.aio_process, self.pid, None
+        if not process.has_ended:
+            log.error(
+                "%s (pid %d) was killed and cannot be reaped: a debugger holds it, or the system "
+                "is busy with it; it is given up",
+                self._name,
+                pid,
+            )
+        exitcode = process.known_exitcode
+        try:
+            with ExitStack() as steps:  # all are done, the last first, whatever the others raise
+                steps.callback(self._reap)
+                steps.callback(self._read_box)
+                steps.callback(self.pipe.close)
+                steps.callback(self.pipe.read_rest)
+                steps.callback(self._unwatch)
+                if self._next_look is not None:
+                    self._next_look.cancel()
+        except Exception:
+            log.exception("%s has ended, but not everything of it could be cleared", self._name)
+        finally:
+            try:
+                self._ended(exitcode, self._cause)
+            finally:
+                if self._box is not None:
+                    self._box.close()
+
+    def bury(self) -> None:
+        """Free what it took, if the loop is closed and its process was ended by `end_workers`."""
         self.pipe.close()
-        cause = self._cause
-        if self._box is not None:
-            cause = cause or self._box.last_words()
-        self._ended(exitcode, cause)
         if self._box is not None:
             self._box.close()
+
+    def _unwatch(self) -> None:
+        assert self._loop is not None
+        if self._sentinel >= 0:
+            self._loop.remove_reader(self._sentinel)
+            self._sentinel = -1
+
+    def _read_box(self) -> None:
+        if self._box is not None:
+            self._cause = self._cause or self._box.last_words()
+            if is_frozen() and not self._box.was_opened:
+                self._cause = FROZEN_HINT
+
+    def _reap(self) -> None:
+        """Give back what the process took, now or when it can be reaped."""
+        assert self._loop is not None
+        assert self.process is not None
+        process = self.process.aio_process
+        process.release()
+        if not process.has_ended:
+            self._loop.call_later(1.0, self._reap)
+
+
+def _tell_nobody(exitcode: int | None, cause: str) -> None:
+    """Ends a life that was never told of."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
+from .cores import usable_cores
 from .engine import Order
 
 TIMED_PER_WORKER = 4
@@ -21,13 +21,6 @@ def check_count(name: str, value: object, least: int) -> None:
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def lay_out(order: Order, schedulers: int | None, workers: int | None) -> tuple[list[int], bool]:

@@ -4,7 +4,8 @@ The host keeps the frames it sent until their tasks end; that is what a replacem
 given. Numbers count up, so the ledger is a dict of pages of `PAGE` numbers each. A frame never
 crosses a page border, and a page goes when its last task ends. When four fifths of what is kept
 are dead, the pages that are mostly dead have their frames rewritten, so that one timer for next
-year does not keep 255 forgotten ones.
+year does not keep 255 forgotten ones. Large tasks are few, so their bytes are counted: two fifths
+of them may be dead.
 """
 
 from __future__ import annotations
@@ -16,17 +17,25 @@ from . import wire
 
 PAGE = 256
 _SLACK = 16_384  # dead tasks that are not worth a sweep
+_LARGE = 512  # bytes of a task from which on it is counted in bytes
+_LARGE_SLACK = 8 << 20  # dead bytes of large tasks that are not worth a sweep
 _ENDED, _PENDING, _STARTED = 0, 1, 2  # the state of a task in its page; 0 as well: never sent
 
 
 class _Page:
-    __slots__ = ("count", "frames", "kept", "states")
+    __slots__ = ("count", "frames", "kept", "large", "states")
 
     def __init__(self) -> None:
         self.states = bytearray(PAGE)
         self.count = 0
         self.kept = 0  # tasks in the frames, dead or alive
+        self.large = 0  # bytes of each of them, if they are large
         self.frames: list[bytes] = []
+
+    def weigh(self) -> None:
+        """Notes how large the tasks are, on average."""
+        each = sum(map(len, self.frames)) // max(1, self.kept)
+        self.large = each if each >= _LARGE else 0
 
 
 class Ledger:
@@ -42,6 +51,8 @@ class Ledger:
         self._newest = -1  # the page that still grows
         self._count = 0
         self._kept = 0
+        self._large = 0  # bytes of large tasks in the frames
+        self._large_dead = 0  # of those that have ended, about
         self.blobs: dict[int, bytes] = {}
         self.running = 0
 
@@ -72,6 +83,12 @@ class Ledger:
         page.count += count
         page.kept += count
         page.frames.append(frame)
+        if page.large or len(frame) >= _LARGE * count:
+            self._large -= page.large * page.kept
+            self._large_dead -= page.large * (page.kept - page.count)
+            page.weigh()
+            self._large += page.large * page.kept
+            self._large_dead += page.large * (page.kept - page.count)
         self._count += count
         self._kept += count
 
@@ -127,6 +144,8 @@ class Ledger:
                 page.states[index : index + count] = bytes((after,)) * count
             if after == _ENDED:
                 page.count -= count
+                if page.large:
+                    self._large_dead += page.large * count
                 if not page.count:
                     self._drop_if_ended(key)
             position += count
@@ -138,12 +157,16 @@ class Ledger:
                     self.blobs.pop(number, None)
             if self._kept > 5 * self._count + _SLACK:
                 self._sweep()
+            if self._large_dead > 0.4 * self._large + _LARGE_SLACK:
+                self._sweep_large()
         return position
 
     def _drop_if_ended(self, key: int) -> None:
         page = self._pages[key]
         if not page.count and key != self._newest:
             self._kept -= page.kept
+            self._large -= page.large * page.kept
+            self._large_dead -= page.large * page.kept
             del self._pages[key]
 
     def _sweep(self) -> None:
@@ -153,9 +176,25 @@ class Ledger:
         """
         for page in self._pages.values():
             if page.count * 4 <= page.kept:
-                page.frames = [wire.encode(f) for f in _select(page.frames, self.__contains__)]
-                self._kept += page.count - page.kept
-                page.kept = page.count
+                self._rewrite(page)
+
+    def _sweep_large(self) -> None:
+        """Rewrites the frames of pages with large tasks of which a quarter is dead.
+
+        At least three twentieths of the bytes go, and at most a quarter of what stays is dead.
+        """
+        for page in self._pages.values():
+            if page.large and page.count * 4 <= page.kept * 3:
+                self._rewrite(page)
+
+    def _rewrite(self, page: _Page) -> None:
+        frames = [wire.encode(f) for f in _select(page.frames, self.__contains__)]
+        self._kept += page.count - page.kept
+        self._large -= page.large * page.kept
+        self._large_dead -= page.large * (page.kept - page.count)
+        page.frames, page.kept = frames, page.count
+        page.weigh()
+        self._large += page.large * page.kept
 
     def find(self, number: int) -> tuple[int, int, int | bytes] | None:
         """Gives scheduler, due time and function of a task that has not ended, else None."""
@@ -215,10 +254,11 @@ def end_of_row(numbers: list[int], start: int) -> int:
 
 
 def _select(frames: Iterable[bytes], keep: Callable[[int], bool]) -> Iterator[wire.Frame]:
-    """Rewrites frames, merged into one, without the tasks that `keep` refuses."""
+    """Rewrites frames, merged as far as one frame may have, without the tasks `keep` refuses."""
     decoder = wire.Decoder()
     numbers: list[int] = []
     columns: tuple[list[object], ...] = ([], [], [], [])
+    size = 0
     for encoded in frames:
         for _, first, *fields in decoder.feed(encoded):
             arguments = fields[-1]
@@ -227,6 +267,12 @@ def _select(frames: Iterable[bytes], keep: Callable[[int], bool]) -> Iterator[wi
                 if keep(number):
                     numbers.append(number)
                     for column, field in zip(columns, fields, strict=True):
-                        column.append(field[index] if isinstance(field, list) else field)
+                        item = field[index] if isinstance(field, list) else field
+                        column.append(item)
+                        if isinstance(item, bytes):
+                            size += len(item)
+                    if size > wire.FRAME_BYTES:
+                        yield [wire.Kind.SCHEDULE, numbers, *columns]
+                        numbers, columns, size = [], ([], [], [], []), 0
     if numbers:
         yield [wire.Kind.SCHEDULE, numbers, *columns]

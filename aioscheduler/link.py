@@ -40,6 +40,7 @@ class Vitals(NamedTuple):
 
     Attributes:
         state: What the process there is doing.
+        avoided: Whether new tasks are better sent elsewhere.
         pid: Of the process; None if there is none.
         running: Tasks that have started and not ended.
         restarts: How many times the process was replaced.
@@ -48,6 +49,7 @@ class Vitals(NamedTuple):
     """
 
     state: WorkerState
+    avoided: bool
     pid: int | None
     running: int
     restarts: int

@@ -195,7 +195,7 @@ class LocalLink:
     def vitals(self) -> Vitals:
         """Gives what `Manager.stats()` needs to know."""
         running = sum(len(engine.running) for engine in self.engines)
-        return Vitals(self._state, os.getpid(), running, 0, self._ends, self._history)
+        return Vitals(self._state, False, os.getpid(), running, 0, self._ends, self._history)
 
     async def close(self, timeout: float | None) -> None:
         """Cancels what waits and lets what runs finish.
@@ -285,6 +285,16 @@ class LocalLink:
         if number not in engine.running:
             self._tally.started(0, engine.index, 1)
         self._end(engine, number, holder, State.CANCELLED, None)
+
+    def broken(self, engine: Engine[_Entry], error: Exception, launched: dict[int, _Entry]) -> None:
+        assert self.loop is not None
+        for number, (holder, awaitable, _) in launched.items():
+            close_unstarted(awaitable)
+            self._end(engine, number, holder, State.FAILED, error)
+        self.loop.call_exception_handler(
+            {"message": "a scheduler could not start what was due", "exception": error}
+        )
+        self.loop.call_later(1.0, engine.look)
 
     def _end(
         self,

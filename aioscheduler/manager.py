@@ -39,12 +39,12 @@ from .monitor import wanted as monitoring_wanted
 from .observer import Observer
 from .pipe import abandon
 from .placement import Placement
-from .process import EXIT_GRACE, WorkerProcess, end_workers
+from .process import Alive, end_workers
 from .remote import RemoteLink
 from .router import Router, Whens
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
 from .shipping import HostShipper
-from .stats import ManagerStats, WorkerState
+from .stats import ManagerStats
 from .supervisor import RestartBudget
 from .task import State, Task, TaskRef
 from .threadsafe import ThreadFuture
@@ -135,7 +135,7 @@ class Manager:
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
         self._remotes: list[RemoteLink] = []
-        self._alive: dict[WorkerProcess, list[int]] = {}
+        self._alive: Alive = {}
         if local:
             if loop_initializer is not None:
                 raise ValueError("loop_initializer is for worker processes; workers=0 has none")
@@ -202,7 +202,9 @@ class Manager:
         Raises:
             RuntimeError: It was started before, or no event loop is running.
             ManagerClosed: It was closed.
-            WorkerStartError: A worker process could not be started; the manager has failed then.
+            WorkerStartError: A process cannot be had: the system has no room for another, the
+                loop_initializer cannot travel, or this process may have no children. The manager
+                has failed then.
         """
         if self._loop_thread.loop is not None:
             self._loop_thread.check()
@@ -579,8 +581,7 @@ class Manager:
         self._observer.host.add(now, lag, (0, 0, []))
         for link in self._router.links:
             link.look_after(lag)
-        states = [link.vitals().state for link in self._router.links]
-        self._router.placement.avoid([state is WorkerState.SILENT for state in states])
+        self._router.placement.avoid([link.vitals().avoided for link in self._router.links])
         if self._router.closed is None or self._closing is not None:
             at = whole_second(now)
             self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
@@ -628,16 +629,10 @@ class Manager:
     def _end_without_loop(self) -> None:
         """Ends the workers when the loop cannot: it is closed, or does not run."""
         lives = [remote.supervisor.life for remote in self._remotes]
-        for life in lives:
-            if life is not None:
-                life.pipe.close()  # which a worker reads as the end
+        end_workers(self._alive)
         self._loop_ended()
         reason = self._router.closed
         assert reason is not None
-        until = time.monotonic() + EXIT_GRACE
-        for process in self._alive:
-            left = max(0.0, until - time.monotonic())
-            multiprocessing.connection.wait([process.watch], timeout=left)
         for link in self._router.links:
             with suppress(RuntimeError):  # of the closed loop, from what was half done there
                 link.kill(reason)

@@ -8,7 +8,7 @@ import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
@@ -43,12 +43,18 @@ def importable_name(obj: Any) -> str | None:
     module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(qualname, str) or "<" in qualname:
         return None
+    if not importable(module):
+        return None
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = getattr(found, part, None)
-    if found is not obj or not importable(module):
-        return None
-    return f"{module}:{qualname}"
+    return f"{module}:{qualname}" if found is obj else None
+
+
+def module_of(function: FunctionType) -> str:
+    """The module whose globals a function sees; `__module__` is what a decorator made of it."""
+    name = function.__globals__.get("__name__")
+    return name if isinstance(name, str) else "__main__"
 
 
 def _find_spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:

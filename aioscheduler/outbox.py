@@ -145,7 +145,6 @@ class Outbox:
     def _define(self) -> None:
         """Makes frames of the definitions that have come since the last time."""
         for line in self._log[self._defined :]:
-            for start in range(0, len(line), wire.CHUNK):
-                part, last = line[start : start + wire.CHUNK], start + wire.CHUNK >= len(line)
+            for part, last in wire.cut(line):
                 self._put(wire.encode([Kind.DEFINE, part, last]))
         self._defined = len(self._log)

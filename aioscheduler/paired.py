@@ -105,6 +105,7 @@ class PairedPipe(Pipe):
 
     def close(self) -> None:
         """Reads and writes nothing any more."""
+        self._has_ended = True
         self._stop_reading()
         self.descriptors[1] = -1
         self._inward.closed = True
@@ -195,14 +196,14 @@ class PairedLife:
         """Gives the number of the task that a scheduler began last, plus one; 0 for none."""
         return self._begun[scheduler]
 
-    def kill(self) -> None:
+    def kill(self, cause: str = "") -> None:
         """Ends it at once: what it has not written is lost, and its tasks are cancelled."""
+        self._cause = self._cause or cause
         self._end(-signal.SIGKILL)
 
     def _stream_ended(self, error: Exception | None) -> None:
         if error is not None:
-            self._cause = f"it sent what cannot be read: {error!r}"
-            self.kill()
+            self.kill(f"its pipe cannot be used any more: {error!r}")
 
     def _end(self, exitcode: int) -> None:
         if self.dead:

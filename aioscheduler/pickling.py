@@ -20,7 +20,6 @@ import io
 import pickle
 import sys
 import threading
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import CellType, CodeType, FunctionType
@@ -31,7 +30,8 @@ import msgpack  # type: ignore[import-untyped]  # ships no type information
 
 from . import wire
 from .errors import RemoteError, RemoteTraceback
-from .names import importable_name, type_name
+from .failures import describe, reduce_error, reduce_some, set_cause, text_of
+from .names import importable_name, module_of, type_name
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 SHORT_TEXT = 256  # characters of a text that goes as it is
@@ -59,6 +59,19 @@ class Catalog(ABC):
         self.code_numbers: dict[int, int] = {}  # by id(code), which `codes` keeps alive
         self.classes: dict[int, type] = {}
         self.class_numbers: dict[type, int] = {}
+
+    def function_number(self, function: FunctionType) -> Any:
+        """Gives what stands for a function in a frame: its name's number, or that of its code."""
+        name = importable_name(function)
+        return self.code_number(function) if name is None else self.name_number(name)
+
+    @abstractmethod
+    def name_number(self, name: str) -> Any:
+        """Gives what stands for a function that is found by name."""
+
+    @abstractmethod
+    def code_number(self, function: FunctionType) -> Any:
+        """Gives what stands for a function's code."""
 
     @abstractmethod
     def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
@@ -113,6 +126,17 @@ class Catalog(ABC):
         _Pickler(file, self, number_class).dump(value)
         return file.getvalue()
 
+    def pickle_some(self, value: object, inside: frozenset[int] = frozenset()) -> bytes:
+        """Pickles a value; exceptions in it lose the attributes that cannot travel.
+
+        Args:
+            value: Anything.
+            inside: The ids of exceptions whose attributes this is for: they are not followed.
+        """
+        file = io.BytesIO()
+        _LenientPickler(file, self, inside).dump(value)
+        return file.getvalue()
+
     def decode(self, payload: wire.Payload) -> Any:
         """Gives a value back.
 
@@ -130,54 +154,36 @@ class Catalog(ABC):
         finally:
             _active.catalog = outer
 
-    def encode_refusal(self, value: object, error: Exception) -> bytes:
-        """Gives the payload of a failure, in the place of a result that `encode` refused."""
-        text = "".join(traceback.format_exception(error))
-        why = f"the task returned what cannot travel: {_safe(repr, value)}"
-        return pickle.dumps((RemoteError(type_name(value), why, text), ""), 5)
-
-    def encode_failure(self, error: BaseException) -> bytes:
-        """Gives the payload of what a task raised; read back here, so that the host can read it."""
-        text = "".join(traceback.format_exception(error))
-        try:
-            payload = self.pickle((error, text))
-            copy, _ = self.decode(payload)
-            if type(copy) is type(error):
-                return payload
-            why = f"its copy would be a {type(copy).__qualname__}"
-        except Exception as unpicklable:  # noqa: BLE001  a user's class may raise anything here
-            why = (
-                f"it cannot be pickled and read again: {_safe(repr, unpicklable)}; have its class "
-                "pass all its arguments to super().__init__(), or define __reduce__"
-            )
-        stand_in = RemoteError(type_name(error), _safe(str, error), f"{text}\n({why})")
-        return pickle.dumps((stand_in, ""), 5)
-
     def decode_result(self, payload: wire.Payload) -> Any:
         """Gives back a result.
 
         Raises:
             RemoteError: It cannot be unpickled here.
+            KeyboardInterrupt: It may be that of a Ctrl-C, which has nothing to do with the result.
         """
         if not isinstance(payload, bytes):
             return payload
         try:
             return self.decode(payload)
-        except Exception as error:
-            raise RemoteError(
-                type_name(error), f"the outcome cannot be unpickled in this process: {error}", ""
-            ) from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            why = f"the outcome cannot be unpickled in this process: {describe(str, error)}"
+            raise RemoteError(type_name(error), why, text_of(error)) from error
 
     def decode_failure(self, payload: bytes) -> BaseException:
         """Gives back what a task raised, with the worker's traceback as its cause.
 
         Raises:
             RemoteError: It cannot be unpickled here.
+            KeyboardInterrupt: As of `decode_result`.
         """
-        error: BaseException
         error, text = self.decode_result(payload)
+        if not isinstance(error, BaseException):
+            why = f"a failure of the task became {describe(repr, error)} in this process"
+            return RemoteError(type_name(error), why, text)
         if text:
-            error.__cause__ = RemoteTraceback(text)
+            set_cause(error, RemoteTraceback(text))
         return error
 
 
@@ -262,10 +268,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             return _code_of, (obj.co_filename, args)
         elif obj is self._catalog.owner:
             return _owner, ()
+        elif issubclass(type(obj), BaseException):
+            return self._reduce_error(obj)
         return super().reducer_override(obj)
 
+    def _reduce_error(self, error: BaseException) -> Any:
+        return reduce_error(error)
+
     def _reduce_function(self, function: FunctionType) -> Any:
-        if (function.__module__ or "__main__") not in sys.modules:
+        if module_of(function) not in sys.modules:
             # It has globals of its own, as the methods of a namedtuple do: they go with it.
             return super().reducer_override(function)
         key = self._catalog.code_key(function)
@@ -288,6 +299,20 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         # other in a circle, which the pickle's memo resolves.
         make, args, *rest = reduced
         return _make_class, (self._number_class(cls), make, args), *rest
+
+
+class _LenientPickler(_Pickler):
+    """One that leaves out what it can of exceptions."""
+
+    def __init__(self, file: io.BytesIO, catalog: Catalog, inside: frozenset[int]) -> None:
+        super().__init__(file, catalog, None)
+        self._inside = inside
+
+    def _reduce_error(self, error: BaseException) -> Any:
+        if id(error) in self._inside:
+            raise pickle.PicklingError("an exception among its own attributes")
+        inside = self._inside | {id(error)}
+        return reduce_some(error, lambda value: self._catalog.pickle_some(value, inside))
 
 
 def _code_of(filename: str, args: Sequence[Any]) -> CodeType:
@@ -327,10 +352,3 @@ def _set_function_state(function: FunctionType, state: Any) -> None:
         except ValueError:  # no value yet, there as here
             continue
     function.__dict__.update(attributes)
-
-
-def _safe(describe: Callable[[Any], str], value: object) -> str:
-    try:
-        return describe(value)[:1000]
-    except Exception as error:  # noqa: BLE001  a user's __str__ may raise anything
-        return f"<{type(value).__qualname__}, whose {describe.__name__} raises {error!r}>"

@@ -13,6 +13,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from . import wire
 
@@ -33,8 +34,9 @@ class Pipe:
 
     Args:
         receive: Called with each frame; blobs arrive whole, as one BLOB frame.
-        closed: Called once when nothing more will come: with None at the end of the stream,
-            else with what `receive` raised or what is wrong with the bytes.
+        closed: Called once when nothing more will come, or nothing more will be taken: with None
+            at the end of the stream, else with what `receive` or a callback of `send` raised, or
+            what is wrong with the bytes or the descriptors.
     """
 
     def __init__(self, receive: Receive, closed: Closed) -> None:
@@ -43,8 +45,10 @@ class Pipe:
         self._closed = closed
         self._loop: asyncio.AbstractEventLoop | None = None
         self.descriptors = [-1, -1]  # reader, writer; -1: not open
+        self._files: list[tuple[int, int]] = []  # that the descriptors were opened for
+        self._has_ended = False
         self._decoder = wire.Decoder()
-        self._parts: dict[int, list[bytes]] = {}
+        self._parts: dict[int, bytearray | None] = {}  # of blobs; None: one has no room here
         self._frames: deque[tuple[bytes, Callable[[], None] | None]] = deque()
         self._blobs: deque[_Blob] = deque()
         self._rest = memoryview(b"")  # of the current write
@@ -57,6 +61,7 @@ class Pipe:
         self._loop, self.descriptors[:] = loop, (reader, writer)
         for fd in (reader, writer):
             os.set_blocking(fd, False)
+        self._files = [_file_of(fd) for fd in (reader, writer)]
         enlarge(writer)
         _open_pipes.add(self)
         loop.add_reader(reader, self._readable)
@@ -82,16 +87,21 @@ class Pipe:
             except BlockingIOError:
                 self._wait_for_room(True)
                 return
-            except OSError:  # nobody reads any more; the reading side will tell
+            except OSError:  # nobody reads any more, or the descriptor is none of ours
                 self._drop()
+                self._tell_end(None)
                 return
             self.waiting -= count
             self._wake_drainers()
             self._rest = self._rest[count:]
             if not self._rest and self._written:
                 callbacks, self._written = self._written, []
-                for written in callbacks:
-                    written()
+                try:
+                    for written in callbacks:
+                        written()
+                except Exception as error:  # noqa: BLE001  what was to begin now never will
+                    self._end(error)
+                    return
 
     async def drain(self, level: int = 0) -> None:
         """Returns when at most `level` bytes wait to be written, or nobody reads any more."""
@@ -105,8 +115,21 @@ class Pipe:
         while self.descriptors[0] >= 0 and self._readable():
             pass
 
+    def check(self) -> None:
+        """Ends the pipe if other code of this process has closed or replaced a descriptor of it.
+
+        To be called once a second: no event tells of that.
+        """
+        for index, fd in enumerate(self.descriptors):
+            if fd >= 0 and self._files and _file_of(fd) != self._files[index]:
+                if index == 0 and self._loop is not None:
+                    self._loop.remove_reader(fd)
+                self.descriptors[index] = -1  # it is another's: neither used nor closed
+                self._end(OSError(f"descriptor {fd} was closed or replaced by other code"))
+
     def close(self) -> None:
         """Closes both descriptors; nothing is called any more."""
+        self._has_ended = True
         self._stop_reading()
         self._wait_for_room(False)
         self._drop()
@@ -177,16 +200,32 @@ class Pipe:
             return False
         return True
 
-    def _collect(self, kind: int, number: int, part: bytes, last: bool) -> None:
-        parts = self._parts.setdefault(number, [])
-        parts.append(part)
-        if last:
+    def _collect(self, kind: int, number: int, part: bytes, left: int) -> None:
+        """Puts a blob together; one for which there is no memory arrives as None."""
+        if number not in self._parts:
+            self._parts[number] = None
+            with suppress(MemoryError):
+                self._parts[number] = bytearray(len(part) + left)
+        whole, payload = self._parts[number], None
+        if whole is not None:
+            start = len(whole) - left - len(part)
+            whole[start : start + len(part)] = part
+        if not left:
             del self._parts[number]
-            self._receive([kind, number, b"".join(parts)])
+            if whole is not None:
+                with suppress(MemoryError):
+                    payload = bytes(whole)
+            del whole
+            self._receive([kind, number, payload])
 
     def _end(self, error: Exception | None) -> None:
         self._stop_reading()
-        self._closed(error)
+        self._tell_end(error)
+
+    def _tell_end(self, error: Exception | None) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._closed(error)
 
     def _stop_reading(self) -> None:
         reader = self.descriptors[0]
@@ -224,7 +263,7 @@ class _Blob:
 
     def next_chunk(self) -> bytes:
         part, self._rest = self._rest[: wire.CHUNK], self._rest[wire.CHUNK :]
-        return wire.encode([wire.Kind.BLOB, self._number, bytes(part), not self._rest])
+        return wire.encode([wire.Kind.BLOB, self._number, bytes(part), len(self._rest)])
 
 
 def abandon(descriptors: list[int]) -> None:
@@ -233,6 +272,15 @@ def abandon(descriptors: list[int]) -> None:
         if fd >= 0:
             descriptors[index] = -1
             os.close(fd)
+
+
+def _file_of(fd: int) -> tuple[int, int]:
+    """Return what a descriptor is open for."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return -1, -1
+    return found.st_dev, found.st_ino
 
 
 def enlarge(fd: int) -> None:

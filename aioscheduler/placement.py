@@ -49,8 +49,9 @@ class Placement:
         self.all_waiting = 0
         self.all_loads = 0
         self._worker_loads = [0] * len(layout)
-        self._silent = [False] * len(layout)
+        self._avoided = [False] * len(layout)
         self._layout = tuple(layout)
+        self._schedulers = frozenset(zip(self.worker_of, self.scheduler_of, strict=True))
         self._by_worker = by_worker
         self._max_tasks = max_tasks
         self._max_each = max_each
@@ -141,10 +142,9 @@ class Placement:
         digest = hashlib.blake2b(data, digest_size=8).digest()
         return int.from_bytes(digest) % len(self.worker_of)
 
-    def __contains__(self, at: tuple[int, int]) -> bool:
+    def __contains__(self, at: object) -> bool:
         """Whether there is such a (worker, scheduler)."""
-        worker, scheduler = at
-        return 0 <= worker < len(self._layout) and 0 <= scheduler < self._layout[worker]
+        return at in self._schedulers
 
     def added(self, place: int, count: int = 1) -> None:
         """Tasks were accepted at a place."""
@@ -159,11 +159,11 @@ class Placement:
         first = self.first_of[worker]
         return self.waiting[first : first + self._layout[worker]]
 
-    def avoid(self, silent: Sequence[bool]) -> None:
-        """Says of each worker whether it does not answer; called once a second."""
-        for worker, (now, before) in enumerate(zip(silent, self._silent, strict=True)):
+    def avoid(self, avoided: Sequence[bool]) -> None:
+        """Says of each worker whether tasks are better sent elsewhere; called once a second."""
+        for worker, (now, before) in enumerate(zip(avoided, self._avoided, strict=True)):
             self._worker_loads[worker] += (now - before) * _MOST
-        self._silent = list(silent)
+        self._avoided = list(avoided)
 
     # What links tell (`link.Tally`).
 

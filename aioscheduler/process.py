@@ -1,24 +1,20 @@
 """A worker process: `aiomultiprocess.Process` without its server and without the parent's main.
 
 Two things differ from the base class. No shared-namespace manager is started: it would cost a
-process, and outlive a host that is killed. And the parent's `__main__` is hidden while a child
-is spawned, so that the child does not run it a second time: a script needs no
-`if __name__ == "__main__"` guard.
+process, and outlive a host that is killed. And it is a `spawn.SpawnProcess`.
 """
 
 from __future__ import annotations
 
 import importlib
-import multiprocessing.connection
 import os
 import pickle
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.util import is_exiting
 from types import ModuleType
 from typing import Any
 
@@ -26,11 +22,13 @@ import aiomultiprocess.core  # type: ignore[import-untyped]  # partly typed, not
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 from aiomultiprocess.types import Unit  # type: ignore[import-untyped]
 
+from .definitions import cannot_travel
 from .pipe import abandon
+from .spawn import SpawnProcess, starting
 
 EXIT_GRACE = 1.0  # seconds workers have to end when the host ends without close()
-
-_CONTEXT = aiomultiprocess.core.multiprocessing.get_context("spawn")
+REAP_TIME = 3.0  # seconds from a kill until the process is given up; large ones take a while
+_LOOK_EVERY = 0.005  # seconds
 
 
 class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # untyped base
@@ -43,12 +41,11 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         config: Keyword arguments of the worker: plain values.
         loop_initializer: Makes its event loop; None for asyncio's own.
 
-    Attributes:
-        watch: A descriptor that is readable once the process has ended; -1 before it is
-            started and after it was reaped.
+    Raises:
+        OSError: The loop_initializer cannot travel.
     """
 
-    watch = -1
+    aio_process: SpawnProcess
 
     def __init__(
         self,
@@ -61,8 +58,8 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         # `super().__init__` is left out: it starts the namespace server.
         make_loop = None
         if loop_initializer is not None:
-            # As bytes, because `__main__`, where it may be from, is hidden while pickling.
-            make_loop = partial(_make_loop, cloudpickle.dumps(loop_initializer))
+            # By value, because a worker does not have the parent's `__main__`.
+            make_loop = partial(_make_loop, _pack(loop_initializer))
         self.unit = Unit(
             target=_run_worker,
             args=(reader, writer, config),
@@ -70,43 +67,20 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
             namespace=None,
             loop_initializer=make_loop,
         )
-        self.aio_process = _CONTEXT.Process(
+        self.aio_process = SpawnProcess(
             target=aiomultiprocess.core.Process.run_async,
             args=(self.unit,),
             name=name,
             daemon=False,  # so that tasks may have process pools
         )
 
-    def start(self) -> None:
-        """Starts the process.
 
-        Raises:
-            OSError: The system has no room for it.
-        """
-        with _hidden_main(), _blocked_interrupt():
-            self.aio_process.start()
-        try:
-            self.watch = self._open_watch()
-        except OSError:
-            self.kill()
-            self.aio_process.join()
-            raise
-
-    def _open_watch(self) -> int:
-        if hasattr(os, "pidfd_open"):
-            with suppress(OSError):  # an old kernel
-                return os.pidfd_open(self.pid)
-        # A pipe of multiprocessing's, which a forked grandchild would keep open.
-        return os.dup(self.aio_process.sentinel)
-
-    def reap(self) -> int | None:
-        """Waits for the process, frees what it took, and gives its exit code."""
-        self.aio_process.join()
-        exitcode: int | None = self.exitcode
-        self.close()
-        os.close(self.watch)
-        self.watch = -1
-        return exitcode
+def _pack(loop_initializer: Callable[[], Any]) -> bytes:
+    try:
+        return cloudpickle.dumps(loop_initializer)  # type: ignore[no-any-return]
+    except Exception as error:
+        name = getattr(loop_initializer, "__qualname__", repr(loop_initializer))
+        raise OSError(f"loop_initializer={name} {cannot_travel(error)}") from error
 
 
 loop_failure: list[BaseException] = []
@@ -124,50 +98,65 @@ def _make_loop(initializer: bytes) -> Any:
 
 
 def workers_module(name: str) -> ModuleType:
-    """Imports a module of the workers' package, which is named here and nowhere else."""
+    """Import a module of the workers' package, which is named here and nowhere else."""
     return importlib.import_module(f"aioscheduler_workers.{name}")
 
 
 async def _run_worker(reader: Connection, writer: Connection, config: dict[str, Any]) -> None:
     """In the child."""
-    await workers_module("main").main(reader, writer, **config)
+    # Imported by a statement, which those who pack programs find.
+    from aioscheduler_workers.main import main
+
+    await main(reader, writer, **config)
 
 
-@contextmanager
-def _hidden_main() -> Iterator[None]:
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+Alive = dict[WorkerProcess, list[int]]
+"""The processes of a manager, with the descriptors of their pipes.
+
+Who takes a process out of it ends that process, and nobody else: the loop, when it has died, or
+the thread in which the interpreter exits.
+"""
 
 
-@contextmanager
-def _blocked_interrupt() -> Iterator[None]:
-    """Keeps Ctrl-C from a child until it has its own handler: the mask is inherited."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def end_workers(alive: Alive) -> None:
+    """End the workers of a manager that is gone, or with the interpreter; this blocks, briefly.
 
-
-def end_workers(alive: dict[WorkerProcess, list[int]]) -> None:
-    """Ends workers whose manager is gone; no loop runs any more, so this may block, briefly.
-
-    Args:
-        alive: The processes, with the descriptors of their pipes.
+    When the interpreter exits, a loop may still run in another thread. Nothing that it uses is
+    taken from it, and it is not told of the deaths: it would replace them, or report them.
     """
-    for descriptors in alive.values():
-        abandon(descriptors)  # which a worker reads as the end
-    deadline = time.monotonic() + EXIT_GRACE
-    for process in alive:
-        left = max(0.0, deadline - time.monotonic())
-        multiprocessing.connection.wait([process.watch], timeout=left)
+    with starting:  # no process is on its way into `alive`, and none follows if this is the exit
+        taken = []
+        while alive:
+            with suppress(KeyError):  # the loop was faster
+                taken.append(alive.popitem())
+    exiting = is_exiting()
+    for _, descriptors in taken:
+        # Either way a worker reads it as the end.
+        if exiting:
+            _silence(descriptors)
+        else:
+            abandon(descriptors)
+    processes = [process.aio_process for process, _ in taken]
+    _wait(processes, EXIT_GRACE)
+    for process in processes:
         process.kill()
-        process.reap()
-    alive.clear()
+    _wait(processes, REAP_TIME)
+    if not exiting:
+        for process in processes:
+            process.release()
+
+
+def _silence(descriptors: list[int]) -> None:
+    """Let go of a pipe, whose descriptors stay valid: another file must not get their numbers."""
+    with suppress(OSError):  # no descriptor is left for this: the workers are killed
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in descriptors:
+            if fd >= 0:
+                os.dup2(null, fd, inheritable=False)
+        os.close(null)
+
+
+def _wait(processes: Iterable[SpawnProcess], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not all(process.has_ended for process in processes) and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY)

@@ -8,6 +8,10 @@
                   │                                        │
     handles (weak), batches ◄── outcomes                   │
 
+Whatever raises here in telling a process, in sending or in taking what it sent, ends that process,
+and nothing can raise between a change of the ledger and the handles that it concerns: `_settle` is
+the one way to them.
+
 The host is dull: it runs no user code here, leaves results as bytes until somebody asks, and
 never waits for a worker. Numbers are given in `schedule`, so a task can be addressed before it
 has been sent.
@@ -20,6 +24,7 @@ the numbers, times and order it had.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 from collections import Counter, deque
@@ -30,7 +35,7 @@ from typing import Any
 
 from . import wire
 from .batch import Decode, Outcomes, Part
-from .errors import WorkerLost
+from .errors import RemoteError, WorkerLost
 from .holders import Holders
 from .incarnation import Launch, Life
 from .lateness import BOUNDS, History
@@ -43,6 +48,8 @@ from .shipping import Cargo, HostShipper
 from .supervisor import RestartBudget, Supervisor
 from .task import State, Task, TaskRef, report
 from .wire import Kind, Payload
+
+log = logging.getLogger("aioscheduler")
 
 _ENDINGS = {wire.RETURNED: State.FINISHED, wire.RAISED: State.FAILED, wire.DROPPED: State.CANCELLED}
 _NAMED = 5  # tasks that a message about a death names
@@ -110,7 +117,8 @@ class RemoteLink:
         self._announced: list[deque[int]] = [
             deque(maxlen=_REMEMBERED) for _ in range(schedulers)
         ]  # the last tasks that were, of each scheduler, in order
-        self._blobs: dict[int, bytes] = {}  # large outcomes, ahead of their FINISHED
+        # Large outcomes, ahead of their FINISHED; None: there was no memory for it.
+        self._blobs: dict[int, bytes | None] = {}
         self._inside = b""  # the parts of a request so far
         self._holders = Holders(self)
         self._reason: Exception | None = None  # why the manager has failed
@@ -162,14 +170,19 @@ class RemoteLink:
         self, life: Life, frames: Iterator[bytes], blobs: list[tuple[int, bytes]]
     ) -> None:
         """Sends the frames of what has not ended, as fast as they are read."""
-        for frame in frames:
-            life.pipe.send(frame)
-            if life.pipe.waiting > HIGH_WATER:
-                life.pipe.flush()
-                await life.pipe.drain(HIGH_WATER)
-        for number, payload in blobs:
-            life.pipe.send_blob(number, payload)
-        life.pipe.send(wire.encode([Kind.BOOT, self._boot]))
+        try:
+            for frame in frames:
+                life.pipe.send(frame)
+                if life.pipe.waiting > HIGH_WATER:
+                    life.pipe.flush()
+                    await life.pipe.drain(HIGH_WATER)
+            for number, payload in blobs:
+                life.pipe.send_blob(number, payload)
+            for part, last in wire.cut(self._boot or b""):
+                life.pipe.send(wire.encode([Kind.BOOT, part, last]))
+        except Exception as error:  # noqa: BLE001  whatever it is, this process knows too little
+            life.kill(f"it cannot be told its tasks: {error!r}")
+            return
         self._life, self._telling = life, None
         self._release()
         self._send()
@@ -289,6 +302,7 @@ class RemoteLink:
         life = supervisor.life
         return Vitals(
             supervisor.state,
+            supervisor.avoided,
             life.pid if life is not None else None,
             self.outbox.ledger.running,
             supervisor.restarts,
@@ -313,12 +327,16 @@ class RemoteLink:
         if self._life is None:
             return
         pipe = self._life.pipe
-        frames, blobs = self.outbox.take()
-        for frame in frames:
-            pipe.send(frame)
-        for number, payload in blobs:
-            pipe.send_blob(number, payload)
-        pipe.flush()
+        try:
+            frames, blobs = self.outbox.take()
+            for frame in frames:
+                pipe.send(frame)
+            for number, payload in blobs:
+                pipe.send_blob(number, payload)
+            pipe.flush()
+        except Exception as error:  # noqa: BLE001  the next process is told all of it again
+            life, self._life = self._life, None
+            life.kill(f"it cannot be sent its tasks: {error!r}")
 
     # ---- receiving
 
@@ -435,22 +453,33 @@ class RemoteLink:
             stop = end_of_row(numbers, start) if in_rows else start + 1
             if stop - start == 1 or not self._settle_row(numbers[start], payloads[start:stop]):
                 for number, payload in zip(numbers[start:stop], payloads[start:stop], strict=True):
-                    outcome = self._blobs.pop(number) if isinstance(payload, list) else payload
-                    self._settle(scheduler, number, state, outcome, decode)
+                    if not isinstance(payload, list):
+                        self._settle(scheduler, number, state, payload, decode)
+                    elif (outcome := self._blobs.pop(number)) is not None:
+                        self._settle(scheduler, number, state, outcome, decode)
+                    else:
+                        self._settle(scheduler, number, State.FAILED, _no_memory(state), None)
             start = stop
 
     def _settle_row(self, first: int, payloads: list[Payload]) -> bool:
         """Settles results with numbers in a row, if they are of one batch."""
         decode = self._shipper.catalog.decode_result
-        return not self._asked and self._holders.settle_row(first, payloads, decode)
+        try:
+            return not self._asked and self._holders.settle_row(first, payloads, decode)
+        except Exception:  # as in `_settle`
+            log.exception("the ends of tasks %s could not be told", self.ref(0, first))
+            return True
 
     def _settle(
         self, scheduler: int, number: int, state: State, value: Any, decode: Decode | None
     ) -> None:
-        """Tells a task's end to whoever holds it, and forgets the task."""
-        told = self._holders.settle(number, state, value, decode)
-        if not told and state is State.FAILED:
-            report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
+        """Tells a task's end to whoever holds it, and forgets the task. Never raises."""
+        try:
+            told = self._holders.settle(number, state, value, decode)
+            if not told and state is State.FAILED:
+                report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
+        except Exception:  # a closed loop, say: the others are to be told all the same
+            log.exception("the end of task %s could not be told", self.ref(scheduler, number))
         self._asked.discard(number)
         if self._aliases and number in self._aliases:
             del self._numbers[self._aliases.pop(number)]
@@ -540,7 +569,11 @@ class RemoteLink:
     def _return_unbegun(self, life: Life) -> None:
         """Has tasks wait again that were announced and, by the black box, never begun."""
         for scheduler, announced in enumerate(self._announced):
-            begun = life.begun(scheduler) - 1
+            try:
+                begun = life.begun(scheduler) - 1
+            except Exception:  # then every task that was announced may have begun
+                log.exception("the black box of worker %d cannot be read", self._worker)
+                begun = announced[-1] if announced else -1
             last = announced.index(begun) if begun in announced else -1
             after = islice(announced, last + 1, None)
             self._unstarted(scheduler, list(filter(self.outbox.ledger.has_started, after)))
@@ -556,6 +589,14 @@ class RemoteLink:
                 ledger.end(number)
                 self._settle(scheduler, number, State.CANCELLED, None, None)
             self._tally.ended(self._worker, scheduler, len(numbers))
+
+
+def _no_memory(state: State) -> Exception:
+    return RemoteError(
+        "MemoryError",
+        f"the task has {state.value}, and this process has no memory for its outcome",
+        "",
+    )
 
 
 def _check_all(numbers: list[int], known: int) -> None:

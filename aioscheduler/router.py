@@ -25,11 +25,11 @@ from .batch import Batch, Outcomes
 from .coroutines import close_unstarted
 from .definitions import HostCatalog
 from .engine import Order, due_time
-from .errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
+from .errors import ManagerClosed, NotShippable, TaskLimitReached
 from .link import AcrossLink, Link
 from .loopthread import LoopThread
 from .placement import Placement
-from .task import Task, TaskRef
+from .task import Task, TaskRef, check_ref
 from .wire import FRAME_BYTES
 
 Whens = datetime | timedelta | Sequence[datetime | timedelta] | None
@@ -163,19 +163,8 @@ class Router:
             UnknownTask: The reference is damaged or another manager's.
             TypeError: It is no reference.
         """
-        if not isinstance(ref, TaskRef):
-            raise TypeError(f"a TaskRef is needed, not {type(ref).__name__}")
-        if ref.manager != self._manager:
-            raise UnknownTask(f"{ref} is a task of another manager; ask that one")
-        _, worker, scheduler, number = ref
-        if not (
-            all(type(field) is int for field in (worker, scheduler, number))
-            and 0 <= worker < len(self.links)
-            and (worker, scheduler) in self.placement
-            and number >= 0
-        ):
-            raise UnknownTask(f"{ref} is damaged: this manager has no such scheduler or number")
-        return self.links[worker]
+        check_ref(ref, self._manager, self.placement)
+        return self.links[ref.worker]
 
     async def join(self) -> None:
         """Returns when every task has ended."""

@@ -15,12 +15,13 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Callable, Sequence
-from types import CodeType, CoroutineType, FunctionType
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from types import CellType, CodeType, CoroutineType, FunctionType
+from typing import Any, Generic, NoReturn, TypeVar
 
 from .coroutines import check_awaitable
 from .definitions import HostCatalog, WorkerCatalog, cannot_travel
 from .errors import NotShippable
+from .names import importable_name
 from .pickling import EMPTY, is_plain, pack
 from .wire import BLOB_LIMIT, Payload
 
@@ -28,13 +29,24 @@ Cargo = tuple[Any, Payload]
 """What travels of a coroutine: the number of its function, and its payload."""
 
 
-class _Shape(NamedTuple):
-    """How to read the arguments of one code object's coroutines."""
+class _Shape:
+    """How to read the arguments of one code object's coroutines.
 
-    code: CodeType  # keeps its id from being used again
-    namespace: dict[str, Any]
-    number: Any  # as the catalog gives it: an int in the host
-    simple: int  # the count of arguments if all are positional and nothing is captured, else -1
+    Args:
+        code: Kept, so that its id is not used again.
+        namespace: The globals of its functions.
+        number: As the catalog gives it: an int in the host. None for code with a closure, whose
+            functions may each have a name: those of one decorator all have one code.
+        simple: The count of arguments if all are positional and nothing is captured, else -1.
+    """
+
+    __slots__ = ("code", "namespace", "number", "simple")
+
+    def __init__(self, code: CodeType, namespace: dict[str, Any], number: Any, simple: int) -> None:
+        self.code = code
+        self.namespace = namespace
+        self.number = number
+        self.simple = simple
 
 
 C = TypeVar("C", HostCatalog, WorkerCatalog)
@@ -50,6 +62,7 @@ class Shipper(Generic[C]):
     def __init__(self, catalog: C) -> None:
         self.catalog: C = catalog
         self._shapes: dict[int, _Shape] = {}
+        self._named: dict[int, tuple[FunctionType, Any]] = {}  # with a closure, but found by name
 
     def take(self, coro: Any) -> Cargo:
         """Takes an unstarted coroutine apart and closes it; it is untouched if this raises.
@@ -60,6 +73,8 @@ class Shipper(Generic[C]):
         if type(coro) is not CoroutineType or coro.cr_running or coro.cr_suspended:
             _refuse(coro)
         referents = gc.get_referents(coro)
+        if _CLOSED_LOOK_NEW and coro.cr_frame is None:  # asked last: the frame joins the referents
+            _refuse(coro)
         position = _POSITION
         function = referents[position] if position < len(referents) else None
         if type(function) is not FunctionType:  # as in asyncio's debug mode
@@ -70,14 +85,17 @@ class Shipper(Generic[C]):
         shape = self._shapes.get(id(function.__code__))
         if shape is None or shape.namespace is not function.__globals__:
             shape = self._learn(coro, function)
-        payload: Payload = None
+        number, payload = shape.number, None
         if shape.simple >= 0:
             # The function is followed by its code, then the arguments.
             payload = self._encode_simple(referents[position + 2 : position + 2 + shape.simple])
         if payload is None:
-            payload = self._pickle_arguments(coro, function)
+            captured = function.__closure__ or ()
+            if captured:
+                number, captured = self._number_closure(function, shape)
+            payload = self._pickle_arguments(coro, function, captured)
         coro.close()
-        return shape.number, payload
+        return number, payload
 
     def _encode_simple(self, args: Sequence[Any]) -> Payload:
         """Gives the payload of positional arguments if they are scalars, else None."""
@@ -91,8 +109,10 @@ class Shipper(Generic[C]):
             raise NotShippable(
                 f"the code of {coro.__qualname__}() was exchanged after the call; call it again"
             )
-        with self.catalog.change():
-            number = self.catalog.function_number(function)
+        number = None
+        if not code.co_freevars:
+            with self.catalog.change():
+                number = self.catalog.function_number(function)
         simple = (
             not code.co_freevars
             and not code.co_kwonlyargcount
@@ -103,8 +123,28 @@ class Shipper(Generic[C]):
         self._shapes[id(code)] = shape
         return shape
 
+    def _number_closure(
+        self, function: FunctionType, shape: _Shape
+    ) -> tuple[Any, tuple[CellType, ...]]:
+        """Gives the number of a function with a closure, and what travels of that."""
+        known = self._named.get(id(function))
+        if known is not None:
+            return known[1], ()
+        with self.catalog.change():
+            name = importable_name(function)
+            if name is None:
+                if shape.number is None:
+                    shape.number = self.catalog.code_number(function)
+                return shape.number, function.__closure__ or ()
+            number = self.catalog.name_number(name)
+        self._named[id(function)] = function, number
+        return number, ()
+
     def _pickle_arguments(
-        self, coro: CoroutineType[Any, Any, Any], function: FunctionType
+        self,
+        coro: CoroutineType[Any, Any, Any],
+        function: FunctionType,
+        captured: tuple[CellType, ...],
     ) -> bytes:
         code = function.__code__
         assert coro.cr_frame is not None  # it has not started
@@ -120,7 +160,7 @@ class Shipper(Generic[C]):
             rest += 1
         if code.co_flags & inspect.CO_VARKEYWORDS:
             kwargs |= values[names[rest]]
-        contents = [_contents(cell) for cell in function.__closure__ or ()]
+        contents = [_contents(cell) for cell in captured]
         with self.catalog.change():
             try:
                 return self.catalog.pickle((args, kwargs, contents))
@@ -134,7 +174,7 @@ class Shipper(Generic[C]):
     def _culprit(
         self, arguments: dict[str, Any], function: FunctionType, contents: list[Any]
     ) -> str:
-        closure = dict(zip(function.__code__.co_freevars, contents, strict=True))
+        closure = dict(zip(function.__code__.co_freevars, contents, strict=False))
         for kind, values in (("argument", arguments), ("closure variable", closure)):
             for name, value in values.items():
                 try:
@@ -169,10 +209,17 @@ class HostShipper(Shipper[HostCatalog]):
             NotShippable: It cannot travel.
         """
         with self.catalog.change():
-            if isinstance(function, FunctionType) and not (
-                function.__closure__ or function.__defaults__ or function.__kwdefaults__
-            ):
-                return self.catalog.function_number(function)
+            if isinstance(function, FunctionType):
+                name = importable_name(function)
+                if name is not None:
+                    return self.catalog.name_number(name)
+                if not (
+                    function.__closure__
+                    or function.__defaults__
+                    or function.__kwdefaults__
+                    or function.__dict__
+                ):
+                    return self.catalog.code_number(function)
             try:
                 payload = self.catalog.pickle(function)
             except Exception as error:
@@ -226,12 +273,13 @@ def open_cargo(
         if payload[0] == _ALIASED[0]:
             alias, payload = int.from_bytes(payload[1:9]), payload[9:]
         arguments = catalog.decode(payload)
-    called = catalog.function(function) if isinstance(function, int) else function
-    if isinstance(arguments, list):
-        return called, arguments, _NO_KEYWORDS, alias
-    args, kwargs, contents = arguments
+    args, kwargs, contents = (
+        (arguments, _NO_KEYWORDS, ()) if isinstance(arguments, list) else arguments
+    )
     if contents:
-        called = catalog.codes[function].make(contents)
+        called = catalog.closure(function, contents)
+    else:
+        called = catalog.function(function) if isinstance(function, int) else function
     return called, args, kwargs, alias
 
 
@@ -243,14 +291,14 @@ async def _probe() -> None:
     """Shows at which position of a coroutine's referents its function is."""
 
 
-def _find_position() -> int:
+def _find_position() -> tuple[int, bool]:
     coro = _probe()
     position = gc.get_referents(coro).index(_probe)
     coro.close()
-    return position
+    return position, _probe in gc.get_referents(coro)
 
 
-_POSITION = _find_position()
+_POSITION, _CLOSED_LOOK_NEW = _find_position()  # closed ones do from Python 3.12 on
 
 
 def _contents(cell: Any) -> Any:

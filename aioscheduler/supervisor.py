@@ -11,6 +11,9 @@ The first process must become ready: if it does not, nothing is tried again. Eac
 counted, however it came to be needed, unless the process had been told to go (SIGTERM); when
 there were too many, the manager fails. The rule, so many in so many seconds, is that of Erlang's
 supervisors (`intensity` and `period`), and short lives count, too.
+
+Whatever raises between two processes is the end of the next one or, where there is none to blame,
+of the manager: no place stays empty and no handle open.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ log = logging.getLogger("aioscheduler")
 
 KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
 DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told to go
-SILENT_AFTER = 2.0  # seconds without a tick, which comes once a second
+SILENT_AFTER = 2.0  # seconds without a word; a tick comes once a second
+START_PATIENCE = 5.0  # seconds that a process may take to be ready before it is said
 FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
 LONGEST_DELAY = 5.0
 
@@ -78,7 +82,7 @@ class Occupant(Protocol):
         """Names tasks that have started and not ended; at most a few."""
 
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
-        """No process will come any more; what waits is lost, or else cancelled."""
+        """No process will come any more; what waits is lost, or else cancelled. Never raises."""
 
 
 class Supervisor:
@@ -121,15 +125,23 @@ class Supervisor:
         self._unready = 0  # processes in a row that could not begin
         self._closing = False
         self._lost = False  # the manager has failed: what waits is lost
-        self._last_tick = 0.0
+        self._heard = False  # something, since it was last asked
+        self._last_heard = 0.0
         self._silent = False
-        self._traceback: str | None = None  # of a worker that could not begin
+        self._spawned = 0.0
+        self._slow = False  # it takes long to be ready
+        self._traceback: str | None = None  # of a worker that could not begin, or go on
 
     @property
     def state(self) -> WorkerState:
         """What the process is doing; SILENT if it has not ticked for a while."""
         silent = self._silent and self._state is WorkerState.READY
         return WorkerState.SILENT if silent else self._state
+
+    @property
+    def avoided(self) -> bool:
+        """Whether new tasks are better sent elsewhere: it does not answer, or is not ready yet."""
+        return self._slow or self.state is WorkerState.SILENT
 
     # ---- life
 
@@ -161,8 +173,11 @@ class Supervisor:
         if self.life is None or self._gone is None:
             self._stop(None)
             return
-        self.life.pipe.send(wire.encode([wire.Kind.CLOSE, timeout]))
-        self.life.pipe.flush()
+        try:
+            self.life.pipe.send(wire.encode([wire.Kind.CLOSE, timeout]))
+            self.life.pipe.flush()
+        except Exception as error:  # noqa: BLE001  it ends all the same
+            self.life.kill(f"it cannot be told to end: {error!r}")
         patience = None if timeout is None else timeout + KILL_AFTER
         await asyncio.wait([self._gone], timeout=patience)
         if not self._gone.done():
@@ -189,11 +204,25 @@ class Supervisor:
     def look_after(self) -> None:
         """To be called once a second: says when the process falls silent, and when it is back.
 
-        Only here, where what it has sent is sure to have been read: a host that was kept busy
-        would else take its workers for silent.
+        Whatever has come is a sign of life: a host that was kept busy has its ticks behind much
+        else that it is still to read.
         """
-        late = self._now() - self._last_tick > SILENT_AFTER
+        now = self._now()
+        if self._heard:
+            self._heard, self._last_heard = False, now
+        if self.life is not None:
+            self.life.pipe.check()
+        late = now - self._last_heard > SILENT_AFTER
         silent = late and self._state is WorkerState.READY
+        slow = self._state is WorkerState.STARTING and now - self._spawned > START_PATIENCE
+        if slow and not self._slow:
+            log.warning(
+                "%s is not ready after %.0f s: its initializer, or an import, takes long; its "
+                "tasks wait, and new ones go elsewhere if they can",
+                self._describe(),
+                now - self._spawned,
+            )
+        self._slow = slow
         if silent is not self._silent and self.life is not None:
             self._silent = silent
             log.warning(
@@ -208,10 +237,8 @@ class Supervisor:
 
     def _receive(self, frame: wire.Frame) -> None:
         kind = frame[0]
-        if kind == wire.Kind.TICK:
-            self._last_tick = self._now()
-            self._occupant.receive(frame)
-        elif kind == wire.Kind.READY:
+        self._heard = True
+        if kind == wire.Kind.READY:
             self._became_ready()
         elif kind == wire.Kind.FAILED:
             self._traceback = frame[1]
@@ -222,7 +249,8 @@ class Supervisor:
 
     def _became_ready(self) -> None:
         self._state = WorkerState.READY
-        self._last_tick = self._now()
+        self._last_heard = self._now()
+        self._slow = False
         self._unready = 0
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
@@ -239,15 +267,29 @@ class Supervisor:
         assert self._loop is not None
         self._timer = None
         self._state = WorkerState.STARTING
-        self._silent = False
+        self._silent = self._slow = False
         self._traceback = None
+        self._spawned = self._now()
         life = self._launch(self._lives, self._receive, self._ended)
         self._lives += 1
         life.start(self._loop)
         self.life, self._pid = life, life.pid
-        self._occupant.connect(life)
+        try:
+            self._occupant.connect(life)
+        except Exception as error:  # noqa: BLE001  whatever it is, this process knows nothing
+            life.kill(f"it cannot be told its tasks: {error!r}")
 
     def _ended(self, exitcode: int | None, cause: str) -> None:
+        """Take the end of the process; the manager fails if that cannot be done in order."""
+        try:
+            self._take_end(exitcode, cause)
+        except Exception as error:
+            log.exception("the end of %s could not be dealt with", self._describe())
+            reason = WorkerLost(self._worker, exitcode, started=False)
+            reason.add_note(f"the end of {self._describe()} could not be dealt with: {error!r}")
+            self._give_up(reason, exitcode)
+
+    def _take_end(self, exitcode: int | None, cause: str) -> None:
         assert self._ready is not None
         life, self.life = self.life, None
         assert life is not None
@@ -283,11 +325,11 @@ class Supervisor:
         self._timer = self._loop.call_later(delay, self._try_to_spawn)
 
     def _try_to_spawn(self) -> None:
-        """Retries for as long as the system has no room; nothing is lost by waiting."""
+        """Retries for as long as there is no process to be had; nothing is lost by waiting."""
         assert self._loop is not None
         try:
             self._spawn()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  the system has no room, no memory, no thread
             self._state = WorkerState.RESTARTING
             self._unready += 1
             delay = min(FIRST_DELAY * 2 ** (self._unready - 1), LONGEST_DELAY)
@@ -336,6 +378,7 @@ class Supervisor:
             return self._explain_start(exitcode, cause)
         if state is WorkerState.DRAINING:
             return f"{self._describe()} was told to end and {describe_exit(exitcode)}"
+        cause = cause or self._traceback or ""
         return f"{self._describe()} {describe_exit(exitcode)}{cause and f' ({cause})'}"
 
     def _describe(self) -> str:

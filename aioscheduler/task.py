@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
 from contextlib import suppress
 from datetime import datetime
 from enum import Enum
 from hashlib import blake2b
+from types import TracebackType
 from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from .clock import to_datetime
+from .errors import UnknownTask
 from .loopthread import LoopThread, tell
 
 T = TypeVar("T")
+
+log = logging.getLogger("aioscheduler")
 
 
 class State(Enum):
@@ -82,6 +87,30 @@ class TaskRef(NamedTuple):
         return f"{self.manager}/{self.worker}/{self.scheduler}/{self.number}"
 
 
+def check_ref(ref: object, manager: str, schedulers: Container[tuple[int, int]]) -> None:
+    """Refuse a reference that names none of a manager's schedulers.
+
+    Args:
+        ref: What was given.
+        manager: The manager's id.
+        schedulers: Its schedulers, as (worker, scheduler).
+
+    Raises:
+        UnknownTask: It is damaged, or another manager's.
+        TypeError: It is no reference.
+    """
+    if not isinstance(ref, TaskRef):
+        raise TypeError(f"a TaskRef is needed, not {type(ref).__name__}")
+    if ref.manager != manager:
+        raise UnknownTask(f"{ref} is a task of another manager; ask that one")
+    if not (
+        all(type(field) is int for field in ref[1:])
+        and (ref.worker, ref.scheduler) in schedulers
+        and 0 <= ref.number < 1 << 64
+    ):
+        raise UnknownTask(f"{ref} is damaged: this manager has no such scheduler or number")
+
+
 class Home(Protocol):
     """What a handle asks of the place where its task lives."""
 
@@ -116,6 +145,7 @@ class Task(Generic[T]):
         "_number",
         "_scheduler",
         "_state",
+        "_traceback",
         "_unseen",
         "_value",
         "_when",
@@ -174,9 +204,14 @@ class Task(Generic[T]):
             Exception: Whatever the task raised.
         """
         error = self.exception()
-        if error is not None:
-            raise error
-        return cast("T", self._value)
+        if error is None:
+            return cast("T", self._value)
+        try:
+            # As it was before anybody awaited it: it does not grow with each await.
+            raise BaseException.with_traceback(error, self._traceback)
+        finally:
+            # The traceback holds this frame: no circle, which would keep those of the awaiters.
+            del self, error
 
     def exception(self) -> BaseException | None:
         """Gives what the task raised, or None if it returned.
@@ -251,7 +286,10 @@ class Task(Generic[T]):
             finally:
                 if self._state is None:  # the wait was given up
                     self._keep_callbacks([c for c in self._callbacks or () if c is not waiter])
-        return self.result()
+        try:
+            return self.result()
+        finally:
+            del self  # as in `result`
 
     def __repr__(self) -> str:
         where = self.ref
@@ -276,8 +314,10 @@ class Task(Generic[T]):
         self._state, self._value, self._decode = state, value, decode
         failed = state is State.FAILED or state is State.LOST
         self._failure: BaseException | None = None
+        self._traceback: TracebackType | None = None
         if failed and decode is None:
             self._failure = cast("BaseException", value)
+            self._traceback = self._failure.__traceback__
         # What is lost with a worker is reported once for all of it, by the manager.
         self._unseen = None
         if state is State.FAILED:
@@ -292,14 +332,16 @@ class Task(Generic[T]):
 
     def _read(self, decode: Callable[[Any], object]) -> None:
         """Decodes the value, once."""
-        self._decode = None
         try:
-            self._value = decode(self._value)
-        except Exception as error:  # noqa: BLE001  a user's class may raise anything here
+            value = decode(self._value)
+        except KeyboardInterrupt:
+            raise  # of a Ctrl-C, perhaps: who asks again may be told
+        except BaseException as error:  # noqa: BLE001  a user's class may raise anything here
+            value = error.with_traceback(None)
             self._failure = error
-        else:
-            if self._state is not State.FINISHED:
-                self._failure = cast("BaseException", self._value)
+        if self._state is not State.FINISHED:
+            self._failure = cast("BaseException", value)
+        self._value, self._decode = value, None
 
     def _on_end(self, callback: _Callback) -> None:
         if self._callbacks is None:
@@ -345,11 +387,43 @@ def report(
     decode: Callable[[Any], object] | None,
 ) -> None:
     """Hands a failure that nobody awaits to the loop's exception handler."""
-    if loop is not None and not loop.is_closed():
-        try:
-            error = decode(value) if decode else value
-        except Exception as unreadable:  # noqa: BLE001  a user's class may raise anything here
-            error = unreadable
-        loop.call_exception_handler(
-            {"message": f"{who}: its failure was never awaited", "exception": error}
-        )
+    tell_unheard(loop, f"{who}: its failure was never awaited", value, decode)
+
+
+def tell_unheard(
+    loop: asyncio.AbstractEventLoop | None,
+    message: str,
+    value: Any,
+    decode: Callable[[Any], object] | None,
+) -> None:
+    """Hands a failure to the loop's exception handler, which may raise without harm here.
+
+    Args:
+        loop: Whose handler is called; in its thread.
+        message: What has happened.
+        value: The failure, or what `decode` makes it from.
+        decode: May raise, which is then the failure.
+    """
+    if loop is None:
+        return
+    try:
+        error = decode(value) if decode else value
+    except BaseException as unreadable:  # noqa: BLE001  a user's class may raise anything here
+        error = unreadable
+    context = {"message": message, "exception": error}
+    try:
+        if loop.is_running() and asyncio._get_running_loop() is not loop:
+            loop.call_soon_threadsafe(loop.call_exception_handler, context)
+        else:
+            loop.call_exception_handler(context)
+    except BaseException as raised:
+        # A loop lets SystemExit and the like out of its handler: it is to end by them, but not
+        # from the midst of what we do here.
+        if loop.is_running():
+            loop.call_soon_threadsafe(_throw, raised)
+        else:
+            log.exception("%s; and the loop's exception handler raised", message)
+
+
+def _throw(error: BaseException) -> NoReturn:
+    raise error

@@ -10,7 +10,9 @@ Rules of this file:
    carries exactly, else bytes that only `pickling` can read.
 3. No frame is longer than `MAX_FRAME`. Payloads over `BLOB_LIMIT` are left out of their frame
    and follow as `BLOB` frames of at most `CHUNK` bytes, between which other frames pass.
-4. What breaks rule 3, or is no msgpack array that begins with a known kind, is a `WireError`:
+4. Whatever may be long is cut where its frame is made: text by `text`, bytes by `cut`, columns by
+   the bytes in them (`FRAME_BYTES`).
+5. What breaks rule 3, or is no msgpack array that begins with a known kind, is a `WireError`:
    the stream cannot be trusted any further. Flipped bits inside a payload are not noticed.
 
 Numbers name tasks: they count up from 0 for each worker place, in the order of scheduling.
@@ -48,13 +50,13 @@ class Kind(IntEnum):
 
     # host to worker
     DEFINE = 1  # [bytes, last]: a part of the next definition
-    BOOT = 2  # [call]: definitions are complete; run the initializer (a payload, or None)
+    BOOT = 2  # [bytes, last]: a part of the initializer's call; with the last (b"": none) begin
     SCHEDULE = 3  # [first number, or numbers; columns: schedulers, due times, functions, payloads]
     CANCEL = 4  # [numbers]
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
     # worker to host
     READY = 6  # []
-    FAILED = 7  # [traceback]: could not begin
+    FAILED = 7  # [text]: cannot begin, or go on, for this reason, and ends
     STARTED = 8  # [scheduler, numbers]: may begin to run as soon as this is written
     UNSTARTED = 12  # [scheduler, numbers]: were announced, and did not begin; give them to another
     INSIDE = 11  # [bytes, last]: a part of a request that a task makes of its manager
@@ -62,7 +64,8 @@ class Kind(IntEnum):
     DRAINING = 13  # []: was told to go; starts nothing more, and ends when nothing runs
     TICK = 14  # [loop's lag in s, and a `lateness.Report`]: once a second
     # both ways
-    BLOB = 10  # [number, bytes, last]: a part of the payload that was left out for `number`
+    BLOB = 10  # [number, bytes, left]: a part of the payload that was left out for `number`, and
+    # how many bytes are to follow
 
 
 Frame = list[Any]
@@ -83,6 +86,17 @@ def encode(frame: Frame) -> bytes:
     if len(body) > MAX_FRAME:
         raise WireError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
     return _LENGTH.pack(len(body)) + body
+
+
+def cut(body: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the parts of what may be long, at least one, and whether each is the last."""
+    for start in range(0, max(len(body), 1), CHUNK):
+        yield body[start : start + CHUNK], start + CHUNK >= len(body)
+
+
+def text(message: str) -> str:
+    """Return the end of a text as far as a frame takes it, with what UTF-8 has not in escapes."""
+    return message[-CHUNK:].encode("utf-8", "backslashreplace").decode()
 
 
 class Decoder:

@@ -28,7 +28,7 @@ class SinkProcess(WorkerProcess):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.unit = Unit(target=serve, args=self.unit.args, kwargs={}, namespace=None)
-        self.aio_process._args = (self.unit,)
+        self.aio_process._args = (self.unit,)  # type: ignore[attr-defined]  # not public
 
 
 @contextmanager

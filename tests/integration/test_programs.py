@@ -390,3 +390,74 @@ gc.collect()
 print([pid for pid in pids if psutil.pid_exists(pid)])
 """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+IN_A_THREAD = """
+import asyncio, threading, time
+from aioscheduler import Manager
+
+async def spin():
+    while True:
+        pass
+
+async def begin():
+    global manager
+    manager = Manager(workers=2)
+    manager.start()
+    await manager.ready()
+    if {busy}:
+        manager.schedule(spin())
+        await asyncio.sleep(0.1)
+    print(*(link.supervisor.life.pid for link in manager._remotes), flush=True)
+
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+asyncio.run_coroutine_threadsafe(begin(), loop).result(20)
+"""
+
+
+@pytest.mark.parametrize("busy", [False, False, False, True])
+def test_the_main_thread_ends_while_the_loop_runs_in_another(run: Run, busy: bool) -> None:
+    """One run in three hung while the loop could replace what the exit had ended."""
+    done = run(IN_A_THREAD.format(busy=busy))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert gone([int(pid) for pid in done.stdout.split()], within=0.5)
+
+
+STARTED_BY_A_THREAD = """
+import asyncio, os, signal, threading, time
+from aioscheduler import Manager
+
+async def spin_in_c():
+    sum(range(10**13))
+
+async def start():
+    manager = Manager(2, workers=2)
+    manager.start()
+    await manager.ready()
+    return manager
+
+loop = asyncio.new_event_loop()
+thread = threading.Thread(target=lambda: out.append(loop.run_until_complete(start())))
+out = []
+thread.start()
+thread.join()
+manager, = out
+
+async def go_on():
+    manager.schedule(spin_in_c())
+    await asyncio.sleep(0.5)
+    print(manager.stats().restarts)
+    print(*(link.supervisor.life.pid for link in manager._remotes), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+loop.run_until_complete(go_on())
+"""
+
+
+def test_a_worker_outlives_the_thread_that_started_it_and_not_the_host(run: Run) -> None:
+    done = run(STARTED_BY_A_THREAD)
+    assert done.returncode == -9
+    restarts, pids = done.stdout.splitlines()
+    assert restarts == "0"
+    assert gone([int(pid) for pid in pids.split()])

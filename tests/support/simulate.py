@@ -7,10 +7,15 @@ The host's side is the real `Manager` and the worker's side the real `Worker`; i
 of processes and pipes, are `Life` and `SimulatedPipe`, which add to `aioscheduler.paired` what goes
 wrong. A seed decides everything: how large a
 pipe is, how long bytes are under way, where a write is cut, and what happens: schedule, map,
-cancel, let time pass, set the clock, kill, freeze, tell to go, close. Each task tells a small
-model of its beginning and end; at last the model is compared with what the handles say. Time is
-virtual: an hour passes when nothing is left to do before it, and if nothing will ever happen and
-something is awaited, that is an error.
+cancel, let time pass, set the clock, kill, freeze, tell to go, close. Payloads have 0 to 64 KiB,
+many at a time, so that pages of the ledger are half done when a worker dies. Functions are of
+every kind that has a way of its own. And there is spite: arguments, results and exceptions whose
+pickling or reading raises, frames that the reader refuses, a pipe, a clock, a black box or a start
+that raises at any point, handlers that raise, times that are none.
+
+Each task tells a small model of its beginning and end; at last the model is compared with what the
+handles say. Time is virtual: an hour passes when nothing is left to do before it, and if nothing
+will ever happen and something is awaited, that is an error.
 """
 
 from __future__ import annotations
@@ -18,16 +23,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextvars
+import functools
 import gc
 import logging
 import random
 import selectors
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -36,6 +42,7 @@ from aioscheduler import (
     LifoQueuedScheduler,
     Manager,
     QueuedScheduler,
+    RemoteError,
     State,
     Task,
     TimedScheduler,
@@ -48,6 +55,7 @@ from aioscheduler.paired import Channel, PairedLife, PairedPipe
 from aioscheduler.pipe import Closed, Receive
 
 EPOCH = 1_700_000_000 * SECOND
+PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000)  # bytes, at most
 SLICE_PATIENCE = 30.0  # virtual seconds from being due to the start, at most
 LONGEST = 10_000.0  # virtual seconds in which everything must have ended
 
@@ -77,11 +85,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.passed
 
 
+class Spite(Exception):
+    """Raised in the middle of something, because the seed says so."""
+
+
 class SimulatedChannel(Channel):
     """Bytes that take their time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, generator: random.Random) -> None:
+    def __init__(
+        self, life: Life, loop: asyncio.AbstractEventLoop, generator: random.Random
+    ) -> None:
         super().__init__()
+        self.life = life
         self._loop = loop
         self._random = generator
         self._capacity = generator.choice((1000, 20_000, 1 << 20))
@@ -144,8 +159,18 @@ class SimulatedPipe(PairedPipe):
         receive: Receive,
         closed: Closed,
     ) -> None:
-        super().__init__(inward, outward, context, receive, closed)
+        super().__init__(inward, outward, context, self._receive_or_refuse, closed)
         outward.writer = self
+        self._life = inward.life
+        self._take = receive
+
+    def _receive_or_refuse(self, frame: list[Any]) -> None:
+        self._life.suffer(0.002)
+        self._take(frame)
+
+    def send(self, frame: bytes, written: Callable[[], None] | None = None) -> None:
+        self._life.suffer(0.001)
+        super().send(frame, written)
 
     def room_now(self) -> None:
         if self._waits_for_room and self.descriptors[1] >= 0:
@@ -170,17 +195,36 @@ class Life(PairedLife):
         self.world = world
         self.place = config["worker"]
         self.channels: list[SimulatedChannel] = []  # to the worker, to the host
-        super().__init__(config, world.clock, number, receive, ended)
+        super().__init__(config, self.clock, number, receive, ended)
+        self.number = number
         self.pid = world.next_pid()
         self.context.run(LIFE.set, self)
 
     def _make_channel(self) -> SimulatedChannel:
-        self.channels.append(SimulatedChannel(self.world.loop, self.world.random))
+        self.channels.append(SimulatedChannel(self, self.world.loop, self.world.random))
         return self.channels[-1]
+
+    def suffer(self, probability: float) -> None:
+        """Raises, if the seed is spiteful, but not before the place has been ready once."""
+        world = self.world
+        if world.spiteful and world.may_die(self) and world.random.random() < probability:
+            world.say("spite in", self.pid)
+            raise Spite(f"the seed says so, in {self.pid}")
+
+    def clock(self) -> int:
+        self.suffer(0.0005)
+        return self.world.clock()
+
+    def begun(self, scheduler: int) -> int:
+        if self.world.spiteful and self.world.random.random() < 0.05:
+            raise Spite("the black box cannot be read")
+        return super().begun(scheduler)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.world.random.random() < 0.05:
             raise OSError("no room, says the seed")
+        if self.number and self.world.spiteful and self.world.random.random() < 0.05:
+            raise Spite("it cannot be started")
         super().start(loop)
         self.world.lives.append(self)
 
@@ -200,9 +244,9 @@ class Life(PairedLife):
             self.context.run(self.worker.drain)
 
     def _stream_ended(self, error: Exception | None) -> None:
-        if error is not None:
+        if error is not None and not isinstance(error, Spite):
             self.world.faults.append(f"the host could not read a frame: {error!r}")
-            raise error
+        super()._stream_ended(error)
 
     def _reap(self, exitcode: int) -> None:
         self.channels[1].arrive_at_once()
@@ -224,6 +268,7 @@ class Story:
     """What the model knows of a task."""
 
     due: int
+    deed: str = ""  # "" for one that returns; else where it raises, and what
     asked: bool = False
     starts: list[Life] = field(default_factory=list)
     cancels: int = 0  # CancelledErrors seen inside
@@ -250,6 +295,8 @@ class World:
             (TimedScheduler, TimedScheduler, QueuedScheduler, LifoQueuedScheduler)
         )
         self.rerun = self.random.random() < 0.4
+        self.spiteful = self.random.random() < 0.5
+        self.unheard = 0  # tasks whose handles were dropped at once
         workers = self.random.randint(1, 3)
         schedulers = workers * self.random.randint(1, 2)
         self._pids = 0
@@ -281,35 +328,82 @@ class World:
             return None
         return timedelta(seconds=self.random.choice((0.0, self.random.random() * 5)))
 
+    def due(self, delay: timedelta | None) -> int:
+        return self.clock() + (int(delay / timedelta(microseconds=1)) * 1000 if delay else 0)
+
+    def padding(self) -> bytes:
+        most = self.random.choices(PAYLOADS, (70, 10, 8, 6, 3, 3))[0]
+        return bytes(self.random.randint(0, most))
+
     def schedule(self) -> None:
         ident, delay = len(self.stories), self.delay()
-        due = self.clock() + (int(delay / timedelta(microseconds=1)) * 1000 if delay else 0)
+        due = self.due(delay)
         nap = self.random.choice((0.0, 0.0, self.random.random()))
-        padding = b"x" * self.random.choices((0, 100, 40_000), (77, 17, 6))[0]
         key = self.random.choice((None, "a", "b"))
-        task = self.manager.schedule(act(ident, nap, padding), delay, key=key)
-        self.watch(ident, task, due)
-        self.say("schedule", ident, delay, nap, task.ref)
+        deed = self.deed()
+        function = self.random.choice((act, act, act, decorated, Heir().act, captured(ident)))
+        coro = function(ident, nap, self.padding(), spoil(deed, "read an argument"), deed)
+        task = self.manager.schedule(coro, delay, key=key)
+        self.watch(ident, task, due, deed)
+        self.say("schedule", ident, delay, nap, task.ref, deed)
+
+    def deed(self) -> str:
+        if not self.spiteful or self.random.random() < 0.8:
+            return ""
+        where = self.random.choice(("raise", "read an argument", "write a result", "read a result"))
+        return f"{where}: {self.random.choice(tuple(ODD))}"
+
+    def bulk(self) -> None:
+        """Many at once, large and small, due now and later: pages that will be half done."""
+        most = self.random.choice(PAYLOADS[2:5])
+        delays = (self.delay(), self.delay())
+        self.say("bulk", len(self.stories), most, *delays)
+        for _ in range(self.random.randint(30, 300)):
+            ident, delay = len(self.stories), self.random.choice(delays)
+            due = self.due(delay)
+            payload = bytes(self.random.randint(0, most))
+            self.watch(ident, self.manager.schedule(act(ident, 0.0, payload), delay), due)
 
     def map(self) -> None:
         first, count, delay = len(self.stories), self.random.randint(1, 40), self.delay()
-        due = self.clock() + (int(delay / timedelta(microseconds=1)) * 1000 if delay else 0)
-        calls = [(first + n, 0.0, b"") for n in range(count)]
-        batch = self.manager.starmap(act, calls, delay)
+        due = self.due(delay)
+        calls = [(first + n, 0.0, self.padding()) for n in range(count)]
+        function = self.random.choice((act, decorated, Heir().act, captured(first)))
+        batch = self.manager.starmap(function, calls, delay)
         for n in range(count):
             self.watch(first + n, batch[n], due)
         self.say("map", first, count, delay)
 
-    def watch(self, ident: int, task: Task[int], due: int) -> None:
-        story = Story(due)
+    def drop(self) -> None:
+        """A failure that nobody will ask for."""
+        deed = self.deed()
+        if deed.startswith(("raise", "write")):
+            self.manager.schedule(fail(spoil(deed, "raise"), spoil(deed, "write a result")))
+            self.unheard += 1
+
+    def odd_time(self) -> None:
+        if self.cls is TimedScheduler:
+            coro = act(-1, 0.0, b"")
+            try:
+                self.manager.schedule(coro, self.random.choice(NO_TIMES))
+            except (ValueError, TypeError):
+                return
+            self.faults.append("a time that is none was accepted")
+
+    def watch(self, ident: int, task: Task[int], due: int, deed: str = "") -> None:
+        story = Story(due, deed)
         self.stories.append(story)
         self.handles.append(task)
 
         def ended(task: Task[int]) -> None:
             story.ends.append(task.state)
-            if not task.cancelled():
+            try:
                 story.error = task.exception()
+            except BaseException as error:  # noqa: BLE001  it is judged later
+                story.error = error
             self.say("end", ident, task.state, story.error)
+            if self.spiteful and self.random.random() < 0.05:
+                raise Spite("a callback raises")
 
         task.add_done_callback(ended)
 
@@ -323,14 +417,13 @@ class World:
             self.stories[ident].asked |= asked
             self.say("cancel", ident, asked)
 
+    def may_die(self, life: Life) -> bool:
+        """Whether a life may be hurt: one that dies before a first READY is the end of all."""
+        ready = self.manager._remotes[life.place].supervisor._ready
+        return not life.dead and ready is not None and ready.done()
+
     def alive(self) -> list[Life]:
-        """The lives that may be hurt: one that dies before a first READY is the end of all."""
-        ready = [link.supervisor._ready for link in self.manager._remotes]
-        return [
-            life
-            for life in self.lives
-            if not life.dead and (future := ready[life.place]) and future.done()
-        ]
+        return [life for life in self.lives if self.may_die(life)]
 
     def hurt(self) -> None:
         if self.alive():
@@ -360,8 +453,11 @@ class World:
         except WorkerStartError:  # the seed refused it: that is told, and the end
             await manager.close()
             return
-        deeds = (self.schedule, self.map, self.cancel, self.hurt, self.set_clock)
-        weights = (10, 2, 6, self.random.choice((0.2, 1, 3)), 0.3)
+        deeds = (
+            *(self.schedule, self.map, self.cancel, self.hurt, self.set_clock),
+            *(self.bulk, self.drop, self.odd_time),
+        )
+        weights = (10, 2, 6, self.random.choice((0.2, 1, 3)), 0.3, 0.1, 1, 0.3)
         for _ in range(self.random.randint(5, 150)):
             self.random.choices(deeds, weights)[0]()
             if self.random.random() < 0.5:
@@ -394,11 +490,12 @@ class World:
             self.faults.append(f"a queue ran out of order: {self.order}")
 
         stats = self.manager.stats()
-        told = (stats.pending, stats.running, stats.finished, stats.cancelled, stats.lost)
         ends = Counter(end for story in self.stories for end in story.ends)
-        seen = (0, 0, ends[State.FINISHED], ends[State.CANCELLED], ends[State.LOST])
-        if told != seen:
-            self.faults.append(f"stats say {told} and not {seen}")
+        told = (stats.pending, stats.running, stats.finished)
+        seen = (0, 0, ends[State.FINISHED])
+        others = stats.failed + stats.cancelled + stats.lost - self.unheard
+        if told != seen or others != ends[State.FAILED] + ends[State.CANCELLED] + ends[State.LOST]:
+            self.faults.append(f"stats say {stats} and not {ends}, {self.unheard} unheard")
 
     def judge_one(self, ident: int, story: Story, closed: bool) -> None:
         def check(good: object, what: str) -> None:
@@ -410,27 +507,52 @@ class World:
         check(len(story.starts) <= 1 or self.rerun, "started twice")
         for life in story.starts[:-1]:
             check(life.dead, "ran in two processes at once")
+        odd = story.deed.partition(": ")[2]
         if end is State.FINISHED:
             check(story.starts, "finished and never started")
-            check(self.handles[ident].result() == ident, "has another's result")
+            if story.deed:
+                check(story.deed.startswith("read a result"), "finished, though it raised")
+                check(self.read_again(ident) == self.read_again(ident), "changed its outcome")
+            else:
+                check(self.handles[ident].result() == ident, "has another's result")
         if end is State.LOST:
             check(isinstance(story.error, WorkerLost), "is lost without a word")
             check(getattr(story.error, "started", False), "was pending and is lost")
             check(closed or not self.rerun, "is lost in spite of rerun")
             check(not story.asked or closed, "was asked to cancel and is lost")
         if end is State.CANCELLED:
-            check(story.asked or closed, "was cancelled by nobody")
+            check(story.asked or closed or odd == "cancelled", "was cancelled by nobody")
             check(
-                not story.starts or story.cancels or any(life.dead for life in story.starts),
+                odd == "cancelled"
+                or not story.starts
+                or story.cancels
+                or any(life.dead for life in story.starts),
                 "started and ended cancelled without hearing of it",
             )
-        check(end is not State.FAILED, f"failed: {story.error!r}")
+        if end is State.FAILED:
+            check(story.deed, f"failed: {story.error!r}")
+            check(not story.deed.startswith("read a result"), f"failed: {story.error!r}")
+            if story.deed.startswith("raise"):
+                want = RemoteError if odd.startswith("unpicklable") else type(ODD[odd]())
+                check(type(story.error) is want, f"arrived as {story.error!r}")
+
+    def read_again(self, ident: int) -> str:
+        """What somebody gets who asks for a result that cannot be read."""
+        try:
+            return f"returned {self.handles[ident].result()!r:.80}"
+        except BaseException as error:  # noqa: BLE001  it may be anything
+            return f"raised {error!r}"
+
+
+# ---- what tasks do
 
 
 WORLD: list[World] = []
 
 
-async def act(ident: int, nap: float, padding: bytes) -> int:
+async def act(
+    ident: int, nap: float, padding: bytes, argument: object = None, deed: str = ""
+) -> Any:
     """What every task does."""
     world, life = WORLD[-1], LIFE.get()
     if life.dead:  # cannot be: only our way to kill lets it come here
@@ -450,7 +572,140 @@ async def act(ident: int, nap: float, padding: bytes) -> int:
     except asyncio.CancelledError:
         story.cancels += not life.dead
         raise
-    return ident
+    if deed.startswith("raise"):
+        raise ODD[deed.partition(": ")[2]]()
+    return spoil(deed, "write a result") or spoil(deed, "read a result") or ident
+
+
+def traced(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def outer(*args: Any) -> Any:
+        return await function(*args)
+
+    return outer
+
+
+@traced
+async def decorated(*args: Any) -> Any:
+    return await act(*args)
+
+
+class Base:
+    async def act(self, *args: Any) -> Any:
+        return await act(*args)
+
+
+class Heir(Base):
+    async def act(self, *args: Any) -> Any:
+        return await super().act(*args)
+
+
+def captured(number: int) -> Callable[..., Any]:
+    """A function that goes by value, with a closure."""
+
+    async def inner(*args: Any, least: int = 0) -> Any:
+        assert args[0] >= number >= least
+        return await act(*args)
+
+    return inner
+
+
+async def fail(error: Spiteful | None, result: Spiteful | None) -> object:
+    if error is not None:
+        raise ODD[error.kind]()
+    return result
+
+
+class Spiteful:
+    """Raises when it is pickled, or when it is read."""
+
+    def __init__(self, where: str, kind: str) -> None:
+        self.where = where
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.where == "write a result" and LIFE.get(None) is not None:
+            raise ODD[self.kind]()
+        return (
+            (Spiteful, (self.where, self.kind))
+            if self.where == "raise"
+            else (_read, (self.where, self.kind))
+        )
+
+
+def _read(where: str, kind: str) -> Spiteful:
+    if where.startswith("read") and (where == "read a result") is (LIFE.get(None) is None):
+        raise ODD[kind]()
+    return Spiteful(where, kind)
+
+
+def spoil(deed: str, where: str) -> Spiteful | None:
+    """What is spiteful there, if that is the deed."""
+    return Spiteful(where, deed.partition(": ")[2]) if deed.startswith(where) else None
+
+
+class Detailed(Exception):
+    """As those of httpx, aiohttp and discord: more arguments than `args`."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class OddBase(BaseException):
+    """What is no Exception."""
+
+
+class Unpicklable(Exception):
+    """Whose pickling raises what is no Exception, or what is one."""
+
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise self.kind
+
+
+ODD: dict[str, Callable[[], BaseException]] = {
+    "plain": lambda: ValueError("plain"),
+    "detailed": lambda: Detailed("no such page", status=404),
+    "base": lambda: OddBase("base"),
+    "exit": lambda: SystemExit(7),
+    "interrupt": lambda: KeyboardInterrupt(),
+    "cancelled": lambda: asyncio.CancelledError(),
+    "memory": lambda: MemoryError(),
+    "unpicklable": lambda: Unpicklable(ValueError),
+    "unpicklable, exit": lambda: Unpicklable(SystemExit),
+    "unpicklable, cancelled": lambda: Unpicklable(asyncio.CancelledError),
+}
+
+
+class NotATime(datetime):
+    """As pandas' NaT: it calls itself a datetime, and is nothing when one counts with it."""
+
+    def __sub__(self, other: object) -> Any:
+        return self
+
+    __rsub__ = __sub__
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    __gt__ = __le__ = __ge__ = __lt__
+
+    @property
+    def days(self) -> float:
+        return float("nan")
+
+    seconds = microseconds = nanoseconds = days
+
+
+NO_TIMES: tuple[Any, ...] = (
+    NotATime(2100, 1, 1),
+    NotATime(2100, 1, 1, tzinfo=UTC),
+    float("nan"),
+    "soon",
+)
 
 
 @contextmanager
@@ -462,17 +717,24 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
+def _hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's exception handler, which may raise itself."""
+    world = WORLD[-1]
+    if world.spiteful and world.random.random() < 0.1:
+        raise Spite("a handler raises")
+
+
 def simulate(seed: int, trace: bool = False) -> list[str]:
     """Lives through a seed; gives what went wrong, in words."""
     loop = VirtualLoop()
-    loop.set_exception_handler(lambda loop, context: None)
+    loop.set_exception_handler(_hear)
     asyncio.set_event_loop(loop)
     with _quiet():
         world = World(seed, loop, trace)
         WORLD.append(world)
         try:
             loop.run_until_complete(world.run())
-        except Exception as error:  # noqa: BLE001  whatever it is, the seed is to be told
+        except BaseException as error:  # noqa: BLE001  whatever it is, the seed is to be told
             open_ends = [n for n, story in enumerate(world.stories) if not story.ends]
             states = [link.supervisor.state.value for link in world.manager._remotes]
             world.faults.append(f"{error!r}; no end: {open_ends[:10]}; workers: {states}")

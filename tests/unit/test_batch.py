@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -140,3 +141,44 @@ async def test_failures_of_an_awaited_batch_are_not_told_again(home: Home) -> No
     del batch
     gc.collect()
     assert home.reports == []
+
+
+class Local:
+    """Something that the frame of who awaits has."""
+
+
+async def test_a_failure_is_the_same_each_time_and_keeps_no_frame(home: Home) -> None:
+    async def take_first(batch: Batch[Any]) -> None:
+        async for _ in batch:
+            pass
+
+    async def wait(batch: Any, ask: Any) -> tuple[weakref.ref[Local], int]:
+        local, frames = Local(), 0
+        try:
+            await ask(batch)
+        except KeyError as error:
+            traceback = error.__traceback__
+            while traceback is not None:
+                traceback, frames = traceback.tb_next, frames + 1
+        del batch
+        return weakref.ref(local), frames
+
+    async def whole(batch: Any) -> None:
+        await batch
+
+    async def single(batch: Any) -> None:
+        await batch[0]
+
+    for value, decode in ((KeyError("x"), None), (b"x", KeyError)):
+        for ask in (whole, take_first, single):
+            batch, parts = make(home)
+            finish(parts, 11, 12, 40, 41)
+            parts[0].settle(10, State.FAILED, value, decode)
+            gc.collect()
+            gc.disable()
+            try:
+                ends = [await wait(batch, ask) for _ in range(3)]
+                assert [local() for local, _ in ends[:2]] == [None, None]
+                assert len({frames for _, frames in ends}) == 1
+            finally:
+                gc.enable()

@@ -49,6 +49,9 @@ class Crew:
     def withdrawn(self, engine: Engine[Any], number: int, entry: Any) -> None:
         self.log.append(("withdrawn", number))
 
+    def broken(self, engine: Engine[Any], error: Exception, launched: dict[int, Any]) -> None:
+        self.log.append((repr(error), sorted(launched)))
+
 
 async def nothing() -> None:
     pass

@@ -55,7 +55,7 @@ def test_a_lost_task_says_whether_it_may_be_scheduled_again() -> None:
         (3, "exited with status 3"),
         (-11, "was killed by SIGSEGV"),
         (-200, "was killed by signal 200"),
-        (None, "stopped answering"),
+        (None, "ended, its exit code is not known"),
     ],
 )
 def test_ways_to_end(exitcode: int | None, words: str) -> None:

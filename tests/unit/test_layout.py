@@ -7,7 +7,7 @@ import pytest
 
 from aioscheduler import layout
 from aioscheduler.engine import Order
-from aioscheduler.layout import check_count, lay_out, usable_cores
+from aioscheduler.layout import check_count, lay_out
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,3 @@ def test_a_count_is_large_enough() -> None:
     check_count("workers", 0, 0)
     with pytest.raises(ValueError, match="workers must be at least 0, not -1"):
         check_count("workers", -1, 0)
-
-
-def test_this_machine_has_a_core() -> None:
-    assert usable_cores() >= 1

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioscheduler.definitions import HostCatalog, WorkerCatalog
-from aioscheduler.errors import NotShippable, RemoteError, RemoteTraceback
+from aioscheduler.errors import NotShippable
 from aioscheduler.names import global_names, importable, importable_name, resolve, submodules
 from aioscheduler.shipping import Cargo, HostShipper, open_cargo, with_alias
 
@@ -289,6 +289,22 @@ def test_an_unclosed_argument_is_closed_by_its_owner() -> None:
         HostShipper(HostCatalog()).take(coro)
 
 
+async def work(n: int = 0) -> int:
+    return n
+
+
+def test_a_closed_coroutine_is_refused_on_every_python() -> None:
+    shipper = HostShipper(HostCatalog())
+    twice, closed, awaited = work(1), work(2), work(3)
+    shipper.take(twice)
+    closed.close()
+    asyncio.run(awaited)
+    for coro in (twice, closed, awaited):
+        with pytest.raises(NotShippable, match=r"work\(\) has been awaited or closed already"):
+            shipper.take(coro)
+    assert len(shipper.catalog.log) == 1
+
+
 def test_what_is_imported_by_name_is_not_defined() -> None:
     shipper = HostShipper(HostCatalog())
     number, payload = shipper.take(asyncio.sleep(0, "x"))
@@ -377,52 +393,6 @@ def test_values_keep_their_exact_types_both_ways(value: Any) -> None:
     scalars = host.encode_scalars([value])
     if scalars is not None:
         assert types_of(worker.decode(scalars)) == types_of([value])
-
-
-class Picky(Exception):
-    def __init__(self, a: int, b: int) -> None:
-        super().__init__(f"{a}, {b}")
-
-
-class Mute(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no words")
-
-    def __reduce__(self) -> Any:
-        raise RuntimeError("no pickle")
-
-
-def raised(error: BaseException) -> BaseException:
-    try:
-        raise error
-    except BaseException as caught:
-        return caught
-
-
-def test_failures_arrive_as_themselves_or_as_what_can_be_said_of_them() -> None:
-    host, worker = HostCatalog(), WorkerCatalog()
-    error = OSError(2, "gone", "file")
-    error.add_note("a note")
-    back = host.decode_failure(worker.encode_failure(raised(error)))
-    assert (type(back), back.args) == (FileNotFoundError, (2, "gone"))
-    assert back.__notes__ == ["a note"]
-    assert isinstance(back.__cause__, RemoteTraceback)
-    assert "in raised" in str(back.__cause__)
-    group = ExceptionGroup("many", [ValueError(1), KeyError(2)])
-    back = host.decode_failure(worker.encode_failure(raised(group)))
-    assert isinstance(back, ExceptionGroup)
-    for odd, said in ((Picky(1, 2), "Picky: 1, 2"), (Mute(), "whose str raises")):
-        back = host.decode_failure(worker.encode_failure(raised(odd)))
-        assert isinstance(back, RemoteError)
-        assert said in str(back)
-        assert "in raised" in back.remote_traceback
-    with socket.socket() as opened:
-        with pytest.raises(TypeError) as refusal:
-            worker.encode([opened])
-        payload = worker.encode_refusal([opened], refusal.value)
-    assert "socket" in str(host.decode_failure(payload))
-    with pytest.raises(RemoteError, match="cannot be unpickled"):
-        host.decode_result(b"\x80\x05nonsense")
 
 
 # ---- names

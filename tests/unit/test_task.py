@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import pickle
+import threading
+import weakref
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from aioscheduler.loopthread import LoopThread
-from aioscheduler.task import ENDED, MOVES, State, Task, TaskRef
+from aioscheduler.task import ENDED, MOVES, State, Task, TaskRef, report
 
 
 class Home:
@@ -173,6 +176,138 @@ async def test_a_failure_that_nobody_sees_is_reported_when_dropped(home: Home) -
     gc.collect()
     await asyncio.sleep(0)
     assert isinstance(home.reports[0]["exception"], ValueError)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, asyncio.CancelledError, GeneratorExit, ValueError])
+async def test_what_cannot_be_read_is_the_same_each_time(
+    home: Home, kind: type[BaseException]
+) -> None:
+    def decode(value: bytes) -> Any:
+        raise kind("on purpose")
+
+    for state in (State.FINISHED, State.FAILED):
+        task = make(home)
+        task._settle(state, b"bytes", decode)
+        error = task.exception()
+        assert isinstance(error, kind)
+        assert task.exception() is error
+        with pytest.raises(kind):
+            task.result()
+
+
+async def test_what_ctrl_c_interrupts_is_read_again(home: Home) -> None:
+    tries = [KeyboardInterrupt(), None]
+
+    def decode(value: bytes) -> Any:
+        error = tries.pop(0)
+        if error is not None:
+            raise error
+        return value
+
+    task = make(home)
+    task._settle(State.FINISHED, b"read", decode)
+    with pytest.raises(KeyboardInterrupt):
+        task.result()
+    assert task.result() == b"read"
+
+
+def raised() -> KeyError:
+    try:
+        raise KeyError("x")
+    except KeyError as caught:
+        return caught
+
+
+def length(error: BaseException) -> int:
+    traceback, count = error.__traceback__, 0
+    while traceback is not None:
+        traceback, count = traceback.tb_next, count + 1
+    return count
+
+
+async def test_a_traceback_does_not_grow(home: Home) -> None:
+    here, remote = make(home), make(home)
+    here._settle(State.FAILED, raised())
+    remote._settle(State.FAILED, b"x", lambda value: KeyError(value))
+    for task in (here, remote):
+        lengths = set()
+        for _ in range(3):
+            with pytest.raises(KeyError) as caught:
+                await task
+            lengths.add(length(caught.value))
+        assert len(lengths) == 1
+
+
+class Local:
+    """Something that the frame of who awaits has."""
+
+
+def failed(home: Home) -> Task[Any]:
+    task = make(home)
+    task._settle(State.FAILED, KeyError("x"))
+    return task
+
+
+def failing(home: Home) -> Task[Any]:
+    task = make(home)
+    asyncio.get_running_loop().call_soon(task._settle, State.FAILED, b"x", KeyError)
+    return task
+
+
+async def test_a_failure_keeps_no_frame_of_who_awaits_it(home: Home) -> None:
+    async def wait(begin: Any) -> weakref.ref[Local]:
+        local = Local()
+        with contextlib.suppress(KeyError):
+            await begin(home)
+        home.held.clear()
+        return weakref.ref(local)
+
+    async def ask() -> weakref.ref[Local]:
+        local = Local()
+        with contextlib.suppress(KeyError):
+            failed(home).result()
+        return weakref.ref(local)
+
+    gc.disable()
+    try:
+        for local in (await wait(failed), await wait(failing), await ask()):
+            assert local() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_handler_that_raises_does_no_harm(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.get_running_loop()
+    called: list[Any] = []
+
+    def handler(_: object, context: dict[str, Any]) -> None:
+        called.append(context["message"])
+        raise SystemExit(3)
+
+    loop.set_exception_handler(handler)
+    sent: list[Any] = []
+    loop.call_soon_threadsafe = lambda *call: sent.append(call)  # type: ignore[method-assign, assignment]
+    report(loop, "task 1", ValueError("x"), None)
+    assert called == ["task 1: its failure was never awaited"]
+    ((throw, error),) = sent  # what would end the loop does so in a turn of its own
+    with pytest.raises(SystemExit):
+        throw(error)
+    # From another thread, as when garbage is collected there:
+    thread = threading.Thread(target=report, args=(loop, "task 2", ValueError("y"), None))
+    thread.start()
+    thread.join()
+    assert sent[1] == (
+        loop.call_exception_handler,
+        {"message": "task 2: its failure was never awaited", "exception": sent[1][1]["exception"]},
+    )
+    other = asyncio.new_event_loop()
+    other.set_exception_handler(handler)
+    other.close()
+    report(other, "task 3", b"z", refuse)
+    assert len(called) == 2
+    assert "task 3: its failure was never awaited; and the loop's" in caplog.text
 
 
 async def test_what_it_shows(home: Home) -> None:

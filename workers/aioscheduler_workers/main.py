@@ -3,7 +3,7 @@
 Rules of this file:
 
 1. A worker never outlives its host by more than two seconds, whatever its tasks do: the kernel
-   kills it (Linux), and a thread watches as well.
+   kills it (Linux), and a thread watches as well. Without ctypes, which not every Python has.
 2. Ctrl-C in a terminal reaches the whole group and is the host's to answer.
 3. `main` never raises: multiprocessing would print it over the user's terminal.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import fcntl
 import gc
 import logging
 import multiprocessing
@@ -36,10 +36,9 @@ from .worker import Worker
 log = logging.getLogger("aioscheduler")
 
 BLOCKED_AFTER = 3.0  # seconds without a turn of the loop, after which it is reported
-WATCH_EVERY = 2.0  # seconds
+WATCH_EVERY = 1.0  # seconds
 GC_THRESHOLD = 20_000  # container objects that are made before the youngest are looked through
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
-_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
 async def main(
@@ -72,7 +71,7 @@ async def main(
     enter_worker()
     _ignore_interrupt()
     _die_with(host)
-    _prctl(_PR_SET_NAME, f"aiosched-{worker}".encode())  # the kernel takes 15 bytes
+    _set_name(f"aiosched-{worker}")
     _write_whole_lines()
     # What is here stays; and what tasks make is mostly gone before it could be garbage. On 3.11
     # collecting every 700 objects costs a fifth of the worker (`benchmarks/bench_throughput.py`).
@@ -85,12 +84,12 @@ async def main(
     reader.close()
     writer.close()
     begun = box.begun
-    box.record_crashes()
+    box.record()
     served = Worker(
         manager, worker, Order(order), layout, prefer_utc, loop_failure, incarnation, begun
     )
     _drain_when_told(served, loop)
-    threading.Thread(target=_watch, args=(served, loop), daemon=True).start()
+    threading.Thread(target=_watch, args=(served, loop, host), daemon=True).start()
     await served.serve(loop, *fds)
     await _end_everything()
 
@@ -123,19 +122,32 @@ def _drain_when_told(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
-def _prctl(option: int, argument: int | bytes) -> None:
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(option, argument)
+def _set_name(name: str) -> None:
+    """Set what `ps` and `top` show, of which the kernel takes 15 bytes."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as file:
+        file.write(name)
 
 
 def _die_with(host: int) -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != host:  # it died before we asked to be told
+    """Have the kernel kill this process when its host ends, whatever its own threads do then.
+
+    The host's end of a pipe is closed by its death: that is made a signal, and the signal SIGKILL.
+    PR_SET_PDEATHSIG would come when the *thread* of the host ends that has started this process.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
+            fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+    # It may have died before.
+    if os.getppid() != host or multiprocessing.connection.wait([parent.sentinel], 0):
         os._exit(1)
 
 
-def _watch(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
+def _watch(worker: Worker, loop: asyncio.AbstractEventLoop, host: int) -> None:
     """Ends this process after its host; and reports what blocks the loop. Runs in a thread.
 
     The thread does not touch the pipe, where it would tear frames of the loop's.
@@ -143,13 +155,21 @@ def _watch(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     reported = 0.0
-    while not multiprocessing.connection.wait([parent.sentinel], timeout=WATCH_EVERY):
+    while os.getppid() == host and not _rings(parent.sentinel, WATCH_EVERY):
         ticked = worker.ticked
         if ticked not in (0.0, reported) and loop.time() - ticked > BLOCKED_AFTER:
             reported = ticked
             _report_block(worker, loop, loop.time() - ticked)
     time.sleep(ORPHAN_GRACE)
     os._exit(1)
+
+
+def _rings(sentinel: int, timeout: float) -> bool:
+    try:
+        return bool(multiprocessing.connection.wait([sentinel], timeout))
+    except OSError:  # a task has closed what is not its own
+        time.sleep(timeout)
+        return False
 
 
 def _report_block(worker: Worker, loop: asyncio.AbstractEventLoop, seconds: float) -> None:

@@ -15,10 +15,12 @@ has not begun.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from itertools import repeat
 from types import CoroutineType
@@ -29,7 +31,6 @@ from aioscheduler.alarm import Alarm, whole_second
 from aioscheduler.coroutines import close_unstarted
 from aioscheduler.definitions import WorkerCatalog
 from aioscheduler.engine import Engine, Order, due_time, end_running
-from aioscheduler.errors import UnknownTask
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.lateness import Recorder
 from aioscheduler.loopthread import LoopThread
@@ -38,10 +39,15 @@ from aioscheduler.pipe import MakePipe, Pipe
 from aioscheduler.placement import Placement
 from aioscheduler.shipping import Shipper, open_cargo, with_alias
 from aioscheduler.supervisor import DRAIN_TIME
-from aioscheduler.task import TaskRef
+from aioscheduler.task import TaskRef, check_ref
 from aioscheduler.timers import NUMBER_BITS
 from aioscheduler.wire import Kind, Payload
 
+from .outcome import encode_failure, encode_refusal, encode_unopened
+
+log = logging.getLogger("aioscheduler")
+
+LAST_WORDS = 1.0  # seconds that a process which has failed has to say why
 ALIAS_BITS = 36  # of the number of a task that a process gives
 MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
 
@@ -103,7 +109,7 @@ class Worker:
             (self._proxy, manager, worker, index) for index in range(layout[worker])
         ]
         self._pipe = make_pipe(self._receive, self._host_gone)
-        self._blobs: dict[int, bytes] = {}
+        self._blobs: dict[int, bytes | None] = {}  # None: there was no memory for it
         self._expected: set[int] = set()  # tasks whose blob is not here yet
         self._late: dict[int, tuple[Engine[_Entry], int]] = {}  # those of them that are due
         self._outcomes: list[dict[int, _Outcomes]] = [  # of each engine, by ending
@@ -116,7 +122,8 @@ class Worker:
         self._turn: asyncio.Handle | None = None
         self._opened: tuple[bytes, Any] = (b"", None)  # the last function that came with a frame
         self._life: asyncio.Task[None] | None = None  # booting, then ending
-        self._ready = self._ending = False
+        self._boot_call = b""  # the parts so far
+        self._ready = self._ending = self._has_failed = False
         self._ticker: asyncio.TimerHandle | None = None
 
     async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
@@ -136,7 +143,7 @@ class Worker:
             self._end(0)
         elif not self._ending:
             self._ending = True
-            self._life = self._loop.create_task(self._drain())
+            self._live(self._drain())
 
     def halt(self) -> None:
         """Stops where it is, with nothing more written: how one dies that has no process."""
@@ -173,7 +180,10 @@ class Worker:
     def _receive(self, frame: wire.Frame) -> None:
         kind, *fields = frame
         if kind == Kind.SCHEDULE:
-            self._accept(*fields)
+            try:
+                self._accept(*fields)
+            except Exception as error:  # noqa: BLE001  whatever is wrong with it
+                self._refuse(error, *fields)
         elif kind == Kind.CANCEL:
             for number in fields[0]:
                 any(engine.cancel(number) for engine in self._engines)
@@ -182,7 +192,11 @@ class Worker:
         elif kind == Kind.BLOB:
             self._take_blob(*fields)
         elif kind == Kind.BOOT:
-            self._life = self._loop.create_task(self._boot(fields[0]))
+            part, last = fields
+            self._boot_call += part
+            if last:
+                call, self._boot_call = self._boot_call, b""
+                self._live(self._boot(call))
         elif kind == Kind.CLOSE:
             self._end(fields[0])
         else:
@@ -214,13 +228,39 @@ class Worker:
         ):
             engines[scheduler].add(number, due, entry)
 
+    def _refuse(
+        self,
+        error: Exception,
+        first: int | list[int],
+        schedulers: int | list[int],
+        dues: object,
+        functions: object,
+        payloads: list[Payload],
+    ) -> None:
+        """Fail the tasks of a frame that cannot be taken: no other process could take it, either.
+
+        Raises:
+            Exception: It does not even say which tasks it is about.
+        """
+        count = len(payloads)
+        numbers = first if isinstance(first, list) else range(first, first + count)
+        failure = encode_failure(self._catalog, error)
+        log.error("%d tasks cannot be taken by this worker, and fail: %r", count, error)
+        for number, scheduler in zip(numbers, _column(schedulers, count), strict=True):
+            engine = self._engines[scheduler]
+            if engine.withdraw(number) is not None:
+                self._expected.discard(number)
+            self._pipe.send(wire.encode([Kind.STARTED, scheduler, [number]]))
+            self._report(engine, number, wire.RAISED, failure)
+
     def _define(self, part: bytes, last: bool) -> None:
         self._definition += part
         if last:
             line, self._definition = self._definition, b""
             self._catalog.read(line)
 
-    def _take_blob(self, number: int, payload: bytes) -> None:
+    def _take_blob(self, number: int, payload: bytes | None) -> None:
+        """Take a large payload, or the word that there is no memory for it."""
         if number in self._expected:
             self._expected.remove(number)
             self._blobs[number] = payload
@@ -229,25 +269,64 @@ class Worker:
             self._announce(engine, [number], [due])
 
     def _host_gone(self, error: Exception | None) -> None:
-        self._end(0)
+        if error is None:
+            self._end(0)
+        else:
+            self._fail(error)
 
     # ---- life
 
-    async def _boot(self, call: bytes | None) -> None:
+    def _live(self, part: Coroutine[Any, Any, None]) -> None:
+        """Begin the next part of this life."""
+        if self._life is not None:
+            self._life.cancel()
+        self._life = self._loop.create_task(part)
+        self._life.add_done_callback(self._part_ended)
+
+    def _part_ended(self, part: asyncio.Task[None]) -> None:
+        if not part.cancelled() and (error := part.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """End this process, because something in it that must not fail has failed.
+
+        What had not begun goes to the next process, and what runs is lost: it is not reported as
+        cancelled, which nobody asked for.
+        """
+        if self._has_failed:
+            return
+        self._has_failed = self._ending = True
+        for engine in self._engines:
+            engine.stop()
+        with contextlib.suppress(Exception):  # it is known by its end, if it cannot say more
+            self._pack()
+        with contextlib.suppress(Exception):
+            why = "".join(traceback.format_exception(error))
+            self._pipe.send(wire.encode([Kind.FAILED, wire.text(why)]))
+            self._pipe.flush()
+        self._live(self._leave())
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await self._pipe.drain()
+        if not self._done.done():
+            self._done.set_result(None)
+
+    async def _boot(self, call: bytes) -> None:
         """Runs the initializer, then starts the schedulers and says READY."""
         try:
             if self._failures:
                 raise self._failures[0]
-            if call is not None:
+            if call:
                 initializer, args = self._catalog.decode(call)
                 result = initializer(*args)
                 if inspect.isawaitable(result):
                     await result
-        except asyncio.CancelledError:
-            raise
-        except BaseException:  # noqa: BLE001  told to the host; main must not raise
-            self._pipe.send(wire.encode([Kind.FAILED, traceback.format_exc()[-wire.CHUNK :]]))
-            self._end(0)
+        except BaseException as error:
+            if self._ending and isinstance(error, asyncio.CancelledError):
+                raise
+            self._fail(error)
             return
         self._pipe.send(wire.encode([Kind.READY]))
         self._ready = True
@@ -258,10 +337,17 @@ class Worker:
 
     def _tick(self) -> None:
         """Tells the host, once a second, that this loop turns, and how late it was."""
+        try:
+            self._tell_tick()
+        except Exception as error:  # noqa: BLE001  it would be taken for silent
+            self._fail(error)
+
+    def _tell_tick(self) -> None:
         planned = self._ticker.when() if self._ticker is not None else self._loop.time()
         self.ticked = self._loop.time()
         self._tell_load(max(0.0, self.ticked - planned))
         self._pipe.flush()
+        self._pipe.check()
         # On the whole second, as the alarm, so that both take one wake-up.
         self._ticker = self._loop.call_at(whole_second(self.ticked), self._tick)
 
@@ -270,9 +356,7 @@ class Worker:
 
     def _end(self, timeout: float | None) -> None:
         self._ending = True
-        if self._life is not None:
-            self._life.cancel()
-        self._life = self._loop.create_task(self._close(timeout))
+        self._live(self._close(timeout))
 
     async def _close(self, timeout: float | None) -> None:
         """Starts nothing more, ends what runs, and writes the last outcomes.
@@ -336,6 +420,7 @@ class Worker:
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         """Runs one task from its bytes to its outcome."""
+        catalog = self._catalog
         ending = wire.RETURNED
         outcome: Payload
         self._begun[engine.index] = number + 1
@@ -343,28 +428,37 @@ class Worker:
             function, payload = entry
             if isinstance(payload, list):
                 payload = self._blobs.pop(number)
+                if payload is None:
+                    raise MemoryError("this worker has no memory for the task's arguments")
             called, args, kwargs, alias = open_cargo(
-                self._catalog,
+                catalog,
                 self._open_function(function) if isinstance(function, bytes) else function,
                 payload,
             )
+        except BaseException as error:  # noqa: BLE001  a sys.exit() in a module, for example
+            ending, outcome = wire.RAISED, encode_unopened(catalog, error)
+        else:
             running.set((self._places[engine.index], alias or number))
-            value = called(*args, **kwargs)
-            if type(value) is CoroutineType or isinstance(value, Awaitable):
-                value = await value
             try:
-                outcome = self._catalog.encode(value)
-            except Exception as error:  # noqa: BLE001  a user's class may raise anything here
-                ending, outcome = wire.RAISED, self._catalog.encode_refusal(value, error)
-        except asyncio.CancelledError:
-            ending, outcome = wire.DROPPED, None
-        except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
-            if error.__traceback__ is not None:
-                error.__traceback__ = error.__traceback__.tb_next  # without this frame
-            ending, outcome = wire.RAISED, self._catalog.encode_failure(error)
-        if number in engine.running:  # it did not end in its first step
-            engine.ended(number)
-        self._report(engine, number, ending, outcome)
+                value = called(*args, **kwargs)
+                if type(value) is CoroutineType or isinstance(value, Awaitable):
+                    value = await value
+                try:
+                    outcome = catalog.encode(value)
+                except BaseException as error:  # noqa: BLE001  a user's class may raise anything
+                    ending, outcome = wire.RAISED, encode_refusal(value, error)
+            except asyncio.CancelledError:
+                ending, outcome = wire.DROPPED, None
+            except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
+                if error.__traceback__ is not None:  # told without this frame
+                    BaseException.with_traceback(error, error.__traceback__.tb_next)
+                ending, outcome = wire.RAISED, encode_failure(catalog, error)
+        try:
+            if number in engine.running:  # it did not end in its first step
+                engine.ended(number)
+            self._report(engine, number, ending, outcome)
+        except Exception as error:  # noqa: BLE001  it would have no end
+            self._fail(error)
 
     def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         """Reports a task that was cancelled before its first step."""
@@ -373,6 +467,10 @@ class Worker:
             self._blobs.pop(number, None)
             self._late.pop(number, None)
         self._report(engine, number, wire.DROPPED, None)
+
+    def broken(self, engine: Engine[_Entry], error: Exception, launched: dict[int, _Entry]) -> None:
+        """End this process; what it had launched and not begun goes to the next."""
+        self._fail(error)
 
     def _open_function(self, pickled: bytes) -> Callable[..., Any]:
         """Decodes a function that came with its frame; once for the tasks of a frame."""
@@ -408,17 +506,18 @@ class Worker:
 
     def cancel_inside(self, ref: TaskRef) -> bool:
         """Sends the host the request; whether it comes in time is not known here."""
-        if ref.manager != self._manager:
-            raise UnknownTask(f"{ref} is a task of another manager; ask that one")
+        check_ref(ref, self._manager, self._placement)
         self._ask("cancel", *ref[1:])
         return True
 
     def _ask(self, *request: object) -> None:
         """Sends a request to the host, in parts if it is large, ahead of all outcomes to come."""
-        body = pack(request)
-        for start in range(0, len(body), wire.CHUNK):
-            part, last = body[start : start + wire.CHUNK], start + wire.CHUNK >= len(body)
-            self._pipe.send(wire.encode([Kind.INSIDE, part, last]))
+        try:
+            for part, last in wire.cut(pack(request)):
+                self._pipe.send(wire.encode([Kind.INSIDE, part, last]))
+        except Exception as error:
+            self._fail(error)  # what was sent of it must not be taken for the whole
+            raise
         self._write_soon()
 
     # ---- outcomes
@@ -449,8 +548,11 @@ class Worker:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        self._pack()
-        self._pipe.flush()
+        try:
+            self._pack()
+            self._pipe.flush()
+        except Exception as error:  # noqa: BLE001  what it was to tell would never be known
+            self._fail(error)
 
     def _pack(self) -> None:
         """Makes frames of the outcomes."""

@@ -1,0 +1,165 @@
+"""How exceptions travel: by type, args and attributes, without a call of their constructor.
+
+Many constructors want more than `args` has (`__init__(self, message, *, status)`), which plain
+pickle finds out where the copy is read. Here the copy is made as the original was stored:
+
+    create_error ─► __new__ and __init__ of the built-in class that it derives from
+    set_state    ─► its args, and its attributes, with no `__setattr__` of its class's
+
+A class with a way of its own (`__reduce__` and the like) is left to that. Nothing here asks an
+exception's own methods, any of which may raise; what describes one (`describe`, `text_of`)
+cannot fail.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import copyreg
+import pickle
+import traceback
+from collections.abc import Callable
+from types import MemberDescriptorType
+from typing import Any, cast
+
+from .names import type_name
+
+_BUILT_IN = frozenset(
+    cls
+    for cls in vars(builtins).values()
+    if isinstance(cls, type)
+    if issubclass(cls, BaseException)
+)
+_OWN_WAYS = (
+    *("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"),
+    *("__getnewargs__", "__getnewargs_ex__"),
+)
+_LEFT_OUT = frozenset(("__suppress_context__", "obj", "exceptions", "message"))  # of built-in ones
+_HEAP_TYPE = 1 << 9  # in __flags__: a class made by a class statement
+LONGEST = 1000  # characters of a text or repr that is told
+
+
+def reduce_error(error: BaseException) -> Any:
+    """Gives what `__reduce__` would, or NotImplemented for a class with a way of its own."""
+    cls = type(error)
+    if cls in copyreg.dispatch_table or not _is_plain(cls):
+        return NotImplemented
+    base = _base_of(cls)
+    if issubclass(base, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[Any]", error)
+        create = _get(BaseExceptionGroup, "message", group), _get(base, "exceptions", group)
+    else:
+        create = base.__reduce__(error)[1]  # type: ignore[assignment, index]  # it is a tuple
+    args, attributes = _get(BaseException, "args", error), _attributes(error)
+    return create_error, (cls, create), (args, attributes), None, None, set_state
+
+
+def reduce_some(error: BaseException, encode: Callable[[Any], bytes]) -> Any:
+    """As `reduce_error`, without the attributes that `encode` raises on."""
+    reduced = reduce_error(error)
+    if reduced is NotImplemented:
+        return reduced
+    create, made_of, (args, attributes), *_ = reduced
+    encoded: dict[str, bytes] = {}
+    for name, value in attributes.items():
+        with contextlib.suppress(BaseException):  # a user's class may raise anything here
+            encoded[name] = encode(value)
+    return create, made_of, (args, encoded), None, None, set_encoded_state
+
+
+def create_error(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """Makes an exception without its class's constructor."""
+    base = _base_of(cls)
+    error: BaseException = base.__new__(cls, *args)
+    with contextlib.suppress(TypeError):  # args that a subclass has put in their place
+        base.__init__(error, *args)
+    return error
+
+
+def set_state(error: BaseException, state: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+    """Sets args and attributes, those with a slot in their slot."""
+    args, attributes = state
+    vars(BaseException)["args"].__set__(error, args)
+    own: dict[str, Any] = object.__getattribute__(error, "__dict__")
+    members = _members(type(error))
+    for name, value in attributes.items():
+        if name in members:
+            with contextlib.suppress(AttributeError, TypeError):  # one that is read-only
+                members[name].__set__(error, value)
+        else:
+            own[name] = value
+
+
+def set_encoded_state(error: BaseException, state: tuple[tuple[Any, ...], Any]) -> None:
+    """Sets the attributes that can be read here."""
+    args, encoded = state
+    attributes = {}
+    for name, value in encoded.items():
+        with contextlib.suppress(Exception):
+            attributes[name] = pickle.loads(value)
+    set_state(error, (args, attributes))
+
+
+def set_cause(error: BaseException, cause: BaseException) -> None:
+    """`error.__cause__ = cause`, also for a class that forbids it."""
+    vars(BaseException)["__cause__"].__set__(error, cause)
+
+
+def text_of(error: BaseException) -> str:
+    """The traceback, as Python prints it; at least what can be said. Does not fail."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001  a user's __getattr__ may raise anything
+        lines = traceback.format_tb(_get(BaseException, "__traceback__", error))
+        return "".join(lines) + f"{type(error).__qualname__}: {describe(str, error)}\n"
+
+
+def describe(say: Callable[[Any], str], value: object) -> str:
+    """`str` or `repr` of anything, cut to a readable length. Does not fail."""
+    try:
+        return say(value)[:LONGEST]
+    except BaseException as error:  # noqa: BLE001  a user's __str__ may raise anything
+        return f"<{type_name(value)}, whose {say.__name__} raises {type_name(error)}>"
+
+
+def _is_plain(cls: type[BaseException]) -> bool:
+    """Whether a class is built in, or derives from one with nothing to say of pickling."""
+    for base in cls.__mro__:
+        if base is object or base in _BUILT_IN:
+            continue
+        if not base.__flags__ & _HEAP_TYPE or not vars(base).keys().isdisjoint(_OWN_WAYS):
+            return False
+    return True
+
+
+def _base_of(cls: type) -> type[BaseException]:
+    """The built-in class whose layout a class has."""
+    while cls not in _BUILT_IN:
+        assert cls.__base__ is not None
+        cls = cls.__base__
+    return cls
+
+
+def _members(cls: type) -> dict[str, MemberDescriptorType]:
+    """The slots of a class, and the fields that its built-in bases have."""
+    return {
+        name: member
+        for base in reversed(cls.__mro__)
+        for name, member in vars(base).items()
+        if type(member) is MemberDescriptorType and not (base in _BUILT_IN and name in _LEFT_OUT)
+    }
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    attributes = dict(object.__getattribute__(error, "__dict__"))
+    for name, member in _members(type(error)).items():
+        with contextlib.suppress(AttributeError):  # a slot that is empty
+            value = member.__get__(error)
+            if value is not None:
+                attributes[name] = value
+    return attributes
+
+
+def _get(cls: type, name: str, error: BaseException) -> Any:
+    """Gives an attribute as the built-in class has it, whatever the error's own class says."""
+    return next(vars(base)[name] for base in cls.__mro__ if name in vars(base)).__get__(error)

@@ -1,0 +1,241 @@
+"""How the processes of workers begin and end, under every way in which a host may be unkind."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import multiprocessing
+import multiprocessing.popen_spawn_posix
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioscheduler import Manager, ManagerClosed, WorkerLost, WorkerStartError, incarnation
+
+OPEN: Any = (10**6, 1.0)  # max_restarts that no test reaches
+
+
+async def give(value: Any) -> Any:
+    return value
+
+
+async def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def fork_and_die() -> None:
+    """Leaves a child behind that has all the descriptors."""
+    if not os.fork():
+        time.sleep(5)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def worker_pid(manager: Manager) -> int:
+    (life,) = (link.supervisor.life for link in manager._remotes)
+    assert life is not None
+    assert life.pid is not None
+    return life.pid
+
+
+@pytest.fixture(params=["pidfd", "no pidfd"])
+def pidfd(request: Any, monkeypatch: Any) -> bool:
+    """With and without: older kernels, sandboxes and macOS have none."""
+    if request.param == "no pidfd":
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    return bool(request.param == "pidfd")
+
+
+Reaping = Callable[[int], None]
+
+
+@pytest.fixture(params=["ours", "ignored", "listed", "reaped"])
+def reaping(request: Any) -> Iterator[Reaping]:
+    """Who else takes note of a child's death; what is given kills a process that we know."""
+    before = signal.getsignal(signal.SIGCHLD)
+    if request.param == "ignored":
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    elif request.param == "listed":  # multiprocessing reaps what has ended when it is asked
+        signal.signal(signal.SIGCHLD, lambda *_: multiprocessing.active_children() and None)
+
+    def kill(pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        if request.param == "reaped":
+            os.waitpid(pid, 0)
+
+    kill.unknown = request.param in ("ignored", "reaped")  # type: ignore[attr-defined]
+    yield kill
+    signal.signal(signal.SIGCHLD, before)
+
+
+async def test_a_death_is_seen_whoever_reaps(pidfd: bool, reaping: Any) -> None:
+    async with Manager(1, workers=1, max_restarts=OPEN) as manager:
+        running = manager.schedule(asyncio.sleep(60))
+        await manager.schedule(give(0))  # that one has begun before
+        waiting = manager.schedule(give(1), timedelta(milliseconds=50))
+        reaping(worker_pid(manager))
+        with pytest.raises(WorkerLost) as lost:
+            await running
+        assert lost.value.exitcode == (None if reaping.unknown else -signal.SIGKILL)
+        assert await waiting == 1
+
+
+async def test_a_grandchild_with_all_descriptors_does_not_hide_a_death(pidfd: bool) -> None:
+    async with Manager(workers=1, max_restarts=OPEN) as manager:
+        with pytest.raises(WorkerLost):
+            await manager.schedule(fork_and_die())
+        assert await manager.schedule(give(1)) == 1
+
+
+def trace(pid: int) -> int:
+    """Has a child of ours hold a process as a debugger does, until it is killed itself."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    attach, go_on, all_threads = 16, 7, 0x40000000
+    ready, told = os.pipe()
+    tracer = os.fork()
+    if not tracer:
+        allowed = libc.ptrace(attach, pid, None, None) == 0
+        if allowed:
+            os.waitpid(pid, all_threads)
+            libc.ptrace(go_on, pid, None, None)
+        os.write(told, b"y" if allowed else b"n")
+        signal.pause()
+        os._exit(0)
+    allowed = os.read(ready, 1) == b"y"
+    os.close(ready)
+    os.close(told)
+    if not allowed:
+        end(tracer)
+        pytest.skip("the system lets nobody be traced")
+    return tracer
+
+
+def end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ptrace as Linux has it")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside threads
+async def test_a_debugger_that_keeps_the_dead_does_not_stop_the_host(
+    pidfd: bool, monkeypatch: Any, caplog: Any
+) -> None:
+    monkeypatch.setattr(incarnation, "REAP_TIME", 0.2)
+    async with Manager(workers=1, max_restarts=OPEN) as manager:
+        tracer = trace(worker_pid(manager))
+        waiting = manager.schedule(give(1), timedelta(milliseconds=50))
+        os.kill(worker_pid(manager), signal.SIGKILL)
+        if not pidfd:  # nothing tells a zombie that is held from a process that lives
+            life = manager._remotes[0].supervisor.life
+            assert life is not None
+            life.kill()
+        assert await waiting == 1
+        assert "cannot be reaped" in caplog.text
+        end(tracer)
+        await manager.close()
+        async with asyncio.timeout(5):  # it is reaped once it can be
+            while len(multiprocessing.process._children):  # type: ignore[attr-defined]
+                await asyncio.sleep(0.02)
+
+
+async def test_a_process_that_ends_before_it_is_told_anything(monkeypatch: Any) -> None:
+    large = bytes(4 << 20)  # more than a pipe takes
+
+    def make_loop() -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop() if large else None  # type: ignore[return-value]
+
+    monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: shutil.which("false"))
+    manager = Manager(workers=1, loop_initializer=make_loop)
+    manager.start()
+    with pytest.raises(WorkerStartError, match="status 1 before it was ready"):
+        await manager.ready()
+
+
+async def test_a_worker_of_a_frozen_program_that_runs_the_program(monkeypatch: Any) -> None:
+    monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: shutil.which("false"))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    manager = Manager(workers=1)
+    manager.start()
+    with pytest.raises(WorkerStartError, match="freeze_support"):
+        await manager.ready()
+
+
+async def test_standard_output_that_is_broken_is_no_hindrance(monkeypatch: Any) -> None:
+    class Broken:
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    async with Manager(workers=1, max_restarts=OPEN) as manager:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", Broken())
+            os.kill(worker_pid(manager), signal.SIGKILL)
+            assert await manager.schedule(give(1), timedelta(milliseconds=50)) == 1
+
+
+async def test_a_working_directory_that_was_removed(monkeypatch: Any, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    async with Manager(workers=1, max_restarts=OPEN) as manager:
+        gone.rmdir()
+        os.kill(worker_pid(manager), signal.SIGKILL)
+        assert await manager.schedule(give(1), timedelta(milliseconds=50)) == 1
+
+
+def test_main_is_left_alone_by_starts_in_many_threads() -> None:
+    main, seen, failures = sys.modules["__main__"], set[int](), []
+
+    async def use() -> None:
+        async with Manager(1, workers=1) as manager:
+            if await manager.schedule(give(1)) != 1:
+                failures.append("no answer")
+
+    def run() -> None:
+        try:
+            asyncio.run(use())
+        except BaseException as error:
+            failures.append(repr(error))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        seen.add(id(sys.modules["__main__"]))
+        time.sleep(0.0001)
+    assert not failures
+    assert seen == {id(main)}
+
+
+async def test_a_loop_initializer_that_cannot_travel_is_named(reports: list[Any]) -> None:
+    lock = threading.Lock()
+
+    def make_loop() -> asyncio.AbstractEventLoop:
+        with lock:
+            return asyncio.new_event_loop()
+
+    manager = Manager(workers=1, loop_initializer=make_loop)
+    with pytest.raises(WorkerStartError, match=r"loop_initializer=.*make_loop cannot travel"):
+        manager.start()
+    reports.clear()
+    with pytest.raises(ManagerClosed):
+        manager.schedule(give(1))
+    await manager.close()
+
+
+async def test_a_daemonic_host_is_told_what_to_do(monkeypatch: Any, reports: list[Any]) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    manager = Manager(workers=1)
+    with pytest.raises(WorkerStartError, match="workers=0"):
+        manager.start()
+    reports.clear()
+    await manager.close()

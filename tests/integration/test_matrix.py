@@ -1,0 +1,202 @@
+"""Functions of every kind, scheduled in every way; and failures of every kind, at every stage."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import kinds
+import pytest
+import raising
+from raising import KINDS, Raises
+
+from aioscheduler import Manager, RemoteError
+
+DELAY = 0.2  # seconds after which what was scheduled inside starts: the test has its handle then
+
+
+@pytest.fixture(params=["by name", "by value"])
+def module(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The module `kinds`, or a script of the same text."""
+    if request.param == "by name":
+        yield kinds
+        return
+    script = ModuleType("kinds_of_a_script")
+    sys.modules[script.__name__] = script
+    exec(compile(Path(kinds.__file__).read_text(), kinds.__file__, "exec"), script.__dict__)
+    yield script
+    del sys.modules[script.__name__]
+
+
+@pytest.fixture(params=[0, 2], ids=["here", "workers"])
+async def manager(request: pytest.FixtureRequest) -> AsyncIterator[Manager]:
+    async with Manager(4, workers=request.param) as manager:
+        yield manager
+
+
+async def ends(awaitables: dict[str, Any]) -> dict[str, Any]:
+    """What each gives, or raises, by name."""
+    async with asyncio.timeout(20):
+        found = await asyncio.gather(*awaitables.values(), return_exceptions=True)
+    return dict(zip(awaitables, found, strict=True))
+
+
+def expected(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: kind[3] for name, kind in table.items()}
+
+
+def schedule_all(manager: Manager, module: Any) -> dict[str, Any]:
+    return {
+        name: manager.schedule(function(*args, **kwargs))
+        for name, (function, args, kwargs, _) in module.ASYNC.items()
+    }
+
+
+async def test_scheduled(manager: Manager, module: Any) -> None:
+    assert await ends(schedule_all(manager, module)) == expected(module.ASYNC)
+
+
+async def test_mapped(manager: Manager, module: Any) -> None:
+    table = module.ASYNC | module.PLAIN
+    batches = {
+        name: manager.starmap(functools.partial(f, **kwargs) if kwargs else f, [args, args])
+        for name, (f, args, kwargs, _) in table.items()
+    }
+    assert await ends(batches) == {name: [end, end] for name, end in expected(table).items()}
+
+
+async def test_scheduled_from_inside_a_task(manager: Manager, module: Any) -> None:
+    refs = await manager.schedule(module.inside(DELAY))
+    assert not [ref for ref in refs.values() if isinstance(ref, str)]
+    tasks = {name: manager.task(ref) for name, ref in refs.items()}
+    assert await ends(tasks) == expected(module.ASYNC)
+
+
+async def test_in_the_next_process(module: Any) -> None:
+    async with Manager(1, workers=1) as manager:
+        assert await ends(schedule_all(manager, module)) == expected(module.ASYNC)
+        pid = manager.stats().workers[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert await ends(schedule_all(manager, module)) == expected(module.ASYNC)
+
+
+# ---- failures
+
+
+def write_bad_module(folder: Path, kind: type[BaseException]) -> str:
+    """Writes a module that can be imported in the host alone; gives its name."""
+    name = f"raises_{kind.__name__}_where_it_is_imported"
+    text = (
+        "import asyncio, raising\n"
+        "async def work(): pass\n"
+        f"raising.throw_in_worker(raising.KINDS[{KINDS.index(kind)}])\n"
+    )
+    (folder / f"{name}.py").write_text(text)
+    return name
+
+
+def global_of_a_script(kind: type[BaseException]) -> Any:
+    """A coroutine of a script with a global that workers cannot unpickle."""
+    script = sys.modules[f"script_of_{kind.__name__}"]
+    exec("async def work(): return bad", script.__dict__)
+    script.__dict__["bad"] = Raises(raising.throw_in_worker, kind)
+    return script.__dict__["work"]()
+
+
+STAGES: dict[str, Callable[[type[BaseException]], Any]] = {
+    "argument decode": lambda kind: raising.take(Raises(raising.throw_in_worker, kind)),
+    "import": lambda kind: sys.modules[f"raises_{kind.__name__}_where_it_is_imported"].work(),
+    "definition": global_of_a_script,
+    "run": raising.run,
+    "result encode": lambda kind: raising.give(None, kind),
+    "failure encode": lambda kind: raising.fail(None, kind),
+    "failure decode in the worker": lambda kind: raising.fail(raising.throw_in_worker, kind),
+    "failure decode": lambda kind: raising.fail(raising.throw_failure_in_host, kind),
+    "result decode": lambda kind: raising.give(raising.throw_in_host, kind),
+}
+OPENING = ("argument decode", "import", "definition")
+
+
+def right_end(stage: str, kind: type[BaseException]) -> object:
+    if stage == "run" and kind is not StopIteration:  # which a coroutine cannot raise
+        return "cancelled" if kind is asyncio.CancelledError else kind
+    if stage == "run":
+        return RuntimeError
+    if stage == "definition":
+        return NameError  # with a note that says why
+    if kind is KeyboardInterrupt and stage in ("result decode", "failure decode"):
+        return kind  # it may be that of a Ctrl-C: it goes on its way
+    # An exception of the code that was not found is told as such, as by an import in this process.
+    return kind if stage in OPENING and issubclass(kind, Exception) else RemoteError
+
+
+def end_of(task: Any) -> object:
+    if task.cancelled():
+        return "cancelled"
+    try:
+        task.result()
+    except BaseException as error:
+        return type(error), str(error), len(traceback_of(error))
+    return "returned"
+
+
+def traceback_of(error: BaseException) -> list[Any]:
+    frames, traceback = [], error.__traceback__
+    while traceback is not None:
+        frames.append(traceback.tb_frame.f_code)
+        traceback = traceback.tb_next
+    return frames
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_failure_is_told_at_every_stage(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for kind in KINDS:
+        if stage == "import":
+            importlib.import_module(write_bad_module(tmp_path, kind))
+        script = ModuleType(f"script_of_{kind.__name__}")
+        monkeypatch.setitem(sys.modules, script.__name__, script)
+    async with Manager(1, workers=1) as manager:
+        tasks = {kind: manager.schedule(STAGES[stage](kind)) for kind in KINDS}
+        _, hanging = await asyncio.wait(tasks.values(), timeout=10)  # type: ignore[type-var]
+        assert not hanging
+        found = {kind: end_of(task) for kind, task in tasks.items()}
+        again = {kind: end_of(task) for kind, task in tasks.items()}
+        assert found == again
+        kinds_found = {k: e[0] if isinstance(e, tuple) else e for k, e in found.items()}
+        assert kinds_found == {kind: right_end(stage, kind) for kind in KINDS}
+        assert manager.stats().restarts == 0
+        assert await manager.schedule(asyncio.sleep(0, "alive")) == "alive"
+        await unheard(manager, stage)
+
+
+async def unheard(manager: Manager, stage: str) -> None:
+    """Nobody holds the handles of these: the loop's exception handler is told, and goes on."""
+    told: list[Any] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    for kind in KINDS:
+        manager.schedule(STAGES[stage](kind))
+        manager.map(raising.run_plain, [kind])
+    await manager.join()
+    await asyncio.sleep(0)
+    loop.set_exception_handler(before)
+    ends = [right_end(stage, kind) for kind in KINDS] + [right_end("run", kind) for kind in KINDS]
+    count = sum(end != "cancelled" for end in ends)
+    if stage == "result decode":  # which is no failure until somebody asks for it
+        count -= len(KINDS)
+    assert len(told) == count
+    if stage == "definition":
+        assert "on purpose" in str(told[0].__notes__)

@@ -1,0 +1,78 @@
+"""What a worker tells of a task's end, as payloads.
+
+Nothing here can fail, whatever a user's class does while it is pickled, read again, printed or
+asked for its attributes: what cannot make the trip is a `RemoteError` that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Callable
+
+from aioscheduler.definitions import WorkerCatalog
+from aioscheduler.errors import RemoteError
+from aioscheduler.failures import describe, text_of
+from aioscheduler.names import type_name
+
+_LAST_WORDS = pickle.dumps(
+    (RemoteError("unknown", "the task failed, and its failure could not be told of", ""), ""), 5
+)
+
+
+def encode_failure(catalog: WorkerCatalog, error: BaseException) -> bytes:
+    """Gives the payload of what a task raised."""
+    return _whatever_happens(lambda: _encode_failure(catalog, error))
+
+
+def encode_unopened(catalog: WorkerCatalog, error: BaseException) -> bytes:
+    """Gives the payload of what importing a task's function, or reading its arguments, raised.
+
+    A module that calls `sys.exit` when it is imported, or raises CancelledError, has no say
+    over the host.
+    """
+    if isinstance(error, Exception):
+        return encode_failure(catalog, error)
+    why = "it came up where the function was imported or its arguments were read"
+    return _whatever_happens(lambda: _stand_in(error, why))
+
+
+def encode_refusal(value: object, error: BaseException) -> bytes:
+    """Gives the payload of a failure, in the place of a result that cannot travel."""
+
+    def encode() -> bytes:
+        why = f"the task returned what cannot travel: {describe(repr, value)}"
+        return pickle.dumps((RemoteError(type_name(value), why, text_of(error)), ""), 5)
+
+    return _whatever_happens(encode)
+
+
+def _encode_failure(catalog: WorkerCatalog, error: BaseException) -> bytes:
+    with contextlib.suppress(BaseException):  # its class may forbid it
+        catalog.explain(error)
+    text = text_of(error)
+    for encode in (catalog.pickle, catalog.pickle_some):
+        try:
+            payload = encode((error, text))
+            copy, _ = catalog.decode(payload)  # so that the host can read it
+            if type(copy) is type(error):
+                return payload
+            why = f"its copy would be a {type(copy).__qualname__}"
+        except BaseException as reason:  # noqa: BLE001  a user's class may raise anything here
+            why = (
+                f"it cannot be pickled and read again: {describe(repr, reason)}; let its args be "
+                "plain data, or define __reduce__"
+            )
+    return _stand_in(error, why)
+
+
+def _stand_in(error: BaseException, why: str) -> bytes:
+    stand_in = RemoteError(type_name(error), describe(str, error), f"{text_of(error)}\n({why})")
+    return pickle.dumps((stand_in, ""), 5)
+
+
+def _whatever_happens(encode: Callable[[], bytes]) -> bytes:
+    try:
+        return encode()
+    except BaseException:  # noqa: BLE001  such as a MemoryError
+        return _LAST_WORDS
