@@ -278,7 +278,7 @@ class LocalLink:
 
     def broken(self, engine: Engine[_Entry], error: Exception, launched: dict[int, _Entry]) -> None:
         assert self.loop is not None
-        for number, (holder, awaitable) in launched.items():
+        for number, (holder, awaitable, _) in launched.items():
             close_unstarted(awaitable)
             self._end(engine, number, holder, State.FAILED, error)
         self.loop.call_exception_handler(
