@@ -191,11 +191,15 @@ class Pipe:
             return False
         try:
             for frame in self._decoder.feed(data):
-                if frame[0] == wire.Kind.BLOB:
-                    self._collect(*frame)
-                else:
-                    self._receive(frame)
-        except Exception as error:  # noqa: BLE001  whatever it is, the stream cannot be trusted
+                try:
+                    if frame[0] == wire.Kind.BLOB:
+                        self._collect(*frame)
+                    else:
+                        self._receive(frame)
+                except Exception as error:  # noqa: BLE001  whatever it is
+                    # The end is told. What else was written is read, for it says what has begun.
+                    self._tell_end(error)
+        except wire.WireError as error:  # where the next frame begins is not known
             self._end(error)
             return False
         return True

@@ -53,6 +53,7 @@ from aioscheduler.clock import SECOND
 from aioscheduler.incarnation import Ended, Launch
 from aioscheduler.paired import Channel, PairedLife, PairedPipe
 from aioscheduler.pipe import Closed, Receive
+from aioscheduler.wire import Kind
 
 EPOCH = 1_700_000_000 * SECOND
 PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000)  # bytes, at most
@@ -165,8 +166,11 @@ class SimulatedPipe(PairedPipe):
         self._take = receive
 
     def _receive_or_refuse(self, frame: list[Any]) -> None:
+        if frame[0] == Kind.STARTED:  # what is said there must be taken, or nothing holds
+            self._take(frame)
         self._life.suffer(0.002)
-        self._take(frame)
+        if frame[0] != Kind.STARTED:
+            self._take(frame)
 
     def send(self, frame: bytes, written: Callable[[], None] | None = None) -> None:
         self._life.suffer(0.001)
@@ -681,7 +685,12 @@ ODD: dict[str, Callable[[], BaseException]] = {
 
 
 class NotATime(datetime):
-    """As pandas' NaT: it calls itself a datetime, and is nothing when one counts with it."""
+    """As pandas' NaT: it calls itself a datetime, differs from itself, and cannot be counted with."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = datetime.__hash__
 
     def __sub__(self, other: object) -> Any:
         return self
@@ -694,10 +703,11 @@ class NotATime(datetime):
     __gt__ = __le__ = __ge__ = __lt__
 
     @property
-    def days(self) -> float:
+    def year(self) -> Any:
         return float("nan")
 
-    seconds = microseconds = nanoseconds = days
+    month = day = hour = minute = second = microsecond = year
+    days = seconds = microseconds = year
 
 
 NO_TIMES: tuple[Any, ...] = (

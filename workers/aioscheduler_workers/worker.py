@@ -179,6 +179,8 @@ class Worker:
 
     def _receive(self, frame: wire.Frame) -> None:
         kind, *fields = frame
+        if self._has_failed:
+            return
         if kind == Kind.SCHEDULE:
             try:
                 self._accept(*fields)
