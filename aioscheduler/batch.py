@@ -75,9 +75,12 @@ class Part:
         self.left -= 1
         self._outcomes.settle(self.offset + number - self.first, state, value, decode)
 
-    def settle_row(self, first: int, payloads: list[Any], decode: Decode) -> bool:
-        """Takes the results of tasks in a row that all returned; False: take them singly."""
-        if not self._outcomes.settle_row(self.offset + first - self.first, payloads, decode):
+    def settle_row(
+        self, first: int, payloads: list[Any], state: State, decode: Decode | None
+    ) -> bool:
+        """Takes the ends of tasks in a row that all ended alike; False: take them singly."""
+        index = self.offset + first - self.first
+        if not self._outcomes.settle_row(index, payloads, state, decode):
             return False
         self.left -= len(payloads)
         return True
@@ -134,15 +137,19 @@ class Outcomes:
         if not self.left and self.dropped:
             self._report()
 
-    def settle_row(self, first: int, values: list[Any], decode: Decode) -> bool:
-        """Takes the results of tasks in a row, if no single handle waits for one of them."""
+    def settle_row(
+        self, first: int, values: list[Any], state: State, decode: Decode | None
+    ) -> bool:
+        """Takes the ends of tasks in a row, if no single handle waits for one of them."""
         if self.tasks:
             return False
         until = first + len(values)
-        self.states[first:until] = [State.FINISHED] * len(values)
+        self.states[first:until] = [state] * len(values)
         if not self.dropped:
             self.values[first:until] = values
-            self.decodes[State.FINISHED] = decode
+            self.decodes[state] = decode
+        if state is not State.FINISHED and self.first_bad is None:
+            self.first_bad = first
         self.left -= len(values)
         self._tell()
         return True

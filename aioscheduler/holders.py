@@ -78,10 +78,13 @@ class Holders:
             self._held.pop(number, None)
         return task is not None or part is not None
 
-    def settle_row(self, first: int, payloads: list[Any], decode: Decode) -> bool:
-        """Tells results of numbers in a row, at a tenth of the cost, if all are of one batch.
+    def settle_row(
+        self, first: int, payloads: list[Any], state: State, decode: Decode | None
+    ) -> bool:
+        """Tells the ends of numbers in a row, at a tenth of the cost, if all are of one batch.
 
-        False: they are not, or somebody waits for a single one. Then nothing was told.
+        The state is not FAILED. False: they are not, or somebody waits for a single one. Then
+        nothing was told.
         """
         if self._dropped:
             self.forget_dropped()
@@ -91,10 +94,18 @@ class Holders:
             return False
         if self._handles and any(n in self._handles for n in range(first, first + count)):
             return False
-        if not part.settle_row(first, payloads, decode):
+        if not part.settle_row(first, payloads, state, decode):
             return False
         self._tidy(part)
         return True
+
+    def settle_alike(self, row: range, state: State, value: Any) -> None:
+        """Tells the end of numbers in a row, which is the same for all."""
+        if self._parts and self.settle_row(row.start, [value] * len(row), state, None):
+            return
+        if self._parts or self._handles:
+            for number in row:
+                self.settle(number, state, value, None)
 
     @property
     def has_batches(self) -> bool:

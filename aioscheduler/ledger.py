@@ -117,6 +117,22 @@ class Ledger:
         """
         return self._move(numbers, _STARTED, _ENDED)
 
+    def pending_rows(self) -> Iterator[range]:
+        """The numbers that are pending, in rows within a page."""
+        pending = bytes((_PENDING,))
+        for key, page in self._pages.items():
+            states = bytes(page.states)
+            start = states.find(pending)
+            while start >= 0:
+                rest = states[start:]
+                stop = start + len(rest) - len(rest.lstrip(pending))
+                yield range(key * PAGE + start, key * PAGE + stop)
+                start = states.find(pending, stop)
+
+    def end_pending(self, numbers: list[int]) -> int:
+        """Strikes out tasks that were not announced; returns as `end_started`."""
+        return self._move(numbers, _PENDING, _ENDED)
+
     def end(self, number: int) -> bool | None:
         """Strikes out a task; says whether it had been announced as started; None: unknown."""
         started = self.has_started(number)

@@ -465,7 +465,9 @@ class RemoteLink:
         """Settles results with numbers in a row, if they are of one batch."""
         decode = self._shipper.catalog.decode_result
         try:
-            return not self._asked and self._holders.settle_row(first, payloads, decode)
+            return not self._asked and self._holders.settle_row(
+                first, payloads, State.FINISHED, decode
+            )
         except Exception:  # as in `_settle`
             log.exception("the ends of tasks %s could not be told", self.ref(0, first))
             return True
@@ -542,6 +544,13 @@ class RemoteLink:
         self._release()
         self.outbox.pack()
         ledger = self.outbox.ledger
+        state = State.LOST if lost else State.CANCELLED
+        for row in list(ledger.pending_rows()):  # millions, maybe: a tenth of the cost
+            if self._asked.isdisjoint(row):
+                error = self._lost(exitcode, False) if lost else None
+                ledger.end_pending(list(row))
+                self._ends[state] += len(row)
+                self._holders.settle_alike(row, state, error)
         for number in list(ledger):
             started = ledger.end(number)
             if number in self._asked or not (started or lost):
@@ -549,10 +558,16 @@ class RemoteLink:
                 self._settle(0, number, State.CANCELLED, None, None)
             else:
                 self._ends[State.LOST] += 1
-                error = WorkerLost(self._worker, exitcode, bool(started))
-                error.__cause__ = self._reason
+                error = self._lost(exitcode, bool(started))
                 self._settle(0, number, State.LOST, error, None)
+        self._numbers.clear()
+        self._aliases.clear()
         self._tally.emptied(self._worker)
+
+    def _lost(self, exitcode: int | None, started: bool) -> WorkerLost:
+        error = WorkerLost(self._worker, exitcode, started)
+        error.__cause__ = self._reason
+        return error
 
     def _disconnect(self) -> None:
         """Forgets what was under way between the two processes."""

@@ -115,17 +115,31 @@ def test_a_batch_hears_of_its_tasks_and_is_forgotten_after_the_last(holders: Hol
 
 def test_a_row_is_settled_whole_or_not_at_all(holders: Holders) -> None:
     outcomes = add_batch(holders, 10, 4)
-    assert not holders.settle_row(8, [0, 0, 0], decode)  # partly nobody's
-    assert not holders.settle_row(12, [0, 0, 0], decode)
+    assert not holders.settle_row(8, [0, 0, 0], State.FINISHED, decode)  # partly nobody's
+    assert not holders.settle_row(12, [0, 0, 0], State.FINISHED, decode)
     task = holders.find(11)
     assert task is not None
-    assert not holders.settle_row(10, [1, 2], decode)  # somebody waits for one of them
+    assert not holders.settle_row(
+        10, [1, 2], State.FINISHED, decode
+    )  # somebody waits for one of them
     assert outcomes.left == 4
     assert holders.settle(11, State.FINISHED, 2, decode)
     assert task.result() == 20
-    assert holders.settle_row(12, [3, 4], decode)
+    assert holders.settle_row(12, [3, 4], State.FINISHED, decode)
     holders.hold(holders.hand_out(0, 99, 0))
-    assert not holders.settle_row(10, [1], decode)
+    assert not holders.settle_row(10, [1], State.FINISHED, decode)
     assert holders.settle(10, State.FINISHED, 1, decode)
     assert [outcomes.read(index) for index in range(4)] == [10, 20, 30, 40]
+    assert not holders.has_batches
+
+
+def test_all_that_is_left_ends_alike(holders: Holders) -> None:
+    outcomes = add_batch(holders, 10, 4)
+    held = holders.hand_out(0, 20, 0)
+    holders.settle_alike(range(10, 13), State.CANCELLED, None)
+    assert outcomes.left == 1
+    assert outcomes.first_bad == 0
+    holders.settle_alike(range(13, 21), State.CANCELLED, None)  # of a batch, nobody's, a handle's
+    assert outcomes.states == [State.CANCELLED] * 4
+    assert held.cancelled()
     assert not holders.has_batches

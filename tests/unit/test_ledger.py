@@ -144,3 +144,25 @@ def test_a_page_goes_with_its_last_task() -> None:
         ledger.end_started(numbers)
     assert len(ledger._pages) <= 1  # the newest may still grow
     assert ledger._kept == sum(page.kept for page in ledger._pages.values())
+
+
+def test_what_is_pending_comes_in_rows() -> None:
+    ledger = Ledger()
+    assert list(ledger.pending_rows()) == []
+    for first in (0, PAGE):
+        ledger.record(first, PAGE, b"")
+    ledger.record(2 * PAGE, 3, b"")
+    assert ledger.start([0, 5, 6, PAGE + 1]) == 4
+    assert ledger.end(5)
+    rows = list(ledger.pending_rows())
+    assert rows == [
+        range(1, 5),
+        range(7, PAGE),
+        range(PAGE, PAGE + 1),
+        range(PAGE + 2, 2 * PAGE),
+        range(2 * PAGE, 2 * PAGE + 3),
+    ]
+    for row in rows:
+        assert ledger.end_pending(list(row)) == len(row)
+    assert list(ledger) == [0, 6, PAGE + 1]
+    assert list(ledger.pending_rows()) == []
