@@ -62,6 +62,11 @@ class Part:
     def __contains__(self, number: int) -> bool:
         return self.first <= number < self.first + self.count
 
+    @property
+    def name(self) -> str:
+        """Of the function that they call."""
+        return self._outcomes.name
+
     def task(self, number: int) -> Task[Any]:
         """Gives the handle of one of the tasks."""
         return self._outcomes.task(self, self.offset + number - self.first)
@@ -91,9 +96,11 @@ class Outcomes:
 
     Args:
         count: How many tasks the batch has.
+        name: Of the function that they call.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, name: str = "") -> None:
+        self.name = name
         self.states: list[State | None] = [None] * count
         self.values: list[Any] = [None] * count
         self.decodes: dict[State, Decode | None] = {}
@@ -125,7 +132,7 @@ class Outcomes:
         reference = self.tasks.pop(index, None)
         task = reference() if reference is not None else None
         if task is not None:
-            task._settle(state, value, decode)
+            task._settle(state, value, decode, self.name)
         self._tell()
 
     def _tell(self) -> None:
@@ -165,7 +172,7 @@ class Outcomes:
             if state is None:
                 self.tasks[index] = weakref.ref(task)
             else:
-                task._settle(state, self._raised(index), self.decodes.get(state))
+                task._settle(state, self._raised(index), self.decodes.get(state), self.name)
         return task
 
     def check(self) -> None:
@@ -222,8 +229,8 @@ class Outcomes:
             return
         self.asked = True  # the last end and the drop may both come to this
         message = (
-            f"{self.failed} of the {len(self.states)} tasks of a batch failed, and nobody awaited "
-            "it; this is the first failure"
+            f"{self.failed} of the {len(self.states)} tasks of a batch of {self.name} failed, and "
+            "nobody awaited it; this is the first failure"
         )
         decode = self.decodes[State.FAILED]
         tell_unheard(loop, message, self.values[self.first_failed], decode)
@@ -300,7 +307,8 @@ class Batch(Generic[T]):
         return asked
 
     def __repr__(self) -> str:
-        return f"<Batch of {len(self)} tasks, {self._outcomes.left} not ended>"
+        outcomes = self._outcomes
+        return f"<Batch of {len(self)} tasks of {outcomes.name}, {outcomes.left} not ended>"
 
     async def _gather(self) -> list[T]:
         outcomes = self._outcomes

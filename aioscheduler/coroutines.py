@@ -34,6 +34,17 @@ def check_awaitable(awaitable: object) -> None:
         )
 
 
+def name_of(called: Any) -> str:
+    """Return `module:qualname` of a function or a coroutine, as far as it says so."""
+    if isinstance(called, CoroutineType):
+        frame = called.cr_frame  # None once it has ended
+        module = frame.f_globals.get("__name__") if frame is not None else None
+    else:
+        module = getattr(called, "__module__", None)
+    name = getattr(called, "__qualname__", type(called).__qualname__)
+    return f"{module}:{name}" if module else name
+
+
 def close_unstarted(awaitable: Any) -> None:
     """Closes a coroutine that will never run, so that Python does not warn of it."""
     if isinstance(awaitable, CoroutineType) and not (

@@ -19,7 +19,7 @@ from typing import Any
 
 from .alarm import Alarm
 from .batch import Outcomes, Part
-from .coroutines import check_awaitable, close_unstarted
+from .coroutines import check_awaitable, close_unstarted, name_of
 from .engine import MAX_SLICE, Engine, Order, end_running
 from .errors import WorkerStartError
 from .inside import Desk, ManagerProxy, running
@@ -217,7 +217,8 @@ class LocalLink:
             spared = caller[0][3], caller[1]
         for scheduler, number in await end_running(self.engines, timeout, spared):
             log.warning(
-                "task %s swallows its cancellation; it runs on",
+                "%s: task %s swallows its cancellation; it runs on",
+                _name(self.engines[scheduler].running[number][1]),
                 self.ref(scheduler, number) or number,
             )
         self._state = WorkerState.STOPPED
@@ -229,9 +230,9 @@ class LocalLink:
             self._alarm.stop()
         for engine in self.engines:
             for entries in engine.stop():
-                for number, (holder, awaitable, _) in entries.items():
-                    close_unstarted(awaitable)
-                    self._end(engine, number, holder, State.LOST, reason)
+                for number, entry in entries.items():
+                    close_unstarted(entry[1])
+                    self._end(engine, number, entry, State.LOST, reason)
         self._state = WorkerState.STOPPED
         self._tally.emptied(0)
 
@@ -263,7 +264,7 @@ class LocalLink:
         engine.run(numbers, dues)
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
-        holder, awaitable, _ = entry
+        awaitable = entry[1]
         value: Any = None
         if self._proxy is not None and self._manager is not None:
             running.set(((self._proxy, self._manager, 0, engine.index), number))
@@ -276,43 +277,42 @@ class LocalLink:
             if isinstance(error, GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             value, state = error, State.FAILED
-        self._end(engine, number, holder, state, value)
+        self._end(engine, number, entry, state, value)
         del value  # an exception holds this frame by its traceback
 
     def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
-        holder, awaitable, _ = entry
-        close_unstarted(awaitable)
+        close_unstarted(entry[1])
         if number not in engine.running:
             self._tally.started(0, engine.index, 1)
-        self._end(engine, number, holder, State.CANCELLED, None)
+        self._end(engine, number, entry, State.CANCELLED, None)
 
     def broken(self, engine: Engine[_Entry], error: Exception, launched: dict[int, _Entry]) -> None:
         assert self.loop is not None
-        for number, (holder, awaitable, _) in launched.items():
-            close_unstarted(awaitable)
-            self._end(engine, number, holder, State.FAILED, error)
+        for number, entry in launched.items():
+            close_unstarted(entry[1])
+            self._end(engine, number, entry, State.FAILED, error)
         self.loop.call_exception_handler(
             {"message": "a scheduler could not start what was due", "exception": error}
         )
         self.loop.call_later(1.0, engine.look)
 
     def _end(
-        self,
-        engine: Engine[_Entry],
-        number: int,
-        holder: Task[Any] | Part,
-        state: State,
-        value: Any,
+        self, engine: Engine[_Entry], number: int, entry: _Entry, state: State, value: Any
     ) -> None:
+        holder = entry[0]
         engine.ended(number)
         self._ends[state] += 1
         if isinstance(holder, Task):
-            holder._settle(state, value)
+            holder._settle(state, value, name=_name(entry) if state is State.FAILED else "")
         else:
             holder.settle(number, state, value, None)
         if self._held:
             self._held.pop(number, None)
         self._tally.ended(0, engine.index, 1)
+
+
+def _name(entry: _Entry) -> str:
+    return entry[0].name if isinstance(entry[0], Part) else name_of(entry[1])
 
 
 def _context_of(entry: _Entry) -> Context:

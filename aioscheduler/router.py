@@ -22,7 +22,7 @@ from threading import get_ident
 from typing import Any
 
 from .batch import Batch, Outcomes
-from .coroutines import close_unstarted
+from .coroutines import close_unstarted, name_of
 from .definitions import HostCatalog
 from .engine import Order, due_time
 from .errors import ManagerClosed, NotShippable, TaskLimitReached
@@ -111,7 +111,7 @@ class Router:
         dues = self._dues(when, count, room is not None and count > room)
         front = self.links[0]
         function = front.take_function(func)
-        outcomes = Outcomes(count)
+        outcomes = Outcomes(count, name_of(func))
         batch: Batch[Any] = Batch(outcomes)
         # Small batches, too, are to use every scheduler.
         share = -(-count // len(placement.loads)) if key is None else count

@@ -300,7 +300,11 @@ class Task(Generic[T]):
         raise TypeError("a Task stays where it was made; pass task.ref instead")
 
     def _settle(
-        self, state: State, value: object, decode: Callable[[Any], object] | None = None
+        self,
+        state: State,
+        value: object,
+        decode: Callable[[Any], object] | None = None,
+        name: str = "",
     ) -> None:
         """Tells the handle its task's end, once.
 
@@ -308,6 +312,7 @@ class Task(Generic[T]):
             state: One of `ENDED`.
             value: The result or the exception, or what `decode` makes it from when asked.
             decode: May raise, which is then the outcome.
+            name: Of the task's function, if it is known.
         """
         if self._state is not None or state not in ENDED:
             raise asyncio.InvalidStateError(f"{self!r} cannot become {state.value}")
@@ -321,7 +326,7 @@ class Task(Generic[T]):
         # What is lost with a worker is reported once for all of it, by the manager.
         self._unseen = None
         if state is State.FAILED:
-            self._unseen = _Unseen(self._home.loop, repr(self), value, decode)
+            self._unseen = _Unseen(self._home.loop, f"{name} {self!r}".strip(), value, decode)
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             with suppress(RuntimeError):  # the loop is closed: nobody is left to be told

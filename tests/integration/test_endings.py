@@ -244,3 +244,43 @@ async def test_at_once_may_be_said_in_three_ways() -> None:
             scheduler.schedule(coros[2], timedelta(0)),
         ]
         assert [await task for task in tasks] == [0, 1, 2]
+
+
+# ---- names in messages
+
+
+async def swallow() -> None:
+    while True:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            if ended:
+                raise
+
+
+ended: list[bool] = []
+
+
+async def test_messages_of_this_process_name_the_function(
+    reports: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = Manager(2, workers=0)
+    manager.start()
+    manager.schedule(fail_late(3))
+    manager.map(fail_late, [4])
+    await manager.join()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert all("fail_late" in report["message"] for report in reports)
+    assert len(reports) == 2
+    reports.clear()
+    task = manager.schedule(swallow())
+    batch = manager.map(fail_late, [0], NEVER)
+    assert "fail_late" in repr(batch)
+    await asyncio.sleep(0.001)
+    await manager.close(0)
+    assert f"test_endings:swallow: task {task.ref} swallows its cancellation" in caplog.text
+    ended.append(True)
+    (running,) = manager._router.links[0].engines[0].running.values()  # type: ignore[attr-defined]
+    running[0].cancel()
+    await asyncio.wait([running[0]])

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
 
-from aioscheduler.coroutines import check_awaitable, close_unstarted
+from aioscheduler.coroutines import check_awaitable, close_unstarted, name_of
 
 
 async def work(n: int = 0) -> int:
@@ -57,3 +58,12 @@ def test_a_coroutine_that_will_not_run_is_closed() -> None:
     close_unstarted(coro)
     assert coro.cr_frame is None
     close_unstarted(None)  # whatever was refused
+
+
+async def test_functions_and_coroutines_say_their_names() -> None:
+    coro = work()
+    assert name_of(coro) == name_of(work) == f"{__name__}:work"
+    await coro
+    assert name_of(coro) == "work"
+    assert name_of(len) == "builtins:len"
+    assert name_of(partial(work)).endswith("partial")
