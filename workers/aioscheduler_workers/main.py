@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import gc
 import logging
+import mmap
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -31,6 +32,7 @@ from aioscheduler.engine import Order
 from aioscheduler.process import loop_failure
 
 from .forked import end_with_the_task
+from .garbage import Thresholds
 from .worker import Worker
 
 log = logging.getLogger("aioscheduler")
@@ -38,7 +40,6 @@ log = logging.getLogger("aioscheduler")
 BLOCKED_AFTER = 3.0  # seconds without a turn of the loop, after which it is reported
 WATCH_EVERY = 2.0  # seconds
 LATE = 0.5  # seconds after which a look of the watching thread shows that the process stood still
-GC_THRESHOLD = 20_000  # container objects that are made before the youngest are looked through
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
 
 
@@ -73,11 +74,9 @@ async def main(
     _die_with(host)
     _set_name(f"aiosched-{worker}")
     _write_whole_lines()
-    # What is here stays; and what tasks make is mostly gone before it could be garbage. On 3.11
-    # collecting every 700 objects costs a fifth of the worker (`benchmarks/bench_throughput.py`).
-    # An initializer may set its own thresholds.
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 10, 10)
+    gc.freeze()  # what is here stays
+    thresholds = Thresholds()
+    thresholds.begin()
     loop = asyncio.get_running_loop()
     # The pipe owns copies: a Connection closes its descriptor when it is collected.
     fds = os.dup(reader.fileno()), os.dup(writer.fileno())
@@ -90,7 +89,7 @@ async def main(
     )
     _drain_when_told(served, loop)
     end_with_the_task(served, loop)
-    threading.Thread(target=_watch, args=(served, loop, host), daemon=True).start()
+    threading.Thread(target=_watch, args=(served, loop, host, thresholds), daemon=True).start()
     await served.serve(loop, *fds)
     await _end_everything()
 
@@ -155,7 +154,9 @@ def _die_with(host: int) -> None:
         os._exit(1)
 
 
-def _watch(worker: Worker, loop: asyncio.AbstractEventLoop, host: int) -> None:
+def _watch(
+    worker: Worker, loop: asyncio.AbstractEventLoop, host: int, thresholds: Thresholds
+) -> None:
     """Ends this process after its host; and reports what blocks the loop. Runs in a thread.
 
     The thread does not touch the pipe, where it would tear frames of the loop's.
@@ -169,8 +170,18 @@ def _watch(worker: Worker, loop: asyncio.AbstractEventLoop, host: int) -> None:
             _report_block(worker, loop, blocked)
         if os.getppid() != host:
             os._exit(1)
+        thresholds.note_size(_resident())
     time.sleep(ORPHAN_GRACE)
     os._exit(1)
+
+
+def _resident() -> int:
+    """Return the bytes of memory that this process has; 0 where that is not known."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
 
 
 class Watchdog:
