@@ -6,12 +6,17 @@ where a loop's timer, which epoll rounds up to whole milliseconds, is half a mil
 (`benchmarks/bench_lateness.py`). Elsewhere the loop's timer serves, and never sleeps longer than a
 second: after a jump, tasks are at most that late. A clock that is moved by hand, in tests, brings
 its own.
+
+The kernel's timer is a descriptor, and a library that closes what is not its own closes that, too.
+So it is looked at once a second while it is set, and replaced by the loop's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import os
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -20,6 +25,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from .clock import SECOND
+
+log = logging.getLogger("aioscheduler")
 
 
 def whole_second(now: float) -> float:
@@ -42,6 +49,7 @@ class Alarm:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], int]) -> None:
+        self._loop = loop
         self._clock = clock
         self._sleepers: dict[Callable[[], None], int] = {}
         self._rings_at: int | None = None
@@ -52,7 +60,7 @@ class Alarm:
         self._timer = _LoopTimer(loop, clock, self._ring)
         if sys.platform == "linux" and clock is time.time_ns:
             with suppress(OSError, AttributeError, ImportError):  # a sandbox, another C library
-                self._timer = _KernelTimer(loop, self._ring)
+                self._timer = _KernelTimer(loop, self._ring, self._lose)
 
     def set(self, sleeper: Callable[[], None], due: int | None) -> None:
         """Has `sleeper` called once at `due`, instead of at its earlier due time; None: never."""
@@ -70,6 +78,17 @@ class Alarm:
 
     def _arm(self) -> None:
         self._rings_at = min(self._sleepers.values(), default=None)
+        self._timer.set(self._rings_at)
+
+    def _lose(self) -> None:
+        """Go on with the loop's timer."""
+        log.warning(
+            "a timer's file descriptor was closed by something else in process %d; tasks go on, "
+            "half a millisecond later each; look for code that closes a descriptor twice",
+            os.getpid(),
+        )
+        self._timer.close()
+        self._timer = _LoopTimer(self._loop, self._clock, self._ring)
         self._timer.set(self._rings_at)
 
     def _ring(self) -> None:
@@ -125,19 +144,34 @@ class _LoopTimer:
 
 
 class _KernelTimer:
-    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None], lost: Callable[[], None]
+    ) -> None:
         from .timerfd import TimerFd  # ctypes, which not every build of Python has
 
         self._loop = loop
         self._ring = ring
+        self._lost = lost
         self._timer = TimerFd()
+        self._due: int | None = None
+        self._next_look: asyncio.TimerHandle | None = None
         loop.add_reader(self._timer.fd, self._readable)
 
     def set(self, due: int | None) -> None:
-        if self._timer.fd >= 0:
+        if self._timer.fd < 0:
+            return
+        self._due = due
+        try:
             self._timer.set(due)
+        except OSError:
+            self._lost()
+        else:
+            if due is not None and self._next_look is None:
+                self._look_later()
 
     def close(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
         if self._timer.fd >= 0:
             self._loop.remove_reader(self._timer.fd)
             self._timer.close()
@@ -145,3 +179,16 @@ class _KernelTimer:
     def _readable(self) -> None:
         if self._timer.read():
             self._ring()
+
+    def _look_later(self) -> None:
+        at = whole_second(self._loop.time())
+        self._next_look = self._loop.call_at(at, self._look)
+
+    def _look(self) -> None:
+        self._next_look = None
+        if self._due is None:
+            return
+        if self._timer.is_there():
+            self._look_later()
+        else:
+            self._lost()

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 def usable_cores() -> int:
     """Return how many cores this process may use, at least 1."""
+    count: int | None
     if hasattr(os, "process_cpu_count"):  # Python 3.13, which also looks at PYTHON_CPU_COUNT
         count = os.process_cpu_count()
     elif hasattr(os, "sched_getaffinity"):

@@ -185,6 +185,10 @@ class Engine(Generic[E]):
         self._queue = self._order.make_queue(self.waiting)
         return dropped
 
+    def drop_slice(self) -> None:
+        """Start nothing more of the slice that is being run: this is a copy, in a forked child."""
+        self._to_run.clear()
+
     def add(self, number: int, due: int, entry: E) -> None:
         """Accepts an entry.
 

@@ -68,7 +68,7 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
             loop_initializer=make_loop,
         )
         self.aio_process = SpawnProcess(
-            target=aiomultiprocess.core.Process.run_async,
+            target=_run,
             args=(self.unit,),
             name=name,
             daemon=False,  # so that tasks may have process pools
@@ -100,6 +100,17 @@ def _make_loop(initializer: bytes) -> Any:
 def workers_module(name: str) -> ModuleType:
     """Import a module of the workers' package, which is named here and nowhere else."""
     return importlib.import_module(f"aioscheduler_workers.{name}")
+
+
+def _run(unit: Unit) -> None:
+    """In the child; and in what its tasks fork, if they raise out of the loop."""
+    own = os.getpid()
+    try:
+        aiomultiprocess.core.Process.run_async(unit)
+    except BaseException as error:
+        if os.getpid() != own:
+            workers_module("forked").end_child(error)
+        raise
 
 
 async def _run_worker(reader: Connection, writer: Connection, config: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -39,9 +40,21 @@ starting = threading.RLock()
 
 _reaping = threading.RLock()  # re-entered by a SIGCHLD handler that lists the active children
 
-if hasattr(os, "register_at_fork"):  # another thread of the parent may have held them
-    for _lock in (starting, _reaping):
-        os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+_started: weakref.WeakSet[_Popen] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """In a forked child: the locks may have been held, and what tells of this end is not ours."""
+    for lock in (starting, _reaping):
+        lock._at_fork_reinit()  # type: ignore[attr-defined]
+    for popen in list(_started):
+        with suppress(OSError):
+            os.close(popen.told)
+    _started.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _preparation_data(name: str) -> dict[str, Any]:
@@ -86,7 +99,11 @@ def _close(*fds: int) -> None:
 
 
 class _Popen(popen_spawn_posix.Popen):
-    """One child, from its start to its exit code."""
+    """One child, from its start to its exit code.
+
+    Attributes:
+        told: A pipe to it, by whose end it sees that its parent has ended.
+    """
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
         # `super().__init__` is left out: it flushes standard output, which may be a full or a
@@ -121,16 +138,17 @@ class _Popen(popen_spawn_posix.Popen):
                 ends = os.pipe()
                 ours.append(ends[mine])
                 theirs.append(ends[1 - mine])
-            self.sentinel, told = ours
+            self.sentinel, self.told = ours
             command = _command_line(tracker, theirs[1])
             program = os.fsencode(spawn.get_executable())
             self.pid = util.spawnv_passfds(program, command, self._fds + theirs)
         finally:
             self.finalizer = util.Finalize(self, _close, ours)
             _close(*theirs)
+        _started.add(self)
         try:
-            enlarge(told)  # takes all of it, without waiting for the child
-            with open(told, "wb", closefd=False) as file:
+            enlarge(self.told)  # takes all of it, without waiting for the child
+            with open(self.told, "wb", closefd=False) as file:
                 file.write(data.getbuffer())
         except OSError:
             pass  # it has ended already, as the sentinel tells
@@ -138,11 +156,17 @@ class _Popen(popen_spawn_posix.Popen):
             self.kill()
             raise
 
+    def close(self) -> None:
+        """Give back its descriptors."""
+        _started.discard(self)
+        super().close()
+
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Gives the exit code, None while the process lives. Never waits, whatever the flag."""
+        """Return the exit code, None while the process lives. Never waits, whatever the flag."""
         with _reaping:
             if self.returncode is None:
                 try:
+                    self._end_group_of_the_killed()
                     pid, status = os.waitpid(self.pid, os.WNOHANG)
                 except ChildProcessError:
                     self.returncode, self.reaped_elsewhere = _UNKNOWN, True
@@ -152,11 +176,22 @@ class _Popen(popen_spawn_posix.Popen):
                         self.reaped_elsewhere = False
             return self.returncode
 
+    def _end_group_of_the_killed(self) -> None:
+        """End what the process had started, if it could not do so itself."""
+        if hasattr(os, "waitid"):  # before it is reaped, while its number is its own
+            looking = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            found = os.waitid(os.P_PID, self.pid, looking)
+            if found is not None and found.si_code != os.CLD_EXITED:
+                with suppress(OSError):  # most have no group
+                    os.killpg(self.pid, signal.SIGKILL)
+
     def _send_signal(self, number: int) -> None:
         with _reaping:
             if self.poll() is None:
-                with suppress(OSError):  # it may not be ours to signal; the caller sees it live on
-                    os.kill(self.pid, number)
+                # It may have made a group of its own.
+                for send in (os.killpg, os.kill) if number == signal.SIGKILL else (os.kill,):
+                    with suppress(OSError):  # not ours to signal: it lives on, as is seen
+                        send(self.pid, number)
 
 
 class SpawnProcess(context.SpawnProcess):

@@ -1,22 +1,54 @@
 """Linux's timer on the wall clock, as a file descriptor: `timerfd_create(2)`.
 
-`os` has it from Python 3.13 on; through ctypes, every Python this package runs on has it. One way
-for all of them: it is set once a wake-up, and what ctypes costs more (half a microsecond) is not
-seen.
+`os` has it from Python 3.13 on; before, ctypes reaches it, which not every build of Python has.
 """
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
+import sys
+import time
+from contextlib import suppress
 
 from .clock import LATEST, SECOND
 
-_CLOCK_REALTIME = 0
 _ABSTIME, _CANCEL_ON_SET = 1, 2
 
-_Itimerspec = ctypes.c_long * 4
-"""Interval and first time, each in seconds and nanoseconds."""
+if sys.version_info >= (3, 13):
+
+    def _create() -> int:
+        return os.timerfd_create(time.CLOCK_REALTIME, flags=os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def _set(fd: int, due: int) -> None:
+        os.timerfd_settime_ns(fd, flags=_ABSTIME | _CANCEL_ON_SET, initial=due)
+
+    def _look_at(fd: int) -> None:
+        os.timerfd_gettime_ns(fd)
+
+else:
+    import ctypes
+
+    _library = ctypes.CDLL(None, use_errno=True)
+    _Itimerspec = ctypes.c_long * 4  # interval and first time, each in seconds and nanoseconds
+
+    def _create() -> int:
+        if ctypes.sizeof(ctypes.c_long) != 8:
+            raise OSError("a timer for 64 bit is needed")
+        return _check(_library.timerfd_create(time.CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def _set(fd: int, due: int) -> None:
+        value = _Itimerspec(0, 0, *divmod(due, SECOND))
+        _check(_library.timerfd_settime(fd, _ABSTIME | _CANCEL_ON_SET, value, None))
+
+    def _look_at(fd: int) -> None:
+        _check(_library.timerfd_gettime(fd, _Itimerspec()))
+
+    def _check(result: int) -> int:
+        if result < 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+        return result
 
 
 class TimerFd:
@@ -29,18 +61,28 @@ class TimerFd:
 
     def __init__(self) -> None:
         self.fd = -1
-        if ctypes.sizeof(ctypes.c_long) != 8:
-            raise OSError("a timer for 64 bit is needed")
-        self._library = ctypes.CDLL(None, use_errno=True)
-        flags = os.O_NONBLOCK | os.O_CLOEXEC
-        self.fd = self._check(self._library.timerfd_create(_CLOCK_REALTIME, flags))
+        self.fd = _create()
 
     def set(self, due: int | None) -> None:
-        """Sets the time, in nanoseconds since the epoch; the past is now, None is never."""
+        """Set the time, in nanoseconds since the epoch; the past is now, None is never.
+
+        Raises:
+            OSError: Somebody has closed the descriptor, or put something else in its place.
+        """
         when = 0 if due is None else min(max(1, due), LATEST)  # 0 disarms
-        value = _Itimerspec(0, 0, *divmod(when, SECOND))
-        flags = _ABSTIME | _CANCEL_ON_SET
-        self._check(self._library.timerfd_settime(self.fd, flags, value, None))
+        try:
+            _set(self.fd, when)
+        except OSError as error:
+            if error.errno != errno.ECANCELED:  # the clock was set meanwhile, and the timer is
+                raise
+
+    def is_there(self) -> bool:
+        """Whether the descriptor is still a timer: libraries have closed what was not theirs."""
+        try:
+            _look_at(self.fd)
+        except OSError:
+            return False
+        return True
 
     def read(self) -> bool:
         """Takes note of the ring; False if there was none, for it was set anew meanwhile."""
@@ -53,16 +95,11 @@ class TimerFd:
         return True
 
     def close(self) -> None:
-        """Gives the descriptor back. May be called again."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        """Give the descriptor back, if it is still the timer's. May be called again."""
+        if self.fd >= 0 and self.is_there():
+            with suppress(OSError):
+                os.close(self.fd)
+        self.fd = -1
 
     def __del__(self) -> None:
         self.close()  # the loop ended without a close
-
-    def _check(self, result: int) -> int:
-        if result < 0:
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error))
-        return result

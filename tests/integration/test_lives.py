@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import multiprocessing
 import multiprocessing.popen_spawn_posix
@@ -13,10 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from aioscheduler import Manager, ManagerClosed, WorkerLost, WorkerStartError, incarnation
@@ -239,3 +242,126 @@ async def test_a_daemonic_host_is_told_what_to_do(monkeypatch: Any, reports: lis
         manager.start()
     reports.clear()
     await manager.close()
+
+
+# ---- what tasks fork and start
+
+
+async def fork(how: str) -> int:
+    child = os.fork()
+    if not child:
+        if how == "exits":
+            sys.exit(3)
+        elif how == "exits with a text":
+            sys.exit("why")
+        elif how == "raises":
+            raise ValueError("in the child")
+        elif how == "awaits":
+            await asyncio.sleep(0)
+        elif how == "has a loop":
+            asyncio.run(asyncio.sleep(0.01))
+    return child
+
+
+async def status_of(how: str) -> int:
+    """In a worker; and it is itself in a task of the user's, if that is asked."""
+    child = await (asyncio.create_task(fork(how[5:])) if how.startswith("task ") else fork(how))
+    if not child:
+        return 0
+    return os.waitstatus_to_exitcode(await asyncio.to_thread(lambda: os.waitpid(child, 0)[1]))
+
+
+async def clean_up_once(path: Path) -> None:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        with path.open("a") as file:
+            file.write("x")
+
+
+async def shift(path: Path) -> None:
+    while True:
+        with path.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        ("returns", 0),
+        ("exits", 3),
+        ("exits with a text", 1),
+        ("raises", 1),
+        ("awaits", 1),
+        ("has a loop", 0),
+        ("task exits", 3),
+        ("task returns", 1),
+        ("task awaits", 1),
+    ],
+)
+async def test_a_forked_child_is_no_worker(
+    how: str, status: int, tmp_path: Path, capfd: Any
+) -> None:
+    cleaned, others = tmp_path / "cleaned", tmp_path / "others"
+    async with Manager(2, workers=1) as manager:
+        tasks = [manager.schedule(clean_up_once(cleaned)), manager.schedule(shift(others))]
+        await manager.schedule(give(1))
+        assert await manager.schedule(status_of(how)) == status
+        assert await manager.schedule(give(2), timedelta(milliseconds=20)) == 2
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        pid = worker_pid(manager)
+    assert cleaned.read_text() == "x"
+    assert set(others.read_text().split()) == {str(pid)}
+    said = capfd.readouterr().err
+    assert ("come back to the loop" in said) == (how in ("awaits", "task awaits", "task returns"))
+    assert ("in the child" in said) == (how == "raises")
+    assert "aio process" not in said
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def start_others() -> list[int]:
+    """What lives on by itself: a forked child, a program, and the process of a pool."""
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    program = await asyncio.create_subprocess_exec("sleep", "60")
+    pool = ProcessPoolExecutor(1)
+    global _kept
+    _kept = pool, program
+    loop = asyncio.get_running_loop()
+    return [child, program.pid, await loop.run_in_executor(pool, os.getpid)]
+
+
+_kept: Any = None
+
+
+@pytest.mark.parametrize("end", ["dies", "is killed by close"])
+async def test_what_tasks_have_started_does_not_outlive_a_killed_worker(end: str) -> None:
+    async with Manager(1, workers=1, max_restarts=OPEN) as manager:
+        others = await manager.schedule(start_others())
+        assert all(map(alive, others))
+        if end == "dies":
+            os.kill(worker_pid(manager), signal.SIGKILL)
+        else:
+            manager.schedule(clings())
+            await manager.schedule(give(1))
+            await manager.close(0)
+        async with asyncio.timeout(5):
+            while any(map(alive, others)):
+                await asyncio.sleep(0.01)
+
+
+async def clings() -> None:
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)

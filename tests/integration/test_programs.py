@@ -431,6 +431,13 @@ from aioscheduler import Manager
 async def spin_in_c():
     sum(range(10**13))
 
+async def start_others():
+    from concurrent.futures import ProcessPoolExecutor
+    global kept
+    kept = ProcessPoolExecutor(1), await asyncio.create_subprocess_exec("sleep", "60")
+    in_pool = await asyncio.get_running_loop().run_in_executor(kept[0], os.getpid)
+    return in_pool, kept[1].pid
+
 async def start():
     manager = Manager(2, workers=2)
     manager.start()
@@ -445,9 +452,13 @@ thread.join()
 manager, = out
 
 async def go_on():
+    print(*await manager.schedule(start_others()))
     manager.schedule(spin_in_c())
     await asyncio.sleep(0.5)
     print(manager.stats().restarts)
+    if not os.fork():
+        time.sleep(4)
+        os._exit(0)
     print(*(link.supervisor.life.pid for link in manager._remotes), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -455,9 +466,18 @@ loop.run_until_complete(go_on())
 """
 
 
-def test_a_worker_outlives_the_thread_that_started_it_and_not_the_host(run: Run) -> None:
-    done = run(STARTED_BY_A_THREAD)
-    assert done.returncode == -9
-    restarts, pids = done.stdout.splitlines()
-    assert restarts == "0"
-    assert gone([int(pid) for pid in pids.split()])
+def test_a_worker_outlives_the_thread_that_started_it_and_not_the_host(tmp_path: Path) -> None:
+    """Nor does a child that the host has forked, and that lives on, keep workers alive."""
+    path = tmp_path / "program.py"
+    path.write_text(STARTED_BY_A_THREAD)
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as host:
+        assert host.stdout is not None
+        others, restarts, pids = (host.stdout.readline() for _ in range(3))
+        assert host.wait() == -9
+        assert restarts == "0\n"
+        assert gone([int(pid) for pid in (others + pids).split()])

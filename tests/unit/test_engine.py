@@ -304,7 +304,7 @@ def test_the_kernel_says_what_is_wrong() -> None:
     assert not timer.read()
     timer.close()
     timer.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises((OSError, ValueError), match="file descriptor"):
         timer.set(1)
 
 

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import gc
 import logging
+import mmap
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -31,13 +32,15 @@ from aioscheduler.engine import Order
 from aioscheduler.loopthread import enter_worker
 from aioscheduler.process import loop_failure
 
+from .forked import end_with_the_task
+from .garbage import Thresholds
 from .worker import Worker
 
 log = logging.getLogger("aioscheduler")
 
 BLOCKED_AFTER = 3.0  # seconds without a turn of the loop, after which it is reported
-WATCH_EVERY = 1.0  # seconds
-GC_THRESHOLD = 20_000  # container objects that are made before the youngest are looked through
+WATCH_EVERY = 2.0  # seconds
+LATE = 0.5  # seconds after which a look of the watching thread shows that the process stood still
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
 
 
@@ -73,11 +76,9 @@ async def main(
     _die_with(host)
     _set_name(f"aiosched-{worker}")
     _write_whole_lines()
-    # What is here stays; and what tasks make is mostly gone before it could be garbage. On 3.11
-    # collecting every 700 objects costs a fifth of the worker (`benchmarks/bench_throughput.py`).
-    # An initializer may set its own thresholds.
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 10, 10)
+    gc.freeze()  # what is here stays
+    thresholds = Thresholds()
+    thresholds.begin()
     loop = asyncio.get_running_loop()
     # The pipe owns copies: a Connection closes its descriptor when it is collected.
     fds = os.dup(reader.fileno()), os.dup(writer.fileno())
@@ -89,7 +90,8 @@ async def main(
         manager, worker, Order(order), layout, prefer_utc, loop_failure, incarnation, begun
     )
     _drain_when_told(served, loop)
-    threading.Thread(target=_watch, args=(served, loop, host), daemon=True).start()
+    end_with_the_task(served, loop)
+    threading.Thread(target=_watch, args=(served, loop, host, thresholds), daemon=True).start()
     await served.serve(loop, *fds)
     await _end_everything()
 
@@ -131,15 +133,22 @@ def _set_name(name: str) -> None:
 def _die_with(host: int) -> None:
     """Have the kernel kill this process when its host ends, whatever its own threads do then.
 
+    And what it has started with it, such as the processes of a pool, which would wait for work for
+    ever: they are in its process group, which is its own.
+
     The host's end of a pipe is closed by its death: that is made a signal, and the signal SIGKILL.
     PR_SET_PDEATHSIG would come when the *thread* of the host ends that has started this process.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
+    owner = os.getpid()
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+        owner = -owner
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
-            fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, owner)
             fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
             fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
     # It may have died before.
@@ -147,21 +156,65 @@ def _die_with(host: int) -> None:
         os._exit(1)
 
 
-def _watch(worker: Worker, loop: asyncio.AbstractEventLoop, host: int) -> None:
+def _watch(
+    worker: Worker, loop: asyncio.AbstractEventLoop, host: int, thresholds: Thresholds
+) -> None:
     """Ends this process after its host; and reports what blocks the loop. Runs in a thread.
 
     The thread does not touch the pipe, where it would tear frames of the loop's.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
-    reported = 0.0
-    while os.getppid() == host and not _rings(parent.sentinel, WATCH_EVERY):
-        ticked = worker.ticked
-        if ticked not in (0.0, reported) and loop.time() - ticked > BLOCKED_AFTER:
-            reported = ticked
-            _report_block(worker, loop, loop.time() - ticked)
+    watchdog = Watchdog(loop.time())
+    while not _rings(parent.sentinel, WATCH_EVERY):
+        blocked = watchdog.look(loop.time(), worker.ticked)
+        if blocked:
+            _report_block(worker, loop, blocked)
+        if os.getppid() != host:
+            os._exit(1)
+        thresholds.note_size(_resident())
     time.sleep(ORPHAN_GRACE)
     os._exit(1)
+
+
+def _resident() -> int:
+    """Return the bytes of memory that this process has; 0 where that is not known."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
+
+
+class Watchdog:
+    """Tells from the loop's ticks when it has been blocked. Pure.
+
+    A watchdog that comes late was stopped itself, and with it the whole process (SIGSTOP, Ctrl-Z,
+    a container that is paused), or starved: that time counts for nobody.
+
+    Args:
+        now: The loop's time, in seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._looked = self._awake_since = now
+        self._reported = 0.0  # the tick before the block that was told of
+
+    def look(self, now: float, ticked: float) -> float:
+        """Return for how many seconds the loop has been blocked; 0 if that is known, or not long.
+
+        Args:
+            now: The loop's time, about `WATCH_EVERY` after the last look.
+            ticked: When the loop turned last; 0 if it has not begun.
+        """
+        if now - self._looked > WATCH_EVERY + LATE:
+            self._awake_since = now
+        self._looked = now
+        blocked = now - max(ticked, self._awake_since)
+        if ticked in (0.0, self._reported) or blocked <= BLOCKED_AFTER:
+            return 0.0
+        self._reported = ticked
+        return blocked
 
 
 def _rings(sentinel: int, timeout: float) -> bool:

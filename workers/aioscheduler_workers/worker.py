@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from itertools import repeat
 from types import CoroutineType
-from typing import Any
+from typing import Any, NoReturn
 
 from aioscheduler import wire
 from aioscheduler.alarm import Alarm, whole_second
@@ -159,6 +159,17 @@ class Worker:
             for task, _ in engine.running.values():
                 task.cancel()
         self._pipe.close()
+
+    def disown(self, end: Callable[[BaseException | None], NoReturn]) -> None:
+        """Run nothing more, in a forked child; the end of the task that forked it is its own.
+
+        Args:
+            end: Ends the process; given what the task raised, if it did.
+        """
+        self._catalog = _Disowned(end)  # type: ignore[assignment]  # of what `execute` needs
+        self._report = lambda *_: end(None)  # type: ignore[method-assign]
+        for engine in self._engines:
+            engine.drop_slice()
 
     def describe_current(self, loop: asyncio.AbstractEventLoop) -> str:
         """Names the task that is in its step now; may be called from another thread."""
@@ -565,6 +576,19 @@ class Worker:
                     self._pipe.send(wire.encode([Kind.FINISHED, index, numbers, ending, payloads]))
                     numbers.clear()
                     payloads.clear()
+
+
+class _Disowned:
+    """Stands in for the catalog of a worker in a forked child: what encodes an outcome ends it."""
+
+    def __init__(self, end: Callable[[BaseException | None], NoReturn]) -> None:
+        self._end = end
+
+    def encode(self, value: object) -> NoReturn:
+        self._end(None)
+
+    def encode_failure(self, error: BaseException) -> NoReturn:
+        self._end(error)
 
 
 def _column(field: Any, count: int) -> Any:
