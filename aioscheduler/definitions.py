@@ -72,16 +72,32 @@ class HostCatalog(Catalog):
             while self._to_ship:
                 self._ship_global(*self._to_ship.pop())
         except BaseException:
-            del self.log[mark:]
-            for table, key, before in reversed(self._before):
-                if before is _MISSING:
-                    del table[key]
-                else:
-                    table[key] = before
+            self._undo(mark)
             raise
         finally:
             self._to_ship.clear()
             self._before.clear()
+
+    def fault_of(self, value: object) -> Exception | None:
+        """Gives what pickling a value raises, if it does; changes nothing."""
+        mark = len(self.log)
+        try:
+            self.pickle(value)
+        except Exception as error:  # noqa: BLE001  a user's __reduce__ may raise anything
+            return error
+        finally:
+            self._undo(mark)
+            self._to_ship.clear()
+            self._before.clear()
+        return None
+
+    def _undo(self, mark: int) -> None:
+        del self.log[mark:]
+        for table, key, before in reversed(self._before):
+            if before is _MISSING:
+                del table[key]
+            else:
+                table[key] = before
 
     def name_number(self, name: str) -> int:
         """Gives the number of a function that a worker can import."""
@@ -152,7 +168,7 @@ class HostCatalog(Catalog):
         except Exception as error:
             raise NotShippable(
                 f"the global {name!r} of {module}, which {user.__qualname__}() looks at, "
-                f"{cannot_travel(error)}"
+                f"{cannot_travel(error, 'it')}"
             ) from error
 
     def _write(self, kind: int, *fields: object) -> int:
@@ -253,6 +269,14 @@ class WorkerCatalog(Catalog):
         """Nothing is changed here; see `HostCatalog.change`."""
         yield
 
+    def fault_of(self, value: object) -> Exception | None:
+        """As `HostCatalog.fault_of`."""
+        try:
+            self.pickle(value)
+        except Exception as error:  # noqa: BLE001  a user's __reduce__ may raise anything
+            return error
+        return None
+
     def name_number(self, name: str) -> str:
         """Gives the name, which the host makes a number of."""
         return name
@@ -288,9 +312,15 @@ class WorkerCatalog(Catalog):
         return namespace
 
 
-def cannot_travel(error: BaseException) -> str:
-    """The end of a NotShippable message: why, and what to do about it."""
+def cannot_travel(error: BaseException, own: str = "") -> str:
+    """The end of a NotShippable message: why, and what to do about it.
+
+    Args:
+        error: What pickling it raised.
+        own: What of a script could be in a module instead.
+    """
+    module = f", or put {own} in a module of its own, which each worker imports" if own else ""
     return (
         f"cannot travel to a worker process: {error}. Pass plain data (an id, a path) and open "
-        "what it names in the worker, by initializer= or in the task; or use workers=0"
+        f"what it names in the worker, by initializer= or in the task{module}; or use workers=0"
     )

@@ -16,14 +16,17 @@ of `__main__` happily, and only the worker finds out.
 
 from __future__ import annotations
 
+import asyncio
 import io
+import multiprocessing.connection
 import pickle
 import sys
 import threading
 from abc import ABC, abstractmethod
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from types import CellType, CodeType, FunctionType
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 import msgpack  # type: ignore[import-untyped]  # ships no type information
@@ -242,8 +245,33 @@ class _Empty:
 EMPTY = _Empty()
 
 
+def refuse(obj: object) -> NoReturn:
+    """Refuses what would arrive as a copy that is good for nothing, or as something else."""
+    raise pickle.PicklingError(f"{type_name(obj)} belongs to one process: its copy is of no use")
+
+
+def _reduce_file(file: io.TextIOWrapper) -> Any:
+    for name in ("stdin", "stdout", "stderr"):
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
+    refuse(file)
+
+
+LoopBound = asyncio.mixins._LoopBoundMixin  # the base of asyncio's locks, events and queues
+_SPECIAL = (BaseException, LoopBound)
+_TABLE: dict[type, Callable[[Any], Any]] = {
+    # cloudpickle sends the bytes, or a read-only copy of a file's text; pickle sends a number
+    # that is no descriptor elsewhere.
+    memoryview: refuse,
+    io.TextIOWrapper: _reduce_file,
+    multiprocessing.connection.Connection: refuse,
+}
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
     """cloudpickle's, but the code of by-value functions, and classes, go by number."""
+
+    dispatch_table: ClassVar[Any] = ChainMap(_TABLE, cloudpickle.Pickler.dispatch_table)
 
     def __init__(
         self, file: io.BytesIO, catalog: Catalog, number_class: Callable[[type], int] | None
@@ -268,8 +296,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             return _code_of, (obj.co_filename, args)
         elif obj is self._catalog.owner:
             return _owner, ()
-        elif issubclass(type(obj), BaseException):
-            return self._reduce_error(obj)
+        elif issubclass(type(obj), _SPECIAL):
+            return refuse(obj) if isinstance(obj, LoopBound) else self._reduce_error(obj)
         return super().reducer_override(obj)
 
     def _reduce_error(self, error: BaseException) -> Any:

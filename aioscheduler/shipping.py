@@ -12,10 +12,11 @@ positional scalars, or the pickle of (args, kwargs, contents of the closure).
 
 from __future__ import annotations
 
+import functools
 import gc
 import inspect
 from collections.abc import Callable, Sequence
-from types import CellType, CodeType, CoroutineType, FunctionType
+from types import CellType, CodeType, CoroutineType, FunctionType, MethodType
 from typing import Any, Generic, NoReturn, TypeVar
 
 from .coroutines import check_awaitable
@@ -161,27 +162,28 @@ class Shipper(Generic[C]):
         if code.co_flags & inspect.CO_VARKEYWORDS:
             kwargs |= values[names[rest]]
         contents = [_contents(cell) for cell in captured]
-        with self.catalog.change():
-            try:
+        try:
+            with self.catalog.change():
                 return self.catalog.pickle((args, kwargs, contents))
-            except Exception as error:
-                own = {name: values[name] for name in names[:rest] if name in values}
-                raise NotShippable(
-                    f"{self._culprit(own, function, contents)} of {coro.__qualname__}() "
-                    f"{cannot_travel(error)}"
-                ) from error
+        except NotShippable:
+            raise  # which names a global
+        except Exception as error:
+            own = {name: values[name] for name in names[:rest] if name in values}
+            if code.co_flags & inspect.CO_VARKEYWORDS:
+                own |= values[names[rest]]
+            closure = dict(zip(code.co_freevars, contents, strict=False))
+            what = self._blame({"argument": own, "closure variable": closure}, error)
+            raise NotShippable(f"{what[0]} of {coro.__qualname__}() {what[1]}") from error
 
-    def _culprit(
-        self, arguments: dict[str, Any], function: FunctionType, contents: list[Any]
-    ) -> str:
-        closure = dict(zip(function.__code__.co_freevars, contents, strict=False))
-        for kind, values in (("argument", arguments), ("closure variable", closure)):
+    def _blame(self, kinds: dict[str, dict[Any, Any]], error: Exception) -> tuple[str, str]:
+        """Says which of some values cannot travel, by name, and what to do about it."""
+        for kind, values in kinds.items():
             for name, value in values.items():
-                try:
-                    self.catalog.pickle(value)
-                except Exception:  # noqa: BLE001  the error itself is known already
-                    return f"the {kind} {name!r}"
-        return "an argument"
+                fault = self.catalog.fault_of(value)
+                if fault is not None:
+                    own = "" if kind == "argument" else "it"
+                    return f"the {kind} {name!r}", cannot_travel(fault, own)
+        return f"an {next(iter(kinds))}" if kinds else "", cannot_travel(error)
 
 
 class HostShipper(Shipper[HostCatalog]):
@@ -208,27 +210,34 @@ class HostShipper(Shipper[HostCatalog]):
         Raises:
             NotShippable: It cannot travel.
         """
-        with self.catalog.change():
-            if isinstance(function, FunctionType):
-                name = importable_name(function)
-                if name is not None:
-                    return self.catalog.name_number(name)
-                if not (
-                    function.__closure__
-                    or function.__defaults__
-                    or function.__kwdefaults__
-                    or function.__dict__
-                ):
-                    return self.catalog.code_number(function)
-            try:
-                payload = self.catalog.pickle(function)
-            except Exception as error:
-                name = getattr(function, "__qualname__", repr(function))
-                raise NotShippable(f"the function {name} {cannot_travel(error)}") from error
-            # Its pickle comes with each frame; a large one is kept by the workers instead.
-            if len(payload) <= BLOB_LIMIT:
-                return payload
-            return self.catalog.callable_number(payload)
+        try:
+            with self.catalog.change():
+                return self._number_function(function)
+        except NotShippable:
+            raise  # which names a global
+        except Exception as error:
+            name = getattr(function, "__qualname__", repr(function))
+            what, why = self._blame(_parts(function), error)
+            what = f"{what} of {name}()" if what else f"the function {name}"
+            raise NotShippable(f"{what} {why}") from error
+
+    def _number_function(self, function: Callable[..., Any]) -> int | bytes:
+        if isinstance(function, FunctionType):
+            name = importable_name(function)
+            if name is not None:
+                return self.catalog.name_number(name)
+            if not (
+                function.__closure__
+                or function.__defaults__
+                or function.__kwdefaults__
+                or function.__dict__
+            ):
+                return self.catalog.code_number(function)
+        payload = self.catalog.pickle(function)
+        # Its pickle comes with each frame; a large one is kept by the workers instead.
+        if len(payload) <= BLOB_LIMIT:
+            return payload
+        return self.catalog.callable_number(payload)
 
     def take_arguments(self, args: tuple[Any, ...]) -> Payload:
         """Gives the payload of one call's positional arguments.
@@ -239,11 +248,16 @@ class HostShipper(Shipper[HostCatalog]):
         payload = self._encode_simple(args)
         if payload is not None:
             return payload
-        with self.catalog.change():
-            try:
+        try:
+            with self.catalog.change():
                 return self.catalog.pickle((args, {}, ()))
-            except Exception as error:
+        except NotShippable:
+            raise
+        except Exception as error:
+            if len(args) == 1:
                 raise NotShippable(f"its argument {cannot_travel(error)}") from error
+            what, why = self._blame({"argument": dict(enumerate(args, 1))}, error)
+            raise NotShippable(f"{what} {why}") from error
 
 
 def with_alias(payload: Payload, alias: int) -> bytes:
@@ -306,6 +320,26 @@ def _contents(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:
         return EMPTY
+
+
+def _parts(function: Callable[..., Any]) -> dict[str, dict[Any, Any]]:
+    """What a callable holds that may not be able to travel, by kind and name."""
+    if isinstance(function, FunctionType):
+        contents = map(_contents, function.__closure__ or ())
+        closure = dict(zip(function.__code__.co_freevars, contents, strict=True))
+        return {"closure variable": closure, "default of the argument": _defaults(function)}
+    if isinstance(function, functools.partial):
+        return {"argument": dict(enumerate(function.args, 1)) | function.keywords}
+    if isinstance(function, MethodType):
+        return {"object": {"self": function.__self__}}
+    return {}
+
+
+def _defaults(function: FunctionType) -> dict[str, Any]:
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    given = function.__defaults__ or ()
+    positional = dict(zip(names[len(names) - len(given) :], given, strict=True))
+    return positional | (function.__kwdefaults__ or {})
 
 
 def _refuse(awaitable: Any) -> NoReturn:

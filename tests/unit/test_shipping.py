@@ -6,10 +6,14 @@ import asyncio
 import collections
 import datetime
 import functools
+import multiprocessing
+import pickle
 import socket
 import sys
+import threading
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -256,6 +260,76 @@ def test_a_failed_encoding_leaves_no_trace(world: World) -> None:
             before = after
     assert world.Child not in catalog.class_numbers
     assert world.trip(world.work(2)) == 20
+
+
+def of_no_use_elsewhere(folder: Path) -> Iterator[Any]:
+    with open(folder / "file", "w+") as text, open(folder / "file", "rb") as data:
+        yield text
+        yield data
+        yield memoryview(b"abc")
+        yield (n for n in [1])
+        yield threading.Lock()
+        one, other = multiprocessing.get_context("fork").Pipe()
+        with one, other:
+            yield one
+        yield multiprocessing.get_context("fork").Lock()
+        with socket.socket() as opened:
+            yield opened
+        for kind in (asyncio.Lock, asyncio.Event, asyncio.Condition, asyncio.BoundedSemaphore):
+            yield kind()
+        for queue in (asyncio.Queue, asyncio.PriorityQueue, asyncio.LifoQueue):
+            yield queue()
+        yield type("Queue", (asyncio.Queue,), {})()
+
+
+async def test_what_is_of_no_use_elsewhere_is_refused_by_name(world: World, tmp_path: Path) -> None:
+    world.module.__dict__["thing"] = None
+    exec("async def looks(n): return thing", world.module.__dict__)
+    future = asyncio.get_running_loop().create_future()
+    for thing in (*of_no_use_elsewhere(tmp_path), future):
+
+        def captured(n: object, thing: Any = thing) -> object:
+            return thing
+
+        def capture(thing: Any) -> Any:
+            async def inner(n: object) -> object:
+                return thing
+
+            return inner
+
+        world.module.__dict__["thing"] = thing
+        for coro, name in (
+            (world.work([thing]), "argument 'n'"),
+            (world.echo(0, thing), "argument 'args'"),
+            (world.echo(0, one=1, other={"a": thing}), "argument 'other'"),
+            (capture(thing)(1), "closure variable 'thing'"),
+            (world.looks(1), "global 'thing'.*in a module of its own"),
+        ):
+            with pytest.raises(NotShippable, match=name):
+                world.host.take(coro)
+            coro.close()
+        for function, name in (
+            (capture(thing), "closure variable 'thing'"),
+            (captured, "default of the argument 'thing'"),
+            (functools.partial(world.work, thing), "argument 1"),
+            (functools.partial(world.work, n=thing), "argument 'n'"),
+        ):
+            with pytest.raises(NotShippable, match=name):
+                world.host.take_function(function)
+        with pytest.raises(NotShippable, match="the argument 2"):
+            world.host.take_arguments((1, thing))
+        with pytest.raises((TypeError, RuntimeError, pickle.PicklingError)):
+            world.worker.encode([thing])
+
+
+def test_a_class_that_holds_what_cannot_travel_is_named(world: World) -> None:
+    exec("import threading\nclass Holds: lock = threading.Lock()", world.module.__dict__)
+    for _ in range(2):
+        coro = world.shape(1, 2, c=3, thing=world.Holds())
+        with pytest.raises(NotShippable, match="argument 'thing'"):
+            world.host.take(coro)
+        coro.close()
+    assert world.Holds not in world.host.catalog.class_numbers
 
 
 def test_a_coroutine_among_the_arguments_is_refused(world: World) -> None:
