@@ -11,6 +11,7 @@ empty if a later one has taken its place.
     [VALUE, n, payload]                       any callable
     [PATH, n, folders]                        of modules, added since the host has begun
     [RELOAD, n, module]                       the host has loaded it again
+    [FORGET, n, numbers]                      of values: no task uses them any more
 
 Rules of this file:
 
@@ -21,6 +22,9 @@ Rules of this file:
    host has rebound takes its place; what the worker has bound itself is never overwritten.
 4. A change that fails leaves the log and every table as they were.
 5. Each worker, and each replacement, is sent the log from its beginning.
+6. A value is there once, however often it is mapped, and as long as a batch of it has not ended
+   (`Lease`). The last few that nobody uses are kept, to be mapped again. Codes, classes and names
+   stay: there are as many as the program has.
 """
 
 from __future__ import annotations
@@ -28,8 +32,10 @@ from __future__ import annotations
 import builtins
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from importlib import import_module, invalidate_caches, reload
 from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
@@ -41,8 +47,9 @@ from .names import global_names, importable, module_of, resolve, submodules
 from .pickling import Catalog, SharedCode, pack
 from .wire import unpack
 
-REFERENCE, CODE, GLOBAL, CLASSES, VALUE, SPACE, PATH, RELOAD = range(8)
+REFERENCE, CODE, GLOBAL, CLASSES, VALUE, SPACE, PATH, RELOAD, FORGET = range(9)
 IMPORTED, MODULE, DETACHED = range(3)
+IDLE_VALUES = 4  # that are kept though no batch uses them
 
 _Fault = tuple[BaseException, TracebackType | None]
 
@@ -80,6 +87,15 @@ class _Space:
         return names
 
 
+class Lease(int):
+    """The number of a value; who holds it keeps the value from being forgotten."""
+
+    returned: deque[int]
+
+    def __del__(self) -> None:
+        self.returned.append(int(self))  # in any thread, while garbage is collected
+
+
 class HostCatalog(Catalog):
     """The writing end. What may add to the log is done inside `with catalog.change():`."""
 
@@ -93,6 +109,10 @@ class HostCatalog(Catalog):
         self.watch: list[tuple[dict[str, Any], list[tuple[str, Any]]]] = []  # its bindings
         self._loaded: dict[str, CodeType] = {}  # what a name led to when it was first shipped
         self._path = list(sys.path)
+        self._values: dict[bytes, int] = {}  # by digest
+        self._leases: dict[int, int] = {}  # how many there are, by number
+        self._idle: dict[int, bytes] = {}  # digests of values without, the longest idle first
+        self._returned: deque[int] = deque()
         self._to_ship: list[tuple[_Space, str, str]] = []  # globals, with their users
         self._before: list[tuple[Any, Any, Any]] = []
 
@@ -211,9 +231,38 @@ class HostCatalog(Catalog):
             self._set(self._adopted, key, number)
         return number
 
-    def callable_number(self, payload: bytes) -> int:
-        """Gives a number to the pickle of a callable."""
-        return self._write(VALUE, payload)
+    def callable_number(self, payload: bytes) -> Lease:
+        """Gives a number to the pickle of a callable, for as long as somebody holds it."""
+        digest = blake2b(payload, digest_size=16).digest()
+        number = self._values.get(digest)
+        if number is None:
+            number = self._write(VALUE, payload)
+            self._set(self._values, digest, number)
+        # Not undone with the change: the lease comes back in any case.
+        self._leases[number] = self._leases.get(number, 0) + 1
+        self._idle.pop(number, None)
+        lease = Lease(number)
+        lease.returned = self._returned
+        return lease
+
+    def forget_idle(self) -> None:
+        """Forgets values that no batch has used for the longest time."""
+        if not self._returned:
+            return
+        digests = {number: digest for digest, number in self._values.items()}
+        while self._returned:
+            number = self._returned.popleft()
+            self._leases[number] -= 1
+            if not self._leases[number]:
+                del self._leases[number]
+                if number in digests:  # else the change that made it was undone
+                    self._idle[number] = digests[number]
+        forgotten = list(self._idle)[:-IDLE_VALUES]
+        for number in forgotten:
+            del self._values[self._idle.pop(number)]
+            self.log[number] = b""
+        if forgotten:
+            self._write(FORGET, forgotten)
 
     def code_key(self, function: FunctionType) -> int:
         code, contents = function.__code__, function.__globals__
@@ -334,6 +383,10 @@ class WorkerCatalog(Catalog):
         elif kind == PATH:
             sys.path += [folder for folder in fields[0] if folder not in sys.path]
             invalidate_caches()
+        elif kind == FORGET:
+            for forgotten in fields[0]:
+                self._keys.pop(forgotten, None)
+                self._functions.pop(forgotten, None)
         elif kind == RELOAD:
             if fields[0] in sys.modules:  # else it will be imported as it is now
                 reload(sys.modules[fields[0]])

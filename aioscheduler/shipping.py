@@ -220,6 +220,7 @@ class HostShipper(Shipper[HostCatalog]):
         Raises:
             NotShippable: It cannot travel.
         """
+        self.catalog.forget_idle()
         self.catalog.refresh()
         try:
             with self.catalog.change():

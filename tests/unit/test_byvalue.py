@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import runpy
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from aioscheduler.definitions import HostCatalog, WorkerCatalog
+from aioscheduler.definitions import IDLE_VALUES, HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
 from aioscheduler.shipping import HostShipper, open_cargo
 
@@ -390,3 +391,50 @@ def test_a_module_that_is_loaded_again_is_loaded_again_there(
     importlib.reload(ours)
     assert trip() == 22
     assert trip() == 22
+
+
+# ---- memory
+
+
+def test_values_are_there_once_and_as_long_as_a_batch_uses_them() -> None:
+    shipper, worker = HostShipper(HostCatalog()), WorkerCatalog()
+    log = shipper.catalog.log
+
+    def size() -> int:
+        return sum(map(len, log))
+
+    large = [functools.partial(max, bytes([n]) * 100_000) for n in range(20)]
+    held = shipper.take_function(large[0])
+    for _ in range(5):
+        assert shipper.take_function(large[0]) == held
+    assert size() < 110_000
+    for function in large[1:]:
+        shipper.take_function(function)
+    shipper.take_function(large[0])
+    assert size() < (IDLE_VALUES + 2) * 110_000
+    for line in log:
+        if line:
+            worker.read(line)
+    assert isinstance(held, int)
+    assert worker.function(held)(b"") == b"\0" * 100_000
+    del held
+    for function in large[10:]:
+        shipper.take_function(function)
+    for line in log[-30:]:
+        if line:
+            worker.read(line)
+    assert len(worker._keys) <= IDLE_VALUES + 2
+
+
+def test_a_value_of_a_change_that_was_undone_is_forgotten(world: World) -> None:
+    world.run("def big(n): return LOCK")
+    catalog = world.host.catalog
+    for _ in range(3):
+        world.run("import threading; LOCK = threading.Lock()")
+        with pytest.raises(NotShippable):
+            world.host.take_function(functools.partial(world.big, b"x" * 100_000))
+    world.run("LOCK = 1")
+    world.host.take_function(functools.partial(world.big, b"x" * 100_000))
+    catalog.forget_idle()
+    assert not catalog._leases
+    assert len(catalog._values) == len(catalog._idle) == 1
