@@ -57,6 +57,15 @@ def module_of(function: FunctionType) -> str:
     return name if isinstance(name, str) else "__main__"
 
 
+def is_namespace(namespace: dict[str, Any]) -> bool:
+    """Whether globals are those of a module or script, loaded in whatever way."""
+    return (
+        "__spec__" in namespace
+        or "__file__" in namespace
+        or namespace.get("__name__") in sys.modules
+    )
+
+
 def _find_spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     """Looks for a module as `import` does, but does not ask `sys.modules` first."""
     for finder in sys.meta_path:

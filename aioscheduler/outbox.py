@@ -20,7 +20,7 @@ class Outbox:
     """Turns scheduling into frames.
 
     Args:
-        log: The definitions, a list that grows.
+        log: The definitions, a list that grows; an empty one is void.
     """
 
     def __init__(self, log: Sequence[bytes]) -> None:

@@ -17,6 +17,7 @@ of `__main__` happily, and only the worker finds out.
 from __future__ import annotations
 
 import asyncio
+import enum
 import io
 import multiprocessing.connection
 import pickle
@@ -32,9 +33,10 @@ import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 import msgpack  # type: ignore[import-untyped]  # ships no type information
 
 from . import wire
+from .byvalue import REDUCERS, facts_of, is_single_dispatch, make_skeleton, reduce_single_dispatch
 from .errors import RemoteError, RemoteTraceback
 from .failures import describe, reduce_error, reduce_some, set_cause, text_of
-from .names import importable_name, module_of, type_name
+from .names import importable_name, is_namespace, type_name
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 SHORT_TEXT = 256  # characters of a text that goes as it is
@@ -59,17 +61,17 @@ class Catalog(ABC):
     def __init__(self) -> None:
         self.owner: object = None  # the manager, or its proxy: each arrives as the other
         self.codes: dict[int, SharedCode] = {}
-        self.code_numbers: dict[int, int] = {}  # by id(code), which `codes` keeps alive
+        self.code_numbers: dict[tuple[int, int], int] = {}  # by ids, which `codes` keeps alive
         self.classes: dict[int, type] = {}
         self.class_numbers: dict[type, int] = {}
 
     def function_number(self, function: FunctionType) -> Any:
         """Gives what stands for a function in a frame: its name's number, or that of its code."""
         name = importable_name(function)
-        return self.code_number(function) if name is None else self.name_number(name)
+        return self.code_number(function) if name is None else self.name_number(name, function)
 
     @abstractmethod
-    def name_number(self, name: str) -> Any:
+    def name_number(self, name: str, function: FunctionType) -> Any:
         """Gives what stands for a function that is found by name."""
 
     @abstractmethod
@@ -195,7 +197,6 @@ class SharedCode:
 
     Args:
         code: The code.
-        module: The name of the module it was written in.
         namespace: The globals.
         imports: Modules to import before a function is made of it.
         function: The function itself, where it was not made from the code.
@@ -204,13 +205,11 @@ class SharedCode:
     def __init__(
         self,
         code: CodeType,
-        module: str,
         namespace: dict[str, Any],
         imports: Sequence[str] = (),
         function: FunctionType | None = None,
     ) -> None:
         self.code = code
-        self.module = module
         self.namespace = namespace
         self._imports = imports
         self._function = None if code.co_freevars else function
@@ -230,9 +229,7 @@ class SharedCode:
         for name in self._imports:
             __import__(name)
         cells = tuple(CellType() if value is EMPTY else CellType(value) for value in contents)
-        function = FunctionType(self.code, self.namespace, None, None, cells)
-        function.__module__ = self.module
-        return function
+        return FunctionType(self.code, self.namespace, None, None, cells)
 
 
 class _Empty:
@@ -284,6 +281,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         if isinstance(obj, FunctionType):
             if importable_name(obj) is None:
                 return self._reduce_function(obj)
+        elif type(obj) in REDUCERS:
+            if importable_name(obj) is None:
+                return REDUCERS[type(obj)](obj)
         elif isinstance(obj, type):
             number = self._catalog.class_numbers.get(obj)
             if number is not None:
@@ -304,14 +304,17 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         return reduce_error(error)
 
     def _reduce_function(self, function: FunctionType) -> Any:
-        if module_of(function) not in sys.modules:
+        if is_single_dispatch(function):
+            return reduce_single_dispatch(function)
+        if not is_namespace(function.__globals__):
             # It has globals of its own, as the methods of a namedtuple do: they go with it.
             return super().reducer_override(function)
         key = self._catalog.code_key(function)
         if self._catalog.is_known(function, key):
             return _function_of, (key,)
         cells = function.__closure__ or ()
-        state = (cells, function.__defaults__, function.__kwdefaults__, function.__dict__)
+        facts = facts_of(function)
+        state = (cells, function.__defaults__, function.__kwdefaults__, function.__dict__, facts)
         if not any(state):
             return _function_of, (key,)
         return _function_of, (key,), state, None, None, _set_function_state
@@ -326,6 +329,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         # Inside a definition, further classes are defined in passing: they may refer to each
         # other in a circle, which the pickle's memo resolves.
         make, args, *rest = reduced
+        if not issubclass(cls, enum.Enum):  # whose members cloudpickle knows how to make
+            meta, name, bases, contents, *_ = args
+            if "__slots__" in vars(cls):  # of no effect later
+                bases = cls.__bases__
+                for special in {"__slots__", "__orig_bases__"} & vars(cls).keys():
+                    contents[special] = vars(cls)[special]
+            make, args = _make_skeleton, (meta, name, bases, contents)
         return _make_class, (self._number_class(cls), make, args), *rest
 
 
@@ -364,19 +374,26 @@ def _make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> 
     return cls
 
 
+def _make_skeleton(meta: Any, name: str, bases: tuple[Any, ...], contents: Any) -> type:
+    catalog: Catalog = _active.catalog
+    return make_skeleton(catalog.class_numbers, meta, name, bases, contents)
+
+
 def _function_of(key: int | tuple[CodeType, str]) -> Any:
     catalog: Catalog = _active.catalog
     if isinstance(key, int):
         return catalog.codes[key].function
     code, module = key
-    return SharedCode(code, module, catalog.namespace(module)).function
+    return SharedCode(code, catalog.namespace(module)).function
 
 
 def _set_function_state(function: FunctionType, state: Any) -> None:
-    cells, function.__defaults__, function.__kwdefaults__, attributes = state
+    cells, function.__defaults__, function.__kwdefaults__, attributes, facts = state
     for own, sent in zip(function.__closure__ or (), cells, strict=True):
         try:
             own.cell_contents = sent.cell_contents
         except ValueError:  # no value yet, there as here
             continue
     function.__dict__.update(attributes)
+    for name, fact in facts.items():
+        setattr(function, name, fact)

@@ -112,6 +112,7 @@ class Router:
         front = self.links[0]
         function = front.take_function(func)
         outcomes = Outcomes(count, name_of(func))
+        outcomes.function = function  # not to be forgotten until all of it has ended
         batch: Batch[Any] = Batch(outcomes)
         # Small batches, too, are to use every scheduler.
         share = -(-count // len(placement.loads)) if key is None else count

@@ -38,15 +38,20 @@ class _Shape:
         namespace: The globals of its functions.
         number: As the catalog gives it: an int in the host. None for code with a closure, whose
             functions may each have a name: those of one decorator all have one code.
+        by_value: Whether globals that were rebound are to be looked for; with a closure, that
+            depends on the function.
         simple: The count of arguments if all are positional and nothing is captured, else -1.
     """
 
-    __slots__ = ("code", "namespace", "number", "simple")
+    __slots__ = ("by_value", "code", "namespace", "number", "simple")
 
-    def __init__(self, code: CodeType, namespace: dict[str, Any], number: Any, simple: int) -> None:
+    def __init__(
+        self, code: CodeType, namespace: dict[str, Any], number: Any, by_value: bool, simple: int
+    ) -> None:
         self.code = code
         self.namespace = namespace
         self.number = number
+        self.by_value = by_value
         self.simple = simple
 
 
@@ -86,6 +91,8 @@ class Shipper(Generic[C]):
         shape = self._shapes.get(id(function.__code__))
         if shape is None or shape.namespace is not function.__globals__:
             shape = self._learn(coro, function)
+        if shape.by_value:
+            self.catalog.refresh()
         number, payload = shape.number, None
         if shape.simple >= 0:
             # The function is followed by its code, then the arguments.
@@ -110,8 +117,9 @@ class Shipper(Generic[C]):
             raise NotShippable(
                 f"the code of {coro.__qualname__}() was exchanged after the call; call it again"
             )
-        number = None
+        number, by_value = None, False
         if not code.co_freevars:
+            by_value = importable_name(function) is None
             with self.catalog.change():
                 number = self.catalog.function_number(function)
         simple = (
@@ -120,7 +128,8 @@ class Shipper(Generic[C]):
             and not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
             and not set(code.co_cellvars) & set(code.co_varnames[: code.co_argcount])
         )
-        shape = _Shape(code, function.__globals__, number, code.co_argcount if simple else -1)
+        simple_count = code.co_argcount if simple else -1
+        shape = _Shape(code, function.__globals__, number, by_value, simple_count)
         self._shapes[id(code)] = shape
         return shape
 
@@ -136,8 +145,9 @@ class Shipper(Generic[C]):
             if name is None:
                 if shape.number is None:
                     shape.number = self.catalog.code_number(function)
+                self.catalog.refresh()
                 return shape.number, function.__closure__ or ()
-            number = self.catalog.name_number(name)
+            number = self.catalog.name_number(name, function)
         self._named[id(function)] = function, number
         return number, ()
 
@@ -210,6 +220,8 @@ class HostShipper(Shipper[HostCatalog]):
         Raises:
             NotShippable: It cannot travel.
         """
+        self.catalog.forget_idle()
+        self.catalog.refresh()
         try:
             with self.catalog.change():
                 return self._number_function(function)
@@ -225,7 +237,7 @@ class HostShipper(Shipper[HostCatalog]):
         if isinstance(function, FunctionType):
             name = importable_name(function)
             if name is not None:
-                return self.catalog.name_number(name)
+                return self.catalog.name_number(name, function)
             if not (
                 function.__closure__
                 or function.__defaults__

@@ -1,0 +1,440 @@
+"""What a script makes, there and back, as in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import runpy
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioscheduler.definitions import IDLE_VALUES, HostCatalog, WorkerCatalog
+from aioscheduler.errors import NotShippable
+from aioscheduler.shipping import HostShipper, open_cargo
+
+SCRIPT = """
+import abc, dataclasses, enum, functools, typing
+
+SCALE = 10
+
+@functools.lru_cache
+def cached(n):
+    "Doubles."
+    return 2 * n
+
+@functools.cache
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+@functools.singledispatch
+def kind(value):
+    return "thing"
+
+@kind.register
+def _(value: int):
+    return f"number {SCALE}"
+
+@kind.register(list)
+def kind_of_list(value):
+    return [kind(one) for one in value]
+
+UserId = typing.NewType("UserId", int)
+registry = {}
+
+class Command:
+    def __init_subclass__(cls, **options):
+        registry[cls.__name__] = cls, options
+
+class Hello(Command, loud=True):
+    def run(self):
+        return "hello"
+
+class Registered(type):
+    def __new__(meta, name, bases, contents, **options):
+        cls = super().__new__(meta, name, bases, contents)
+        registry[name] = cls, options
+        return cls
+
+    def __call__(cls, *args):
+        return super().__call__(*args), SCALE
+
+class ByMeta(metaclass=Registered, quiet=1):
+    pass
+
+class AbstractMeta(abc.ABCMeta):
+    def __new__(meta, name, bases, contents):
+        registry[name] = None
+        return super().__new__(meta, name, bases, contents)
+
+class Abstract(metaclass=AbstractMeta):
+    @abc.abstractmethod
+    def run(self): ...
+
+class Concrete(Abstract):
+    def run(self):
+        return isinstance(self, Abstract)
+
+class Field:
+    def __set_name__(self, owner, name):
+        registry[name] = owner.__name__
+        self.name = name
+
+class Model:
+    field = Field()
+
+@dataclasses.dataclass(slots=True)
+class Point:
+    x: int
+    y: int = 2
+
+class Private:
+    __slots__ = ("__secret", "plain")
+
+    def __init__(self):
+        self.__secret = 1
+
+    def secret(self):
+        return self.__secret
+
+class OneSlot(Private):
+    __slots__ = "one"
+
+T = typing.TypeVar("T")
+
+class Box(typing.Generic[T]):
+    __slots__ = ("value",)
+
+class Lazy:
+    @functools.cached_property
+    def value(self):
+        return SCALE
+
+    @functools.lru_cache
+    def cached(self, n):
+        return n + SCALE
+
+class Colour(enum.Enum):
+    RED = 1
+
+def traced(function):
+    @functools.wraps(function)
+    def outer(*args: int) -> int:
+        return function(*args)
+    return outer
+
+@traced
+def wrapped(n: int) -> "str":
+    "Says n."
+    return str(n)
+
+class Shop:
+    def price(self, n: Colour) -> int:
+        "In pence."
+        return n
+
+def facts(f):
+    return f.__name__, f.__qualname__, f.__doc__, f.__module__, dict(f.__annotations__)
+
+async def call(function, *args):
+    return function(*args)
+
+async def everything():
+    lazy = Lazy()
+    point = Point(1)
+    return (
+        cached(4), cached(4), cached.cache_info().hits, cached.__doc__, fib(30),
+        kind(1), kind("x"), kind([1, "x"]), UserId(3), UserId.__name__,
+        sorted(registry), registry["Hello"][0]().run(), registry["Hello"][1],
+        registry["ByMeta"][1], registry["ByMeta"][0] is ByMeta, ByMeta()[1],
+        Concrete().run(), Model.field.name, point, hasattr(point, "__dict__"),
+        Private().secret(), hasattr(Private(), "__dict__"), hasattr(OneSlot(), "__dict__"),
+        hasattr(Box[int](), "__dict__"), lazy.value, lazy.value, lazy.cached(1), Colour.RED,
+        facts(wrapped)[:3], facts(Shop.price)[:3],
+    )
+"""
+
+
+class World:
+    """A script that no other process can import, a host that has it, and a worker."""
+
+    def __init__(self) -> None:
+        self.module = types.ModuleType("script_of_mine")
+        sys.modules[self.module.__name__] = self.module
+        exec(SCRIPT, self.module.__dict__)
+        self.host = HostShipper(HostCatalog())
+        self.begin()
+
+    def begin(self) -> None:
+        """Begins a worker process, the first or the next."""
+        self.worker = WorkerCatalog()
+        self.modules: dict[str, Any] = {}
+        self.read = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+    def run(self, code: str) -> None:
+        exec(code, self.module.__dict__)
+
+    def trip(self, coro: Any) -> Any:
+        try:
+            cargo = self.host.take(coro)
+        except NotShippable:
+            coro.close()
+            raise
+        ours = {self.module.__name__: self.module}
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ours:
+                patch.delitem(sys.modules, name)
+                if name in self.modules:
+                    patch.setitem(sys.modules, name, self.modules[name])
+            log = self.host.catalog.log
+            for line in log[self.read :]:
+                if line:
+                    self.worker.read(line)
+            self.read = len(log)
+            self.modules = {name: sys.modules[name] for name in ours if name in sys.modules}
+            called, args, kwargs, _ = open_cargo(self.worker, *cargo)
+            value = called(*args, **kwargs)
+            if asyncio.iscoroutine(value):
+                value = asyncio.run(value)
+            payload = self.worker.encode(value)
+        return self.host.catalog.decode_result(payload)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    del sys.modules["script_of_mine"]
+
+
+def test_a_script_is_the_same_there(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    here = asyncio.run(world.everything())
+    world.cached.cache_clear()
+    assert world.trip(world.everything()) == here
+    assert not caplog.records
+    world.begin()
+    assert world.trip(world.everything()) == here
+
+
+@pytest.mark.parametrize(
+    "name", ["wrapped", "facts", "Shop.price", "kind_of_list", "cached.__wrapped__"]
+)
+def test_functions_keep_what_they_say_of_themselves(world: World, name: str) -> None:
+    function: Any = world.module
+    for part in name.split("."):
+        function = getattr(function, part)
+    assert world.trip(world.call(world.facts, function)) == world.facts(function)
+
+
+def test_instances_with_slots_come_back(world: World) -> None:
+    assert world.trip(world.call(world.Point, 1)) == world.Point(1)
+    assert world.trip(world.call(world.Private)).secret() == 1
+    assert world.trip(world.call(world.OneSlot)).secret() == 1
+
+
+def test_what_can_be_cached_travels_as_a_value(world: World) -> None:
+    assert world.trip(world.call(world.cached, 3)) == 6
+    assert world.trip(world.call(world.kind, 3)) == "number 10"
+    number = world.host.take_function(world.cached)
+    assert isinstance(number, bytes)
+
+
+# ---- what is rebound
+
+
+def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: World) -> None:
+    world.run(
+        "def helper(): return other()\ndef other(): return SCALE\nasync def go(): return helper()"
+    )
+    assert world.trip(world.go()) == 10
+    world.run("SCALE = 11")
+    assert world.trip(world.go()) == 11
+    world.run("def other(): return [SCALE]")
+    assert world.trip(world.go()) == [11]
+    world.run("class Shop: rate = 5\ndef other(): return Shop().rate")
+    assert world.trip(world.go()) == 5
+    world.run("class Shop: rate = 6")
+    assert world.trip(world.go()) == 6
+    world.begin()  # the next process has the newest, and not what was before
+    assert world.trip(world.go()) == 6
+    lines = len([line for line in world.host.catalog.log if line])
+    for n in range(20):
+        world.run(f"SCALE = {n + 1000}")
+        assert world.trip(world.go()) == 6
+    assert len([line for line in world.host.catalog.log if line]) == lines
+
+
+def test_what_a_worker_has_bound_stays(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.run(
+        "async def bind():\n    global SCALE\n    SCALE = 'mine'\nasync def look(): return SCALE"
+    )
+    assert world.trip(world.look()) == 10
+    world.trip(world.bind())
+    with caplog.at_level(logging.INFO, "aioscheduler"):
+        for n in range(2):
+            world.run(f"SCALE = {n}")
+            assert world.trip(world.look()) == "mine"
+    assert caplog.text.count("the global 'SCALE' of script_of_mine stays") == 1
+
+
+def test_what_cannot_travel_any_more_is_refused(world: World) -> None:
+    world.run("async def look(): return SCALE")
+    assert world.trip(world.look()) == 10
+    world.run("import threading; SCALE = threading.Lock()")
+    for _ in range(2):
+        with pytest.raises(NotShippable, match="the global 'SCALE' of script_of_mine, which look"):
+            world.trip(world.look())
+    world.run("SCALE = 12")
+    assert world.trip(world.look()) == 12
+    world.run("del SCALE")
+    assert world.trip(world.look()) == 12
+
+
+# ---- two of one name
+
+
+def test_two_namespaces_of_one_name_are_two(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "strategy.py"
+    found = []
+    for rate in (1, 2):
+        path.write_text(f"RATE = {rate}\nasync def price(): return RATE\n")
+        found.append(runpy.run_path(str(path))["price"])
+    code = compile("async def price(): return RATE", "x", "exec")
+    for rate in (3, 4):
+        namespace = {"__name__": "__main__", "RATE": rate}
+        exec(code, namespace)
+        found.append(namespace["price"])
+    for _ in range(2):
+        assert [world.trip(price()) for price in found] == [1, 2, 3, 4]
+    lines = len(world.host.catalog.log)
+    assert [world.trip(price()) for price in found] == [1, 2, 3, 4]
+    assert len(world.host.catalog.log) == lines
+
+
+def test_what_a_function_of_another_module_wraps_keeps_its_globals(world: World) -> None:
+    other = types.ModuleType("another_script")
+    sys.modules[other.__name__] = other
+    try:
+        exec(
+            "import functools\nSCALE = 'of the wrapper'\n"
+            "def wrap(f):\n"
+            "    @functools.wraps(f)\n"
+            "    async def outer(): return SCALE, await f()\n"
+            "    return outer\n",
+            other.__dict__,
+        )
+        world.module.__dict__["wrap"] = other.__dict__["wrap"]
+        world.run("@wrap\nasync def look(): return SCALE")
+        assert world.trip(world.look()) == ("of the wrapper", 10)
+        world.run("SCALE = 1")
+        assert world.trip(world.look()) == ("of the wrapper", 1)
+    finally:
+        del sys.modules[other.__name__]
+
+
+# ---- modules that come or change after the start
+
+
+def test_folders_that_come_later_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipper = HostShipper(HostCatalog())
+    (tmp_path / "comes_later.py").write_text("async def work(n):\n    return n + 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import comes_later  # type: ignore[import-not-found]
+
+    number, payload = shipper.take(comes_later.work(1))
+    monkeypatch.delitem(sys.modules, "comes_later")
+    sys.path.remove(str(tmp_path))
+    worker = WorkerCatalog()
+    for line in shipper.catalog.log:
+        worker.read(line)
+    called, args, *_ = open_cargo(worker, number, payload)
+    assert asyncio.run(called(*args)) == 2
+
+
+def test_a_module_that_is_loaded_again_is_loaded_again_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "is_reloaded.py"
+    path.write_text("async def work():\n    return 1\n")
+    ours = importlib.import_module("is_reloaded")
+    shipper, worker = HostShipper(HostCatalog()), WorkerCatalog()
+    read = 0
+
+    def trip() -> Any:
+        nonlocal read
+        number, payload = shipper.take(ours.work())
+        with pytest.MonkeyPatch.context() as patch:
+            theirs = worker.__dict__.setdefault("theirs", {})
+            patch.delitem(sys.modules, "is_reloaded")
+            sys.modules.update(theirs)
+            for line in shipper.catalog.log[read:]:
+                worker.read(line)
+            read = len(shipper.catalog.log)
+            called, args, *_ = open_cargo(worker, number, payload)
+            theirs["is_reloaded"] = sys.modules["is_reloaded"]
+        return asyncio.run(called(*args))
+
+    assert trip() == 1
+    path.write_text("async def work():\n    return 22\n")
+    importlib.reload(ours)
+    assert trip() == 22
+    assert trip() == 22
+
+
+# ---- memory
+
+
+def test_values_are_there_once_and_as_long_as_a_batch_uses_them() -> None:
+    shipper, worker = HostShipper(HostCatalog()), WorkerCatalog()
+    log = shipper.catalog.log
+
+    def size() -> int:
+        return sum(map(len, log))
+
+    large = [functools.partial(max, bytes([n]) * 100_000) for n in range(20)]
+    held = shipper.take_function(large[0])
+    for _ in range(5):
+        assert shipper.take_function(large[0]) == held
+    assert size() < 110_000
+    for function in large[1:]:
+        shipper.take_function(function)
+    shipper.take_function(large[0])
+    assert size() < (IDLE_VALUES + 2) * 110_000
+    for line in log:
+        if line:
+            worker.read(line)
+    assert isinstance(held, int)
+    assert worker.function(held)(b"") == b"\0" * 100_000
+    del held
+    for function in large[10:]:
+        shipper.take_function(function)
+    for line in log[-30:]:
+        if line:
+            worker.read(line)
+    assert len(worker._keys) <= IDLE_VALUES + 2
+
+
+def test_a_value_of_a_change_that_was_undone_is_forgotten(world: World) -> None:
+    world.run("def big(n): return LOCK")
+    catalog = world.host.catalog
+    for _ in range(3):
+        world.run("import threading; LOCK = threading.Lock()")
+        with pytest.raises(NotShippable):
+            world.host.take_function(functools.partial(world.big, b"x" * 100_000))
+    world.run("LOCK = 1")
+    world.host.take_function(functools.partial(world.big, b"x" * 100_000))
+    catalog.forget_idle()
+    assert not catalog._leases
+    assert len(catalog._values) == len(catalog._idle) == 1
