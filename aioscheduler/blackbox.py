@@ -14,6 +14,7 @@ import faulthandler
 import mmap
 import os
 import tempfile
+from contextlib import suppress
 from multiprocessing import reduction
 from typing import Any
 
@@ -69,7 +70,8 @@ class BlackBox:
             self.begun.release()
             self._words.release()
             self._map.close()
-            os.close(self._fd)
+            with suppress(OSError):  # a library has closed what is not its own
+                os.close(self._fd)
             self._fd = -1
 
 

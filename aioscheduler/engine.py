@@ -310,21 +310,23 @@ class Engine(Generic[E]):
 
     def ended(self, number: int) -> None:
         """The crew's word that an entry has ended; makes room for the next."""
-        ended = self.running.pop(number, None)
-        if ended is not None and ended[0].cancelling():
-            if number in self._asked:
-                self._asked.discard(number)
-            else:
-                self._hold_back()
+        self.running.pop(number, None)
+        if self._asked:
+            self._asked.discard(number)
         if self._concurrency is not None:
             self._wake_soon()
 
-    def _hold_back(self) -> None:
-        """Start nothing until it is clear that the loop goes on.
+    def was_cancelled(self, number: int) -> None:
+        """The crew's word that a running entry ends by a cancellation, in a loop of the user's.
 
-        Somebody else has cancelled a task. When main() has returned, `asyncio.run` does that to
-        all there are, and what began then would be left in the middle.
+        If it was not asked for here, nothing is started until it is clear that the loop goes on:
+        when main() has returned, `asyncio.run` cancels all there is, and what began then would be
+        left in the middle.
         """
+        if number not in self._asked:
+            self._hold_back()
+
+    def _hold_back(self) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._held_back = True
             self._loop.call_later(HOLD_BACK, self._go_on)

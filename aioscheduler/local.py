@@ -273,6 +273,9 @@ class LocalLink:
             state = State.FINISHED
         except asyncio.CancelledError:
             state = State.CANCELLED
+            own = asyncio.current_task()
+            if own is not None and own.cancelling():
+                engine.was_cancelled(number)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected

@@ -48,8 +48,7 @@ def _let_go() -> None:
     for lock in (starting, _reaping):
         lock._at_fork_reinit()  # type: ignore[attr-defined]
     for popen in list(_started):
-        with suppress(OSError):
-            os.close(popen.told)
+        _close(popen.told)
     _started.clear()
 
 
@@ -95,7 +94,8 @@ def is_frozen() -> bool:
 
 def _close(*fds: int) -> None:
     for fd in fds:
-        os.close(fd)
+        with suppress(OSError):  # a library has closed what is not its own
+            os.close(fd)
 
 
 class _Popen(popen_spawn_posix.Popen):
@@ -251,7 +251,7 @@ class SpawnProcess(context.SpawnProcess):
     def release(self) -> None:
         """Give back what the process took, of one that lives only the watch."""
         if self.watch not in (-1, self.sentinel):
-            os.close(self.watch)
+            _close(self.watch)
         self.watch = -1
         if self.has_ended:
             self.close()

@@ -195,6 +195,31 @@ async def test_a_working_directory_that_was_removed(monkeypatch: Any, tmp_path: 
         assert await manager.schedule(give(1), timedelta(milliseconds=50)) == 1
 
 
+@pytest.mark.parametrize("which", ["writer", "watch", "box", "told", "sentinel"])
+async def test_a_descriptor_of_the_hosts_that_a_library_replaces(
+    pidfd: bool, which: str, caplog: Any
+) -> None:
+    """The process works on, or it ends and is replaced."""
+    async with Manager(workers=1, max_restarts=OPEN) as manager:
+        life: Any = manager._remotes[0].supervisor.life
+        process = life.process.aio_process
+        fd = {
+            "writer": life.pipe.descriptors[1],
+            "watch": process.watch,
+            "box": life._box._fd,
+            "told": process._popen.told,
+            "sentinel": process.sentinel,
+        }[which]
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, fd)
+        os.close(null)
+        await asyncio.sleep(0.1)
+        with contextlib.suppress(WorkerLost):
+            await manager.schedule(die())
+        assert await manager.schedule(give(1)) == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_main_is_left_alone_by_starts_in_many_threads() -> None:
     main, seen, failures = sys.modules["__main__"], set[int](), []
 
