@@ -50,13 +50,15 @@ class WorkerLost(AioschedulerError):
         exitcode: As `multiprocessing` gives it: minus the signal's number, or the status; None
             if it is not known.
         started: True if the task may have begun to run; False if it certainly had not.
+        reason: Why the manager has failed, if it has; else empty.
     """
 
-    def __init__(self, worker: int, exitcode: int | None, started: bool) -> None:
-        super().__init__(worker, exitcode, started)
+    def __init__(self, worker: int, exitcode: int | None, started: bool, reason: str = "") -> None:
+        super().__init__(worker, exitcode, started, reason)
         self.worker = worker
         self.exitcode = exitcode
         self.started = started
+        self.reason = reason
 
     def __str__(self) -> str:
         begun = (
@@ -64,6 +66,8 @@ class WorkerLost(AioschedulerError):
             if self.started
             else "the task had not started; it is safe to schedule it again"
         )
+        if self.reason:
+            return f"{begun}, with a new manager, for this one has failed: {self.reason}"
         return f"worker {self.worker} {describe_exit(self.exitcode)}; {begun}"
 
 

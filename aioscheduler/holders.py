@@ -7,6 +7,7 @@ by pages of numbers, so that a row of results finds its part at once.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections import deque
 from datetime import datetime
@@ -15,6 +16,8 @@ from typing import Any
 from .batch import Decode, Part
 from .ledger import PAGE
 from .task import Home, State, Task
+
+log = logging.getLogger("aioscheduler")
 
 FORGET_AT = 64  # handles that are gone; so few cost no memory worth a look
 FORGET_MOST = 10_000  # at a time, which takes a few milliseconds
@@ -65,15 +68,21 @@ class Holders:
         return handle() if handle is not None else None
 
     def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> bool:
-        """Tells a task's end, as `Task._settle` takes it; False if nobody wants to know."""
+        """Tells a task's end, as `Task._settle` takes it; False if nobody wants to know.
+
+        It never raises: the task is struck out by now, and the next is to be told, too.
+        """
         handle = self._handles.pop(number, None)
         task = handle() if handle is not None else None
         part = self._part_of(number) if self._parts else None
-        if task is not None:
-            task._settle(state, value, decode)
-        if part is not None:
-            part.settle(number, state, value, decode)
-            self._tidy(part)
+        try:
+            if task is not None:
+                task._settle(state, value, decode)
+            if part is not None:
+                part.settle(number, state, value, decode)
+                self._tidy(part)
+        except Exception:  # the loop is closed, say
+            log.exception("the end of task %d could not be told", number)
         if self._held:
             self._held.pop(number, None)
         return task is not None or part is not None
@@ -84,7 +93,7 @@ class Holders:
         """Tells the ends of numbers in a row, at a tenth of the cost, if all are of one batch.
 
         The state is not FAILED. False: they are not, or somebody waits for a single one. Then
-        nothing was told.
+        nothing was told. It never raises, as `settle`.
         """
         if self._dropped:
             self.forget_dropped()
@@ -94,9 +103,12 @@ class Holders:
             return False
         if self._handles and any(n in self._handles for n in range(first, first + count)):
             return False
-        if not part.settle_row(first, payloads, state, decode):
-            return False
-        self._tidy(part)
+        try:
+            if not part.settle_row(first, payloads, state, decode):
+                return False
+            self._tidy(part)
+        except Exception:
+            log.exception("the ends of %d tasks from %d could not be told", count, first)
         return True
 
     def settle_alike(self, row: range, state: State, value: Any) -> None:

@@ -41,6 +41,11 @@ class Outbox:
         """Whether a task was given and has not ended."""
         return self._first <= number < self.next or number in self.ledger
 
+    @property
+    def loose(self) -> range:
+        """The numbers that are in no frame yet."""
+        return range(self._first, self.next)
+
     def add(self, scheduler: int, due: int, function: int, payload: Payload) -> int:
         """Takes one task and gives its number."""
         number = self.next

@@ -41,7 +41,29 @@ from .names import importable_name, is_namespace, type_name
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 SHORT_TEXT = 256  # characters of a text that goes as it is
 
-pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
+pack: Callable[[Any], bytes] = msgpack.packb
+
+
+class _Scalars:
+    """Packs one scalar, or a list of them: with a packer that is kept, in half the time.
+
+    Such a packer keeps its buffer, too, which after one large value is as large as that.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
+        self.pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
+
+    def shrink(self, packed: bytes) -> bytes:
+        """Give back the buffer if what was packed is large."""
+        if len(packed) > wire.BLOB_LIMIT:
+            self._renew()
+        return packed
+
+
+_scalars = _Scalars()
 _active = threading.local()  # .catalog: whose numbers are meant while something is unpickled
 
 
@@ -104,7 +126,7 @@ class Catalog(ABC):
             return value  # type: ignore[no-any-return]  # a number, a text or None
         if type(value) in SCALARS:
             try:
-                return pack(value)
+                return _scalars.shrink(_scalars.pack(value))
             except (OverflowError, ValueError):  # an int over 64 bit, a lone surrogate
                 pass
         return self.pickle(value)
@@ -115,7 +137,8 @@ class Catalog(ABC):
             if type(value) not in SCALARS:
                 return None
         try:
-            return pack(list(values))
+            packed = _scalars.pack(list(values))
+            return packed if len(packed) <= wire.BLOB_LIMIT else _scalars.shrink(packed)
         except (OverflowError, ValueError):
             return None
 

@@ -464,24 +464,15 @@ class RemoteLink:
     def _settle_row(self, first: int, payloads: list[Payload]) -> bool:
         """Settles results with numbers in a row, if they are of one batch."""
         decode = self._shipper.catalog.decode_result
-        try:
-            return not self._asked and self._holders.settle_row(
-                first, payloads, State.FINISHED, decode
-            )
-        except Exception:  # as in `_settle`
-            log.exception("the ends of tasks %s could not be told", self.ref(0, first))
-            return True
+        return not self._asked and self._holders.settle_row(first, payloads, State.FINISHED, decode)
 
     def _settle(
         self, scheduler: int, number: int, state: State, value: Any, decode: Decode | None
     ) -> None:
         """Tells a task's end to whoever holds it, and forgets the task. Never raises."""
-        try:
-            told = self._holders.settle(number, state, value, decode)
-            if not told and state is State.FAILED:
-                report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
-        except Exception:  # a closed loop, say: the others are to be told all the same
-            log.exception("the end of task %s could not be told", self.ref(scheduler, number))
+        told = self._holders.settle(number, state, value, decode)
+        if not told and state is State.FAILED:
+            report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
         self._asked.discard(number)
         if self._aliases and number in self._aliases:
             del self._numbers[self._aliases.pop(number)]
@@ -542,7 +533,10 @@ class RemoteLink:
         """Ends every task for which no outcome came; what has not started as lost or cancelled."""
         self._disconnect()
         self._release()
-        self.outbox.pack()
+        try:
+            self.outbox.pack()
+        except Exception:
+            log.exception("what was scheduled last could not be put into a frame")
         ledger = self.outbox.ledger
         state = State.LOST if lost else State.CANCELLED
         for row in list(ledger.pending_rows()):  # millions, maybe: a tenth of the cost
@@ -551,7 +545,7 @@ class RemoteLink:
                 ledger.end_pending(list(row))
                 self._ends[state] += len(row)
                 self._holders.settle_alike(row, state, error)
-        for number in list(ledger):
+        for number in [*ledger, *self.outbox.loose]:
             started = ledger.end(number)
             if number in self._asked or not (started or lost):
                 self._ends[State.CANCELLED] += 1
@@ -565,8 +559,10 @@ class RemoteLink:
         self._tally.emptied(self._worker)
 
     def _lost(self, exitcode: int | None, started: bool) -> WorkerLost:
-        error = WorkerLost(self._worker, exitcode, started)
-        error.__cause__ = self._reason
+        why = self._reason
+        text = "" if why is None else getattr(why, "__notes__", [str(why)])[0]
+        error = WorkerLost(self._worker, exitcode, started, text)
+        error.__cause__ = why
         return error
 
     def _disconnect(self) -> None:
