@@ -1,7 +1,8 @@
 """Kills workers for fun, and checks that nothing accepted is lost, doubled, early or hung.
 
 For `--seconds`, a manager with 4 workers is given tasks (single ones and batches, due at once or
-within 3 s; they return, sleep, compute or fail), some are cancelled, and meanwhile workers are
+within 3 s, with payloads of 0 to 64 KiB; they return, sleep, compute or fail, in plain and odd
+ways), some are cancelled, and meanwhile workers are
 killed (SIGKILL), stopped and continued (SIGSTOP, SIGCONT), told to go (SIGTERM), or end
 themselves in the middle of a task (`os._exit`), at random, under `--seed`. Each task appends its
 beginning and its end to a file before it goes on, so that a death cannot hide what had begun.
@@ -26,21 +27,44 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from aioscheduler import Manager, State, Task, WorkerLost
 
 WORKERS = 4
 LONGEST_STOP = 0.6  # seconds
 CERTAIN = 1_500_000_000  # nanoseconds before its time: a cancel that must have come in time
-KINDS = ("return", "sleep", "compute", "fail", "exit")
-WEIGHTS = (60, 25, 10, 4, 0.02)
+KINDS = ("return", "sleep", "compute", "fail", "odd", "exit")
+WEIGHTS = (60, 25, 10, 3, 1, 0.02)
+PAYLOADS = (0, 100, 4_000, 20_000, 64_000)  # bytes, at most
+PAYLOAD_WEIGHTS = (60, 20, 10, 7, 3)
 
 
-async def work(path: str, ident: int, kind: str, seconds: float) -> int:
+class Odd(Exception):
+    """Wants more than its args, and carries what cannot travel."""
+
+    def __init__(self, ident: int, *, way: int) -> None:
+        super().__init__(ident)
+        self.way = way
+        self.lock = threading.Lock()
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> tuple[object, ...]:
+        raise SystemExit(1)
+
+
+class Unreadable:
+    def __reduce__(self) -> tuple[object, ...]:
+        return sys.exit, (1,)
+
+
+async def work(path: str, ident: int, kind: str, seconds: float, payload: bytes = b"") -> object:
     file = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(file, b"S %d %d\n" % (ident, time.time_ns()))
@@ -52,6 +76,15 @@ async def work(path: str, ident: int, kind: str, seconds: float) -> int:
                 pass
         elif kind == "fail":
             raise RuntimeError(ident)
+        elif kind == "odd":
+            way = ident % 4
+            if way == 0:
+                raise Odd(ident, way=way)
+            if way == 1:
+                raise Unpicklable
+            if way == 2:
+                raise KeyboardInterrupt
+            return Unreadable()
         elif kind == "exit":
             os._exit(3)
         os.write(file, b"E %d 0\n" % ident)
@@ -81,7 +114,7 @@ class Storm:
         self.path = path
         self.random = generator
         self.records: list[Record] = []
-        self.alive: dict[int, Task[int]] = {}
+        self.alive: dict[int, Task[Any]] = {}
         self.deeds: Counter[str] = Counter()
         self.stopped: set[int] = set()
 
@@ -93,7 +126,7 @@ class Storm:
         weights = WEIGHTS if not self.rerun else (*WEIGHTS[:-1], 0)
         kind = self.random.choices(KINDS, weights)[0]
         before = time.time_ns()
-        coro = work(self.path, ident, kind, self.random.random() / 5)
+        coro = work(self.path, ident, kind, self.random.random() / 5, self._payload())
         task = self.manager.schedule(coro, timedelta(seconds=delay))
         self._watch(ident, task, before + int(delay * 1e6) * 1000, kind)
 
@@ -102,17 +135,22 @@ class Storm:
         kind = self.random.choice(("return", "sleep"))
         delay = self.random.random() * 3
         before = time.time_ns()
-        arguments = [(self.path, first + n, kind, 0.01) for n in range(count)]
+        payloads = [self._payload() for _ in range(count)]
+        arguments = [(self.path, first + n, kind, 0.01, payloads[n]) for n in range(count)]
         batch = self.manager.starmap(work, arguments, timedelta(seconds=delay))
         for n in range(count):
             self._watch(first + n, batch[n], before + int(delay * 1e6) * 1000, kind)
 
-    def _watch(self, ident: int, task: Task[int], due: int, kind: str) -> None:
+    def _payload(self) -> bytes:
+        (most,) = self.random.choices(PAYLOADS, PAYLOAD_WEIGHTS)
+        return bytes(self.random.randint(0, most))
+
+    def _watch(self, ident: int, task: Task[Any], due: int, kind: str) -> None:
         self.records.append(Record(due, kind))
         self.alive[ident] = task
         task.add_done_callback(lambda task: self._ended(ident, task))
 
-    def _ended(self, ident: int, task: Task[int]) -> None:
+    def _ended(self, ident: int, task: Task[Any]) -> None:
         record = self.records[ident]
         record.ends += 1
         record.end = task.state

@@ -166,3 +166,45 @@ def test_what_is_pending_comes_in_rows() -> None:
         assert ledger.end_pending(list(row)) == len(row)
     assert list(ledger) == [0, 6, PAGE + 1]
     assert list(ledger.pending_rows()) == []
+
+
+@given(
+    st.lists(st.integers(0, 32 * 1024), min_size=1, max_size=PAGE),
+    st.lists(st.integers(0, PAGE - 1), max_size=PAGE),
+    st.integers(0, 32 * 1024),
+)
+def test_no_frame_is_over_its_limit_however_pages_are_merged(
+    sizes: list[int], ended: list[int], function: int
+) -> None:
+    ledger = Ledger()
+    for number, size in enumerate(sizes):
+        columns = [0, 10, bytes(function), [bytes(size)]]
+        ledger.record(number, 1, wire.encode([Kind.SCHEDULE, number, *columns]))
+    alive = set(range(len(sizes)))
+    for number in ended:
+        if number in alive:
+            ledger.end(number)
+            alive.remove(number)
+    found: list[int] = []
+    for frame in ledger.replay():
+        ((_, first, _, _, functions, payloads),) = wire.Decoder().feed(frame)
+        own = [first] if isinstance(first, int) else first
+        found += own
+        assert [len(payload) for payload in payloads] == [sizes[number] for number in own]
+        assert set(functions if isinstance(functions, list) else [functions]) == {bytes(function)}
+    assert found == sorted(alive)
+    assert all(ledger.find(number) == (0, 10, bytes(function)) for number in alive)
+
+
+def test_large_tasks_that_have_ended_are_not_kept_beside_far_off_ones() -> None:
+    ledger = Ledger()
+    for number in range(8_000):
+        payload = bytes(4_000) if number % 2 else b""
+        ledger.record(number, 1, wire.encode([Kind.SCHEDULE, number, 0, 10, 7, [payload]]))
+        if number % 2:
+            ledger.end(number)
+    kept_bytes = sum(map(len, ledger.replay()))
+    assert kept_bytes < 200_000
+    in_frames = sum(len(f) for page in ledger._pages.values() for f in page.frames)
+    assert in_frames < 2 * module._LARGE_SLACK
+    assert len(ledger) == 4_000

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aioscheduler import wire
+from aioscheduler import pipe, wire
 from aioscheduler.pipe import Pipe
 from aioscheduler.wire import Kind
 
@@ -143,13 +143,69 @@ async def test_garbage_ends_the_stream_with_an_error(ends: tuple[End, End]) -> N
     assert isinstance(worker.ends[0], wire.WireError)
 
 
-async def test_a_frame_that_is_refused_ends_the_stream(ends: tuple[End, End]) -> None:
+async def test_a_frame_that_is_refused_is_told_once_and_the_rest_is_read(
+    ends: tuple[End, End],
+) -> None:
+    """For it says which tasks have begun: after that frame, too."""
     host, worker = ends
     worker.refuse = True
     host.say(1)
+    host.say(2)
     await until(lambda: worker.ends)
-    assert isinstance(worker.ends[0], KeyError)
-    assert worker.pipe.descriptors[0] == -1  # it does not spin on what it cannot read
+    worker.refuse = False
+    host.say(3)
+    await until(lambda: worker.frames)
+    assert [type(end) for end in worker.ends] == [KeyError]
+    assert worker.heard() == [3]
+
+
+async def test_what_cannot_begin_once_it_is_announced_is_told(ends: tuple[End, End]) -> None:
+    host, _ = ends
+
+    def begin() -> None:
+        raise MemoryError
+
+    host.say(1, written=begin)
+    assert [type(end) for end in host.ends] == [MemoryError]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_descriptor_that_other_code_closes_is_missed(
+    ends: tuple[End, End], index: int, replaced: bool
+) -> None:
+    host, _ = ends
+    host.pipe.check()
+    assert not host.ends
+    fd = host.pipe.descriptors[index]
+    os.close(fd)
+    if replaced:
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != fd:
+            os.dup2(null, fd)
+            os.close(null)
+    host.pipe.check()
+    host.pipe.check()
+    assert [type(end) for end in host.ends] == [OSError]
+    host.pipe.close()
+    if replaced:  # it was another's to close
+        os.fstat(fd)
+        os.close(fd)
+
+
+async def test_a_payload_that_memory_has_no_room_for_is_none(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(size: int) -> bytearray:
+        raise MemoryError
+
+    host, worker = ends
+    monkeypatch.setattr(pipe, "bytearray", none_left, raising=False)
+    host.pipe.send_blob(7, bytes(200_000))
+    host.say(1)
+    await until(lambda: len(worker.frames) == 2)
+    assert [Kind.BLOB, 7, None] in worker.frames
+    assert not worker.ends
 
 
 async def test_nobody_reads_any_more(ends: tuple[End, End]) -> None:
@@ -158,6 +214,7 @@ async def test_nobody_reads_any_more(ends: tuple[End, End]) -> None:
     for number in range(10):
         host.say(number)
     assert host.pipe.waiting == 0
+    assert host.ends == [None]
     await host.pipe.drain()
     await until(lambda: host.ends)
     assert host.ends == [None]

@@ -68,3 +68,17 @@ def test_no_frame_is_longer_than_the_limit() -> None:
     for length in (0, wire.MAX_FRAME + 1, 2**32 - 1):
         with pytest.raises(WireError, match="cannot have"):
             list(Decoder().feed(length.to_bytes(4)))
+
+
+@given(st.binary(max_size=3 * wire.CHUNK))
+def test_what_is_cut_comes_together_again(body: bytes) -> None:
+    parts = list(wire.cut(body))
+    assert b"".join(part for part, _ in parts) == body
+    assert [last for _, last in parts] == [False] * (len(parts) - 1) + [True]
+    assert all(len(part) <= wire.CHUNK for part, _ in parts)
+
+
+def test_any_text_fits_a_frame() -> None:
+    told = wire.text("x" * 10_000_000 + "\udce9 ends")
+    assert told.endswith("\\udce9 ends")
+    wire.encode([Kind.FAILED, told])
