@@ -205,14 +205,14 @@ class HostShipper(Shipper[HostCatalog]):
         Raises:
             NotShippable: The function or an argument cannot travel.
         """
-        with self.catalog.change():
-            try:
-                return self.catalog.pickle((function, args))
-            except Exception as error:
-                name = getattr(function, "__qualname__", repr(function))
-                raise NotShippable(
-                    f"{name}, or an argument of it, {cannot_travel(error)}"
-                ) from error
+        try:
+            with self.catalog.change():
+                return self.catalog.pickle_call((function, args))
+        except NotShippable:
+            raise
+        except Exception as error:
+            name = getattr(function, "__qualname__", repr(function))
+            raise NotShippable(f"{name}, or an argument of it, {cannot_travel(error)}") from error
 
     def take_function(self, function: Callable[..., Any]) -> int | bytes:
         """Gives what travels of a callable that is called many times.
