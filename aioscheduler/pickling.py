@@ -421,7 +421,10 @@ def _owner() -> object:
 
 def _class_of(number: int) -> type:
     catalog: Catalog = _active.catalog
-    return catalog.classes[number]
+    cls = catalog.classes.get(number)
+    if cls is None:
+        raise LookupError("a class could not be defined in this process; the log of it says why")
+    return cls
 
 
 def _make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> type:

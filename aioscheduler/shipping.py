@@ -140,13 +140,15 @@ class Shipper(Generic[C]):
         known = self._named.get(id(function))
         if known is not None:
             return known[1], ()
+        name = importable_name(function)
+        if name is None:
+            self.catalog.refresh()
+            if shape.number is None:
+                with self.catalog.change():
+                    number = self.catalog.code_number(function)
+                shape.number = number  # now that its globals can travel
+            return shape.number, function.__closure__ or ()
         with self.catalog.change():
-            name = importable_name(function)
-            if name is None:
-                if shape.number is None:
-                    shape.number = self.catalog.code_number(function)
-                self.catalog.refresh()
-                return shape.number, function.__closure__ or ()
             number = self.catalog.name_number(name, function)
         self._named[id(function)] = function, number
         return number, ()
