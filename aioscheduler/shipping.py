@@ -145,8 +145,8 @@ class Shipper(Generic[C]):
             self.catalog.refresh()
             if shape.number is None:
                 with self.catalog.change():
-                    number = self.catalog.code_number(function)
-                shape.number = number  # now that its globals can travel
+                    coded = self.catalog.code_number(function)
+                shape.number = coded  # now that its globals can travel
             return shape.number, function.__closure__ or ()
         with self.catalog.change():
             number = self.catalog.name_number(name, function)
