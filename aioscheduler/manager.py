@@ -167,6 +167,7 @@ class Manager:
                 "layout": layout,
                 "prefer_utc": model.prefer_utc,
                 "host": os.getpid(),
+                "handed": catalog.handed,
             }
             remotes = self._remotes
             remotes += [

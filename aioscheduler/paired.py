@@ -174,6 +174,7 @@ class PairedLife:
             clock,
             partial(self._pipe_class, to_worker, to_host, self.context),
         )
+        self.worker.hand(config["handed"])
         self._ended = ended
         self._cause = ""
         self._loop: asyncio.AbstractEventLoop | None = None

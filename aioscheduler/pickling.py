@@ -26,6 +26,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections import ChainMap
 from collections.abc import Callable, Sequence
+from multiprocessing.context import get_spawning_popen, set_spawning_popen
+from multiprocessing.reduction import ForkingPickler
 from types import CellType, CodeType, FunctionType
 from typing import Any, ClassVar, NoReturn
 
@@ -82,6 +84,7 @@ class Catalog(ABC):
 
     def __init__(self) -> None:
         self.owner: object = None  # the manager, or its proxy: each arrives as the other
+        self.handed: list[Any] = []  # what each worker process inherits, of the initargs
         self.codes: dict[int, SharedCode] = {}
         self.code_numbers: dict[tuple[int, int], int] = {}  # by ids, which `codes` keeps alive
         self.classes: dict[int, type] = {}
@@ -152,6 +155,12 @@ class Catalog(ABC):
         """
         file = io.BytesIO()
         _Pickler(file, self, number_class).dump(value)
+        return file.getvalue()
+
+    def pickle_call(self, value: object) -> bytes:
+        """Pickles a call of the initializer; locks, queues and the like go to `handed`."""
+        file = io.BytesIO()
+        _CallPickler(file, self, None).dump(value)
         return file.getvalue()
 
     def pickle_some(self, value: object, inside: frozenset[int] = frozenset()) -> bytes:
@@ -362,6 +371,54 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         return _make_class, (self._number_class(cls), make, args), *rest
 
 
+class _CallPickler(_Pickler):
+    """One for what a new process is given: it may inherit primitives of multiprocessing."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj).__module__ in _INHERITED:
+            check_inheritable(obj)
+            self._catalog.handed.append(obj)
+            return _handed, (len(self._catalog.handed) - 1,)
+        return super().reducer_override(obj)
+
+
+_INHERITED = frozenset(
+    f"multiprocessing.{name}" for name in ("connection", "queues", "sharedctypes", "synchronize")
+)
+
+
+class _Spawning:
+    """Stands for the start of a process, to find out what can be passed to one."""
+
+    def duplicate_for_child(self, descriptor: int) -> int:
+        return descriptor
+
+    DupFd = duplicate_for_child
+
+
+def check_inheritable(primitive: object) -> None:
+    """Looks whether a process that is spawned can be given a primitive of multiprocessing.
+
+    Raises:
+        pickle.PicklingError: It is made for processes that are forked.
+    """
+    before = get_spawning_popen()
+    set_spawning_popen(_Spawning())  # type: ignore[arg-type]  # it has what is asked of it
+    try:
+        ForkingPickler.dumps(primitive)
+    except RuntimeError as error:
+        raise pickle.PicklingError(
+            f"{error}; make it by multiprocessing.get_context('spawn'), as workers are spawned"
+        ) from error
+    finally:
+        set_spawning_popen(before)
+
+
+def _handed(index: int) -> Any:
+    catalog: Catalog = _active.catalog
+    return catalog.handed[index]
+
+
 class _LenientPickler(_Pickler):
     """One that leaves out what it can of exceptions."""
 
@@ -387,7 +444,10 @@ def _owner() -> object:
 
 def _class_of(number: int) -> type:
     catalog: Catalog = _active.catalog
-    return catalog.classes[number]
+    cls = catalog.classes.get(number)
+    if cls is None:
+        raise LookupError("a class could not be defined in this process; the log of it says why")
+    return cls
 
 
 def _make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> type:

@@ -140,13 +140,15 @@ class Shipper(Generic[C]):
         known = self._named.get(id(function))
         if known is not None:
             return known[1], ()
+        name = importable_name(function)
+        if name is None:
+            self.catalog.refresh()
+            if shape.number is None:
+                with self.catalog.change():
+                    coded = self.catalog.code_number(function)
+                shape.number = coded  # now that its globals can travel
+            return shape.number, function.__closure__ or ()
         with self.catalog.change():
-            name = importable_name(function)
-            if name is None:
-                if shape.number is None:
-                    shape.number = self.catalog.code_number(function)
-                self.catalog.refresh()
-                return shape.number, function.__closure__ or ()
             number = self.catalog.name_number(name, function)
         self._named[id(function)] = function, number
         return number, ()
@@ -205,14 +207,14 @@ class HostShipper(Shipper[HostCatalog]):
         Raises:
             NotShippable: The function or an argument cannot travel.
         """
-        with self.catalog.change():
-            try:
-                return self.catalog.pickle((function, args))
-            except Exception as error:
-                name = getattr(function, "__qualname__", repr(function))
-                raise NotShippable(
-                    f"{name}, or an argument of it, {cannot_travel(error)}"
-                ) from error
+        try:
+            with self.catalog.change():
+                return self.catalog.pickle_call((function, args))
+        except NotShippable:
+            raise
+        except Exception as error:
+            name = getattr(function, "__qualname__", repr(function))
+            raise NotShippable(f"{name}, or an argument of it, {cannot_travel(error)}") from error
 
     def take_function(self, function: Callable[..., Any]) -> int | bytes:
         """Gives what travels of a callable that is called many times.

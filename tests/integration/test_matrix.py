@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ import pytest
 import raising
 from raising import KINDS, Raises
 
-from aioscheduler import Manager, RemoteError
+from aioscheduler import Manager, NotShippable, RemoteError
 
 DELAY = 0.2  # seconds after which what was scheduled inside starts: the test has its handle then
 
@@ -200,3 +201,56 @@ async def unheard(manager: Manager, stage: str) -> None:
     assert len(told) == count
     if stage == "definition":
         assert "on purpose" in str(told[0].__notes__)
+
+
+# ---- primitives of multiprocessing
+
+
+def keep(things: dict[str, Any]) -> None:
+    kept.update(things)
+
+
+kept: dict[str, Any] = {}
+
+
+async def put(n: int) -> tuple[int, int]:
+    kept["queue"].put(n)
+    with kept["lock"], kept["value"].get_lock():
+        kept["value"].value += n
+    kept["event"].set()
+    kept["pipe"].send(n)
+    return kept["value"].value, os.getpid()
+
+
+@pytest.fixture(scope="module")
+def value() -> Any:
+    """A shared value: its memory stays with the process once there was one."""
+    return multiprocessing.get_context("spawn").Value("i", 0)
+
+
+async def test_primitives_of_multiprocessing_are_initargs(value: Any) -> None:
+    context = multiprocessing.get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+    queue = context.SimpleQueue()
+    things: dict[str, Any] = {
+        "queue": queue,
+        "lock": context.Lock(),
+        "value": value,
+        "event": context.Event(),
+        "pipe": writer,
+    }
+    with reader, writer:
+        async with Manager(1, workers=1, initializer=keep, initargs=(things,)) as manager:
+            total, pid = await manager.schedule(put(1))
+            os.kill(pid, signal.SIGKILL)
+            assert (total, (await manager.schedule(put(2)))[0]) == (1, 3)  # the next has them, too
+            assert [queue.get(), queue.get()] == [reader.recv(), reader.recv()] == [1, 2]
+            assert things["event"].is_set()
+    queue.close()
+
+
+def test_primitives_for_forked_processes_are_refused() -> None:
+    context = multiprocessing.get_context("fork")
+    for thing in (context.Lock(), context.Event(), context.Semaphore()):
+        with pytest.raises(NotShippable, match=r"get_context\('spawn'\)"):
+            Manager(1, workers=1, initializer=keep, initargs=(thing,))

@@ -298,6 +298,20 @@ def test_what_cannot_travel_any_more_is_refused(world: World) -> None:
     assert world.trip(world.look()) == 12
 
 
+def test_a_closure_whose_global_cannot_travel_is_refused_until_it_can(world: World) -> None:
+    world.run(
+        "import threading\nLOCK = threading.Lock()\n"
+        "def make(n):\n    async def inner(): return n, LOCK\n    return inner\n"
+    )
+    for _ in range(3):
+        with pytest.raises(NotShippable, match="the global 'LOCK'"):
+            world.trip(world.make(1)())
+    world.run("LOCK = 5")
+    assert world.trip(world.make(1)()) == (1, 5)
+    world.run("LOCK = 6")
+    assert world.trip(world.make(2)()) == (2, 6)
+
+
 # ---- two of one name
 
 

@@ -26,6 +26,7 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 from types import FrameType
+from typing import Any
 
 from aioscheduler.blackbox import BlackBox
 from aioscheduler.engine import Order
@@ -55,6 +56,7 @@ async def main(
     prefer_utc: bool,
     host: int,
     incarnation: int,
+    handed: list[Any],
     box: BlackBox,
 ) -> None:
     """Runs one worker until it is told to end, or its host is gone.
@@ -69,6 +71,7 @@ async def main(
         prefer_utc: What a naive datetime means.
         host: The host's process id.
         incarnation: Which process in its place this is, from 0.
+        handed: What of the initializer's arguments only a new process can be given.
         box: What survives this process.
     """
     enter_worker()
@@ -89,6 +92,7 @@ async def main(
     served = Worker(
         manager, worker, Order(order), layout, prefer_utc, loop_failure, incarnation, begun
     )
+    served.hand(handed)
     _drain_when_told(served, loop)
     end_with_the_task(served, loop)
     threading.Thread(target=_watch, args=(served, loop, host, thresholds), daemon=True).start()

@@ -126,6 +126,10 @@ class Worker:
         self._ready = self._ending = self._has_failed = False
         self._ticker: asyncio.TimerHandle | None = None
 
+    def hand(self, handed: list[Any]) -> None:
+        """Takes what of the initializer's arguments only a new process can be given."""
+        self._catalog.handed = handed
+
     async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
         """Works until the host says CLOSE or is gone, or the boot fails."""
         self._loop = loop
