@@ -166,7 +166,6 @@ class _Popen(popen_spawn_posix.Popen):
         with _reaping:
             if self.returncode is None:
                 try:
-                    self._end_group_of_the_killed()
                     pid, status = os.waitpid(self.pid, os.WNOHANG)
                 except ChildProcessError:
                     self.returncode, self.reaped_elsewhere = _UNKNOWN, True
@@ -175,15 +174,6 @@ class _Popen(popen_spawn_posix.Popen):
                         self.returncode = os.waitstatus_to_exitcode(status)
                         self.reaped_elsewhere = False
             return self.returncode
-
-    def _end_group_of_the_killed(self) -> None:
-        """End what the process had started, if it could not do so itself."""
-        if hasattr(os, "waitid"):  # before it is reaped, while its number is its own
-            looking = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            found = os.waitid(os.P_PID, self.pid, looking)
-            if found is not None and found.si_code != os.CLD_EXITED:
-                with suppress(OSError):  # most have no group
-                    os.killpg(self.pid, signal.SIGKILL)
 
     def _send_signal(self, number: int) -> None:
         with _reaping:

@@ -370,20 +370,17 @@ async def start_others() -> list[int]:
 _kept: Any = None
 
 
-@pytest.mark.parametrize("end", ["dies", "is killed by close"])
-async def test_what_tasks_have_started_does_not_outlive_a_killed_worker(end: str) -> None:
-    async with Manager(1, workers=1, max_restarts=OPEN) as manager:
-        others = await manager.schedule(start_others())
-        assert all(map(alive, others))
-        if end == "dies":
-            os.kill(worker_pid(manager), signal.SIGKILL)
-        else:
-            manager.schedule(clings())
-            await manager.schedule(give(1))
-            await manager.close(0)
-        async with asyncio.timeout(5):
-            while any(map(alive, others)):
-                await asyncio.sleep(0.01)
+async def test_what_tasks_have_started_is_killed_with_their_worker() -> None:
+    manager = Manager(1, workers=1)
+    manager.start()
+    others = await manager.schedule(start_others())
+    assert all(map(alive, others))
+    manager.schedule(clings())
+    await manager.schedule(give(1))
+    await manager.close(0)
+    async with asyncio.timeout(5):
+        while any(map(alive, others)):
+            await asyncio.sleep(0.01)
 
 
 async def clings() -> None:
