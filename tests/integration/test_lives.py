@@ -383,6 +383,24 @@ async def test_what_tasks_have_started_is_killed_with_their_worker() -> None:
             await asyncio.sleep(0.01)
 
 
+async def fork_and_stay() -> int:
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    return child
+
+
+async def test_what_a_crashed_worker_has_forked_is_left_alone() -> None:
+    async with Manager(1, workers=1, max_restarts=OPEN) as manager:
+        child = await manager.schedule(fork_and_stay())
+        with pytest.raises(WorkerLost):
+            await manager.schedule(die())
+        assert await manager.schedule(give(1)) == 1
+    assert alive(child)
+    os.kill(child, signal.SIGKILL)
+
+
 async def clings() -> None:
     while True:
         with contextlib.suppress(asyncio.CancelledError):

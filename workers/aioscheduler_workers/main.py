@@ -155,9 +155,18 @@ def _die_with(host: int) -> None:
             fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, owner)
             fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
             fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+    os.register_at_fork(after_in_child=lambda: _let_go(parent.sentinel))
     # It may have died before.
     if os.getppid() != host or multiprocessing.connection.wait([parent.sentinel], 0):
         os._exit(1)
+
+
+def _let_go(sentinel: int) -> None:
+    """In a forked child: it dies with the host, by its group, and not with this worker."""
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, sentinel, inheritable=False)
+        os.close(null)
 
 
 def _watch(
