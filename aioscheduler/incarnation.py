@@ -175,7 +175,7 @@ class Incarnation:
         if error is None:
             self._loop.call_later(EOF_GRACE, self.kill)
             return
-        self.kill(f"its pipe cannot be used any more: {error!r}")
+        self.kill(f"what it sends cannot be read: {error!r}")
 
     def _sentinel_rang(self) -> None:
         self._unwatch()

@@ -204,7 +204,7 @@ class PairedLife:
 
     def _stream_ended(self, error: Exception | None) -> None:
         if error is not None:
-            self.kill(f"its pipe cannot be used any more: {error!r}")
+            self.kill(f"what it sends cannot be read: {error!r}")
 
     def _end(self, exitcode: int) -> None:
         if self.dead:

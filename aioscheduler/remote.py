@@ -578,16 +578,25 @@ class RemoteLink:
             self._telling = None
 
     def _return_unbegun(self, life: Life) -> None:
-        """Has tasks wait again that were announced and, by the black box, never begun."""
+        """Has tasks wait again that were announced and, by the black box, never begun.
+
+        A task that has begun and was not announced says that announcements were lost: then all
+        that was announced may have begun.
+        """
         for scheduler, announced in enumerate(self._announced):
             try:
                 begun = life.begun(scheduler) - 1
-            except Exception:  # then every task that was announced may have begun
+            except Exception:
                 log.exception("the black box of worker %d cannot be read", self._worker)
-                begun = announced[-1] if announced else -1
-            last = announced.index(begun) if begun in announced else -1
-            after = islice(announced, last + 1, None)
-            self._unstarted(scheduler, list(filter(self.outbox.ledger.has_started, after)))
+                announced.clear()
+                continue
+            ledger = self.outbox.ledger
+            if begun in announced or begun < 0:
+                last = announced.index(begun) if begun >= 0 else -1
+                after = islice(announced, last + 1, None)
+                self._unstarted(scheduler, list(filter(ledger.has_started, after)))
+            elif begun in ledger and not ledger.has_started(begun):
+                self._started(scheduler, [begun])
             announced.clear()
 
     def _drop_asked(self) -> None:
