@@ -33,7 +33,7 @@ class Bench:
         self.loop = loop
         self.worker: Any = Worker("m", 0, Order.TIMED, [1], True, [], 0, [0])
         self.worker._loop = loop
-        self.worker._receive([Kind.DEFINE, pack([0, "common:work"]), True])
+        self.worker._receive([Kind.DEFINE, pack([0, 0, "common:work"]), True])
         self.worker._turn = loop.call_later(3600, print)  # what is written stays in the queue
         self.engine: Engine[Any] = self.worker._engines[0]
         self.engine._loop = loop

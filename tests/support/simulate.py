@@ -349,7 +349,7 @@ class World:
         coro = function(ident, nap, self.padding(), spoil(deed, "read an argument"), deed)
         task = self.manager.schedule(coro, delay, key=key)
         self.watch(ident, task, due, deed)
-        self.say("schedule", ident, delay, nap, task.ref, deed)
+        self.say("schedule", ident, delay, nap, deed, task.ref)
 
     def deed(self) -> str:
         if not self.spiteful or self.random.random() < 0.8:

@@ -124,6 +124,7 @@ class Worker:
         self._life: asyncio.Task[None] | None = None  # booting, then ending
         self._boot_call = b""  # the parts so far
         self._ready = self._ending = self._has_failed = False
+        self._end_child: Callable[[BaseException | None], NoReturn] | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
     def hand(self, handed: list[Any]) -> None:
@@ -170,7 +171,7 @@ class Worker:
         Args:
             end: Ends the process; given what the task raised, if it did.
         """
-        self._catalog = _Disowned(end)  # type: ignore[assignment]  # of what `execute` needs
+        self._end_child = end
         self._report = lambda *_: end(None)  # type: ignore[method-assign]
         for engine in self._engines:
             engine.drop_slice()
@@ -467,6 +468,8 @@ class Worker:
             except asyncio.CancelledError:
                 ending, outcome = wire.DROPPED, None
             except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
+                if self._end_child is not None:
+                    self._end_child(error)
                 if error.__traceback__ is not None:  # told without this frame
                     BaseException.with_traceback(error, error.__traceback__.tb_next)
                 ending, outcome = wire.RAISED, encode_failure(catalog, error)
@@ -580,19 +583,6 @@ class Worker:
                     self._pipe.send(wire.encode([Kind.FINISHED, index, numbers, ending, payloads]))
                     numbers.clear()
                     payloads.clear()
-
-
-class _Disowned:
-    """Stands in for the catalog of a worker in a forked child: what encodes an outcome ends it."""
-
-    def __init__(self, end: Callable[[BaseException | None], NoReturn]) -> None:
-        self._end = end
-
-    def encode(self, value: object) -> NoReturn:
-        self._end(None)
-
-    def encode_failure(self, error: BaseException) -> NoReturn:
-        self._end(error)
 
 
 def _column(field: Any, count: int) -> Any:
