@@ -152,9 +152,18 @@ class Catalog(ABC):
             value: Anything.
             number_class: If given, by-value classes that have no number are pickled in full,
                 with the number that this gives them.
+
+        Raises:
+            Exception: Whatever pickle or the value's own methods raise.
+            KeyboardInterrupt: It may be a Ctrl-C.
         """
         file = io.BytesIO()
-        _Pickler(file, self, number_class).dump(value)
+        try:
+            _Pickler(file, self, number_class).dump(value)
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a sys.exit(), or the panic of a library in Rust
+            raise pickle.PicklingError(f"pickling it raised {error!r}") from error
         return file.getvalue()
 
     def pickle_call(self, value: object) -> bytes:

@@ -77,10 +77,13 @@ class ThreadFuture(Future[T]):
             if task.cancelled():
                 super().cancel()
                 self._notify()
-            elif (error := task.exception()) is not None:
+                return
+            try:
+                result = task.result()
+            except BaseException as error:  # noqa: BLE001  what a task raised may be anything
                 self.set_exception(error)
             else:
-                self.set_result(task.result())
+                self.set_result(result)
 
     def give_up(self, reason: Exception) -> None:
         """End the future: nothing that would is to come."""
@@ -100,10 +103,12 @@ class ThreadFuture(Future[T]):
             return
         try:
             self._task = self._schedule(coro)
-        except Exception as refusal:  # noqa: BLE001  whatever it is, the caller is to know
+        except BaseException as refusal:
             self._unfinished.discard(self)
             with suppress(InvalidStateError):
                 self.set_exception(refusal)
+            if isinstance(refusal, KeyboardInterrupt):  # a Ctrl-C, which is the loop's as well
+                raise
         else:
             self._task.add_done_callback(lambda _: self.relay())
 

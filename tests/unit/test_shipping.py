@@ -494,3 +494,29 @@ def test_globals_are_those_that_code_really_looks_at() -> None:
     assert global_names(function.__code__) == {"collections", "socket", "asyncio"}
     names = submodules(function.__code__, {"collections": collections, "x": 3})
     assert "collections.abc" not in names
+
+
+class Panic(BaseException):
+    """As what a library in Rust raises."""
+
+
+class Panicking:
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise self.kind
+
+
+async def take_one(thing: object) -> None: ...
+
+
+@pytest.mark.parametrize("kind", [Panic, SystemExit, asyncio.CancelledError, MemoryError])
+def test_whatever_pickling_raises_is_a_refusal(kind: type[BaseException]) -> None:
+    shipper = HostShipper(HostCatalog())
+    coro = take_one(Panicking(kind))
+    with pytest.raises(NotShippable, match="argument 'thing' of take_one"):
+        shipper.take(coro)
+    coro.close()
+    with pytest.raises(NotShippable):
+        shipper.take_arguments((Panicking(kind),))

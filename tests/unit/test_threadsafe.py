@@ -102,6 +102,19 @@ async def test_a_refusal_is_the_futures(calls: Calls) -> None:
     assert not calls.unfinished
 
 
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, asyncio.CancelledError, MemoryError])
+async def test_so_is_whatever_scheduling_raises(calls: Calls, kind: type[BaseException]) -> None:
+    def refuse(coro: Any) -> Task[Any]:
+        coro.close()
+        raise kind
+
+    future = calls.make(refuse)
+    future.send()
+    await asyncio.sleep(0)
+    assert type(future.exception(0)) is kind
+    assert not calls.unfinished
+
+
 @pytest.mark.parametrize("when", ["before it arrives", "while it waits", "after the end"])
 async def test_cancelling_the_future_cancels_the_task(calls: Calls, when: str) -> None:
     future = calls.make()
