@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from .failures import traceback_of
 from .loopthread import tell
 from .task import Home, State, Task, tell_unheard
 
@@ -129,7 +130,7 @@ class Outcomes:
             self.values[index] = value
             self.decodes[state] = decode
             if decode is None and isinstance(value, BaseException):
-                self._tracebacks[index] = value.__traceback__
+                self._tracebacks[index] = traceback_of(value)
         reference = self.tasks.pop(index, None)
         task = reference() if reference is not None else None
         if task is not None:

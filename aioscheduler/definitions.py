@@ -37,13 +37,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from importlib import import_module, invalidate_caches, reload
-from types import CodeType, FunctionType, ModuleType, TracebackType
+from types import CellType, CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 from . import wire
 from .errors import NotShippable
 from .failures import describe
-from .names import global_names, importable, module_of, resolve, submodules
+from .names import global_names, importable, importable_name, module_of, resolve, submodules
 from .pickling import Catalog, SharedCode, pack
 from .wire import unpack
 
@@ -114,6 +114,8 @@ class HostCatalog(Catalog):
         self._idle: dict[int, bytes] = {}  # digests of values without, the longest idle first
         self._returned: deque[int] = deque()
         self._to_ship: list[tuple[_Space, str, str]] = []  # globals, with their users
+        self._depth = 0  # of changes within changes
+        self._mark = 0  # how long the log was when the current one began
         self._before: list[tuple[Any, Any, Any]] = []
 
     @contextmanager
@@ -123,10 +125,11 @@ class HostCatalog(Catalog):
         Raises:
             NotShippable: A global cannot travel.
         """
+        self._begin()
         if len(sys.path) != len(self._path):
             self._write(PATH, [folder for folder in sys.path if folder not in self._path])
             self._path = list(sys.path)
-        mark = len(self.log)
+            self._mark = len(self.log)
         try:
             yield
             # Globals come last: a class may be the value of a global that its methods look at.
@@ -135,14 +138,36 @@ class HostCatalog(Catalog):
                     self._ship_global(*self._to_ship.pop())
                 self._look()
         except BaseException:
-            self._undo(mark)
+            self._undo()
             raise
         finally:
-            self._to_ship.clear()
-            self._before.clear()
+            self._end()
 
-    def refresh(self) -> None:
+    def _begin(self) -> None:
+        """Begin a change. One within another, whose end is not known yet, must not build on it.
+
+        Raises:
+            NotShippable: The other has added something to the log.
+        """
+        if self._depth and (len(self.log) != self._mark or self._before or self._to_ship):
+            raise NotShippable(
+                "this was called while another call was being pickled, by a __getstate__, "
+                "__reduce__ or __del__ of what it has to do with; have that use loop.call_soon()"
+            )
+        self._depth += 1
+        self._mark = len(self.log)
+
+    def _end(self) -> None:
+        self._depth -= 1
+        self._to_ship.clear()
+        self._before.clear()
+        self._mark = len(self.log)  # for the change around this one, which has added nothing
+
+    def refresh(self, function: object = None) -> None:
         """Ships what has been rebound; at each call of a function that travels by value.
+
+        Args:
+            function: The one that is called. What it does not look at may be what cannot travel.
 
         Raises:
             NotShippable: It cannot travel.
@@ -156,11 +181,19 @@ class HostCatalog(Catalog):
             pass
         else:
             return
-        with self.change():
-            for space in self._watched:
-                for name, (value, user, _) in space.shipped.items():
-                    if space.contents.get(name, value) is not value:
-                        self._to_ship.append((space, name, user))
+        rebound = [
+            (space, name, user)
+            for space in self._watched
+            for name, (value, user, _) in space.shipped.items()
+            if space.contents.get(name, value) is not value
+        ]
+        for space, name, user in rebound:
+            try:
+                with self.change():
+                    self._to_ship.append((space, name, user))
+            except NotShippable:
+                if not isinstance(function, FunctionType) or _looks_at(function, space, name):
+                    raise
         self._look()
 
     def _look(self) -> None:
@@ -180,24 +213,23 @@ class HostCatalog(Catalog):
 
     def fault_of(self, value: object) -> Exception | None:
         """Gives what pickling a value raises, if it does; changes nothing."""
-        mark = len(self.log)
+        self._begin()
         try:
             self.pickle(value)
         except Exception as error:  # noqa: BLE001  a user's __reduce__ may raise anything
             return error
         finally:
-            self._undo(mark)
-            self._to_ship.clear()
-            self._before.clear()
+            self._undo()
+            self._end()
         return None
 
-    def _undo(self, mark: int) -> None:
+    def _undo(self) -> None:
         for table, key, before in reversed(self._before):
             if before is _MISSING:
                 del table[key]
             else:
                 table[key] = before
-        del self.log[mark:]
+        del self.log[self._mark :]
         self._look()
 
     def name_number(self, name: str, function: FunctionType) -> int:
@@ -338,6 +370,28 @@ class HostCatalog(Catalog):
         table[key] = value
 
 
+def _looks_at(function: FunctionType, space: _Space, name: str) -> bool:
+    """Whether a function, or by-value code that it leads to, looks at a global."""
+    seen: set[int] = set()
+    left = [function]
+    while left:
+        user = left.pop()
+        if id(user) in seen:
+            continue
+        seen.add(id(user))
+        names = global_names(user.__code__)
+        if user.__globals__ is space.contents and name in names:
+            return True
+        leads_to = [user.__globals__[n] for n in names if n in user.__globals__]
+        leads_to += [cell.cell_contents for cell in user.__closure__ or () if cell != CellType()]
+        for value in leads_to:
+            if isinstance(value, FunctionType):
+                left.append(value)
+            elif isinstance(value, type) and importable_name(value) is None:
+                return True  # its methods may
+    return False
+
+
 class WorkerCatalog(Catalog):
     """The reading end."""
 
@@ -466,7 +520,7 @@ class WorkerCatalog(Catalog):
         """Nothing is changed here; see `HostCatalog.change`."""
         yield
 
-    def refresh(self) -> None:
+    def refresh(self, function: object = None) -> None:
         """Nothing to be shipped here; see `HostCatalog.refresh`."""
 
     def fault_of(self, value: object) -> Exception | None:

@@ -49,11 +49,14 @@ class WorkerLost(AioschedulerError):
         worker: The worker's place, from 0.
         exitcode: As `multiprocessing` gives it: minus the signal's number, or the status; None
             if it is not known.
-        started: True if the task may have begun to run; False if it certainly had not.
+        started: True if the task may have begun to run; False if it certainly had not; None if
+            this is about the worker and no task: why a manager has failed.
         reason: Why the manager has failed, if it has; else empty.
     """
 
-    def __init__(self, worker: int, exitcode: int | None, started: bool, reason: str = "") -> None:
+    def __init__(
+        self, worker: int, exitcode: int | None, started: bool | None, reason: str = ""
+    ) -> None:
         super().__init__(worker, exitcode, started, reason)
         self.worker = worker
         self.exitcode = exitcode
@@ -61,6 +64,8 @@ class WorkerLost(AioschedulerError):
         self.reason = reason
 
     def __str__(self) -> str:
+        if self.started is None:
+            return f"worker {self.worker} {describe_exit(self.exitcode)}"
         begun = (
             "the task may have run in part; schedule it again only if that is safe"
             if self.started

@@ -19,7 +19,7 @@ import copyreg
 import pickle
 import traceback
 from collections.abc import Callable
-from types import MemberDescriptorType
+from types import MemberDescriptorType, TracebackType
 from typing import Any, cast
 
 from .names import type_name
@@ -105,12 +105,18 @@ def set_cause(error: BaseException, cause: BaseException) -> None:
     vars(BaseException)["__cause__"].__set__(error, cause)
 
 
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """`error.__traceback__`, also for a class that forbids it."""
+    found: TracebackType | None = vars(BaseException)["__traceback__"].__get__(error)
+    return found
+
+
 def text_of(error: BaseException) -> str:
     """The traceback, as Python prints it; at least what can be said. Does not fail."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: BLE001  a user's __getattr__ may raise anything
-        lines = traceback.format_tb(_get(BaseException, "__traceback__", error))
+        lines = traceback.format_tb(traceback_of(error))
         return "".join(lines) + f"{type(error).__qualname__}: {describe(str, error)}\n"
 
 

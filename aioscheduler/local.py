@@ -277,7 +277,7 @@ class LocalLink:
             if own is not None and own.cancelling():
                 engine.was_cancelled(number)
         except BaseException as error:
-            if isinstance(error, GeneratorExit) and self.loop and self.loop.is_closed():
+            if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             value, state = error, State.FAILED
         self._end(engine, number, entry, state, value)
@@ -305,13 +305,15 @@ class LocalLink:
         holder = entry[0]
         engine.ended(number)
         self._ends[state] += 1
-        if isinstance(holder, Task):
-            holder._settle(state, value, name=_name(entry) if state is State.FAILED else "")
-        else:
-            holder.settle(number, state, value, None)
-        if self._held:
-            self._held.pop(number, None)
-        self._tally.ended(0, engine.index, 1)
+        try:
+            if isinstance(holder, Task):
+                holder._settle(state, value, name=_name(entry) if state is State.FAILED else "")
+            else:
+                holder.settle(number, state, value, None)
+        finally:  # whatever raises, it counts as ended
+            if self._held:
+                self._held.pop(number, None)
+            self._tally.ended(0, engine.index, 1)
 
 
 def _name(entry: _Entry) -> str:

@@ -149,7 +149,7 @@ class Outbox:
 
     def _define(self) -> None:
         """Makes frames of the definitions that have come since the last time."""
-        for line in self._log[self._defined :]:
+        for line in filter(None, self._log[self._defined :]):  # an empty one is void
             for part, last in wire.cut(line):
                 self._put(wire.encode([Kind.DEFINE, part, last]))
         self._defined = len(self._log)

@@ -92,7 +92,7 @@ class Shipper(Generic[C]):
         if shape is None or shape.namespace is not function.__globals__:
             shape = self._learn(coro, function)
         if shape.by_value:
-            self.catalog.refresh()
+            self.catalog.refresh(function)
         number, payload = shape.number, None
         if shape.simple >= 0:
             # The function is followed by its code, then the arguments.
@@ -142,7 +142,7 @@ class Shipper(Generic[C]):
             return known[1], ()
         name = importable_name(function)
         if name is None:
-            self.catalog.refresh()
+            self.catalog.refresh(function)
             if shape.number is None:
                 with self.catalog.change():
                     coded = self.catalog.code_number(function)
@@ -223,7 +223,8 @@ class HostShipper(Shipper[HostCatalog]):
             NotShippable: It cannot travel.
         """
         self.catalog.forget_idle()
-        self.catalog.refresh()
+        if importable_name(function) is None:
+            self.catalog.refresh(function)
         try:
             with self.catalog.change():
                 return self._number_function(function)

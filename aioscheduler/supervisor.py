@@ -285,7 +285,7 @@ class Supervisor:
             self._take_end(exitcode, cause)
         except Exception as error:
             log.exception("the end of %s could not be dealt with", self._describe())
-            reason = WorkerLost(self._worker, exitcode, started=False)
+            reason = WorkerLost(self._worker, exitcode, started=None)
             reason.add_note(f"the end of {self._describe()} could not be dealt with: {error!r}")
             self._give_up(reason, exitcode)
 
@@ -302,7 +302,7 @@ class Supervisor:
             self._ready.set_exception(reason)
             self._give_up(reason, exitcode)
         elif state is not WorkerState.DRAINING and not self._budget.spend(self._now()):
-            lost = WorkerLost(self._worker, exitcode, started=False)
+            lost = WorkerLost(self._worker, exitcode, started=None)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
                 f"be replaced; the last: {self._explain(state, exitcode, cause)}"

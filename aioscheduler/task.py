@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from .clock import to_datetime
 from .errors import UnknownTask
+from .failures import traceback_of
 from .loopthread import LoopThread, tell
 
 T = TypeVar("T")
@@ -322,7 +323,7 @@ class Task(Generic[T]):
         self._traceback: TracebackType | None = None
         if failed and decode is None:
             self._failure = cast("BaseException", value)
-            self._traceback = self._failure.__traceback__
+            self._traceback = traceback_of(self._failure)
         # What is lost with a worker is reported once for all of it, by the manager.
         self._unseen = None
         if state is State.FAILED:
@@ -342,7 +343,7 @@ class Task(Generic[T]):
         except KeyboardInterrupt:
             raise  # of a Ctrl-C, perhaps: who asks again may be told
         except BaseException as error:  # noqa: BLE001  a user's class may raise anything here
-            value = error.with_traceback(None)
+            value = BaseException.with_traceback(error, None)
             self._failure = error
         if self._state is not State.FINISHED:
             self._failure = cast("BaseException", value)

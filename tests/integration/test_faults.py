@@ -369,6 +369,7 @@ async def test_too_many_deaths_are_the_end(reports: list[Any]) -> None:
         with pytest.raises(ManagerClosed, match="failed: more than max_restarts") as caught:
             manager.schedule(give(1))
         (note,) = caught.value.__cause__.__notes__  # type: ignore[union-attr]
+        assert "not started" not in str(caught.value.__cause__)  # it is about no task
         assert "max_restarts=(2, 30.0)" in note
         assert "SIGKILL" in note
         (report,) = reports

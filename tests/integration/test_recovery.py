@@ -17,6 +17,7 @@ from aioscheduler import (
     Manager,
     QueuedScheduler,
     RemoteError,
+    State,
     TimedScheduler,
     UnknownTask,
     WorkerLost,
@@ -57,7 +58,7 @@ async def test_pages_that_are_half_done_are_handed_over(each: int, bulk: bool) -
         payloads = [bytes(each + n) for n in range(120)]
         if bulk:
             now = manager.map(size, payloads)
-            later = manager.map(size, payloads, SOON)
+            later = manager.map(size, payloads, LATER)
             tasks = [later[n] for n in range(120)]
             await now
         else:
@@ -249,3 +250,40 @@ async def test_a_damaged_reference_is_refused_where_it_is_used(
             await manager.schedule(cancel(**changes))
         assert await other == 3
         assert manager.stats().restarts == 0
+
+
+# ---- exceptions that resist
+
+
+class NoTraceback(Exception):
+    @property
+    def __traceback__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("none of yours")
+
+
+class Closed(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+async def resist(kind: type[Exception]) -> None:
+    raise kind
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", [NoTraceback, Closed])
+@pytest.mark.parametrize("cls", [TimedScheduler, QueuedScheduler])
+async def test_an_exception_that_resists_is_an_end_too(
+    workers: int, kind: type[Exception], cls: Any, reports: list[Any]
+) -> None:
+    async with Manager(1, cls=cls, workers=workers) as manager:
+        tasks: list[Any] = [manager.schedule(resist(kind)), manager.map(resist, [kind])[0]]
+        after = manager.schedule(size(b"abc"))
+        await asyncio.wait([asyncio.ensure_future(manager.join())], timeout=10)
+        assert [task.state for task in (*tasks, after)] == [State.FAILED] * 2 + [State.FINISHED]
+        for task in tasks:
+            with pytest.raises((kind, RemoteError, RuntimeError)):
+                await task
+    del tasks, task
+    await asyncio.sleep(0)
+    reports.clear()

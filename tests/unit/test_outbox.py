@@ -47,6 +47,13 @@ def test_a_page_or_many_bytes_are_sent_at_once() -> None:
     assert all(len(data) < 2 * FRAME_BYTES for data in outbox.take()[0])
 
 
+def test_a_definition_that_is_void_is_not_sent() -> None:
+    outbox = Outbox([b"", b"one", b""])
+    outbox.add(0, 0, 0, b"")
+    kinds = [frame[:2] for frame in frames(outbox)]
+    assert kinds == [[Kind.DEFINE, b"one"], [Kind.SCHEDULE, 0]]
+
+
 def test_definitions_come_first_and_once() -> None:
     log = [b"one"]
     outbox = Outbox(log)

@@ -520,3 +520,77 @@ def test_whatever_pickling_raises_is_a_refusal(kind: type[BaseException]) -> Non
     coro.close()
     with pytest.raises(NotShippable):
         shipper.take_arguments((Panicking(kind),))
+
+
+class Schedules:
+    """Schedules something else while it is pickled, and is then refused."""
+
+    def __init__(self, do: Any, refuse: bool) -> None:
+        self.do, self.refuse = do, refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.do()
+        if self.refuse:
+            raise ValueError("no")
+        return int, ()
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_scheduled_while_something_is_pickled_is_right_or_refused(
+    refuse: bool, known: bool
+) -> None:
+    host, worker = HostCatalog(), WorkerCatalog()
+    shipper = HostShipper(host)
+    space: dict[str, Any] = {"__name__": "__main__", "__file__": "script.py", "__spec__": None}
+    exec("async def outer(x): return 'outer'\nasync def inner(x): return 'inner', x", space)
+    exec("async def later(x): return 'later', x", space)
+    cargoes: list[Cargo] = []
+
+    def schedule_inner() -> None:
+        coro = space["inner"](3)
+        try:
+            cargoes.append(shipper.take(coro))
+        except NotShippable:
+            coro.close()
+
+    if known:
+        schedule_inner()
+    outer = space["outer"](Schedules(schedule_inner, refuse))
+    try:
+        shipper.take(outer)
+    except NotShippable:
+        outer.close()
+    cargoes.append(shipper.take(space["later"](4)))
+    schedule_inner()
+    for line in filter(None, host.log):
+        worker.read(line)
+    results = []
+    for number, payload in cargoes:
+        called, args, kwargs, _ = open_cargo(worker, number, payload)
+        results.append(asyncio.run(called(*args, **kwargs)))
+    assert results[-2:] == [("later", 4), ("inner", 3)]
+    assert set(results) == {("later", 4), ("inner", 3)}
+
+
+def test_a_global_that_cannot_travel_is_refused_where_it_is_looked_at() -> None:
+    shipper = HostShipper(HostCatalog())
+    space: dict[str, Any] = {"__name__": "__main__", "__file__": "script.py", "__spec__": None}
+    space["db"] = None
+    exec(
+        "def use(): return db\nasync def f(): return use()\nasync def g(): return 1\n"
+        "def plain(n): return n",
+        space,
+    )
+    for name in "fg":
+        shipper.take(space[name]())
+    space["db"] = threading.Lock()
+    shipper.take(space["g"]())
+    shipper.take_function(abs)
+    shipper.take_function(space["plain"])
+    coro = space["f"]()
+    with pytest.raises(NotShippable, match="the global 'db'"):
+        shipper.take(coro)
+    coro.close()
+    space["db"] = 5
+    shipper.take(space["f"]())

@@ -19,7 +19,6 @@ import contextlib
 import inspect
 import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from itertools import repeat
@@ -31,6 +30,7 @@ from aioscheduler.alarm import Alarm, whole_second
 from aioscheduler.coroutines import close_unstarted
 from aioscheduler.definitions import WorkerCatalog
 from aioscheduler.engine import Engine, Order, due_time, end_running
+from aioscheduler.failures import text_of, traceback_of
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.lateness import Recorder
 from aioscheduler.loopthread import LoopThread
@@ -319,8 +319,7 @@ class Worker:
         with contextlib.suppress(Exception):  # it is known by its end, if it cannot say more
             self._pack()
         with contextlib.suppress(Exception):
-            why = "".join(traceback.format_exception(error))
-            self._pipe.send(wire.encode([Kind.FAILED, wire.text(why)]))
+            self._pipe.send(wire.encode([Kind.FAILED, wire.text(text_of(error))]))
             self._pipe.flush()
         self._live(self._leave())
 
@@ -470,8 +469,8 @@ class Worker:
             except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
                 if self._end_child is not None:
                     self._end_child(error)
-                if error.__traceback__ is not None:  # told without this frame
-                    BaseException.with_traceback(error, error.__traceback__.tb_next)
+                if (found := traceback_of(error)) is not None:  # told without this frame
+                    BaseException.with_traceback(error, found.tb_next)
                 ending, outcome = wire.RAISED, encode_failure(catalog, error)
         try:
             if number in engine.running:  # it did not end in its first step
