@@ -344,6 +344,23 @@ def test_closing_in_another_loop_ends_the_workers(workers: int) -> None:
     loop.close()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("how", ["starting", "ready", "closing"])
+def test_a_manager_that_is_dropped_leaves_nothing(workers: int, how: str) -> None:
+    async def main() -> None:
+        manager = Manager(1, workers=workers)
+        manager.start()
+        if how != "starting":
+            await manager.ready()
+        if how == "closing":
+            manager.schedule(asyncio.sleep(10))
+            closing = asyncio.create_task(manager.close(5))
+            await asyncio.sleep(0)
+            closing.cancel()
+
+    asyncio.run(main())  # no process and no descriptor: see conftest
+
+
 # ---- never started
 
 
