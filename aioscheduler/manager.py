@@ -380,6 +380,9 @@ class Manager:
         except RuntimeError:
             self._loop_ended()
             self._router.check_open()
+        if self._router.closed is not None and future.is_on_its_way:
+            # It was closed just now, and perhaps its loop never turns again.
+            future.give_up(self._router.closed)
         return future
 
     @overload

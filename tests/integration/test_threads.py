@@ -23,6 +23,7 @@ from aioscheduler import (
     current_manager,
     loopthread,
 )
+from aioscheduler.threadsafe import ThreadFuture
 
 NEVER = timedelta(days=1)
 
@@ -251,6 +252,39 @@ def test_no_future_hangs_when_the_loop_ends(workers: int) -> None:
     assert "loop of this manager is closed" in str(raised[0])
     assert not concurrent.futures.wait(futures, 5).not_done
     asyncio.run(manager.close())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_future_hangs_that_comes_after_the_last_turn(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager(1, workers=workers)
+    loop = asyncio.new_event_loop()
+    entered, closed = threading.Event(), threading.Event()
+    send = ThreadFuture.send
+
+    def wait_and_send(future: ThreadFuture[Any]) -> None:
+        entered.set()
+        closed.wait(10)
+        send(future)
+
+    monkeypatch.setattr(ThreadFuture, "send", wait_and_send)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        async def main() -> Future[Future[Any]]:
+            async with manager:
+                sending = pool.submit(manager.schedule_threadsafe, give())
+                await asyncio.to_thread(entered.wait, 10)
+            return sending
+
+        sending = loop.run_until_complete(main())
+        closed.set()
+        future = sending.result(10)
+    assert not concurrent.futures.wait([future], 5).not_done
+    assert isinstance(future.exception(), ManagerClosed)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
 
 
 # ---- loops
