@@ -5,7 +5,7 @@ begins with a word of 8 bytes for each scheduler, the number of the task begun l
 which the worker stores before a task's first step (0.05 µs) and the host reads when the worker is
 dead: of the tasks that were announced, those after it have not begun. One more word says whether
 the process has become a worker at all. Then comes what `faulthandler` writes when the interpreter
-crashes.
+crashes, or the traceback of what was raised out of the event loop.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import faulthandler
 import mmap
 import os
 import tempfile
+import traceback
 from contextlib import suppress
 from multiprocessing import reduction
 from typing import Any
@@ -60,8 +61,15 @@ class BlackBox:
         os.lseek(self._fd, self._size, os.SEEK_SET)
         faulthandler.enable(self._fd, all_threads=False)
 
+    def tell(self, error: BaseException) -> None:
+        """Have what ends the loop of this process among the last words; in the worker."""
+        with suppress(Exception):  # it is known by its end, if it cannot be told
+            text = "".join(traceback.format_exception(error)).encode("utf-8", "replace")
+            os.lseek(self._fd, self._size, os.SEEK_SET)
+            os.write(self._fd, text[-MAX_WORDS:])
+
     def last_words(self) -> str:
-        """Gives what `faulthandler` wrote; in the host."""
+        """Gives what was written at the end; in the host."""
         return os.pread(self._fd, MAX_WORDS, self._size).decode("utf-8", "replace").strip()
 
     def close(self) -> None:

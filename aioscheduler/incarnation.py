@@ -22,6 +22,7 @@ import logging
 import math
 import multiprocessing.connection
 import os
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Protocol
@@ -134,6 +135,8 @@ class Incarnation:
                 process.start()
                 self._alive[process] = self.pipe.descriptors
             ours.pop_all()
+        # If the loop ends first, nothing here will run: then the file goes with this object.
+        weakref.finalize(self, box.close).atexit = False
         self._loop, self._box, self.process, self.pid = loop, box, process, process.pid
         reader, writer = descriptors
         try:

@@ -8,6 +8,8 @@ Manager ─► Router ─► link ═══════════ frames over 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import logging
 import math
 import multiprocessing.connection
@@ -18,7 +20,6 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -88,7 +89,8 @@ class Manager:
         **kwargs: For `cls`.
 
     Raises:
-        TypeError: A count is no int, or `cls` none of the three.
+        TypeError: A count is no int, `cls` none of the three, or the initializer cannot be called,
+            or is a generator function.
         ValueError: A count or a choice is out of range, or there are more workers than
             schedulers.
         NotShippable: The initializer or one of its arguments cannot travel.
@@ -123,6 +125,8 @@ class Manager:
         budget = _restart_budget(max_restarts)
         if on_worker_loss not in ("fail", "rerun"):
             raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
+        if initializer is not None:
+            _check_initializer(initializer)
         self._id = secrets.token_hex(4)
         placement = Placement(layout, cls.order is Order.TIMED, max_tasks, model.max_tasks)
         self._loop_thread = LoopThread("manager")
@@ -380,6 +384,9 @@ class Manager:
         except RuntimeError:
             self._loop_ended()
             self._router.check_open()
+        if self._router.closed is not None and future.is_on_its_way:
+            # It was closed just now, and perhaps its loop never turns again.
+            future.give_up(self._router.closed)
         return future
 
     @overload
@@ -635,11 +642,13 @@ class Manager:
         reason = self._router.closed
         assert reason is not None
         for link in self._router.links:
-            with suppress(RuntimeError):  # of the closed loop, from what was half done there
+            with contextlib.suppress(
+                RuntimeError
+            ):  # of the closed loop, from what was half done there
                 link.kill(reason)
         for life in lives:
             if isinstance(life, Incarnation):
-                with suppress(RuntimeError):
+                with contextlib.suppress(RuntimeError):
                     life.bury()
         for remote in self._remotes:
             remote.settle_all(None, lost=True)
@@ -669,6 +678,22 @@ class _LoopEnd:
     def __del__(self) -> None:
         if self._loop.is_closed():
             self._loop_ended()
+
+
+def _check_initializer(initializer: object) -> None:
+    if not callable(initializer):
+        raise TypeError(f"initializer must be a function, not {initializer!r}")
+    function: Any = initializer
+    while isinstance(function, partial):
+        function = function.func
+    if getattr(function, "__globals__", None) is vars(contextlib):
+        function = inspect.unwrap(function)  # @contextmanager was around it
+    for body in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
+            raise TypeError(
+                f"initializer must not contain a yield, as {initializer!r} does: nothing of it "
+                "would run; move what comes before the yield to a function of its own"
+            )
 
 
 def _restart_budget(max_restarts: tuple[int, float]) -> RestartBudget:

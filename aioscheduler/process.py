@@ -110,6 +110,8 @@ def _run(unit: Unit) -> None:
     except BaseException as error:
         if os.getpid() != own:
             workers_module("forked").end_child(error)
+        _, _, config = unit.args
+        config["box"].tell(error)
         raise
 
 

@@ -50,6 +50,11 @@ class ThreadFuture(Future[T]):
         # From here on the end of the loop or the manager is the end of this, too.
         unfinished.add(self)
 
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether the loop has not taken the coroutine yet."""
+        return self._coro is not None
+
     def send(self) -> None:
         """Take the coroutine to the loop.
 

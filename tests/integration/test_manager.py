@@ -12,8 +12,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psutil
@@ -489,6 +491,60 @@ async def test_an_initializer_runs_first_and_its_globals_are_seen() -> None:
 
 def _raise(error: Any) -> None:
     raise error
+
+
+async def _yield_later(name: str = "") -> AsyncIterator[None]:
+    yield
+
+
+def _yield(name: str = "") -> Iterator[None]:
+    yield
+
+
+class _Yields:
+    def __call__(self) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("initializer", "message"),
+    [
+        (5, "must be a function, not 5"),
+        (_yield, "a yield, as .*_yield"),
+        (_yield_later, "a yield"),
+        (partial(_yield_later, "db"), "a yield"),
+        (asynccontextmanager(_yield_later), "a yield"),
+        (partial(contextmanager(_yield), "db"), "a yield"),
+        (_Yields(), "a yield"),
+    ],
+)
+def test_an_initializer_that_would_not_run_is_refused(
+    workers: int, initializer: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        Manager(workers=workers, initializer=initializer)
+
+
+@contextmanager
+def _prepared() -> Iterator[None]:
+    yield
+
+
+@_prepared()
+def _run_prepared() -> None: ...
+
+
+class _Opens:
+    def open(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "initializer", [print, dict, _Opens, _Opens().open, _run_prepared, partial(_run_prepared)]
+)
+async def test_what_can_be_called_is_an_initializer(initializer: Any) -> None:
+    async with Manager(1, workers=0, initializer=initializer):
+        pass
 
 
 @pytest.mark.parametrize("workers", [0, 2])

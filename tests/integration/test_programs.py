@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import select
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from aioscheduler import Manager
 
 # Programs in the shapes of 1.4.2's README: no `__main__` guard, no close(), naive UTC times.
 MANAGER = """
@@ -320,6 +323,38 @@ def test_ctrl_c_in_a_terminal_is_one_clean_stop(tmp_path: Path, times: int) -> N
         assert "Traceback" not in text
         assert text.count("cleaned up") == 4
         assert text.rstrip().endswith("stopped")
+
+
+async def start_program(path: Path, how: str) -> None:
+    program = subprocess.Popen(["sleep", "60"], start_new_session="session" in how)
+    path.write_text(f"{program.pid}\n")
+    if "stuck" in how:
+        time.sleep(60)  # noqa: ASYNC251  the worker is killed
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        if how == "ended":
+            program.terminate()
+        raise
+
+
+@pytest.mark.parametrize(
+    ("how", "ends"),
+    [("left", False), ("ended", True), ("stuck", True), ("stuck, session", False)],
+)
+async def test_the_program_of_a_task_at_the_close(tmp_path: Path, how: str, ends: bool) -> None:
+    path = tmp_path / "pid"
+    async with Manager(1, workers=1) as manager:
+        manager.schedule(start_program(path, how))
+        while not (path.exists() and path.read_text().endswith("\n")):
+            await asyncio.sleep(0.01)
+        pid = int(path.read_text())
+        await manager.close(0)
+    try:
+        assert gone([pid], 2.0 if ends else 0.1) == ends
+    finally:
+        if not ends:
+            os.kill(pid, signal.SIGKILL)
 
 
 def _in_terminal(path: Path) -> tuple[int, int]:

@@ -159,6 +159,31 @@ async def test_so_is_one_that_fails_in_a_replacement(
         reports.clear()
 
 
+def no_loop() -> None:
+    return None
+
+
+async def test_a_loop_that_is_none_is_told_with_its_traceback() -> None:
+    with pytest.raises(WorkerStartError, match="NoneType.* has no attribute"):
+        async with Manager(1, workers=1, loop_initializer=no_loop):
+            pass
+
+
+async def exit_outside() -> None:
+    def exit_in_a_callback() -> None:
+        raise SystemExit(0)
+
+    asyncio.get_running_loop().call_soon(exit_in_a_callback)
+    await asyncio.sleep(10)
+
+
+async def test_what_is_raised_out_of_the_loop_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async with Manager(1, workers=1) as manager:
+        with pytest.raises(WorkerLost, match="status 0"):
+            await manager.schedule(exit_outside())
+    assert "exit_in_a_callback" in caplog.text
+
+
 # ---- descriptors that other code closes
 
 

@@ -23,6 +23,7 @@ from aioscheduler import (
     current_manager,
     loopthread,
 )
+from aioscheduler.threadsafe import ThreadFuture
 
 NEVER = timedelta(days=1)
 
@@ -253,6 +254,39 @@ def test_no_future_hangs_when_the_loop_ends(workers: int) -> None:
     asyncio.run(manager.close())
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_future_hangs_that_comes_after_the_last_turn(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager(1, workers=workers)
+    loop = asyncio.new_event_loop()
+    entered, closed = threading.Event(), threading.Event()
+    send = ThreadFuture.send
+
+    def wait_and_send(future: ThreadFuture[Any]) -> None:
+        entered.set()
+        closed.wait(10)
+        send(future)
+
+    monkeypatch.setattr(ThreadFuture, "send", wait_and_send)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        async def main() -> Future[Future[Any]]:
+            async with manager:
+                sending = pool.submit(manager.schedule_threadsafe, give())
+                await asyncio.to_thread(entered.wait, 10)
+            return sending
+
+        sending = loop.run_until_complete(main())
+        closed.set()
+        future = sending.result(10)
+    assert not concurrent.futures.wait([future], 5).not_done
+    assert isinstance(future.exception(), ManagerClosed)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
 # ---- loops
 
 
@@ -342,6 +376,23 @@ def test_closing_in_another_loop_ends_the_workers(workers: int) -> None:
     asyncio.run(manager.close())
     assert task.done()
     loop.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("how", ["starting", "ready", "closing"])
+def test_a_manager_that_is_dropped_leaves_nothing(workers: int, how: str) -> None:
+    async def main() -> None:
+        manager = Manager(1, workers=workers)
+        manager.start()
+        if how != "starting":
+            await manager.ready()
+        if how == "closing":
+            manager.schedule(asyncio.sleep(10))
+            closing = asyncio.create_task(manager.close(5))
+            await asyncio.sleep(0)
+            closing.cancel()
+
+    asyncio.run(main())  # no process and no descriptor: see conftest
 
 
 # ---- never started

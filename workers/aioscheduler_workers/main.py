@@ -4,7 +4,8 @@ Rules of this file:
 
 1. A worker never outlives its host by more than two seconds, whatever its tasks do: the kernel
    kills it (Linux), and a thread watches as well. Without ctypes, which not every Python has.
-2. Ctrl-C in a terminal reaches the whole group and is the host's to answer.
+2. Ctrl-C in a terminal is the host's to answer: a worker leaves the host's group, and what comes
+   before does nothing.
 3. `main` never raises: multiprocessing would print it over the user's terminal.
 """
 
