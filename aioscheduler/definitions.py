@@ -164,7 +164,7 @@ class HostCatalog(Catalog):
         self._look()
 
     def _look(self) -> None:
-        """Prepares for `refresh`, which costs 20 ns a name: nearly nothing."""
+        """Prepares for `refresh`, which costs 20 to 30 ns a name, modules among them."""
         self._watched = [space for space in self._watched if space.shipped]
         self.watch = [
             (
@@ -172,7 +172,7 @@ class HostCatalog(Catalog):
                 [
                     (name, value)
                     for name, (value, _, _) in space.shipped.items()
-                    if name in space.contents and not isinstance(value, ModuleType)
+                    if name in space.contents
                 ],
             )
             for space in self._watched

@@ -272,6 +272,20 @@ def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: World) -> None:
     assert len([line for line in world.host.catalog.log if line]) == lines
 
 
+def test_a_module_that_is_bound_anew_is_seen(world: World) -> None:
+    world.run("import json\nclass Fake:\n    codec = 'fake'\n")
+    world.run("async def look(): return getattr(json, 'codec', getattr(json, '__name__', json))")
+    assert world.trip(world.look()) == "json"
+    world.run("import pickle as json")
+    assert world.trip(world.look()) == "pickle"
+    world.run("json = Fake()")
+    assert world.trip(world.look()) == "fake"
+    world.run("json = 5")
+    assert world.trip(world.look()) == 5
+    world.run("import json")
+    assert world.trip(world.look()) == "json"
+
+
 def test_what_a_worker_has_bound_stays(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.run(
         "async def bind():\n    global SCALE\n    SCALE = 'mine'\nasync def look(): return SCALE"
