@@ -272,6 +272,23 @@ def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: World) -> None:
     assert len([line for line in world.host.catalog.log if line]) == lines
 
 
+def test_what_a_script_says_of_itself_is_there(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "package_of_it").mkdir()
+    (tmp_path / "package_of_it" / "beside.py").write_text("N = 7\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    world.module.__doc__, world.module.__package__ = "What it does.", "package_of_it"
+    world.run("async def look(): return __doc__, __package__, __name__")
+    world.run("async def load():\n    from . import beside\n    return beside.N\n")
+    with caplog.at_level(logging.INFO, "aioscheduler"):
+        assert world.trip(world.load()) == 7
+        assert world.trip(world.look()) == ("What it does.", "package_of_it", "script_of_mine")
+        world.module.__doc__ = "Something else."
+        assert world.trip(world.look())[0] == "Something else."
+    assert not caplog.records
+
+
 def test_a_module_that_is_bound_anew_is_seen(world: World) -> None:
     world.run("import json\nclass Fake:\n    codec = 'fake'\n")
     world.run("async def look(): return getattr(json, 'codec', getattr(json, '__name__', json))")
