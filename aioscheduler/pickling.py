@@ -308,6 +308,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         super().__init__(file, protocol=5)
         self._catalog = catalog
         self._number_class = number_class
+        self._begun: set[type] = set()  # classes that this defines
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FunctionType):
@@ -318,7 +319,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
                 return REDUCERS[type(obj)](obj)
         elif isinstance(obj, type):
             number = self._catalog.class_numbers.get(obj)
-            if number is not None:
+            if number is not None and obj not in self._begun:
                 return _class_of, (number,)
             if importable_name(obj) is None:
                 return self._reduce_class(obj)
@@ -359,7 +360,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             number = self._catalog.class_key(cls)
             return reduced if number is None else (_class_of, (number,))
         # Inside a definition, further classes are defined in passing: they may refer to each
-        # other in a circle, which the pickle's memo resolves.
+        # other in a circle, which the pickle's memo resolves. A class that is asked for again is
+        # not in the memo yet: its base lists it, and the base comes before it. The definition
+        # inside the base is the one that counts then; `_make_class` gives the same class twice.
+        self._begun.add(cls)
+        number = self._catalog.class_numbers.get(cls)
+        if number is None:
+            number = self._number_class(cls)
         make, args, *rest = reduced
         if not issubclass(cls, enum.Enum):  # whose members cloudpickle knows how to make
             meta, name, bases, contents, *_ = args
@@ -368,7 +375,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
                 for special in {"__slots__", "__orig_bases__"} & vars(cls).keys():
                     contents[special] = vars(cls)[special]
             make, args = _make_skeleton, (meta, name, bases, contents)
-        return _make_class, (self._number_class(cls), make, args), *rest
+        return _make_class, (number, make, args), *rest
 
 
 class _CallPickler(_Pickler):
@@ -452,8 +459,10 @@ def _class_of(number: int) -> type:
 
 def _make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> type:
     catalog: Catalog = _active.catalog
-    cls = catalog.classes[number] = make(*args)
-    catalog.class_numbers[cls] = number
+    cls = catalog.classes.get(number)
+    if cls is None:
+        cls = catalog.classes[number] = make(*args)
+        catalog.class_numbers[cls] = number
     return cls
 
 

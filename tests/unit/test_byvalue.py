@@ -247,6 +247,88 @@ def test_what_can_be_cached_travels_as_a_value(world: World) -> None:
     assert isinstance(number, bytes)
 
 
+REGISTRIES = {
+    "in a hook": """
+class Base:
+    known = {}
+    def __init_subclass__(cls): Base.known[cls.__name__] = cls
+class A(Base): pass
+class B(A): pass
+""",
+    "in a decorator": """
+class Base:
+    known = {}
+    @classmethod
+    def register(cls, other):
+        cls.known[other.__name__] = other
+        return other
+@Base.register
+class A(Base): pass
+@Base.register
+class B(A): pass
+""",
+    "in a metaclass": """
+class Meta(type):
+    known = {}
+    def __new__(meta, name, bases, contents):
+        cls = super().__new__(meta, name, bases, contents)
+        meta.known[name] = cls
+        return cls
+class Base(metaclass=Meta): pass
+class A(Base): pass
+class B(A): pass
+""",
+    "as an instance": """
+class Base: pass
+class A(Base): pass
+class B(A): pass
+Base.known = {"A": type(A()), "B": B}
+Base.default = A()
+""",
+    "weakly": """
+import weakref
+class Base:
+    kept = weakref.WeakSet()
+    def __init_subclass__(cls): Base.kept.add(cls)
+class A(Base): pass
+class B(A): pass
+Base.known = {cls.__name__: cls for cls in Base.kept}
+""",
+    "abstract, with slots": """
+import abc, dataclasses
+class Base(abc.ABC):
+    __slots__ = ()
+    known = {}
+    def __init_subclass__(cls): Base.known[cls.__name__] = cls
+@dataclasses.dataclass
+class A(Base):
+    __slots__ = ("x",)
+    x: int
+class B(A):
+    __slots__ = ()
+""",
+}
+
+
+@pytest.mark.parametrize("first", ["B", "A", "Base"])
+@pytest.mark.parametrize("registry", REGISTRIES)
+def test_a_class_that_its_base_lists_can_come_first(
+    world: World, registry: str, first: str
+) -> None:
+    world.run(REGISTRIES[registry])
+    world.run(
+        f"async def go(): return {first}.__name__\n"
+        "async def all_of_it():\n"
+        "    known = dict(Base.known)\n"
+        "    return known.get('A') is A, known.get('B') is B"
+    )
+    for _ in range(2):
+        assert world.trip(world.go()) == first
+        assert world.trip(world.all_of_it()) == (True, True)
+        assert world.trip(world.call(lambda cls: cls, world.B)) is world.B
+        world.begin()
+
+
 # ---- what is rebound
 
 
