@@ -41,6 +41,8 @@ def importable(module: str) -> bool:
 def importable_name(obj: Any) -> str | None:
     """Gives `module:qualname` if that leads to this very object, here and in a new process."""
     module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
+    if qualname is None:
+        qualname = getattr(obj, "__name__", None)  # as of type variables
     if not isinstance(module, str) or not isinstance(qualname, str) or "<" in qualname:
         return None
     if not importable(module):

@@ -38,7 +38,7 @@ from . import wire
 from .byvalue import REDUCERS, facts_of, is_single_dispatch, make_skeleton, reduce_single_dispatch
 from .errors import RemoteError, RemoteTraceback
 from .failures import describe, reduce_error, reduce_some, set_cause, text_of
-from .names import importable_name, is_namespace, type_name
+from .names import importable, importable_name, is_namespace, type_name
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 SHORT_TEXT = 256  # characters of a text that goes as it is
@@ -286,6 +286,24 @@ def _reduce_file(file: io.TextIOWrapper) -> Any:
     refuse(file)
 
 
+def _reduces_itself(cls: type) -> bool:
+    """Whether Python code of a class says how to pickle its instances."""
+    return isinstance(cls.__reduce_ex__, FunctionType) or isinstance(cls.__reduce__, FunctionType)
+
+
+def _reduce_by_method(obj: object) -> Any:
+    """As pickle does, which writes down a name that only this process knows, too."""
+    reduced = obj.__reduce_ex__(5)
+    if isinstance(reduced, str):
+        module = pickle.whichmodule(obj, reduced)  # type: ignore[attr-defined]  # not documented
+        if not importable(module):
+            raise pickle.PicklingError(
+                f"{describe(repr, obj)} is pickled by its name, {reduced!r} of {module}, which a "
+                "worker process cannot import"
+            )
+    return reduced
+
+
 LoopBound = asyncio.mixins._LoopBoundMixin  # the base of asyncio's locks, events and queues
 _SPECIAL = (BaseException, LoopBound)
 _TABLE: dict[type, Callable[[Any], Any]] = {
@@ -300,7 +318,7 @@ _TABLE: dict[type, Callable[[Any], Any]] = {
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
     """cloudpickle's, but the code of by-value functions, and classes, go by number."""
 
-    dispatch_table: ClassVar[Any] = ChainMap(_TABLE, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar[Any] = ChainMap(_TABLE, *cloudpickle.Pickler.dispatch_table.maps)
 
     def __init__(
         self, file: io.BytesIO, catalog: Catalog, number_class: Callable[[type], int] | None
@@ -331,6 +349,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             return _owner, ()
         elif issubclass(type(obj), _SPECIAL):
             return refuse(obj) if isinstance(obj, LoopBound) else self._reduce_error(obj)
+        elif _reduces_itself(type(obj)) and not any(
+            type(obj) in table for table in self.dispatch_table.maps
+        ):
+            return _reduce_by_method(obj)
         return super().reducer_override(obj)
 
     def _reduce_error(self, error: BaseException) -> Any:

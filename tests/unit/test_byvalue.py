@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fractions
 import functools
 import logging
 import runpy
+import signal
 import sys
 import types
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import pytest
 
 from aioscheduler.definitions import IDLE_VALUES, HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
+from aioscheduler.pickling import EMPTY
 from aioscheduler.shipping import HostShipper, open_cargo
 
 SCRIPT = """
@@ -327,6 +331,88 @@ def test_a_class_that_its_base_lists_can_come_first(
         assert world.trip(world.all_of_it()) == (True, True)
         assert world.trip(world.call(lambda cls: cls, world.B)) is world.B
         world.begin()
+
+
+# ---- what pickle finds by name
+
+
+def test_type_variables_and_aliases_go_by_value(world: World) -> None:
+    world.run("""
+import typing
+P = typing.ParamSpec("P", covariant=True)
+R = typing.TypeVar("R")
+Ts = typing.TypeVarTuple("Ts")
+class Handler(typing.Generic[P, R]):
+    def __init__(self, call): self.call = call
+class Array(typing.Generic[typing.Unpack[Ts]]): pass
+class Special(Handler[P, int]): pass
+def logged(f: typing.Callable[typing.Concatenate[str, P], R]) -> typing.Callable[P, R]:
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        return f("x", *args, **kwargs)
+    return inner
+def add(x, n): return x * n
+async def go(handler, array):
+    kinds = Handler[[int], str], Special[[int]], Array[int, str]
+    names = P.__name__, P.__covariant__, P.__module__, Ts.__name__, Handler.__parameters__[0] is P
+    return logged(add)(2), handler.call("abc"), type(array) is Array, len(kinds), names
+""")
+    here = asyncio.run(world.go(world.Handler(len), world.Array()))
+    assert world.trip(world.go(world.Handler(len), world.Array()))[:4] == here[:4]
+    assert world.trip(world.call(lambda p: p.__covariant__, world.P))
+    assert isinstance(world.trip(world.call(lambda p: p, world.Ts)), typing.TypeVarTuple)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is of Python 3.12")
+def test_type_parameters_and_aliases_go_by_value(world: World) -> None:
+    world.run("""
+type Words[T] = dict[str, T]
+type Endless = list[Endless]
+class Box[T]:
+    pass
+class Call[**Q, *Ts]:
+    pass
+async def go():
+    return Words.__name__, str(Words.__value__), str(Call.__type_params__), Box[int]
+async def endless(): return Endless
+""")
+    assert world.trip(world.go())[:3] == asyncio.run(world.go())[:3]
+    with pytest.raises(NotShippable, match="the global 'Endless' of script_of_mine"):
+        world.trip(world.endless())
+
+
+SENTINELS = {
+    "its class": "class Kind:\n    def __reduce__(self): return 'MISSING'\nMISSING = Kind()",
+    "its class, by protocol": "class Kind:\n    def __reduce_ex__(self, protocol): return 'MISSING'"
+    "\nMISSING = Kind()",
+    "its module": "MISSING = Sentinel(); MISSING.__module__ = __name__",
+}
+
+
+class Sentinel:
+    """One of a library, which is told where it is found."""
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+@pytest.mark.parametrize("kind", SENTINELS)
+def test_what_only_this_process_finds_by_name_is_refused(world: World, kind: str) -> None:
+    world.module.__dict__["Sentinel"] = Sentinel
+    world.run(SENTINELS[kind])
+    world.run("async def look(): return MISSING\nasync def take(x, y=MISSING): return x")
+    with pytest.raises(NotShippable, match="global 'MISSING'.*by its name, 'MISSING' of script_of"):
+        world.trip(world.look())
+    with pytest.raises(NotShippable, match="argument 'x' of take.*by its name, 'MISSING'"):
+        world.trip(world.take([world.MISSING], 1))
+    with pytest.raises(NotShippable, match="argument 'y' of take"):
+        world.trip(world.take(1))
+
+
+def test_what_every_process_finds_by_name_is_the_same_there(world: World) -> None:
+    for value in (EMPTY, typing.Any, typing.Union, signal.SIGINT, Path("x"), fractions.Fraction(1)):
+        found = world.trip(world.call(lambda value: value, value))
+        assert found == value
+        assert type(found) is type(value)
 
 
 # ---- what is rebound
