@@ -59,12 +59,19 @@ def module_of(function: FunctionType) -> str:
     return name if isinstance(name, str) else "__main__"
 
 
-def is_namespace(namespace: dict[str, Any]) -> bool:
-    """Whether globals are those of a module or script, loaded in whatever way."""
+def is_of_namespace(function: FunctionType) -> bool:
+    """Whether a function's globals are those of a module or script, loaded in whatever way.
+
+    A console and `exec` mark theirs by nothing. They have the names that their code defines, and
+    not only what one generated method needs, as the globals that a namedtuple makes.
+    """
+    namespace = function.__globals__
     return (
         "__spec__" in namespace
         or "__file__" in namespace
         or namespace.get("__name__") in sys.modules
+        or function.__qualname__.partition(".")[0] in namespace
+        or any(value is function for value in namespace.values())
     )
 
 

@@ -38,7 +38,7 @@ from . import wire
 from .byvalue import REDUCERS, facts_of, is_single_dispatch, make_skeleton, reduce_single_dispatch
 from .errors import RemoteError, RemoteTraceback
 from .failures import describe, reduce_error, reduce_some, set_cause, text_of
-from .names import importable, importable_name, is_namespace, type_name
+from .names import importable, importable_name, is_of_namespace, type_name
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 SHORT_TEXT = 256  # characters of a text that goes as it is
@@ -361,7 +361,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
     def _reduce_function(self, function: FunctionType) -> Any:
         if is_single_dispatch(function):
             return reduce_single_dispatch(function)
-        if not is_namespace(function.__globals__):
+        if not is_of_namespace(function):
             # It has globals of its own, as the methods of a namedtuple do: they go with it.
             return super().reducer_override(function)
         key = self._catalog.code_key(function)

@@ -532,6 +532,45 @@ def test_two_namespaces_of_one_name_are_two(world: World, tmp_path: Path) -> Non
     assert len(world.host.catalog.log) == lines
 
 
+CONSOLE = """
+import collections
+K = 1
+def init():
+    global K
+    K = "mine"
+def helper(): return K
+secret = lambda: K
+class Shop:
+    def price(self): return K
+    @staticmethod
+    def make():
+        def inner(): return K
+        return inner
+Pair = collections.namedtuple("Pair", "a b")
+async def read(*functions):
+    return K, helper(), secret(), Shop().price(), Shop.make()(), *(f() for f in functions)
+async def make(): return Pair(1, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    "marks", [{}, {"__name__": "__console__", "__doc__": None}, {"__name__": "plugin", "app": 1}]
+)
+def test_functions_of_a_console_share_its_globals(world: World, marks: dict[str, Any]) -> None:
+    marks = dict(marks)
+    exec(CONSOLE, marks)
+
+    def args() -> list[Any]:
+        return [marks["helper"], marks["secret"], marks["Shop"]().price, marks["Shop"].make()]
+
+    assert world.trip(marks["read"](*args())) == (1,) * 9
+    marks["K"] = 10
+    assert world.trip(marks["read"](*args())) == (10,) * 9
+    world.trip(world.call(marks["init"]))
+    assert world.trip(marks["read"](*args())) == ("mine",) * 9
+    assert world.trip(marks["make"]()) == marks["Pair"](1, 2)
+
+
 def test_what_a_function_of_another_module_wraps_keeps_its_globals(world: World) -> None:
     other = types.ModuleType("another_script")
     sys.modules[other.__name__] = other
