@@ -43,8 +43,12 @@ def importable_name(obj: Any) -> str | None:
     module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
     if qualname is None:
         qualname = getattr(obj, "__name__", None)  # as of type variables
-    if not isinstance(module, str) or not isinstance(qualname, str) or "<" in qualname:
+    if not isinstance(module, str) or not isinstance(qualname, str):
         return None
+    if "<" in qualname:  # made in a function; a module may have a class of one under its name
+        if not isinstance(obj, type):
+            return None
+        qualname = obj.__name__
     if not importable(module):
         return None
     found: Any = sys.modules.get(module)

@@ -38,7 +38,7 @@ from . import wire
 from .byvalue import REDUCERS, facts_of, is_single_dispatch, make_skeleton, reduce_single_dispatch
 from .errors import RemoteError, RemoteTraceback
 from .failures import describe, reduce_error, reduce_some, set_cause, text_of
-from .names import importable, importable_name, is_of_namespace, type_name
+from .names import importable, importable_name, is_of_namespace, resolve, type_name
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 SHORT_TEXT = 256  # characters of a text that goes as it is
@@ -339,8 +339,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             number = self._catalog.class_numbers.get(obj)
             if number is not None and obj not in self._begun:
                 return _class_of, (number,)
-            if importable_name(obj) is None:
+            name = importable_name(obj)
+            if name is None:
                 return self._reduce_class(obj)
+            if "<" in obj.__qualname__:
+                return resolve, (name,)
         elif isinstance(obj, CodeType):
             # cloudpickle forgets the file, which tracebacks need to show the line.
             _, args = self.dispatch_table[CodeType](obj)

@@ -19,6 +19,7 @@ import pytest
 
 from aioscheduler.definitions import IDLE_VALUES, HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
+from aioscheduler.names import importable_name
 from aioscheduler.pickling import EMPTY
 from aioscheduler.shipping import HostShipper, open_cargo
 
@@ -413,6 +414,32 @@ def test_what_every_process_finds_by_name_is_the_same_there(world: World) -> Non
         found = world.trip(world.call(lambda value: value, value))
         assert found == value
         assert type(found) is type(value)
+
+
+def _make_class(name: str, base: type) -> Any:
+    class Made(base):  # type: ignore[misc]
+        pass
+
+    Made.__name__ = name
+    return Made
+
+
+Refusal = _make_class("Refusal", Exception)
+Answer = _make_class("Answer", object)
+
+
+@pytest.mark.parametrize("cls", [Refusal, Answer])
+def test_a_class_that_its_module_has_under_its_name_is_that_class(world: World, cls: Any) -> None:
+    world.run("async def go(value, cls): return type(value) is cls, cls, cls()")
+    same, again, value = world.trip(world.go(cls(), cls))
+    assert (same, again, type(value)) == (True, cls, cls)
+    assert not world.host.catalog.class_numbers  # which would be of a copy
+
+
+def test_a_class_that_its_module_does_not_have_goes_by_value(world: World) -> None:
+    made = _make_class("Answer", object)
+    assert importable_name(made) is None
+    assert world.trip(world.call(lambda cls: cls, made)) is made
 
 
 # ---- what is rebound
