@@ -7,6 +7,7 @@ bases' hooks have run there, and what they wrote down (a registry, for example) 
 from __future__ import annotations
 
 import functools
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator
@@ -81,11 +82,40 @@ def _new_type(name: str, supertype: Any, module: str, qualname: str) -> Any:
     return kind
 
 
+def reduce_type_variable(variable: Any) -> Reduced:
+    """A `typing.ParamSpec` or `typing.TypeVarTuple`, without its default."""
+    options = {
+        option: value
+        for option in ("bound", "covariant", "contravariant", "infer_variance")
+        if (value := getattr(variable, f"__{option}__", None))
+    }
+    return _type_variable, (type(variable), variable.__name__, options, variable.__module__)
+
+
+def _type_variable(kind: Any, name: str, options: dict[str, Any], module: str) -> Any:
+    variable = kind(name, **options)
+    variable.__module__ = module
+    return variable
+
+
+def reduce_type_alias(alias: Any) -> Reduced:
+    """What a `type` statement makes."""
+    return _type_alias, (type(alias), alias.__name__, alias.__value__, alias.__type_params__)
+
+
+def _type_alias(kind: Any, name: str, value: Any, type_params: tuple[Any, ...]) -> Any:
+    return kind(name, value, type_params=type_params)
+
+
 REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     _CACHED: reduce_cached,
     functools.cached_property: reduce_cached_property,
     typing.NewType: reduce_new_type,
+    typing.ParamSpec: reduce_type_variable,
+    typing.TypeVarTuple: reduce_type_variable,
 }
+if sys.version_info >= (3, 12):
+    REDUCERS[typing.TypeAliasType] = reduce_type_alias
 """By type; what can be imported by name goes by that."""
 
 

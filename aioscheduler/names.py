@@ -41,8 +41,14 @@ def importable(module: str) -> bool:
 def importable_name(obj: Any) -> str | None:
     """Gives `module:qualname` if that leads to this very object, here and in a new process."""
     module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(qualname, str) or "<" in qualname:
+    if qualname is None:
+        qualname = getattr(obj, "__name__", None)  # as of type variables
+    if not isinstance(module, str) or not isinstance(qualname, str):
         return None
+    if "<" in qualname:  # made in a function; a module may have a class of one under its name
+        if not isinstance(obj, type):
+            return None
+        qualname = obj.__name__
     if not importable(module):
         return None
     found: Any = sys.modules.get(module)
@@ -57,12 +63,19 @@ def module_of(function: FunctionType) -> str:
     return name if isinstance(name, str) else "__main__"
 
 
-def is_namespace(namespace: dict[str, Any]) -> bool:
-    """Whether globals are those of a module or script, loaded in whatever way."""
+def is_of_namespace(function: FunctionType) -> bool:
+    """Whether a function's globals are those of a module or script, loaded in whatever way.
+
+    A console and `exec` mark theirs by nothing. They have the names that their code defines, and
+    not only what one generated method needs, as the globals that a namedtuple makes.
+    """
+    namespace = function.__globals__
     return (
         "__spec__" in namespace
         or "__file__" in namespace
         or namespace.get("__name__") in sys.modules
+        or function.__qualname__.partition(".")[0] in namespace
+        or any(value is function for value in namespace.values())
     )
 
 

@@ -38,7 +38,7 @@ from . import wire
 from .byvalue import REDUCERS, facts_of, is_single_dispatch, make_skeleton, reduce_single_dispatch
 from .errors import RemoteError, RemoteTraceback
 from .failures import describe, reduce_error, reduce_some, set_cause, text_of
-from .names import importable_name, is_namespace, type_name
+from .names import importable, importable_name, is_of_namespace, resolve, type_name
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 SHORT_TEXT = 256  # characters of a text that goes as it is
@@ -295,6 +295,24 @@ def _reduce_file(file: io.TextIOWrapper) -> Any:
     refuse(file)
 
 
+def _reduces_itself(cls: type) -> bool:
+    """Whether Python code of a class says how to pickle its instances."""
+    return isinstance(cls.__reduce_ex__, FunctionType) or isinstance(cls.__reduce__, FunctionType)
+
+
+def _reduce_by_method(obj: object) -> Any:
+    """As pickle does, which writes down a name that only this process knows, too."""
+    reduced = obj.__reduce_ex__(5)
+    if isinstance(reduced, str):
+        module = pickle.whichmodule(obj, reduced)  # type: ignore[attr-defined]  # not documented
+        if not importable(module):
+            raise pickle.PicklingError(
+                f"{describe(repr, obj)} is pickled by its name, {reduced!r} of {module}, which a "
+                "worker process cannot import"
+            )
+    return reduced
+
+
 LoopBound = asyncio.mixins._LoopBoundMixin  # the base of asyncio's locks, events and queues
 _SPECIAL = (BaseException, LoopBound)
 _TABLE: dict[type, Callable[[Any], Any]] = {
@@ -309,7 +327,7 @@ _TABLE: dict[type, Callable[[Any], Any]] = {
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
     """cloudpickle's, but the code of by-value functions, and classes, go by number."""
 
-    dispatch_table: ClassVar[Any] = ChainMap(_TABLE, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar[Any] = ChainMap(_TABLE, *cloudpickle.Pickler.dispatch_table.maps)
 
     def __init__(
         self, file: io.BytesIO, catalog: Catalog, number_class: Callable[[type], int] | None
@@ -317,6 +335,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         super().__init__(file, protocol=5)
         self._catalog = catalog
         self._number_class = number_class
+        self._begun: set[type] = set()  # classes that this defines
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FunctionType):
@@ -327,10 +346,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
                 return REDUCERS[type(obj)](obj)
         elif isinstance(obj, type):
             number = self._catalog.class_numbers.get(obj)
-            if number is not None:
+            if number is not None and obj not in self._begun:
                 return _class_of, (number,)
-            if importable_name(obj) is None:
+            name = importable_name(obj)
+            if name is None:
                 return self._reduce_class(obj)
+            if "<" in obj.__qualname__:
+                return resolve, (name,)
         elif isinstance(obj, CodeType):
             # cloudpickle forgets the file, which tracebacks need to show the line.
             _, args = self.dispatch_table[CodeType](obj)
@@ -339,6 +361,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             return _owner, ()
         elif issubclass(type(obj), _SPECIAL):
             return refuse(obj) if isinstance(obj, LoopBound) else self._reduce_error(obj)
+        elif _reduces_itself(type(obj)) and not any(
+            type(obj) in table for table in self.dispatch_table.maps
+        ):
+            return _reduce_by_method(obj)
         return super().reducer_override(obj)
 
     def _reduce_error(self, error: BaseException) -> Any:
@@ -347,7 +373,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
     def _reduce_function(self, function: FunctionType) -> Any:
         if is_single_dispatch(function):
             return reduce_single_dispatch(function)
-        if not is_namespace(function.__globals__):
+        if not is_of_namespace(function):
             # It has globals of its own, as the methods of a namedtuple do: they go with it.
             return super().reducer_override(function)
         key = self._catalog.code_key(function)
@@ -368,7 +394,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             number = self._catalog.class_key(cls)
             return reduced if number is None else (_class_of, (number,))
         # Inside a definition, further classes are defined in passing: they may refer to each
-        # other in a circle, which the pickle's memo resolves.
+        # other in a circle, which the pickle's memo resolves. A class that is asked for again is
+        # not in the memo yet: its base lists it, and the base comes before it. The definition
+        # inside the base is the one that counts then; `_make_class` gives the same class twice.
+        self._begun.add(cls)
+        number = self._catalog.class_numbers.get(cls)
+        if number is None:
+            number = self._number_class(cls)
         make, args, *rest = reduced
         if not issubclass(cls, enum.Enum):  # whose members cloudpickle knows how to make
             meta, name, bases, contents, *_ = args
@@ -377,7 +409,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
                 for special in {"__slots__", "__orig_bases__"} & vars(cls).keys():
                     contents[special] = vars(cls)[special]
             make, args = _make_skeleton, (meta, name, bases, contents)
-        return _make_class, (self._number_class(cls), make, args), *rest
+        return _make_class, (number, make, args), *rest
 
 
 class _CallPickler(_Pickler):
@@ -461,8 +493,10 @@ def _class_of(number: int) -> type:
 
 def _make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> type:
     catalog: Catalog = _active.catalog
-    cls = catalog.classes[number] = make(*args)
-    catalog.class_numbers[cls] = number
+    cls = catalog.classes.get(number)
+    if cls is None:
+        cls = catalog.classes[number] = make(*args)
+        catalog.class_numbers[cls] = number
     return cls
 
 

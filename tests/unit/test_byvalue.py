@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fractions
 import functools
 import logging
 import runpy
+import signal
 import sys
 import types
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ import pytest
 
 from aioscheduler.definitions import IDLE_VALUES, HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
+from aioscheduler.names import importable_name
+from aioscheduler.pickling import EMPTY
 from aioscheduler.shipping import HostShipper, open_cargo
 
 SCRIPT = """
@@ -247,6 +252,196 @@ def test_what_can_be_cached_travels_as_a_value(world: World) -> None:
     assert isinstance(number, bytes)
 
 
+REGISTRIES = {
+    "in a hook": """
+class Base:
+    known = {}
+    def __init_subclass__(cls): Base.known[cls.__name__] = cls
+class A(Base): pass
+class B(A): pass
+""",
+    "in a decorator": """
+class Base:
+    known = {}
+    @classmethod
+    def register(cls, other):
+        cls.known[other.__name__] = other
+        return other
+@Base.register
+class A(Base): pass
+@Base.register
+class B(A): pass
+""",
+    "in a metaclass": """
+class Meta(type):
+    known = {}
+    def __new__(meta, name, bases, contents):
+        cls = super().__new__(meta, name, bases, contents)
+        meta.known[name] = cls
+        return cls
+class Base(metaclass=Meta): pass
+class A(Base): pass
+class B(A): pass
+""",
+    "as an instance": """
+class Base: pass
+class A(Base): pass
+class B(A): pass
+Base.known = {"A": type(A()), "B": B}
+Base.default = A()
+""",
+    "weakly": """
+import weakref
+class Base:
+    kept = weakref.WeakSet()
+    def __init_subclass__(cls): Base.kept.add(cls)
+class A(Base): pass
+class B(A): pass
+Base.known = {cls.__name__: cls for cls in Base.kept}
+""",
+    "abstract, with slots": """
+import abc, dataclasses
+class Base(abc.ABC):
+    __slots__ = ()
+    known = {}
+    def __init_subclass__(cls): Base.known[cls.__name__] = cls
+@dataclasses.dataclass
+class A(Base):
+    __slots__ = ("x",)
+    x: int
+class B(A):
+    __slots__ = ()
+""",
+}
+
+
+@pytest.mark.parametrize("first", ["B", "A", "Base"])
+@pytest.mark.parametrize("registry", REGISTRIES)
+def test_a_class_that_its_base_lists_can_come_first(
+    world: World, registry: str, first: str
+) -> None:
+    world.run(REGISTRIES[registry])
+    world.run(
+        f"async def go(): return {first}.__name__\n"
+        "async def all_of_it():\n"
+        "    known = dict(Base.known)\n"
+        "    return known.get('A') is A, known.get('B') is B"
+    )
+    for _ in range(2):
+        assert world.trip(world.go()) == first
+        assert world.trip(world.all_of_it()) == (True, True)
+        assert world.trip(world.call(lambda cls: cls, world.B)) is world.B
+        world.begin()
+
+
+# ---- what pickle finds by name
+
+
+def test_type_variables_and_aliases_go_by_value(world: World) -> None:
+    world.run("""
+import typing
+P = typing.ParamSpec("P", covariant=True)
+R = typing.TypeVar("R")
+Ts = typing.TypeVarTuple("Ts")
+class Handler(typing.Generic[P, R]):
+    def __init__(self, call): self.call = call
+class Array(typing.Generic[typing.Unpack[Ts]]): pass
+class Special(Handler[P, int]): pass
+def logged(f: typing.Callable[typing.Concatenate[str, P], R]) -> typing.Callable[P, R]:
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        return f("x", *args, **kwargs)
+    return inner
+def add(x, n): return x * n
+async def go(handler, array):
+    kinds = Handler[[int], str], Special[[int]], Array[int, str]
+    names = P.__name__, P.__covariant__, P.__module__, Ts.__name__, Handler.__parameters__[0] is P
+    return logged(add)(2), handler.call("abc"), type(array) is Array, len(kinds), names
+""")
+    here = asyncio.run(world.go(world.Handler(len), world.Array()))
+    assert world.trip(world.go(world.Handler(len), world.Array()))[:4] == here[:4]
+    assert world.trip(world.call(lambda p: p.__covariant__, world.P))
+    assert isinstance(world.trip(world.call(lambda p: p, world.Ts)), typing.TypeVarTuple)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is of Python 3.12")
+def test_type_parameters_and_aliases_go_by_value(world: World) -> None:
+    world.run("""
+type Words[T] = dict[str, T]
+type Endless = list[Endless]
+class Box[T]:
+    pass
+class Call[**Q, *Ts]:
+    pass
+async def go():
+    return Words.__name__, str(Words.__value__), str(Call.__type_params__), Box[int]
+async def endless(): return Endless
+""")
+    assert world.trip(world.go())[:3] == asyncio.run(world.go())[:3]
+    with pytest.raises(NotShippable, match="the global 'Endless' of script_of_mine"):
+        world.trip(world.endless())
+
+
+SENTINELS = {
+    "its class": "class Kind:\n    def __reduce__(self): return 'MISSING'\nMISSING = Kind()",
+    "its class, by protocol": "class Kind:\n    def __reduce_ex__(self, protocol): return 'MISSING'"
+    "\nMISSING = Kind()",
+    "its module": "MISSING = Sentinel(); MISSING.__module__ = __name__",
+}
+
+
+class Sentinel:
+    """One of a library, which is told where it is found."""
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+@pytest.mark.parametrize("kind", SENTINELS)
+def test_what_only_this_process_finds_by_name_is_refused(world: World, kind: str) -> None:
+    world.module.__dict__["Sentinel"] = Sentinel
+    world.run(SENTINELS[kind])
+    world.run("async def look(): return MISSING\nasync def take(x, y=MISSING): return x")
+    with pytest.raises(NotShippable, match="global 'MISSING'.*by its name, 'MISSING' of script_of"):
+        world.trip(world.look())
+    with pytest.raises(NotShippable, match="argument 'x' of take.*by its name, 'MISSING'"):
+        world.trip(world.take([world.MISSING], 1))
+    with pytest.raises(NotShippable, match="argument 'y' of take"):
+        world.trip(world.take(1))
+
+
+def test_what_every_process_finds_by_name_is_the_same_there(world: World) -> None:
+    for value in (EMPTY, typing.Any, typing.Union, signal.SIGINT, Path("x"), fractions.Fraction(1)):
+        found = world.trip(world.call(lambda value: value, value))
+        assert found == value
+        assert type(found) is type(value)
+
+
+def _make_class(name: str, base: type) -> Any:
+    class Made(base):  # type: ignore[misc]
+        pass
+
+    Made.__name__ = name
+    return Made
+
+
+Refusal = _make_class("Refusal", Exception)
+Answer = _make_class("Answer", object)
+
+
+@pytest.mark.parametrize("cls", [Refusal, Answer])
+def test_a_class_that_its_module_has_under_its_name_is_that_class(world: World, cls: Any) -> None:
+    world.run("async def go(value, cls): return type(value) is cls, cls, cls()")
+    same, again, value = world.trip(world.go(cls(), cls))
+    assert (same, again, type(value)) == (True, cls, cls)
+    assert not world.host.catalog.class_numbers  # which would be of a copy
+
+
+def test_a_class_that_its_module_does_not_have_goes_by_value(world: World) -> None:
+    made = _make_class("Answer", object)
+    assert importable_name(made) is None
+    assert world.trip(world.call(lambda cls: cls, made)) is made
+
+
 # ---- what is rebound
 
 
@@ -270,6 +465,37 @@ def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: World) -> None:
         world.run(f"SCALE = {n + 1000}")
         assert world.trip(world.go()) == 6
     assert len([line for line in world.host.catalog.log if line]) == lines
+
+
+def test_what_a_script_says_of_itself_is_there(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "package_of_it").mkdir()
+    (tmp_path / "package_of_it" / "beside.py").write_text("N = 7\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    world.module.__doc__, world.module.__package__ = "What it does.", "package_of_it"
+    world.run("async def look(): return __doc__, __package__, __name__")
+    world.run("async def load():\n    from . import beside\n    return beside.N\n")
+    with caplog.at_level(logging.INFO, "aioscheduler"):
+        assert world.trip(world.load()) == 7
+        assert world.trip(world.look()) == ("What it does.", "package_of_it", "script_of_mine")
+        world.module.__doc__ = "Something else."
+        assert world.trip(world.look())[0] == "Something else."
+    assert not caplog.records
+
+
+def test_a_module_that_is_bound_anew_is_seen(world: World) -> None:
+    world.run("import json\nclass Fake:\n    codec = 'fake'\n")
+    world.run("async def look(): return getattr(json, 'codec', getattr(json, '__name__', json))")
+    assert world.trip(world.look()) == "json"
+    world.run("import pickle as json")
+    assert world.trip(world.look()) == "pickle"
+    world.run("json = Fake()")
+    assert world.trip(world.look()) == "fake"
+    world.run("json = 5")
+    assert world.trip(world.look()) == 5
+    world.run("import json")
+    assert world.trip(world.look()) == "json"
 
 
 def test_what_a_worker_has_bound_stays(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -331,6 +557,45 @@ def test_two_namespaces_of_one_name_are_two(world: World, tmp_path: Path) -> Non
     lines = len(world.host.catalog.log)
     assert [world.trip(price()) for price in found] == [1, 2, 3, 4]
     assert len(world.host.catalog.log) == lines
+
+
+CONSOLE = """
+import collections
+K = 1
+def init():
+    global K
+    K = "mine"
+def helper(): return K
+secret = lambda: K
+class Shop:
+    def price(self): return K
+    @staticmethod
+    def make():
+        def inner(): return K
+        return inner
+Pair = collections.namedtuple("Pair", "a b")
+async def read(*functions):
+    return K, helper(), secret(), Shop().price(), Shop.make()(), *(f() for f in functions)
+async def make(): return Pair(1, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    "marks", [{}, {"__name__": "__console__", "__doc__": None}, {"__name__": "plugin", "app": 1}]
+)
+def test_functions_of_a_console_share_its_globals(world: World, marks: dict[str, Any]) -> None:
+    marks = dict(marks)
+    exec(CONSOLE, marks)
+
+    def args() -> list[Any]:
+        return [marks["helper"], marks["secret"], marks["Shop"]().price, marks["Shop"].make()]
+
+    assert world.trip(marks["read"](*args())) == (1,) * 9
+    marks["K"] = 10
+    assert world.trip(marks["read"](*args())) == (10,) * 9
+    world.trip(world.call(marks["init"]))
+    assert world.trip(marks["read"](*args())) == ("mine",) * 9
+    assert world.trip(marks["make"]()) == marks["Pair"](1, 2)
 
 
 def test_what_a_function_of_another_module_wraps_keeps_its_globals(world: World) -> None:
