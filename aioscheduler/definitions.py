@@ -106,7 +106,9 @@ class HostCatalog(Catalog):
         self._adopted: dict[str | bytes, int] = {}
         self._spaces: dict[int, _Space] = {}  # by id of the globals, which they keep alive
         self._watched: list[_Space] = []  # those with something that may be rebound
-        self.watch: list[tuple[dict[str, Any], list[tuple[str, Any]]]] = []  # its bindings
+        self.watch: list[
+            tuple[dict[str, Any], list[tuple[str, Any]], list[str]]
+        ] = []  # its bindings
         self._loaded: dict[str, CodeType] = {}  # what a name led to when it was first shipped
         self._path = list(sys.path)
         self._values: dict[bytes, int] = {}  # by digest
@@ -173,9 +175,12 @@ class HostCatalog(Catalog):
             NotShippable: It cannot travel.
         """
         try:
-            for contents, names in self.watch:
+            for contents, names, deleted in self.watch:
                 for name, value in names:
                     if contents[name] is not value:
+                        raise KeyError
+                for name in deleted:
+                    if name in contents:
                         raise KeyError
         except KeyError:
             pass
@@ -207,6 +212,7 @@ class HostCatalog(Catalog):
                     for name, (value, _, _) in space.shipped.items()
                     if name in space.contents
                 ],
+                [name for name in space.shipped if name not in space.contents],
             )
             for space in self._watched
         ]

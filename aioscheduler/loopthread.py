@@ -22,7 +22,8 @@ from typing import Any
 START_PATIENCE = 1.0  # seconds that somebody may wait for a task of a manager nobody has started
 
 _INSTEAD = {
-    "manager": "call schedule_threadsafe(), which is for any thread",
+    "manager": "call schedule_threadsafe(), which is for any thread, or hand the call to the loop: "
+    "asyncio.run_coroutine_threadsafe(manager.close(), loop)",
     "scheduler": "hand the call to it: loop.call_soon_threadsafe(scheduler.schedule, coro, when)",
     "task's manager": "hand the call to it: loop.call_soon_threadsafe(...)",
 }

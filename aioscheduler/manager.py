@@ -140,6 +140,11 @@ class Manager:
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
         self._remotes: list[RemoteLink] = []
         self._alive: Alive = {}
+        if loop_initializer is not None and not callable(loop_initializer):
+            raise TypeError(
+                f"loop_initializer is a function that makes a loop, not {loop_initializer!r}; "
+                "leave out the ()"
+            )
         if local:
             if loop_initializer is not None:
                 raise ValueError("loop_initializer is for worker processes; workers=0 has none")
@@ -239,6 +244,7 @@ class Manager:
 
         Raises:
             WorkerStartError: One of them could not begin; the manager is closed then.
+            ManagerClosed: It was closed, or has failed.
             RuntimeError: It was not started, or this is another loop or thread.
         """
         self._loop_thread.check_inside()
@@ -250,6 +256,7 @@ class Manager:
         except WorkerStartError:
             await self.close(0)
             raise
+        self._router.check_open()
 
     async def close(self, timeout: float = 10.0) -> None:
         """Stops for good, and leaves no process behind. May be called again.

@@ -349,7 +349,10 @@ class Supervisor:
     def _stop(self, exitcode: int | None) -> None:
         self._state = WorkerState.STOPPED
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(WorkerStartError(self._explain_start(exitcode, "")))
+            why = self._explain_start(exitcode, "")
+            if self._closing and not self._lost and self._traceback is None:
+                why = f"the manager was closed before worker {self._worker} was ready"
+            self._ready.set_exception(WorkerStartError(why))
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
         self._occupant.settle_all(exitcode, self._lost)

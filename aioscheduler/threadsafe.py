@@ -16,9 +16,9 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from .coroutines import close_unstarted
+from .coroutines import close_unstarted, name_of
 from .loopthread import tell
-from .task import Task
+from .task import State, Task
 
 T = TypeVar("T")
 
@@ -47,8 +47,47 @@ class ThreadFuture(Future[T]):
         self._coro: Awaitable[T] | None = coro
         self._task: Task[T] | None = None
         self._notified = False
+        self._name = name_of(coro)
+        self._awaited = False
+        self._unheard = False  # a failure that nobody has asked for
         # From here on the end of the loop or the manager is the end of this, too.
         unfinished.add(self)
+
+    def result(self, timeout: float | None = None) -> T:
+        """As `concurrent.futures.Future.result`; in the loop's own thread only once it is done.
+
+        Raises:
+            RuntimeError: It is not done, and waiting here would keep the loop from doing it.
+        """
+        self._expect(timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As `concurrent.futures.Future.exception`; see `result`."""
+        self._expect(timeout)
+        return super().exception(timeout)
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """As `concurrent.futures.Future.add_done_callback`."""
+        self._unheard, self._awaited = False, True
+        super().add_done_callback(fn)
+
+    def _expect(self, timeout: float | None) -> None:
+        self._unheard, self._awaited = False, True
+        waits = timeout is None or timeout > 0
+        if waits and not self.done() and asyncio._get_running_loop() is self._loop:
+            raise RuntimeError(
+                "waiting here blocks the event loop that is to run the task; in the loop's own "
+                "thread use schedule() and await its handle"
+            )
+
+    def __del__(self) -> None:
+        if self._unheard:
+            context = {
+                "message": f"{self._name}: it failed or was refused, and nobody asked for it",
+                "exception": super().exception(0),
+            }
+            tell(self._loop, self._loop.call_exception_handler, context)
 
     @property
     def is_on_its_way(self) -> bool:
@@ -86,6 +125,8 @@ class ThreadFuture(Future[T]):
             try:
                 result = task.result()
             except BaseException as error:  # noqa: BLE001  what a task raised may be anything
+                # What is lost with a worker is reported once for all of it, by the manager.
+                self._unheard = task.state is not State.LOST and not self._awaited
                 self.set_exception(error)
             else:
                 self.set_result(result)
@@ -111,7 +152,9 @@ class ThreadFuture(Future[T]):
         except BaseException as refusal:
             self._unfinished.discard(self)
             with suppress(InvalidStateError):
+                self._unheard = not self._awaited
                 self.set_exception(refusal)
+            del self  # which the refusal's traceback would keep alive
             if isinstance(refusal, KeyboardInterrupt):  # a Ctrl-C, which is the loop's as well
                 raise
         else:

@@ -594,3 +594,19 @@ def test_a_global_that_cannot_travel_is_refused_where_it_is_looked_at() -> None:
     coro.close()
     space["db"] = 5
     shipper.take(space["f"]())
+
+
+def test_a_global_that_was_deleted_is_followed_again_once_it_is_bound() -> None:
+    host, worker = HostCatalog(), WorkerCatalog()
+    shipper = HostShipper(host)
+    space: dict[str, Any] = {"__name__": "__main__", "__file__": "script.py", "__spec__": None}
+    exec("K = 1\nasync def f(): return K", space)
+    shipper.take(space["f"]())
+    del space["K"]
+    shipper.take(space["f"]())
+    space["K"] = 2
+    number, payload = shipper.take(space["f"]())
+    for line in filter(None, host.log):
+        worker.read(line)
+    called, args, kwargs, _ = open_cargo(worker, number, payload)
+    assert asyncio.run(called(*args, **kwargs)) == 2

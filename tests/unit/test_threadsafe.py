@@ -159,3 +159,56 @@ async def test_the_end_of_the_loop_is_the_end_of_the_future(calls: Calls, when: 
     else:
         assert isinstance(future.exception(), ManagerClosed)
     await turn()
+
+
+async def test_a_failure_that_nobody_asks_for_is_reported(
+    calls: Calls, reports: list[dict[str, Any]]
+) -> None:
+    def refuse(coro: Any) -> Task[Any]:
+        coro.close()
+        raise ValueError("past")
+
+    for schedule in (refuse, None):
+        future = calls.make(schedule)
+        future.send()
+        await turn()
+        if schedule is None:
+            calls.tasks[-1]._settle(State.FAILED, ValueError("no"))
+            await turn()
+        assert future.done()
+        del future
+        await turn()
+        assert repr(reports[0]["exception"]) in ("ValueError('past')", "ValueError('no')")
+        assert "work" in reports[0]["message"]
+        reports.clear()
+
+
+async def test_one_that_somebody_asks_for_is_not(calls: Calls, reports: list[Any]) -> None:
+    futures = [calls.make() for _ in range(3)]
+    futures[0].add_done_callback(lambda _: None)
+    for future in futures:
+        future.send()
+    await turn()
+    for task in calls.tasks:
+        task._settle(State.FAILED, ValueError("no"))
+    await turn()
+    futures[1].exception(0)
+    with pytest.raises(ValueError, match="no"):
+        futures[2].result()
+    del future, futures
+    await turn()
+    assert not reports
+
+
+async def test_the_loop_does_not_wait_for_itself(calls: Calls) -> None:
+    future = calls.make()
+    future.send()
+    for ask in (future.result, future.exception):
+        with pytest.raises(RuntimeError, match="use schedule"):
+            ask()
+        with pytest.raises(TimeoutError):
+            ask(0)
+    await turn()
+    calls.tasks[0]._settle(State.FINISHED, 5)
+    await turn()
+    assert future.result() == 5
