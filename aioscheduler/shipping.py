@@ -302,9 +302,10 @@ def open_cargo(
         if payload[0] == _ALIASED[0]:
             alias, payload = int.from_bytes(payload[1:9]), payload[9:]
         arguments = catalog.decode(payload)
-    args, kwargs, contents = (
-        (arguments, _NO_KEYWORDS, ()) if isinstance(arguments, list) else arguments
-    )
+    if isinstance(arguments, list):
+        called = catalog.function(function) if isinstance(function, int) else function
+        return called, arguments, _NO_KEYWORDS, alias
+    args, kwargs, contents = arguments
     if contents:
         called = catalog.closure(function, contents)
     else:
