@@ -405,7 +405,7 @@ class World:
                 story.error = task.exception()
             except BaseException as error:  # noqa: BLE001  it is judged later
                 story.error = error
-            self.say("end", ident, task.state, story.error)
+            self.say("end", ident, task.state, type(story.error).__name__)
             if self.spiteful and self.random.random() < 0.05:
                 raise Spite("a callback raises")
 

@@ -424,12 +424,27 @@ def _make_class(name: str, base: type) -> Any:
     return Made
 
 
-Refusal = _make_class("Refusal", Exception)
-Answer = _make_class("Answer", object)
+MADE = """
+def make(name, base):
+    class Made(base):
+        pass
+
+    Made.__name__ = name
+    return Made
+
+Refusal = make("Refusal", Exception)
+Answer = make("Answer", object)
+"""
 
 
-@pytest.mark.parametrize("cls", [Refusal, Answer])
-def test_a_class_that_its_module_has_under_its_name_is_that_class(world: World, cls: Any) -> None:
+@pytest.mark.parametrize("name", ["Refusal", "Answer"])
+def test_a_class_that_its_module_has_under_its_name_is_that_class(
+    world: World, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"made_for_{name.lower()}"
+    (tmp_path / f"{module}.py").write_text(MADE)
+    monkeypatch.syspath_prepend(tmp_path)
+    cls: Any = getattr(importlib.import_module(module), name)
     world.run("async def go(value, cls): return type(value) is cls, cls, cls()")
     same, again, value = world.trip(world.go(cls(), cls))
     assert (same, again, type(value)) == (True, cls, cls)
