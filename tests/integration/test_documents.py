@@ -74,6 +74,7 @@ def test_a_program_does_what_its_page_says(program: Program, tmp_path: Path) -> 
     # reader's pytest has no plugins.
     env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     env |= {"IPYTHONDIR": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    env["PYTHONUNBUFFERED"] = "1"  # as at a terminal, where lines come in order
     done = subprocess.run(
         [sys.executable, *program.command],
         capture_output=True,

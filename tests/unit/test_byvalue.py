@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fractions
 import functools
+import importlib
 import logging
 import runpy
 import signal
