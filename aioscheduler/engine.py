@@ -169,7 +169,7 @@ class Engine(Generic[E]):
         """Begins to run what is due."""
         self._loop, self._alarm = loop, alarm
         self._base = copy_context()
-        self._wake_soon()
+        self.wake_soon()
 
     def stop(self) -> tuple[dict[int, E], dict[int, E]]:
         """Starts nothing more; what runs goes on.
@@ -222,7 +222,7 @@ class Engine(Generic[E]):
         elif number in self._launched:
             self._crew.withdrawn(self, number, self._launched.pop(number))
             if self._concurrency is not None:  # its place is free, though it may never run
-                self._wake_soon()
+                self.wake_soon()
         elif number in self.running:
             task, entry = self.running[number]
             self._asked.add(number)
@@ -314,7 +314,7 @@ class Engine(Generic[E]):
         if self._asked:
             self._asked.discard(number)
         if self._concurrency is not None:
-            self._wake_soon()
+            self.wake_soon()
 
     def was_cancelled(self, number: int) -> None:
         """The crew's word that a running entry ends by a cancellation, in a loop of the user's.
@@ -340,7 +340,7 @@ class Engine(Generic[E]):
             self._hold_back()
         else:
             self._held_back = False
-            self._wake_soon()
+            self.wake_soon()
 
     def _report_unbegun(self, number: int, entry: E) -> None:
         # A plain asyncio task that is cancelled before its first step never enters its
@@ -349,11 +349,8 @@ class Engine(Generic[E]):
             self._crew.withdrawn(self, number, entry)
             self.ended(number)
 
-    def look(self) -> None:
+    def wake_soon(self) -> None:
         """Look for what is due, in the loop's next turn."""
-        self._wake_soon()
-
-    def _wake_soon(self) -> None:
         if self._alarm is not None and not self._waking and self._loop is not None:
             self._waking = True
             self._loop.call_soon(self._wake)
@@ -364,7 +361,7 @@ class Engine(Generic[E]):
             return
         self._looks_at = self._queue.next_look()
         if self._looks_at is not None and self._looks_at <= self._clock():
-            self._wake_soon()
+            self.wake_soon()
         else:
             self._slice_began = None
             self._alarm.set(self._sleeper, self._looks_at)

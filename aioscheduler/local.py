@@ -297,7 +297,7 @@ class LocalLink:
         self.loop.call_exception_handler(
             {"message": "a scheduler could not start what was due", "exception": error}
         )
-        self.loop.call_later(1.0, engine.look)
+        self.loop.call_later(1.0, engine.wake_soon)
 
     def _end(
         self, engine: Engine[_Entry], number: int, entry: _Entry, state: State, value: Any
