@@ -106,7 +106,6 @@ class Outcomes:
         self.values: list[Any] = [None] * count
         self.decodes: dict[State, Decode | None] = {}
         self.parts: list[Part] = []
-        self.function: object = None  # what is called, as the links know it
         self.left = count
         self.first_bad: int | None = None  # the first, in time, that did not return
         self.first_failed: int | None = None

@@ -1,17 +1,16 @@
 """What travels by value, once: the log of definitions that a host writes and its workers read.
 
-A line of the log is msgpack: a kind, its number (its position in the log), and the fields. It is
-empty if a later one has taken its place.
+A line of the log (`definitionlog`) is msgpack: a kind, its number, and the fields.
 
     [REFERENCE, n, "module:qualname"]         a function that is found by name
     [SPACE, n, module, how, package]          the globals of by-value functions, see `_Space`
     [CODE, n, space, pickle of (code, imports)]
     [GLOBAL, n, space, name, payload]
-    [CLASSES, n, payload]                     with numbers of their own, inside the payload
+    [CLASSES, n, payload, first, count]       with numbers of their own, from `first`
     [VALUE, n, payload]                       any callable
     [PATH, n, folders]                        of modules, added since the host has begun
     [RELOAD, n, module]                       the host has loaded it again
-    [FORGET, n, numbers]                      of values: no task uses them any more
+    [FORGET, 0, numbers]                      of lines that nothing uses any more
 
 Rules of this file:
 
@@ -22,9 +21,11 @@ Rules of this file:
    host has rebound takes its place; what the worker has bound itself is never overwritten.
 4. A change that fails leaves the log and every table as they were.
 5. Each worker, and each replacement, is sent the log from its beginning.
-6. A value is there once, however often it is mapped, and as long as a batch of it has not ended
-   (`Lease`). The last few that nobody uses are kept, to be mapped again. Codes, classes and names
-   stay: there are as many as the program has.
+6. A value is there once, however often it is mapped. Values, codes and classes are there as long
+   as something uses them (`Lease`); the last few idle values stay, to be mapped again. Names and
+   the globals of a namespace stay: there are as many as the program has.
+7. The host knows its codes and classes weakly. One that its program has dropped, and an outcome
+   names, is made again from its line, as in a worker.
 """
 
 from __future__ import annotations
@@ -32,24 +33,26 @@ from __future__ import annotations
 import builtins
 import logging
 import sys
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from importlib import import_module, invalidate_caches, reload
 from types import CellType, CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from . import wire
+from .classgarbage import ClassGarbage
+from .definitionlog import FORGET, DefinitionLog
 from .errors import NotShippable
 from .failures import describe
 from .names import global_names, importable, importable_name, module_of, resolve, submodules
-from .pickling import Catalog, SharedCode, pack
-from .wire import unpack
+from .pickling import Catalog, SharedCode
+from .wire import pack, unpack
 
-REFERENCE, CODE, GLOBAL, CLASSES, VALUE, SPACE, PATH, RELOAD, FORGET = range(9)
+REFERENCE, CODE, GLOBAL, CLASSES, VALUE, SPACE, PATH, RELOAD = range(8)  # and FORGET
 IMPORTED, MODULE, DETACHED = range(3)
-IDLE_VALUES = 4  # that are kept though no batch uses them
+IDLE_VALUES = 4  # that are kept though no task uses them
 
 _Fault = tuple[BaseException, TracebackType | None]
 
@@ -87,23 +90,23 @@ class _Space:
         return names
 
 
-class Lease(int):
-    """The number of a value; who holds it keeps the value from being forgotten."""
-
-    returned: deque[int]
-
-    def __del__(self) -> None:
-        self.returned.append(int(self))  # in any thread, while garbage is collected
-
-
 class HostCatalog(Catalog):
     """The writing end. What may add to the log is done inside `with catalog.change():`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.log: list[bytes] = []
+        self.log = DefinitionLog()
         self.names: dict[int, str] = {}  # of functions, for messages
+        self.classes = WeakValueDictionary()
+        self.class_numbers = WeakKeyDictionary()
+        self._class_leases: WeakKeyDictionary[type, int] = WeakKeyDictionary()
+        self._class_lines: dict[int, int] = {}  # by number of the class
+        self._next_class = 0
+        self._garbage = ClassGarbage()
+        self._functions: WeakValueDictionary[int, FunctionType] = WeakValueDictionary()
+        self._codes: dict[int, ref[CodeType]] = {}
         self._adopted: dict[str | bytes, int] = {}
+        self._adopted_as: dict[int, bytes] = {}  # the other way round, of codes
         self._spaces: dict[int, _Space] = {}  # by id of the globals, which they keep alive
         self._watched: list[_Space] = []  # those with something that may be rebound
         self.watch: list[
@@ -112,12 +115,12 @@ class HostCatalog(Catalog):
         self._loaded: dict[str, CodeType] = {}  # what a name led to when it was first shipped
         self._path = list(sys.path)
         self._values: dict[bytes, int] = {}  # by digest
-        self._leases: dict[int, int] = {}  # how many there are, by number
-        self._idle: dict[int, bytes] = {}  # digests of values without, the longest idle first
-        self._returned: deque[int] = deque()
+        self._digests: dict[int, bytes] = {}  # the other way round
+        self._idle: dict[int, None] = {}  # values that nobody uses, the longest idle first
         self._to_ship: list[tuple[_Space, str, str]] = []  # globals, with their users
+        self._replaced: list[int] = []  # lines of globals that were bound anew
         self._depth = 0  # of changes within changes
-        self._mark = 0  # how long the log was when the current one began
+        self._mark = 0  # the next line's number when the current one began
         self._before: list[tuple[Any, Any, Any]] = []
 
     @contextmanager
@@ -129,15 +132,17 @@ class HostCatalog(Catalog):
         """
         self._begin()
         if len(sys.path) != len(self._path):
-            self._write(PATH, [folder for folder in sys.path if folder not in self._path])
+            self.log.write(PATH, [folder for folder in sys.path if folder not in self._path])
             self._path = list(sys.path)
-            self._mark = len(self.log)
+            self._mark = self.log.next
         try:
             yield
             # Globals come last: a class may be the value of a global that its methods look at.
             if self._to_ship:
                 while self._to_ship:
                     self._ship_global(*self._to_ship.pop())
+                for number in self._replaced:
+                    self.log.drop(number)
                 self._look()
         except BaseException:
             self._undo()
@@ -151,19 +156,25 @@ class HostCatalog(Catalog):
         Raises:
             NotShippable: The other has added something to the log.
         """
-        if self._depth and (len(self.log) != self._mark or self._before or self._to_ship):
+        if self._depth and (self.log.next != self._mark or self._before or self._to_ship):
             raise NotShippable(
                 "this was called while another call was being pickled, by a __getstate__, "
                 "__reduce__ or __del__ of what it has to do with; have that use loop.call_soon()"
             )
         self._depth += 1
-        self._mark = len(self.log)
+        self._mark = self.log.next
 
     def _end(self) -> None:
         self._depth -= 1
         self._to_ship.clear()
+        self._replaced.clear()
         self._before.clear()
-        self._mark = len(self.log)  # for the change around this one, which has added nothing
+        if not self._depth:
+            if self.log.next > self._mark:
+                self._garbage.note(self._next_class)
+            if self.log.returned:
+                self.forget_unused()
+        self._mark = self.log.next  # for the change around this one, which has added nothing
 
     def refresh(self, function: object = None) -> None:
         """Ships what has been rebound; at each call of a function that travels by value.
@@ -232,10 +243,11 @@ class HostCatalog(Catalog):
     def _undo(self) -> None:
         for table, key, before in reversed(self._before):
             if before is _MISSING:
-                del table[key]
+                table.pop(key, None)
             else:
                 table[key] = before
-        del self.log[self._mark :]
+        for number in range(self._mark, self.log.next):
+            self.log.drop(number)
         self._look()
 
     def name_number(self, name: str, function: FunctionType) -> int:
@@ -244,7 +256,7 @@ class HostCatalog(Catalog):
         if code is None:
             self._set(self._loaded, name, function.__code__)
         elif code is not function.__code__:  # loaded again, as by importlib.reload
-            self._write(RELOAD, name.partition(":")[0])
+            self.log.write(RELOAD, name.partition(":")[0])
             self._set(self._loaded, name, function.__code__)
             self._before.append((self._adopted, name, self._adopted.pop(name, _MISSING)))
         return self.adopt(name)
@@ -254,53 +266,61 @@ class HostCatalog(Catalog):
         return self.code_key(function)
 
     def adopt(self, key: int | str | bytes) -> int:
-        """Gives the number for what the `WorkerCatalog` of a worker gave."""
+        """Gives the number, leased, for what the `WorkerCatalog` of a worker gave."""
         if isinstance(key, int):
-            return key
+            return self.log.lease(key)
         number = self._adopted.get(key)
         if number is None:
             if isinstance(key, str):
-                number = self._write(REFERENCE, key)
+                number = self.log.write(REFERENCE, key)
                 self._set(self.names, number, key)
             else:
                 where, payload = unpack(key)
                 space = where if isinstance(where, int) else self._space(where).number
-                number = self._write(CODE, space, payload)
+                number = self.log.write(CODE, space, payload, names=())
+                self._set(self._adopted_as, number, key)
             self._set(self._adopted, key, number)
-        return number
+        return self.log.lease(number)
 
-    def callable_number(self, payload: bytes) -> Lease:
-        """Gives a number to the pickle of a callable, for as long as somebody holds it."""
+    def callable_number(self, payload: bytes, lines: list[int]) -> int:
+        """Gives a number, leased, to the pickle of a callable.
+
+        Args:
+            payload: The pickle.
+            lines: What it names.
+        """
         digest = blake2b(payload, digest_size=16).digest()
         number = self._values.get(digest)
         if number is None:
-            number = self._write(VALUE, payload)
+            number = self.log.write(VALUE, payload, names=lines)
             self._set(self._values, digest, number)
-        # Not undone with the change: the lease comes back in any case.
-        self._leases[number] = self._leases.get(number, 0) + 1
+            self._set(self._digests, number, digest)
         self._idle.pop(number, None)
-        lease = Lease(number)
-        lease.returned = self._returned
-        return lease
+        return self.log.lease(number)
 
-    def forget_idle(self) -> None:
-        """Forgets values that no batch has used for the longest time."""
-        if not self._returned:
-            return
-        digests = {number: digest for digest, number in self._values.items()}
-        while self._returned:
-            number = self._returned.popleft()
-            self._leases[number] -= 1
-            if not self._leases[number]:
-                del self._leases[number]
-                if number in digests:  # else the change that made it was undone
-                    self._idle[number] = digests[number]
-        forgotten = list(self._idle)[:-IDLE_VALUES]
-        for number in forgotten:
-            del self._values[self._idle.pop(number)]
-            self.log[number] = b""
-        if forgotten:
-            self._write(FORGET, forgotten)
+    def forget_unused(self) -> None:
+        """Drops the lines that nothing uses any more, but for a few values."""
+        for number in self.log.unused():
+            if number not in self._digests:
+                self._forget(number)
+                continue
+            self._idle[number] = None
+            if len(self._idle) > IDLE_VALUES:
+                longest = next(iter(self._idle))
+                del self._idle[longest], self._values[self._digests.pop(longest)]
+                self._forget(longest)
+
+    def _forget(self, number: int) -> None:
+        kind, _, *fields = unpack(self.log.lines[number])
+        self.log.drop(number)
+        if kind == CODE:
+            for table in (self.names, self._codes):
+                table.pop(number, None)
+            self._adopted.pop(self._adopted_as.pop(number, b""), None)
+        elif kind == CLASSES:
+            _, first, count = fields
+            for part in range(first, first + count):
+                del self._class_lines[part]
 
     def code_key(self, function: FunctionType) -> int:
         code, contents = function.__code__, function.__globals__
@@ -309,13 +329,38 @@ class HostCatalog(Catalog):
             return number
         space = self._spaces.get(id(contents)) or self._space(module_of(function), contents)
         payload = self.pickle((code, submodules(code, contents)))
-        number = self._write(CODE, space.number, payload)
-        self._set(self.names, number, f"{function.__module__}:{function.__qualname__}")
-        self._set(self.code_numbers, (id(code), id(contents)), number)
-        self._set(self.codes, number, SharedCode(code, contents, (), function))
+        number = self.log.lease(self.log.write(CODE, space.number, payload, names=()))
+        self._set(self.names, int(number), f"{function.__module__}:{function.__qualname__}")
+        self._before += [(self.code_numbers, (id(code), id(contents)), _MISSING)]
+        self._know(number, function)
         user = f"{function.__qualname__}()"
         self._to_ship += [(space, name, user) for name in sorted(space.reads(code))]
         return number
+
+    def _know(self, number: int, function: FunctionType) -> None:
+        """Remembers a function, and that its code has this number, until they are garbage."""
+        code, numbers = function.__code__, self.code_numbers
+        key = id(code), id(function.__globals__)
+        numbers[key] = number
+        self._codes[int(number)] = ref(code, lambda _: numbers.pop(key, None))
+        if not code.co_freevars:
+            self._functions[int(number)] = function
+
+    def shared_function(self, number: int) -> Any:
+        function = self._functions.get(number)
+        if function is not None:
+            return function
+        if number not in self.log.lines:
+            raise LookupError(_DROPPED)
+        _, _, where, payload = unpack(self.log.lines[number])
+        contents = next(s.contents for s in self._spaces.values() if s.number == where)
+        known = self._codes.get(number)
+        code = known() if known is not None else None
+        if code is None:
+            code, _ = self.decode(payload)
+        function = SharedCode(code, contents).function
+        self._know(self.log.lease(number), function)
+        return function
 
     def _space(self, module: str, contents: dict[str, Any] | None = None) -> _Space:
         """Defines a space: of a module, or of these globals."""
@@ -326,7 +371,7 @@ class HostCatalog(Catalog):
         how = DETACHED if contents is not own else IMPORTED if importable(module) else MODULE
         package = contents.get("__package__")  # relative imports look for it, unseen in the code
         package = package if isinstance(package, str) else None
-        space = _Space(self._write(SPACE, module, how, package), module, how, contents)
+        space = _Space(self.log.write(SPACE, module, how, package), module, how, contents)
         self._set(self._spaces, id(contents), space)
         return space
 
@@ -335,47 +380,77 @@ class HostCatalog(Catalog):
         return False
 
     def class_key(self, cls: type) -> int:
-        self._write(CLASSES, self.pickle(cls, self._number_class))
+        first, made = self._next_class, []
+
+        def give_number(part: type) -> int:
+            number = self._next_class
+            self._next_class += 1
+            self._set(self.class_numbers, part, number)
+            self._set(self.classes, number, part)
+            made.append(part)
+            return number
+
+        payload, lines = self.dump(cls, give_number)
+        line = self.log.write(CLASSES, payload, first, len(made), names=lines)
+        for number, part in enumerate(made, first):
+            self._set(self._class_lines, number, line)
+            self._set(self._class_leases, part, self.log.lease(line))
         return self.class_numbers[cls]
+
+    def class_of(self, number: int) -> type:
+        line = self.log.lines.get(self._class_lines.get(number, -1))
+        if line is None:
+            raise LookupError(_DROPPED)
+        made = self.decode(unpack(line)[2])
+        cls = self.classes.get(number)
+        if cls is None:
+            raise LookupError(f"{made!r} is made again without the class that is asked for")
+        return cls
+
+    def is_complete(self, cls: type) -> bool:
+        """Yes, if it is the program's own: what it is now, its definition does not know."""
+        return cls in self._class_leases
+
+    def line_of_class(self, cls: type) -> int:
+        lease = self._class_leases.get(cls)
+        if lease is None:  # it was made again
+            lease = self.log.lease(self._class_lines[self.class_numbers[cls]])
+            self._class_leases[cls] = lease
+        return lease
 
     def namespace(self, module: str) -> dict[str, Any]:
         found = sys.modules.get(module)
         return found.__dict__ if found is not None else {}
-
-    def _number_class(self, cls: type) -> int:
-        number = len(self.class_numbers)
-        self._set(self.class_numbers, cls, number)
-        self._set(self.classes, number, cls)
-        return number
 
     def _ship_global(self, space: _Space, name: str, user: str) -> None:
         value = space.contents[name]
         before, _, line = space.shipped.get(name, (_MISSING, "", None))
         if before is value:
             return
-        self._set(space.shipped, name, (value, user, len(self.log)))  # it may refer to itself
+        self._set(space.shipped, name, (value, user, self.log.next))  # it may refer to itself
         try:
-            payload = self.pickle(value)
+            payload, lines = self.dump(value)
         except Exception as error:
             raise NotShippable(
                 f"the global {name!r} of {space.module}, which {user} looks at, "
                 f"{cannot_travel(error, 'it')}"
             ) from error
-        number = self._write(GLOBAL, space.number, name, payload)
+        number = self.log.write(GLOBAL, space.number, name, payload, names=lines)
         space.shipped[name] = value, user, number
         if line is not None:
-            self._set(self.log, line, b"")
+            self._replaced.append(line)
         if space not in self._watched:
             self._watched.append(space)
 
-    def _write(self, kind: int, *fields: object) -> int:
-        self.log.append(pack([kind, len(self.log), *fields]))
-        return len(self.log) - 1
-
     def _set(self, table: Any, key: Any, value: Any) -> None:
-        before = table.get(key, _MISSING) if isinstance(table, dict) else table[key]
-        self._before.append((table, key, before))
+        self._before.append((table, key, table.get(key, _MISSING)))
         table[key] = value
+
+
+_DROPPED = (
+    "this outcome names a class or function that the program had dropped, and that no task had "
+    "named any more"
+)
 
 
 def _looks_at(function: FunctionType, space: _Space, name: str) -> bool:
@@ -405,6 +480,10 @@ class WorkerCatalog(Catalog):
 
     def __init__(self) -> None:
         super().__init__()
+        self.codes: dict[int, SharedCode] = {}
+        self.forgotten = 0  # classes
+        self._class_lines: dict[int, int] = {}  # by number of the class
+        self._line_classes: dict[int, range] = {}
         self._keys: dict[int, str | bytes] = {}  # names and pickles of functions
         self._functions: dict[int, Any] = {}  # those that were looked up
         self._unread: dict[int, _Fault] = {}  # lines
@@ -439,21 +518,36 @@ class WorkerCatalog(Catalog):
         elif kind == GLOBAL:
             self._bind(*fields)
         elif kind == CLASSES:
-            self.decode(fields[0])
+            payload, first, count = fields
+            self._line_classes[number] = range(first, first + count)
+            self._class_lines |= dict.fromkeys(range(first, first + count), number)
+            self.decode(payload)
         elif kind == SPACE:
             self._define_space(number, *fields)
         elif kind == PATH:
             sys.path += [folder for folder in fields[0] if folder not in sys.path]
             invalidate_caches()
         elif kind == FORGET:
-            for forgotten in fields[0]:
-                self._keys.pop(forgotten, None)
-                self._functions.pop(forgotten, None)
+            for line in fields[0]:
+                self._forget(line)
         elif kind == RELOAD:
             if fields[0] in sys.modules:  # else it will be imported as it is now
                 reload(sys.modules[fields[0]])
         else:
             self._keys[number] = fields[0]
+
+    def _forget(self, line: int) -> None:
+        """Forgets what a line has defined; tasks that run may have it in their hands."""
+        for table in (self._keys, self._functions, self._unread):
+            table.pop(line, None)
+        shared = self.codes.pop(line, None)
+        if shared is not None:
+            self.code_numbers.pop((id(shared.code), id(shared.namespace)), None)
+        for number in self._line_classes.pop(line, ()):
+            del self._class_lines[number]
+            self.forgotten += 1
+            if number in self.classes:  # else it could not be defined
+                del self.class_numbers[self.classes.pop(number)]
 
     def _define_space(self, number: int, module: str, how: int, package: str | None) -> None:
         if how == IMPORTED:
@@ -566,8 +660,21 @@ class WorkerCatalog(Catalog):
         """The host has the functions that it sent: they come back as themselves."""
         return isinstance(key, int) and self.codes[key].function is function
 
+    def shared_function(self, number: int) -> Any:
+        return self._code(number).function
+
     def class_key(self, cls: type) -> None:
         """A class made in the worker: the host gets it whole."""
+
+    def class_of(self, number: int) -> type:
+        raise LookupError("a class could not be defined in this process; the log of it says why")
+
+    def is_complete(self, cls: type) -> bool:
+        """No: what defines it may come in parts."""
+        return False
+
+    def line_of_class(self, cls: type) -> int:
+        return self._class_lines[self.class_numbers[cls]]
 
     def namespace(self, module: str) -> dict[str, Any]:
         namespace = self._namespaces.get(module)

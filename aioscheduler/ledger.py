@@ -6,14 +6,18 @@ crosses a page border, and a page goes when its last task ends. When four fifths
 are dead, the pages that are mostly dead have their frames rewritten, so that one timer for next
 year does not keep 255 forgotten ones. Large tasks are few, so their bytes are counted: two fifths
 of them may be dead.
+
+A page holds the leases of the definitions that its tasks use, until they end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
+from types import MappingProxyType
 
 from . import wire
+from .definitionlog import Leased
 
 PAGE = 256
 _SLACK = 16_384  # dead tasks that are not worth a sweep
@@ -23,7 +27,7 @@ _ENDED, _PENDING, _STARTED = 0, 1, 2  # the state of a task in its page; 0 as we
 
 
 class _Page:
-    __slots__ = ("count", "frames", "kept", "large", "states")
+    __slots__ = ("count", "frames", "kept", "large", "states", "uses")
 
     def __init__(self) -> None:
         self.states = bytearray(PAGE)
@@ -31,6 +35,7 @@ class _Page:
         self.kept = 0  # tasks in the frames, dead or alive
         self.large = 0  # bytes of each of them, if they are large
         self.frames: list[bytes] = []
+        self.uses: dict[int, int] = {}  # leases of definitions, with a bit for each task
 
     def weigh(self) -> None:
         """Notes how large the tasks are, on average."""
@@ -70,8 +75,17 @@ class Ledger:
                 if state != _ENDED:
                     yield key * PAGE + index
 
-    def record(self, first: int, count: int, frame: bytes) -> None:
-        """Enters the tasks `first` to `first + count - 1`, all of one page, and their frame."""
+    def record(
+        self, first: int, count: int, frame: bytes, uses: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        """Enters the tasks `first` to `first + count - 1`, all of one page, and their frame.
+
+        Args:
+            first: The number of the first.
+            count: How many.
+            frame: What carries them.
+            uses: The leases to be held until they end, with a bit for each task, from the first.
+        """
         key, index = divmod(first, PAGE)
         page = self._pages.get(key)
         if page is None:
@@ -83,6 +97,8 @@ class Ledger:
         page.count += count
         page.kept += count
         page.frames.append(frame)
+        for lease, users in uses.items():
+            page.uses[lease] = page.uses.get(lease, 0) | users << index
         if page.large or len(frame) >= _LARGE * count:
             self._large -= page.large * page.kept
             self._large_dead -= page.large * (page.kept - page.count)
@@ -160,6 +176,11 @@ class Ledger:
                 page.states[index : index + count] = bytes((after,)) * count
             if after == _ENDED:
                 page.count -= count
+                if page.uses:
+                    left = ~(((1 << count) - 1) << index)
+                    page.uses = {
+                        lease: users & left for lease, users in page.uses.items() if users & left
+                    }
                 if page.large:
                     self._large_dead += page.large * count
                 if not page.count:
@@ -211,6 +232,17 @@ class Ledger:
         page.frames, page.kept = frames, page.count
         page.weigh()
         self._large += page.large * page.kept
+
+    def leases_of(self, number: int) -> Iterator[int]:
+        """Yields the leases of what a task uses that has not ended."""
+        page = self._pages.get(number // PAGE)
+        if page is not None:
+            for lease, users in page.uses.items():
+                if users >> number % PAGE & 1:
+                    yield lease
+        payload = self.blobs.get(number)
+        if isinstance(payload, Leased):
+            yield from payload.leases
 
     def find(self, number: int) -> tuple[int, int, int | bytes] | None:
         """Gives scheduler, due time and function of a task that has not ended, else None."""

@@ -8,10 +8,12 @@ Definitions that a frame needs come out before it, and a cancel after the task i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 from . import wire
+from .definitionlog import DefinitionLog, Lease, Leased, Reader
 from .ledger import PAGE, Ledger
 from .wire import FRAME_BYTES, Kind, Payload
 
@@ -20,16 +22,15 @@ class Outbox:
     """Turns scheduling into frames.
 
     Args:
-        log: The definitions, a list that grows; an empty one is void.
+        log: The definitions.
     """
 
-    def __init__(self, log: Sequence[bytes]) -> None:
+    def __init__(self, log: DefinitionLog) -> None:
         self.ledger = Ledger()
         self.full = False  # whether enough is here to be sent before the turn of the loop ends
         self.size = 0  # bytes in frames that were not taken
         self.next = 0  # the number of the next task
-        self._log = log
-        self._defined = 0  # how many definitions have been sent
+        self._definitions = Reader(log)
         self._first = 0  # the first number in the columns
         self._bytes = 0  # of payloads in the columns
         self._columns: tuple[list[int], list[int], list[int], list[Payload]] = ([], [], [], [])
@@ -54,7 +55,7 @@ class Outbox:
         schedulers.append(scheduler)
         dues.append(due)
         functions.append(function)
-        payloads.append(self._shorten(number, payload) if type(payload) is bytes else payload)
+        payloads.append(self._shorten(number, payload) if isinstance(payload, bytes) else payload)
         if self.next % PAGE == 0 or self._bytes > FRAME_BYTES:
             self.pack()
             self.full = True
@@ -81,7 +82,7 @@ class Outbox:
         first = self.next
         self.next = first + len(payloads)
         short = [
-            self._shorten(number, payload) if type(payload) is bytes else payload
+            self._shorten(number, payload) if isinstance(payload, bytes) else payload
             for number, payload in enumerate(payloads, first)
         ]
         self._emit(first, [scheduler, dues, function, short])
@@ -95,6 +96,7 @@ class Outbox:
     def take(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
         """Gives the frames to be sent, and the payloads to be sent as blobs."""
         self.pack()
+        self._define()  # what is to be forgotten, maybe
         for start in range(0, len(self._cancels), PAGE):
             self._put(wire.encode([Kind.CANCEL, self._cancels[start : start + PAGE]]))
         self._cancels.clear()
@@ -112,7 +114,7 @@ class Outbox:
         """
         self.take()
         self._skip_to_page()
-        self._defined = 0
+        self._definitions.restart()
         self._define()
         definitions, _ = self.take()
         return chain(definitions, self.ledger.replay()), list(self.ledger.blobs.items())
@@ -140,16 +142,40 @@ class Outbox:
         self._frames.append(frame)
         self.size += len(frame)
 
-    def _emit(self, first: int, columns: list[object]) -> None:
+    def _emit(self, first: int, columns: list[Any]) -> None:
         self._define()
         frame = wire.encode([Kind.SCHEDULE, first, *columns])
-        self.ledger.record(first, self.next - first, frame)
+        uses = _uses_of(*columns[2:]) if self._definitions.log.leased else {}
+        self.ledger.record(first, self.next - first, frame, uses)
         self._put(frame)
         self._first, self._bytes = self.next, 0
 
     def _define(self) -> None:
         """Makes frames of the definitions that have come since the last time."""
-        for line in filter(None, self._log[self._defined :]):  # an empty one is void
+        for line in self._definitions.read():
             for part, last in wire.cut(line):
                 self._put(wire.encode([Kind.DEFINE, part, last]))
-        self._defined = len(self._log)
+
+
+def _uses_of(functions: int | bytes | list[int | bytes], payloads: list[Payload]) -> dict[int, int]:
+    """Return which definitions the tasks of a frame use: leases, and a bit for each task."""
+    uses: dict[int, int] = {}
+    if not isinstance(functions, list) or functions.count(functions[0]) == len(functions):
+        function = functions[0] if isinstance(functions, list) else functions
+        for lease in _leases_of(function):
+            uses[lease] = (1 << len(payloads)) - 1
+    else:
+        for index, function in enumerate(functions):
+            for lease in _leases_of(function):
+                uses[lease] = uses.get(lease, 0) | 1 << index
+    if Leased in set(map(type, payloads)):
+        for index, payload in enumerate(payloads):
+            for lease in _leases_of(payload):
+                uses[lease] = uses.get(lease, 0) | 1 << index
+    return uses
+
+
+def _leases_of(item: Payload) -> tuple[int, ...]:
+    if isinstance(item, Lease):
+        return (item,)
+    return item.leases if isinstance(item, Leased) else ()

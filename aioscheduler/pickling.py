@@ -25,7 +25,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from multiprocessing.context import get_spawning_popen, set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
 from types import CellType, CodeType, FunctionType
@@ -41,9 +41,8 @@ from .failures import describe, reduce_error, reduce_some, set_cause, text_of
 from .names import importable, importable_name, is_of_namespace, resolve, type_name
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
+PICKLED = 0x80  # the first byte of a pickle
 SHORT_TEXT = 256  # characters of a text that goes as it is
-
-pack: Callable[[Any], bytes] = msgpack.packb
 
 
 class _Scalars:
@@ -85,10 +84,9 @@ class Catalog(ABC):
     def __init__(self) -> None:
         self.owner: object = None  # the manager, or its proxy: each arrives as the other
         self.handed: list[Any] = []  # what each worker process inherits, of the initargs
-        self.codes: dict[int, SharedCode] = {}
-        self.code_numbers: dict[tuple[int, int], int] = {}  # by ids, which `codes` keeps alive
-        self.classes: dict[int, type] = {}
-        self.class_numbers: dict[type, int] = {}
+        self.code_numbers: dict[tuple[int, int], int] = {}  # by ids of a code and its globals
+        self.classes: MutableMapping[int, type] = {}
+        self.class_numbers: MutableMapping[type, int] = {}
 
     def function_number(self, function: FunctionType) -> Any:
         """Gives what stands for a function in a frame: its name's number, or that of its code."""
@@ -112,8 +110,24 @@ class Catalog(ABC):
         """Whether the other end has this function, with its defaults and attributes."""
 
     @abstractmethod
+    def shared_function(self, number: int) -> Any:
+        """Gives the function of a code's number."""
+
+    @abstractmethod
     def class_key(self, cls: type) -> int | None:
         """Gives the number of a by-value class; None has cloudpickle pickle it in full."""
+
+    @abstractmethod
+    def class_of(self, number: int) -> type:
+        """Gives the class of a number."""
+
+    @abstractmethod
+    def is_complete(self, cls: type) -> bool:
+        """Whether a class has its attributes, which its definition must not set again."""
+
+    @abstractmethod
+    def line_of_class(self, cls: type) -> int:
+        """Gives the number of the line that defines a class."""
 
     @abstractmethod
     def namespace(self, module: str) -> dict[str, Any]:
@@ -145,32 +159,41 @@ class Catalog(ABC):
         except (OverflowError, ValueError):
             return None
 
-    def pickle(self, value: object, number_class: Callable[[type], int] | None = None) -> bytes:
+    def pickle(self, value: object) -> bytes:
         """Pickles a value, with codes and classes by number.
-
-        Args:
-            value: Anything.
-            number_class: If given, by-value classes that have no number are pickled in full,
-                with the number that this gives them.
 
         Raises:
             Exception: Whatever pickle or the value's own methods raise.
             KeyboardInterrupt: It may be a Ctrl-C.
         """
+        return self.dump(value)[0]
+
+    def dump(
+        self, value: object, number_class: Callable[[type], int] | None = None
+    ) -> tuple[bytes, list[int]]:
+        """Pickles a value as `pickle`, and gives the lines that its pickle names, too.
+
+        Args:
+            value: Anything.
+            number_class: If given, by-value classes that have no number are pickled in full,
+                with the number that this gives them.
+        """
         file = io.BytesIO()
+        pickler = _Pickler(file, self, number_class)
         try:
-            _Pickler(file, self, number_class).dump(value)
+            pickler.dump(value)
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as error:  # a sys.exit(), or the panic of a library in Rust
             raise pickle.PicklingError(f"pickling it raised {error!r}") from error
-        return file.getvalue()
+        return file.getvalue(), pickler.lines
 
-    def pickle_call(self, value: object) -> bytes:
+    def dump_call(self, value: object) -> tuple[bytes, list[int]]:
         """Pickles a call of the initializer; locks, queues and the like go to `handed`."""
         file = io.BytesIO()
-        _CallPickler(file, self, None).dump(value)
-        return file.getvalue()
+        pickler = _CallPickler(file, self, None)
+        pickler.dump(value)
+        return file.getvalue(), pickler.lines
 
     def pickle_some(self, value: object, inside: frozenset[int] = frozenset()) -> bytes:
         """Pickles a value; exceptions in it lose the attributes that cannot travel.
@@ -191,7 +214,7 @@ class Catalog(ABC):
         """
         if not isinstance(payload, bytes):
             return payload
-        if payload[0] != 0x80:
+        if payload[0] != PICKLED:
             return wire.unpack(payload)
         outer = getattr(_active, "catalog", None)
         _active.catalog = self
@@ -336,6 +359,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         self._catalog = catalog
         self._number_class = number_class
         self._begun: set[type] = set()  # classes that this defines
+        self.lines: list[int] = []  # that the pickle names
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, FunctionType):
@@ -347,6 +371,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         elif isinstance(obj, type):
             number = self._catalog.class_numbers.get(obj)
             if number is not None and obj not in self._begun:
+                self.lines.append(self._catalog.line_of_class(obj))
                 return _class_of, (number,)
             name = importable_name(obj)
             if name is None:
@@ -377,6 +402,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             # It has globals of its own, as the methods of a namedtuple do: they go with it.
             return super().reducer_override(function)
         key = self._catalog.code_key(function)
+        if isinstance(key, int):
+            self.lines.append(key)
+            key = int(key)  # a lease is not to be pickled
         if self._catalog.is_known(function, key):
             return _function_of, (key,)
         cells = function.__closure__ or ()
@@ -392,7 +420,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             return reduced
         if self._number_class is None:
             number = self._catalog.class_key(cls)
-            return reduced if number is None else (_class_of, (number,))
+            if number is None:
+                return reduced
+            self.lines.append(self._catalog.line_of_class(cls))
+            return _class_of, (number,)
         # Inside a definition, further classes are defined in passing: they may refer to each
         # other in a circle, which the pickle's memo resolves. A class that is asked for again is
         # not in the memo yet: its base lists it, and the base comes before it. The definition
@@ -401,15 +432,18 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         number = self._catalog.class_numbers.get(cls)
         if number is None:
             number = self._number_class(cls)
-        make, args, *rest = reduced
-        if not issubclass(cls, enum.Enum):  # whose members cloudpickle knows how to make
+        make, args, state, *_, set_state = reduced
+        if issubclass(cls, enum.Enum):  # whose members cloudpickle knows how to make
+            args = (*args[:5], None, *args[6:])  # the id by which it would find this class
+        else:
             meta, name, bases, contents, *_ = args
+            contents["__qualname__"] = cls.__qualname__
             if "__slots__" in vars(cls):  # of no effect later
                 bases = cls.__bases__
                 for special in {"__slots__", "__orig_bases__"} & vars(cls).keys():
                     contents[special] = vars(cls)[special]
             make, args = _make_skeleton, (meta, name, bases, contents)
-        return _make_class, (number, make, args), *rest
+        return _make_class, (number, make, args), (set_state, state), None, None, _set_class_state
 
 
 class _CallPickler(_Pickler):
@@ -486,9 +520,7 @@ def _owner() -> object:
 def _class_of(number: int) -> type:
     catalog: Catalog = _active.catalog
     cls = catalog.classes.get(number)
-    if cls is None:
-        raise LookupError("a class could not be defined in this process; the log of it says why")
-    return cls
+    return catalog.class_of(number) if cls is None else cls
 
 
 def _make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> type:
@@ -500,6 +532,13 @@ def _make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> 
     return cls
 
 
+def _set_class_state(cls: type, state: Any) -> None:
+    catalog: Catalog = _active.catalog
+    if not catalog.is_complete(cls):
+        set_state, of_class = state
+        set_state(cls, of_class)
+
+
 def _make_skeleton(meta: Any, name: str, bases: tuple[Any, ...], contents: Any) -> type:
     catalog: Catalog = _active.catalog
     return make_skeleton(catalog.class_numbers, meta, name, bases, contents)
@@ -508,7 +547,7 @@ def _make_skeleton(meta: Any, name: str, bases: tuple[Any, ...], contents: Any) 
 def _function_of(key: int | tuple[CodeType, str]) -> Any:
     catalog: Catalog = _active.catalog
     if isinstance(key, int):
-        return catalog.codes[key].function
+        return catalog.shared_function(key)
     code, module = key
     return SharedCode(code, catalog.namespace(module)).function
 

@@ -35,6 +35,7 @@ from typing import Any
 
 from . import wire
 from .batch import Decode, Outcomes, Part
+from .definitionlog import leased
 from .errors import RemoteError, WorkerLost
 from .holders import Holders
 from .incarnation import Launch, Life
@@ -43,6 +44,7 @@ from .ledger import PAGE, end_of_row
 from .link import Tally, Vitals
 from .loopthread import LoopThread
 from .outbox import Outbox
+from .pickling import PICKLED
 from .pipe import HIGH_WATER
 from .shipping import Cargo, HostShipper
 from .supervisor import RestartBudget, Supervisor
@@ -293,6 +295,8 @@ class RemoteLink:
         """Is called once a second."""
         assert self.loop is not None
         self.supervisor.look_after()
+        self._shipper.catalog.forget_unused()
+        self._send()  # which tells the worker of it
         self._holders.forget_dropped()
         self._history.expire(self.loop.time())
 
@@ -412,6 +416,8 @@ class RemoteLink:
         has_blobs = wire.IN_BLOB in payloads
         if has_blobs:
             self._check_blobs(numbers, payloads)
+        if self._shipper.catalog.log.leased and ending != wire.DROPPED:
+            payloads = self._keep_leases(numbers, payloads)
         if ending == wire.DROPPED:
             known = self._end_dropped(scheduler, numbers)
         else:
@@ -426,6 +432,21 @@ class RemoteLink:
         for number, payload in zip(numbers, payloads, strict=True):
             if isinstance(payload, list) and number not in self._blobs:
                 raise wire.WireError(f"the outcome of task {number} did not come")
+
+    def _keep_leases(self, numbers: list[int], payloads: list[Payload]) -> list[Payload]:
+        """Return outcomes with the leases of what their tasks used, which they may name."""
+        if bytes not in set(map(type, payloads)) and not self._blobs:
+            return payloads
+        leases_of = self.outbox.ledger.leases_of
+        kept: list[Payload] = []
+        for number, payload in zip(numbers, payloads, strict=True):
+            if isinstance(payload, bytes) and payload[0] == PICKLED:
+                kept.append(leased(payload, leases_of(number)))
+                continue
+            kept.append(payload)
+            if isinstance(payload, list) and (blob := self._blobs[number]) is not None:
+                self._blobs[number] = leased(blob, leases_of(number))
+        return kept
 
     def _end_dropped(self, scheduler: int, numbers: list[int]) -> int:
         """Strikes out cancelled tasks, started or not; gives how many of them are known."""

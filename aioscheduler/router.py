@@ -23,6 +23,7 @@ from typing import Any
 
 from .batch import Batch, Outcomes
 from .coroutines import close_unstarted, name_of
+from .definitionlog import leased
 from .definitions import HostCatalog
 from .engine import Order, due_time
 from .errors import ManagerClosed, NotShippable, TaskLimitReached
@@ -112,7 +113,6 @@ class Router:
         front = self.links[0]
         function = front.take_function(func)
         outcomes = Outcomes(count, name_of(func))
-        outcomes.function = function  # not to be forgotten until all of it has ended
         batch: Batch[Any] = Batch(outcomes)
         # Small batches, too, are to use every scheduler.
         share = -(-count // len(placement.loads)) if key is None else count
@@ -234,9 +234,10 @@ class Router:
             worker, scheduler, number = fields
             links[worker].cancel(scheduler, number)
         elif self.closed is None:
-            place, due, function, payload, alias = fields
+            place, due, function, payload, alias, lines = fields
             with catalog.change():
                 number = catalog.adopt(function)
+            payload = leased(payload, map(catalog.log.lease, lines))
             self.placement.added(place)
             link = links[self.placement.worker_of[place]]
             link.adopt(self.placement.scheduler_of[place], due, number, payload, alias)

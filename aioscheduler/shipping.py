@@ -15,16 +15,18 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import weakref
 from collections.abc import Callable, Sequence
 from types import CellType, CodeType, CoroutineType, FunctionType, MethodType
 from typing import Any, Generic, NoReturn, TypeVar
 
 from .coroutines import check_awaitable
+from .definitionlog import leased
 from .definitions import HostCatalog, WorkerCatalog, cannot_travel
 from .errors import NotShippable
 from .names import importable_name
-from .pickling import EMPTY, is_plain, pack
-from .wire import BLOB_LIMIT, Payload
+from .pickling import EMPTY, is_plain
+from .wire import BLOB_LIMIT, Payload, pack
 
 Cargo = tuple[Any, Payload]
 """What travels of a coroutine: the number of its function, and its payload."""
@@ -34,21 +36,22 @@ class _Shape:
     """How to read the arguments of one code object's coroutines.
 
     Args:
-        code: Kept, so that its id is not used again.
         namespace: The globals of its functions.
         number: As the catalog gives it: an int in the host. None for code with a closure, whose
             functions may each have a name: those of one decorator all have one code.
         by_value: Whether globals that were rebound are to be looked for; with a closure, that
             depends on the function.
         simple: The count of arguments if all are positional and nothing is captured, else -1.
+
+    Attributes:
+        gone: Forgets this when the code is garbage, before its id is used again.
     """
 
-    __slots__ = ("by_value", "code", "namespace", "number", "simple")
+    gone: weakref.ref[CodeType]
 
-    def __init__(
-        self, code: CodeType, namespace: dict[str, Any], number: Any, by_value: bool, simple: int
-    ) -> None:
-        self.code = code
+    __slots__ = ("by_value", "gone", "namespace", "number", "simple")
+
+    def __init__(self, namespace: dict[str, Any], number: Any, by_value: bool, simple: int) -> None:
         self.namespace = namespace
         self.number = number
         self.by_value = by_value
@@ -129,8 +132,10 @@ class Shipper(Generic[C]):
             and not set(code.co_cellvars) & set(code.co_varnames[: code.co_argcount])
         )
         simple_count = code.co_argcount if simple else -1
-        shape = _Shape(code, function.__globals__, number, by_value, simple_count)
-        self._shapes[id(code)] = shape
+        shape = _Shape(function.__globals__, number, by_value, simple_count)
+        key, shapes = id(code), self._shapes
+        shape.gone = weakref.ref(code, lambda _: shapes.pop(key, None))
+        shapes[key] = shape
         return shape
 
     def _number_closure(
@@ -176,7 +181,7 @@ class Shipper(Generic[C]):
         contents = [_contents(cell) for cell in captured]
         try:
             with self.catalog.change():
-                return self.catalog.pickle((args, kwargs, contents))
+                return leased(*self.catalog.dump((args, kwargs, contents)))
         except NotShippable:
             raise  # which names a global
         except Exception as error:
@@ -209,7 +214,7 @@ class HostShipper(Shipper[HostCatalog]):
         """
         try:
             with self.catalog.change():
-                return self.catalog.pickle_call((function, args))
+                return leased(*self.catalog.dump_call((function, args)))
         except NotShippable:
             raise
         except Exception as error:
@@ -222,7 +227,7 @@ class HostShipper(Shipper[HostCatalog]):
         Raises:
             NotShippable: It cannot travel.
         """
-        self.catalog.forget_idle()
+        self.catalog.forget_unused()
         if importable_name(function) is None:
             self.catalog.refresh(function)
         try:
@@ -248,11 +253,11 @@ class HostShipper(Shipper[HostCatalog]):
                 or function.__dict__
             ):
                 return self.catalog.code_number(function)
-        payload = self.catalog.pickle(function)
+        payload, lines = self.catalog.dump(function)
         # Its pickle comes with each frame; a large one is kept by the workers instead.
         if len(payload) <= BLOB_LIMIT:
-            return payload
-        return self.catalog.callable_number(payload)
+            return leased(payload, lines)
+        return self.catalog.callable_number(payload, lines)
 
     def take_arguments(self, args: tuple[Any, ...]) -> Payload:
         """Gives the payload of one call's positional arguments.
@@ -265,7 +270,7 @@ class HostShipper(Shipper[HostCatalog]):
             return payload
         try:
             with self.catalog.change():
-                return self.catalog.pickle((args, {}, ()))
+                return leased(*self.catalog.dump((args, {}, ())))
         except NotShippable:
             raise
         except Exception as error:

@@ -70,6 +70,7 @@ class Kind(IntEnum):
 
 Frame = list[Any]
 
+pack: Callable[[Any], bytes] = msgpack.packb
 unpack: Callable[[bytes], Any] = msgpack.unpackb
 
 _LENGTH = struct.Struct(">I")
@@ -82,7 +83,7 @@ class WireError(Exception):
 
 def encode(frame: Frame) -> bytes:
     """Gives the bytes of a frame, its length in front."""
-    body: bytes = msgpack.packb(frame)
+    body = pack(frame)
     if len(body) > MAX_FRAME:
         raise WireError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
     return _LENGTH.pack(len(body)) + body

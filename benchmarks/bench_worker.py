@@ -19,9 +19,8 @@ from common import parse, report, work
 from aioscheduler import wire
 from aioscheduler.engine import Engine, Order, _spawn
 from aioscheduler.inside import running
-from aioscheduler.pickling import pack
 from aioscheduler.shipping import open_cargo
-from aioscheduler.wire import Kind
+from aioscheduler.wire import Kind, pack
 
 PAGE = 256
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fractions
-import functools
 import importlib
 import logging
 import runpy
@@ -17,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import Script
 
-from aioscheduler.definitions import IDLE_VALUES, HostCatalog, WorkerCatalog
+from aioscheduler.definitionlog import Reader
+from aioscheduler.definitions import HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
 from aioscheduler.names import importable_name
 from aioscheduler.pickling import EMPTY
@@ -166,62 +167,13 @@ async def everything():
 """
 
 
-class World:
-    """A script that no other process can import, a host that has it, and a worker."""
-
-    def __init__(self) -> None:
-        self.module = types.ModuleType("script_of_mine")
-        sys.modules[self.module.__name__] = self.module
-        exec(SCRIPT, self.module.__dict__)
-        self.host = HostShipper(HostCatalog())
-        self.begin()
-
-    def begin(self) -> None:
-        """Begins a worker process, the first or the next."""
-        self.worker = WorkerCatalog()
-        self.modules: dict[str, Any] = {}
-        self.read = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.module, name)
-
-    def run(self, code: str) -> None:
-        exec(code, self.module.__dict__)
-
-    def trip(self, coro: Any) -> Any:
-        try:
-            cargo = self.host.take(coro)
-        except NotShippable:
-            coro.close()
-            raise
-        ours = {self.module.__name__: self.module}
-        with pytest.MonkeyPatch.context() as patch:
-            for name in ours:
-                patch.delitem(sys.modules, name)
-                if name in self.modules:
-                    patch.setitem(sys.modules, name, self.modules[name])
-            log = self.host.catalog.log
-            for line in log[self.read :]:
-                if line:
-                    self.worker.read(line)
-            self.read = len(log)
-            self.modules = {name: sys.modules[name] for name in ours if name in sys.modules}
-            called, args, kwargs, _ = open_cargo(self.worker, *cargo)
-            value = called(*args, **kwargs)
-            if asyncio.iscoroutine(value):
-                value = asyncio.run(value)
-            payload = self.worker.encode(value)
-        return self.host.catalog.decode_result(payload)
-
-
 @pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    del sys.modules["script_of_mine"]
+def world() -> Iterator[Script]:
+    with Script(SCRIPT) as world:
+        yield world
 
 
-def test_a_script_is_the_same_there(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_script_is_the_same_there(world: Script, caplog: pytest.LogCaptureFixture) -> None:
     here = asyncio.run(world.everything())
     world.cached.cache_clear()
     assert world.trip(world.everything()) == here
@@ -233,20 +185,20 @@ def test_a_script_is_the_same_there(world: World, caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize(
     "name", ["wrapped", "facts", "Shop.price", "kind_of_list", "cached.__wrapped__"]
 )
-def test_functions_keep_what_they_say_of_themselves(world: World, name: str) -> None:
+def test_functions_keep_what_they_say_of_themselves(world: Script, name: str) -> None:
     function: Any = world.module
     for part in name.split("."):
         function = getattr(function, part)
     assert world.trip(world.call(world.facts, function)) == world.facts(function)
 
 
-def test_instances_with_slots_come_back(world: World) -> None:
+def test_instances_with_slots_come_back(world: Script) -> None:
     assert world.trip(world.call(world.Point, 1)) == world.Point(1)
     assert world.trip(world.call(world.Private)).secret() == 1
     assert world.trip(world.call(world.OneSlot)).secret() == 1
 
 
-def test_what_can_be_cached_travels_as_a_value(world: World) -> None:
+def test_what_can_be_cached_travels_as_a_value(world: Script) -> None:
     assert world.trip(world.call(world.cached, 3)) == 6
     assert world.trip(world.call(world.kind, 3)) == "number 10"
     number = world.host.take_function(world.cached)
@@ -319,7 +271,7 @@ class B(A):
 @pytest.mark.parametrize("first", ["B", "A", "Base"])
 @pytest.mark.parametrize("registry", REGISTRIES)
 def test_a_class_that_its_base_lists_can_come_first(
-    world: World, registry: str, first: str
+    world: Script, registry: str, first: str
 ) -> None:
     world.run(REGISTRIES[registry])
     world.run(
@@ -338,7 +290,7 @@ def test_a_class_that_its_base_lists_can_come_first(
 # ---- what pickle finds by name
 
 
-def test_type_variables_and_aliases_go_by_value(world: World) -> None:
+def test_type_variables_and_aliases_go_by_value(world: Script) -> None:
     world.run("""
 import typing
 P = typing.ParamSpec("P", covariant=True)
@@ -365,7 +317,7 @@ async def go(handler, array):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is of Python 3.12")
-def test_type_parameters_and_aliases_go_by_value(world: World) -> None:
+def test_type_parameters_and_aliases_go_by_value(world: Script) -> None:
     world.run("""
 type Words[T] = dict[str, T]
 type Endless = list[Endless]
@@ -398,7 +350,7 @@ class Sentinel:
 
 
 @pytest.mark.parametrize("kind", SENTINELS)
-def test_what_only_this_process_finds_by_name_is_refused(world: World, kind: str) -> None:
+def test_what_only_this_process_finds_by_name_is_refused(world: Script, kind: str) -> None:
     world.module.__dict__["Sentinel"] = Sentinel
     world.run(SENTINELS[kind])
     world.run("async def look(): return MISSING\nasync def take(x, y=MISSING): return x")
@@ -410,7 +362,7 @@ def test_what_only_this_process_finds_by_name_is_refused(world: World, kind: str
         world.trip(world.take(1))
 
 
-def test_what_every_process_finds_by_name_is_the_same_there(world: World) -> None:
+def test_what_every_process_finds_by_name_is_the_same_there(world: Script) -> None:
     for value in (EMPTY, typing.Any, typing.Union, signal.SIGINT, Path("x"), fractions.Fraction(1)):
         found = world.trip(world.call(lambda value: value, value))
         assert found == value
@@ -440,7 +392,7 @@ Answer = make("Answer", object)
 
 @pytest.mark.parametrize("name", ["Refusal", "Answer"])
 def test_a_class_that_its_module_has_under_its_name_is_that_class(
-    world: World, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Script, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = f"made_for_{name.lower()}"
     (tmp_path / f"{module}.py").write_text(MADE)
@@ -452,7 +404,7 @@ def test_a_class_that_its_module_has_under_its_name_is_that_class(
     assert not world.host.catalog.class_numbers  # which would be of a copy
 
 
-def test_a_class_that_its_module_does_not_have_goes_by_value(world: World) -> None:
+def test_a_class_that_its_module_does_not_have_goes_by_value(world: Script) -> None:
     made = _make_class("Answer", object)
     assert importable_name(made) is None
     assert world.trip(world.call(lambda cls: cls, made)) is made
@@ -461,7 +413,7 @@ def test_a_class_that_its_module_does_not_have_goes_by_value(world: World) -> No
 # ---- what is rebound
 
 
-def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: World) -> None:
+def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: Script) -> None:
     world.run(
         "def helper(): return other()\ndef other(): return SCALE\nasync def go(): return helper()"
     )
@@ -476,15 +428,15 @@ def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: World) -> None:
     assert world.trip(world.go()) == 6
     world.begin()  # the next process has the newest, and not what was before
     assert world.trip(world.go()) == 6
-    lines = len([line for line in world.host.catalog.log if line])
+    lines = len(world.host.catalog.log.lines)
     for n in range(20):
         world.run(f"SCALE = {n + 1000}")
         assert world.trip(world.go()) == 6
-    assert len([line for line in world.host.catalog.log if line]) == lines
+    assert len(world.host.catalog.log.lines) == lines
 
 
 def test_what_a_script_says_of_itself_is_there(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "package_of_it").mkdir()
     (tmp_path / "package_of_it" / "beside.py").write_text("N = 7\n")
@@ -500,7 +452,7 @@ def test_what_a_script_says_of_itself_is_there(
     assert not caplog.records
 
 
-def test_a_module_that_is_bound_anew_is_seen(world: World) -> None:
+def test_a_module_that_is_bound_anew_is_seen(world: Script) -> None:
     world.run("import json\nclass Fake:\n    codec = 'fake'\n")
     world.run("async def look(): return getattr(json, 'codec', getattr(json, '__name__', json))")
     assert world.trip(world.look()) == "json"
@@ -514,7 +466,7 @@ def test_a_module_that_is_bound_anew_is_seen(world: World) -> None:
     assert world.trip(world.look()) == "json"
 
 
-def test_what_a_worker_has_bound_stays(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_worker_has_bound_stays(world: Script, caplog: pytest.LogCaptureFixture) -> None:
     world.run(
         "async def bind():\n    global SCALE\n    SCALE = 'mine'\nasync def look(): return SCALE"
     )
@@ -527,7 +479,7 @@ def test_what_a_worker_has_bound_stays(world: World, caplog: pytest.LogCaptureFi
     assert caplog.text.count("the global 'SCALE' of script_of_mine stays") == 1
 
 
-def test_what_cannot_travel_any_more_is_refused(world: World) -> None:
+def test_what_cannot_travel_any_more_is_refused(world: Script) -> None:
     world.run("async def look(): return SCALE")
     assert world.trip(world.look()) == 10
     world.run("import threading; SCALE = threading.Lock()")
@@ -540,7 +492,7 @@ def test_what_cannot_travel_any_more_is_refused(world: World) -> None:
     assert world.trip(world.look()) == 12
 
 
-def test_a_closure_whose_global_cannot_travel_is_refused_until_it_can(world: World) -> None:
+def test_a_closure_whose_global_cannot_travel_is_refused_until_it_can(world: Script) -> None:
     world.run(
         "import threading\nLOCK = threading.Lock()\n"
         "def make(n):\n    async def inner(): return n, LOCK\n    return inner\n"
@@ -557,7 +509,7 @@ def test_a_closure_whose_global_cannot_travel_is_refused_until_it_can(world: Wor
 # ---- two of one name
 
 
-def test_two_namespaces_of_one_name_are_two(world: World, tmp_path: Path) -> None:
+def test_two_namespaces_of_one_name_are_two(world: Script, tmp_path: Path) -> None:
     path = tmp_path / "strategy.py"
     found = []
     for rate in (1, 2):
@@ -570,9 +522,9 @@ def test_two_namespaces_of_one_name_are_two(world: World, tmp_path: Path) -> Non
         found.append(namespace["price"])
     for _ in range(2):
         assert [world.trip(price()) for price in found] == [1, 2, 3, 4]
-    lines = len(world.host.catalog.log)
+    lines = world.host.catalog.log.next
     assert [world.trip(price()) for price in found] == [1, 2, 3, 4]
-    assert len(world.host.catalog.log) == lines
+    assert world.host.catalog.log.next == lines
 
 
 CONSOLE = """
@@ -599,7 +551,7 @@ async def make(): return Pair(1, 2)
 @pytest.mark.parametrize(
     "marks", [{}, {"__name__": "__console__", "__doc__": None}, {"__name__": "plugin", "app": 1}]
 )
-def test_functions_of_a_console_share_its_globals(world: World, marks: dict[str, Any]) -> None:
+def test_functions_of_a_console_share_its_globals(world: Script, marks: dict[str, Any]) -> None:
     marks = dict(marks)
     exec(CONSOLE, marks)
 
@@ -614,7 +566,7 @@ def test_functions_of_a_console_share_its_globals(world: World, marks: dict[str,
     assert world.trip(marks["make"]()) == marks["Pair"](1, 2)
 
 
-def test_what_a_function_of_another_module_wraps_keeps_its_globals(world: World) -> None:
+def test_what_a_function_of_another_module_wraps_keeps_its_globals(world: Script) -> None:
     other = types.ModuleType("another_script")
     sys.modules[other.__name__] = other
     try:
@@ -648,7 +600,7 @@ def test_folders_that_come_later_are_told(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "comes_later")
     sys.path.remove(str(tmp_path))
     worker = WorkerCatalog()
-    for line in shipper.catalog.log:
+    for line in shipper.catalog.log.lines.values():
         worker.read(line)
     called, args, *_ = open_cargo(worker, number, payload)
     assert asyncio.run(called(*args)) == 2
@@ -665,18 +617,16 @@ def test_a_module_that_is_loaded_again_is_loaded_again_there(
     path.write_text("async def work():\n    return 1\n")
     ours = importlib.import_module("is_reloaded")
     shipper, worker = HostShipper(HostCatalog()), WorkerCatalog()
-    read = 0
+    reader = Reader(shipper.catalog.log)
 
     def trip() -> Any:
-        nonlocal read
         number, payload = shipper.take(ours.work())
         with pytest.MonkeyPatch.context() as patch:
             theirs = worker.__dict__.setdefault("theirs", {})
             patch.delitem(sys.modules, "is_reloaded")
             sys.modules.update(theirs)
-            for line in shipper.catalog.log[read:]:
+            for line in reader.read():
                 worker.read(line)
-            read = len(shipper.catalog.log)
             called, args, *_ = open_cargo(worker, number, payload)
             theirs["is_reloaded"] = sys.modules["is_reloaded"]
         return asyncio.run(called(*args))
@@ -686,50 +636,3 @@ def test_a_module_that_is_loaded_again_is_loaded_again_there(
     importlib.reload(ours)
     assert trip() == 22
     assert trip() == 22
-
-
-# ---- memory
-
-
-def test_values_are_there_once_and_as_long_as_a_batch_uses_them() -> None:
-    shipper, worker = HostShipper(HostCatalog()), WorkerCatalog()
-    log = shipper.catalog.log
-
-    def size() -> int:
-        return sum(map(len, log))
-
-    large = [functools.partial(max, bytes([n]) * 100_000) for n in range(20)]
-    held = shipper.take_function(large[0])
-    for _ in range(5):
-        assert shipper.take_function(large[0]) == held
-    assert size() < 110_000
-    for function in large[1:]:
-        shipper.take_function(function)
-    shipper.take_function(large[0])
-    assert size() < (IDLE_VALUES + 2) * 110_000
-    for line in log:
-        if line:
-            worker.read(line)
-    assert isinstance(held, int)
-    assert worker.function(held)(b"") == b"\0" * 100_000
-    del held
-    for function in large[10:]:
-        shipper.take_function(function)
-    for line in log[-30:]:
-        if line:
-            worker.read(line)
-    assert len(worker._keys) <= IDLE_VALUES + 2
-
-
-def test_a_value_of_a_change_that_was_undone_is_forgotten(world: World) -> None:
-    world.run("def big(n): return LOCK")
-    catalog = world.host.catalog
-    for _ in range(3):
-        world.run("import threading; LOCK = threading.Lock()")
-        with pytest.raises(NotShippable):
-            world.host.take_function(functools.partial(world.big, b"x" * 100_000))
-    world.run("LOCK = 1")
-    world.host.take_function(functools.partial(world.big, b"x" * 100_000))
-    catalog.forget_idle()
-    assert not catalog._leases
-    assert len(catalog._values) == len(catalog._idle) == 1

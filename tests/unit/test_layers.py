@@ -11,8 +11,18 @@ PACKAGE = ROOT / "aioscheduler"
 SOURCES = {path.stem: path for path in PACKAGE.glob("*.py")}
 TOP = {path.stem: path for path in (PACKAGE / "top").glob("*.py")}
 PURE = (
-    *("timers", "queues", "wire", "ledger", "outbox", "placement", "clock", "errors"),
-    *("lateness", "stats"),
+    *(
+        "timers",
+        "queues",
+        "wire",
+        "definitionlog",
+        "ledger",
+        "outbox",
+        "placement",
+        "clock",
+        "errors",
+    ),
+    *("errors", "lateness", "stats"),
 )
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
 

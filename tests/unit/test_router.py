@@ -247,13 +247,13 @@ def test_what_a_worker_asks_is_entered_even_at_the_limit() -> None:
     router, links = make([1, 1], max_tasks=1)
     router.schedule(work(), None, None)
     catalog = HostCatalog()
-    router.asked_inside(links, catalog, "schedule", 1, 77, "asyncio:sleep", b"args", 1 << 48)  # type: ignore[arg-type]
+    router.asked_inside(links, catalog, "schedule", 1, 77, "asyncio:sleep", b"args", 1 << 48, [])  # type: ignore[arg-type]
     router.asked_inside(links, catalog, "cancel", 1, 0, 1 << 48)  # type: ignore[arg-type]
     assert links[1].adopted == [(0, 77, 0, b"args", 1 << 48)]
     assert links[1].cancelled == [(0, 1 << 48)]
     assert router.placement.loads == [1, 1]
     router.closed = ManagerClosed("over")
-    router.asked_inside(links, catalog, "schedule", 1, 77, "asyncio:sleep", b"args", 2 << 48)  # type: ignore[arg-type]
+    router.asked_inside(links, catalog, "schedule", 1, 77, "asyncio:sleep", b"args", 2 << 48, [])  # type: ignore[arg-type]
     assert len(links[1].adopted) == 1
 
 

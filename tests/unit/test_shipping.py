@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioscheduler.definitionlog import Reader
 from aioscheduler.definitions import HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
 from aioscheduler.names import global_names, importable, importable_name, resolve, submodules
@@ -132,7 +133,7 @@ class World:
         exec(SCRIPT, self.module.__dict__)
         self.host = HostShipper(HostCatalog())
         self.worker = WorkerCatalog()
-        self.read = 0
+        self.reader = Reader(self.host.catalog.log)
         self.their_module = self.module
 
     def __getattr__(self, name: str) -> Any:
@@ -145,9 +146,8 @@ class World:
         if theirs is not None:
             sys.modules[self.module.__name__] = self.their_module
         try:
-            for line in self.host.catalog.log[self.read :]:
+            for line in self.reader.read():
                 self.worker.read(line)
-                self.read += 1
             self.their_module = sys.modules.get(self.module.__name__, self.module)
             called, args, kwargs, _ = open_cargo(self.worker, *cargo)
             value = called(*args, **kwargs)
@@ -195,11 +195,11 @@ def test_classes_keep_their_identity_and_travel_once(world: World) -> None:
     assert back[2:] == values[2:]
     assert [type(v) for v in back] == [type(v) for v in values]
     world.Child.made = 5
-    lines = len(world.host.catalog.log)
+    lines = world.host.catalog.log.next
     (child,), _ = world.trip(world.echo(world.Child()))
     assert type(child) is world.Child
     assert world.Child.made == 5  # not written over by what came back
-    assert len(world.host.catalog.log) == lines
+    assert world.host.catalog.log.next == lines
     payload = world.host.take(world.echo(world.Child()))[1]
     assert isinstance(payload, bytes)
     assert len(payload) < 150
@@ -255,7 +255,7 @@ def test_a_failed_encoding_leaves_no_trace(world: World) -> None:
                     world.host.take(coro)
                 assert coro.cr_frame is not None  # left as it was
                 coro.close()
-            after = len(catalog.log), *map(dict, _tables(catalog))
+            after = len(catalog.log.lines), *map(dict, _tables(catalog))
             assert before is None or before == after
             before = after
     assert world.Child not in catalog.class_numbers
@@ -341,9 +341,8 @@ def test_a_coroutine_among_the_arguments_is_refused(world: World) -> None:
     inner.close()
 
 
-def _tables(catalog: HostCatalog) -> tuple[dict[Any, Any], ...]:
+def _tables(catalog: HostCatalog) -> tuple[Mapping[Any, Any], ...]:
     return (
-        catalog.codes,
         catalog.code_numbers,
         catalog.classes,
         catalog.class_numbers,
@@ -371,23 +370,23 @@ def test_a_closed_coroutine_is_refused_on_every_python() -> None:
     shipper = HostShipper(HostCatalog())
     twice, closed, awaited = work(1), work(2), work(3)
     shipper.take(twice)
-    before = list(shipper.catalog.log)
+    before = shipper.catalog.log.next
     closed.close()
     asyncio.run(awaited)
     for coro in (twice, closed, awaited):
         with pytest.raises(NotShippable, match=r"work\(\) has been awaited or closed already"):
             shipper.take(coro)
-    assert shipper.catalog.log == before
+    assert shipper.catalog.log.next == before
 
 
 def test_what_is_imported_by_name_is_not_defined() -> None:
     shipper = HostShipper(HostCatalog())
     number, payload = shipper.take(asyncio.sleep(0, "x"))
-    assert len(shipper.catalog.log) == 1
-    assert b"asyncio.tasks:sleep" in shipper.catalog.log[0]
+    assert len(shipper.catalog.log.lines) == 1
+    assert b"asyncio.tasks:sleep" in shipper.catalog.log.lines[0]
     assert shipper.take(asyncio.sleep(1, "y"))[0] == number
     worker = WorkerCatalog()
-    worker.read(shipper.catalog.log[0])
+    worker.read(shipper.catalog.log.lines[0])
     called, args, kwargs, alias = open_cargo(worker, number, with_alias(payload, 2**50))
     assert (called, list(args), kwargs, alias) == (asyncio.sleep, [0, "x"], {}, 2**50)
 
@@ -417,7 +416,7 @@ def test_functions_for_map(world: World) -> None:
 def test_a_line_that_cannot_be_read_fails_where_it_is_used(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.host.catalog.log.append(b"\x92\x01\xc4\x01x")
+    world.host.catalog.log.write(1, b"x")
     assert world.trip(world.work(1)) == 10
     assert "cannot be read" in caplog.text
     with pytest.raises(Exception, match=r".+"):
@@ -564,7 +563,7 @@ def test_what_is_scheduled_while_something_is_pickled_is_right_or_refused(
         outer.close()
     cargoes.append(shipper.take(space["later"](4)))
     schedule_inner()
-    for line in filter(None, host.log):
+    for line in host.log.lines.values():
         worker.read(line)
     results = []
     for number, payload in cargoes:
@@ -607,7 +606,7 @@ def test_a_global_that_was_deleted_is_followed_again_once_it_is_bound() -> None:
     shipper.take(space["f"]())
     space["K"] = 2
     number, payload = shipper.take(space["f"]())
-    for line in filter(None, host.log):
+    for line in host.log.lines.values():
         worker.read(line)
     called, args, kwargs, _ = open_cargo(worker, number, payload)
     assert asyncio.run(called(*args, **kwargs)) == 2

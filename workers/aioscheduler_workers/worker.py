@@ -27,14 +27,15 @@ from typing import Any, NoReturn
 
 from aioscheduler import wire
 from aioscheduler.alarm import Alarm, whole_second
+from aioscheduler.classgarbage import ClassGarbage
 from aioscheduler.coroutines import close_unstarted
+from aioscheduler.definitionlog import Leased
 from aioscheduler.definitions import WorkerCatalog
 from aioscheduler.engine import Engine, Order, due_time, end_running
 from aioscheduler.failures import text_of, traceback_of
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.lateness import Recorder
 from aioscheduler.loopthread import LoopThread
-from aioscheduler.pickling import pack
 from aioscheduler.pipe import MakePipe, Pipe
 from aioscheduler.placement import Placement
 from aioscheduler.shipping import Shipper, open_cargo, with_alias
@@ -101,6 +102,7 @@ class Worker:
         self._begun = begun
         self._clock = clock
         self._definition = b""  # the parts of a line so far
+        self._garbage = ClassGarbage()
         self._recorder = Recorder()
         self._engines: list[Engine[_Entry]] = [
             Engine(index, order, self, self._recorder, clock) for index in range(layout[worker])
@@ -276,6 +278,7 @@ class Worker:
         if last:
             line, self._definition = self._definition, b""
             self._catalog.read(line)
+            self._garbage.note(self._catalog.forgotten)
 
     def _take_blob(self, number: int, payload: bytes | None) -> None:
         """Take a large payload, or the word that there is no memory for it."""
@@ -519,7 +522,8 @@ class Worker:
             raise
         alias = self._next_alias
         self._next_alias += 1
-        self._ask("schedule", place, due, function, with_alias(payload, alias), alias)
+        lines = payload.leases if isinstance(payload, Leased) else ()
+        self._ask("schedule", place, due, function, with_alias(payload, alias), alias, lines)
         worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
         return TaskRef(self._manager, worker, scheduler, alias)
 
@@ -532,7 +536,7 @@ class Worker:
     def _ask(self, *request: object) -> None:
         """Sends a request to the host, in parts if it is large, ahead of all outcomes to come."""
         try:
-            for part, last in wire.cut(pack(request)):
+            for part, last in wire.cut(wire.pack(request)):
                 self._pipe.send(wire.encode([Kind.INSIDE, part, last]))
         except Exception as error:
             self._fail(error)  # what was sent of it must not be taken for the whole

@@ -1,0 +1,78 @@
+"""A script, and what it makes, in two processes that are one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import types
+from typing import Any, Self
+
+import pytest
+
+from aioscheduler import wire
+from aioscheduler.definitionlog import Reader
+from aioscheduler.definitions import HostCatalog, WorkerCatalog
+from aioscheduler.errors import NotShippable
+from aioscheduler.shipping import HostShipper, open_cargo
+
+
+class Script:
+    """A script that no other process can import, a host that has it, and a worker.
+
+    Args:
+        source: Of the script; its names are attributes of this.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.module = types.ModuleType("script_of_mine")
+        self._source = source
+        self.host = HostShipper(HostCatalog())
+        self.begin()
+
+    def __enter__(self) -> Self:
+        sys.modules[self.module.__name__] = self.module
+        self.run(self._source)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        del sys.modules[self.module.__name__]
+
+    def begin(self) -> None:
+        """Begins a worker process, the first or the next."""
+        self.worker = WorkerCatalog()
+        self.modules: dict[str, Any] = {}
+        self.reader = Reader(self.host.catalog.log)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+    def run(self, code: str) -> None:
+        """Runs more code in the script's namespace."""
+        exec(code, self.module.__dict__)
+
+    def trip(self, coro: Any) -> Any:
+        """Ships a coroutine, runs it in the worker, and gives its result as the host gets it."""
+        try:
+            cargo = self.host.take(coro)
+        except NotShippable:
+            coro.close()
+            raise
+        return self.host.catalog.decode_result(self.run_there(cargo))
+
+    def run_there(self, cargo: Any) -> Any:
+        """Runs cargo in the worker and gives the payload of its result."""
+        ours = {self.module.__name__: self.module}
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ours:
+                patch.delitem(sys.modules, name)
+                if name in self.modules:
+                    patch.setitem(sys.modules, name, self.modules[name])
+            for line in self.reader.read():
+                self.worker.read(line)
+            self.modules = {name: sys.modules[name] for name in ours if name in sys.modules}
+            number, payload = wire.unpack(wire.pack(cargo))
+            called, args, kwargs, _ = open_cargo(self.worker, number, payload)
+            value = called(*args, **kwargs)
+            if asyncio.iscoroutine(value):
+                value = asyncio.run(value)
+            return self.worker.encode(value)
