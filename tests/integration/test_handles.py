@@ -31,6 +31,7 @@ from aioscheduler import (
     current_manager,
     current_task,
 )
+from aioscheduler.pipe import HIGH_WATER
 
 NEVER = timedelta(days=1)
 SOON = timedelta(milliseconds=30)
@@ -429,17 +430,19 @@ async def test_large_items_go_too() -> None:
         assert await manager.map(lambda n: len(big) + n, [1, 2]) == [100_001, 100_002]
 
 
-async def test_a_long_stream_keeps_memory_bounded() -> None:
+async def test_flush_bounds_what_is_not_sent_of_a_long_stream() -> None:
     """Two hundred million bytes of arguments go through a worker that is slow to take them."""
     async with Manager(workers=1) as manager:
-        process = psutil.Process()
-        most = before = process.memory_info().rss
+        life = manager._remotes[0]._life
+        assert life is not None
+        over = 0
         for _ in range(200):
             manager.map(size_slowly, [b"x" * 1000] * 1000)
+            over += life.pipe.waiting > HIGH_WATER
             await manager.flush()
-            most = max(most, process.memory_info().rss)
+            assert life.pipe.waiting <= HIGH_WATER
+        assert over
         await manager.join()
-        assert most - before < 100_000_000
 
 
 def size_slowly(data: bytes) -> int:

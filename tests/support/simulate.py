@@ -345,7 +345,9 @@ class World:
         nap = self.random.choice((0.0, 0.0, self.random.random()))
         key = self.random.choice((None, "a", "b"))
         deed = self.deed()
-        function = self.random.choice((act, act, act, decorated, Heir().act, captured(ident)))
+        function = self.random.choice(
+            (act, act, act, decorated, Heir().act, captured(ident), made_for(ident))
+        )
         coro = function(ident, nap, self.padding(), spoil(deed, "read an argument"), deed)
         task = self.manager.schedule(coro, delay, key=key)
         self.watch(ident, task, due, deed)
@@ -372,7 +374,9 @@ class World:
         first, count, delay = len(self.stories), self.random.randint(1, 40), self.delay()
         due = self.due(delay)
         calls = [(first + n, 0.0, self.padding()) for n in range(count)]
-        function = self.random.choice((act, decorated, Heir().act, captured(first)))
+        function = self.random.choice(
+            (act, decorated, Heir().act, captured(first), made_for(first))
+        )
         batch = self.manager.starmap(function, calls, delay)
         for n in range(count):
             self.watch(first + n, batch[n], due)
@@ -612,6 +616,24 @@ def captured(number: int) -> Callable[..., Any]:
         return await act(*args)
 
     return inner
+
+
+MADE = """
+class Made(int):
+    twice = property(lambda self: 2 * self)
+
+async def made(ident, *args, of):
+    assert of.twice == 2 * of
+    result = await act(ident, *args)
+    return type(of)(ident) if type(result) is int else result
+"""
+
+
+def made_for(number: int) -> Callable[..., Any]:
+    """A function and a class that no other call has; both are garbage before it ends."""
+    scope: dict[str, Any] = {}
+    exec(MADE, globals(), scope)
+    return functools.partial(scope["made"], of=scope["Made"](number))
 
 
 async def fail(error: Spiteful | None, result: Spiteful | None) -> object:
