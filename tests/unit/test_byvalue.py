@@ -18,10 +18,17 @@ from typing import Any
 
 import pytest
 
-from aioscheduler.definitions import IDLE_VALUES, HostCatalog, WorkerCatalog
+from aioscheduler.definitions import (
+    CODE,
+    IDLE_VALUES,
+    IMPORTED,
+    SPACE,
+    HostCatalog,
+    WorkerCatalog,
+)
 from aioscheduler.errors import NotShippable
 from aioscheduler.names import importable_name
-from aioscheduler.pickling import EMPTY
+from aioscheduler.pickling import EMPTY, pack
 from aioscheduler.shipping import HostShipper, open_cargo
 
 SCRIPT = """
@@ -525,6 +532,37 @@ def test_what_a_worker_has_bound_stays(world: World, caplog: pytest.LogCaptureFi
             world.run(f"SCALE = {n}")
             assert world.trip(world.look()) == "mine"
     assert caplog.text.count("the global 'SCALE' of script_of_mine stays") == 1
+
+
+def test_what_cannot_be_read_is_named_in_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.run(
+        "class Odd:\n    def __reduce__(self): return int, ('odd',)\n"
+        "ODD = Odd()\nclass Owner:\n    one = ODD\n"
+        "async def look(): return ODD\nasync def own(): return Owner"
+    )
+    with pytest.raises(NameError) as caught:
+        world.trip(world.look())
+    world.worker.explain(caught.value)
+    assert "cannot be read in this worker: ValueError" in caught.value.__notes__[0]
+    assert "the global 'ODD' of script_of_mine cannot be read in this worker: Val" in caplog.text
+    with pytest.raises(NameError):
+        world.trip(world.own())
+    assert "the class Owner cannot be read in this worker: ValueError" in caplog.text
+    assert "the global 'Owner' of script_of_mine cannot be read" in caplog.text
+
+
+def test_a_module_that_is_missing_there_is_named_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker = WorkerCatalog()
+    worker.read(pack([SPACE, 0, "gone_there", IMPORTED, None]))
+    worker.read(pack([CODE, 1, 0, b""]))
+    assert "the module gone_there cannot be read in this worker: ModuleNotFound" in caplog.text
+    assert "code of a module that is missing cannot be read" in caplog.text
+    with pytest.raises(ModuleNotFoundError, match="gone_there"):
+        worker.function(1)
 
 
 def test_what_cannot_travel_any_more_is_refused(world: World) -> None:
