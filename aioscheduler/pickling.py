@@ -35,7 +35,15 @@ import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 import msgpack  # type: ignore[import-untyped]  # ships no type information
 
 from . import wire
-from .byvalue import REDUCERS, facts_of, is_single_dispatch, make_skeleton, reduce_single_dispatch
+from .byvalue import (
+    REDUCERS,
+    facts_of,
+    is_single_dispatch,
+    make_skeleton,
+    reduce_enum,
+    reduce_member,
+    reduce_single_dispatch,
+)
 from .errors import RemoteError, RemoteTraceback
 from .failures import describe, reduce_error, reduce_some, set_cause, text_of
 from .names import importable, importable_name, is_of_namespace, resolve, type_name
@@ -361,6 +369,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             return _owner, ()
         elif issubclass(type(obj), _SPECIAL):
             return refuse(obj) if isinstance(obj, LoopBound) else self._reduce_error(obj)
+        elif issubclass(type(obj), enum.Enum) and importable_name(type(obj)) is None:
+            reduced = reduce_member(obj)
+            return _reduce_by_method(obj) if reduced is NotImplemented else reduced
         elif _reduces_itself(type(obj)) and not any(
             type(obj) in table for table in self.dispatch_table.maps
         ):
@@ -390,6 +401,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         reduced = super().reducer_override(cls)
         if len(reduced) != 6:  # NoneType and the like
             return reduced
+        is_enum = issubclass(cls, enum.Enum)
+        if is_enum:
+            reduced = reduce_enum(cls, reduced)
         if self._number_class is None:
             number = self._catalog.class_key(cls)
             return reduced if number is None else (_class_of, (number,))
@@ -402,7 +416,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         if number is None:
             number = self._number_class(cls)
         make, args, *rest = reduced
-        if not issubclass(cls, enum.Enum):  # whose members cloudpickle knows how to make
+        if is_enum:
+            contents = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+            skeleton = type(cls), cls.__name__, cls.__bases__, contents
+            args = _make_skeleton, skeleton, *args[2:]
+        else:
             meta, name, bases, contents, *_ = args
             if "__slots__" in vars(cls):  # of no effect later
                 bases = cls.__bases__
