@@ -359,7 +359,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             name = importable_name(obj)
             if name is None:
                 return self._reduce_class(obj)
-            if "<" in obj.__qualname__:
+            if name != f"{obj.__module__}:{obj.__qualname__}":
                 return resolve, (name,)
         elif isinstance(obj, CodeType):
             # cloudpickle forgets the file, which tracebacks need to show the line.

@@ -701,6 +701,35 @@ def test_a_class_that_its_module_does_not_have_goes_by_value(world: World) -> No
     assert world.trip(world.call(lambda cls: cls, made)) is made
 
 
+LYING = """
+class Refusal(BaseException):
+    __module__ = "builtins"
+
+class Nowhere(Exception):
+    __module__ = "builtins"
+
+gone = Nowhere
+del Nowhere
+"""
+
+
+def test_a_class_that_is_not_where_it_says_is_found(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lying.py").write_text(LYING)
+    monkeypatch.syspath_prepend(tmp_path)
+    lying: Any = importlib.import_module("lying")
+    assert importable_name(lying.Refusal) == "lying:Refusal"
+    assert importable_name(lying.gone) is None
+    world.run("async def go(error): return error, type(error)")
+    back, cls = world.trip(world.go(lying.Refusal("no")))
+    assert (cls, type(back), back.args) == (lying.Refusal, lying.Refusal, ("no",))
+    assert not world.host.catalog.class_numbers
+    lying.Local = _make_class("Local", object)  # which no other process finds there
+    lying.Local.__module__ = "builtins"
+    assert importable_name(lying.Local) is None
+
+
 # ---- what is rebound
 
 
