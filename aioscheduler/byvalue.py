@@ -62,6 +62,16 @@ def _register(function: Any, registry: dict[type, Callable[..., Any]]) -> None:
         function.register(cls, implementation)
 
 
+def reduce_single_dispatch_method(method: Any) -> Reduced:
+    """A generic method, without the cache of bound ones that it has in Python 3.13."""
+    make = functools.singledispatchmethod
+    return make, (method.func,), method.dispatcher, None, None, _set_dispatcher
+
+
+def _set_dispatcher(method: Any, dispatcher: Any) -> None:
+    method.dispatcher = dispatcher
+
+
 def reduce_cached_property(prop: Any) -> Reduced:
     """A cached property, without the lock that it has before Python 3.12."""
     return _cached_property, (prop.func, prop.attrname)
@@ -112,6 +122,7 @@ def _type_alias(kind: Any, name: str, value: Any, type_params: tuple[Any, ...]) 
 REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     _CACHED: reduce_cached,
     functools.cached_property: reduce_cached_property,
+    functools.singledispatchmethod: reduce_single_dispatch_method,
     typing.NewType: reduce_new_type,
     typing.ParamSpec: reduce_type_variable,
     typing.TypeVarTuple: reduce_type_variable,

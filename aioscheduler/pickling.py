@@ -17,6 +17,7 @@ of `__main__` happily, and only the worker finds out.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import enum
 import io
 import multiprocessing.connection
@@ -28,7 +29,7 @@ from collections import ChainMap
 from collections.abc import Callable, Sequence
 from multiprocessing.context import get_spawning_popen, set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, CoroutineType, FunctionType
 from typing import Any, ClassVar, NoReturn
 
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
@@ -293,7 +294,8 @@ EMPTY = _Empty()
 
 def refuse(obj: object) -> NoReturn:
     """Refuses what would arrive as a copy that is good for nothing, or as something else."""
-    raise pickle.PicklingError(f"{type_name(obj)} belongs to one process: its copy is of no use")
+    hint = next((_HINTS[kind] for kind in _HINTS if isinstance(obj, kind)), "its copy is of no use")
+    raise pickle.PicklingError(f"{type_name(obj)} belongs to one process: {hint}")
 
 
 def _reduce_file(file: io.TextIOWrapper) -> Any:
@@ -322,7 +324,15 @@ def _reduce_by_method(obj: object) -> Any:
 
 
 LoopBound = asyncio.mixins._LoopBoundMixin  # the base of asyncio's locks, events and queues
-_SPECIAL = (BaseException, LoopBound)
+_HINTS: dict[type, str] = {
+    asyncio.AbstractEventLoop: "a task asks for its own, asyncio.get_running_loop()",
+    asyncio.Future: "await it here, and pass its result",
+    concurrent.futures.Future: "await it here, by asyncio.wrap_future(), and pass its result",
+    CoroutineType: "have the task call and await it, in an async function that is scheduled; a "
+    "deadline, asyncio.timeout() or wait_for(), belongs there, too",
+}
+_OF_ONE_PROCESS = (LoopBound, *_HINTS)
+_SPECIAL = (BaseException, *_OF_ONE_PROCESS)
 _TABLE: dict[type, Callable[[Any], Any]] = {
     # cloudpickle sends the bytes, or a read-only copy of a file's text; pickle sends a number
     # that is no descriptor elsewhere.
@@ -368,7 +378,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         elif obj is self._catalog.owner:
             return _owner, ()
         elif issubclass(type(obj), _SPECIAL):
-            return refuse(obj) if isinstance(obj, LoopBound) else self._reduce_error(obj)
+            return refuse(obj) if isinstance(obj, _OF_ONE_PROCESS) else self._reduce_error(obj)
         elif issubclass(type(obj), enum.Enum) and importable_name(type(obj)) is None:
             reduced = reduce_member(obj)
             return _reduce_by_method(obj) if reduced is NotImplemented else reduced

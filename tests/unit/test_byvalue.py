@@ -260,6 +260,32 @@ def test_what_can_be_cached_travels_as_a_value(world: World) -> None:
     assert isinstance(number, bytes)
 
 
+METHODS = """
+class Shop:
+    @functools.singledispatchmethod
+    def price(self, thing): return "nothing"
+
+    @price.register
+    def _(self, thing: int): return thing, type(self) is Shop
+
+    @price.register(str)
+    def by_name(self, thing): return self.price(len(thing))
+
+    @functools.singledispatchmethod
+    @classmethod
+    def kind(cls, thing): return cls.__name__
+
+async def ask(shop): return shop.price(1), shop.price("abc"), shop.price([]), Shop.kind(1)
+"""
+
+
+def test_generic_methods_travel(world: World) -> None:
+    world.run(METHODS)
+    shop = world.Shop()
+    assert shop.price(0) == (0, True)  # which Python 3.13 remembers in the class
+    assert world.trip(world.ask(shop)) == ((1, True), (3, True), "nothing", "Shop")
+
+
 REGISTRIES = {
     "in a hook": """
 class Base:
