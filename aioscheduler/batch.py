@@ -242,14 +242,15 @@ class Batch(Generic[T]):
 
     `await batch` gives the results in order, or raises the first failure when it happens, as
     `asyncio.gather` does. `async for` gives the results in order, as they come. `batch[i]` is
-    the handle of one task.
+    the handle of one task. Made by `map` and `starmap`, never by hand.
     """
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
 
     def __del__(self) -> None:
-        self._outcomes.drop()
+        if hasattr(self, "_outcomes"):  # not if it was made by hand, with wrong arguments
+            self._outcomes.drop()
 
     def __len__(self) -> int:
         """How many tasks it has."""

@@ -6,13 +6,15 @@ bases' hooks have run there, and what they wrote down (a registry, for example) 
 
 from __future__ import annotations
 
+import enum
 import functools
+import pickle
 import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 Reduced = tuple[Any, ...]
@@ -58,6 +60,16 @@ def reduce_single_dispatch(function: Any) -> Reduced:
 def _register(function: Any, registry: dict[type, Callable[..., Any]]) -> None:
     for cls, implementation in registry.items():
         function.register(cls, implementation)
+
+
+def reduce_single_dispatch_method(method: Any) -> Reduced:
+    """A generic method, without the cache of bound ones that it has in Python 3.13."""
+    make = functools.singledispatchmethod
+    return make, (method.func,), method.dispatcher, None, None, _set_dispatcher
+
+
+def _set_dispatcher(method: Any, dispatcher: Any) -> None:
+    method.dispatcher = dispatcher
 
 
 def reduce_cached_property(prop: Any) -> Reduced:
@@ -110,6 +122,7 @@ def _type_alias(kind: Any, name: str, value: Any, type_params: tuple[Any, ...]) 
 REDUCERS: dict[type, Callable[[Any], Reduced]] = {
     _CACHED: reduce_cached,
     functools.cached_property: reduce_cached_property,
+    functools.singledispatchmethod: reduce_single_dispatch_method,
     typing.NewType: reduce_new_type,
     typing.ParamSpec: reduce_type_variable,
     typing.TypeVarTuple: reduce_type_variable,
@@ -117,6 +130,128 @@ REDUCERS: dict[type, Callable[[Any], Reduced]] = {
 if sys.version_info >= (3, 12):
     REDUCERS[typing.TypeAliasType] = reduce_type_alias
 """By type; what can be imported by name goes by that."""
+
+
+_OF_THE_SKELETON = frozenset(
+    (
+        "__dict__",
+        "__module__",
+        "__weakref__",
+        "_member_map_",
+        "_member_names_",
+        "_value2member_map_",
+    )
+)
+_NO_MEMBER = object()
+
+
+def reduce_enum(cls: Any, reduced: Reduced) -> Reduced:
+    """An enumeration: its members are made as they are, by no `__new__` or `__init__` of its own.
+
+    They are there, without their attributes, as soon as the class is: what comes with the class
+    may refer to them.
+
+    Args:
+        cls: The enumeration.
+        reduced: What cloudpickle makes of it.
+
+    Raises:
+        pickle.PicklingError: A member is of a type that only its constructor can make.
+    """
+    make, (bases, name, qualname, _, *rest), (abstract, _), *_ = reduced
+    by_name = cls._member_map_
+    attributes = {
+        key: value
+        for key, value in vars(cls).items()
+        if key not in _OF_THE_SKELETON and value is not by_name.get(key, _NO_MEMBER)
+    }
+    if "_abc_impl" in abstract:  # the classes that are registered with it
+        attributes["_abc_impl"] = abstract["_abc_impl"]
+    members = {key: _base_arguments(member) for key, member in by_name.items()}
+    names = {key: member._name_ for key, member in by_name.items()}  # of aliases, another
+    states = {key: object.__getstate__(by_name[key]) for key in by_name if names[key] == key}  # type: ignore[attr-defined]
+    values = [
+        (value, member._name_)
+        for value, member in cls._value2member_map_.items()
+        if by_name.get(member._name_) is member  # no flags in combination: they are made anew
+    ]
+    args = make, (bases, name, qualname, {}, *rest), members, names, cls._member_names_
+    return make_enum, args, (states, values, attributes), None, None, _set_enum_state
+
+
+def _constructor(cls: type) -> type:
+    """The class whose `__new__`, written in C, makes the instances."""
+    return next(
+        base for base in cls.__mro__ if isinstance(vars(base).get("__new__"), BuiltinFunctionType)
+    )
+
+
+def _base_arguments(member: Any) -> tuple[Any, ...]:
+    """What the `__new__` of the built-in type is called with that a member derives from."""
+    base: Any = _constructor(type(member))
+    if base is object:
+        return ()
+    if hasattr(base, "__getnewargs__"):  # int, str, tuple and the like
+        return tuple(base.__getnewargs__(member))
+    if base.__reduce__ is not object.__reduce__:
+        make, args, *_ = base.__reduce__(member)
+        if make is type(member):
+            return tuple(args)
+    raise pickle.PicklingError(
+        f"the members of the enumeration {type(member).__qualname__} are made from a "
+        f"{base.__qualname__}, and cannot be made again in another process"
+    )
+
+
+def make_enum(
+    make: Callable[..., type],
+    args: tuple[Any, ...],
+    members: dict[str, tuple[Any, ...]],
+    names: dict[str, str],
+    order: list[str],
+) -> type:
+    """Makes an enumeration, and its members without their attributes; both once."""
+    cls: Any = make(*args)
+    base, by_name = _constructor(cls), cls._member_map_
+    if "__abstractmethods__" in vars(cls):  # what it inherits, so long as its own are not there
+        type.__setattr__(cls, "__abstractmethods__", frozenset())
+    for key, name in names.items():
+        if name not in by_name:
+            member = base.__new__(cls, *members[name])
+            vars(member).update(_name_=name, __objclass__=cls)
+            by_name[name] = member
+        by_name[key] = by_name[name]
+        type.__setattr__(cls, key, by_name[key])
+    cls._member_names_[:] = order
+    return cls  # type: ignore[no-any-return]  # a class
+
+
+def _set_enum_state(cls: Any, state: tuple[Any, ...]) -> None:
+    states, values, attributes = state
+    by_name = cls._member_map_
+    for name, own in states.items():
+        contents, slots = own if isinstance(own, tuple) else (own, {})
+        vars(by_name[name]).update(contents)
+        for slot, value in slots.items():
+            object.__setattr__(by_name[name], slot, value)
+    cls._value2member_map_.update((value, by_name[name]) for value, name in values)
+    for subclass in attributes.pop("_abc_impl", ()):
+        cls.register(subclass)
+    for key, value in attributes.items():
+        type.__setattr__(cls, key, value)
+
+
+def reduce_member(member: Any) -> Any:
+    """A member of an enumeration that goes by value; NotImplemented for what is none."""
+    cls = type(member)
+    if cls._member_map_.get(member._name_) is member:
+        return _member, (cls, member._name_)
+    # Flags in combination, whose class may have them pickled by a name that they do not have.
+    return (cls, (member._value_,)) if issubclass(cls, enum.Flag) else NotImplemented
+
+
+def _member(cls: Any, name: str) -> Any:
+    return cls._member_map_[name]
 
 
 def make_skeleton(
@@ -139,8 +274,10 @@ def make_skeleton(
             )
         if resolved is not bases:
             contents = {**contents, "__orig_bases__": bases}
-        maker = next(base for base in meta.__mro__ if base not in known)
-        made: type = maker.__new__(meta, name, resolved, contents)
+        maker: Any = next(base for base in meta.__mro__ if base not in known)
+        namespace = maker.__prepare__(name, resolved)  # that of an enumeration is no plain dict
+        namespace.update(contents)
+        made: type = maker.__new__(meta, name, resolved, namespace)
         return made
 
 

@@ -497,6 +497,7 @@ class WorkerCatalog(Catalog):
     def read(self, line: bytes) -> None:
         """Enters the next line of the log; one that cannot be read fails where it is used."""
         fields: list[Any] = []
+        known = len(self.classes)
         try:
             fields = unpack(line)
             self._enter(*fields)
@@ -506,7 +507,23 @@ class WorkerCatalog(Catalog):
                 self._unread[fields[1]] = fault
             if fields and fields[0] == GLOBAL:
                 self._unread_globals[fields[3]] = fault
-            log.warning("a definition cannot be read in this worker: %s", describe(repr, error))
+            begun = list(self.classes)[known:]  # half made: none is better than one that is wrong
+            what = self._describe(fields, [self.classes[number].__qualname__ for number in begun])
+            for number in begun:
+                del self.class_numbers[self.classes.pop(number)]
+            log.warning("%s cannot be read in this worker: %s", what, describe(repr, error))
+
+    def _describe(self, fields: Sequence[Any], classes: Sequence[str]) -> str:
+        """Says what a line defines, as far as it can be told."""
+        match fields:
+            case [kind, _, str(module), *_] if kind in (SPACE, RELOAD):
+                return f"the module {module}"
+            case [kind, _, int(space), *rest] if kind in (GLOBAL, CODE):
+                module = self._spaces.get(space, {}).get("__name__", "a module that is missing")
+                return (
+                    f"code of {module}" if kind == CODE else f"the global {rest[0]!r} of {module}"
+                )
+        return f"the class {' or '.join(classes)}" if classes else "a definition"
 
     def _enter(self, kind: int, number: int, *fields: Any) -> None:
         if kind == CODE:

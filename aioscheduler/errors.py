@@ -52,20 +52,30 @@ class WorkerLost(AioschedulerError):
         started: True if the task may have begun to run; False if it certainly had not; None if
             this is about the worker and no task: why a manager has failed.
         reason: Why the manager has failed, if it has; else empty.
+        cause: What ended the process, in a line, if more is known than the exit code; else empty.
     """
 
     def __init__(
-        self, worker: int, exitcode: int | None, started: bool | None, reason: str = ""
+        self,
+        worker: int,
+        exitcode: int | None,
+        started: bool | None,
+        reason: str = "",
+        cause: str = "",
     ) -> None:
-        super().__init__(worker, exitcode, started, reason)
+        super().__init__(worker, exitcode, started, reason, cause)
         self.worker = worker
         self.exitcode = exitcode
         self.started = started
         self.reason = reason
+        self.cause = cause
 
     def __str__(self) -> str:
+        end = f"worker {self.worker} {describe_exit(self.exitcode)}"
+        if self.cause:
+            end += f" ({self.cause})"
         if self.started is None:
-            return f"worker {self.worker} {describe_exit(self.exitcode)}"
+            return end
         begun = (
             "the task may have run in part; schedule it again only if that is safe"
             if self.started
@@ -73,7 +83,7 @@ class WorkerLost(AioschedulerError):
         )
         if self.reason:
             return f"{begun}, with a new manager, for this one has failed: {self.reason}"
-        return f"worker {self.worker} {describe_exit(self.exitcode)}; {begun}"
+        return f"{end}; {begun}"
 
 
 class RemoteError(AioschedulerError):

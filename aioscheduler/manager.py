@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import itertools
 import logging
 import math
 import multiprocessing.connection
@@ -18,7 +19,7 @@ import os
 import secrets
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from functools import partial
@@ -120,13 +121,23 @@ class Manager:
             )
         if max_tasks is not None:
             check_count("max_tasks", max_tasks, 1)
-        model = cls(*args, **kwargs)  # refuses wrong arguments, and reads the right ones
+        signature = inspect.signature(cls)
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"Manager() {error}; what it does not take itself goes to "
+                f"{cls.__name__}({', '.join(signature.parameters)})"
+            ) from None
+        model = cls(*args, **kwargs)  # refuses wrong values, and reads the right ones
         layout, local = lay_out(cls.order, schedulers, workers)
         budget = _restart_budget(max_restarts)
         if on_worker_loss not in ("fail", "rerun"):
             raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
         if initializer is not None:
             _check_initializer(initializer)
+        if isinstance(initargs, str | bytes) or not isinstance(initargs, Iterable):
+            raise TypeError(f"initargs must be a tuple, such as ({initargs!r},), not {initargs!r}")
         self._id = secrets.token_hex(4)
         placement = Placement(layout, cls.order is Order.TIMED, max_tasks, model.max_tasks)
         self._loop_thread = LoopThread("manager")
@@ -447,7 +458,8 @@ class Manager:
             ManagerClosed: The manager was closed, or has failed.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        return self._router.submit(func, ((item,) for item in iterable), when, key)
+        items = _iterate("map", iterable)
+        return self._router.submit(func, ((item,) for item in items), when, key)
 
     @overload
     def starmap(
@@ -476,7 +488,8 @@ class Manager:
         key: str | bytes | int | None = None,
     ) -> Batch[Any]:
         """Has `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
-        return self._router.submit(func, (tuple(args) for args in iterable), when, key)
+        items = _iterate("starmap", iterable)
+        return self._router.submit(func, map(_arguments, itertools.count(), items), when, key)
 
     def task(self, ref: TaskRef) -> Task[Any]:
         """Gives the handle of a task that has not ended.
@@ -627,15 +640,15 @@ class Manager:
     def _loop_ended(self) -> None:
         """The loop is closed, or will not run any more: nothing can end."""
         if self._router.closed is None:
-            self._router.closed = ManagerClosed(
-                "the event loop of this manager is closed; make a new manager, and close it before "
-                "its loop ends"
-            )
             if self._router.placement.all_loads:
                 log.warning(
                     "%r was not closed before its event loop ended; its unfinished tasks never end",
                     self,
                 )
+            self._router.closed = ManagerClosed(
+                "the event loop of this manager is closed; make a new manager, and close it before "
+                "its loop ends"
+            )
         for descriptors in self._alive.values():
             abandon(descriptors)  # which a worker reads as the end
         for future in self._abroad.copy():
@@ -685,6 +698,26 @@ class _LoopEnd:
     def __del__(self) -> None:
         if self._loop.is_closed():
             self._loop_ended()
+
+
+def _iterate(call: str, iterable: Iterable[Any]) -> Iterator[Any]:
+    try:
+        return iter(iterable)
+    except TypeError as error:
+        raise TypeError(
+            f"{call}() takes a function and an iterable of items, such as a list; {error}"
+        ) from error
+
+
+def _arguments(index: int, args: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the arguments of one call of `starmap`."""
+    try:
+        return tuple(args)
+    except TypeError as error:
+        raise TypeError(
+            f"item {index}: starmap() takes the arguments of each call in a tuple, such as (1,), "
+            f"and map() single items; {error}"
+        ) from error
 
 
 def _check_initializer(initializer: object) -> None:

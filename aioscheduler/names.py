@@ -6,6 +6,7 @@ import dis
 import functools
 import importlib
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
@@ -54,7 +55,28 @@ def importable_name(obj: Any) -> str | None:
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = getattr(found, part, None)
-    return f"{module}:{qualname}" if found is obj else None
+    if found is obj:
+        return f"{module}:{qualname}"
+    # One that was made in a function may have been put anywhere, in this process alone.
+    return _home_of(obj) if isinstance(obj, type) and "<" not in obj.__qualname__ else None
+
+
+_homes: weakref.WeakKeyDictionary[type, str | None] = weakref.WeakKeyDictionary()
+
+
+def _home_of(cls: type) -> str | None:
+    """Gives the name of a class that is not where it says, as `pytest.skip.Exception` is not."""
+    if cls not in _homes:
+        _homes[cls] = next(
+            (
+                f"{name}:{cls.__name__}"
+                for name, module in sys.modules.copy().items()
+                if isinstance(module, ModuleType)
+                if vars(module).get(cls.__name__) is cls and importable(name)
+            ),
+            None,
+        )
+    return _homes[cls]
 
 
 def module_of(function: FunctionType) -> str:

@@ -17,6 +17,7 @@ of `__main__` happily, and only the worker finds out.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import enum
 import io
 import multiprocessing.connection
@@ -28,14 +29,22 @@ from collections import ChainMap
 from collections.abc import Callable, MutableMapping, Sequence
 from multiprocessing.context import get_spawning_popen, set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, CoroutineType, FunctionType
 from typing import Any, ClassVar, NoReturn
 
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 import msgpack  # type: ignore[import-untyped]  # ships no type information
 
 from . import wire
-from .byvalue import REDUCERS, facts_of, is_single_dispatch, make_skeleton, reduce_single_dispatch
+from .byvalue import (
+    REDUCERS,
+    facts_of,
+    is_single_dispatch,
+    make_skeleton,
+    reduce_enum,
+    reduce_member,
+    reduce_single_dispatch,
+)
 from .errors import RemoteError, RemoteTraceback
 from .failures import describe, reduce_error, reduce_some, set_cause, text_of
 from .names import importable, importable_name, is_of_namespace, resolve, type_name
@@ -308,7 +317,8 @@ EMPTY = _Empty()
 
 def refuse(obj: object) -> NoReturn:
     """Refuses what would arrive as a copy that is good for nothing, or as something else."""
-    raise pickle.PicklingError(f"{type_name(obj)} belongs to one process: its copy is of no use")
+    hint = next((_HINTS[kind] for kind in _HINTS if isinstance(obj, kind)), "its copy is of no use")
+    raise pickle.PicklingError(f"{type_name(obj)} belongs to one process: {hint}")
 
 
 def _reduce_file(file: io.TextIOWrapper) -> Any:
@@ -337,7 +347,15 @@ def _reduce_by_method(obj: object) -> Any:
 
 
 LoopBound = asyncio.mixins._LoopBoundMixin  # the base of asyncio's locks, events and queues
-_SPECIAL = (BaseException, LoopBound)
+_HINTS: dict[type, str] = {
+    asyncio.AbstractEventLoop: "a task asks for its own, asyncio.get_running_loop()",
+    asyncio.Future: "await it here, and pass its result",
+    concurrent.futures.Future: "await it here, by asyncio.wrap_future(), and pass its result",
+    CoroutineType: "have the task call and await it, in an async function that is scheduled; a "
+    "deadline, asyncio.timeout() or wait_for(), belongs there, too",
+}
+_OF_ONE_PROCESS = (LoopBound, *_HINTS)
+_SPECIAL = (BaseException, *_OF_ONE_PROCESS)
 _TABLE: dict[type, Callable[[Any], Any]] = {
     # cloudpickle sends the bytes, or a read-only copy of a file's text; pickle sends a number
     # that is no descriptor elsewhere.
@@ -376,7 +394,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             name = importable_name(obj)
             if name is None:
                 return self._reduce_class(obj)
-            if "<" in obj.__qualname__:
+            if name != f"{obj.__module__}:{obj.__qualname__}":
                 return resolve, (name,)
         elif isinstance(obj, CodeType):
             # cloudpickle forgets the file, which tracebacks need to show the line.
@@ -385,7 +403,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         elif obj is self._catalog.owner:
             return _owner, ()
         elif issubclass(type(obj), _SPECIAL):
-            return refuse(obj) if isinstance(obj, LoopBound) else self._reduce_error(obj)
+            return refuse(obj) if isinstance(obj, _OF_ONE_PROCESS) else self._reduce_error(obj)
+        elif issubclass(type(obj), enum.Enum) and importable_name(type(obj)) is None:
+            reduced = reduce_member(obj)
+            return _reduce_by_method(obj) if reduced is NotImplemented else reduced
         elif _reduces_itself(type(obj)) and not any(
             type(obj) in table for table in self.dispatch_table.maps
         ):
@@ -418,6 +439,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         reduced = super().reducer_override(cls)
         if len(reduced) != 6:  # NoneType and the like
             return reduced
+        is_enum = issubclass(cls, enum.Enum)
+        if is_enum:
+            reduced = reduce_enum(cls, reduced)
         if self._number_class is None:
             number = self._catalog.class_key(cls)
             if number is None:
@@ -433,8 +457,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         if number is None:
             number = self._number_class(cls)
         make, args, state, *_, set_state = reduced
-        if issubclass(cls, enum.Enum):  # whose members cloudpickle knows how to make
-            args = (*args[:5], None, *args[6:])  # the id by which it would find this class
+        if is_enum:
+            contents = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+            skeleton = type(cls), cls.__name__, cls.__bases__, contents
+            args = _make_skeleton, skeleton, *args[2:]
         else:
             meta, name, bases, contents, *_ = args
             contents["__qualname__"] = cls.__qualname__

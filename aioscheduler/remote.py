@@ -530,7 +530,7 @@ class RemoteLink:
             ledger.end_started(numbers)
             self._ends[State.LOST] += len(numbers)
             for number in numbers:
-                error = WorkerLost(self._worker, exitcode, started=True)
+                error = self._lost(exitcode, started=True)
                 self._settle(scheduler, number, State.LOST, error, None)
             self._tally.ended(self._worker, scheduler, len(numbers))
         fate = f"{waiting:,} pending tasks go to the next process"
@@ -582,7 +582,7 @@ class RemoteLink:
     def _lost(self, exitcode: int | None, started: bool) -> WorkerLost:
         why = self._reason
         text = "" if why is None else getattr(why, "__notes__", [str(why)])[0]
-        error = WorkerLost(self._worker, exitcode, started, text)
+        error = WorkerLost(self._worker, exitcode, started, text, self.supervisor.cause)
         error.__cause__ = why
         return error
 

@@ -13,6 +13,7 @@ What differs from `multiprocessing.context.SpawnProcess`:
 
 from __future__ import annotations
 
+import multiprocessing
 import multiprocessing.process
 import os
 import signal
@@ -57,9 +58,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def _preparation_data(name: str) -> dict[str, Any]:
-    """Gives what a child is to set up first: as in `spawn`, but for the parent's main module."""
+    """Gives what a child is to set up first: as `spawn` does, but for the parent's main module.
+
+    By its own function, which coverage, for one, replaces to add what is to come along.
+    """
+    data = _standard_data(name)
     original = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
-    data = {
+    data |= {
         "name": name,
         "authkey": multiprocessing.process.current_process().authkey,
         "sys_path": [path or original for path in sys.path if path or original],
@@ -69,6 +74,21 @@ def _preparation_data(name: str) -> dict[str, Any]:
     directory = _working_directory()
     if directory is not None:
         data["dir"] = directory
+    return {key: value for key, value in data.items() if not key.startswith("init_main_from_")}
+
+
+def _standard_data(name: str) -> dict[str, Any]:
+    """Gives what `spawn` gives, nothing if it cannot; and leaves no trace of that."""
+    undecided = multiprocessing.get_start_method(allow_none=True) is None
+    try:
+        data = spawn.get_preparation_data(name)
+    except Exception:  # noqa: BLE001  the working directory was removed; main is no module
+        return {}
+    finally:
+        if undecided:  # it has decided for the default, which the program may still change
+            multiprocessing.set_start_method(None, force=True)
+    if undecided:
+        data.pop("start_method", None)
     return data
 
 

@@ -26,6 +26,7 @@ from typing import Protocol
 
 from . import wire
 from .errors import WorkerLost, WorkerStartError, describe_exit
+from .failures import LONGEST
 from .incarnation import Launch, Life
 from .stats import WorkerState
 
@@ -37,6 +38,12 @@ SILENT_AFTER = 2.0  # seconds without a word; a tick comes once a second
 START_PATIENCE = 5.0  # seconds that a process may take to be ready before it is said
 FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
 LONGEST_DELAY = 5.0
+
+
+_HELD_UP = (
+    "when the manager was closed, this task or another there swallowed its cancellation, or kept "
+    "the loop busy; on CancelledError, clean up and raise it again"
+)
 
 
 class RestartBudget:
@@ -98,6 +105,7 @@ class Supervisor:
     Attributes:
         life: The process, if there is one.
         restarts: How many times it was replaced.
+        cause: What ended the last process, in a line, as far as it is known.
     """
 
     def __init__(
@@ -110,6 +118,7 @@ class Supervisor:
     ) -> None:
         self.life: Life | None = None
         self.restarts = 0
+        self.cause = ""
         self._state = WorkerState.STARTING
         self._worker = worker
         self._launch = launch
@@ -187,6 +196,7 @@ class Supervisor:
                 self._describe(),
                 self._occupant.describe_running() or "its initializer",
             )
+            self.cause = _HELD_UP
             self.life.kill()
             await self._gone
 
@@ -269,6 +279,7 @@ class Supervisor:
         self._state = WorkerState.STARTING
         self._silent = self._slow = False
         self._traceback = None
+        self.cause = ""
         self._spawned = self._now()
         life = self._launch(self._lives, self._receive, self._ended)
         self._lives += 1
@@ -294,6 +305,7 @@ class Supervisor:
         life, self.life = self.life, None
         assert life is not None
         self._cancel_timer()
+        self.cause = self.cause or _in_a_line(cause, self._traceback or "")
         state = self._state
         if self._closing:
             self._stop(exitcode)
@@ -386,3 +398,18 @@ class Supervisor:
 
     def _describe(self) -> str:
         return f"worker {self._worker} (pid {self._pid})"
+
+
+def _in_a_line(cause: str, traceback: str) -> str:
+    """Says in a line why a process has ended.
+
+    Args:
+        cause: Why it was killed, or its last words: the traceback of what came out of its loop,
+            or what `faulthandler` wrote.
+        traceback: What the process said of itself.
+    """
+    lines = (cause or traceback).strip().splitlines() or [""]
+    if not lines[0].startswith("Traceback"):
+        return lines[0][:LONGEST]
+    last = lines[-1][:LONGEST]
+    return f"{last}, raised out of its event loop, as by a callback" if cause else last

@@ -295,6 +295,8 @@ class Task(Generic[T]):
     def __repr__(self) -> str:
         where = self.ref
         due = f" due {self.priority}" if self._when else ""
+        if isinstance(self._when, datetime) and self._when.tzinfo is None:
+            due += " (naive)"  # UTC or local time, as its scheduler was told
         return f"<Task {where if where else self._number} {self.state.value}{due}>"
 
     def __reduce__(self) -> NoReturn:

@@ -179,7 +179,7 @@ async def exit_outside() -> None:
 
 async def test_what_is_raised_out_of_the_loop_is_told(caplog: pytest.LogCaptureFixture) -> None:
     async with Manager(1, workers=1) as manager:
-        with pytest.raises(WorkerLost, match="status 0"):
+        with pytest.raises(WorkerLost, match="status 0 .SystemExit: 0, raised out of its event"):
             await manager.schedule(exit_outside())
     assert "exit_in_a_callback" in caplog.text
 

@@ -291,7 +291,9 @@ def test_no_future_hangs_that_comes_after_the_last_turn(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_manager_whose_loop_has_ended_refuses_everything(workers: int) -> None:
+def test_a_manager_whose_loop_has_ended_refuses_everything(
+    workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
     manager = Manager(1, workers=workers)
     kept: list[Any] = []
 
@@ -301,6 +303,7 @@ def test_a_manager_whose_loop_has_ended_refuses_everything(workers: int) -> None
         kept.extend([manager.schedule(give(), NEVER), manager.map(give, [1, 2], NEVER)])
 
     asyncio.run(first())
+    assert "running, 3 tasks waiting> was not closed before its event loop ended" in caplog.text
     task, batch = kept
     for call in (
         lambda: manager.schedule(give()),

@@ -6,6 +6,7 @@ import.
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -134,6 +135,18 @@ class Sale(Shop):
             return n
 
 
+class Planet(enum.Enum):
+    MERCURY = 0.4, 3.7
+    EARTH = 1.0, 9.8
+    TERRA = 1.0, 9.8  # noqa: PIE796  an alias
+
+    def __init__(self, distance: float, gravity: float) -> None:
+        self.distance, self.gravity = distance, gravity
+
+    async def weigh(self, mass: int) -> tuple[Planet, float]:
+        return self, self.gravity * mass
+
+
 Kind = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]
 """A function, arguments, keyword arguments, and what the call gives."""
 
@@ -162,6 +175,7 @@ ASYNC: dict[str, Kind] = {
     "super()": (Sale().price, (1,), {}, 2),
     "method of the class": (Shop.price, (Shop(), 1), {}, 2),
     "method of a nested class": (Sale.Corner().price, (1,), {}, 1),
+    "method of a member": (Planet.TERRA.weigh, (10,), {}, (Planet.EARTH, 98.0)),
     "static method": (Shop.fixed, (1,), {}, 1),
     "class method": (Shop.named_after, (1,), {}, ("Shop", 1)),
     "class method, super()": (Sale.named_after, (1,), {}, ("Sale, a shop", 1)),

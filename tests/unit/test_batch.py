@@ -182,3 +182,9 @@ async def test_a_failure_is_the_same_each_time_and_keeps_no_frame(home: Home) ->
                 assert len({frames for _, frames in ends}) == 1
             finally:
                 gc.enable()
+
+
+def test_one_made_by_hand_is_refused_quietly() -> None:
+    with pytest.raises(TypeError, match="outcomes"):
+        Batch()  # type: ignore[call-arg]
+    gc.collect()  # an error in its __del__ would be a warning, and that an error

@@ -19,11 +19,12 @@ import pytest
 from scripted import Script
 
 from aioscheduler.definitionlog import Reader
-from aioscheduler.definitions import HostCatalog, WorkerCatalog
+from aioscheduler.definitions import CODE, IMPORTED, SPACE, HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
 from aioscheduler.names import importable_name
 from aioscheduler.pickling import EMPTY
 from aioscheduler.shipping import HostShipper, open_cargo
+from aioscheduler.wire import pack
 
 SCRIPT = """
 import abc, dataclasses, enum, functools, typing
@@ -205,6 +206,32 @@ def test_what_can_be_cached_travels_as_a_value(world: Script) -> None:
     assert isinstance(number, bytes)
 
 
+METHODS = """
+class Shop:
+    @functools.singledispatchmethod
+    def price(self, thing): return "nothing"
+
+    @price.register
+    def _(self, thing: int): return thing, type(self) is Shop
+
+    @price.register(str)
+    def by_name(self, thing): return self.price(len(thing))
+
+    @functools.singledispatchmethod
+    @classmethod
+    def kind(cls, thing): return cls.__name__
+
+async def ask(shop): return shop.price(1), shop.price("abc"), shop.price([]), Shop.kind(1)
+"""
+
+
+def test_generic_methods_travel(world: Script) -> None:
+    world.run(METHODS)
+    shop = world.Shop()
+    assert shop.price(0) == (0, True)  # which Python 3.13 remembers in the class
+    assert world.trip(world.ask(shop)) == ((1, True), (3, True), "nothing", "Shop")
+
+
 REGISTRIES = {
     "in a hook": """
 class Base:
@@ -288,6 +315,242 @@ def test_a_class_that_its_base_lists_can_come_first(
 
 
 # ---- what pickle finds by name
+
+
+ENUMS = """
+import abc, datetime, decimal, enum
+
+class Planet(enum.Enum):
+    MERCURY = 3.3e23, 2.4e6
+    EARTH = 5.9e24, 6.3e6
+    TERRA = 5.9e24, 6.3e6
+
+    def __init__(self, mass, radius):
+        self.mass, self.radius = mass, radius
+        made.append(self._name_)
+
+    @property
+    def density(self): return self.mass / self.radius**3 * SCALE
+
+    @classmethod
+    def _missing_(cls, value):
+        return cls.EARTH if value == "home" else None
+
+class Coord(bytes, enum.Enum):
+    def __new__(cls, value, label):
+        made.append(label)
+        self = bytes.__new__(cls, [value])
+        self._value_, self.label = value, label
+        return self
+    def __repr__(self): return f"{self.label} {bytes(self)}"
+    X = 1, "x"
+    Y = 2, "y"
+    HORIZONTAL = 1, "x"
+
+class Mixin:
+    def hello(self): return f"hello {self.name}"
+
+@dataclasses.dataclass(frozen=True)
+class Animal:
+    legs: int
+    tail: bool = True
+
+class Creature(Mixin, Animal, enum.Enum):
+    BEETLE = 6, False
+    DOG = 4
+
+class Perm(enum.Flag):
+    R = 1
+    W = 2
+    RW = R | W
+    def can_write(self): return Perm.W in self
+
+class Strict(enum.Flag, boundary=enum.STRICT):
+    A = 1
+    B = 8
+
+class Bits(enum.IntFlag):
+    ONE = 1
+    EIGHT = 8
+
+class Text(enum.StrEnum):
+    _ignore_ = ["letter"]
+    letter = 1
+    A = enum.auto()
+    B = "bee"
+    name = "nom"
+
+class Upper(enum.Enum):
+    @staticmethod
+    def _generate_next_value_(name, start, count, last): return name.upper()
+    a = enum.auto()
+
+class Number(int, enum.Enum):
+    ONE = 1
+    UNO = 1
+
+class Day(datetime.date, enum.Enum):
+    FIRST = 2030, 1, 1
+
+class Price(decimal.Decimal, enum.Enum):
+    LOW = "1.50"
+
+class Pair(tuple, enum.Enum):
+    ZERO = 0, 0
+
+class Slotted:
+    __slots__ = ("part",)
+    def __init__(self, part): self.part = part
+
+class Part(Slotted, enum.Enum):
+    HALF = 0.5
+
+class Lists(enum.Enum):
+    LONG = [1, 2]
+    SHORT = []
+
+class ByName(enum.Enum):
+    ONE = 1
+    def __reduce_ex__(self, protocol): return self.__class__.__name__
+
+class Meta(enum.EnumType, abc.ABCMeta):
+    def __new__(meta, name, bases, contents, **options):
+        made.append(name)
+        return super().__new__(meta, name, bases, contents, **options)
+
+class Base(enum.Enum, metaclass=Meta):
+    def __init_subclass__(cls): made.append(cls.__name__)
+    @abc.abstractmethod
+    def run(self): ...
+
+class Runs(Base):
+    A = "a"
+    def run(self): return self is Runs.A and Runs("a") is self
+
+class User:
+    def kind(self): return Kind.USER
+    favourite = None
+
+class Kind(enum.Enum):
+    USER = User
+    LIST = "list"
+    def make(self): return self.value()
+
+User.favourite = Kind.LIST
+Kind.by_name = {"user": Kind.USER, Kind.LIST: 1}
+
+class Listing:
+    known = []
+
+class Listed(Listing, enum.Enum):
+    ONE = 1
+
+Listing.known.append(Listed.ONE)
+Listing.own = Listed
+
+CLASSES = [
+    Planet, Coord, Creature, Perm, Strict, Bits, Text, Upper, Number, Day, Price, Pair, Part, Lists,
+    ByName, Runs, Kind, Listed,
+]
+
+def facts(cls):
+    return (
+        cls.__name__, cls.__qualname__, cls.__module__, cls.__doc__, len(cls),
+        [member.name for member in cls], sorted(vars(cls)),
+        [(name, member._name_, repr(member.value), str(member), repr(member), hash(member) != 0)
+         for name, member in cls.__members__.items()],
+        [cls(member.value) is member for member in cls],
+        [getattr(cls, name) is cls[name] for name in cls.__members__ if name != "name"],
+        [sorted(vars(member)) for member in cls],
+        cls.__members__.keys() == cls._member_map_.keys(),
+    )
+
+async def facts_of(cls): return facts(cls)
+
+async def what_they_do():
+    return (
+        Planet.EARTH.density, Planet("home").name, Planet.TERRA is Planet.EARTH,
+        Coord.Y.label, Coord(2).label, Coord.X == b"\\1", Coord.HORIZONTAL is Coord.X,
+        Creature.DOG.legs, Creature.DOG.tail, Creature.DOG.hello(),
+        (Perm.R | Perm.W) is Perm.RW, Perm.RW.can_write(), (~Perm.R).name, Perm(3).value,
+        (Bits.ONE | Bits.EIGHT).value, Bits(9).name, Bits.ONE + 1, Strict._boundary_.name,
+        Text.A.value, Text.B + "s", Text("nom").value, Upper.a.value,
+        Number.UNO + 1, Day.FIRST.year, Price.LOW + 1, Pair.ZERO[1], Part.HALF.part,
+        Lists([1, 2]).name, Runs.A.run(), Kind.USER.make().kind().name, User.favourite.name,
+        Kind.by_name[Kind.LIST], Kind.by_name["user"].name, Listing.known[0] is Listed.ONE,
+        Listing.own is Listed, made.copy(),
+    )
+
+async def refused():
+    try:
+        Planet("nowhere")
+    except ValueError as error:
+        first = str(error)
+    try:
+        Strict(2)
+    except ValueError as error:
+        return first, str(error).splitlines()[0]
+
+async def echo(*values): return values
+"""
+
+
+@pytest.fixture
+def enums(world: Script) -> Script:
+    world.run(f"import dataclasses\nmade = []\n{ENUMS}")
+    return world
+
+
+def test_an_enumeration_is_the_same_there(enums: Script, caplog: pytest.LogCaptureFixture) -> None:
+    for cls in enums.CLASSES:
+        assert enums.trip(enums.facts_of(cls)) == enums.facts(cls)
+        members = list(cls.__members__.values())
+        back = enums.trip(enums.echo(cls, *members))
+        assert all(a is b for a, b in zip(back, [cls, *members], strict=True))
+    assert enums.trip(enums.what_they_do()) == asyncio.run(enums.what_they_do())
+    assert enums.trip(enums.refused()) == asyncio.run(enums.refused())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("first", ["Kind.USER", "User", "Kind", "Listing", "Listed", "Listed.ONE"])
+def test_an_enumeration_and_what_refers_to_it_may_come_in_any_order(
+    enums: Script, first: str
+) -> None:
+    enums.run(f"async def mention(): return {first}")
+    enums.trip(enums.mention())
+    assert enums.trip(enums.what_they_do()) == asyncio.run(enums.what_they_do())
+
+
+def test_flags_in_combination_travel(enums: Script) -> None:
+    enums.run(
+        "class Named(enum.Flag):\n    __reduce_ex__ = enum.pickle_by_enum_name\n    A=1\n    B=2"
+    )
+    for value in (enums.Perm.R | enums.Perm.W, ~enums.Perm.R, enums.Bits(9), enums.Bits(16),
+                  enums.Perm(0), enums.Named.A | enums.Named.B):  # fmt: skip
+        (back,) = enums.trip(enums.echo(value))
+        assert type(back) is type(value)
+        assert back == value
+
+
+def test_an_enumeration_that_a_worker_makes_comes_back(enums: Script) -> None:
+    enums.run(
+        "async def make():\n"
+        "    class Local(enum.Enum):\n"
+        "        A = 1, 'a'\n"
+        "        B = 2, 'b'\n"
+        "        C = 2, 'b'\n"
+        "        def __init__(self, n, text): self.text = text\n"
+        "    return Local, Local.C\n"
+    )
+    cls, member = enums.trip(enums.make())
+    assert member is cls.B is cls.C
+    assert (member.text, cls((1, "a")).text, [m.name for m in cls]) == ("b", "a", ["A", "B"])
+
+
+def test_members_that_cannot_be_made_again_are_refused(enums: Script) -> None:
+    enums.run("class Odd(list, enum.Enum):\n    A = [1]\n    __hash__ = object.__hash__")
+    with pytest.raises(NotShippable, match="the members of the enumeration Odd are made from a li"):
+        enums.trip(enums.echo(enums.Odd.A))
 
 
 def test_type_variables_and_aliases_go_by_value(world: Script) -> None:
@@ -410,6 +673,35 @@ def test_a_class_that_its_module_does_not_have_goes_by_value(world: Script) -> N
     assert world.trip(world.call(lambda cls: cls, made)) is made
 
 
+LYING = """
+class Refusal(BaseException):
+    __module__ = "builtins"
+
+class Nowhere(Exception):
+    __module__ = "builtins"
+
+gone = Nowhere
+del Nowhere
+"""
+
+
+def test_a_class_that_is_not_where_it_says_is_found(
+    world: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lying.py").write_text(LYING)
+    monkeypatch.syspath_prepend(tmp_path)
+    lying: Any = importlib.import_module("lying")
+    assert importable_name(lying.Refusal) == "lying:Refusal"
+    assert importable_name(lying.gone) is None
+    world.run("async def go(error): return error, type(error)")
+    back, cls = world.trip(world.go(lying.Refusal("no")))
+    assert (cls, type(back), back.args) == (lying.Refusal, lying.Refusal, ("no",))
+    assert not world.host.catalog.class_numbers
+    lying.Local = _make_class("Local", object)  # which no other process finds there
+    lying.Local.__module__ = "builtins"
+    assert importable_name(lying.Local) is None
+
+
 # ---- what is rebound
 
 
@@ -477,6 +769,37 @@ def test_what_a_worker_has_bound_stays(world: Script, caplog: pytest.LogCaptureF
             world.run(f"SCALE = {n}")
             assert world.trip(world.look()) == "mine"
     assert caplog.text.count("the global 'SCALE' of script_of_mine stays") == 1
+
+
+def test_what_cannot_be_read_is_named_in_the_log(
+    world: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.run(
+        "class Odd:\n    def __reduce__(self): return int, ('odd',)\n"
+        "ODD = Odd()\nclass Owner:\n    one = ODD\n"
+        "async def look(): return ODD\nasync def own(): return Owner"
+    )
+    with pytest.raises(NameError) as caught:
+        world.trip(world.look())
+    world.worker.explain(caught.value)
+    assert "cannot be read in this worker: ValueError" in caught.value.__notes__[0]
+    assert "the global 'ODD' of script_of_mine cannot be read in this worker: Val" in caplog.text
+    with pytest.raises(NameError):
+        world.trip(world.own())
+    assert "the class Owner cannot be read in this worker: ValueError" in caplog.text
+    assert "the global 'Owner' of script_of_mine cannot be read" in caplog.text
+
+
+def test_a_module_that_is_missing_there_is_named_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker = WorkerCatalog()
+    worker.read(pack([SPACE, 0, "gone_there", IMPORTED, None]))
+    worker.read(pack([CODE, 1, 0, b""]))
+    assert "the module gone_there cannot be read in this worker: ModuleNotFound" in caplog.text
+    assert "code of a module that is missing cannot be read" in caplog.text
+    with pytest.raises(ModuleNotFoundError, match="gone_there"):
+        worker.function(1)
 
 
 def test_what_cannot_travel_any_more_is_refused(world: Script) -> None:

@@ -46,6 +46,9 @@ def test_a_lost_task_says_whether_it_may_be_scheduled_again() -> None:
         "schedule it again only if that is safe"
     )
     assert "safe to schedule it again" in str(WorkerLost(0, 1, False))
+    assert "status 3 (SystemExit: 3); the task may" in str(
+        WorkerLost(0, 3, True, "", "SystemExit: 3")
+    )
 
 
 @pytest.mark.parametrize(

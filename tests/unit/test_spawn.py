@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.process
 import os
 import sys
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,35 @@ def test_a_working_directory_that_was_removed(monkeypatch: Any, tmp_path: Path) 
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert "dir" not in _preparation_data("w")
+
+
+def test_what_others_add_comes_along(monkeypatch: Any) -> None:
+    standard = spawn.get_preparation_data
+    monkeypatch.setattr(spawn, "get_preparation_data", lambda name: standard(name) | {"more": name})
+    data = _preparation_data("w")
+    assert data["more"] == "w"
+    assert not [key for key in data if key.startswith("init_main")]
+
+
+def test_the_start_method_stays_the_programs_to_choose() -> None:
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    try:
+        multiprocessing.set_start_method(None, force=True)
+        assert "start_method" not in _preparation_data("w")
+        assert multiprocessing.get_start_method(allow_none=True) is None
+        multiprocessing.set_start_method("spawn")
+        assert _preparation_data("w")["start_method"] == "spawn"
+        assert multiprocessing.get_start_method(allow_none=True) == "spawn"
+    finally:
+        multiprocessing.set_start_method(chosen, force=True)
+
+
+def test_a_main_module_that_is_none(monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", object())
+    data = _preparation_data("w")
+    assert (data["name"], data["sys_argv"]) == ("w", sys.argv)
+    monkeypatch.delitem(sys.modules, "__main__")
+    assert _preparation_data("w") == data
 
 
 def test_a_daemonic_process_is_told_what_to_do(monkeypatch: Any) -> None:

@@ -145,6 +145,39 @@ async def test_an_end_that_cannot_be_dealt_with_is_the_end_of_the_manager(place:
     assert place.supervisor.state is WorkerState.STOPPED
 
 
+@pytest.mark.parametrize(
+    ("words", "said", "cause"),
+    [
+        ("", "", ""),
+        ("what it sends cannot be read", "", "what it sends cannot be read"),
+        ("Fatal Python error: Aborted\n\n  File ...", "", "Fatal Python error: Aborted"),
+        (
+            "Traceback ...\nSystemExit: 3\n",
+            "",
+            "SystemExit: 3, raised out of its event loop, as by",
+        ),
+        ("", "Traceback ...\nMemoryError\n", "MemoryError"),
+    ],
+)
+async def test_what_ended_a_process_is_told_in_a_line(
+    place: Place, words: str, said: str, cause: str
+) -> None:
+    if said:
+        place.lives[0].receive([Kind.FAILED, said])
+    place.lives[0].ended(1, words)
+    assert place.supervisor.cause.startswith(cause)
+    assert bool(place.supervisor.cause) == bool(cause)
+    assert "\n" not in place.supervisor.cause
+
+
+async def test_the_end_of_one_process_is_not_that_of_the_next(place: Place, loop: Loop) -> None:
+    place.lives[0].ended(1, "what it sends cannot be read")
+    loop.pass_(0.1)
+    place.lives[1].receive([Kind.READY])
+    place.lives[1].ended(-9, "")
+    assert place.supervisor.cause == ""
+
+
 async def test_a_slow_start_is_said_once_and_avoided(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:

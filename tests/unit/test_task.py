@@ -318,7 +318,9 @@ async def test_what_it_shows(home: Home) -> None:
     assert make(home).ref == TaskRef("m", 1, 2, 3)
     assert str(make(home).ref) == "m/1/2/3"
     assert make(home).uuid == make(home).uuid != make(home, 4).uuid
-    assert repr(make(home, when=when)) == "<Task m/1/2/3 running due 2100-01-01 00:00:00>"
+    assert repr(make(home, when=when)) == "<Task m/1/2/3 running due 2100-01-01 00:00:00 (naive)>"
+    when = when.replace(tzinfo=UTC)
+    assert repr(make(home, when=when)) == "<Task m/1/2/3 running due 2100-01-01 00:00:00+00:00>"
     assert pickle.loads(pickle.dumps(make(home).ref)) == make(home).ref
     with pytest.raises(TypeError, match="pass task.ref"):
         pickle.dumps(make(home))

@@ -1,8 +1,15 @@
-"""When a worker's watchdog says that its loop is blocked."""
+"""When a worker's watchdog says that its loop is blocked, and by what."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from functools import partial
+from typing import Any
+
+from aioscheduler import current_task
 from aioscheduler.process import workers_module
+from aioscheduler.testing import FakeClock
 
 main = workers_module("main")
 STEP = main.WATCH_EVERY
@@ -37,3 +44,85 @@ def test_a_block_after_standing_still_counts_from_there() -> None:
     watchdog = main.Watchdog(100.0)
     looks = [watchdog.look(now, 101.0) for now in (160.0, 162.0, 164.0)]
     assert looks == [0, 0, 4.0]
+
+
+workers: list[Any] = []
+heard: list[str] = []
+
+
+def look() -> None:
+    loop = asyncio.get_running_loop()
+    heard.append(workers[0].describe_current(loop))
+    heard.append(main._stack_of(sys._getframe()))
+
+
+async def give() -> None: ...
+
+
+async def first_step() -> object:
+    look()
+    return current_task()
+
+
+async def later_step() -> object:
+    await asyncio.sleep(0)
+    return await first_step()
+
+
+async def own_task() -> None:
+    await asyncio.create_task(first_step())
+
+
+async def callback() -> None:
+    asyncio.get_running_loop().call_soon(look)
+    await asyncio.sleep(0)
+
+
+async def describe(func: Any, *args: Any) -> tuple[str, str, object]:
+    """What is said while `func` runs, after another task has ended."""
+    heard.clear()
+    async with FakeClock().manager(1, workers=1) as manager:
+        workers[:] = [manager._remotes[0].supervisor.life.worker]  # type: ignore[union-attr]
+        await manager.schedule(give())
+        (result,) = await manager.starmap(func, [args])
+    who, stack = heard
+    assert "aioscheduler" not in stack.replace(__file__, "")
+    assert "_run_once" not in stack
+    return who, stack, result
+
+
+async def test_the_task_that_runs_is_named_and_its_own_frames_shown() -> None:
+    who, stack, ref = await describe(first_step)
+    assert who == f"task {__name__}:first_step {ref}"
+    assert [line for line in stack.splitlines() if " in " in line][0].endswith("in first_step")
+    who, stack, ref = await describe(later_step)
+    assert who == f"task {__name__}:later_step {ref}"
+    assert "in later_step" in stack
+
+
+async def test_what_a_task_has_begun_is_named_by_its_own_function() -> None:
+    who, stack, _ = await describe(own_task)
+    assert who == f"{__name__}:first_step(), which a task has begun,"
+    assert "in first_step" in stack
+    who, stack, _ = await describe(callback)
+    assert who == "a callback of the loop"
+    assert "in look" in stack
+
+
+async def test_a_plain_function_is_named() -> None:
+    who, stack, _ = await describe(partial(look))
+    assert who.startswith("task functools:partial ")
+    who, stack, _ = await describe(look)
+    assert who.startswith(f"task {__name__}:look ")
+
+
+async def test_before_the_first_task_it_is_the_initializer() -> None:
+    heard.clear()
+    manager = FakeClock().manager(1, workers=1, initializer=look)
+    manager.start()
+    workers[:] = [manager._remotes[0].supervisor.life.worker]  # type: ignore[union-attr]
+    await manager.ready()
+    await manager.close()
+    who, stack = heard
+    assert who == "the initializer"
+    assert [line.split()[-1] for line in stack.splitlines() if " in " in line] == ["look"]

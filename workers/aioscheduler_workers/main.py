@@ -36,13 +36,14 @@ from aioscheduler.process import loop_failure
 
 from .forked import end_with_the_task
 from .garbage import Thresholds
-from .worker import Worker
+from .worker import BOOT, EXECUTE, Worker
 
 log = logging.getLogger("aioscheduler")
 
 BLOCKED_AFTER = 3.0  # seconds without a turn of the loop, after which it is reported
 WATCH_EVERY = 2.0  # seconds
 LATE = 0.5  # seconds after which a look of the watching thread shows that the process stood still
+_STEPS = frozenset((EXECUTE, BOOT, asyncio.Handle._run.__code__))  # they call what is a user's
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
 
 
@@ -240,16 +241,25 @@ def _rings(sentinel: int, timeout: float) -> bool:
 
 
 def _report_block(worker: Worker, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-    main = sys._current_frames().get(threading.main_thread().ident or 0)
-    stack = "".join(traceback.format_stack(main)) if main is not None else ""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
     log.warning(
         "%s has kept the loop of its worker (pid %d) busy for %.1f s, and all other tasks there "
         "waiting; await in between, or run it in a thread. It is here:\n%s",
         worker.describe_current(loop),
         os.getpid(),
         seconds,
-        stack,
+        _stack_of(frame),
     )
+
+
+def _stack_of(frame: FrameType | None) -> str:
+    """Return the stack from the loop's step on: what is before that is the same in all of them."""
+    inner: list[tuple[FrameType, int]] = []
+    for found in traceback.walk_stack(frame):
+        if found[0].f_code in _STEPS and inner:
+            break
+        inner.append(found)
+    return "".join(traceback.StackSummary.extract(reversed(inner)).format())
 
 
 def _write_whole_lines() -> None:

@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 from aioscheduler import wire
 from aioscheduler.alarm import Alarm, whole_second
 from aioscheduler.classgarbage import ClassGarbage
-from aioscheduler.coroutines import close_unstarted
+from aioscheduler.coroutines import close_unstarted, name_of
 from aioscheduler.definitionlog import Leased
 from aioscheduler.definitions import WorkerCatalog
 from aioscheduler.engine import Engine, Order, due_time, end_running
@@ -179,19 +179,20 @@ class Worker:
             engine.drop_slice()
 
     def describe_current(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Names the task that is in its step now; may be called from another thread."""
+        """Names what is in its step now; may be called from another thread."""
         current = asyncio.current_task(loop)
-        for engine in self._engines:
-            for number, (task, _) in list(engine.running.items()):
-                if task is current:
-                    return self._name(engine.index, number)
-        # One in its first step is not known as running yet.
-        begun = [
-            self._name(scheduler, number - 1)
-            for scheduler, number in enumerate(self._begun)
-            if number
-        ]
-        return f"one of {', '.join(begun)}" if begun else "the initializer"
+        if current is None:
+            return "a callback of the loop"
+        if current is self._life:
+            return "the initializer"
+        coro = current.get_coro()
+        frame = getattr(coro, "cr_frame", None)
+        if frame is None or frame.f_code is not EXECUTE:
+            return f"{name_of(coro)}(), which a task has begun,"
+        own = frame.f_locals  # `engine.running` does not have a task in its first step
+        where = TaskRef(self._manager, self._worker, own["engine"].index, own["number"])
+        called = own.get("called")  # not there yet while its arguments are read
+        return f"task {where}" if called is None else f"task {name_of(called)} {where}"
 
     # ---- frames
 
@@ -416,9 +417,6 @@ class Worker:
         if not self._done.done():
             self._done.set_result(None)
 
-    def _name(self, scheduler: int, number: int) -> str:
-        return f"task {TaskRef(self._manager, self._worker, scheduler, number)}"
-
     # ---- the crew of the engines
 
     def launch(self, engine: Engine[_Entry], numbers: list[int], dues: list[int]) -> None:
@@ -586,6 +584,10 @@ class Worker:
                     self._pipe.send(wire.encode([Kind.FINISHED, index, numbers, ending, payloads]))
                     numbers.clear()
                     payloads.clear()
+
+
+EXECUTE = Worker.execute.__code__
+BOOT = Worker._boot.__code__
 
 
 def _column(field: Any, count: int) -> Any:
