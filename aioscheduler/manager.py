@@ -52,7 +52,7 @@ from .threadsafe import ThreadFuture
 
 T = TypeVar("T")
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class Manager:

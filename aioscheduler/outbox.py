@@ -24,10 +24,10 @@ class Outbox:
     """
 
     def __init__(self, log: Sequence[bytes]) -> None:
-        self.ledger = Ledger()
-        self.full = False  # whether enough is here to be sent before the turn of the loop ends
-        self.size = 0  # bytes in frames that were not taken
-        self.next = 0  # the number of the next task
+        self.ledger: Ledger = Ledger()
+        self.full: bool = False  # enough is here to be sent before the turn of the loop ends
+        self.size: int = 0  # bytes in frames that were not taken
+        self.next: int = 0  # the number of the next task
         self._log = log
         self._defined = 0  # how many definitions have been sent
         self._first = 0  # the first number in the columns

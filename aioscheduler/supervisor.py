@@ -29,7 +29,7 @@ from .errors import WorkerLost, WorkerStartError, describe_exit
 from .incarnation import Launch, Life
 from .stats import WorkerState
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
 DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told to go
@@ -109,7 +109,7 @@ class Supervisor:
         failed: Callable[[Exception], None],
     ) -> None:
         self.life: Life | None = None
-        self.restarts = 0
+        self.restarts: int = 0
         self._state = WorkerState.STARTING
         self._worker = worker
         self._launch = launch

@@ -25,7 +25,7 @@ from .loopthread import LoopThread, tell
 
 T = TypeVar("T")
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class State(Enum):
