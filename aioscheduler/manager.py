@@ -70,7 +70,10 @@ if TYPE_CHECKING:
     # Covariant, though it is what `schedule` takes: a function for any manager may be given one of
     # queues, which refuses a time when it gets one.
     When = typing_extensions.TypeVar(  # noqa: PLC0105  users read it
-        "When", bound=datetime | timedelta | None, covariant=True, default=datetime | timedelta
+        "When",
+        bound=datetime | timedelta | None,
+        covariant=True,
+        default=datetime | timedelta | None,
     )
 else:
     When = TypeVar("When")
@@ -137,7 +140,7 @@ class Manager(Generic[When]):
 
     @overload
     def __init__(
-        self: Manager[datetime | timedelta],
+        self: Manager[datetime | timedelta | None],
         schedulers: int | None = ...,
         max_tasks: int | None = ...,
         cls: type[TimedScheduler] = ...,
