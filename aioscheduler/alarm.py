@@ -26,7 +26,7 @@ from typing import Protocol
 
 from .clock import SECOND
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 def whole_second(now: float) -> float:

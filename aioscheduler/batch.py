@@ -51,11 +51,12 @@ class Part:
         count: int,
         dues: int | list[int],
     ) -> None:
-        self.home = home
-        self.scheduler = scheduler
-        self.first = first
-        self.count = self.left = count
-        self.offset = offset
+        self.home: Home = home
+        self.scheduler: int = scheduler
+        self.first: int = first
+        self.count: int = count
+        self.left: int = count
+        self.offset: int = offset
         self._outcomes = outcomes
         self._dues = dues if isinstance(dues, int) else array("q", dues)  # a fifth of the memory
         outcomes.parts.append(self)
@@ -106,12 +107,12 @@ class Outcomes:
         self.values: list[Any] = [None] * count
         self.decodes: dict[State, Decode | None] = {}
         self.parts: list[Part] = []
-        self.left = count
+        self.left: int = count
         self.first_bad: int | None = None  # the first, in time, that did not return
         self.first_failed: int | None = None
-        self.failed = 0
-        self.dropped = False  # the user's handle is gone
-        self.asked = False  # somebody has been given all there is, or a failure
+        self.failed: int = 0
+        self.dropped: bool = False  # the user's handle is gone
+        self.asked: bool = False  # somebody has been given all there is, or a failure
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
         self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
         self._waiters: list[asyncio.Future[None]] = []

@@ -45,7 +45,7 @@ class BlackBox:
         self._fd = fd
         self._map = mmap.mmap(fd, self._size)
         self._words = memoryview(self._map).cast("Q")
-        self.begun = self._words[:schedulers]
+        self.begun: memoryview[int] = self._words[:schedulers]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_in_child, (self._schedulers, reduction.DupFd(self._fd))

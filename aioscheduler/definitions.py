@@ -56,7 +56,7 @@ IDLE_VALUES = 4  # that are kept though no task uses them
 
 _Fault = tuple[BaseException, TracebackType | None]
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 _MISSING: Any = object()
 _NOT_SHIPPED = frozenset(("__builtins__", "__name__", "__loader__", "__spec__", "__cached__"))

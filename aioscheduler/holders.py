@@ -17,7 +17,7 @@ from .batch import Decode, Part
 from .ledger import PAGE
 from .task import Home, State, Task
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 FORGET_AT = 64  # handles that are gone; so few cost no memory worth a look
 FORGET_MOST = 10_000  # at a time, which takes a few milliseconds

@@ -33,7 +33,7 @@ from .pipe import Pipe, Receive
 from .process import REAP_TIME, Alive, WorkerProcess
 from .spawn import FROZEN_HINT, is_frozen, starting
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 EOF_GRACE = 1.0  # seconds from the end of the stream to the end of the process
 SOON = 0.01  # seconds between two looks at a process that is about to end
@@ -89,7 +89,7 @@ class Incarnation:
         receive: Receive,
         ended: Ended,
     ) -> None:
-        self.pipe = Pipe(receive, self._stream_ended)
+        self.pipe: Pipe = Pipe(receive, self._stream_ended)
         self.pid: int | None = None
         self.process: WorkerProcess | None = None
         self._name = name

@@ -84,8 +84,10 @@ class History:
     """
 
     def __init__(self) -> None:
-        self.counts = [0] * _BUCKETS
-        self.total = self.most = self.lag = 0.0
+        self.counts: list[int] = [0] * _BUCKETS
+        self.total: float = 0.0
+        self.most: float = 0.0
+        self.lag: float = 0.0
         self._recent = [0] * _BUCKETS
         self._reports: deque[tuple[float, float, float, list[int]]] = deque()
 

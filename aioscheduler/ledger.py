@@ -59,7 +59,7 @@ class Ledger:
         self._large = 0  # bytes of large tasks in the frames
         self._large_dead = 0  # of those that have ended, about
         self.blobs: dict[int, bytes] = {}
-        self.running = 0
+        self.running: int = 0
 
     def __len__(self) -> int:
         return self._count

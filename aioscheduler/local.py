@@ -29,7 +29,7 @@ from .loopthread import LoopThread
 from .stats import WorkerState
 from .task import State, Task, TaskRef
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 # The context is that of the call that scheduled it; the calls of a batch share one.
 _Entry = tuple["Task[Any] | Part", Awaitable[Any], Context]
@@ -64,7 +64,7 @@ class LocalLink:
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
-        self.identity = secrets.randbits(128)
+        self.identity: int = secrets.randbits(128)
         self._recorder = Recorder()
         self._history = History()
         self._ends: Counter[State] = Counter()

@@ -45,7 +45,7 @@ class LoopThread:
 
     def __init__(self, what: str) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.ident = 0
+        self.ident: int = 0
         self._what = what
         self.left_behind = False
         _all.add(self)

@@ -24,7 +24,18 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NoReturn,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from .alarm import whole_second
 from .batch import Batch
@@ -43,7 +54,7 @@ from .pipe import abandon
 from .placement import Placement
 from .process import Alive, end_workers
 from .remote import RemoteLink
-from .router import Router, Whens
+from .router import Router
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
 from .shipping import HostShipper
 from .stats import ManagerStats
@@ -51,12 +62,39 @@ from .supervisor import RestartBudget
 from .task import State, Task, TaskRef
 from .threadsafe import ThreadFuture
 
+A = TypeVar("A")
 T = TypeVar("T")
 
-log = logging.getLogger("aioscheduler")
+if TYPE_CHECKING:
+    import typing_extensions  # of the checker: `typing` has defaults from Python 3.13
+
+    # Covariant, though it is what `schedule` takes: a function for any manager may be given one of
+    # queues, which refuses a time when it gets one.
+    When = typing_extensions.TypeVar(  # noqa: PLC0105  users read it
+        "When",
+        bound=datetime | timedelta | None,
+        covariant=True,
+        default=datetime | timedelta | None,
+    )
+else:
+    When = TypeVar("When")
+
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 
-class Manager:
+class ManagerOptions(TypedDict, total=False):
+    """What `Manager` takes by keyword, whatever its `cls`; for checkers."""
+
+    workers: int | None
+    initializer: Callable[..., Any] | None
+    initargs: Sequence[Any]
+    loop_initializer: Callable[[], Any] | None
+    on_worker_loss: Literal["fail", "rerun"]
+    max_restarts: tuple[int, float]
+    monitor: bool
+
+
+class Manager(Generic[When]):
     """Runs coroutines on the schedulers of several worker processes.
 
     It is 1.4.2's manager with the cores of the machine: what is scheduled runs in another
@@ -72,7 +110,8 @@ class Manager:
             if `workers` is given.
         max_tasks: How many tasks may wait to start, in all, 1 or more; None for no limit. What
             tasks schedule themselves is not limited by it.
-        cls: `TimedScheduler`, `QueuedScheduler` or `LifoQueuedScheduler`.
+        cls: `TimedScheduler`, `QueuedScheduler` or `LifoQueuedScheduler`. A manager of queues is a
+            `Manager[None]` to type checkers, and takes no `when`.
         *args: For `cls`; its `max_tasks` holds for each scheduler.
         workers: How many processes; by default one per usable core, at most `schedulers`. 0
             runs everything in the calling process and loop, which is all there is on Windows.
@@ -100,6 +139,34 @@ class Manager:
     # Where the time is from, and with `_launcher` the processes; `testing` has others.
     _clock: Callable[[], int] = time.time_ns
 
+    @overload
+    def __init__(
+        self: Manager[datetime | timedelta | None],
+        schedulers: int | None = ...,
+        max_tasks: int | None = ...,
+        cls: type[TimedScheduler] = ...,
+        *args: int | None,
+        prefer_utc: bool = ...,
+        **options: Unpack[ManagerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Manager[None],
+        schedulers: int | None,
+        max_tasks: int | None,
+        cls: type[QueuedScheduler],
+        *args: int | None,
+        **options: Unpack[ManagerOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Manager[None],
+        schedulers: int | None = ...,
+        max_tasks: int | None = ...,
+        *,
+        cls: type[QueuedScheduler],
+        **options: Unpack[ManagerOptions],
+    ) -> None: ...
     def __init__(
         self,
         schedulers: int | None = None,
@@ -328,7 +395,7 @@ class Manager:
     def schedule(
         self,
         coro: Awaitable[T],
-        when: datetime | timedelta | None = None,
+        when: When | None = None,
         *,
         key: str | bytes | int | None = None,
     ) -> Task[T]:
@@ -360,7 +427,7 @@ class Manager:
     def schedule_threadsafe(
         self,
         coro: Awaitable[T],
-        when: datetime | timedelta | None = None,
+        when: When | None = None,
         *,
         key: str | bytes | int | None = None,
     ) -> Future[T]:
@@ -410,18 +477,18 @@ class Manager:
     @overload
     def map(
         self,
-        func: Callable[[Any], Coroutine[Any, Any, T]],
-        iterable: Iterable[Any],
-        when: Whens = ...,
+        func: Callable[[A], Coroutine[Any, Any, T]],
+        iterable: Iterable[A],
+        when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
     ) -> Batch[T]: ...
     @overload
     def map(
         self,
-        func: Callable[[Any], T],
-        iterable: Iterable[Any],
-        when: Whens = ...,
+        func: Callable[[A], T],
+        iterable: Iterable[A],
+        when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
     ) -> Batch[T]: ...
@@ -429,7 +496,7 @@ class Manager:
         self,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
-        when: Whens = None,
+        when: When | Sequence[When | None] | None = None,
         *,
         key: str | bytes | int | None = None,
     ) -> Batch[Any]:
@@ -466,7 +533,7 @@ class Manager:
         self,
         func: Callable[..., Coroutine[Any, Any, T]],
         iterable: Iterable[Iterable[Any]],
-        when: Whens = ...,
+        when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
     ) -> Batch[T]: ...
@@ -475,7 +542,7 @@ class Manager:
         self,
         func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
-        when: Whens = ...,
+        when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
     ) -> Batch[T]: ...
@@ -483,7 +550,7 @@ class Manager:
         self,
         func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
-        when: Whens = None,
+        when: When | Sequence[When | None] | None = None,
         *,
         key: str | bytes | int | None = None,
     ) -> Batch[Any]:

@@ -28,11 +28,11 @@ try:
         Metric,
     )
     from prometheus_client.registry import Collector
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "aioscheduler.metrics needs prometheus_client, of the extra aioscheduler[metrics]",
-        name=error.name,
-    ) from error
+        name=_error.name,
+    ) from _error
 
 
 class Observed(Protocol):

@@ -37,7 +37,7 @@ import psutil
 
 from .stats import HostStats, ManagerStats, WorkerStats
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 VARIABLE = "AIOSCHEDULER_MONITOR"
 PATIENCE = 2.0  # seconds a reader may take

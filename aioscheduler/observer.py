@@ -29,7 +29,7 @@ class Observer:
     """
 
     def __init__(self, manager: str, links: Sequence[Link], placement: Placement) -> None:
-        self.host = History()
+        self.host: History = History()
         self._manager = manager
         self._links = links
         self._placement = placement

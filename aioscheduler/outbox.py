@@ -26,10 +26,10 @@ class Outbox:
     """
 
     def __init__(self, log: DefinitionLog) -> None:
-        self.ledger = Ledger()
-        self.full = False  # whether enough is here to be sent before the turn of the loop ends
-        self.size = 0  # bytes in frames that were not taken
-        self.next = 0  # the number of the next task
+        self.ledger: Ledger = Ledger()
+        self.full: bool = False  # enough is here to be sent before the turn of the loop ends
+        self.size: int = 0  # bytes in frames that were not taken
+        self.next: int = 0  # the number of the next task
         self._definitions = Reader(log)
         self._first = 0  # the first number in the columns
         self._bytes = 0  # of payloads in the columns

@@ -154,15 +154,15 @@ class PairedLife:
         ended: Ended,
     ) -> None:
         self.pid: int | None = os.getpid()  # while it lives
-        self.dead = False
-        self.context = Context()
+        self.dead: bool = False
+        self.context: Context = Context()
         to_worker, to_host = self._make_channel(), self._make_channel()
-        self.pipe = self._pipe_class(
+        self.pipe: PairedPipe = self._pipe_class(
             to_host, to_worker, copy_context(), receive, self._stream_ended
         )
         worker, layout = config["worker"], config["layout"]
         self._begun = [0] * layout[worker]
-        self.worker = workers_module("worker").Worker(
+        self.worker: Any = workers_module("worker").Worker(
             config["manager"],
             worker,
             Order(config["order"]),

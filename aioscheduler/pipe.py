@@ -40,11 +40,11 @@ class Pipe:
     """
 
     def __init__(self, receive: Receive, closed: Closed) -> None:
-        self.waiting = 0  # bytes that were sent and not yet written
+        self.waiting: int = 0  # bytes that were sent and not yet written
         self._receive = receive
         self._closed = closed
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.descriptors = [-1, -1]  # reader, writer; -1: not open
+        self.descriptors: list[int] = [-1, -1]  # reader, writer; -1: not open
         self._files: list[tuple[int, int]] = []  # that the descriptors were opened for
         self._has_ended = False
         self._decoder = wire.Decoder()

@@ -41,13 +41,13 @@ class Placement:
         max_tasks: int | None = None,
         max_each: int | None = None,
     ) -> None:
-        self.worker_of = [w for w, count in enumerate(layout) for _ in range(count)]
-        self.scheduler_of = [s for count in layout for s in range(count)]
-        self.first_of = [sum(layout[:w]) for w in range(len(layout))]
-        self.loads = [0] * len(self.worker_of)
-        self.waiting = [0] * len(self.worker_of)
-        self.all_waiting = 0
-        self.all_loads = 0
+        self.worker_of: list[int] = [w for w, count in enumerate(layout) for _ in range(count)]
+        self.scheduler_of: list[int] = [s for count in layout for s in range(count)]
+        self.first_of: list[int] = [sum(layout[:w]) for w in range(len(layout))]
+        self.loads: list[int] = [0] * len(self.worker_of)
+        self.waiting: list[int] = [0] * len(self.worker_of)
+        self.all_waiting: int = 0
+        self.all_loads: int = 0
         self._worker_loads = [0] * len(layout)
         self._avoided = [False] * len(layout)
         self._layout = tuple(layout)

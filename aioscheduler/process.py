@@ -60,7 +60,7 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         if loop_initializer is not None:
             # By value, because a worker does not have the parent's `__main__`.
             make_loop = partial(_make_loop, _pack(loop_initializer))
-        self.unit = Unit(
+        self.unit: Any = Unit(
             target=_run_worker,
             args=(reader, writer, config),
             kwargs={},

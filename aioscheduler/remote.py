@@ -51,7 +51,7 @@ from .supervisor import RestartBudget, Supervisor
 from .task import State, Task, TaskRef, report
 from .wire import Kind, Payload
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 _ENDINGS = {wire.RETURNED: State.FINISHED, wire.RAISED: State.FAILED, wire.DROPPED: State.CANCELLED}
 _NAMED = 5  # tasks that a message about a death names
@@ -93,9 +93,9 @@ class RemoteLink:
         asked_inside: Callable[..., None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.loop_thread = LoopThread("manager")  # the manager puts its own here
-        self.identity = secrets.randbits(128)
-        self.supervisor = Supervisor(worker, launch, budget, self, failed)
+        self.loop_thread: LoopThread = LoopThread("manager")  # the manager puts its own here
+        self.identity: int = secrets.randbits(128)
+        self.supervisor: Supervisor = Supervisor(worker, launch, budget, self, failed)
         self._worker = worker
         self._schedulers = schedulers
         self._shipper = shipper
@@ -105,7 +105,7 @@ class RemoteLink:
         self._rerun = rerun
         self._asked_inside = asked_inside
 
-        self.outbox = Outbox(shipper.catalog.log)
+        self.outbox: Outbox = Outbox(shipper.catalog.log)
         self._life: Life | None = None  # the process that has been told everything
         self._telling: asyncio.Task[None] | None = None
         self._connected: asyncio.Future[None] | None = None  # while a process is to be told

@@ -33,7 +33,7 @@ from .placement import Placement
 from .task import Task, TaskRef, check_ref
 from .wire import FRAME_BYTES
 
-Whens = datetime | timedelta | Sequence[datetime | timedelta] | None
+Whens = datetime | timedelta | Sequence[datetime | timedelta | None] | None
 """One time for all of a batch, or one for each."""
 
 

@@ -21,7 +21,7 @@ from .task import State, Task
 
 T = TypeVar("T")
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 def running_loop(what: str) -> asyncio.AbstractEventLoop:
@@ -43,7 +43,7 @@ class _Scheduler:
     """What the three have in common: a link with one engine, a limit, a life."""
 
     order: ClassVar[Order]
-    prefer_utc = True
+    prefer_utc: bool = True
     _clock: Callable[[], int] = time.time_ns  # `testing` has another
 
     def __init__(self, max_tasks: int | None = None) -> None:
@@ -173,7 +173,7 @@ class TimedScheduler(_Scheduler):
 
     def __init__(self, max_tasks: int | None = None, prefer_utc: bool = True) -> None:
         super().__init__(max_tasks)
-        self.prefer_utc = bool(prefer_utc)
+        self.prefer_utc: bool = bool(prefer_utc)
 
     def schedule(self, coro: Awaitable[T], when: datetime | timedelta | None = None) -> Task[T]:
         """Schedule `coro` for `when`.

@@ -36,7 +36,7 @@ FROZEN_HINT = (
     "anything"
 )
 
-starting = threading.RLock()
+starting: threading.RLock = threading.RLock()
 """Held while a process is started and entered where it is ended with the interpreter."""
 
 _reaping = threading.RLock()  # re-entered by a SIGCHLD handler that lists the active children
@@ -212,7 +212,7 @@ class SpawnProcess(context.SpawnProcess):
             after `release`. Without pidfds it is a pipe, which a grandchild can hold open.
     """
 
-    watch = -1
+    watch: int = -1
     _popen: _Popen | None
 
     @staticmethod

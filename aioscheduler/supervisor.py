@@ -30,7 +30,7 @@ from .failures import LONGEST
 from .incarnation import Launch, Life
 from .stats import WorkerState
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
 DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told to go
@@ -117,8 +117,8 @@ class Supervisor:
         failed: Callable[[Exception], None],
     ) -> None:
         self.life: Life | None = None
-        self.restarts = 0
-        self.cause = ""
+        self.restarts: int = 0
+        self.cause: str = ""
         self._state = WorkerState.STARTING
         self._worker = worker
         self._launch = launch

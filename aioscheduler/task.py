@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import Enum
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from .clock import to_datetime
 from .errors import UnknownTask
@@ -25,7 +25,7 @@ from .loopthread import LoopThread, tell
 
 T = TypeVar("T")
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class State(Enum):
@@ -130,7 +130,23 @@ class Home(Protocol):
         """Keeps the handle no longer: nobody waits for it any more."""
 
 
-class Task(Generic[T]):
+if TYPE_CHECKING:
+
+    class _Awaited(asyncio.Future[T]):
+        """What checkers are told: `asyncio.wait` takes a task, and is typed for futures alone."""
+
+        _state: Any
+        _callbacks: Any
+        # What a future has and a task has not: that is refused.
+        __iter__: None  # type: ignore[assignment]
+        get_loop: None  # type: ignore[assignment]
+        set_exception: None  # type: ignore[assignment]
+        set_result: None  # type: ignore[assignment]
+else:
+    _Awaited = Generic
+
+
+class Task(_Awaited[T]):
     """A handle on a scheduled task: await it, ask it, cancel it, or drop it.
 
     Awaiting gives the result, or raises what the task raised; it may be awaited many times, and
@@ -177,7 +193,7 @@ class Task(Generic[T]):
         return uuid.UUID(bytes=blake2b(number, key=key, digest_size=16).digest(), version=4)
 
     @property
-    def ref(self) -> TaskRef | None:
+    def ref(self) -> TaskRef | Any:  # Any, not None: of a manager there always is one
         """The picklable reference; None on a scheduler without a manager."""
         return self._home.ref(self._scheduler, self._number)
 
@@ -231,7 +247,7 @@ class Task(Generic[T]):
             self._read(self._decode)
         return self._failure
 
-    def cancel(self) -> bool:
+    def cancel(self) -> bool:  # type: ignore[override]  # a future's may have a message
         """Asks for the task's cancellation; False if it is known to have ended.
 
         A pending task never starts; inside a running one `CancelledError` is raised.
@@ -260,7 +276,7 @@ class Task(Generic[T]):
         self._home.loop_thread.check()
         context = context or contextvars.copy_context()
         if self._state is not None:
-            self._loop().call_soon(callback, self, context=context)
+            self._any_loop().call_soon(callback, self, context=context)
         else:
             self._on_end((callback, context))
 
@@ -334,7 +350,7 @@ class Task(Generic[T]):
         for callback in callbacks or ():
             with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
                 if not isinstance(callback, asyncio.Future):
-                    self._loop().call_soon(callback[0], self, context=callback[1])
+                    self._any_loop().call_soon(callback[0], self, context=callback[1])
                 elif not callback.done():
                     callback.set_result(None)
 
@@ -364,7 +380,7 @@ class Task(Generic[T]):
         if not callbacks:
             self._home.release(self)
 
-    def _loop(self) -> asyncio.AbstractEventLoop:
+    def _any_loop(self) -> asyncio.AbstractEventLoop:
         return self._home.loop or asyncio.get_running_loop()
 
 

@@ -33,7 +33,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -195,7 +195,7 @@ class _Timer:
 
     def __init__(self, dues: dict[_Timer, int], ring: Callable[[], None]) -> None:
         self.ring = ring
-        self.context = copy_context()
+        self.context: Context = copy_context()
         self._dues = dues
 
     def set(self, due: int | None) -> None:

@@ -60,7 +60,7 @@ class TimerFd:
     """
 
     def __init__(self) -> None:
-        self.fd = -1
+        self.fd: int = -1
         self.fd = _create()
 
     def set(self, due: int | None) -> None:

@@ -36,6 +36,7 @@ class Bell:
 
     def __init__(self) -> None:
         self.signals: list[int] = []
+        self.reader: int
         self.reader, self._writer = os.pipe()
         os.set_blocking(self.reader, False)
         os.set_blocking(self._writer, False)
@@ -76,8 +77,8 @@ class Watch:
     """What is on the screen, and what keys make of it."""
 
     def __init__(self, view: View) -> None:
-        self.view = view
-        self.ended = False
+        self.view: View = view
+        self.ended: bool = False
         self._rates = Rates()
         self._sample: Sample | None = None
 

@@ -414,7 +414,7 @@ async def test_a_refused_item_is_named_and_the_rest_taken_back() -> None:
         manager.map(give, [1])
     queue = Manager(cls=QueuedScheduler, workers=0)
     with pytest.raises(TypeError, match="leave out when"):
-        queue.map(give, [1], SOON)
+        queue.map(give, [1], SOON)  # type: ignore[call-overload]
     await queue.close()
 
 

@@ -738,7 +738,7 @@ async def test_bad_calls_are_refused(workers: int) -> None:
     await manager.close()
     queued = Manager(cls=QueuedScheduler, workers=workers)
     with pytest.raises(TypeError, match="leave out when"):
-        queued.schedule(give(1), SOON)
+        queued.schedule(give(1), SOON)  # type: ignore[arg-type]
     await queued.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioscheduler import Manager, State, WorkerLost
+from aioscheduler import Manager, State, Task, WorkerLost
 from aioscheduler.lateness import BOUNDS
 from aioscheduler.wire import Kind
 
@@ -59,7 +59,9 @@ def test_whatever_a_worker_says_every_task_ends_once(frames: list[Any]) -> None:
         (link,) = manager._remotes
         link.loop = asyncio.get_running_loop()
         link.loop.set_exception_handler(lambda loop, context: None)
-        tasks = [manager.schedule(asyncio.sleep(n), timedelta(hours=1)) for n in range(4)]
+        tasks: list[Task[Any]] = [
+            manager.schedule(asyncio.sleep(n), timedelta(hours=1)) for n in range(4)
+        ]
         batch = manager.map(abs, range(COUNT - 4), timedelta(hours=1))
         tasks += [batch[n] for n in range(COUNT - 4)]
         ends: list[Any] = []

@@ -38,7 +38,7 @@ from .forked import end_with_the_task
 from .garbage import Thresholds
 from .worker import BOOT, EXECUTE, Worker
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 BLOCKED_AFTER = 3.0  # seconds without a turn of the loop, after which it is reported
 WATCH_EVERY = 2.0  # seconds

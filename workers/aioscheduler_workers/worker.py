@@ -46,7 +46,7 @@ from aioscheduler.wire import Kind, Payload
 
 from .outcome import encode_failure, encode_refusal, encode_unopened
 
-log = logging.getLogger("aioscheduler")
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 LAST_WORDS = 1.0  # seconds that a process which has failed has to say why
 ALIAS_BITS = 36  # of the number of a task that a process gives
