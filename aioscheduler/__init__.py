@@ -8,11 +8,19 @@ from .errors import (
     RemoteError,
     RemoteTraceback,
     TaskLimitReached,
+    TooLate,
     UnknownTask,
     WorkerLost,
     WorkerStartError,
 )
-from .inside import ManagerProxy, current_manager, current_task
+from .inside import (
+    ManagerProxy,
+    current_attempt,
+    current_due,
+    current_manager,
+    current_task,
+    now,
+)
 from .manager import Manager
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler
 from .stats import HostStats, ManagerStats, WorkerState, WorkerStats
@@ -38,11 +46,15 @@ __all__ = [
     "TaskLimitReached",
     "TaskRef",
     "TimedScheduler",
+    "TooLate",
     "UnknownTask",
     "WorkerLost",
     "WorkerStartError",
     "WorkerState",
     "WorkerStats",
+    "current_attempt",
+    "current_due",
     "current_manager",
     "current_task",
+    "now",
 ]

@@ -134,7 +134,7 @@ class Outcomes:
         reference = self.tasks.pop(index, None)
         task = reference() if reference is not None else None
         if task is not None:
-            task._settle(state, value, decode, self.name)
+            task._settle(state, value, decode)
         self._tell()
 
     def _tell(self) -> None:
@@ -169,12 +169,12 @@ class Outcomes:
         task = known() if known is not None else None
         if task is None:
             number = part.first + index - part.offset
-            task = Task(part.home, part.scheduler, number, part.due(number))
+            task = Task(part.home, part.scheduler, number, part.due(number), self.name)
             state = self.states[index]
             if state is None:
                 self.tasks[index] = weakref.ref(task)
             else:
-                task._settle(state, self._raised(index), self.decodes.get(state), self.name)
+                task._settle(state, self._raised(index), self.decodes.get(state))
         return task
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ A line of the log (`definitionlog`) is msgpack: a kind, its number, and the fiel
     [VALUE, n, payload]                       any callable
     [PATH, n, folders]                        of modules, added since the host has begun
     [RELOAD, n, module]                       the host has loaded it again
+    [OPTIONS, n, ...]                         the fields of `Options`
     [FORGET, 0, numbers]                      of lines that nothing uses any more
 
 Rules of this file:
@@ -47,10 +48,12 @@ from .definitionlog import FORGET, DefinitionLog
 from .errors import NotShippable
 from .failures import describe
 from .names import global_names, importable, importable_name, module_of, resolve, submodules
+from .options import Options
 from .pickling import Catalog, SharedCode
 from .wire import pack, unpack
 
-REFERENCE, CODE, GLOBAL, CLASSES, VALUE, SPACE, PATH, RELOAD = range(8)  # and FORGET
+REFERENCE, CODE, GLOBAL, CLASSES, VALUE, SPACE, PATH, RELOAD = range(8)
+OPTIONS = FORGET + 1
 IMPORTED, MODULE, DETACHED = range(3)
 IDLE_VALUES = 4  # that are kept though no task uses them
 
@@ -105,6 +108,8 @@ class HostCatalog(Catalog):
         self._garbage = ClassGarbage()
         self._functions: WeakValueDictionary[int, FunctionType] = WeakValueDictionary()
         self._codes: dict[int, ref[CodeType]] = {}
+        self.options: dict[int, Options] = {}
+        self._options: dict[Options, int] = {}  # the other way round
         self._adopted: dict[str | bytes, int] = {}
         self._adopted_as: dict[int, bytes] = {}  # the other way round, of codes
         self._spaces: dict[int, _Space] = {}  # by id of the globals, which they keep alive
@@ -282,6 +287,15 @@ class HostCatalog(Catalog):
             self._set(self._adopted, key, number)
         return self.log.lease(number)
 
+    def options_number(self, options: Options) -> int:
+        """Gives a number, leased, to the options of a task; the same to equal ones."""
+        number = self._options.get(options)
+        if number is None:
+            number = self.log.write(OPTIONS, *options, names=())
+            self._set(self._options, options, number)
+            self._set(self.options, number, options)
+        return self.log.lease(number)
+
     def callable_number(self, payload: bytes, lines: list[int]) -> int:
         """Gives a number, leased, to the pickle of a callable.
 
@@ -321,6 +335,8 @@ class HostCatalog(Catalog):
             _, first, count = fields
             for part in range(first, first + count):
                 del self._class_lines[part]
+        elif kind == OPTIONS:
+            del self._options[self.options.pop(number)]
 
     def code_key(self, function: FunctionType) -> int:
         code, contents = function.__code__, function.__globals__
@@ -481,6 +497,7 @@ class WorkerCatalog(Catalog):
     def __init__(self) -> None:
         super().__init__()
         self.codes: dict[int, SharedCode] = {}
+        self.options: dict[int, Options] = {}
         self.forgotten = 0  # classes
         self._class_lines: dict[int, int] = {}  # by number of the class
         self._line_classes: dict[int, range] = {}
@@ -544,6 +561,8 @@ class WorkerCatalog(Catalog):
         elif kind == PATH:
             sys.path += [folder for folder in fields[0] if folder not in sys.path]
             invalidate_caches()
+        elif kind == OPTIONS:
+            self.options[number] = Options(*fields)
         elif kind == FORGET:
             for line in fields[0]:
                 self._forget(line)
@@ -555,7 +574,7 @@ class WorkerCatalog(Catalog):
 
     def _forget(self, line: int) -> None:
         """Forgets what a line has defined; tasks that run may have it in their hands."""
-        for table in (self._keys, self._functions, self._unread):
+        for table in (self._keys, self._functions, self._unread, self.options):
             table.pop(line, None)
         shared = self.codes.pop(line, None)
         if shared is not None:

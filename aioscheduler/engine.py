@@ -60,8 +60,10 @@ class Crew(Protocol[E]):
         Entries that are not ready are left out, and run by a later call.
         """
 
-    def execute(self, engine: Engine[E], number: int, entry: E) -> Coroutine[Any, Any, None]:
-        """Runs an entry and reports its end. Never raises."""
+    def execute(
+        self, engine: Engine[E], number: int, entry: E, due: int
+    ) -> Coroutine[Any, Any, None]:
+        """Runs an entry that was due at `due`, and reports its end. Never raises."""
 
     def withdrawn(self, engine: Engine[E], number: int, entry: E) -> None:
         """Reports the end of an entry that was cancelled before its first step."""
@@ -277,7 +279,7 @@ class Engine(Generic[E]):
                 continue
             started.append(due)
             last = now
-            coro = execute(self, number, entry)
+            coro = execute(self, number, entry, due)
             try:
                 if context_of is None:
                     task = _spawn(coro, loop=loop)
@@ -292,6 +294,8 @@ class Engine(Generic[E]):
             now = clock()
             if now - first > SLICE_TIME:
                 break
+        # What an eager task has raised holds this frame by its traceback, and an entry its handle.
+        entry = None
         if started and self._order is Order.TIMED:
             if _EAGER or loop is None:
                 self._recorder.record(started, first, last)

@@ -5,6 +5,7 @@
     ├── NotShippable (TypeError)        something cannot travel to a worker process
     ├── UnknownTask (LookupError)       a reference to no task that is still to end
     ├── ManagerClosed (RuntimeError)    scheduling after close, or after a fatal fault
+    ├── TooLate                         a task would have started later than it may
     ├── WorkerStartError                a worker process could not begin
     ├── WorkerLost                      a worker process ended under its tasks
     ├── RemoteError                     a failure or result that could not travel back
@@ -36,6 +37,25 @@ class UnknownTask(AioschedulerError, LookupError):
 
 class ManagerClosed(AioschedulerError, RuntimeError):
     """The manager (or scheduler) accepts nothing more; the cause, if any, is chained."""
+
+
+class TooLate(AioschedulerError):
+    """The task would have started later after its due time than its `max_lateness` allows.
+
+    Attributes:
+        lateness: By how many seconds it was late.
+    """
+
+    def __init__(self, name: str, lateness: float, limit: float) -> None:
+        super().__init__(name, lateness, limit)
+        self.lateness: float = lateness
+
+    def __str__(self) -> str:
+        name, lateness, limit = self.args
+        return (
+            f"task {name} was not started, as it was {lateness:.3f} s late and its max_lateness is "
+            f"{limit:g} s"
+        )
 
 
 class WorkerStartError(AioschedulerError):

@@ -38,9 +38,11 @@ class Holders:
         self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
         self._parts: dict[int, list[Part]] = {}  # of batches, by page
 
-    def hand_out(self, scheduler: int, number: int, when: datetime | int) -> Task[Any]:
+    def hand_out(
+        self, scheduler: int, number: int, when: datetime | int, label: object
+    ) -> Task[Any]:
         """Makes a handle, and remembers it as long as somebody else does."""
-        task: Task[Any] = Task(self._home, scheduler, number, when)
+        task: Task[Any] = Task(self._home, scheduler, number, when, label)
         handle = self._handles[number] = _Handle(task, self._dropped.append)
         handle.number = number
         if len(self._dropped) > FORGET_AT:

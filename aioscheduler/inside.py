@@ -1,19 +1,23 @@
-"""What a task can ask about itself: who it is, and its manager.
+"""What a task can ask about itself: who it is, when it was due, and its manager.
 
-The same two functions serve in a worker process and with `workers=0`; what stands behind them
-is a `Desk`: the worker, or the manager itself.
+The same functions serve in a worker process and with `workers=0`; what stands behind the manager
+is a `Desk`: the worker, or the manager itself. A scheduler without a manager tells its tasks the
+times alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
+from .clock import to_datetime
 from .coroutines import close_unstarted
 from .loopthread import LoopThread
+from .options import TaskOptions
 from .task import TaskRef
 
 
@@ -26,6 +30,7 @@ class Desk(Protocol):
         when: datetime | timedelta | None,
         key: str | bytes | int | None,
         origin: TaskRef | None,
+        options: TaskOptions,
     ) -> TaskRef:
         """As `ManagerProxy.schedule`; `origin` is the task that asks."""
 
@@ -33,11 +38,14 @@ class Desk(Protocol):
         """As `ManagerProxy.cancel`."""
 
 
-Place = tuple["ManagerProxy", str, int, int]
-"""The manager's proxy, and the fields of a reference but for the number."""
+Place = tuple["ManagerProxy | None", str, int, int, Callable[[], int]]
+"""The manager's proxy, the fields of a reference but for the number, and the clock.
 
-Running = tuple[Place, int]
-"""Where the running task is, and its number."""
+Without a manager the proxy is None.
+"""
+
+Running = tuple[Place, int, int, int]
+"""Where the running task is, its number, its due time (0 in a queue) and its attempt."""
 
 running: ContextVar[Running] = ContextVar("aioscheduler_running")
 
@@ -55,6 +63,7 @@ class ManagerProxy:
         when: datetime | timedelta | None = None,
         *,
         key: str | bytes | int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> TaskRef:
         """Schedules a task from inside a task.
 
@@ -65,14 +74,16 @@ class ManagerProxy:
             coro: As for `Manager.schedule`.
             when: As for `Manager.schedule`.
             key: Where it runs; without one, on the scheduler of the task that schedules it.
+            **options: As for `Manager.schedule`.
 
         Returns:
             The reference of the new task.
 
         Raises:
             NotShippable: The coroutine, or something it needs, cannot travel.
-            ValueError: The time has passed.
-            TypeError: `when` or `key` is of a wrong type, or `when` was given to a queue.
+            ValueError: The time has passed, or an option cannot mean anything.
+            TypeError: `when`, `key` or an option is of a wrong type, or `when` or `max_lateness`
+                was given to a queue.
             RuntimeError: It is called in another thread than that of the tasks.
         """
         if get_ident() != self._loop_thread.ident:
@@ -85,7 +96,7 @@ class ManagerProxy:
         origin = None
         if found is not None and found[0][0] is self:
             origin = _ref(found)
-        return self._desk.schedule_inside(coro, when, key, origin)
+        return self._desk.schedule_inside(coro, when, key, origin, options)
 
     def cancel(self, ref: TaskRef) -> bool:
         """Asks for a task's cancellation; False if it is known here to have ended.
@@ -102,31 +113,73 @@ class ManagerProxy:
 
 
 def current_task() -> TaskRef:
-    """Gives the reference of the task that calls this.
+    """Give the reference of the task that calls this.
 
     Raises:
         RuntimeError: It is called outside a manager's task.
     """
-    return _ref(_running("current_task"))
+    return _ref(_of_manager("current_task"))
 
 
 def current_manager() -> ManagerProxy:
-    """Gives the proxy of the manager whose task calls this.
+    """Give the proxy of the manager whose task calls this.
 
     Raises:
         RuntimeError: It is called outside a manager's task.
     """
-    return _running("current_manager")[0][0]
+    proxy = _of_manager("current_manager")[0][0]
+    assert proxy is not None
+    return proxy
+
+
+def current_attempt() -> int:
+    """Give how many times the task that calls this has been started, this time included.
+
+    Raises:
+        RuntimeError: It is called outside a task.
+    """
+    return _running("current_attempt")[3]
+
+
+def current_due() -> datetime | None:
+    """Give the time for which the task that calls this was scheduled, in aware UTC.
+
+    Returns:
+        The due time, however late the task has started; None in a queue.
+
+    Raises:
+        RuntimeError: It is called outside a task.
+    """
+    due = _running("current_due")[2]
+    return to_datetime(due) if due else None
+
+
+def now() -> datetime:
+    """Give the present in aware UTC; inside a task, by the clock of its manager or scheduler.
+
+    With a `testing.FakeClock` that is the fake one, so that what a task computes from it is right.
+    """
+    found = running.get(None)
+    return to_datetime(time.time_ns() if found is None else found[0][4]())
 
 
 def _ref(found: Running) -> TaskRef:
-    (_, manager, worker, scheduler), number = found
+    (_, manager, worker, scheduler, _), number, _, _ = found
     return TaskRef(manager, worker, scheduler, number)
 
 
 def _running(caller: str) -> Running:
     found = running.get(None)
     if found is None:
+        raise RuntimeError(
+            f"{caller}() is for tasks: call it inside the coroutine that was scheduled"
+        )
+    return found
+
+
+def _of_manager(caller: str) -> Running:
+    found = running.get(None)
+    if found is None or found[0][0] is None:
         raise RuntimeError(
             f"{caller}() is for tasks that a Manager runs: call it inside the scheduled coroutine"
         )

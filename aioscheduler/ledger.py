@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
+from typing import Any
 
 from . import wire
 from .definitionlog import Leased
+from .wire import Record
 
 PAGE = 256
 _SLACK = 16_384  # dead tasks that are not worth a sweep
@@ -49,6 +51,7 @@ class Ledger:
     Attributes:
         blobs: The payloads that were left out of the frames.
         running: How many tasks were announced as started, and have not ended.
+        attempts: Of tasks that are to start again, how many times they will have been started.
     """
 
     def __init__(self) -> None:
@@ -60,6 +63,7 @@ class Ledger:
         self._large_dead = 0  # of those that have ended, about
         self.blobs: dict[int, bytes] = {}
         self.running: int = 0
+        self.attempts: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -125,6 +129,12 @@ class Ledger:
         """Notes that tasks that were announced are to start again; returns as `start`."""
         return self._move(numbers, _STARTED, _PENDING)
 
+    def rerun(self, numbers: list[int]) -> None:
+        """Notes that tasks that have started are to start again."""
+        self.unstart(numbers)
+        for number in numbers:
+            self.attempts[number] = self.attempts.get(number, 1) + 1
+
     def end_started(self, numbers: list[int]) -> int:
         """Strikes out tasks that were announced as started.
 
@@ -189,9 +199,10 @@ class Ledger:
         self.running += position * ((after == _STARTED) - (before == _STARTED))
         if after == _ENDED:
             self._count -= position
-            if self.blobs:
-                for number in numbers[:position]:
-                    self.blobs.pop(number, None)
+            for kept in (self.blobs, self.attempts):
+                if kept:
+                    for number in numbers[:position]:
+                        kept.pop(number, None)
             if self._kept > 5 * self._count + _SLACK:
                 self._sweep()
             if self._large_dead > 0.4 * self._large + _LARGE_SLACK:
@@ -225,7 +236,7 @@ class Ledger:
                 self._rewrite(page)
 
     def _rewrite(self, page: _Page) -> None:
-        frames = [wire.encode(f) for f in _select(page.frames, self.__contains__)]
+        frames = [wire.encode(f) for f in self._select(page.frames, self.__contains__)]
         self._kept += page.count - page.kept
         self._large -= page.large * page.kept
         self._large_dead -= page.large * (page.kept - page.count)
@@ -244,13 +255,14 @@ class Ledger:
         if isinstance(payload, Leased):
             yield from payload.leases
 
-    def find(self, number: int) -> tuple[int, int, int | bytes] | None:
-        """Gives scheduler, due time and function of a task that has not ended, else None."""
+    def find(self, number: int) -> tuple[int, int, int | bytes, Record] | None:
+        """Gives scheduler, due time, function and record of a task, None if it has ended."""
         if number not in self:
             return None
         frames = self._pages[number // PAGE].frames
-        _, _, schedulers, dues, functions, _ = next(_select(frames, lambda n: n == number))
-        return schedulers[0], dues[0], functions[0]
+        frame = next(self._select(frames, lambda n: n == number))
+        _, _, schedulers, dues, functions, records, _ = frame
+        return schedulers[0], dues[0], functions[0], records and records[0]
 
     def started(self) -> list[int]:
         """The numbers that were announced as started and have not ended, in order."""
@@ -267,7 +279,9 @@ class Ledger:
         found: dict[int, list[int]] = {}
         wanted = set(numbers)
         for key in sorted({number // PAGE for number in wanted}):
-            for _, own, schedulers, *_ in _select(self._pages[key].frames, wanted.__contains__):
+            for _, own, schedulers, *_ in self._select(
+                self._pages[key].frames, wanted.__contains__
+            ):
                 for number, scheduler in zip(own, schedulers, strict=True):
                     found.setdefault(scheduler, []).append(number)
         return found
@@ -282,9 +296,46 @@ class Ledger:
         return chain.from_iterable(map(self._frames_of, pages))
 
     def _frames_of(self, page: _Page) -> Iterable[bytes]:
-        if page.count == page.kept:
+        if page.count == page.kept and not self.attempts:
             return page.frames
-        return map(wire.encode, _select(page.frames, self.__contains__))
+        return map(wire.encode, self._select(page.frames, self.__contains__))
+
+    def _select(self, frames: Iterable[bytes], keep: Callable[[int], bool]) -> Iterator[wire.Frame]:
+        """Rewrites frames without the tasks `keep` refuses, merged as far as one frame may have.
+
+        What is to start again starts for another time.
+        """
+        decoder = wire.Decoder()
+        numbers: list[int] = []
+        columns: tuple[list[Any], ...] = ([], [], [], [], [])
+        size = 0
+        for encoded in frames:
+            for _, first, *fields in decoder.feed(encoded):
+                arguments = fields[-1]
+                own = first if isinstance(first, list) else range(first, first + len(arguments))
+                for index, number in enumerate(own):
+                    if keep(number):
+                        numbers.append(number)
+                        for column, field in zip(columns, fields, strict=True):
+                            item = field[index] if isinstance(field, list) else field
+                            column.append(item)
+                            if isinstance(item, bytes):
+                                size += len(item)
+                        if size > wire.FRAME_BYTES:
+                            yield self._frame(numbers, columns)
+                            numbers, columns, size = [], ([], [], [], [], []), 0
+        if numbers:
+            yield self._frame(numbers, columns)
+
+    def _frame(self, numbers: list[int], columns: tuple[list[Any], ...]) -> wire.Frame:
+        schedulers, dues, functions, records, payloads = columns
+        if self.attempts:
+            for index, number in enumerate(numbers):
+                if number in self.attempts:
+                    options, alias, _ = wire.read_record(records[index])
+                    records[index] = wire.make_record(options, alias, self.attempts[number])
+        some = records if records.count(None) < len(records) else None
+        return [wire.Kind.SCHEDULE, numbers, schedulers, dues, functions, some, payloads]
 
 
 def end_of_row(numbers: list[int], start: int) -> int:
@@ -299,28 +350,3 @@ def end_of_row(numbers: list[int], start: int) -> int:
     while stop < most and numbers[stop] == first + stop - start:
         stop += 1
     return stop
-
-
-def _select(frames: Iterable[bytes], keep: Callable[[int], bool]) -> Iterator[wire.Frame]:
-    """Rewrites frames, merged as far as one frame may have, without the tasks `keep` refuses."""
-    decoder = wire.Decoder()
-    numbers: list[int] = []
-    columns: tuple[list[object], ...] = ([], [], [], [])
-    size = 0
-    for encoded in frames:
-        for _, first, *fields in decoder.feed(encoded):
-            arguments = fields[-1]
-            own = first if isinstance(first, list) else range(first, first + len(arguments))
-            for index, number in enumerate(own):
-                if keep(number):
-                    numbers.append(number)
-                    for column, field in zip(columns, fields, strict=True):
-                        item = field[index] if isinstance(field, list) else field
-                        column.append(item)
-                        if isinstance(item, bytes):
-                            size += len(item)
-                    if size > wire.FRAME_BYTES:
-                        yield [wire.Kind.SCHEDULE, numbers, *columns]
-                        numbers, columns, size = [], ([], [], [], []), 0
-    if numbers:
-        yield [wire.Kind.SCHEDULE, numbers, *columns]

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 
 from .batch import Outcomes
 from .lateness import History
+from .options import Options
+from .shipping import Call
 from .stats import WorkerState
 from .task import Home, State, Task
 
@@ -70,17 +72,25 @@ class Link(Home, Protocol):
             WorkerStartError: They never will.
         """
 
-    def take(self, awaitable: Awaitable[Any]) -> Any:
-        """Turns a coroutine into cargo for `schedule`; nothing is changed if it raises."""
+    def take_options(self, options: Options) -> Any:
+        """Turns options into what `take` and `schedule_many` take."""
 
-    def schedule(self, scheduler: int, due: int, when: datetime | int, cargo: Any) -> Task[Any]:
+    def take(self, awaitable: Awaitable[Any], options: Any) -> Any:
+        """Turns a coroutine into a call for `schedule`; nothing is changed if it raises.
+
+        Args:
+            awaitable: The coroutine.
+            options: What `take_options` gave; None: there are none.
+        """
+
+    def schedule(self, scheduler: int, due: int, when: datetime | int, call: Any) -> Task[Any]:
         """Accepts a task.
 
         Args:
             scheduler: Where.
             due: Nanoseconds since the epoch.
             when: What the handle shows as its priority: a datetime, or `due`, or 0 in a queue.
-            cargo: What `take` gave.
+            call: What `take` gave.
         """
 
     def take_function(self, function: Callable[..., Any]) -> Any:
@@ -97,6 +107,7 @@ class Link(Home, Protocol):
         dues: int | list[int],
         function: Any,
         calls: list[Any],
+        options: Any,
     ) -> None:
         """Accepts calls of one function.
 
@@ -107,6 +118,7 @@ class Link(Home, Protocol):
             dues: Their due times in nanoseconds since the epoch, or one for all.
             function: What `take_function` gave.
             calls: What `take_arguments` gave; at most `room()`.
+            options: Of all of them, as for `take`.
         """
 
     def room(self) -> int:
@@ -134,13 +146,12 @@ class Link(Home, Protocol):
 class AcrossLink(Link, Protocol):
     """A link to another process, whose tasks may schedule others through the host."""
 
-    def adopt(self, scheduler: int, due: int, function: int, payload: bytes, alias: int) -> None:
+    def adopt(self, scheduler: int, due: int, call: Call, alias: int) -> None:
         """Accepts a task that was scheduled inside a worker.
 
         Args:
             scheduler: Where.
             due: Nanoseconds since the epoch.
-            function: Its number.
-            payload: Its arguments, with the alias written into them.
+            call: What there is to do.
             alias: The number that the worker gave it, by which references know it.
         """

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 
 from .alarm import Alarm
@@ -22,17 +23,20 @@ from .batch import Outcomes, Part
 from .coroutines import check_awaitable, close_unstarted, name_of
 from .engine import MAX_SLICE, Engine, Order, end_running
 from .errors import WorkerStartError
-from .inside import Desk, ManagerProxy, running
+from .inside import Desk, ManagerProxy, Place, running
 from .lateness import History, Recorder
 from .link import Tally, Vitals
 from .loopthread import LoopThread
+from .options import Options, run_with
 from .stats import WorkerState
 from .task import State, Task, TaskRef
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-# The context is that of the call that scheduled it; the calls of a batch share one.
-_Entry = tuple["Task[Any] | Part", Awaitable[Any], Context]
+# The context is that of the call that scheduled it; the calls of a batch share one. Last comes the
+# due time, for who asks.
+_Call = tuple[Awaitable[Any], "Options | None"]
+_Entry = tuple["Task[Any] | Part", Awaitable[Any], Context, "Options | None", int]
 
 
 class LocalLink:
@@ -76,7 +80,10 @@ class LocalLink:
         self._tally = tally
         self._clock = clock
         self._manager = manager
-        self._proxy = ManagerProxy(desk, loop_thread) if desk is not None else None
+        proxy = ManagerProxy(desk, loop_thread) if desk is not None else None
+        self._places: list[Place] = [
+            (proxy, manager or "", 0, index, clock) for index in range(schedulers)
+        ]
         self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
         self._alarm: Alarm | None = None
         self._boot = boot
@@ -127,23 +134,28 @@ class LocalLink:
             raise failure from error
         self._start_engines()
 
-    def take(self, awaitable: Awaitable[Any]) -> Awaitable[Any]:
+    def take_options(self, options: Options) -> Options:
+        """Takes options as they are."""
+        return options
+
+    def take(self, awaitable: Awaitable[Any], options: Options | None) -> _Call:
         """Checks that something can be scheduled here.
 
         Raises:
             TypeError: It is no awaitable, or has started.
         """
         check_awaitable(awaitable)
-        return awaitable
+        return awaitable, options
 
-    def schedule(
-        self, scheduler: int, due: int, when: datetime | int, cargo: Awaitable[Any]
-    ) -> Task[Any]:
+    def schedule(self, scheduler: int, due: int, when: datetime | int, call: _Call) -> Task[Any]:
         """Accepts what `take` gave."""
+        awaitable, options = call
         number = self._next
         self._next = number + 1
-        task: Task[Any] = Task(self, scheduler, number, when)
-        self.engines[scheduler].add(number, due, (task, cargo, copy_context()))
+        name = options.name if options is not None else None
+        task: Task[Any] = Task(self, scheduler, number, when, name or name_of(awaitable))
+        entry = task, awaitable, copy_context(), options, due
+        self.engines[scheduler].add(number, due, entry)
         return task
 
     def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -162,6 +174,7 @@ class LocalLink:
         dues: int | list[int],
         function: Callable[..., Any],
         calls: list[tuple[Any, ...]],
+        options: Options | None,
     ) -> None:
         """Accepts calls of one function."""
         first, count = self._next, len(calls)
@@ -169,7 +182,11 @@ class LocalLink:
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
         engine = self.engines[scheduler]
         context = copy_context()
-        entries = ((part, _call(function, args), context) for args in calls)
+        each = repeat(dues, count) if isinstance(dues, int) else dues
+        entries = (
+            (part, _call(function, args), context, options, due)
+            for args, due in zip(calls, each, strict=True)
+        )
         engine.add_many(range(first, first + count), dues, entries)
 
     def room(self) -> int:
@@ -213,7 +230,7 @@ class LocalLink:
             self._alarm.stop()
         caller = running.get(None)  # a task of ours that closes its manager, itself or by a child
         spared = None
-        if caller is not None and caller[0][0] is self._proxy:
+        if caller is not None and any(caller[0] is place for place in self._places):
             spared = caller[0][3], caller[1]
         for scheduler, number in await end_running(self.engines, timeout, spared):
             log.warning(
@@ -251,6 +268,14 @@ class LocalLink:
             return None
         return TaskRef(self._manager, 0, scheduler, number)
 
+    def due(self, scheduler: int, number: int) -> int | None:
+        engine = self.engines[scheduler]
+        entry = None if number in engine.running else engine.find(number)
+        return None if entry is None else entry[4] or None
+
+    def name_of(self, label: Any) -> str:
+        return str(label)
+
     def hold(self, task: Task[Any]) -> None:
         self._held[task._number] = task
 
@@ -263,13 +288,15 @@ class LocalLink:
         self._tally.started(0, engine.index, len(numbers))
         engine.run(numbers, dues)
 
-    async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
-        awaitable = entry[1]
+    async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry, due: int) -> None:
+        _, awaitable, _, options, _ = entry
         value: Any = None
-        if self._proxy is not None and self._manager is not None:
-            running.set(((self._proxy, self._manager, 0, engine.index), number))
+        running.set((self._places[engine.index], number, due, 1))
         try:
-            value = await awaitable
+            if options is None:
+                value = await awaitable
+            else:
+                value = await run_with(options, _name(entry), due, self._clock, lambda: awaitable)
             state = State.FINISHED
         except asyncio.CancelledError:
             state = State.CANCELLED
@@ -280,8 +307,9 @@ class LocalLink:
             if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             value, state = error, State.FAILED
+            close_unstarted(awaitable)  # if it was too late to start
         self._end(engine, number, entry, state, value)
-        del value  # an exception holds this frame by its traceback
+        del value, entry  # an exception holds this frame by its traceback, and a handle it
 
     def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         close_unstarted(entry[1])
@@ -307,7 +335,7 @@ class LocalLink:
         self._ends[state] += 1
         try:
             if isinstance(holder, Task):
-                holder._settle(state, value, name=_name(entry) if state is State.FAILED else "")
+                holder._settle(state, value)
             else:
                 holder.settle(number, state, value, None)
         finally:  # whatever raises, it counts as ended
@@ -317,7 +345,7 @@ class LocalLink:
 
 
 def _name(entry: _Entry) -> str:
-    return entry[0].name if isinstance(entry[0], Part) else name_of(entry[1])
+    return entry[0].name
 
 
 def _context_of(entry: _Entry) -> Context:

@@ -50,6 +50,7 @@ from .loopthread import LoopThread
 from .monitor import Monitor
 from .monitor import wanted as monitoring_wanted
 from .observer import Observer
+from .options import TaskOptions
 from .pipe import abandon
 from .placement import Placement
 from .process import Alive, end_workers
@@ -398,6 +399,7 @@ class Manager(Generic[When]):
         when: When | None = None,
         *,
         key: str | bytes | int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> Task[T]:
         """Has a coroutine run in one of the workers.
 
@@ -409,20 +411,21 @@ class Manager(Generic[When]):
                 timedelta from now; None is at once. Queues take none.
             key: Tasks of the same key go to the same scheduler of the same worker. By default
                 tasks are spread evenly.
+            **options: `name`, `timeout`, `max_lateness`; see `options.TaskOptions`.
 
         Returns:
             A handle, which may be dropped.
 
         Raises:
             NotShippable: The coroutine, or something it needs, cannot travel.
-            ValueError: The time has passed.
-            TypeError: `coro` is no coroutine, or has started; `when` or `key` is of a wrong
-                type; or `when` was given to a queue.
+            ValueError: The time has passed, or an option cannot mean anything.
+            TypeError: `coro` is no coroutine, or has started; `when`, `key` or an option is of a
+                wrong type; or `when` or `max_lateness` was given to a queue.
             TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
             ManagerClosed: The manager was closed, or has failed.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        return self._router.schedule(coro, when, key)
+        return self._router.schedule(coro, when, key, options)
 
     def schedule_threadsafe(
         self,
@@ -430,6 +433,7 @@ class Manager(Generic[When]):
         when: When | None = None,
         *,
         key: str | bytes | int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> Future[T]:
         """Schedule a coroutine from any thread, such as a plain `def` endpoint of FastAPI.
 
@@ -441,6 +445,7 @@ class Manager(Generic[When]):
             coro: As for `schedule`.
             when: As for `schedule`.
             key: As for `schedule`.
+            **options: As for `schedule`.
 
         Returns:
             A future with the task's result or failure. What `schedule` would refuse is its
@@ -461,7 +466,7 @@ class Manager(Generic[When]):
             raise
 
         def schedule(coro: Awaitable[T]) -> Task[T]:
-            return self._router.schedule(coro, when, key)
+            return self._router.schedule(coro, when, key, options)
 
         future = ThreadFuture(loop, self._abroad, schedule, coro)
         try:
@@ -482,6 +487,7 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
+        **options: Unpack[TaskOptions],
     ) -> Batch[T]: ...
     @overload
     def map(
@@ -491,6 +497,7 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
+        **options: Unpack[TaskOptions],
     ) -> Batch[T]: ...
     def map(
         self,
@@ -499,6 +506,7 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = None,
         *,
         key: str | bytes | int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> Batch[Any]:
         """Has `func(item)` called in the workers for each item.
 
@@ -513,6 +521,7 @@ class Manager(Generic[When]):
             iterable: The items; consumed at once.
             when: As for `schedule`; one for all, or a sequence with one for each item.
             key: As for `schedule`; one for all.
+            **options: As for `schedule`; for each.
 
         Returns:
             The handle on all of them, which may be dropped.
@@ -526,7 +535,7 @@ class Manager(Generic[When]):
             RuntimeError: It is called in another thread than that of the loop.
         """
         items = _iterate("map", iterable)
-        return self._router.submit(func, ((item,) for item in items), when, key)
+        return self._router.submit(func, ((item,) for item in items), when, key, options)
 
     @overload
     def starmap(
@@ -536,6 +545,7 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
+        **options: Unpack[TaskOptions],
     ) -> Batch[T]: ...
     @overload
     def starmap(
@@ -545,6 +555,7 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
+        **options: Unpack[TaskOptions],
     ) -> Batch[T]: ...
     def starmap(
         self,
@@ -553,10 +564,12 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = None,
         *,
         key: str | bytes | int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> Batch[Any]:
         """Has `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
         items = _iterate("starmap", iterable)
-        return self._router.submit(func, map(_arguments, itertools.count(), items), when, key)
+        calls = map(_arguments, itertools.count(), items)
+        return self._router.submit(func, calls, when, key, options)
 
     def task(self, ref: TaskRef) -> Task[Any]:
         """Gives the handle of a task that has not ended.

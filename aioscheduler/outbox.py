@@ -15,7 +15,7 @@ from typing import Any
 from . import wire
 from .definitionlog import DefinitionLog, Lease, Leased, Reader
 from .ledger import PAGE, Ledger
-from .wire import FRAME_BYTES, Kind, Payload
+from .wire import FRAME_BYTES, Kind, Payload, Record
 
 
 class Outbox:
@@ -33,6 +33,7 @@ class Outbox:
         self._definitions = Reader(log)
         self._first = 0  # the first number in the columns
         self._bytes = 0  # of payloads in the columns
+        self._records: dict[int, Record] = {}  # by number, of those that have one
         self._columns: tuple[list[int], list[int], list[int], list[Payload]] = ([], [], [], [])
         self._frames: list[bytes] = []
         self._blobs: list[tuple[int, bytes]] = []
@@ -47,8 +48,10 @@ class Outbox:
         """The numbers that are in no frame yet."""
         return range(self._first, self.next)
 
-    def add(self, scheduler: int, due: int, function: int, payload: Payload) -> int:
-        """Takes one task and gives its number."""
+    def add(
+        self, scheduler: int, due: int, function: int, payload: Payload, record: Record = None
+    ) -> int:
+        """Takes one task and gives its number; see `wire.make_record`."""
         number = self.next
         self.next = number + 1
         schedulers, dues, functions, payloads = self._columns
@@ -56,6 +59,8 @@ class Outbox:
         dues.append(due)
         functions.append(function)
         payloads.append(self._shorten(number, payload) if isinstance(payload, bytes) else payload)
+        if record is not None:
+            self._records[number] = record
         if self.next % PAGE == 0 or self._bytes > FRAME_BYTES:
             self.pack()
             self.full = True
@@ -67,6 +72,7 @@ class Outbox:
         dues: int | list[int],
         function: int | bytes,
         payloads: list[Payload],
+        options: int | None = None,
     ) -> int:
         """Takes tasks of one function and scheduler and gives the first of their numbers.
 
@@ -75,6 +81,7 @@ class Outbox:
             dues: One due time each, or one for all.
             function: Its number, or what it pickles to.
             payloads: At most a page of them.
+            options: The number of theirs.
         """
         self.pack()
         if self.next % PAGE + len(payloads) > PAGE:  # no frame crosses the border of a page
@@ -85,7 +92,7 @@ class Outbox:
             self._shorten(number, payload) if isinstance(payload, bytes) else payload
             for number, payload in enumerate(payloads, first)
         ]
-        self._emit(first, [scheduler, dues, function, short])
+        self._emit(first, [scheduler, dues, function, options, short])
         self.full = True
         return first
 
@@ -130,7 +137,12 @@ class Outbox:
     def pack(self) -> None:
         """Makes a frame of the columns."""
         if self.next > self._first:
-            self._emit(self._first, list(self._columns))
+            records = None
+            if self._records:
+                records = [self._records.get(n) for n in range(self._first, self.next)]
+            schedulers, dues, functions, payloads = self._columns
+            self._emit(self._first, [schedulers, dues, functions, records, payloads])
+            self._records.clear()
             for column in self._columns:
                 column.clear()
 
@@ -157,25 +169,33 @@ class Outbox:
                 self._put(wire.encode([Kind.DEFINE, part, last]))
 
 
-def _uses_of(functions: int | bytes | list[int | bytes], payloads: list[Payload]) -> dict[int, int]:
+def _uses_of(
+    functions: int | bytes | list[int | bytes],
+    records: Record | list[Record],
+    payloads: list[Payload],
+) -> dict[int, int]:
     """Return which definitions the tasks of a frame use: leases, and a bit for each task."""
+    count = len(payloads)
     uses: dict[int, int] = {}
-    if not isinstance(functions, list) or functions.count(functions[0]) == len(functions):
-        function = functions[0] if isinstance(functions, list) else functions
-        for lease in _leases_of(function):
-            uses[lease] = (1 << len(payloads)) - 1
-    else:
-        for index, function in enumerate(functions):
-            for lease in _leases_of(function):
-                uses[lease] = uses.get(lease, 0) | 1 << index
+    columns: tuple[Any, Any] = functions, records
+    for column in columns:
+        if not isinstance(column, list) or column.count(column[0]) == count:
+            _note(uses, column[0] if isinstance(column, list) else column, (1 << count) - 1)
+            continue
+        for index, item in enumerate(column):
+            _note(uses, item, 1 << index)
     if Leased in set(map(type, payloads)):
         for index, payload in enumerate(payloads):
-            for lease in _leases_of(payload):
-                uses[lease] = uses.get(lease, 0) | 1 << index
+            _note(uses, payload, 1 << index)
     return uses
 
 
-def _leases_of(item: Payload) -> tuple[int, ...]:
+def _note(uses: dict[int, int], item: object, users: int) -> None:
+    """Add the leases in a function, a record or a payload."""
     if isinstance(item, Lease):
-        return (item,)
-    return item.leases if isinstance(item, Leased) else ()
+        uses[item] = uses.get(item, 0) | users
+    elif isinstance(item, Leased):
+        for lease in item.leases:
+            uses[lease] = uses.get(lease, 0) | users
+    elif isinstance(item, list) and item:  # a record; the number of its options
+        _note(uses, item[0], users)

@@ -43,10 +43,11 @@ from .lateness import BOUNDS, History
 from .ledger import PAGE, end_of_row
 from .link import Tally, Vitals
 from .loopthread import LoopThread
+from .options import Options
 from .outbox import Outbox
 from .pickling import PICKLED
 from .pipe import HIGH_WATER
-from .shipping import Cargo, HostShipper
+from .shipping import Call, HostShipper
 from .supervisor import RestartBudget, Supervisor
 from .task import State, Task, TaskRef, report
 from .wire import Kind, Payload
@@ -196,19 +197,24 @@ class RemoteLink:
 
     # ---- tasks
 
-    def take(self, awaitable: Awaitable[Any]) -> Cargo:
+    def take_options(self, options: Options) -> int:
+        """Turns the options of tasks into what travels of them."""
+        return self._shipper.take_options(options)
+
+    def take(self, awaitable: Awaitable[Any], options: int | None) -> Call:
         """Takes a coroutine apart.
 
         Raises:
             NotShippable: It cannot travel.
         """
-        return self._shipper.take(awaitable)
+        return self._shipper.take(awaitable, options)
 
-    def schedule(self, scheduler: int, due: int, when: datetime | int, cargo: Cargo) -> Task[Any]:
+    def schedule(self, scheduler: int, due: int, when: datetime | int, call: Call) -> Task[Any]:
         """Gives a task its number and puts it into the next frame."""
-        number = self.outbox.add(scheduler, due, *cargo)
+        number = self.outbox.add(scheduler, due, *call)
         self._send_soon()
-        return self._holders.hand_out(scheduler, number, when)
+        label = call[0] if call[2] is None else self._label(call[0], call[2])
+        return self._holders.hand_out(scheduler, number, when, label)
 
     def take_function(self, function: Callable[..., Any]) -> int | bytes:
         """Turns what `map` calls into what travels of it."""
@@ -226,9 +232,10 @@ class RemoteLink:
         dues: int | list[int],
         function: int | bytes,
         payloads: list[Payload],
+        options: int | None,
     ) -> None:
         """Sends calls of one function as one frame."""
-        first = self.outbox.add_many(scheduler, dues, function, payloads)
+        first = self.outbox.add_many(scheduler, dues, function, payloads, options)
         self._holders.add(Part(outcomes, offset, self, scheduler, first, len(payloads), dues))
         self._send_soon()
 
@@ -236,9 +243,11 @@ class RemoteLink:
         """How many calls `schedule_many` takes at a time."""
         return PAGE
 
-    def adopt(self, scheduler: int, due: int, function: int, payload: bytes, alias: int) -> None:
+    def adopt(self, scheduler: int, due: int, call: Call, alias: int) -> None:
         """Takes a task that was scheduled inside a worker, which gave it a number: its alias."""
-        number = self.outbox.add(scheduler, due, function, payload)
+        function, payload, options = call
+        record = wire.make_record(options, alias)
+        number = self.outbox.add(scheduler, due, function, payload, record)
         self._numbers[alias] = number
         self._aliases[number] = alias
         self._send_soon()
@@ -251,7 +260,10 @@ class RemoteLink:
         if found is None or found[0] != scheduler:
             return None
         task = self._holders.find(number)
-        return self._holders.hand_out(scheduler, number, found[1]) if task is None else task
+        if task is None:
+            _, due, function, record = found
+            task = self._holders.hand_out(scheduler, number, due, self._label(function, record))
+        return task
 
     def cancel(self, scheduler: int, number: int) -> bool:
         """Sends the request, if the task is not known to have ended."""
@@ -273,6 +285,20 @@ class RemoteLink:
     def ref(self, scheduler: int, number: int) -> TaskRef:
         alias = self._aliases.get(number, number)
         return TaskRef(self._manager, self._worker, scheduler, alias)
+
+    def due(self, scheduler: int, number: int) -> int | None:
+        self.outbox.pack()
+        found = self.outbox.ledger.find(number)
+        return None if found is None or self.outbox.ledger.has_started(number) else found[1] or None
+
+    def _label(self, function: int | bytes, record: wire.Record) -> object:
+        """What a handle is given as its label: its name, or the function's number."""
+        options, *_ = wire.read_record(record)
+        named = None if options is None else self._shipper.catalog.options[options].name
+        return named or function
+
+    def name_of(self, label: Any) -> str:
+        return self._shipper.catalog.names.get(label, "")
 
     def hold(self, task: Task[Any]) -> None:
         self._holders.hold(task)
@@ -524,7 +550,7 @@ class RemoteLink:
         names = self.describe_running()
         for scheduler, numbers in ledger.by_scheduler(ledger.started()).items():
             if self._rerun:
-                ledger.unstart(numbers)
+                ledger.rerun(numbers)
                 self._tally.started(self._worker, scheduler, -len(numbers))
                 continue
             ledger.end_started(numbers)
@@ -545,7 +571,9 @@ class RemoteLink:
         for number in islice(ledger.started(), _NAMED):
             found = ledger.find(number)
             assert found is not None
-            name = self._shipper.catalog.names.get(found[2], "")  # type: ignore[arg-type]  # or none
+            task = self._holders.find(number)
+            label = self._label(found[2], found[3]) if task is None else task.name
+            name = label if isinstance(label, str) else self.name_of(label)
             names.append(f"{name and name + ' '}{self.ref(found[0], number)}")
         more = f" and {ledger.running - _NAMED:,} more" if ledger.running > _NAMED else ""
         return ", ".join(names) + more

@@ -3,7 +3,7 @@
     schedule(work(1), when)
         │ due time      (engine.due_time)
         │ place         (placement; limits are held here)
-        │ cargo         (the link's `take`: function and bytes)
+        │ call          (the link's `take`: function, payload, options)
         ▼
       link.schedule ─► handle
 
@@ -29,6 +29,7 @@ from .engine import Order, due_time
 from .errors import ManagerClosed, NotShippable, TaskLimitReached
 from .link import AcrossLink, Link
 from .loopthread import LoopThread
+from .options import Options, TaskOptions, read_options
 from .placement import Placement
 from .task import Task, TaskRef, check_ref
 from .wire import FRAME_BYTES
@@ -73,7 +74,11 @@ class Router:
         self._joiners: list[asyncio.Future[None]] = []
 
     def schedule(
-        self, coro: Awaitable[Any], when: datetime | timedelta | None, key: str | bytes | int | None
+        self,
+        coro: Awaitable[Any],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        options: TaskOptions,
     ) -> Task[Any]:
         """Takes one task; see `Manager.schedule`."""
         try:
@@ -83,14 +88,18 @@ class Router:
                 self.loop_thread.check()
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.choose(key)
-            cargo = self.links[0].take(coro)
+            call = self.links[0].take(coro, self._take_options(options) if options else None)
         except BaseException:
             close_unstarted(coro)
             raise
         shown = when if isinstance(when, datetime) else due
         return self._link_of(place, 1).schedule(
-            self.placement.scheduler_of[place], due, shown, cargo
+            self.placement.scheduler_of[place], due, shown, call
         )
+
+    def _take_options(self, given: TaskOptions) -> Any:
+        options = read_options(given, self._order)
+        return None if options is None else self.links[0].take_options(options)
 
     def submit(
         self,
@@ -98,6 +107,7 @@ class Router:
         arguments: Iterable[tuple[Any, ...]],
         when: Whens,
         key: str | bytes | int | None,
+        options: TaskOptions,
     ) -> Batch[Any]:
         """Takes calls of one function; see `Manager.map`."""
         self.check_open()
@@ -112,7 +122,8 @@ class Router:
         dues = self._dues(when, count, room is not None and count > room)
         front = self.links[0]
         function = front.take_function(func)
-        outcomes = Outcomes(count, name_of(func))
+        taken = self._take_options(options) if options else None
+        outcomes = Outcomes(count, options.get("name") or name_of(func))
         batch: Batch[Any] = Batch(outcomes)
         # Small batches, too, are to use every scheduler.
         share = -(-count // len(placement.loads)) if key is None else count
@@ -124,15 +135,16 @@ class Router:
                 except (ValueError, TypeError) as refusal:
                     raise _name_item(sent, refusal) from refusal
                 room = min(share, front.room(), placement.room(place))
-                cargo = _take_some(front, calls, sent, room)
-                until = sent + len(cargo)
-                self._link_of(place, len(cargo)).schedule_many(
+                payloads = _take_some(front, calls, sent, room)
+                until = sent + len(payloads)
+                self._link_of(place, len(payloads)).schedule_many(
                     outcomes,
                     sent,
                     placement.scheduler_of[place],
                     dues[sent:until] if isinstance(dues, list) else dues,
                     function,
-                    cargo,
+                    payloads,
+                    taken,
                 )
                 sent = until
         except BaseException:
@@ -208,17 +220,18 @@ class Router:
         when: datetime | timedelta | None,
         key: str | bytes | int | None,
         origin: TaskRef | None,
+        options: TaskOptions,
     ) -> TaskRef:
         """Takes a task that a task of this process schedules."""
         try:
             self.check_open()
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
-            cargo = self.links[0].take(coro)
+            call = self.links[0].take(coro, self._take_options(options) if options else None)
         except BaseException:
             close_unstarted(coro)
             raise
-        ref = self._link_of(place, 1).schedule(place, due, due, cargo).ref
+        ref = self._link_of(place, 1).schedule(place, due, due, call).ref
         assert ref is not None
         return ref
 
@@ -234,13 +247,17 @@ class Router:
             worker, scheduler, number = fields
             links[worker].cancel(scheduler, number)
         elif self.closed is None:
-            place, due, function, payload, alias, lines = fields
+            place, due, function, payload, options, alias, lines = fields
             with catalog.change():
                 number = catalog.adopt(function)
-            payload = leased(payload, map(catalog.log.lease, lines))
+                if options is not None:
+                    options = catalog.options_number(Options(*options))
+            if isinstance(payload, bytes):
+                payload = leased(payload, map(catalog.log.lease, lines))
             self.placement.added(place)
             link = links[self.placement.worker_of[place]]
-            link.adopt(self.placement.scheduler_of[place], due, number, payload, alias)
+            call = number, payload, options
+            link.adopt(self.placement.scheduler_of[place], due, call, alias)
 
     # ---- inside
 
@@ -258,19 +275,19 @@ class Router:
 
 
 def _take_some(front: Link, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:
-    """Turns calls into cargo: at most `room`, and as many as fit a frame."""
-    cargo: list[Any] = []
+    """Turns arguments into payloads: at most `room`, and as many as fit a frame."""
+    payloads: list[Any] = []
     size = 0
     try:
         for args in calls[start : start + room]:
             taken = front.take_arguments(args)
-            cargo.append(taken)
+            payloads.append(taken)
             size += len(taken) if isinstance(taken, bytes) else 0
             if size > FRAME_BYTES:
                 break
     except (ValueError, TypeError) as refusal:
-        raise _name_item(start + len(cargo), refusal) from refusal
-    return cargo
+        raise _name_item(start + len(payloads), refusal) from refusal
+    return payloads
 
 
 def _name_item(index: int, refusal: Exception) -> Exception:

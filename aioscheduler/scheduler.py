@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from threading import get_ident
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, Unpack
 
 from .coroutines import close_unstarted
 from .engine import Order, due_time
@@ -17,6 +17,7 @@ from .errors import ManagerClosed, TaskLimitReached
 from .layout import check_count
 from .local import LocalLink
 from .loopthread import LoopThread
+from .options import TaskOptions, read_options
 from .task import State, Task
 
 T = TypeVar("T")
@@ -141,14 +142,17 @@ class _Scheduler:
     def emptied(self, worker: int) -> None:
         """Nothing to count."""
 
-    def _schedule(self, coro: Awaitable[T], when: datetime | timedelta | None) -> Task[T]:
+    def _schedule(
+        self, coro: Awaitable[T], when: datetime | timedelta | None, options: TaskOptions
+    ) -> Task[T]:
         try:
             loop_thread = self._loop_thread
             if get_ident() != loop_thread.ident or loop_thread.loop.is_closed():  # type: ignore[union-attr]  # it has a loop if it has a thread
                 loop_thread.check()
             if self._closed:
                 raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
-            cargo = self._link.take(coro)
+            read = read_options(options, self.order) if options else None
+            call = self._link.take(coro, read)
             due = due_time(self.order, when, self._clock(), self.prefer_utc)
             if self.max_tasks is not None and len(self) >= self.max_tasks:
                 raise TaskLimitReached(
@@ -158,7 +162,7 @@ class _Scheduler:
         except BaseException:
             close_unstarted(coro)
             raise
-        return self._link.schedule(0, due, when if isinstance(when, datetime) else due, cargo)
+        return self._link.schedule(0, due, when if isinstance(when, datetime) else due, call)
 
 
 class TimedScheduler(_Scheduler):
@@ -175,22 +179,29 @@ class TimedScheduler(_Scheduler):
         super().__init__(max_tasks)
         self.prefer_utc: bool = bool(prefer_utc)
 
-    def schedule(self, coro: Awaitable[T], when: datetime | timedelta | None = None) -> Task[T]:
+    def schedule(
+        self,
+        coro: Awaitable[T],
+        when: datetime | timedelta | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Task[T]:
         """Schedule `coro` for `when`.
 
         Args:
             coro: A coroutine that has not started, or another awaitable.
             when: A datetime (a naive one as `prefer_utc` says), or a timedelta from now;
                 None is at once.
+            **options: `name`, `timeout`, `max_lateness`; see `options.TaskOptions`.
 
         Raises:
-            ValueError: The time has passed.
-            TypeError: `coro` cannot be awaited from its beginning, or `when` is no time.
+            ValueError: The time has passed, or an option cannot mean anything.
+            TypeError: `coro` cannot be awaited from its beginning, `when` is no time, or an
+                option is of a wrong type.
             TaskLimitReached: `max_tasks` tasks are waiting.
             ManagerClosed: The scheduler was closed.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        return self._schedule(coro, when)
+        return self._schedule(coro, when, options)
 
 
 class QueuedScheduler(_Scheduler):
@@ -202,19 +213,25 @@ class QueuedScheduler(_Scheduler):
 
     order = Order.FIFO
 
-    def schedule(self, coro: Awaitable[T]) -> Task[T]:
+    def schedule(
+        self, coro: Awaitable[T], when: None = None, **options: Unpack[TaskOptions]
+    ) -> Task[T]:
         """Has `coro` run when its turn comes.
 
         Args:
             coro: A coroutine that has not started, or another awaitable.
+            when: None: a queue runs tasks in turn.
+            **options: `name`, `timeout`; see `options.TaskOptions`.
 
         Raises:
-            TypeError: `coro` cannot be awaited from its beginning.
+            ValueError: An option cannot mean anything.
+            TypeError: `coro` cannot be awaited from its beginning, a time was given, or an option
+                is of a wrong type, or `max_lateness`.
             TaskLimitReached: `max_tasks` tasks are waiting.
             ManagerClosed: The scheduler was closed.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        return self._schedule(coro, None)
+        return self._schedule(coro, when, options)
 
 
 class LifoQueuedScheduler(QueuedScheduler):

@@ -25,11 +25,12 @@ from .definitionlog import leased
 from .definitions import HostCatalog, WorkerCatalog, cannot_travel
 from .errors import NotShippable
 from .names import importable_name
+from .options import Options
 from .pickling import EMPTY, is_plain
-from .wire import BLOB_LIMIT, Payload, pack
+from .wire import BLOB_LIMIT, Payload
 
-Cargo = tuple[Any, Payload]
-"""What travels of a coroutine: the number of its function, and its payload."""
+Call = tuple[Any, Payload, "int | None"]
+"""A task's record: the number of its function, its payload, and the number of its options."""
 
 
 class _Shape:
@@ -62,7 +63,7 @@ C = TypeVar("C", HostCatalog, WorkerCatalog)
 
 
 class Shipper(Generic[C]):
-    """Turns coroutines into cargo. One for all workers of a manager, and one in each worker.
+    """Turns coroutines into calls. One for all workers of a manager, and one in each worker.
 
     Args:
         catalog: Gives the numbers.
@@ -73,8 +74,12 @@ class Shipper(Generic[C]):
         self._shapes: dict[int, _Shape] = {}
         self._named: dict[int, tuple[FunctionType, Any]] = {}  # with a closure, but found by name
 
-    def take(self, coro: Any) -> Cargo:
+    def take(self, coro: Any, options: Any = None) -> Call:
         """Takes an unstarted coroutine apart and closes it; it is untouched if this raises.
+
+        Args:
+            coro: The coroutine.
+            options: What goes with it.
 
         Raises:
             NotShippable: It is no coroutine, has started, or something it needs cannot travel.
@@ -106,7 +111,7 @@ class Shipper(Generic[C]):
                 number, captured = self._number_closure(function, shape)
             payload = self._pickle_arguments(coro, function, captured)
         coro.close()
-        return number, payload
+        return number, payload, options
 
     def _encode_simple(self, args: Sequence[Any]) -> Payload:
         """Gives the payload of positional arguments if they are scalars, else None."""
@@ -206,6 +211,11 @@ class Shipper(Generic[C]):
 class HostShipper(Shipper[HostCatalog]):
     """The host's, which also takes functions that are not called yet."""
 
+    def take_options(self, options: Options) -> int:
+        """Gives the number of options, which travel once for all tasks that have the same."""
+        with self.catalog.change():
+            return self.catalog.options_number(options)
+
     def take_call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
         """Gives the payload of (function, args), for any callable.
 
@@ -280,16 +290,10 @@ class HostShipper(Shipper[HostCatalog]):
             raise NotShippable(f"{what} {why}") from error
 
 
-def with_alias(payload: Payload, alias: int) -> bytes:
-    """Writes into a payload the number by which a task, scheduled inside a worker, is known."""
-    body = payload if isinstance(payload, bytes) else pack([payload])
-    return _ALIASED + alias.to_bytes(8) + body
-
-
-def open_cargo(
+def open_call(
     catalog: WorkerCatalog, function: Any, payload: Payload
-) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any], int | None]:
-    """Gives the function, its positional and keyword arguments, and the task's alias if any.
+) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]:
+    """Gives the function, and its positional and keyword arguments.
 
     Args:
         catalog: Knows numbers.
@@ -299,26 +303,18 @@ def open_cargo(
     Raises:
         Exception: Whatever importing or unpickling what it needs raises.
     """
-    alias = None
-    arguments: Any
-    if not isinstance(payload, bytes):
-        arguments = [payload]
-    else:
-        if payload[0] == _ALIASED[0]:
-            alias, payload = int.from_bytes(payload[1:9]), payload[9:]
-        arguments = catalog.decode(payload)
+    arguments: Any = catalog.decode(payload) if isinstance(payload, bytes) else [payload]
     if isinstance(arguments, list):
         called = catalog.function(function) if isinstance(function, int) else function
-        return called, arguments, _NO_KEYWORDS, alias
+        return called, arguments, _NO_KEYWORDS
     args, kwargs, contents = arguments
     if contents:
         called = catalog.closure(function, contents)
     else:
         called = catalog.function(function) if isinstance(function, int) else function
-    return called, args, kwargs, alias
+    return called, args, kwargs
 
 
-_ALIASED = b"\xc1"  # the one byte that begins neither a pickle nor anything in msgpack
 _NO_KEYWORDS: dict[str, Any] = {}
 
 

@@ -123,6 +123,12 @@ class Home(Protocol):
     def cancel(self, scheduler: int, number: int) -> bool: ...
     def state(self, number: int) -> State: ...
     def ref(self, scheduler: int, number: int) -> TaskRef | None: ...
+    def due(self, scheduler: int, number: int) -> int | None:
+        """When a task that waits is to start; None in a queue, and for what does not wait."""
+
+    def name_of(self, label: Any) -> str:
+        """The name of a task from what its handle was given as its label."""
+
     def hold(self, task: Task[Any]) -> None:
         """Keeps the handle until the task ends: somebody waits for its callbacks."""
 
@@ -159,6 +165,7 @@ class Task(_Awaited[T]):
         "_decode",
         "_failure",
         "_home",
+        "_label",
         "_number",
         "_scheduler",
         "_state",
@@ -168,7 +175,10 @@ class Task(_Awaited[T]):
         "_when",
     )
 
-    def __init__(self, home: Home, scheduler: int, number: int, when: datetime | int) -> None:
+    def __init__(
+        self, home: Home, scheduler: int, number: int, when: datetime | int, label: object = ""
+    ) -> None:
+        self._label = label
         self._home = home
         self._scheduler = scheduler
         self._number = number
@@ -182,6 +192,20 @@ class Task(_Awaited[T]):
         if isinstance(self._when, int) and self._when:
             return to_datetime(self._when)
         return self._when
+
+    @property
+    def due(self) -> datetime | None:
+        """When the task is to start, in aware UTC; None in a queue, and once it has begun."""
+        if self._state is not None:
+            return None
+        due = self._home.due(self._scheduler, self._number)
+        return None if due is None else to_datetime(due)
+
+    @property
+    def name(self) -> str:
+        """Its label: the option `name`, or else its function's `module:qualname`."""
+        label = self._label
+        return label if isinstance(label, str) else self._home.name_of(label)
 
     @property
     def uuid(self) -> uuid.UUID:
@@ -313,7 +337,7 @@ class Task(_Awaited[T]):
         due = f" due {self.priority}" if self._when else ""
         if isinstance(self._when, datetime) and self._when.tzinfo is None:
             due += " (naive)"  # UTC or local time, as its scheduler was told
-        return f"<Task {where if where else self._number} {self.state.value}{due}>"
+        return f"<Task {self.name} {where if where else self._number} {self.state.value}{due}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Task stays where it was made; pass task.ref instead")
@@ -323,7 +347,6 @@ class Task(_Awaited[T]):
         state: State,
         value: object,
         decode: Callable[[Any], object] | None = None,
-        name: str = "",
     ) -> None:
         """Tells the handle its task's end, once.
 
@@ -331,7 +354,6 @@ class Task(_Awaited[T]):
             state: One of `ENDED`.
             value: The result or the exception, or what `decode` makes it from when asked.
             decode: May raise, which is then the outcome.
-            name: Of the task's function, if it is known.
         """
         if self._state is not None or state not in ENDED:
             raise asyncio.InvalidStateError(f"{self!r} cannot become {state.value}")
@@ -345,7 +367,7 @@ class Task(_Awaited[T]):
         # What is lost with a worker is reported once for all of it, by the manager.
         self._unseen = None
         if state is State.FAILED:
-            self._unseen = _Unseen(self._home.loop, f"{name} {self!r}".strip(), value, decode)
+            self._unseen = _Unseen(self._home.loop, repr(self), value, decode)
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             with suppress(RuntimeError):  # the loop is closed: nobody is left to be told

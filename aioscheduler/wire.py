@@ -41,6 +41,9 @@ Payload = bytes | int | float | str | list[Any] | None
 IN_BLOB: list[Any] = []
 """In the place of a payload: it is in the blob of this task's number."""
 
+Record = int | list[Any] | None
+"""More of a task: the number of its options, or a list of that, its alias and its attempt."""
+
 FRAME_BYTES = 64 * 1024
 """Bytes of payloads after which a frame is not held back for more tasks."""
 
@@ -51,7 +54,8 @@ class Kind(IntEnum):
     # host to worker
     DEFINE = 1  # [bytes, last]: a part of the next definition
     BOOT = 2  # [bytes, last]: a part of the initializer's call; with the last (b"": none) begin
-    SCHEDULE = 3  # [first number, or numbers; columns: schedulers, due times, functions, payloads]
+    # [first number, or numbers; columns: schedulers, due times, functions, records, payloads]
+    SCHEDULE = 3
     CANCEL = 4  # [numbers]
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
     # worker to host
@@ -98,6 +102,25 @@ def cut(body: bytes) -> Iterator[tuple[bytes, bool]]:
 def text(message: str) -> str:
     """Return the end of a text as far as a frame takes it, with what UTF-8 has not in escapes."""
     return message[-CHUNK:].encode("utf-8", "backslashreplace").decode()
+
+
+def make_record(options: int | None, alias: int | None = None, attempt: int = 1) -> Record:
+    """Return the record of a task.
+
+    Args:
+        options: The number of its options, if it has any.
+        alias: The number that the worker gave it in which it was scheduled, if it was.
+        attempt: How many times it has been started when it starts next.
+    """
+    return options if alias is None and attempt == 1 else [options, alias, attempt]
+
+
+def read_record(record: Record) -> tuple[int | None, int | None, int]:
+    """Return options, alias and attempt; see `make_record`."""
+    if isinstance(record, list):
+        options, alias, attempt = record
+        return options, alias, attempt
+    return record, None, 1
 
 
 class Decoder:

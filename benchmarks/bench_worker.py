@@ -19,7 +19,7 @@ from common import parse, report, work
 from aioscheduler import wire
 from aioscheduler.engine import Engine, Order, _spawn
 from aioscheduler.inside import running
-from aioscheduler.shipping import open_cargo
+from aioscheduler.shipping import open_call
 from aioscheduler.wire import Kind, pack
 
 PAGE = 256
@@ -37,14 +37,14 @@ class Bench:
         self.engine: Engine[Any] = self.worker._engines[0]
         self.engine._loop = loop
         self.dues = list(range(PAGE))
-        self.page = wire.encode([Kind.SCHEDULE, 0, 0, 1, 0, list(range(PAGE))])
+        self.page = wire.encode([Kind.SCHEDULE, 0, 0, 1, 0, None, list(range(PAGE))])
 
     async def read(self) -> None:
         list(wire.Decoder().feed(self.page))
 
     async def queue(self) -> None:
         engine = self.engine
-        engine.add_many(range(PAGE), 1, zip([0] * PAGE, range(PAGE), strict=True))
+        engine.add_many(range(PAGE), 1, zip([0] * PAGE, range(PAGE), [None] * PAGE, strict=True))
         self.take()
         engine._launched.clear()
 
@@ -62,12 +62,12 @@ class Bench:
 
     async def open(self) -> None:
         for n in range(PAGE):
-            open_cargo(self.worker._catalog, 0, n)
+            open_call(self.worker._catalog, 0, n)
 
     async def variable(self) -> None:
         place = self.worker._places[0]
         for n in range(PAGE):
-            running.set((place, n))
+            running.set((place, n, 1, 1))
 
     async def user(self) -> None:
         for n in range(PAGE):

@@ -56,7 +56,13 @@ async def serve(reader: Connection, writer: Connection, config: dict[str, Any]) 
 
 
 def _answer(
-    answers: list[bytes], first: Any, schedulers: Any, dues: Any, functions: Any, payloads: Any
+    answers: list[bytes],
+    first: Any,
+    schedulers: Any,
+    dues: Any,
+    functions: Any,
+    records: Any,
+    payloads: Any,
 ) -> None:
     count = len(payloads)
     numbers = first if isinstance(first, list) else list(range(first, first + count))

@@ -13,7 +13,7 @@ from aioscheduler import wire
 from aioscheduler.definitionlog import Reader
 from aioscheduler.definitions import HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
-from aioscheduler.shipping import HostShipper, open_cargo
+from aioscheduler.shipping import HostShipper, open_call
 
 
 class Script:
@@ -53,14 +53,14 @@ class Script:
     def trip(self, coro: Any) -> Any:
         """Ships a coroutine, runs it in the worker, and gives its result as the host gets it."""
         try:
-            cargo = self.host.take(coro)
+            call = self.host.take(coro)
         except NotShippable:
             coro.close()
             raise
-        return self.host.catalog.decode_result(self.run_there(cargo))
+        return self.host.catalog.decode_result(self.run_there(call))
 
-    def run_there(self, cargo: Any) -> Any:
-        """Runs cargo in the worker and gives the payload of its result."""
+    def run_there(self, call: Any) -> Any:
+        """Runs call in the worker and gives the payload of its result."""
         ours = {self.module.__name__: self.module}
         with pytest.MonkeyPatch.context() as patch:
             for name in ours:
@@ -70,8 +70,8 @@ class Script:
             for line in self.reader.read():
                 self.worker.read(line)
             self.modules = {name: sys.modules[name] for name in ours if name in sys.modules}
-            number, payload = wire.unpack(wire.pack(cargo))
-            called, args, kwargs, _ = open_cargo(self.worker, number, payload)
+            number, payload, *_ = wire.unpack(wire.pack(call))
+            called, args, kwargs = open_call(self.worker, number, payload)
             value = called(*args, **kwargs)
             if asyncio.iscoroutine(value):
                 value = asyncio.run(value)

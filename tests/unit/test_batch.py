@@ -35,6 +35,11 @@ class Home:
     def ref(self, scheduler: int, number: int) -> TaskRef:
         return TaskRef("m", 0, scheduler, number)
 
+    def due(self, scheduler: int, number: int) -> None: ...
+
+    def name_of(self, label: Any) -> str:
+        return str(label)
+
     def hold(self, task: Task[Any]) -> None: ...
 
     def release(self, task: Any) -> None: ...

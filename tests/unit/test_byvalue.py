@@ -23,7 +23,7 @@ from aioscheduler.definitions import CODE, IMPORTED, SPACE, HostCatalog, WorkerC
 from aioscheduler.errors import NotShippable
 from aioscheduler.names import importable_name
 from aioscheduler.pickling import EMPTY
-from aioscheduler.shipping import HostShipper, open_cargo
+from aioscheduler.shipping import HostShipper, open_call
 from aioscheduler.wire import pack
 
 SCRIPT = """
@@ -919,13 +919,13 @@ def test_folders_that_come_later_are_told(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(tmp_path))
     import comes_later  # type: ignore[import-not-found]
 
-    number, payload = shipper.take(comes_later.work(1))
+    number, payload, _ = shipper.take(comes_later.work(1))
     monkeypatch.delitem(sys.modules, "comes_later")
     sys.path.remove(str(tmp_path))
     worker = WorkerCatalog()
     for line in shipper.catalog.log.lines.values():
         worker.read(line)
-    called, args, *_ = open_cargo(worker, number, payload)
+    called, args, *_ = open_call(worker, number, payload)
     assert asyncio.run(called(*args)) == 2
 
 
@@ -943,14 +943,14 @@ def test_a_module_that_is_loaded_again_is_loaded_again_there(
     reader = Reader(shipper.catalog.log)
 
     def trip() -> Any:
-        number, payload = shipper.take(ours.work())
+        number, payload, _ = shipper.take(ours.work())
         with pytest.MonkeyPatch.context() as patch:
             theirs = worker.__dict__.setdefault("theirs", {})
             patch.delitem(sys.modules, "is_reloaded")
             sys.modules.update(theirs)
             for line in reader.read():
                 worker.read(line)
-            called, args, *_ = open_cargo(worker, number, payload)
+            called, args, *_ = open_call(worker, number, payload)
             theirs["is_reloaded"] = sys.modules["is_reloaded"]
         return asyncio.run(called(*args))
 

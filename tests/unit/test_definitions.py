@@ -109,7 +109,7 @@ def attributes(value: Any) -> str:
 
 def outcome_of(world: Script, coro: Any) -> Leased:
     """Gives the payload of a task's result, as the host keeps it until somebody reads it."""
-    number, payload = world.host.take(coro)
+    number, payload, _ = world.host.take(coro)
     assert isinstance(payload, Leased)
     outcome = leased(world.run_there((number, payload)), payload.leases)
     assert isinstance(outcome, Leased)

@@ -38,7 +38,7 @@ class Crew:
         else:
             engine.run(numbers, dues)
 
-    async def execute(self, engine: Engine[Any], number: int, entry: Any) -> None:
+    async def execute(self, engine: Engine[Any], number: int, entry: Any, due: int) -> None:
         try:
             await entry()
             self.log.append(number)

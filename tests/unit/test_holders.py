@@ -31,6 +31,11 @@ class Home:
     def ref(self, scheduler: int, number: int) -> None:
         return None
 
+    def due(self, scheduler: int, number: int) -> None: ...
+
+    def name_of(self, label: Any) -> str:
+        return str(label)
+
     def hold(self, task: Any) -> None: ...
 
     def release(self, task: Any) -> None: ...
@@ -52,7 +57,7 @@ def decode(value: Any) -> Any:
 
 
 def test_a_handle_hears_of_its_end_and_is_forgotten(holders: Holders) -> None:
-    task = holders.hand_out(0, 5, 0)
+    task = holders.hand_out(0, 5, 0, "")
     assert holders.find(5) is task
     assert holders.settle(5, State.FINISHED, 1, decode)
     assert task.result() == 10
@@ -61,7 +66,7 @@ def test_a_handle_hears_of_its_end_and_is_forgotten(holders: Holders) -> None:
 
 
 def test_a_dropped_handle_is_not_kept(holders: Holders) -> None:
-    holders.hand_out(0, 5, 0)
+    holders.hand_out(0, 5, 0, "")
     gc.collect()
     assert holders.find(5) is None
     holders.forget_dropped()
@@ -70,18 +75,18 @@ def test_a_dropped_handle_is_not_kept(holders: Holders) -> None:
 
 
 def test_a_handle_that_another_thread_drops_changes_nothing_there(holders: Holders) -> None:
-    tasks = [holders.hand_out(0, number, 0) for number in range(FORGET_AT + 1)]
+    tasks = [holders.hand_out(0, number, 0, "") for number in range(FORGET_AT + 1)]
     thread = threading.Thread(target=tasks.clear)
     thread.start()
     thread.join()
     assert len(holders._handles) == FORGET_AT + 1
-    kept = holders.hand_out(0, FORGET_AT + 1, 0)
+    kept = holders.hand_out(0, FORGET_AT + 1, 0, "")
     assert list(holders._handles) == [FORGET_AT + 1]
     assert holders.find(FORGET_AT + 1) is kept
 
 
 def test_a_handle_with_callbacks_is_kept_until_the_end(holders: Holders) -> None:
-    holders.hold(holders.hand_out(0, 5, 0))
+    holders.hold(holders.hand_out(0, 5, 0, ""))
     gc.collect()
     assert holders.find(5) is not None
     assert holders.settle(5, State.FINISHED, 1, decode)
@@ -91,9 +96,9 @@ def test_a_handle_with_callbacks_is_kept_until_the_end(holders: Holders) -> None
 
 def test_a_handle_that_comes_in_the_place_of_a_dying_one_is_kept(holders: Holders) -> None:
     """Weak references are cleared before their callbacks run: one of ours may be late."""
-    task = holders.hand_out(0, 5, 0)
+    task = holders.hand_out(0, 5, 0, "")
     found: list[Any] = []
-    reference = weakref.ref(task, lambda _: found.append(holders.hand_out(0, 5, 0)))
+    reference = weakref.ref(task, lambda _: found.append(holders.hand_out(0, 5, 0, "")))
     del task
     assert not reference()
     holders.forget_dropped()
@@ -126,7 +131,7 @@ def test_a_row_is_settled_whole_or_not_at_all(holders: Holders) -> None:
     assert holders.settle(11, State.FINISHED, 2, decode)
     assert task.result() == 20
     assert holders.settle_row(12, [3, 4], State.FINISHED, decode)
-    holders.hold(holders.hand_out(0, 99, 0))
+    holders.hold(holders.hand_out(0, 99, 0, ""))
     assert not holders.settle_row(10, [1], State.FINISHED, decode)
     assert holders.settle(10, State.FINISHED, 1, decode)
     assert [outcomes.read(index) for index in range(4)] == [10, 20, 30, 40]
@@ -135,7 +140,7 @@ def test_a_row_is_settled_whole_or_not_at_all(holders: Holders) -> None:
 
 def test_all_that_is_left_ends_alike(holders: Holders) -> None:
     outcomes = add_batch(holders, 10, 4)
-    held = holders.hand_out(0, 20, 0)
+    held = holders.hand_out(0, 20, 0, "")
     holders.settle_alike(range(10, 13), State.CANCELLED, None)
     assert outcomes.left == 1
     assert outcomes.first_bad == 0

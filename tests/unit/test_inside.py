@@ -31,7 +31,7 @@ def test_a_task_knows_itself_and_its_manager() -> None:
     proxy = ManagerProxy(desk, LoopThread("manager"))
 
     def inside() -> None:
-        running.set(((proxy, *HERE[:3]), HERE.number))
+        running.set(((proxy, *HERE[:3], lambda: 5_000_000_000), HERE.number, 3_000_000_000, 2))
         assert current_task() == HERE
         assert current_manager() is proxy
         assert proxy.schedule("coro", timedelta(1), key="k") == HERE  # type: ignore[arg-type]
@@ -41,9 +41,9 @@ def test_a_task_knows_itself_and_its_manager() -> None:
 
     copy_context().run(inside)
     assert desk.asked == [
-        ("coro", timedelta(1), "k", HERE),
+        ("coro", timedelta(1), "k", HERE, {}),
         HERE,
-        ("other", None, None, None),
+        ("other", None, None, None, {}),
     ]
 
 

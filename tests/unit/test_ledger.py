@@ -9,11 +9,17 @@ from aioscheduler.ledger import PAGE, Ledger
 from aioscheduler.wire import Kind
 
 
+def record_of(number: int) -> wire.Record:
+    """None for most, options for some, and an alias for some."""
+    return wire.make_record(number if number % 5 == 0 else None, 9 if number % 7 == 0 else None)
+
+
 def enter(ledger: Ledger, first: int, count: int) -> None:
     columns = [
         [n % 3 for n in range(first, first + count)],
         [n * 10 for n in range(first, first + count)],
         7,
+        [record_of(n) for n in range(first, first + count)],
         [b"%d" % n for n in range(first, first + count)],
     ]
     ledger.record(first, count, wire.encode([Kind.SCHEDULE, first, *columns]))
@@ -22,7 +28,7 @@ def enter(ledger: Ledger, first: int, count: int) -> None:
 def kept(ledger: Ledger) -> list[int]:
     """The numbers of the frames the ledger gives back; checks that each record is whole."""
     numbers = []
-    for kind, first, schedulers, dues, functions, payloads in wire.Decoder().feed(
+    for kind, first, schedulers, dues, functions, records, payloads in wire.Decoder().feed(
         b"".join(ledger.replay())
     ):
         assert kind == Kind.SCHEDULE
@@ -30,8 +36,13 @@ def kept(ledger: Ledger) -> list[int]:
         own = first if isinstance(first, list) else range(first, first + count)
         if isinstance(functions, int):
             functions = [functions] * count
-        for n, *record in zip(own, schedulers, dues, functions, payloads, strict=True):
-            assert record == [n % 3, n * 10, 7, b"%d" % n]
+        records = records or [None] * count
+        for n, *row in zip(own, schedulers, dues, functions, records, payloads, strict=True):
+            record = record_of(n)
+            if n in ledger.attempts:
+                options, alias, _ = wire.read_record(record)
+                record = wire.make_record(options, alias, ledger.attempts[n])
+            assert row == [n % 3, n * 10, 7, record, b"%d" % n]
             numbers.append(n)
     return numbers
 
@@ -40,7 +51,7 @@ def kept(ledger: Ledger) -> list[int]:
     st.lists(
         st.one_of(
             st.tuples(st.just("record"), st.integers(1, 60)),
-            st.tuples(st.sampled_from(["start", "end", "run"]), st.integers(0, 10**6)),
+            st.tuples(st.sampled_from(["start", "end", "run", "rerun"]), st.integers(0, 10**6)),
         ),
         max_size=80,
     )
@@ -65,6 +76,12 @@ def test_it_knows_what_is_out(steps: list[tuple[str, int]]) -> None:
             choice = alive.pop(value % len(alive))
             assert ledger.end(choice) == (choice in started)
             started.discard(choice)
+        elif verb == "rerun" and started:
+            choice = sorted(started)[value % len(started)]
+            before = ledger.attempts.get(choice, 1)
+            ledger.rerun([choice])
+            assert ledger.attempts[choice] == before + 1
+            started.discard(choice)
         elif verb == "run" and alive:
             first = alive[value % len(alive)]
             count = 1
@@ -84,8 +101,12 @@ def test_it_knows_what_is_out(steps: list[tuple[str, int]]) -> None:
     by_scheduler = ledger.by_scheduler(alive[::2])
     assert sorted(n for own in by_scheduler.values() for n in own) == alive[::2]
     assert all(n % 3 == scheduler for scheduler, own in by_scheduler.items() for n in own)
+    assert set(ledger.attempts) <= set(alive)
     for n in alive:
-        assert ledger.find(n) == (n % 3, n * 10, 7)
+        if n in ledger.attempts:
+            assert wire.read_record(ledger.find(n)[3])[2] == ledger.attempts[n]  # type: ignore[index]
+            continue
+        assert ledger.find(n) == (n % 3, n * 10, 7, record_of(n))
     assert ledger.find(number) is None
 
 
@@ -178,7 +199,7 @@ def test_no_frame_is_over_its_limit_however_pages_are_merged(
 ) -> None:
     ledger = Ledger()
     for number, size in enumerate(sizes):
-        columns = [0, 10, bytes(function), [bytes(size)]]
+        columns = [0, 10, bytes(function), None, [bytes(size)]]
         ledger.record(number, 1, wire.encode([Kind.SCHEDULE, number, *columns]))
     alive = set(range(len(sizes)))
     for number in ended:
@@ -187,20 +208,20 @@ def test_no_frame_is_over_its_limit_however_pages_are_merged(
             alive.remove(number)
     found: list[int] = []
     for frame in ledger.replay():
-        ((_, first, _, _, functions, payloads),) = wire.Decoder().feed(frame)
+        ((_, first, _, _, functions, _, payloads),) = wire.Decoder().feed(frame)
         own = [first] if isinstance(first, int) else first
         found += own
         assert [len(payload) for payload in payloads] == [sizes[number] for number in own]
         assert set(functions if isinstance(functions, list) else [functions]) == {bytes(function)}
     assert found == sorted(alive)
-    assert all(ledger.find(number) == (0, 10, bytes(function)) for number in alive)
+    assert all(ledger.find(number) == (0, 10, bytes(function), None) for number in alive)
 
 
 def test_large_tasks_that_have_ended_are_not_kept_beside_far_off_ones() -> None:
     ledger = Ledger()
     for number in range(8_000):
         payload = bytes(4_000) if number % 2 else b""
-        ledger.record(number, 1, wire.encode([Kind.SCHEDULE, number, 0, 10, 7, [payload]]))
+        ledger.record(number, 1, wire.encode([Kind.SCHEDULE, number, 0, 10, 7, None, [payload]]))
         if number % 2:
             ledger.end(number)
     kept_bytes = sum(map(len, ledger.replay()))

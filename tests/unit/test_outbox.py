@@ -27,7 +27,7 @@ def test_a_turn_is_one_frame() -> None:
     assert [outbox.add(s, 10 + s, 5, b"p%d" % s) for s in range(3)] == [0, 1, 2]
     assert not outbox.full
     assert frames(outbox) == [
-        [Kind.SCHEDULE, 0, [0, 1, 2], [10, 11, 12], [5, 5, 5], [b"p0", b"p1", b"p2"]]
+        [Kind.SCHEDULE, 0, [0, 1, 2], [10, 11, 12], [5, 5, 5], None, [b"p0", b"p1", b"p2"]]
     ]
     assert frames(outbox) == []
     assert [n in outbox for n in range(4)] == [True, True, True, False]
@@ -150,8 +150,8 @@ def test_many_share_their_columns() -> None:
     outbox.add(1, 1, 1, b"single")
     assert outbox.add_many(2, 7, b"function", [b"a", b"b"]) == 1
     assert outbox.full
-    assert frames(outbox)[1] == [Kind.SCHEDULE, 1, 2, 7, b"function", [b"a", b"b"]]
-    assert outbox.ledger.find(2) == (2, 7, b"function")
+    assert frames(outbox)[1] == [Kind.SCHEDULE, 1, 2, 7, b"function", None, [b"a", b"b"]]
+    assert outbox.ledger.find(2) == (2, 7, b"function", None)
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, PAGE)), max_size=30))

@@ -24,7 +24,7 @@ from aioscheduler.definitionlog import Reader
 from aioscheduler.definitions import HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
 from aioscheduler.names import global_names, importable, importable_name, resolve, submodules
-from aioscheduler.shipping import Cargo, HostShipper, open_cargo, with_alias
+from aioscheduler.shipping import Call, HostShipper, open_call
 
 SCRIPT = """
 import asyncio, collections, concurrent.futures, dataclasses, enum, functools, typing
@@ -139,8 +139,8 @@ class World:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.module, name)
 
-    def there(self, cargo: Cargo) -> Any:
-        """Runs cargo in the worker, whose module of this name is its own, and brings it back."""
+    def there(self, call: Call) -> Any:
+        """Runs call in the worker, whose module of this name is its own, and brings it back."""
         sys.modules.pop(self.module.__name__, None)
         theirs = self.worker._namespaces.get(self.module.__name__)
         if theirs is not None:
@@ -149,7 +149,7 @@ class World:
             for line in self.reader.read():
                 self.worker.read(line)
             self.their_module = sys.modules.get(self.module.__name__, self.module)
-            called, args, kwargs, _ = open_cargo(self.worker, *cargo)
+            called, args, kwargs = open_call(self.worker, *call[:2])
             value = called(*args, **kwargs)
             if asyncio.iscoroutine(value):
                 value = asyncio.run(value)
@@ -381,14 +381,14 @@ def test_a_closed_coroutine_is_refused_on_every_python() -> None:
 
 def test_what_is_imported_by_name_is_not_defined() -> None:
     shipper = HostShipper(HostCatalog())
-    number, payload = shipper.take(asyncio.sleep(0, "x"))
+    number, payload, _ = shipper.take(asyncio.sleep(0, "x"))
     assert len(shipper.catalog.log.lines) == 1
     assert b"asyncio.tasks:sleep" in shipper.catalog.log.lines[0]
     assert shipper.take(asyncio.sleep(1, "y"))[0] == number
     worker = WorkerCatalog()
     worker.read(shipper.catalog.log.lines[0])
-    called, args, kwargs, alias = open_cargo(worker, number, with_alias(payload, 2**50))
-    assert (called, list(args), kwargs, alias) == (asyncio.sleep, [0, "x"], {}, 2**50)
+    called, args, kwargs = open_call(worker, number, payload)
+    assert (called, list(args), kwargs) == (asyncio.sleep, [0, "x"], {})
 
 
 def test_functions_for_map(world: World) -> None:
@@ -407,9 +407,9 @@ def test_functions_for_map(world: World) -> None:
         payload = world.host.take_arguments(args)
         if isinstance(number, bytes):  # as a frame brings it
             world.trip(world.echo())  # after the definitions that it needs
-            back = world.there((world.worker.decode(number), payload))
+            back = world.there((world.worker.decode(number), payload, None))
         else:
-            back = world.there((number, payload))
+            back = world.there((number, payload, None))
         assert back == expected or type(back) is world.Child
 
 
@@ -545,12 +545,12 @@ def test_what_is_scheduled_while_something_is_pickled_is_right_or_refused(
     space: dict[str, Any] = {"__name__": "__main__", "__file__": "script.py", "__spec__": None}
     exec("async def outer(x): return 'outer'\nasync def inner(x): return 'inner', x", space)
     exec("async def later(x): return 'later', x", space)
-    cargoes: list[Cargo] = []
+    calls: list[Call] = []
 
     def schedule_inner() -> None:
         coro = space["inner"](3)
         try:
-            cargoes.append(shipper.take(coro))
+            calls.append(shipper.take(coro))
         except NotShippable:
             coro.close()
 
@@ -561,13 +561,13 @@ def test_what_is_scheduled_while_something_is_pickled_is_right_or_refused(
         shipper.take(outer)
     except NotShippable:
         outer.close()
-    cargoes.append(shipper.take(space["later"](4)))
+    calls.append(shipper.take(space["later"](4)))
     schedule_inner()
     for line in host.log.lines.values():
         worker.read(line)
     results = []
-    for number, payload in cargoes:
-        called, args, kwargs, _ = open_cargo(worker, number, payload)
+    for number, payload, _ in calls:
+        called, args, kwargs = open_call(worker, number, payload)
         results.append(asyncio.run(called(*args, **kwargs)))
     assert results[-2:] == [("later", 4), ("inner", 3)]
     assert set(results) == {("later", 4), ("inner", 3)}
@@ -605,8 +605,8 @@ def test_a_global_that_was_deleted_is_followed_again_once_it_is_bound() -> None:
     del space["K"]
     shipper.take(space["f"]())
     space["K"] = 2
-    number, payload = shipper.take(space["f"]())
+    number, payload, _ = shipper.take(space["f"]())
     for line in host.log.lines.values():
         worker.read(line)
-    called, args, kwargs, _ = open_cargo(worker, number, payload)
+    called, args, kwargs = open_call(worker, number, payload)
     assert asyncio.run(called(*args, **kwargs)) == 2

@@ -37,6 +37,12 @@ class Home:
     def ref(self, scheduler: int, number: int) -> TaskRef | None:
         return TaskRef("m", 1, scheduler, number)
 
+    def due(self, scheduler: int, number: int) -> int | None:
+        return 1_000_000_000
+
+    def name_of(self, label: Any) -> str:
+        return f"function {label}"
+
     def hold(self, task: Task[Any]) -> None:
         self.held.append(task)
 

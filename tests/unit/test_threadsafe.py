@@ -34,6 +34,11 @@ class Home:
     def ref(self, scheduler: int, number: int) -> TaskRef | None:
         return None
 
+    def due(self, scheduler: int, number: int) -> None: ...
+
+    def name_of(self, label: Any) -> str:
+        return str(label)
+
     def hold(self, task: Any) -> None: ...
 
     def release(self, task: Any) -> None: ...

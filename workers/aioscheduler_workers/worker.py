@@ -21,8 +21,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import repeat
-from types import CoroutineType
+from types import CoroutineType, TracebackType
 from typing import Any, NoReturn
 
 from aioscheduler import wire
@@ -36,9 +37,10 @@ from aioscheduler.failures import text_of, traceback_of
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.lateness import Recorder
 from aioscheduler.loopthread import LoopThread
+from aioscheduler.options import Options, TaskOptions, read_options, run_with
 from aioscheduler.pipe import MakePipe, Pipe
 from aioscheduler.placement import Placement
-from aioscheduler.shipping import Shipper, open_cargo, with_alias
+from aioscheduler.shipping import Shipper, open_call
 from aioscheduler.supervisor import DRAIN_TIME
 from aioscheduler.task import TaskRef, check_ref
 from aioscheduler.timers import NUMBER_BITS
@@ -52,9 +54,10 @@ LAST_WORDS = 1.0  # seconds that a process which has failed has to say why
 ALIAS_BITS = 36  # of the number of a task that a process gives
 MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
 
-# The function's number or pickle, and the payload or IN_BLOB.
-_Entry = tuple["int | bytes", Payload]
+# The function's number or pickle, the payload or IN_BLOB, and the record.
+_Entry = tuple["int | bytes", Payload, wire.Record]
 _Outcomes = tuple[list[int], list[Payload]]
+_PLAIN = (None, None, 1)  # a task without a record
 
 
 class Worker:
@@ -108,7 +111,7 @@ class Worker:
             Engine(index, order, self, self._recorder, clock) for index in range(layout[worker])
         ]
         self._places: list[Place] = [
-            (self._proxy, manager, worker, index) for index in range(layout[worker])
+            (self._proxy, manager, worker, index, clock) for index in range(layout[worker])
         ]
         self._pipe = make_pipe(self._receive, self._host_gone)
         self._blobs: dict[int, bytes | None] = {}  # None: there was no memory for it
@@ -191,8 +194,10 @@ class Worker:
             return f"{name_of(coro)}(), which a task has begun,"
         own = frame.f_locals  # `engine.running` does not have a task in its first step
         where = TaskRef(self._manager, self._worker, own["engine"].index, own["number"])
-        called = own.get("called")  # not there yet while its arguments are read
-        return f"task {where}" if called is None else f"task {name_of(called)} {where}"
+        called, options = own.get("called"), own.get("options")
+        if called is None:  # its arguments are read
+            return f"task {where}"
+        return f"task {(options and options.name) or name_of(called)} {where}"
 
     # ---- frames
 
@@ -229,6 +234,7 @@ class Worker:
         schedulers: int | list[int],
         dues: int | list[int],
         functions: int | bytes | list[int | bytes],
+        records: wire.Record | list[wire.Record],
         payloads: list[Payload],
     ) -> None:
         count = len(payloads)
@@ -239,7 +245,7 @@ class Worker:
                 for number, payload in zip(numbers, payloads, strict=True)
                 if isinstance(payload, list)
             )
-        entries = zip(_column(functions, count), payloads, strict=True)
+        entries = zip(_column(functions, count), payloads, _column(records, count), strict=True)
         if isinstance(schedulers, int):
             self._engines[schedulers].add_many(numbers, dues, entries)
             return
@@ -256,6 +262,7 @@ class Worker:
         schedulers: int | list[int],
         dues: object,
         functions: object,
+        records: object,
         payloads: list[Payload],
     ) -> None:
         """Fail the tasks of a frame that cannot be taken: no other process could take it, either.
@@ -436,19 +443,20 @@ class Worker:
         self._pipe.send(started, lambda: engine.run(numbers, dues))
         self._write_soon()
 
-    async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
+    async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry, due: int) -> None:
         """Runs one task from its bytes to its outcome."""
         catalog = self._catalog
         ending = wire.RETURNED
         outcome: Payload
         self._begun[engine.index] = number + 1
         try:
-            function, payload = entry
+            function, payload, record = entry
+            options, alias, attempt = _PLAIN if record is None else self._read_record(record)
             if isinstance(payload, list):
                 payload = self._blobs.pop(number)
                 if payload is None:
                     raise MemoryError("this worker has no memory for the task's arguments")
-            called, args, kwargs, alias = open_cargo(
+            called, args, kwargs = open_call(
                 catalog,
                 self._open_function(function) if isinstance(function, bytes) else function,
                 payload,
@@ -456,11 +464,16 @@ class Worker:
         except BaseException as error:  # noqa: BLE001  a sys.exit() in a module, for example
             ending, outcome = wire.RAISED, encode_unopened(catalog, error)
         else:
-            running.set((self._places[engine.index], alias or number))
+            running.set((self._places[engine.index], alias or number, due, attempt))
             try:
-                value = called(*args, **kwargs)
-                if type(value) is CoroutineType or isinstance(value, Awaitable):
-                    value = await value
+                if options is None:
+                    value = called(*args, **kwargs)
+                    if type(value) is CoroutineType or isinstance(value, Awaitable):
+                        value = await value
+                else:
+                    name = options.name or name_of(called)
+                    call = partial(called, *args, **kwargs)
+                    value = await run_with(options, name, due, self._clock, call)
                 try:
                     outcome = catalog.encode(value)
                 except BaseException as error:  # noqa: BLE001  a user's class may raise anything
@@ -470,8 +483,7 @@ class Worker:
             except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
                 if self._end_child is not None:
                     self._end_child(error)
-                if (found := traceback_of(error)) is not None:  # told without this frame
-                    BaseException.with_traceback(error, found.tb_next)
+                BaseException.with_traceback(error, _of_task(traceback_of(error)))
                 ending, outcome = wire.RAISED, encode_failure(catalog, error)
         try:
             if number in engine.running:  # it did not end in its first step
@@ -492,6 +504,11 @@ class Worker:
         """End this process; what it had launched and not begun goes to the next."""
         self._fail(error)
 
+    def _read_record(self, record: wire.Record) -> tuple[Options | None, int | None, int]:
+        """Gives the options of a task, its alias and its attempt."""
+        number, alias, attempt = wire.read_record(record)
+        return None if number is None else self._catalog.options[number], alias, attempt
+
     def _open_function(self, pickled: bytes) -> Callable[..., Any]:
         """Decodes a function that came with its frame; once for the tasks of a frame."""
         if self._opened[0] != pickled:
@@ -507,6 +524,7 @@ class Worker:
         when: datetime | timedelta | None,
         key: str | bytes | int | None,
         origin: TaskRef | None,
+        options: TaskOptions,
     ) -> TaskRef:
         """Sends the host a task to route, ahead of the outcome of the one that asks."""
         placement = self._placement
@@ -514,14 +532,15 @@ class Worker:
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             scheduler = 0 if origin is None else origin.scheduler
             place = placement.place_near(key, self._worker, scheduler)
-            function, payload = self._shipper.take(coro)
+            read = read_options(options, self._order) if options else None
+            function, payload, _ = self._shipper.take(coro)
         except BaseException:
             close_unstarted(coro)
             raise
         alias = self._next_alias
         self._next_alias += 1
         lines = payload.leases if isinstance(payload, Leased) else ()
-        self._ask("schedule", place, due, function, with_alias(payload, alias), alias, lines)
+        self._ask("schedule", place, due, function, payload, read, alias, lines)
         worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
         return TaskRef(self._manager, worker, scheduler, alias)
 
@@ -588,6 +607,13 @@ class Worker:
 
 EXECUTE = Worker.execute.__code__
 BOOT = Worker._boot.__code__
+
+
+def _of_task(trace: TracebackType | None) -> TracebackType | None:
+    """Give the part of a traceback that is the task's own, if there is one."""
+    while trace is not None and trace.tb_frame.f_code in (EXECUTE, run_with.__code__):
+        trace = trace.tb_next
+    return trace
 
 
 def _column(field: Any, count: int) -> Any:

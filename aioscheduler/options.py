@@ -1,0 +1,148 @@
+"""The options of a task: what `schedule` and `map` are told besides what, when and where.
+
+    schedule(work(1), when, timeout=5) ─ read_options ─► Options ─► one line of the definitions,
+                                                                    whose number tasks have
+                                     run_with ◄─ Options ◄──────────┘ in their record
+
+To add one: a key of `TaskOptions` and a field of `Options`, read in `read_options`; and what it
+does, in `run_with` if it holds for one run of a task, in a worker and in this loop alike. Engines,
+outbox, ledger and links pass the record on, and do not look inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, NamedTuple, TypedDict
+
+from .clock import LATEST, SECOND
+from .engine import Order
+from .errors import TooLate
+
+
+class TaskOptions(TypedDict, total=False):
+    """What `schedule` takes by keyword; None is the same as leaving it out.
+
+    Attributes:
+        name: A label for messages and `Task.name`; by default the function's `module:qualname`.
+        timeout: Seconds (a number over 0, or a timedelta) that the task may run. Then it is
+            cancelled, and fails with `TimeoutError`; one that swallows its cancellation and
+            returns has returned, as under `asyncio.timeout`. No effect on a plain function.
+        max_lateness: Seconds (a number, 0 or more, or a timedelta) after its due time within
+            which the task may start. Later it does not start, and fails with `TooLate`. Not for
+            queues.
+    """
+
+    name: str | None
+    timeout: float | timedelta | None
+    max_lateness: float | timedelta | None
+
+
+class Options(NamedTuple):
+    """Options as they are kept and sent; equal ones are one.
+
+    Attributes:
+        name: The label.
+        timeout: Seconds.
+        max_lateness: Nanoseconds.
+    """
+
+    name: str | None = None
+    timeout: float | None = None
+    max_lateness: int | None = None
+
+
+def read_options(given: TaskOptions, order: Order) -> Options | None:
+    """Return the options that were given, None if there are none.
+
+    Raises:
+        TypeError: There is no such option, it is of a wrong type, or it is not for a queue.
+        ValueError: It cannot mean anything.
+    """
+    unknown = given.keys() - TaskOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(TaskOptions.__annotations__)
+        raise TypeError(
+            f"there is no option {min(unknown)!r}; the options of a task are {known}, and when and "
+            "key with them"
+        )
+    name, timeout = given.get("name"), given.get("timeout")
+    max_lateness = given.get("max_lateness")
+    if max_lateness is not None and order is not Order.TIMED:
+        raise TypeError("a queue has no due times to be late after: leave out max_lateness")
+    options = Options(
+        None if name is None else _read_label(name),
+        None if timeout is None else _read_seconds("timeout", timeout, above_zero=True),
+        None
+        if max_lateness is None
+        else min(int(_read_seconds("max_lateness", max_lateness) * SECOND), LATEST),
+    )
+    return None if options == _NONE else options
+
+
+_NONE = Options()
+
+
+def _read_label(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"name is a str, not {type(name).__name__}")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"name cannot be written down: {error}") from None
+    if not name:
+        raise ValueError("name must not be empty; leave it out for the function's")
+    return str.__str__(name)
+
+
+def _read_seconds(option: str, value: float | timedelta, above_zero: bool = False) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{option} is seconds or a timedelta, not {type(value).__name__}")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0 or (above_zero and not seconds):
+        least = "more than 0" if above_zero else "0 or more"
+        raise ValueError(f"{option} must be finite, and {least} seconds, not {value}")
+    return seconds
+
+
+async def run_with(
+    options: Options, name: str, due: int, clock: Callable[[], int], call: Callable[[], Any]
+) -> Any:
+    """Run a task by its options.
+
+    Args:
+        options: The task's.
+        name: Of the task, for messages.
+        due: When it was to start.
+        clock: Gives the present, as `due` in nanoseconds since the epoch.
+        call: Begins it: gives its result, or what is to be awaited for that.
+
+    Raises:
+        TooLate: It was to start earlier, and has not been called.
+        TimeoutError: It ran too long.
+        BaseException: Whatever it raises.
+    """
+    if options.max_lateness is not None:
+        late = clock() - due
+        if late > options.max_lateness:
+            raise TooLate(name, late / SECOND, options.max_lateness / SECOND)
+    result = call()
+    if not isinstance(result, Awaitable):
+        return result
+    if options.timeout is None:
+        return await result
+    try:
+        async with asyncio.timeout(options.timeout) as limit:
+            return await result
+    except TimeoutError as error:
+        if limit.expired() and isinstance(error.__cause__, asyncio.CancelledError):
+            why = f"task {name} ran longer than its timeout of {options.timeout:g} s"
+            raise TimeoutError(why) from error.__cause__
+        raise  # the task's own
