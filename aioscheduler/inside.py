@@ -67,7 +67,8 @@ class ManagerProxy:
             key: Where it runs; without one, on the scheduler of the task that schedules it.
 
         Returns:
-            The reference of the new task.
+            The reference of the new task. It cannot be awaited: the outcome goes to the host, whose
+            `manager.task(ref)` gives a handle.
 
         Raises:
             NotShippable: The coroutine, or something it needs, cannot travel.

@@ -341,7 +341,7 @@ class Manager:
             when: A datetime (a naive one is UTC, or local with `prefer_utc=False`) or a
                 timedelta from now; None is at once. Queues take none.
             key: Tasks of the same key go to the same scheduler of the same worker. By default
-                tasks are spread evenly.
+                a task goes to the worker, or queue, with the fewest that have not ended.
 
         Returns:
             A handle, which may be dropped.
