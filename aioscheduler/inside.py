@@ -77,7 +77,8 @@ class ManagerProxy:
             **options: As for `Manager.schedule`.
 
         Returns:
-            The reference of the new task.
+            The reference of the new task. It cannot be awaited: the outcome goes to the host, whose
+            `manager.task(ref)` gives a handle.
 
         Raises:
             NotShippable: The coroutine, or something it needs, cannot travel.

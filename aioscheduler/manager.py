@@ -410,7 +410,7 @@ class Manager(Generic[When]):
             when: A datetime (a naive one is UTC, or local with `prefer_utc=False`) or a
                 timedelta from now; None is at once. Queues take none.
             key: Tasks of the same key go to the same scheduler of the same worker. By default
-                tasks are spread evenly.
+                a task goes to the worker, or queue, with the fewest that have not ended.
             **options: `name`, `timeout`, `max_lateness`; see `options.TaskOptions`.
 
         Returns:

@@ -64,10 +64,10 @@ class _Scalars:
         self._renew()
 
     def _renew(self) -> None:
-        self.pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
+        self._pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
 
-    def shrink(self, packed: bytes) -> bytes:
-        """Give back the buffer if what was packed is large."""
+    def pack(self, value: Any) -> bytes:
+        packed = self._pack(value)
         if len(packed) > wire.BLOB_LIMIT:
             self._renew()
         return packed
@@ -152,7 +152,7 @@ class Catalog(ABC):
             return value  # type: ignore[no-any-return]  # a number, a text or None
         if type(value) in SCALARS:
             try:
-                return _scalars.shrink(_scalars.pack(value))
+                return _scalars.pack(value)
             except (OverflowError, ValueError):  # an int over 64 bit, a lone surrogate
                 pass
         return self.pickle(value)
@@ -163,8 +163,7 @@ class Catalog(ABC):
             if type(value) not in SCALARS:
                 return None
         try:
-            packed = _scalars.pack(list(values))
-            return packed if len(packed) <= wire.BLOB_LIMIT else _scalars.shrink(packed)
+            return _scalars.pack(list(values))
         except (OverflowError, ValueError):
             return None
 

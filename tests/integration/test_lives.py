@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
+from spoiling import close_another, put_another
 
 from aioscheduler import Manager, ManagerClosed, WorkerLost, WorkerStartError, incarnation
 
@@ -203,20 +204,19 @@ async def test_a_descriptor_of_the_hosts_that_a_library_replaces(
     async with Manager(workers=1, max_restarts=OPEN) as manager:
         life: Any = manager._remotes[0].supervisor.life
         process = life.process.aio_process
-        fd = {
+        taken = {
             "writer": life.pipe.descriptors[1],
             "watch": process.watch,
             "box": life._box._fd,
             "told": process._popen.told,
             "sentinel": process.sentinel,
         }[which]
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, fd)
-        os.close(null)
+        put_another(taken)
         await asyncio.sleep(0.1)
         with contextlib.suppress(WorkerLost):
             await manager.schedule(die())
         assert await manager.schedule(give(1)) == 1
+    close_another(taken)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 

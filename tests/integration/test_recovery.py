@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spoiling import put_another
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -200,10 +201,7 @@ def spoil(mode: int, replace: bool) -> None:
         if found:
             os.close(fd)
             if replace:
-                other = os.open(os.devnull, os.O_RDWR)
-                if other != fd:
-                    os.dup2(other, fd)
-                    os.close(other)
+                put_another(fd)
             return
 
 

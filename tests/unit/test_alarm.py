@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from spoiling import put_another
 
 from aioscheduler import alarm as alarms
 from aioscheduler.alarm import Alarm
@@ -26,12 +27,11 @@ def descriptor(alarm: Any) -> int:
 
 def take_away(fd: int, how: str) -> int:
     """Gives the descriptor that is to be closed afterwards."""
-    other = os.open(os.devnull, os.O_RDWR)
     if how == "closed":
+        other = os.open(os.devnull, os.O_RDWR)
         os.close(fd)
         return other
-    os.dup2(other, fd)
-    os.close(other)
+    put_another(fd)
     return fd
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from spoiling import put_another
 
 from aioscheduler import pipe, wire
 from aioscheduler.pipe import Pipe
@@ -180,10 +181,7 @@ async def test_a_descriptor_that_other_code_closes_is_missed(
     fd = host.pipe.descriptors[index]
     os.close(fd)
     if replaced:
-        null = os.open(os.devnull, os.O_RDWR)
-        if null != fd:
-            os.dup2(null, fd)
-            os.close(null)
+        put_another(fd)
     host.pipe.check()
     host.pipe.check()
     assert [type(end) for end in host.ends] == [OSError]
