@@ -50,10 +50,8 @@ import logging
 import os
 import random
 import signal
-import statistics
 import sys
 import time
-from array import array
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -63,6 +61,7 @@ from typing import Any
 
 import psutil
 from common import report as print_table
+from slopes import Series
 
 from aioscheduler import Manager, TaskRef, UnknownTask, WorkerLost, current_manager
 
@@ -334,13 +333,15 @@ class Soak:
 
     async def functions(self, n: int) -> None:
         main = vars(sys.modules["__main__"])
-        own: dict[str, Any] = {"FACTOR": 5, "__name__": "made"}
-        await asyncio.gather(
-            self.expect(self.schedule(make_function(n, main)(2)), 6 + n),
-            self.expect(self.schedule(make_function(n, own)(2)), 10 + n),
-            self.expect(self.map(eval(f"lambda value: value + {n}"), [1, 2]), [1 + n, 2 + n]),
-            self.expect_of_ref(self.schedule(relay_function(n)), 3 * n + n),
-        )
+        for each in range(4 * n, 4 * n + 4):
+            own: dict[str, Any] = {"FACTOR": 5, "__name__": "made"}
+            add = eval(f"lambda value: value + {each}")
+            await asyncio.gather(
+                self.expect(self.schedule(make_function(each, main)(2)), 6 + each),
+                self.expect(self.schedule(make_function(each, own)(2)), 10 + each),
+                self.expect(self.map(add, [1, 2]), [1 + each, 2 + each]),
+            )
+        await self.expect_of_ref(self.schedule(relay_function(n)), 3 * n + n)
 
     async def closures(self, n: int) -> None:
         large = n.to_bytes(8) + bytes(200_000)
@@ -469,40 +470,6 @@ CHORES: dict[str, Callable[[Soak, int], Awaitable[None]]] = {
 # ---- the figures
 
 
-class Series:
-    """One figure of one place, once a second."""
-
-    def __init__(self) -> None:
-        self.times = array("d")
-        self.births = array("d")  # of the process
-        self.values = array("d")
-
-    def add(self, at: float, born: float, value: float) -> None:
-        self.times.append(at)
-        self.births.append(born)
-        self.values.append(value)
-
-    def slope(self, same_age: bool) -> float | None:
-        """Gives what comes in a second, by the median of all pairs; None: there are no pairs.
-
-        Args:
-            same_age: Whether only points of the same age of different processes are paired.
-        """
-        points = list(zip(self.times, self.births, self.values, strict=True))
-        slopes = [
-            (value - earlier) / (at - before)
-            for index, (at, born, value) in enumerate(points)
-            for before, born_before, earlier in points[:index]
-            if not same_age or (born != born_before and int(at - born) == int(before - born_before))
-        ]
-        return statistics.median(slopes) if slopes else None
-
-    def third(self, last: bool) -> float:
-        """Gives the median of the first or the last third."""
-        count = max(1, len(self.values) // 3)
-        return statistics.median(self.values[-count:] if last else self.values[:count])
-
-
 class Gauge:
     """Measures host and workers once a second."""
 
@@ -554,13 +521,14 @@ class Gauge:
         rows = []
         for (place, what), series in sorted(self.series.items()):
             slope = series.slope(place == "worker 1" and self.soak.deeds["killed"] > 0)
+            first, last = series.thirds()
             bound = BOUNDS[what] / seconds
             rows.append(
                 {
                     "place": place,
                     "figure": what,
-                    "first third": int(series.third(False)),
-                    "last third": int(series.third(True)),
+                    "first third": int(first),
+                    "last third": int(last),
                     "a second": slope,
                     "bound": bound,
                     "a task": None if slope is None else slope * seconds / max(1, self.tasks),
