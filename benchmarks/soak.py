@@ -24,15 +24,14 @@ tracks, and the host does so with its own; of every process the resident memory 
 is its own alone (USS), its descriptors and its threads are noted. The first quarter of the time
 is warm-up.
 
-The slope of a series is the median of the slopes between all of its pairs of points (Theil-Sen).
-The host and the first worker live from beginning to end. In the second worker's place a process
-follows the other, and each is larger the longer it has run: there, points of the same age, in
-whole seconds, are paired, of different processes.
+Of each series the slope is taken (`slopes`). The host and the first worker live from beginning to
+end. In the second worker's place a process follows the other, and each grows while it is young:
+there, points of the same age, of different processes, are compared.
 
-A slope is too steep if by it more than `BOUNDS` would have come in the time that is measured: what
-the far tasks cost, and what the figures go up and down by. The column "a task" has the slope by
-the tasks of that time. For a slow leak take more time: at 600 s, a kilobyte in each round of one
-chore is seen.
+A slope is too steep if it would have brought more than `BOUNDS` in the time that was measured:
+what the far tasks cost, and what the figures go up and down by. "a task" is the slope by the tasks
+of that time. Memory takes a minute to settle, so a run of less says little of it; a slow leak
+needs more: in 600 s one object that stays of each round of a chore is seen, or two kilobytes.
 
 Prints the table, and exits with status 1 if a slope is too steep, a value was wrong, or something
 hung.
@@ -63,7 +62,7 @@ import psutil
 from common import report as print_table
 from slopes import Series
 
-from aioscheduler import Manager, TaskRef, UnknownTask, WorkerLost, current_manager
+from aioscheduler import Manager, TaskRef, UnknownTask, WorkerLost, WorkerState, current_manager
 
 FAR = 200  # tasks
 PAUSE = 0.03  # seconds between two rounds of a chore
@@ -444,9 +443,10 @@ class Soak:
 
     async def kills(self, n: int) -> None:
         await asyncio.sleep(min(30.0, self.seconds / 8))
-        pid = self.manager.stats().workers[1].pid
-        if pid is not None and time.monotonic() < self.until:
-            os.kill(pid, signal.SIGKILL)
+        worker = self.manager.stats().workers[1]
+        # One that dies before it is ready has its place filled later each time.
+        if worker.pid is not None and worker.state is WorkerState.READY:
+            os.kill(worker.pid, signal.SIGKILL)
             self.deeds["killed"] += 1
 
 
@@ -503,6 +503,8 @@ class Gauge:
 
     def _note(self, place: str, pid: int, objects: int) -> None:
         process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:  # it was killed right now
+            raise psutil.NoSuchProcess(pid)
         figures = {
             "rss": process.memory_info().rss,
             "objects": objects,
