@@ -5,8 +5,9 @@ such programs do (`CHORES`, each of which can be left out by `--without`):
 
 - cells: code is executed again in `__main__`, as a notebook does, and binds a constant, a helper,
   a class and the coroutine function that uses them anew; tasks must see the newest of each;
-- classes: a namedtuple, a dataclass, a class in a function, an Enum, made at each call, in the
-  host or in a task; their instances go both ways, by `schedule`, `map` and from inside a task;
+- classes: a namedtuple, a dataclass, an Enum, an exception, a class in a function, made at each
+  call, in the host or in a task; their instances go both ways, by `schedule`, `map` and from
+  inside a task;
 - functions: made by `exec` at each call, among the globals of `__main__` or among their own;
 - closures: lambdas, functions in functions and partials of large objects, whose code is the same;
 - payloads: of 0 to 2 MB each way;
@@ -134,7 +135,7 @@ async def census() -> tuple[int, int]:
 
 # ---- what is made at each call
 
-FORMS = range(4)
+FORMS = range(5)
 
 
 def make_instance(form: int, n: int) -> Any:
@@ -145,6 +146,8 @@ def make_instance(form: int, n: int) -> Any:
         return dataclasses.make_dataclass("Row", [("x", int)])(n)
     if form == 2:
         return enum.Enum("Color", {"RED": n, "BLUE": n + 1})["BLUE"]  # type: ignore[index]
+    if form == 3:
+        return type("Oops", (Exception,), {})(n)
 
     class Local:
         base = n
