@@ -66,7 +66,7 @@ from slopes import Series
 from aioscheduler import Manager, TaskRef, UnknownTask, WorkerLost, WorkerState, current_manager
 
 FAR = 200  # tasks
-PAUSE = 0.03  # seconds between two rounds of a chore
+PAUSE = 0.03  # seconds between two rounds of most chores
 LATER = timedelta(seconds=0.1)  # so that what a task schedules has not ended when it is looked for
 PATIENCE = 60.0  # seconds that a round may take
 MEGABYTE = 1 << 20
@@ -235,9 +235,10 @@ class Soak:
         n = 0
         while time.monotonic() < self.until:
             n += 1
+            pause = None
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await act(self, n)
+                    pause = await act(self, n)
             except TimeoutError:
                 self.blame(f"{chore}: round {n} hung")
                 return
@@ -245,7 +246,8 @@ class Soak:
                 self.deeds["lost"] += 1
             except Exception as error:  # noqa: BLE001  whatever it is, it is told at the end
                 self.blame(f"{chore}: {error!r:.300}")
-            await asyncio.sleep(PAUSE)
+            left = max(0.0, self.until - time.monotonic())
+            await asyncio.sleep(min(left, pause or PAUSE))
 
     def blame(self, what: str) -> None:
         self.deeds["wrong"] += 1
@@ -436,24 +438,25 @@ class Soak:
         schedule = self.manager.schedule_threadsafe
         await self.expect(asyncio.to_thread(lambda: schedule(echo(n)).result(PATIENCE)), n)
 
-    async def far(self, n: int) -> None:
+    async def far(self, n: int) -> float:
         """One alone, and one of a batch the others of which end."""
         years = timedelta(days=3650)
         self.schedule(echo(n), years)
         self.map(length, [bytes(2000)] * 20 + [b"far"], [timedelta(0)] * 20 + [years])
         share = 1 / 8 if n * 2 <= FAR / 2 else 7 / 8  # of the time, for the half of them
-        await asyncio.sleep(self.seconds * share / (FAR / 4))
+        return self.seconds * share / (FAR / 4)
 
-    async def kills(self, n: int) -> None:
-        await asyncio.sleep(min(30.0, self.seconds / 8))
+    async def kills(self, n: int) -> float:
         worker = self.manager.stats().workers[1]
         # One that dies before it is ready has its place filled later each time.
-        if worker.pid is not None and worker.state is WorkerState.READY:
+        if n > 1 and worker.pid is not None and worker.state is WorkerState.READY:
             os.kill(worker.pid, signal.SIGKILL)
             self.deeds["killed"] += 1
+        return min(30.0, self.seconds / 8)
 
 
-CHORES: dict[str, Callable[[Soak, int], Awaitable[None]]] = {
+# Each is given the number of the round, and may return how many seconds the next is off.
+CHORES: dict[str, Callable[[Soak, int], Awaitable[float | None]]] = {
     "cells": Soak.cells,
     "classes": Soak.classes,
     "functions": Soak.functions,
