@@ -748,7 +748,7 @@ def test_start_needs_a_loop() -> None:
 
 
 def test_the_public_names_are_there() -> None:
-    assert aioscheduler.__version__ == "2.0.0.dev0"
+    assert aioscheduler.__version__.startswith("2.")
     for name in aioscheduler.__all__:
         assert getattr(aioscheduler, name)
     assert psutil.Process().is_running()
