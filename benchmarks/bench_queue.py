@@ -71,7 +71,7 @@ def main() -> int:
     wheel([generator.randrange(HOUR) for _ in range(10_000)])  # warm-up
     for size in sizes:
         dues = [generator.randrange(HOUR) for _ in range(size)]
-        runs = 3 if options.quick or size > 10**6 else 5
+        runs = min(options.runs, 3) if size > 10**6 else options.runs
         ours, theirs, gone = [], [], []
         for _ in range(runs):
             ours.append(wheel(dues))

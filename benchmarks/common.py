@@ -22,7 +22,7 @@ SLICE = 10_000  # tasks between two flushes
 
 
 def parse(doc: str | None, size: str, full: int, quick: int) -> argparse.Namespace:
-    """Parses the options that every benchmark has: `--quick`, `--json`, and one for its size.
+    """Parses the options that every benchmark has: `--quick`, `--runs`, `--json`, and its size.
 
     Args:
         doc: The benchmark's docstring: what is measured, and how.
@@ -37,11 +37,12 @@ def parse(doc: str | None, size: str, full: int, quick: int) -> argparse.Namespa
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
+    parser.add_argument("--runs", type=int, metavar="N", help="default 5, or 3 with --quick")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
     parser.add_argument(f"--{size}", dest="size", type=int, metavar="N", help=f"default {full:,}")
     options = parser.parse_args()
     options.size = options.size or (quick if options.quick else full)
-    options.runs = 3 if options.quick else 5
+    options.runs = options.runs or (3 if options.quick else 5)
     return options
 
 

@@ -1,11 +1,16 @@
 """Runs every check: format, lint, types, the pages, tests. Stops at the first that fails.
 
-Arguments go to pytest: `scripts/check.py -k timers`.
+With `--all-pythons` they run with every Python that pyproject.toml names and PATH has, and with
+`--python` (which may be repeated) with those given, each in an environment of its own under
+`build/`. Other arguments go to pytest: `scripts/check.py -k timers`.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,22 +23,73 @@ CHECKS = (
     ("ruff", "check", "."),
     ("mypy",),
     ("mkdocs", "build", "--strict", "--site-dir", "SITE"),  # --quiet would hide its warnings
-    ("pytest", "-n", "2", *sys.argv[1:]),  # much of it waits: two at a time
+    ("pytest", "-n", "2"),  # much of it waits: two at a time
 )
 # mkdocs-material advertises its successor on every build.
 ENVIRONMENT = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, add_help=False, allow_abbrev=False)
+    parser.add_argument("--all-pythons", action="store_true")
+    parser.add_argument("--python", action="append", default=[])
+    options, for_pytest = parser.parse_known_args(arguments)
+    pythons = options.python + (found_pythons() if options.all_pythons else [])
+    if options.all_pythons and not pythons:
+        print("no Python that pyproject.toml names is on PATH", file=sys.stderr)
+        return 2
+    if not pythons:
+        return check(for_pytest)
+    for python in pythons:
+        if status := check_with(python, for_pytest):
+            return status
+    return 0
+
+
+def check(for_pytest: list[str]) -> int:
+    """Run the checks with the running Python, and return the status of the first that failed."""
     with tempfile.TemporaryDirectory() as site:
-        for check in CHECKS:
-            print("→", *check, flush=True)
-            command = [sys.executable, "-P", "-m", *(site if a == "SITE" else a for a in check)]
-            status = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=False).returncode
+        for name, *arguments in CHECKS:
+            words = [name, *arguments, *(for_pytest if name == "pytest" else ())]
+            print("→", *words, flush=True)
+            status = run(sys.executable, "-P", "-m", *(site if w == "SITE" else w for w in words))
             if status:
                 return status
     return 0
 
 
+def check_with(python: str, for_pytest: list[str]) -> int:
+    """Run the checks with another Python, in an environment made for it."""
+    print("→", python, flush=True)
+    # Made by the version and not by the command: two may be called `python3`.
+    ask = [python, "-c", "import platform; print(platform.python_version())"]
+    version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    environment = ROOT / "build" / f"python{version}"
+    inside = str(environment / "bin" / "python")
+    return (
+        run(python, "-m", "venv", str(environment))
+        or run(inside, "-m", "pip", "install", "-q", ".[test]")
+        or run(inside, "scripts/check.py", *for_pytest)
+    )
+
+
+def found_pythons() -> list[str]:
+    """Return the Pythons of pyproject.toml's classifiers that are on PATH and run."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = []
+    for version in re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text):
+        python = shutil.which(f"python{version}")
+        # One of pyenv's may be there and not run.
+        if python and run(python, "-V") == 0:
+            found.append(python)
+        else:
+            print(f"→ Python {version} is not on PATH: left out", flush=True)
+    return found
+
+
+def run(*command: str) -> int:
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=False).returncode
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import glob
 import os
 import signal
 import tempfile
@@ -33,7 +34,14 @@ def pytest_collection_finish() -> None:
 def children() -> set[int]:
     """The processes we have started, the standard library's resource tracker aside."""
     tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
-    return {child.pid for child in psutil.Process().children()} - {tracker}
+    try:  # by thread; psutil reads of every process of the machine who its parent is
+        threads = [Path(name) for name in glob.glob("/proc/self/task/*/children")]
+        found = {int(pid) for thread in threads for pid in thread.read_text().split()}
+    except OSError:
+        threads = []
+    if not threads:
+        found = {child.pid for child in psutil.Process().children()}
+    return found - {tracker}
 
 
 def descriptors() -> set[str]:

@@ -790,7 +790,7 @@ async def create_and_close(times: int) -> None:
 
 async def test_nothing_is_left_behind() -> None:
     """The fixture of all tests counts processes, descriptors and threads."""
-    await create_and_close(30)
+    await create_and_close(12)
 
 
 @pytest.mark.long

@@ -79,7 +79,7 @@ async def test_a_hundred_thousand_timed_tasks_run_once_and_never_early() -> None
         tasks = []
         base = time.time_ns() + 1_000_000_000
         for number in range(count):
-            due = base + generator.randrange(4_000_000) * 1000
+            due = base + generator.randrange(2_000_000) * 1000
             when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=due // 1000)
             try:
                 tasks.append(manager.schedule(work(number, due), when))
@@ -748,7 +748,7 @@ def test_start_needs_a_loop() -> None:
 
 
 def test_the_public_names_are_there() -> None:
-    assert aioscheduler.__version__ == "2.0.0.dev0"
+    assert aioscheduler.__version__.startswith("2.")
     for name in aioscheduler.__all__:
         assert getattr(aioscheduler, name)
     assert psutil.Process().is_running()

@@ -11,7 +11,10 @@ import pytest
 STORM = Path(__file__).parents[2] / "benchmarks" / "kill_storm.py"
 
 
-@pytest.mark.parametrize(("seconds", "mode"), [("15", []), ("5", ["--rerun"])])
+@pytest.mark.parametrize(
+    ("seconds", "mode"),
+    [("6", []), ("4", ["--rerun"]), pytest.param("60", [], marks=pytest.mark.long)],
+)
 @pytest.mark.timeout(120)
 def test_no_promise_is_broken(seconds: str, mode: list[str]) -> None:
     command = [sys.executable, str(STORM), "--seconds", seconds, "--seed", "1", *mode]
