@@ -18,7 +18,8 @@ Rules of this file:
 1. A function's closure and defaults are values and travel with each use; its code is a line. So
    a line of code refers to nothing, and functions that call each other make no circle.
 2. All by-value functions that share globals in the host share them in a worker.
-3. A worker remembers what was shipped under a name. While the name still holds that, what the
+3. What was bound anew is noticed when a function is called that sees the namespace, or any module.
+   A worker remembers what was shipped under a name. While the name still holds that, what the
    host has rebound takes its place; what the worker has bound itself is never overwritten.
 4. A change that fails leaves the log and every table as they were.
 5. Each worker, and each replacement, is sent the log from its beginning.
@@ -83,6 +84,15 @@ class _Space:
         self.how = how
         self.contents = contents
         self.shipped: dict[str, tuple[Any, str, int]] = {}  # value, user, line
+        self.bound: list[tuple[str, Any]] = []  # of what was shipped, for `refresh`
+        self.unbound: list[str] = []
+
+    def look(self) -> None:
+        """Prepare for `refresh`, which costs 20 to 30 ns a name, modules among them."""
+        self.bound = [
+            (name, value) for name, (value, _, _) in self.shipped.items() if name in self.contents
+        ]
+        self.unbound = [name for name in self.shipped if name not in self.contents]
 
     def reads(self, code: CodeType) -> set[str]:
         """The names to be shipped for a code."""
@@ -113,10 +123,9 @@ class HostCatalog(Catalog):
         self._adopted: dict[str | bytes, int] = {}
         self._adopted_as: dict[int, bytes] = {}  # the other way round, of codes
         self._spaces: dict[int, _Space] = {}  # by id of the globals, which they keep alive
-        self._watched: list[_Space] = []  # those with something that may be rebound
-        self.watch: list[
-            tuple[dict[str, Any], list[tuple[str, Any]], list[str]]
-        ] = []  # its bindings
+        # Spaces with something that may be rebound: of modules, and by id those of nobody else.
+        self._watched: list[_Space] = []
+        self._watched_apart: dict[int, _Space] = {}
         self._loaded: dict[str, CodeType] = {}  # what a name led to when it was first shipped
         self._path = list(sys.path)
         self._values: dict[bytes, int] = {}  # by digest
@@ -124,6 +133,7 @@ class HostCatalog(Catalog):
         self._idle: dict[int, None] = {}  # values that nobody uses, the longest idle first
         self._to_ship: list[tuple[_Space, str, str]] = []  # globals, with their users
         self._replaced: list[int] = []  # lines of globals that were bound anew
+        self._touched: list[_Space] = []  # by what was shipped
         self._depth = 0  # of changes within changes
         self._mark = 0  # the next line's number when the current one began
         self._before: list[tuple[Any, Any, Any]] = []
@@ -148,7 +158,8 @@ class HostCatalog(Catalog):
                     self._ship_global(*self._to_ship.pop())
                 for number in self._replaced:
                     self.log.drop(number)
-                self._look()
+                for space in self._touched:
+                    space.look()
         except BaseException:
             self._undo()
             raise
@@ -173,6 +184,7 @@ class HostCatalog(Catalog):
         self._depth -= 1
         self._to_ship.clear()
         self._replaced.clear()
+        self._touched.clear()
         self._before.clear()
         if not self._depth:
             if self.log.next > self._mark:
@@ -190,12 +202,16 @@ class HostCatalog(Catalog):
         Raises:
             NotShippable: It cannot travel.
         """
+        spaces = self._watched
+        if self._watched_apart:
+            spaces = spaces + self._apart(function)
         try:
-            for contents, names, deleted in self.watch:
-                for name, value in names:
+            for space in spaces:
+                contents = space.contents
+                for name, value in space.bound:
                     if contents[name] is not value:
                         raise KeyError
-                for name in deleted:
+                for name in space.unbound:
                     if name in contents:
                         raise KeyError
         except KeyError:
@@ -204,7 +220,7 @@ class HostCatalog(Catalog):
             return
         rebound = [
             (space, name, user)
-            for space in self._watched
+            for space in spaces
             for name, (value, user, _) in space.shipped.items()
             if space.contents.get(name, value) is not value
         ]
@@ -215,23 +231,15 @@ class HostCatalog(Catalog):
             except NotShippable:
                 if not isinstance(function, FunctionType) or _looks_at(function, space, name):
                     raise
-        self._look()
+        for space in spaces:
+            space.look()
 
-    def _look(self) -> None:
-        """Prepares for `refresh`, which costs 20 to 30 ns a name, modules among them."""
-        self._watched = [space for space in self._watched if space.shipped]
-        self.watch = [
-            (
-                space.contents,
-                [
-                    (name, value)
-                    for name, (value, _, _) in space.shipped.items()
-                    if name in space.contents
-                ],
-                [name for name in space.shipped if name not in space.contents],
-            )
-            for space in self._watched
-        ]
+    def _apart(self, function: object) -> list[_Space]:
+        """The namespaces that are no module's and that a function sees; any, if that is unknown."""
+        if not isinstance(function, FunctionType):
+            return list(self._watched_apart.values())
+        own = self._watched_apart.get(id(function.__globals__))
+        return [] if own is None else [own]
 
     def fault_of(self, value: object) -> Exception | None:
         """Gives what pickling a value raises, if it does; changes nothing."""
@@ -253,7 +261,11 @@ class HostCatalog(Catalog):
                 table[key] = before
         for number in range(self._mark, self.log.next):
             self.log.drop(number)
-        self._look()
+        self._watched = [space for space in self._watched if space.shipped]
+        for space in self._touched:
+            if not space.shipped:
+                self._watched_apart.pop(id(space.contents), None)
+            space.look()
 
     def name_number(self, name: str, function: FunctionType) -> int:
         """Gives the number of a function that a worker can import."""
@@ -455,7 +467,10 @@ class HostCatalog(Catalog):
         space.shipped[name] = value, user, number
         if line is not None:
             self._replaced.append(line)
-        if space not in self._watched:
+        self._touched.append(space)
+        if space.how == DETACHED:
+            self._watched_apart[id(space.contents)] = space
+        elif space not in self._watched:
             self._watched.append(space)
 
     def _set(self, table: Any, key: Any, value: Any) -> None:

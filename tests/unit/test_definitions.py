@@ -212,3 +212,30 @@ def test_what_was_forgotten_is_not_found_in_an_outcome(world: Script) -> None:
     world.host.catalog.forget_unused()
     with pytest.raises(RemoteError, match="the program had dropped"):
         world.host.catalog.decode_result(result)
+
+
+def test_a_call_costs_the_same_however_many_namespaces_there_are(world: Script) -> None:
+    """Only its own is looked through, and those of modules: here by counting looks at names."""
+
+    class Names(dict[str, Any]):
+        looks = 0
+
+        def __getitem__(self, name: str) -> Any:
+            Names.looks += 1
+            return super().__getitem__(name)
+
+    catalog = world.host.catalog
+    functions = []
+    for n in range(30):
+        scope: dict[str, Any] = {"__name__": f"plugin{n}", "STEP": n}
+        exec("async def work(n): return n + STEP", scope)
+        functions.append(scope["work"])
+        assert world.trip(scope["work"](1)) == n + 1
+    for space in catalog._spaces.values():
+        space.contents = Names(space.contents)
+    catalog.refresh(functions[3])
+    assert Names.looks <= 2
+    functions[7].__globals__["STEP"] = 100
+    for space in catalog._spaces.values():
+        space.contents = space.contents if space.module != "plugin7" else functions[7].__globals__
+    assert world.trip(functions[7](1)) == 101
