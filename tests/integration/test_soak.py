@@ -41,7 +41,7 @@ def test_nothing_is_wrong_and_nothing_hangs(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_what_tasks_leave_behind_is_taken_back(tmp_path: Path) -> None:
-    rows = soak(tmp_path / "figures.json", "--without", "cells,classes,functions")
+    rows = soak(tmp_path / "figures.json")
     counted = [row for row in rows if row["figure"] in COUNTED]
     assert len(counted) == len(COUNTED) * len(PLACES)
     assert not [row for row in counted if row["verdict"]]
