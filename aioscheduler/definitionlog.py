@@ -116,10 +116,6 @@ class DefinitionLog:
                 if number in self.lines:
                     yield number
 
-    def is_leased(self, number: int) -> bool:
-        """Whether somebody has a lease of a line."""
-        return number in self._leases
-
 
 class Reader:
     """What one worker process is to be told of the log, in order.

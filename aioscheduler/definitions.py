@@ -359,7 +359,10 @@ class HostCatalog(Catalog):
         payload = self.pickle((code, submodules(code, contents)))
         number = self.log.lease(self.log.write(CODE, space.number, payload, names=()))
         self._set(self.names, int(number), f"{function.__module__}:{function.__qualname__}")
-        self._before += [(self.code_numbers, (id(code), id(contents)), _MISSING)]
+        self._before += [
+            (self.code_numbers, (id(code), id(contents)), _MISSING),
+            (self._codes, int(number), _MISSING),
+        ]
         self._know(number, function)
         user = f"{function.__qualname__}()"
         self._to_ship += [(space, name, user) for name in sorted(space.reads(code))]

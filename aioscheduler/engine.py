@@ -163,10 +163,6 @@ class Engine(Generic[E]):
             return self.running[number][1]
         return self.waiting.get(number) or self._launched.get(number)
 
-    def is_pending(self, number: int) -> bool:
-        """Whether an entry is here that has not started and was not cancelled."""
-        return number in self.waiting or number in self._launched
-
     def start(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
         """Begins to run what is due."""
         self._loop, self._alarm = loop, alarm

@@ -271,20 +271,15 @@ class SharedCode:
         code: The code.
         namespace: The globals.
         imports: Modules to import before a function is made of it.
-        function: The function itself, where it was not made from the code.
     """
 
     def __init__(
-        self,
-        code: CodeType,
-        namespace: dict[str, Any],
-        imports: Sequence[str] = (),
-        function: FunctionType | None = None,
+        self, code: CodeType, namespace: dict[str, Any], imports: Sequence[str] = ()
     ) -> None:
         self.code = code
         self.namespace = namespace
         self._imports = imports
-        self._function = None if code.co_freevars else function
+        self._function: FunctionType | None = None
 
     @property
     def function(self) -> Any:

@@ -186,7 +186,7 @@ async def test_cancel_in_every_state() -> None:
     stand.start()
     await turns()
     assert engine.cancel(0)  # waiting
-    assert engine.is_pending(1)
+    assert engine.find(1) is not None
     assert engine.cancel(1)  # launched, not yet run
     crew.held.pop()()
     assert engine.cancel(2)  # handed to asyncio, perhaps before its first step
