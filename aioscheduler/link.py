@@ -131,7 +131,7 @@ class Link(Home, Protocol):
         """Returns when little enough waits to be sent."""
 
     def look_after(self, lag: float) -> None:
-        """Is called once a second, and told how late the host's loop was, in seconds."""
+        """Is called once a tick, and told how late the host's loop was, in seconds."""
 
     def vitals(self) -> Vitals:
         """Gives what `Manager.stats()` needs to know; may be called from any thread."""

@@ -18,7 +18,7 @@ from datetime import datetime
 from itertools import repeat
 from typing import Any
 
-from .alarm import Alarm
+from .alarm import TICK, Alarm
 from .batch import Outcomes, Part
 from .coroutines import check_awaitable, close_unstarted, name_of
 from .engine import MAX_SLICE, Engine, Order, end_running
@@ -205,7 +205,7 @@ class LocalLink:
         """Returns at once: there is nothing between here and the schedulers."""
 
     def look_after(self, lag: float) -> None:
-        """Is called once a second: the tick of its schedulers is that of the loop."""
+        """Is called once a tick: the tick of its schedulers is that of the loop."""
         if self.loop is not None:
             self._history.add(self.loop.time(), lag, self._recorder.take())
 
@@ -325,7 +325,7 @@ class LocalLink:
         self.loop.call_exception_handler(
             {"message": "a scheduler could not start what was due", "exception": error}
         )
-        self.loop.call_later(1.0, engine.wake_soon)
+        self.loop.call_later(TICK, engine.wake_soon)
 
     def _end(
         self, engine: Engine[_Entry], number: int, entry: _Entry, state: State, value: Any

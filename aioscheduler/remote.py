@@ -318,7 +318,7 @@ class RemoteLink:
             await self._life.pipe.drain(HIGH_WATER)
 
     def look_after(self, lag: float) -> None:
-        """Is called once a second."""
+        """Is called once a tick."""
         assert self.loop is not None
         self.supervisor.look_after()
         self._shipper.catalog.forget_unused()
@@ -404,7 +404,7 @@ class RemoteLink:
         _check_all(numbers, known)
 
     def _tick(self, lag: float, most: int, total: int, counts: list[int]) -> None:
-        """Takes what the worker tells once a second of its lateness."""
+        """Takes what the worker tells once a tick of its lateness."""
         assert self.loop is not None
         numbers = (most, total, *counts)
         if (
