@@ -71,7 +71,7 @@ class LocalLink:
         self.identity: int = secrets.randbits(128)
         self._recorder = Recorder()
         self._history = History()
-        self._ends: Counter[State] = Counter()
+        self._counts: Counter[str] = Counter()
         self._state = WorkerState.STARTING
         self.engines: list[Engine[_Entry]] = [
             Engine(index, order, self, self._recorder, clock, _context_of)
@@ -212,7 +212,7 @@ class LocalLink:
     def vitals(self) -> Vitals:
         """Gives what `Manager.stats()` needs to know."""
         running = sum(len(engine.running) for engine in self.engines)
-        return Vitals(self._state, False, os.getpid(), running, 0, self._ends, self._history)
+        return Vitals(self._state, False, os.getpid(), running, self._counts, self._history)
 
     async def close(self, timeout: float | None) -> None:
         """Cancels what waits and lets what runs finish.
@@ -332,7 +332,7 @@ class LocalLink:
     ) -> None:
         holder = entry[0]
         engine.ended(number)
-        self._ends[state] += 1
+        self._counts[state.value] += 1
         try:
             if isinstance(holder, Task):
                 holder._settle(state, value)

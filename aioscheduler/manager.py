@@ -679,7 +679,7 @@ class Manager(Generic[When]):
             self._finalizer.cancel()
 
     def _count_cancelled(self) -> int:
-        return sum(link.vitals().ends[State.CANCELLED] for link in self._router.links)
+        return sum(link.vitals().counts[State.CANCELLED.value] for link in self._router.links)
 
     def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
         """Looks once a tick whether the workers answer, and how late this loop is."""

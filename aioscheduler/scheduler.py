@@ -131,7 +131,7 @@ class _Scheduler:
             )
 
     def _count_cancelled(self) -> int:
-        return self._link.vitals().ends[State.CANCELLED]
+        return self._link.vitals().counts[State.CANCELLED.value]
 
     def started(self, worker: int, scheduler: int, count: int) -> None:
         """Nothing to count: the engine knows what waits."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -105,7 +105,7 @@ class Supervisor:
 
     Attributes:
         life: The process, if there is one.
-        restarts: How many times it was replaced.
+        counts: What has been counted in this place, by the names of `stats.COUNTS`.
         cause: What ended the last process, in a line, as far as it is known.
     """
 
@@ -118,7 +118,7 @@ class Supervisor:
         failed: Callable[[Exception], None],
     ) -> None:
         self.life: Life | None = None
-        self.restarts: int = 0
+        self.counts: Counter[str] = Counter()
         self.cause: str = ""
         self._state = WorkerState.STARTING
         self._worker = worker
@@ -331,7 +331,7 @@ class Supervisor:
         """Fills the place: at once, or after a while, the longer the more often it failed."""
         assert self._loop is not None
         self._state = WorkerState.RESTARTING
-        self.restarts += 1
+        self.counts["restarts"] += 1
         delay = 0.0
         if self._unready:
             delay = min(FIRST_DELAY * 2 ** (self._unready - 1), LONGEST_DELAY)

@@ -14,7 +14,7 @@ from rich.console import Console
 from aioscheduler import __main__ as command_line
 from aioscheduler import __version__
 from aioscheduler.monitor import Snapshot
-from aioscheduler.stats import HostStats, ManagerStats, WorkerState, WorkerStats
+from aioscheduler.stats import COUNTS, HostStats, ManagerStats, WorkerState, WorkerStats
 from aioscheduler.top import live, sampling
 from aioscheduler.top.columns import COLUMNS, GROWTH, LEFT_OUT, LONGEST
 from aioscheduler.top.live import Watch
@@ -49,8 +49,7 @@ def worker(number: int, finished: int = 0, **more: Any) -> WorkerStats:
 
 
 def snapshot(*workers: WorkerStats, pid: int = 77, manager: str = "0a1b2c3d") -> Snapshot:
-    names = ("pending", "running", "finished", "failed", "cancelled", "lost", "restarts")
-    totals = {name: sum(getattr(w, name) for w in workers) for name in names}
+    totals = {name: sum(getattr(w, name) for w in workers) for name in COUNTS}
     host = HostStats(pid, 12.0, 36_000_000, 0.002)
     stats = ManagerStats(manager=manager, workers=workers, host=host, **totals)
     return Snapshot(pid, manager, json.loads(json.dumps(stats.as_dict(), allow_nan=False)))
