@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .failures import traceback_of
-from .loopthread import tell
+from .loopthread import Waiters, tell
 from .task import Home, State, Task, tell_unheard
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Outcomes:
         self.asked: bool = False  # somebody has been given all there is, or a failure
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
         self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters = Waiters()
 
     def settle(self, index: int, state: State, value: Any, decode: Decode | None) -> None:
         self.states[index] = state
@@ -139,10 +139,7 @@ class Outcomes:
 
     def _tell(self) -> None:
         if self._waiters:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._waiters.wake()
         if not self.left and self.dropped:
             self._report()
 
@@ -184,13 +181,7 @@ class Outcomes:
 
     async def changed(self) -> None:
         """Returns when another task has ended."""
-        waiter = self.parts[0].home.loop_thread.make_waiter()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter.cancelled():  # the wait was given up
-                self._waiters = [other for other in self._waiters if other is not waiter]
+        await self._waiters.wait(self.parts[0].home.loop_thread.make_waiter())
 
     def read(self, index: int) -> Any:
         """Gives a result, or raises what there is instead."""

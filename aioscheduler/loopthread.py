@@ -128,6 +128,33 @@ class LoopThread:
             waiter.set_exception(RuntimeError("this manager was started in another event loop"))
 
 
+class Waiters(list[asyncio.Future[None]]):
+    """Who waits for the same thing to happen."""
+
+    __slots__ = ()
+
+    async def wait(self, waiter: asyncio.Future[None]) -> None:
+        """Return once it has happened; what the waiter fails with is raised.
+
+        Args:
+            waiter: Made for this call.
+        """
+        self.append(waiter)
+        try:
+            await waiter
+        except BaseException:  # the wait was given up
+            self[:] = [other for other in self if other is not waiter]
+            raise
+
+    def wake(self) -> None:
+        """Say that it has happened."""
+        waiters = self[:]
+        self.clear()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
 def tell(loop: asyncio.AbstractEventLoop | None, callback: Callable[..., Any], *args: Any) -> None:
     """Have a loop call something; for any thread, and for what garbage collection runs."""
     if loop is not None:

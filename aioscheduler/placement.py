@@ -64,20 +64,14 @@ class Placement:
             TypeError: The key is neither None, str, bytes nor int.
         """
         if self._max_tasks is not None and self.all_waiting >= self._max_tasks:
-            raise TaskLimitReached(
-                f"max_tasks={self._max_tasks} tasks are waiting already; "
-                "wait for some to start, or raise the limit"
-            )
+            raise limit_reached(self._max_tasks)
         place = self._least_loaded() if key is None else self.place_of_key(key)
         each = self._max_each
         if each is not None and self.waiting[place] >= each:
             if key is None:
                 place = self.waiting.index(min(self.waiting))
             if self.waiting[place] >= each:
-                raise TaskLimitReached(
-                    f"the scheduler has max_tasks={each} tasks waiting already; "
-                    "wait for some to start, or raise the limit"
-                )
+                raise limit_reached(each, " on the scheduler")
         return place
 
     def room(self, place: int) -> int:
@@ -184,3 +178,11 @@ class Placement:
             place = self.first_of[worker] + scheduler
             self.started(worker, scheduler, self.waiting[place])
             self.ended(worker, scheduler, self.loads[place])
+
+
+def limit_reached(limit: int, where: str = "") -> TaskLimitReached:
+    """Make the refusal of a task that is one too many."""
+    return TaskLimitReached(
+        f"max_tasks={limit} tasks are waiting already{where}; "
+        "wait for some to start, or raise the limit"
+    )

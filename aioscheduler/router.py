@@ -13,7 +13,6 @@ more tasks (`inside.Desk`, and `asked_inside` for those of other processes).
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -28,7 +27,7 @@ from .definitions import HostCatalog
 from .engine import Order, due_time
 from .errors import ManagerClosed, NotShippable, TaskLimitReached
 from .link import AcrossLink, Link
-from .loopthread import LoopThread
+from .loopthread import LoopThread, Waiters
 from .options import Options, TaskOptions, read_options
 from .placement import Placement
 from .task import Task, TaskRef, check_ref
@@ -71,7 +70,7 @@ class Router:
         self._order = order
         self._prefer_utc = prefer_utc
         self._clock = clock
-        self._joiners: list[asyncio.Future[None]] = []
+        self._joiners = Waiters()
 
     def schedule(
         self,
@@ -182,13 +181,7 @@ class Router:
     async def join(self) -> None:
         """Returns when every task has ended."""
         while self.placement.all_loads:
-            joiner = self.loop_thread.make_waiter()
-            self._joiners.append(joiner)
-            try:
-                await joiner
-            finally:
-                if joiner.cancelled():  # the wait was given up
-                    self._joiners = [other for other in self._joiners if other is not joiner]
+            await self._joiners.wait(self.loop_thread.make_waiter())
 
     def check_open(self) -> None:
         """Refuses everything once the manager was closed.
@@ -268,10 +261,7 @@ class Router:
 
     def _wake_joiners(self) -> None:
         if self._joiners and not self.placement.all_loads:
-            joiners, self._joiners = self._joiners, []
-            for joiner in joiners:
-                if not joiner.done():
-                    joiner.set_result(None)
+            self._joiners.wake()
 
 
 def _take_some(front: Link, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:

@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Self, TypeVar, Unpack
 
 from .coroutines import close_unstarted
 from .engine import Order, due_time
-from .errors import ManagerClosed, TaskLimitReached
+from .errors import ManagerClosed
 from .layout import check_count
 from .local import LocalLink
 from .loopthread import LoopThread
 from .options import TaskOptions, read_options
+from .placement import limit_reached
 from .task import State, Task
 
 T = TypeVar("T")
@@ -154,10 +155,7 @@ class _Scheduler:
             call = self._link.take(coro, read)
             due = due_time(self.order, when, self._clock(), self.prefer_utc)
             if self.max_tasks is not None and len(self) >= self.max_tasks:
-                raise TaskLimitReached(
-                    f"max_tasks={self.max_tasks} tasks are waiting already; "
-                    "wait for some to start, or raise the limit"
-                )
+                raise limit_reached(self.max_tasks)
         except BaseException:
             close_unstarted(coro)
             raise

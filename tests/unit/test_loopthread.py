@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aioscheduler import loopthread
-from aioscheduler.loopthread import LoopThread
+from aioscheduler.loopthread import LoopThread, Waiters
 
 
 def elsewhere(call: Callable[[], Any]) -> BaseException | None:
@@ -144,3 +144,33 @@ async def test_telling_a_loop_that_is_gone_is_silent() -> None:
     assert not told
     await asyncio.sleep(0)
     assert told == [1]
+
+
+async def test_all_who_wait_are_woken_once() -> None:
+    waiters, loop = Waiters(), asyncio.get_running_loop()
+    waits = [loop.create_task(waiters.wait(loop.create_future())) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert len(waiters) == 3
+    waits[1].cancel()  # in the same turn: it is not to be woken any more
+    waiters.wake()
+    assert not waiters
+    assert await asyncio.gather(*waits[::2]) == [None, None]
+    with pytest.raises(asyncio.CancelledError):
+        await waits[1]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed", "failed"])
+async def test_nothing_is_kept_of_a_wait_that_was_given_up(how: str) -> None:
+    waiters, loop = Waiters(), asyncio.get_running_loop()
+    waiter, other = loop.create_future(), loop.create_future()
+    waiters.append(other)
+    wait = waiters.wait(waiter)
+    wait.send(None)
+    assert len(waiters) == 2
+    if how == "closed":
+        wait.close()
+    else:
+        error = asyncio.CancelledError() if how == "cancelled" else RuntimeError("nobody starts it")
+        with pytest.raises(type(error)):
+            wait.throw(error)
+    assert list(waiters) == [other]
