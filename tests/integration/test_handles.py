@@ -145,7 +145,7 @@ async def test_dropped_handles_leave_nothing(count: int) -> None:
             for n in range(count):
                 manager.schedule(give(n))
                 if n % 2000 == 0:
-                    await manager.flush()
+                    await manager.join()  # what has not ended is kept, however slow the machine
             await manager.join()
 
         await run(count // 10)

@@ -31,6 +31,7 @@ def elsewhere(call: Callable[[], Any]) -> BaseException | None:
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     yield loop
+    loop.run_until_complete(loop.shutdown_default_executor())  # closing does not wait for it
     loop.close()
 
 
