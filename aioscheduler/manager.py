@@ -267,6 +267,7 @@ class Manager(Generic[When]):
                     budget,
                     shipper,
                     self._router,
+                    self._loop_thread,
                     self._id,
                     call,
                     on_worker_loss == "rerun",
@@ -275,8 +276,6 @@ class Manager(Generic[When]):
                 )
                 for worker, schedulers in enumerate(layout)
             ]
-            for remote in remotes:
-                remote.loop_thread = self._loop_thread
             self._router.links = remotes
 
         self._observer = Observer(self._id, self._router.links, placement)
