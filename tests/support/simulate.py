@@ -54,6 +54,7 @@ from aioscheduler.incarnation import Ended, Launch
 from aioscheduler.paired import Channel, PairedLife, PairedPipe
 from aioscheduler.pipe import Closed, Receive
 from aioscheduler.wire import Kind
+from aioscheduler.workerconfig import WorkerConfig
 
 EPOCH = 1_700_000_000 * SECOND
 PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000)  # bytes, at most
@@ -194,10 +195,10 @@ class Life(PairedLife):
     _pipe_class = SimulatedPipe
 
     def __init__(
-        self, world: World, config: dict[str, Any], number: int, receive: Receive, ended: Ended
+        self, world: World, config: WorkerConfig, number: int, receive: Receive, ended: Ended
     ) -> None:
         self.world = world
-        self.place = config["worker"]
+        self.place = config.worker
         self.channels: list[SimulatedChannel] = []  # to the worker, to the host
         super().__init__(config, self.clock, number, receive, ended)
         self.number = number
@@ -263,7 +264,7 @@ class SimulatedManager(Manager):
         self._clock = world.clock
         super().__init__(*args, **kwargs)
 
-    def _launcher(self, config: dict[str, Any], loop_initializer: Any) -> Launch:
+    def _launcher(self, config: WorkerConfig, loop_initializer: Any) -> Launch:
         return partial(Life, self._world, config)
 
 
