@@ -101,6 +101,7 @@ def test_a_function_belongs_to_the_module_whose_globals_it_sees() -> None:
     def wrapper() -> None: ...
 
     assert wrapper.__module__ == "asyncio.tasks"
+    assert isinstance(wrapper, types.FunctionType)
     assert module_of(wrapper) == __name__
     space: dict[str, Any] = {}
     exec("def work(): return helper", space)
