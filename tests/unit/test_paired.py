@@ -12,17 +12,12 @@ from typing import Any
 import pytest
 
 from aioscheduler import wire
+from aioscheduler.engine import Order
 from aioscheduler.paired import Channel, PairedLife, PairedPipe
 from aioscheduler.wire import Kind
+from aioscheduler.workerconfig import WorkerConfig
 
-CONFIG: dict[str, Any] = {
-    "manager": "ab",
-    "worker": 0,
-    "order": "timed",
-    "layout": [2],
-    "prefer_utc": True,
-    "handed": [],
-}
+CONFIG = WorkerConfig(manager="ab", order=Order.TIMED, layout=(2,), prefer_utc=True, host=0)
 side: ContextVar[str] = ContextVar("side", default="nobody's")
 
 

@@ -14,8 +14,13 @@ from typing import Any
 import pytest
 
 from aioscheduler import process
+from aioscheduler.engine import Order
 from aioscheduler.process import WorkerProcess, end_workers, workers_module
 from aioscheduler.spawn import SpawnProcess
+from aioscheduler.workerconfig import WorkerConfig
+
+CONFIG = WorkerConfig(manager="ab", order=Order.TIMED, layout=(2,), prefer_utc=True, host=0)
+NO_BOX: Any = None
 
 Ends = tuple[multiprocessing.connection.Connection, multiprocessing.connection.Connection]
 
@@ -28,17 +33,17 @@ def ends() -> Iterator[Ends]:
 
 
 def test_it_is_spawned_may_have_children_and_starts_no_server(ends: Ends) -> None:
-    made = WorkerProcess("aio-0", *ends, {"worker": 0}, None)
+    made = WorkerProcess("aio-0", *ends, NO_BOX, CONFIG, None)
     assert isinstance(made.aio_process, SpawnProcess)
     assert (made.aio_process.name, made.aio_process.daemon) == ("aio-0", False)
     assert made.unit.namespace is None
     assert made.unit.loop_initializer is None
-    assert made.unit.args == (*ends, {"worker": 0})
+    assert made.unit.args == (*ends, NO_BOX, CONFIG)
 
 
 def test_a_loop_initializer_travels_by_value(ends: Ends) -> None:
     word = "made there"
-    made = WorkerProcess("aio-0", *ends, {}, lambda: word)
+    made = WorkerProcess("aio-0", *ends, NO_BOX, CONFIG, lambda: word)
     assert made.unit.loop_initializer() == "made there"
 
 
@@ -49,7 +54,7 @@ def test_one_that_cannot_travel_is_named(ends: Ends) -> None:
         lock.acquire()
 
     with pytest.raises(OSError, match=r"loop_initializer=.*make_loop .*lock"):
-        WorkerProcess("aio-0", *ends, {}, make_loop)
+        WorkerProcess("aio-0", *ends, NO_BOX, CONFIG, make_loop)
 
 
 def fail_with(error: BaseException) -> Callable[[], None]:
@@ -65,7 +70,7 @@ def test_one_that_fails_is_reported_on_asyncios_own_loop(
 ) -> None:
     failures: list[BaseException] = []
     monkeypatch.setattr(process, "loop_failure", failures)
-    made = WorkerProcess("aio-0", *ends, {}, fail_with(kind("no uvloop")))
+    made = WorkerProcess("aio-0", *ends, NO_BOX, CONFIG, fail_with(kind("no uvloop")))
     loop = made.unit.loop_initializer()
     assert isinstance(loop, asyncio.AbstractEventLoop)
     loop.close()
@@ -95,8 +100,9 @@ def run(monkeypatch: pytest.MonkeyPatch, ends: Ends) -> Run:
 
         monkeypatch.setattr("aiomultiprocess.core.Process.run_async", run_async)
         box = Box()
+        made_up: Any = box
         with pytest.raises(type(error)):
-            process._run(WorkerProcess("aio-0", *ends, {"box": box}, None).unit)
+            process._run(WorkerProcess("aio-0", *ends, made_up, CONFIG, None).unit)
         return box
 
     return run
