@@ -260,6 +260,22 @@ async def test_many_calls_of_one_function(place: Place) -> None:
     await place.link.close(0)
 
 
+async def test_calls_of_a_batch_do_not_see_each_others_context(place: Place) -> None:
+    def look(new: str) -> str:
+        before = word.get()
+        word.set(new)
+        return before
+
+    word.set("of the batch")
+    outcomes = Outcomes(2)
+    place.placement.added(0, 2)
+    place.link.schedule_many(outcomes, 0, 0, 0, look, [("one",), ("other",)], None)
+    word.set("later")
+    await turns()
+    assert outcomes.values == ["of the batch", "of the batch"]
+    await place.link.close(0)
+
+
 @pytest.mark.parametrize("kind", ["plain", "async"])
 async def test_tasks_wait_for_the_initializer(kind: str, no_tasks_left: None) -> None:
     log: list[str] = []

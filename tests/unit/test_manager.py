@@ -113,9 +113,7 @@ class Steps:
         yield 1
 
 
-@pytest.mark.parametrize(
-    "initializer", [lifespan, generator, functools.partial(generator), Steps()]
-)
+@pytest.mark.parametrize("initializer", [lifespan, functools.partial(lifespan), generator, Steps()])
 def test_an_initializer_that_would_not_run_is_refused(initializer: Any) -> None:
     with pytest.raises(TypeError, match="must not contain a yield"):
         Manager(1, workers=0, initializer=initializer)

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from aioscheduler import wire
+from aioscheduler.definitions import HostCatalog
 from aioscheduler.engine import Order
 from aioscheduler.paired import Channel, PairedLife, PairedPipe
+from aioscheduler.shipping import HostShipper
 from aioscheduler.wire import Kind
 from aioscheduler.workerconfig import WorkerConfig
 
@@ -204,9 +206,21 @@ async def test_it_tells_what_it_has_begun(place: Place) -> None:
     await turns()
 
 
-async def test_a_worker_begins_without_the_hosts_context(place: Place) -> None:
+async def look() -> str:
+    return side.get()
+
+
+async def test_a_worker_begins_without_the_hosts_context(no_tasks_left: None) -> None:
     side.set("host")
-    assert place.life.context.get(side) is None
-    assert side not in place.life.worker._engines[0]._base
+    place, shipper = Place(), HostShipper(HostCatalog())
+    place.life.start(asyncio.get_running_loop())
+    function, payload, _ = shipper.take(look())
+    for line in shipper.catalog.log.lines.values():
+        place.send(Kind.DEFINE, line, True)
+    place.send(Kind.BOOT, b"", True)
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [payload])
+    await turns(20)
+    assert place.frames[-1] == [Kind.FINISHED, 0, [0], wire.RETURNED, ["nobody's"]]
+    assert place.life.begun(0) == 1
     place.life.kill()
     await turns()

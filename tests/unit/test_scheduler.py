@@ -19,6 +19,7 @@ from aioscheduler import (
     TaskLimitReached,
     TimedScheduler,
 )
+from aioscheduler.local import LocalLink
 from aioscheduler.scheduler import running_loop
 
 Make = Callable[..., Any]
@@ -143,7 +144,17 @@ async def test_equal_times_keep_their_order_and_earlier_ones_overtake() -> None:
 
 
 @every
-async def test_left_by_an_exception_it_waits_for_nothing(cls: Make) -> None:
+async def test_left_by_an_exception_it_waits_for_nothing(
+    cls: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience: list[float | None] = []
+
+    async def close(link: LocalLink, timeout: float | None) -> None:
+        patience.append(timeout)
+        await original(link, timeout)
+
+    original = LocalLink.close
+    monkeypatch.setattr(LocalLink, "close", close)
     scheduler = cls()
     with pytest.raises(LookupError):
         async with scheduler:
@@ -152,6 +163,9 @@ async def test_left_by_an_exception_it_waits_for_nothing(cls: Make) -> None:
             assert running.state is State.RUNNING
             raise LookupError
     assert running.cancelled()
+    async with cls():
+        pass
+    assert patience == [0, None]
 
 
 @every
