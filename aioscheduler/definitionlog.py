@@ -61,9 +61,9 @@ class DefinitionLog:
 
     def __init__(self) -> None:
         self.lines: dict[int, bytes] = {}
-        self.next = 0
-        self.dropped = 0
-        self.leased = False
+        self.next: int = 0
+        self.dropped: int = 0
+        self.leased: bool = False
         self._holds: dict[int, tuple[int, ...]] = {}  # what lines that may be leased name
         self._leases: dict[int, int] = {}  # how many there are, by number
         self.returned: deque[int] = deque()
@@ -125,7 +125,7 @@ class Reader:
     """
 
     def __init__(self, log: DefinitionLog) -> None:
-        self.log = log
+        self.log: DefinitionLog = log
         self.restart()
 
     def restart(self) -> None:

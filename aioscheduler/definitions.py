@@ -108,10 +108,10 @@ class HostCatalog(Catalog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log = DefinitionLog()
+        self.log: DefinitionLog = DefinitionLog()
         self.names: dict[int, str] = {}  # of functions, for messages
-        self.classes = WeakValueDictionary()
-        self.class_numbers = WeakKeyDictionary()
+        self.classes: WeakValueDictionary[int, type] = WeakValueDictionary()
+        self.class_numbers: WeakKeyDictionary[type, int] = WeakKeyDictionary()
         self._class_leases: WeakKeyDictionary[type, int] = WeakKeyDictionary()
         self._class_lines: dict[int, int] = {}  # by number of the class
         self._next_class = 0
@@ -516,7 +516,7 @@ class WorkerCatalog(Catalog):
         super().__init__()
         self.codes: dict[int, SharedCode] = {}
         self.options: dict[int, Options] = {}
-        self.forgotten = 0  # classes
+        self.forgotten: int = 0  # classes
         self._class_lines: dict[int, int] = {}  # by number of the class
         self._line_classes: dict[int, range] = {}
         self._keys: dict[int, str | bytes] = {}  # names and pickles of functions

@@ -25,6 +25,7 @@ import os
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Protocol
 
 from .alarm import TICK, next_tick
@@ -32,6 +33,7 @@ from .blackbox import BlackBox
 from .pipe import Pipe, Receive
 from .process import REAP_TIME, Alive, WorkerProcess
 from .spawn import FROZEN_HINT, is_frozen, starting
+from .workerconfig import WorkerConfig
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -63,10 +65,8 @@ class Incarnation:
     """A worker process and the host's ends of its pipes.
 
     Args:
-        name: The name of the process.
-        config: Keyword arguments of the worker's main function: plain values.
+        config: For the worker.
         loop_initializer: Makes the worker's event loop; None for asyncio's own.
-        schedulers: How many schedulers it has.
         alive: Has every process that runs.
         number: Which life of its place this is, from 0.
         receive: Called with each frame.
@@ -80,10 +80,8 @@ class Incarnation:
 
     def __init__(
         self,
-        name: str,
-        config: dict[str, Any],
+        config: WorkerConfig,
         loop_initializer: Callable[[], Any] | None,
-        schedulers: int,
         alive: Alive,
         number: int,
         receive: Receive,
@@ -92,11 +90,10 @@ class Incarnation:
         self.pipe: Pipe = Pipe(receive, self._stream_ended)
         self.pid: int | None = None
         self.process: WorkerProcess | None = None
-        self._name = name
-        self._config = {**config, "incarnation": number}
+        self._name = f"aioscheduler-{config.manager}-{config.worker}"
+        self._config = replace(config, generation=number)
         self._alive = alive
         self._loop_initializer = loop_initializer
-        self._schedulers = schedulers
         self._ended = ended
         self._box: BlackBox | None = None
         self._cause = ""
@@ -121,14 +118,15 @@ class Incarnation:
                 descriptors.append(os.dup(pair[own].fileno()))
                 ours.callback(os.close, descriptors[-1])
                 connections.append(pair[other])
-            box = BlackBox(self._schedulers)
+            box = BlackBox(self._config.schedulers)
             ours.callback(box.close)
             worker_writer, worker_reader = connections
             process = WorkerProcess(
                 self._name,
                 worker_reader,
                 worker_writer,
-                {**self._config, "box": box},
+                box,
+                self._config,
                 self._loop_initializer,
             )
             with starting:

@@ -21,6 +21,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -62,6 +63,7 @@ from .stats import ManagerStats
 from .supervisor import RestartBudget
 from .task import State, Task, TaskRef
 from .threadsafe import ThreadFuture
+from .workerconfig import WorkerConfig
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -249,23 +251,24 @@ class Manager(Generic[When]):
             call = None
             if initializer is not None:
                 call = shipper.take_call(initializer, tuple(initargs))
-            config = {
-                "manager": self._id,
-                "order": cls.order.value,
-                "layout": layout,
-                "prefer_utc": model.prefer_utc,
-                "host": os.getpid(),
-                "handed": catalog.handed,
-            }
+            config = WorkerConfig(
+                manager=self._id,
+                order=cls.order,
+                layout=tuple(layout),
+                prefer_utc=model.prefer_utc,
+                host=os.getpid(),
+                handed=tuple(catalog.handed),  # by `take_call`
+            )
             remotes = self._remotes
             remotes += [
                 RemoteLink(
                     worker,
                     schedulers,
-                    self._launcher({**config, "worker": worker}, loop_initializer),
+                    self._launcher(replace(config, worker=worker), loop_initializer),
                     budget,
                     shipper,
                     self._router,
+                    self._loop_thread,
                     self._id,
                     call,
                     on_worker_loss == "rerun",
@@ -274,8 +277,6 @@ class Manager(Generic[When]):
                 )
                 for worker, schedulers in enumerate(layout)
             ]
-            for remote in remotes:
-                remote.loop_thread = self._loop_thread
             self._router.links = remotes
 
         self._observer = Observer(self._id, self._router.links, placement)
@@ -657,13 +658,9 @@ class Manager(Generic[When]):
 
     # ---- inside
 
-    def _launcher(
-        self, config: dict[str, Any], loop_initializer: Callable[[], Any] | None
-    ) -> Launch:
-        """Gives what makes the processes of a worker's place."""
-        worker, layout = config["worker"], config["layout"]
-        name = f"aioscheduler-{self._id}-{worker}"
-        return partial(Incarnation, name, config, loop_initializer, layout[worker], self._alive)
+    def _launcher(self, config: WorkerConfig, loop_initializer: Callable[[], Any] | None) -> Launch:
+        """Return what makes the processes of a worker's place."""
+        return partial(Incarnation, config, loop_initializer, self._alive)
 
     async def _close(self, timeout: float) -> None:
         before = self._count_cancelled()

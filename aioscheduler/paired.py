@@ -20,13 +20,14 @@ import os
 import signal
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .engine import Order
 from .incarnation import Ended
 from .pipe import Closed, Pipe, Receive
 from .process import workers_module
+from .workerconfig import WorkerConfig
 
 
 class Channel:
@@ -147,7 +148,7 @@ class PairedLife:
 
     def __init__(
         self,
-        config: dict[str, Any],
+        config: WorkerConfig,
         clock: Callable[[], int],
         number: int,
         receive: Receive,
@@ -160,21 +161,14 @@ class PairedLife:
         self.pipe: PairedPipe = self._pipe_class(
             to_host, to_worker, copy_context(), receive, self._stream_ended
         )
-        worker, layout = config["worker"], config["layout"]
-        self._begun = [0] * layout[worker]
+        self._begun = [0] * config.schedulers
         self.worker: Any = workers_module("worker").Worker(
-            config["manager"],
-            worker,
-            Order(config["order"]),
-            layout,
-            config["prefer_utc"],
+            replace(config, generation=number),
             [],
-            number,
             self._begun,
             clock,
             partial(self._pipe_class, to_worker, to_host, self.context),
         )
-        self.worker.hand(config["handed"])
         self._ended = ended
         self._cause = ""
         self._loop: asyncio.AbstractEventLoop | None = None

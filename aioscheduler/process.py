@@ -22,9 +22,11 @@ import aiomultiprocess.core  # type: ignore[import-untyped]  # partly typed, not
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 from aiomultiprocess.types import Unit  # type: ignore[import-untyped]
 
+from .blackbox import BlackBox
 from .definitions import cannot_travel
 from .pipe import abandon
 from .spawn import SpawnProcess, starting
+from .workerconfig import WorkerConfig
 
 EXIT_GRACE = 1.0  # seconds workers have to end when the host ends without close()
 REAP_TIME = 3.0  # seconds from a kill until the process is given up; large ones take a while
@@ -38,7 +40,8 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         name: Its name.
         reader: Where it reads frames.
         writer: Where it writes frames.
-        config: Keyword arguments of the worker: plain values.
+        box: What survives it.
+        config: For the worker.
         loop_initializer: Makes its event loop; None for asyncio's own.
 
     Raises:
@@ -52,7 +55,8 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         name: str,
         reader: Connection,
         writer: Connection,
-        config: dict[str, Any],
+        box: BlackBox,
+        config: WorkerConfig,
         loop_initializer: Callable[[], Any] | None,
     ) -> None:
         # `super().__init__` is left out: it starts the namespace server.
@@ -62,7 +66,7 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
             make_loop = partial(_make_loop, _pack(loop_initializer))
         self.unit: Any = Unit(
             target=_run_worker,
-            args=(reader, writer, config),
+            args=(reader, writer, box, config),
             kwargs={},
             namespace=None,
             loop_initializer=make_loop,
@@ -110,17 +114,19 @@ def _run(unit: Unit) -> None:
     except BaseException as error:
         if os.getpid() != own:
             workers_module("forked").end_child(error)
-        _, _, config = unit.args
-        config["box"].tell(error)
+        _, _, box, _ = unit.args
+        box.tell(error)
         raise
 
 
-async def _run_worker(reader: Connection, writer: Connection, config: dict[str, Any]) -> None:
+async def _run_worker(
+    reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig
+) -> None:
     """In the child."""
     # Imported by a statement, which those who pack programs find.
     from aioscheduler_workers.main import main
 
-    await main(reader, writer, **config)
+    await main(reader, writer, box, config)
 
 
 Alive = dict[WorkerProcess, list[int]]

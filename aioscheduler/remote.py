@@ -69,6 +69,7 @@ class RemoteLink:
         budget: For replacements, of the whole manager.
         shipper: Shared by all workers of the manager.
         tally: Told of every start and end.
+        loop_thread: Where calls are right.
         manager: The manager's id.
         boot: The payload of the initializer's call, or None.
         rerun: Whether tasks that had started run again when their worker has died.
@@ -87,6 +88,7 @@ class RemoteLink:
         budget: RestartBudget,
         shipper: HostShipper,
         tally: Tally,
+        loop_thread: LoopThread,
         manager: str,
         boot: bytes | None,
         rerun: bool,
@@ -94,7 +96,7 @@ class RemoteLink:
         asked_inside: Callable[..., None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.loop_thread: LoopThread = LoopThread("manager")  # the manager puts its own here
+        self.loop_thread: LoopThread = loop_thread
         self.identity: int = secrets.randbits(128)
         self.supervisor: Supervisor = Supervisor(worker, launch, budget, self, failed)
         self._worker = worker

@@ -337,7 +337,8 @@ class Task(_Awaited[T]):
         due = f" due {self.priority}" if self._when else ""
         if isinstance(self._when, datetime) and self._when.tzinfo is None:
             due += " (naive)"  # UTC or local time, as its scheduler was told
-        return f"<Task {self.name} {where if where else self._number} {self.state.value}{due}>"
+        name = f"{self.name} " if self.name else ""
+        return f"<Task {name}{where if where else self._number} {self.state.value}{due}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Task stays where it was made; pass task.ref instead")

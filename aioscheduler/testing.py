@@ -46,6 +46,7 @@ from .incarnation import Launch
 from .manager import Manager
 from .paired import PairedLife
 from .scheduler import TimedScheduler
+from .workerconfig import WorkerConfig
 
 __all__ = ["FakeClock", "FakeManager", "FakeTimedScheduler"]
 
@@ -176,9 +177,7 @@ class FakeManager(Manager):
         if life is not None:
             life.kill()
 
-    def _launcher(
-        self, config: dict[str, Any], loop_initializer: Callable[[], Any] | None
-    ) -> Launch:
+    def _launcher(self, config: WorkerConfig, loop_initializer: Callable[[], Any] | None) -> Launch:
         return partial(PairedLife, config, self._clock)
 
 

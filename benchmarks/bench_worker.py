@@ -21,6 +21,7 @@ from aioscheduler.engine import Engine, Order, _spawn
 from aioscheduler.inside import running
 from aioscheduler.shipping import open_call
 from aioscheduler.wire import Kind, pack
+from aioscheduler.workerconfig import WorkerConfig
 
 PAGE = 256
 
@@ -30,7 +31,8 @@ class Bench:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.worker: Any = Worker("m", 0, Order.TIMED, [1], True, [], 0, [0])
+        config = WorkerConfig(manager="m", order=Order.TIMED, layout=(1,), prefer_utc=True, host=0)
+        self.worker: Any = Worker(config, [], [0])
         self.worker._loop = loop
         self.worker._receive([Kind.DEFINE, pack([0, 0, "common:work"]), True])
         self.worker._turn = loop.call_later(3600, print)  # what is written stays in the queue

@@ -16,8 +16,10 @@ from unittest import mock
 from aiomultiprocess.types import Unit  # type: ignore[import-untyped]  # ships no type information
 
 from aioscheduler import incarnation, wire
+from aioscheduler.blackbox import BlackBox
 from aioscheduler.process import WorkerProcess
 from aioscheduler.wire import Kind
+from aioscheduler.workerconfig import WorkerConfig
 
 READ_SIZE = 1 << 20
 
@@ -38,7 +40,9 @@ def sinks() -> Iterator[None]:
         yield
 
 
-async def serve(reader: Connection, writer: Connection, config: dict[str, Any]) -> None:
+async def serve(
+    reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig
+) -> None:
     """Answers until the host says CLOSE or is gone."""
     decoder = wire.Decoder()
     while data := os.read(reader.fileno(), READ_SIZE):

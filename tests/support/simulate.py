@@ -54,6 +54,7 @@ from aioscheduler.incarnation import Ended, Launch
 from aioscheduler.paired import Channel, PairedLife, PairedPipe
 from aioscheduler.pipe import Closed, Receive
 from aioscheduler.wire import Kind
+from aioscheduler.workerconfig import WorkerConfig
 
 EPOCH = 1_700_000_000 * SECOND
 PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000)  # bytes, at most
@@ -194,10 +195,10 @@ class Life(PairedLife):
     _pipe_class = SimulatedPipe
 
     def __init__(
-        self, world: World, config: dict[str, Any], number: int, receive: Receive, ended: Ended
+        self, world: World, config: WorkerConfig, number: int, receive: Receive, ended: Ended
     ) -> None:
         self.world = world
-        self.place = config["worker"]
+        self.place = config.worker
         self.channels: list[SimulatedChannel] = []  # to the worker, to the host
         super().__init__(config, self.clock, number, receive, ended)
         self.number = number
@@ -263,7 +264,7 @@ class SimulatedManager(Manager):
         self._clock = world.clock
         super().__init__(*args, **kwargs)
 
-    def _launcher(self, config: dict[str, Any], loop_initializer: Any) -> Launch:
+    def _launcher(self, config: WorkerConfig, loop_initializer: Any) -> Launch:
         return partial(Life, self._world, config)
 
 
@@ -450,6 +451,11 @@ class World:
         self.offset += int((self.random.random() - 0.5) * 20 * SECOND)
         self.say("the clock is set", self.offset)
 
+    def collect(self) -> None:
+        """Classes that were made for a call are gone from here on, and not at some other time."""
+        gc.collect(1)  # what this seed has made
+        self.say("garbage is collected")
+
     async def run(self) -> None:
         """Lives through the seed's story and judges it."""
         manager = self.manager
@@ -463,9 +469,9 @@ class World:
             return
         deeds = (
             *(self.schedule, self.map, self.cancel, self.hurt, self.set_clock),
-            *(self.bulk, self.drop, self.odd_time),
+            *(self.bulk, self.drop, self.odd_time, self.collect),
         )
-        weights = (10, 2, 6, self.random.choice((0.2, 1, 3)), 0.3, 0.1, 1, 0.3)
+        weights = (10, 2, 6, self.random.choice((0.2, 1, 3)), 0.3, 0.1, 1, 0.3, 0.1)
         for _ in range(self.random.randint(5, 150)):
             self.random.choices(deeds, weights)[0]()
             if self.random.random() < 0.5:
@@ -758,6 +764,7 @@ def _hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 def simulate(seed: int, trace: bool = False) -> list[str]:
     """Lives through a seed; gives what went wrong, in words."""
+    gc.disable()  # what goes with a collection is told to workers: a seed says when
     loop = VirtualLoop()
     loop.set_exception_handler(_hear)
     asyncio.set_event_loop(loop)
@@ -778,6 +785,7 @@ def simulate(seed: int, trace: bool = False) -> list[str]:
             loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
             asyncio.set_event_loop(None)
             loop.close()
+            gc.enable()
     return world.faults
 
 

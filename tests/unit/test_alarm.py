@@ -13,7 +13,6 @@ from spoiling import put_another
 
 from aioscheduler import alarm as alarms
 from aioscheduler.alarm import Alarm
-from aioscheduler.timerfd import TimerFd
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has a timerfd")
 
@@ -86,12 +85,3 @@ async def test_nobody_looks_while_nothing_is_awaited(monkeypatch: Any) -> None:
     while alarm._timer._next_look is not None:
         await asyncio.sleep(0.001)
     alarm.stop()
-
-
-def test_a_timer_that_was_closed_says_so() -> None:
-    timer = TimerFd()
-    assert timer.is_there()
-    os.close(timer.fd)
-    assert not timer.is_there()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        timer.set(1)

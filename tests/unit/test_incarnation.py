@@ -5,19 +5,27 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from aioscheduler import incarnation, pipe
+from aioscheduler.engine import Order
 from aioscheduler.incarnation import EOF_GRACE, Incarnation
 from aioscheduler.process import REAP_TIME
+from aioscheduler.workerconfig import WorkerConfig
+
+CONFIG = WorkerConfig(
+    manager="m", order=Order.TIMED, layout=(3, 2), prefer_utc=True, host=0, worker=1
+)
 
 
 class Process:
     """Both the worker's process and multiprocessing's.
 
     Attributes:
+        args: What `WorkerProcess` is made with.
         died: Whether it is dead.
         reapable: Whether its parent may know.
     """
@@ -25,6 +33,7 @@ class Process:
     made: list[Process]
 
     def __init__(self, *args: Any) -> None:
+        self.args = args
         self.aio_process = self
         self.pid = 4242
         self.died = False
@@ -105,9 +114,7 @@ class Setting:
         self.alive: Any = {}
         self.ends: list[tuple[int | None, str]] = []
         self.frames: list[Any] = []
-        self.life = Incarnation(
-            "w", {}, None, 1, self.alive, 0, self.frames.append, self.note_the_end
-        )
+        self.life = Incarnation(CONFIG, None, self.alive, 4, self.frames.append, self.note_the_end)
 
     def note_the_end(self, exitcode: int | None, cause: str) -> None:
         self.ends.append((exitcode, cause))
@@ -125,6 +132,15 @@ def setting(monkeypatch: Any) -> Setting:
     Process.made = []
     monkeypatch.setattr(incarnation, "WorkerProcess", Process)
     return Setting()
+
+
+def test_a_process_is_told_its_configuration_and_its_generation(setting: Setting) -> None:
+    name, _, _, box, config, _ = setting.start().args
+    assert name == "aioscheduler-m-1"
+    assert config == replace(CONFIG, generation=4)
+    assert len(box.begun) == 2
+    setting.life.kill()
+    setting.loop.turn(1)
 
 
 def test_the_sentinel_tells_of_a_death(setting: Setting) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import collections
-import datetime
 import functools
 import multiprocessing
 import pickle
@@ -17,13 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aioscheduler.definitionlog import Reader
 from aioscheduler.definitions import HostCatalog, WorkerCatalog
 from aioscheduler.errors import NotShippable
-from aioscheduler.names import global_names, importable, importable_name, resolve, submodules
 from aioscheduler.shipping import Call, HostShipper, open_call
 
 SCRIPT = """
@@ -421,79 +416,6 @@ def test_a_line_that_cannot_be_read_fails_where_it_is_used(
     assert "cannot be read" in caplog.text
     with pytest.raises(Exception, match=r".+"):
         world.worker.function(0)
-
-
-# ---- values
-
-values = st.recursive(
-    st.one_of(
-        st.none(),
-        st.booleans(),
-        st.integers(),
-        st.floats(allow_nan=False),
-        st.text(st.characters()),
-        st.sampled_from(["\udc80", "a\ud800"]),
-        st.binary(),
-        st.binary().map(bytearray),
-        st.datetimes(timezones=st.sampled_from([datetime.UTC, None])),
-        st.timedeltas(),
-        st.complex_numbers(allow_nan=False),
-        st.frozensets(st.integers()),
-    ),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4),
-        st.lists(inner, max_size=4).map(tuple),
-        st.dictionaries(st.one_of(st.integers(), st.text()), inner, max_size=3),
-        st.lists(inner, max_size=3).map(collections.deque),
-    ),
-    max_leaves=12,
-)
-
-
-def types_of(value: Any) -> Any:
-    if isinstance(value, list | tuple | collections.deque):
-        return type(value), [types_of(v) for v in value]
-    if isinstance(value, dict):
-        return dict, [(types_of(k), types_of(v)) for k, v in value.items()]
-    return type(value)
-
-
-@given(values)
-def test_values_keep_their_exact_types_both_ways(value: Any) -> None:
-    host, worker = HostCatalog(), WorkerCatalog()
-    there = worker.decode(host.encode(value))
-    back = host.decode_result(worker.encode(there))
-    assert (back, types_of(back)) == (value, types_of(value))
-    scalars = host.encode_scalars([value])
-    if scalars is not None:
-        assert types_of(worker.decode(scalars)) == types_of([value])
-
-
-# ---- names
-
-
-def test_names_are_used_only_if_they_lead_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert importable_name(asyncio.sleep) == "asyncio.tasks:sleep"
-    assert resolve("asyncio.tasks:sleep") is asyncio.sleep
-    assert importable_name(collections.OrderedDict.fromkeys) is None
-    assert importable_name(lambda: 0) is None
-    monkeypatch.setattr(asyncio.tasks, "sleep", lambda: 0)
-    assert importable_name(asyncio.sleep) is None
-    assert not importable("__main__")
-    assert not importable("no.such.module")
-    assert importable("concurrent.futures.thread")
-
-
-def test_globals_are_those_that_code_really_looks_at() -> None:
-    def function() -> Any:
-        def inner() -> Any:
-            return collections.deque
-
-        return inner, socket.timeout, [asyncio for _ in ()]
-
-    assert global_names(function.__code__) == {"collections", "socket", "asyncio"}
-    names = submodules(function.__code__, {"collections": collections, "x": 3})
-    assert "collections.abc" not in names
 
 
 class Panic(BaseException):

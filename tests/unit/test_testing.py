@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import textwrap
 import threading
@@ -621,46 +620,3 @@ def test_a_loop_that_does_not_say_whether_it_is_busy() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(live())
-
-
-# ---- what is refused says what to do
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"foo": 1}, r"'foo'; what .* goes to TimedScheduler\(max_tasks, prefer_utc\)"),
-        ({"cls": QueuedScheduler, "prefer_utc": True}, r"goes to QueuedScheduler\(max_tasks\)"),
-        ({"initargs": 5}, r"a tuple, such as \(5,\), not 5"),
-        ({"initializer": print, "initargs": "dsn"}, r"such as \('dsn',\)"),
-    ],
-)
-def test_arguments_that_no_manager_takes(kwargs: Any, message: str) -> None:
-    with pytest.raises(TypeError, match=message):
-        Manager(1, workers=0, **kwargs)
-
-
-async def test_what_is_mapped_must_be_iterable(manager: Manager) -> None:
-    items: Any = 2
-    with pytest.raises(TypeError, match="map.. takes a function and an iterable of items"):
-        manager.map(len, items)
-    with pytest.raises(TypeError, match="item 1: starmap.. takes the arguments of each call in a"):
-        manager.starmap(len, [("a",), items])
-    assert len(manager) == 0
-
-
-async def test_what_belongs_to_this_process_is_refused_with_what_to_do(apart: Manager) -> None:
-    loop = asyncio.get_running_loop()
-    inner = asyncio.sleep(0)
-    for thing, hint in (
-        (loop, "a task asks for its own, asyncio.get_running_loop"),
-        (loop.create_future(), "await it here, and pass its result"),
-        (asyncio.current_task(), "await it here"),
-        (concurrent.futures.Future[int](), "by asyncio.wrap_future"),
-        (inner, "have the task call and await it"),
-    ):
-        with pytest.raises(NotShippable, match=hint):
-            apart.schedule(asyncio.sleep(0, thing))
-    with pytest.raises(NotShippable, match="the argument 'fut' of wait_for.*asyncio.timeout"):
-        apart.schedule(asyncio.wait_for(inner, 5))
-    inner.close()

@@ -27,13 +27,12 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Any
 
 from aioscheduler.alarm import TICK
 from aioscheduler.blackbox import BlackBox
-from aioscheduler.engine import Order
 from aioscheduler.loopthread import enter_worker
 from aioscheduler.process import loop_failure
+from aioscheduler.workerconfig import WorkerConfig
 
 from .forked import end_with_the_task
 from .garbage import Thresholds
@@ -48,39 +47,19 @@ _STEPS = frozenset((EXECUTE, BOOT, asyncio.Handle._run.__code__))  # they call w
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
 
 
-async def main(
-    reader: Connection,
-    writer: Connection,
-    *,
-    manager: str,
-    worker: int,
-    order: str,
-    layout: list[int],
-    prefer_utc: bool,
-    host: int,
-    incarnation: int,
-    handed: list[Any],
-    box: BlackBox,
-) -> None:
+async def main(reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig) -> None:
     """Runs one worker until it is told to end, or its host is gone.
 
     Args:
         reader: Frames from the host.
         writer: Frames to the host.
-        manager: The manager's id.
-        worker: The place of this worker, from 0.
-        order: The value of an `Order`.
-        layout: How many schedulers each worker of the manager has.
-        prefer_utc: What a naive datetime means.
-        host: The host's process id.
-        incarnation: Which process in its place this is, from 0.
-        handed: What of the initializer's arguments only a new process can be given.
         box: What survives this process.
+        config: What the manager tells this worker.
     """
     enter_worker()
     _ignore_interrupt()
-    _die_with(host)
-    _set_name(f"aiosched-{worker}")
+    _die_with(config.host)
+    _set_name(f"aiosched-{config.worker}")
     _write_whole_lines()
     gc.freeze()  # what is here stays
     thresholds = Thresholds()
@@ -90,16 +69,13 @@ async def main(
     fds = os.dup(reader.fileno()), os.dup(writer.fileno())
     reader.close()
     writer.close()
-    begun = box.begun
     box.record()
-    served = Worker(
-        manager, worker, Order(order), layout, prefer_utc, loop_failure, incarnation, begun
-    )
-    served.hand(handed)
-    _drain_when_told(served, loop)
-    end_with_the_task(served, loop)
-    threading.Thread(target=_watch, args=(served, loop, host, thresholds), daemon=True).start()
-    await served.serve(loop, *fds)
+    worker = Worker(config, loop_failure, box.begun)
+    _drain_when_told(worker, loop)
+    end_with_the_task(worker, loop)
+    watched = (worker, loop, config.host, thresholds)
+    threading.Thread(target=_watch, args=watched, daemon=True).start()
+    await worker.serve(loop, *fds)
     await _end_everything()
 
 

@@ -45,6 +45,7 @@ from aioscheduler.supervisor import DRAIN_TIME
 from aioscheduler.task import TaskRef, check_ref
 from aioscheduler.timers import NUMBER_BITS
 from aioscheduler.wire import Kind, Payload
+from aioscheduler.workerconfig import WorkerConfig
 
 from .outcome import encode_failure, encode_refusal, encode_unopened
 
@@ -64,13 +65,8 @@ class Worker:
     """The schedulers of one worker process.
 
     Args:
-        manager: The manager's id.
-        worker: The place of this worker, from 0.
-        order: What each scheduler runs next.
-        layout: How many schedulers each worker of the manager has.
-        prefer_utc: What a naive datetime means, to tasks that schedule others.
+        config: What the manager tells it.
         failures: What went wrong already, to be reported instead of READY.
-        incarnation: Which process in its place this is, from 0.
         begun: Where to store the number of the task that each scheduler began last, plus one.
         clock: Gives the present in nanoseconds since the epoch.
         make_pipe: Makes the worker's end of the connection.
@@ -78,29 +74,26 @@ class Worker:
 
     def __init__(
         self,
-        manager: str,
-        worker: int,
-        order: Order,
-        layout: list[int],
-        prefer_utc: bool,
+        config: WorkerConfig,
         failures: list[BaseException],
-        incarnation: int,
         begun: memoryview[int] | list[int],
         clock: Callable[[], int] = time.time_ns,
         make_pipe: MakePipe = Pipe,
     ) -> None:
-        self._manager = manager
-        self._worker = worker
+        order, layout = config.order, config.layout
+        self._manager = config.manager
+        self._worker = config.worker
         self._order = order
-        self._prefer_utc = prefer_utc
+        self._prefer_utc = config.prefer_utc
         self._failures = failures
         self._catalog = WorkerCatalog()
+        self._catalog.handed = list(config.handed)
         self._loop_thread = LoopThread("task's manager")
         self._proxy = self._catalog.owner = ManagerProxy(self, self._loop_thread)
         self._shipper = Shipper(self._catalog)
         self._placement = Placement(layout, order is Order.TIMED)  # for keys
         # No number of the host's is as large, and no other process of the manager gives the same.
-        process = incarnation * len(layout) + worker
+        process = config.generation * len(layout) + config.worker
         self._next_alias = (1 << NUMBER_BITS) + (process << ALIAS_BITS)
         self._begun = begun
         self._clock = clock
@@ -108,10 +101,11 @@ class Worker:
         self._garbage = ClassGarbage()
         self._recorder = Recorder()
         self._engines: list[Engine[_Entry]] = [
-            Engine(index, order, self, self._recorder, clock) for index in range(layout[worker])
+            Engine(index, order, self, self._recorder, clock) for index in range(config.schedulers)
         ]
         self._places: list[Place] = [
-            (self._proxy, manager, worker, index, clock) for index in range(layout[worker])
+            (self._proxy, config.manager, config.worker, index, clock)
+            for index in range(config.schedulers)
         ]
         self._pipe = make_pipe(self._receive, self._host_gone)
         self._blobs: dict[int, bytes | None] = {}  # None: there was no memory for it
@@ -131,10 +125,6 @@ class Worker:
         self._ready = self._ending = self._has_failed = False
         self._end_child: Callable[[BaseException | None], NoReturn] | None = None
         self._ticker: asyncio.TimerHandle | None = None
-
-    def hand(self, handed: list[Any]) -> None:
-        """Takes what of the initializer's arguments only a new process can be given."""
-        self._catalog.handed = handed
 
     async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
         """Works until the host says CLOSE or is gone, or the boot fails."""

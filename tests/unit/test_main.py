@@ -1,11 +1,16 @@
-"""When a worker's watchdog says that its loop is blocked, and by what."""
+"""The life of a worker process, as far as it needs none: its watchdog, and its clean end."""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import sys
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
+
+import pytest
 
 from aioscheduler import current_task
 from aioscheduler.process import workers_module
@@ -126,3 +131,64 @@ async def test_before_the_first_task_it_is_the_initializer() -> None:
     who, stack = heard
     assert who == "the initializer"
     assert [line.split()[-1] for line in stack.splitlines() if " in " in line] == ["look"]
+
+
+# ---- what begins and ends a process
+
+
+async def test_nothing_that_tasks_have_left_running_outlives_the_worker() -> None:
+    seen: list[str] = []
+
+    async def resist() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise LookupError("its clean-up fails") from None
+
+    async def generate() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            seen.append("closed")
+
+    generator = generate()
+    async for _ in generator:
+        break
+    left = asyncio.create_task(resist())
+    await asyncio.sleep(0)
+    await main._end_everything()
+    assert left.done()
+    assert sorted(seen) == ["cancelled", "closed"]
+    assert isinstance(left.exception(), LookupError)
+
+
+def test_what_is_printed_is_written_by_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, write_through=True) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", None)  # as it is without a console
+        main._write_whole_lines()
+        stream.write("half a ")
+        assert raw.getvalue() == b""
+        stream.write("line\n")
+        assert raw.getvalue() == b"half a line\n"
+        monkeypatch.undo()
+
+
+def test_the_end_of_the_host_rings() -> None:
+    reader, writer = os.pipe()
+    assert not main._rings(reader, 0)
+    os.close(writer)
+    assert main._rings(reader, 0)
+    os.close(reader)
+
+
+def test_what_a_process_has_of_memory_is_known_or_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(path: str) -> None:
+        raise FileNotFoundError(path)
+
+    if sys.platform == "linux":
+        assert main._resident() > 1 << 20
+    monkeypatch.setattr("builtins.open", nowhere)
+    assert main._resident() == 0
