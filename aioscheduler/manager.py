@@ -30,6 +30,7 @@ from typing import (
     Any,
     Generic,
     Literal,
+    NamedTuple,
     NoReturn,
     Self,
     TypedDict,
@@ -83,6 +84,24 @@ else:
     When = TypeVar("When")
 
 log: logging.Logger = logging.getLogger("aioscheduler")
+
+
+def _launch_processes(
+    config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
+) -> Launch:
+    return partial(Incarnation, config, loop_initializer, alive)
+
+
+class Seams(NamedTuple):
+    """What a manager has of the machine; with others (`testing`) it needs neither time nor process.
+
+    Attributes:
+        clock: Returns the present in nanoseconds since the epoch.
+        launcher: Returns what makes the processes of a worker's place.
+    """
+
+    clock: Callable[[], int] = time.time_ns
+    launcher: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], Launch] = _launch_processes
 
 
 class ManagerOptions(TypedDict, total=False):
@@ -139,9 +158,6 @@ class Manager(Generic[When]):
         NotShippable: The initializer or one of its arguments cannot travel.
     """
 
-    # Where the time is from, and with `_launcher` the processes; `testing` has others.
-    _clock: Callable[[], int] = time.time_ns
-
     @overload
     def __init__(
         self: Manager[datetime | timedelta | None],
@@ -185,6 +201,7 @@ class Manager(Generic[When]):
         monitor: bool = False,
         **kwargs: Any,
     ) -> None:
+        seams: Seams = kwargs.pop("_seams", Seams())  # private: not in the signature
         if cls not in (TimedScheduler, QueuedScheduler, LifoQueuedScheduler):
             raise TypeError(
                 f"cls must be TimedScheduler, QueuedScheduler or LifoQueuedScheduler, not {cls!r}"
@@ -212,7 +229,7 @@ class Manager(Generic[When]):
         placement = Placement(layout, cls.order is Order.TIMED, max_tasks, model.max_tasks)
         self._loop_thread = LoopThread("manager")
         self._router = Router(
-            self._id, cls.order, model.prefer_utc, placement, self._loop_thread, self._clock
+            self._id, cls.order, model.prefer_utc, placement, self._loop_thread, seams.clock
         )
         self._abroad: set[ThreadFuture[Any]] = set()  # what other threads wait for
         self._ready_awaited = False
@@ -237,7 +254,7 @@ class Manager(Generic[When]):
                     layout[0],
                     router,
                     self._loop_thread,
-                    self._clock,
+                    seams.clock,
                     self._id,
                     boot,
                     router,
@@ -264,7 +281,7 @@ class Manager(Generic[When]):
                 RemoteLink(
                     worker,
                     schedulers,
-                    self._launcher(replace(config, worker=worker), loop_initializer),
+                    seams.launcher(replace(config, worker=worker), loop_initializer, self._alive),
                     budget,
                     shipper,
                     self._router,
@@ -657,10 +674,6 @@ class Manager(Generic[When]):
         raise NotShippable("a manager travels only to its own tasks, where it is their proxy")
 
     # ---- inside
-
-    def _launcher(self, config: WorkerConfig, loop_initializer: Callable[[], Any] | None) -> Launch:
-        """Return what makes the processes of a worker's place."""
-        return partial(Incarnation, config, loop_initializer, self._alive)
 
     async def _close(self, timeout: float) -> None:
         before = self._count_cancelled()

@@ -54,14 +54,14 @@ class _Scheduler:
 
     order: ClassVar[Order]
     prefer_utc: bool = True
-    _clock: Callable[[], int] = time.time_ns  # `testing` has another
 
-    def __init__(self, max_tasks: int | None = None) -> None:
+    def __init__(self, max_tasks: int | None, clock: Callable[[], int] = time.time_ns) -> None:
         if max_tasks is not None:
             check_count("max_tasks", max_tasks, 1)
         self.max_tasks = max_tasks
+        self._clock = clock
         self._loop_thread = LoopThread("scheduler")
-        self._link = LocalLink(self.order, 1, _NoTally(), self._loop_thread, self._clock)
+        self._link = LocalLink(self.order, 1, _NoTally(), self._loop_thread, clock)
         self._closed = False
 
     @property
@@ -209,6 +209,9 @@ class QueuedScheduler(_Scheduler):
     """
 
     order = Order.FIFO
+
+    def __init__(self, max_tasks: int | None = None) -> None:
+        super().__init__(max_tasks)
 
     def schedule(
         self, coro: Awaitable[T], when: None = None, **options: Unpack[TaskOptions]

@@ -42,11 +42,9 @@ from weakref import WeakValueDictionary
 
 from .alarm import ManualClock
 from .clock import SECOND, to_datetime, to_ns
-from .incarnation import Launch
-from .manager import Manager
+from .manager import Manager, Seams
 from .paired import PairedLife
 from .scheduler import TimedScheduler
-from .workerconfig import WorkerConfig
 
 __all__ = ["FakeClock", "FakeManager", "FakeTimedScheduler"]
 
@@ -159,8 +157,10 @@ class FakeManager(Manager):
     """A manager on a fake clock, with its workers in the calling thread: `FakeClock.manager`."""
 
     def __init__(self, clock: FakeClock, *args: Any, **kwargs: Any) -> None:
-        self._clock = clock
-        super().__init__(*args, **kwargs)
+        seams = Seams(
+            clock, lambda config, loop_initializer, alive: partial(PairedLife, config, clock)
+        )
+        super().__init__(*args, **kwargs | {"_seams": seams})
 
     def kill(self, worker: int = 0) -> None:
         """Ends a worker, as a crash of its process would; `await clock.advance(0)` replaces it.
@@ -177,16 +177,14 @@ class FakeManager(Manager):
         if life is not None:
             life.kill()
 
-    def _launcher(self, config: WorkerConfig, loop_initializer: Callable[[], Any] | None) -> Launch:
-        return partial(PairedLife, config, self._clock)
-
 
 class FakeTimedScheduler(TimedScheduler):
     """A scheduler on a fake clock: `FakeClock.timed_scheduler`."""
 
     def __init__(self, clock: FakeClock, max_tasks: int | None, prefer_utc: bool) -> None:
-        self._clock = clock
-        super().__init__(max_tasks, prefer_utc)
+        # Past TimedScheduler, whose arguments are for users.
+        super(TimedScheduler, self).__init__(max_tasks, clock)
+        self.prefer_utc = bool(prefer_utc)
 
 
 class _Timer:

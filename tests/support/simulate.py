@@ -50,7 +50,8 @@ from aioscheduler import (
     WorkerStartError,
 )
 from aioscheduler.clock import SECOND
-from aioscheduler.incarnation import Ended, Launch
+from aioscheduler.incarnation import Ended
+from aioscheduler.manager import Seams
 from aioscheduler.paired import Channel, PairedLife, PairedPipe
 from aioscheduler.pipe import Closed, Receive
 from aioscheduler.wire import Kind
@@ -260,12 +261,8 @@ class Life(PairedLife):
 
 class SimulatedManager(Manager):
     def __init__(self, world: World, *args: Any, **kwargs: Any) -> None:
-        self._world = world
-        self._clock = world.clock
-        super().__init__(*args, **kwargs)
-
-    def _launcher(self, config: WorkerConfig, loop_initializer: Any) -> Launch:
-        return partial(Life, self._world, config)
+        seams = Seams(world.clock, lambda config, *_: partial(Life, world, config))
+        super().__init__(*args, **kwargs | {"_seams": seams})
 
 
 @dataclass

@@ -14,7 +14,7 @@ import math
 import pickle
 import threading
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,7 +30,9 @@ from aioscheduler import (
     WorkerLost,
     WorkerStartError,
 )
-from aioscheduler.testing import FakeClock, FakeManager
+from aioscheduler.clock import SECOND
+from aioscheduler.manager import Seams
+from aioscheduler.testing import FakeClock
 
 DAY = timedelta(days=1)
 
@@ -303,13 +305,10 @@ async def test_a_failure_that_nobody_waits_for_is_told_to_the_loop(
 async def test_a_process_that_cannot_be_had_is_the_end(
     clock: FakeClock, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def launcher(*args: Any) -> Any:
-        def launch(*args: Any) -> Any:
-            raise OSError("no room for a process")
+    def launch(*args: Any) -> Any:
+        raise OSError("no room for a process")
 
-        return launch
-
-    monkeypatch.setattr(FakeManager, "_launcher", launcher)
+    monkeypatch.setattr("aioscheduler.testing.PairedLife", launch)
     manager = clock.manager(1, workers=1)
     task = manager.schedule(give())
     with pytest.raises(WorkerStartError, match="could not be started: no room for a process"):
@@ -332,3 +331,13 @@ def test_one_whose_loop_has_ended_is_closed_in_another() -> None:
         manager.cancel(task)
     asyncio.run(manager.close())
     assert isinstance(task.exception(), ManagerClosed)
+
+
+async def test_the_clock_may_be_any_function() -> None:
+    """A class attribute would take a plain function for a method."""
+    private: dict[str, Any] = {"_seams": Seams(clock=lambda: 7 * SECOND)}
+    manager = Manager(1, workers=0, **private)
+    task = manager.schedule(give(), timedelta(seconds=1))
+    assert task.due == datetime.fromtimestamp(8, UTC)
+    await manager.close()
+    assert not [name for name in inspect.signature(Manager).parameters if name.startswith("_")]

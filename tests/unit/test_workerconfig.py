@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
 from multiprocessing import get_context
 from typing import Any
 
 from aioscheduler import LifoQueuedScheduler, Manager
 from aioscheduler.engine import Order
 from aioscheduler.incarnation import Launch
+from aioscheduler.manager import Seams
 from aioscheduler.workerconfig import WorkerConfig
 
 
@@ -19,11 +19,11 @@ class Recording(Manager):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.configs: list[WorkerConfig] = []
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs | {"_seams": Seams(launcher=self._note)})
 
-    def _launcher(self, config: WorkerConfig, loop_initializer: Callable[[], Any] | None) -> Launch:
+    def _note(self, config: WorkerConfig, *others: Any) -> Launch:
         self.configs.append(config)
-        return super()._launcher(config, loop_initializer)
+        return Seams().launcher(config, *others)
 
 
 def test_workers_are_told_the_same_but_for_their_place() -> None:
