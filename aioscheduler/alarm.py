@@ -4,11 +4,11 @@ Due times are wall-clock and a loop's own timers are not. Linux has a timer that
 when the clock says so, also after the clock was set or the machine has slept, and 0.05 ms late
 where a loop's timer, which epoll rounds up to whole milliseconds, is half a millisecond late
 (`benchmarks/bench_lateness.py`). Elsewhere the loop's timer serves, and never sleeps longer than a
-second: after a jump, tasks are at most that late. A clock that is moved by hand, in tests, brings
+tick: after a jump, tasks are at most that late. A clock that is moved by hand, in tests, brings
 its own.
 
 The kernel's timer is a descriptor, and a library that closes what is not its own closes that, too.
-So it is looked at once a second while it is set, and replaced by the loop's.
+So it is looked at once a tick while it is set, and replaced by the loop's.
 """
 
 from __future__ import annotations
@@ -28,16 +28,21 @@ from .clock import SECOND
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
+TICK = 1.0
+"""Seconds from one look after things that nothing else tells of to the next: clocks that were set,
+workers that are silent, processes and descriptors that are gone. Workers tell their lateness as
+often. What the documents promise by it is pinned by `tests/unit/test_tick.py`."""
 
-def whole_second(now: float) -> float:
-    """Gives the next whole second of a loop's clock, when the checks of a process share a wake-up.
 
-    A loop calls up to its clock's resolution early: that second is past.
+def next_tick(now: float) -> float:
+    """Return the next multiple of `TICK`, so that the checks of a process share one wake-up.
+
+    A loop calls up to its clock's resolution early: that tick is past.
 
     Args:
         now: The loop's time, in seconds.
     """
-    return math.floor(now + 0.001) + 1.0
+    return (math.floor((now + 0.001) / TICK) + 1) * TICK
 
 
 class Alarm:
@@ -135,7 +140,7 @@ class _LoopTimer:
         if due is not None:
             now = self._loop.time()
             at = now + max(0, due - self._clock()) / SECOND
-            self.handle = self._loop.call_at(min(at, whole_second(now)), self._ring)
+            self.handle = self._loop.call_at(min(at, next_tick(now)), self._ring)
 
     def close(self) -> None:
         if self.handle is not None:
@@ -181,7 +186,7 @@ class _KernelTimer:
             self._ring()
 
     def _look_later(self) -> None:
-        at = whole_second(self._loop.time())
+        at = next_tick(self._loop.time())
         self._next_look = self._loop.call_at(at, self._look)
 
     def _look(self) -> None:

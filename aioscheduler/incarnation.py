@@ -6,7 +6,7 @@
 A life comes to an end, and is ended once, whatever happens: here is the one place that sees to it.
 
 - A death is seen by the sentinel, which a grandchild cannot hold open as it can a pipe; where
-  the system has no pidfds it can, and so the process is looked at once a second as well.
+  the system has no pidfds it can, and so the process is looked at once a tick as well.
 - A process that closes its pipe or its sentinel and stays, or writes what cannot be read, is
   killed.
 - From a kill there is `REAP_TIME`. A process that cannot be reaped by then, because a debugger
@@ -28,7 +28,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Protocol
 
-from .alarm import whole_second
+from .alarm import TICK, next_tick
 from .blackbox import BlackBox
 from .pipe import Pipe, Receive
 from .process import REAP_TIME, Alive, WorkerProcess
@@ -141,7 +141,7 @@ class Incarnation:
             self.pipe.open(loop, reader, writer)
             self._sentinel = process.aio_process.watch
             loop.add_reader(self._sentinel, self._sentinel_rang)
-            self._look_at(whole_second(loop.time()))
+            self._look_at(next_tick(loop.time()))
         except BaseException as error:
             self._ended = _tell_nobody
             self.kill()
@@ -194,7 +194,7 @@ class Incarnation:
             if self._alive.pop(self.process, None) is not None:
                 self._end()
         else:
-            self._look_at(whole_second(now) if self._deadline == math.inf else now + SOON)
+            self._look_at(next_tick(now) if self._deadline == math.inf else now + SOON)
 
     def _look_at(self, when: float) -> None:
         assert self._loop is not None
@@ -256,7 +256,7 @@ class Incarnation:
         process = self.process.aio_process
         process.release()
         if not process.has_ended:
-            self._loop.call_later(1.0, self._reap)
+            self._loop.call_later(TICK, self._reap)
 
 
 def _tell_nobody(exitcode: int | None, cause: str) -> None:

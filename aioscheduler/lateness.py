@@ -1,6 +1,6 @@
 """How late tasks start: recorded by slices, kept in buckets that double. Pure.
 
-A worker records, and once a second hands over what it recorded; the host sums it up, since the
+A worker records, and once a tick hands over what it recorded; the host sums it up, since the
 start and over the last minute. A bucket is a power of two wide, so that two numbers of a slice
 tell, nearly always, that all of its tasks fall into one: recording costs a worker 1 to 2 % of
 what a no-op costs it (`benchmarks/bench_worker.py`).

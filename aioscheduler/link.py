@@ -18,7 +18,7 @@ from .lateness import History
 from .options import Options
 from .shipping import Call
 from .stats import WorkerState
-from .task import Home, State, Task
+from .task import Home, Task
 
 
 class Tally(Protocol):
@@ -45,8 +45,7 @@ class Vitals(NamedTuple):
         avoided: Whether new tasks are better sent elsewhere.
         pid: Of the process; None if there is none.
         running: Tasks that have started and not ended.
-        restarts: How many times the process was replaced.
-        ends: How many tasks have ended in each way.
+        counts: What has been counted there, by the names of `stats.COUNTS`.
         history: What the processes there have told of lateness.
     """
 
@@ -54,8 +53,7 @@ class Vitals(NamedTuple):
     avoided: bool
     pid: int | None
     running: int
-    restarts: int
-    ends: Counter[State]
+    counts: Counter[str]
     history: History
 
 
@@ -131,7 +129,7 @@ class Link(Home, Protocol):
         """Returns when little enough waits to be sent."""
 
     def look_after(self, lag: float) -> None:
-        """Is called once a second, and told how late the host's loop was, in seconds."""
+        """Is called once a tick, and told how late the host's loop was, in seconds."""
 
     def vitals(self) -> Vitals:
         """Gives what `Manager.stats()` needs to know; may be called from any thread."""

@@ -18,7 +18,7 @@ from datetime import datetime
 from itertools import repeat
 from typing import Any
 
-from .alarm import Alarm
+from .alarm import TICK, Alarm
 from .batch import Outcomes, Part
 from .coroutines import check_awaitable, close_unstarted, name_of
 from .engine import MAX_SLICE, Engine, Order, end_running
@@ -71,7 +71,7 @@ class LocalLink:
         self.identity: int = secrets.randbits(128)
         self._recorder = Recorder()
         self._history = History()
-        self._ends: Counter[State] = Counter()
+        self._counts: Counter[str] = Counter()
         self._state = WorkerState.STARTING
         self.engines: list[Engine[_Entry]] = [
             Engine(index, order, self, self._recorder, clock, _context_of)
@@ -205,14 +205,14 @@ class LocalLink:
         """Returns at once: there is nothing between here and the schedulers."""
 
     def look_after(self, lag: float) -> None:
-        """Is called once a second: the tick of its schedulers is that of the loop."""
+        """Is called once a tick: the tick of its schedulers is that of the loop."""
         if self.loop is not None:
             self._history.add(self.loop.time(), lag, self._recorder.take())
 
     def vitals(self) -> Vitals:
         """Gives what `Manager.stats()` needs to know."""
         running = sum(len(engine.running) for engine in self.engines)
-        return Vitals(self._state, False, os.getpid(), running, 0, self._ends, self._history)
+        return Vitals(self._state, False, os.getpid(), running, self._counts, self._history)
 
     async def close(self, timeout: float | None) -> None:
         """Cancels what waits and lets what runs finish.
@@ -325,14 +325,14 @@ class LocalLink:
         self.loop.call_exception_handler(
             {"message": "a scheduler could not start what was due", "exception": error}
         )
-        self.loop.call_later(1.0, engine.wake_soon)
+        self.loop.call_later(TICK, engine.wake_soon)
 
     def _end(
         self, engine: Engine[_Entry], number: int, entry: _Entry, state: State, value: Any
     ) -> None:
         holder = entry[0]
         engine.ended(number)
-        self._ends[state] += 1
+        self._counts[state.value] += 1
         try:
             if isinstance(holder, Task):
                 holder._settle(state, value)

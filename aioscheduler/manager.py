@@ -38,7 +38,7 @@ from typing import (
     overload,
 )
 
-from .alarm import whole_second
+from .alarm import next_tick
 from .batch import Batch
 from .coroutines import close_unstarted
 from .definitions import HostCatalog
@@ -676,10 +676,10 @@ class Manager(Generic[When]):
             self._finalizer.cancel()
 
     def _count_cancelled(self) -> int:
-        return sum(link.vitals().ends[State.CANCELLED] for link in self._router.links)
+        return sum(link.vitals().counts[State.CANCELLED.value] for link in self._router.links)
 
     def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
-        """Looks once a second whether the workers answer, and how late this loop is."""
+        """Looks once a tick whether the workers answer, and how late this loop is."""
         now = loop.time()
         self._loop_thread.check()  # the loop may have moved to another thread
         lag = max(0.0, now - planned)
@@ -688,7 +688,7 @@ class Manager(Generic[When]):
             link.look_after(lag)
         self._router.placement.avoid([link.vitals().avoided for link in self._router.links])
         if self._router.closed is None or self._closing is not None:
-            at = whole_second(now)
+            at = next_tick(now)
             self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
 
     def _break(self, reason: Exception) -> None:

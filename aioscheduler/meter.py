@@ -1,4 +1,4 @@
-"""What processes take of the machine, measured by psutil, not more often than makes sense."""
+"""What is known of processes, and measured, not more often than makes sense; all use of psutil."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ class Meter:
             now = self._clock()
             self._dials = {pid: self._dials.get(pid) or _Dial() for pid in pids}
             return {pid: dial.read(pid, now) for pid, dial in self._dials.items()}
+
+
+def exists(pid: int) -> bool:
+    """Return whether there is such a process."""
+    return psutil.pid_exists(pid)
+
+
+def command_line(pid: int) -> list[str] | None:
+    """Return the words by which a process was called; None if it is gone, or cannot be asked."""
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return None
 
 
 class _Dial:

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from .stats import OUTCOMES, ManagerStats, WorkerState, WorkerStats
+from .stats import COUNTS, OUTCOMES, Kind, ManagerStats, WorkerState, WorkerStats
 
 try:
     from prometheus_client.core import (
@@ -95,12 +95,13 @@ class _Page:
         self.tasks = CounterMetricFamily(
             "aioscheduler_tasks", "Tasks that have ended.", labels=(*worker, "outcome")
         )
-        self.pending = GaugeMetricFamily(
-            "aioscheduler_tasks_pending", "Tasks that wait to start.", labels=worker
-        )
-        self.running = GaugeMetricFamily(
-            "aioscheduler_tasks_running", "Tasks that have started and not ended.", labels=worker
-        )
+        self.counts = {
+            name: (GaugeMetricFamily if count.kind is Kind.NOW else CounterMetricFamily)(
+                f"aioscheduler_{count.metric}", count.help, labels=worker
+            )
+            for name, count in COUNTS.items()
+            if count.kind is not Kind.OUTCOME
+        }
         self.lateness = HistogramMetricFamily(
             "aioscheduler_task_lateness_seconds",
             "Time from the due time of a task to its start.",
@@ -117,11 +118,6 @@ class _Page:
             "aioscheduler_worker_state",
             "1 for the state of the worker's process, 0 for the others.",
             labels=(*worker, "state"),
-        )
-        self.restarts = CounterMetricFamily(
-            "aioscheduler_worker_restarts",
-            "How many times the worker's process was replaced.",
-            labels=worker,
         )
         self.cpu = GaugeMetricFamily(
             "aioscheduler_worker_cpu_ratio",
@@ -156,7 +152,8 @@ class _Page:
 
     def families(self) -> list[Metric]:
         """Gives all of it, in the order above."""
-        return list(vars(self).values())
+        tasks, counts, *others = vars(self).values()
+        return [tasks, *counts.values(), *others]
 
     def add(self, labels: tuple[str, ...], stats: ManagerStats) -> None:
         """Adds one manager's samples."""
@@ -172,13 +169,12 @@ class _Page:
             self.tasks.add_metric((*labels, outcome), getattr(stats, outcome))
         for state in WorkerState:
             self.state.add_metric((*labels, state.value), stats.state == state)
-        self.pending.add_metric(labels, stats.pending)
-        self.running.add_metric(labels, stats.running)
+        for name, family in self.counts.items():
+            family.add_metric(labels, getattr(stats, name))
         # "Less late than" is taken for Prometheus's "at most": a nanosecond between them.
         buckets = [(_le(bound), count) for bound, count in stats.lateness_buckets]
         self.lateness.add_metric(labels, buckets, stats.lateness_sum)
         self.lag.add_metric(labels, stats.loop_lag)
-        self.restarts.add_metric(labels, stats.restarts)
         self.cpu.add_metric(labels, stats.cpu_percent / 100)
         self.memory.add_metric(labels, stats.rss)
 

@@ -33,8 +33,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
-
+from . import meter
 from .stats import HostStats, ManagerStats, WorkerStats
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -182,7 +181,7 @@ def _take_snapshot(path: Path, deadline: float) -> Snapshot | None:
         return None
     except ConnectionRefusedError:
         # Linux refuses where nobody listens; others also when too many wait to be answered.
-        if sys.platform == "linux" or not psutil.pid_exists(int(pid)):
+        if sys.platform == "linux" or not meter.exists(int(pid)):
             with suppress(OSError):
                 path.unlink()
             return None

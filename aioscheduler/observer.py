@@ -10,10 +10,7 @@ from .lateness import BOUNDS, History
 from .link import Link, Vitals
 from .meter import NOTHING, Meter, Usage
 from .placement import Placement
-from .stats import OUTCOMES, HostStats, ManagerStats, WorkerStats
-from .task import State
-
-TOTALS = ("pending", "running", *OUTCOMES, "restarts")
+from .stats import COUNTS, HostStats, ManagerStats, WorkerStats
 
 
 class Observer:
@@ -48,15 +45,17 @@ class Observer:
             manager=self._manager,
             workers=workers,
             host=HostStats(pid, *usage[pid], self.host.lag),
-            **{name: sum(getattr(worker, name) for worker in workers) for name in TOTALS},
+            **{name: sum(getattr(worker, name) for worker in workers) for name in COUNTS},
         )
 
 
 def _sum_up(
     worker: int, vitals: Vitals, placement: Placement, usage: dict[int, Usage]
 ) -> WorkerStats:
-    history, ends = vitals.history, vitals.ends
+    history = vitals.history
     waiting = placement.waiting_at(worker)
+    counts = {name: vitals.counts[name] for name in COUNTS}  # 0 of what was never counted
+    counts |= {"pending": sum(waiting), "running": vitals.running}
     cpu_percent, rss = usage.get(vitals.pid or 0, NOTHING)
     p50, p99 = history.quantiles(0.5, 0.99)
     return WorkerStats(
@@ -66,17 +65,11 @@ def _sum_up(
         cpu_percent=cpu_percent,
         rss=rss,
         schedulers=len(waiting),
-        pending=sum(waiting),
-        running=vitals.running,
-        finished=ends[State.FINISHED],
-        failed=ends[State.FAILED],
-        cancelled=ends[State.CANCELLED],
-        lost=ends[State.LOST],
-        restarts=vitals.restarts,
         lateness_p50=p50,
         lateness_p99=p99,
         lateness_max=history.most,
         lateness_sum=history.total,
         lateness_buckets=tuple(zip(BOUNDS, accumulate(history.counts), strict=True)),
         loop_lag=history.lag,
+        **counts,
     )

@@ -119,7 +119,7 @@ class Pipe:
     def check(self) -> None:
         """Ends the pipe if other code of this process has closed or replaced a descriptor of it.
 
-        No event tells of that. It costs a microsecond, and is to be called once a second.
+        No event tells of that. It costs a microsecond, and is to be called once a tick.
         """
         for index, fd in enumerate(self.descriptors):
             if fd >= 0 and self._files and _file_of(fd) != self._files[index]:

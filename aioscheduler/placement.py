@@ -160,7 +160,7 @@ class Placement:
         return self.waiting[first : first + self._layout[worker]]
 
     def avoid(self, avoided: Sequence[bool]) -> None:
-        """Says of each worker whether tasks are better sent elsewhere; called once a second."""
+        """Says of each worker whether tasks are better sent elsewhere; called once a tick."""
         for worker, (now, before) in enumerate(zip(avoided, self._avoided, strict=True)):
             self._worker_loads[worker] += (now - before) * _MOST
         self._avoided = list(avoided)

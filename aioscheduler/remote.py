@@ -27,7 +27,7 @@ import asyncio
 import logging
 import math
 import secrets
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -127,7 +127,7 @@ class RemoteLink:
         self._inside = b""  # the parts of a request so far
         self._holders = Holders(self)
         self._reason: Exception | None = None  # why the manager has failed
-        self._ends: Counter[State] = Counter()
+        self._counts = self.supervisor.counts
         self._history = History()
         self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
         self._aliases: dict[int, int] = {}  # the other way round
@@ -320,7 +320,7 @@ class RemoteLink:
             await self._life.pipe.drain(HIGH_WATER)
 
     def look_after(self, lag: float) -> None:
-        """Is called once a second."""
+        """Is called once a tick."""
         assert self.loop is not None
         self.supervisor.look_after()
         self._shipper.catalog.forget_unused()
@@ -337,8 +337,7 @@ class RemoteLink:
             supervisor.avoided,
             life.pid if life is not None else None,
             self.outbox.ledger.running,
-            supervisor.restarts,
-            self._ends,
+            self._counts,
             self._history,
         )
 
@@ -406,7 +405,7 @@ class RemoteLink:
         _check_all(numbers, known)
 
     def _tick(self, lag: float, most: int, total: int, counts: list[int]) -> None:
-        """Takes what the worker tells once a second of its lateness."""
+        """Takes what the worker tells once a tick of its lateness."""
         assert self.loop is not None
         numbers = (most, total, *counts)
         if (
@@ -451,7 +450,7 @@ class RemoteLink:
         else:
             known = self.outbox.ledger.end_started(numbers)
         in_rows = ending == wire.RETURNED and self._holders.has_batches and not has_blobs
-        self._ends[state] += known
+        self._counts[state.value] += known
         self._settle_some(scheduler, numbers[:known], state, payloads[:known], decode, in_rows)
         self._tally.ended(self._worker, scheduler, known)
         _check_all(numbers, known)
@@ -556,7 +555,7 @@ class RemoteLink:
                 self._tally.started(self._worker, scheduler, -len(numbers))
                 continue
             ledger.end_started(numbers)
-            self._ends[State.LOST] += len(numbers)
+            self._counts[State.LOST.value] += len(numbers)
             for number in numbers:
                 error = self._lost(exitcode, started=True)
                 self._settle(scheduler, number, State.LOST, error, None)
@@ -594,15 +593,15 @@ class RemoteLink:
             if self._asked.isdisjoint(row):
                 error = self._lost(exitcode, False) if lost else None
                 ledger.end_pending(list(row))
-                self._ends[state] += len(row)
+                self._counts[state.value] += len(row)
                 self._holders.settle_alike(row, state, error)
         for number in [*ledger, *self.outbox.loose]:
             started = ledger.end(number)
             if number in self._asked or not (started or lost):
-                self._ends[State.CANCELLED] += 1
+                self._counts[State.CANCELLED.value] += 1
                 self._settle(0, number, State.CANCELLED, None, None)
             else:
-                self._ends[State.LOST] += 1
+                self._counts[State.LOST.value] += 1
                 error = self._lost(exitcode, bool(started))
                 self._settle(0, number, State.LOST, error, None)
         self._numbers.clear()
@@ -655,7 +654,7 @@ class RemoteLink:
         self.outbox.pack()
         ledger = self.outbox.ledger
         for scheduler, numbers in ledger.by_scheduler(self._asked).items():
-            self._ends[State.CANCELLED] += len(numbers)
+            self._counts[State.CANCELLED.value] += len(numbers)
             for number in numbers:
                 ledger.end(number)
                 self._settle(scheduler, number, State.CANCELLED, None, None)

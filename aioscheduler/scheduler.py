@@ -40,6 +40,14 @@ def running_loop(what: str) -> asyncio.AbstractEventLoop:
         ) from None
 
 
+class _NoTally:
+    """Counts nothing: there is one place, and its engine knows what waits."""
+
+    def started(self, worker: int, scheduler: int, count: int) -> None: ...
+    def ended(self, worker: int, scheduler: int, count: int) -> None: ...
+    def emptied(self, worker: int) -> None: ...
+
+
 class _Scheduler:
     """What the three have in common: a link with one engine, a limit, a life."""
 
@@ -52,7 +60,7 @@ class _Scheduler:
             check_count("max_tasks", max_tasks, 1)
         self.max_tasks = max_tasks
         self._loop_thread = LoopThread("scheduler")
-        self._link = LocalLink(self.order, 1, self, self._loop_thread, self._clock)
+        self._link = LocalLink(self.order, 1, _NoTally(), self._loop_thread, self._clock)
         self._closed = False
 
     @property
@@ -131,16 +139,7 @@ class _Scheduler:
             )
 
     def _count_cancelled(self) -> int:
-        return self._link.vitals().ends[State.CANCELLED]
-
-    def started(self, worker: int, scheduler: int, count: int) -> None:
-        """Nothing to count: the engine knows what waits."""
-
-    def ended(self, worker: int, scheduler: int, count: int) -> None:
-        """Nothing to count."""
-
-    def emptied(self, worker: int) -> None:
-        """Nothing to count."""
+        return self._link.vitals().counts[State.CANCELLED.value]
 
     def _schedule(
         self, coro: Awaitable[T], when: datetime | timedelta | None, options: TaskOptions

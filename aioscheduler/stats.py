@@ -1,14 +1,75 @@
-"""What `Manager.stats()` gives: frozen, plain values, fit for JSON."""
+"""What `Manager.stats()` gives: frozen, plain values, fit for JSON.
+
+A counter has its name in three places: a field of `WorkerStats` and `ManagerStats`, the table
+`COUNTS`, and the line that counts it (`counts["retried"] += 1`, in a link or a supervisor). The
+sums, the metrics and the columns of `aioscheduler top` follow from the table.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from enum import StrEnum
-from typing import Any
+from enum import StrEnum, auto
+from typing import Any, NamedTuple
 
-OUTCOMES = ("finished", "failed", "cancelled", "lost")
-"""The counters of tasks that have ended."""
+
+class Kind(StrEnum):
+    """What a count is of.
+
+    Attributes:
+        NOW: Tasks that are there now: it goes up and down. The others only grow.
+        OUTCOME: Tasks that ended in one way; each task is counted in one of these.
+        EVENT: How many times something happened.
+    """
+
+    NOW = auto()
+    OUTCOME = auto()
+    EVENT = auto()
+
+
+class Count(NamedTuple):
+    """What is known of a count but its value.
+
+    Attributes:
+        kind: What it is of.
+        help: What it counts, in a sentence.
+        metric: Its name for Prometheus, after `aioscheduler_`; outcomes are labels of one.
+        head: Of its column in `aioscheduler top`; "": it has none.
+        short: The same, where there is little room.
+        rare: Whether `top` has the column only while it is not 0 everywhere.
+    """
+
+    kind: Kind
+    help: str
+    metric: str
+    head: str = ""
+    short: str = ""
+    rare: bool = False
+
+
+COUNTS = {
+    "pending": Count(Kind.NOW, "Tasks that wait to start.", "tasks_pending", "pending", "pending"),
+    "running": Count(
+        Kind.NOW, "Tasks that have started and not ended.", "tasks_running", "running", "run"
+    ),
+    "finished": Count(Kind.OUTCOME, "Tasks that returned.", "tasks"),
+    "failed": Count(Kind.OUTCOME, "Tasks that raised.", "tasks", "failed", "fail"),
+    "cancelled": Count(Kind.OUTCOME, "Tasks that were cancelled.", "tasks"),
+    "lost": Count(
+        Kind.OUTCOME, "Tasks that ended as `WorkerLost`.", "tasks", "lost", "lost", rare=True
+    ),
+    "restarts": Count(
+        Kind.EVENT,
+        "How many times the worker's process was replaced.",
+        "worker_restarts",
+        "restarts",
+        "rst",
+    ),
+}
+"""What is counted in each worker's place, and summed up for the manager: by its name there."""
+
+OUTCOMES = tuple(name for name, count in COUNTS.items() if count.kind is Kind.OUTCOME)
+"""The counts of tasks that have ended; each is the value of a `task.State`."""
 
 
 class _Plain:
@@ -65,13 +126,13 @@ class WorkerStats(_Plain):
         cpu_percent: 100 is one core; since the last time it was measured, at least 0.25 s ago.
         rss: Resident bytes, shared pages included.
         schedulers: How many it has.
-        pending: Tasks waiting to start.
+        pending: Tasks that wait to start.
         running: Tasks that have started and not ended.
         finished: Tasks that returned.
         failed: Tasks that raised.
         cancelled: Tasks that were cancelled.
         lost: Tasks that ended as `WorkerLost`.
-        restarts: How many times the process was replaced.
+        restarts: How many times the worker's process was replaced.
         lateness_p50: Seconds from due time to start, the median over the last minute. Like all of
             its kind it is pushed once a second, and 0.0 for queues, where no task is late.
         lateness_p99: The same, of all but the latest hundredth.

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
 from . import wire
+from .alarm import TICK
 from .errors import WorkerLost, WorkerStartError, describe_exit
 from .failures import LONGEST
 from .incarnation import Launch, Life
@@ -34,7 +35,7 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
 DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told to go
-SILENT_AFTER = 2.0  # seconds without a word; a tick comes once a second
+SILENT_AFTER = 1.5 * TICK  # at the second look in a row that finds no word of it
 START_PATIENCE = 5.0  # seconds that a process may take to be ready before it is said
 FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
 LONGEST_DELAY = 5.0
@@ -104,7 +105,7 @@ class Supervisor:
 
     Attributes:
         life: The process, if there is one.
-        restarts: How many times it was replaced.
+        counts: What has been counted in this place, by the names of `stats.COUNTS`.
         cause: What ended the last process, in a line, as far as it is known.
     """
 
@@ -117,7 +118,7 @@ class Supervisor:
         failed: Callable[[Exception], None],
     ) -> None:
         self.life: Life | None = None
-        self.restarts: int = 0
+        self.counts: Counter[str] = Counter()
         self.cause: str = ""
         self._state = WorkerState.STARTING
         self._worker = worker
@@ -212,7 +213,7 @@ class Supervisor:
             self.life.kill()
 
     def look_after(self) -> None:
-        """To be called once a second: says when the process falls silent, and when it is back.
+        """To be called once a tick: says when the process falls silent, and when it is back.
 
         Whatever has come is a sign of life: a host that was kept busy has its ticks behind much
         else that it is still to read.
@@ -330,7 +331,7 @@ class Supervisor:
         """Fills the place: at once, or after a while, the longer the more often it failed."""
         assert self._loop is not None
         self._state = WorkerState.RESTARTING
-        self.restarts += 1
+        self.counts["restarts"] += 1
         delay = 0.0
         if self._unready:
             delay = min(FIRST_DELAY * 2 ** (self._unready - 1), LONGEST_DELAY)

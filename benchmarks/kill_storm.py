@@ -255,7 +255,7 @@ async def storm(seconds: float, seed: int, rerun: bool) -> bool:
                 print(f"{len(made.alive)} tasks have not ended a minute after the storm")
             await asyncio.sleep(0)
             broken = made.judge()
-            restarts = sum(link.supervisor.restarts for link in manager._remotes)
+            restarts = manager.stats().restarts
     ends = Counter(str(record.end and record.end.value) for record in made.records)
     print(f"seed {seed}, {seconds:g} s{', rerun' if rerun else ''}: {len(made.records):,} tasks")
     print("did:", ", ".join(f"{count:,} {deed}" for deed, count in sorted(made.deeds.items())))

@@ -6,12 +6,13 @@ then goes to the sparklines, to the long heads, and to the sparklines again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.text import Text
 
+from ..stats import COUNTS, Kind
 from . import figures
 from .rates import Track
 
@@ -73,8 +74,12 @@ class Column:
 # ---- cells
 
 
+def _no_style(_: float) -> str:
+    return ""
+
+
 def _number(
-    key: str, write: Callable[[float | None], str], style: Callable[[float], str] = lambda _: ""
+    key: str, write: Callable[[float | None], str], style: Callable[[float], str] = _no_style
 ) -> Callable[[Row, int], Text]:
     def cell(row: Row, _: int) -> Text:
         if key not in row.stats:
@@ -155,28 +160,42 @@ def _lates(row: Row, width: int) -> Text:
 
 # ---- the columns
 
-_size, _time, _count = figures.size, figures.seconds, figures.count
+_size, _time = figures.size, figures.seconds
+
+
+def _counts(kind: Kind) -> Iterator[Column]:
+    """Make the columns of counts; all but those of what is there now tell of something bad."""
+    for name, count in COUNTS.items():
+        if count.kind is kind and count.head:
+            cell = _number(name, figures.count, _no_style if kind is Kind.NOW else _bad)
+            # What goes up and down is not to change the widths each time.
+            least = max(len(count.short), 5 if kind is Kind.NOW else 0)
+            yield Column(name, count.head, count.short, least, cell)
+
+
 COLUMNS = (
     Column("worker", "worker", "worker", 6, _name, left=True),
     Column("pid", "pid", "pid", 5, _pid),
     Column("state", "state", "state", 8, _state, left=True, fluid=True),
     Column("cpu", "cpu", "cpu", 10, _cpu, left=True, fluid=True),
     Column("memory", "memory", "memory", 7, _number("rss", _size)),
-    Column("pending", "pending", "pending", 7, _number("pending", _count)),
-    Column("running", "running", "run", 5, _number("running", _count)),
+    *_counts(Kind.NOW),
     Column("done", "done/s", "done/s", 6, _rate),
     Column("rates", "throughput", "rates", 8, _rates, left=True, fluid=True),
-    Column("failed", "failed", "fail", 4, _number("failed", _count, _bad)),
-    Column("lost", "lost", "lost", 4, _number("lost", _count, _bad)),
+    *_counts(Kind.OUTCOME),
     Column("p50", "late p50", "p50", 7, _number("lateness_p50", _time, lateness_style)),
     Column("lateness", "late p99", "p99", 7, _number("lateness_p99", _time, lateness_style)),
     Column("lates", "lateness", "lateness", 8, _lates, left=True, fluid=True),
     Column("lag", "loop lag", "lag", 7, _number("loop_lag", _time, lateness_style)),
-    Column("restarts", "restarts", "rst", 3, _number("restarts", _count, _bad)),
+    *_counts(Kind.EVENT),
 )
 SPARKS = ("rates", "lates")
+RARE = tuple(name for name, count in COUNTS.items() if count.rare)
 # From the least important; what is not here is never left out.
-LEFT_OUT = (*SPARKS[::-1], "pid", "lag", "running", "p50", "restarts", "lost", "memory", "failed")
+LEFT_OUT = (
+    *(*SPARKS[::-1], "pid", "lag", "running", "p50", "restarts"),
+    *(*RARE, "memory", "failed"),
+)
 # How wide columns become where there is room, step by step; between the steps and the longest
 # sparklines come the long heads.
 GROWTH = ({"rates": 10, "lates": 10}, {"cpu": 12}, {"rates": 16, "lates": 16, "state": 10})
@@ -189,10 +208,9 @@ def fit(rows: Iterable[Row], width: int, sparks: bool) -> Fitted:
     """Chooses the columns for some rows and a width, and gives each its width."""
     widths: dict[str, int] = {}
     rows = list(rows)
-    # Without a past there are no sparklines; and rarely is a task lost.
+    # Without a past there are no sparklines.
     unused = set() if sparks else set(SPARKS)
-    if not any(row.stats.get("lost") for row in rows):
-        unused.add("lost")
+    unused |= {name for name in RARE if not any(row.stats.get(name) for row in rows)}
     columns = [column for column in COLUMNS if column.key not in unused]
     for column in columns:
         needed = 0 if column.fluid else max((len(column.cell(row, 0)) for row in rows), default=0)

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ..alarm import TICK
 from ..monitor import Snapshot
 from ..stats import OUTCOMES
 from .figures import SAMPLES
 
 SHORTEST = 0.45  # seconds: over less, a rate says little
-STALE = 2.5  # seconds for which a lateness is repeated: it is pushed only once a second
+STALE = 2.5 * TICK  # for so long a lateness is repeated: it is pushed only once a tick
 
 
 def done(stats: Mapping[str, Any]) -> int:

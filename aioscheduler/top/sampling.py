@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import psutil
-
+from ..meter import command_line
 from ..monitor import Snapshot, snapshots
 
 NO_MANAGER = (
@@ -39,10 +38,9 @@ def take_sample() -> Sample:
     found = sorted(snapshots(), key=lambda snapshot: snapshot[:2])
     programs = {}
     for pid in {snapshot.pid for snapshot in found}:
-        try:
-            programs[pid] = program_name(psutil.Process(pid).cmdline())
-        except psutil.Error:
-            continue  # it has ended meanwhile
+        command = command_line(pid)
+        if command is not None:  # else it has ended meanwhile
+            programs[pid] = program_name(command)
     return Sample(at, found, programs)
 
 

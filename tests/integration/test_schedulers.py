@@ -335,3 +335,10 @@ async def test_wrong_limits_and_lives_are_refused(cls: Any) -> None:
 def test_start_needs_a_loop() -> None:
     with pytest.raises(RuntimeError, match="running event loop"):
         TimedScheduler().start()
+
+
+@pytest.mark.parametrize("kind", [TimedScheduler, QueuedScheduler, LifoQueuedScheduler])
+def test_nothing_is_public_but_what_users_call(kind: Any) -> None:
+    calls = {"start", "schedule", "cancel", "close", "is_started"}
+    settings = {"max_tasks", "order", "prefer_utc"}
+    assert {name for name in dir(kind(5)) if not name.startswith("_")} == calls | settings

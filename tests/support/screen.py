@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from aioscheduler.monitor import Snapshot
-from aioscheduler.stats import HostStats, ManagerStats, WorkerState, WorkerStats
+from aioscheduler.stats import COUNTS, HostStats, ManagerStats, WorkerState, WorkerStats
 from aioscheduler.top.rates import Rates
 from aioscheduler.top.table import View, draw
 
@@ -40,8 +40,7 @@ def worker(number: int, finished: int = 0, **more: Any) -> WorkerStats:
 
 
 def snapshot(*workers: WorkerStats, pid: int = 77, manager: str = "0a1b2c3d") -> Snapshot:
-    names = ("pending", "running", "finished", "failed", "cancelled", "lost", "restarts")
-    totals = {name: sum(getattr(w, name) for w in workers) for name in names}
+    totals = {name: sum(getattr(w, name) for w in workers) for name in COUNTS}
     host = HostStats(pid, 12.0, 36_000_000, 0.002)
     stats = ManagerStats(manager=manager, workers=workers, host=host, **totals)
     return Snapshot(pid, manager, json.loads(json.dumps(stats.as_dict(), allow_nan=False)))

@@ -39,7 +39,7 @@ def take_away(fd: int, how: str) -> int:
 async def test_it_goes_on_with_the_loops_timer(
     how: str, when: str, monkeypatch: Any, caplog: Any
 ) -> None:
-    monkeypatch.setattr(alarms, "whole_second", lambda now: now + 0.001)
+    monkeypatch.setattr(alarms, "next_tick", lambda now: now + 0.001)
     loop = asyncio.get_running_loop()
     alarm = Alarm(loop, time.time_ns)
     rung: asyncio.Future[int] = loop.create_future()
@@ -75,7 +75,7 @@ async def test_it_closes_nothing_that_is_not_its_own() -> None:
 
 
 async def test_nobody_looks_while_nothing_is_awaited(monkeypatch: Any) -> None:
-    monkeypatch.setattr(alarms, "whole_second", lambda now: now + 0.001)
+    monkeypatch.setattr(alarms, "next_tick", lambda now: now + 0.001)
     alarm: Any = Alarm(asyncio.get_running_loop(), time.time_ns)
     assert alarm._timer._next_look is None
     alarm.set(print, time.time_ns() + 10**12)

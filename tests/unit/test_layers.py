@@ -71,6 +71,11 @@ def test_the_workers_are_named_in_one_place() -> None:
         assert ("aioscheduler_workers" in path.read_text()) == (name == "process"), name
 
 
+def test_psutil_is_asked_in_one_place() -> None:
+    askers = {path.stem for path in PACKAGE.rglob("*.py") if "psutil" in imported(path)}
+    assert askers == {"meter"}
+
+
 def test_no_program_pays_for_its_tests() -> None:
     for name, path in SOURCES.items():
         assert name == "testing" or not imported(path) & {"testing", "paired"}, name

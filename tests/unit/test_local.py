@@ -68,7 +68,7 @@ class Place:
         return self.placement.all_waiting, self.placement.all_loads
 
     def ends(self) -> dict[State, int]:
-        return dict(self.link.vitals().ends)
+        return {State(name): count for name, count in self.link.vitals().counts.items()}
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ async def test_an_initializer_that_fails_is_told_to_the_manager_and_to_ready(
 
 async def test_vitals_are_those_of_this_process(place: Place) -> None:
     vitals = place.link.vitals()
-    assert (vitals.pid, vitals.restarts, vitals.avoided) == (os.getpid(), 0, False)
+    assert (vitals.pid, vitals.counts["restarts"], vitals.avoided) == (os.getpid(), 0, False)
     place.schedule(give(1), NOW - SECOND)
     await turns()
     assert vitals.history.most == 0.0

@@ -6,7 +6,7 @@ from typing import Any
 import psutil
 import pytest
 
-from aioscheduler.meter import EVERY, NOTHING, Meter
+from aioscheduler.meter import EVERY, NOTHING, Meter, command_line, exists
 
 
 class Fake:
@@ -113,3 +113,15 @@ def test_it_measures_this_process() -> None:
     cpu_percent, rss = Meter().read([os.getpid()])[os.getpid()]
     assert 0 < cpu_percent < 100 * (os.cpu_count() or 1)
     assert rss > 1 << 20
+
+
+def test_a_process_has_its_words_while_it_is_there(fake: type[Fake]) -> None:
+    fake.cmdline = lambda self: ["python", "bot.py"]  # type: ignore[attr-defined]
+    assert command_line(7) == ["python", "bot.py"]
+    fake.gone = True
+    assert command_line(7) is None
+
+
+def test_this_process_exists() -> None:
+    assert exists(os.getpid())
+    assert not exists(2**31 - 1)  # more than any system gives

@@ -61,6 +61,9 @@ aioscheduler_tasks_pending{worker="0"} 5.0
 # HELP aioscheduler_tasks_running Tasks that have started and not ended.
 # TYPE aioscheduler_tasks_running gauge
 aioscheduler_tasks_running{worker="0"} 1.0
+# HELP aioscheduler_worker_restarts_total How many times the worker's process was replaced.
+# TYPE aioscheduler_worker_restarts_total counter
+aioscheduler_worker_restarts_total{worker="0"} 1.0
 # HELP aioscheduler_task_lateness_seconds Time from the due time of a task to its start.
 # TYPE aioscheduler_task_lateness_seconds histogram
 aioscheduler_task_lateness_seconds_bucket{le="1.6384e-05",worker="0"} 0.0
@@ -80,9 +83,6 @@ aioscheduler_worker_state{state="silent",worker="0"} 0.0
 aioscheduler_worker_state{state="draining",worker="0"} 0.0
 aioscheduler_worker_state{state="restarting",worker="0"} 0.0
 aioscheduler_worker_state{state="stopped",worker="0"} 0.0
-# HELP aioscheduler_worker_restarts_total How many times the worker's process was replaced.
-# TYPE aioscheduler_worker_restarts_total counter
-aioscheduler_worker_restarts_total{worker="0"} 1.0
 # HELP aioscheduler_worker_cpu_ratio \
 CPU time per time of the worker's process; 1 is one core.
 # TYPE aioscheduler_worker_cpu_ratio gauge
@@ -111,16 +111,7 @@ class Fixed:
 
     def __init__(self, *workers: stats.WorkerStats) -> None:
         totals: Any = {
-            name: sum(getattr(worker, name) for worker in workers)
-            for name in (
-                "pending",
-                "running",
-                "finished",
-                "failed",
-                "cancelled",
-                "lost",
-                "restarts",
-            )
+            name: sum(getattr(worker, name) for worker in workers) for name in stats.COUNTS
         }
         self.asked = 0
         self._stats = stats.ManagerStats(
@@ -170,6 +161,13 @@ def test_names_and_units_are_conventional() -> None:
             assert (family.type == "counter") == sample.name.endswith("_total")
             assert set(sample.labels) <= {"worker", "outcome", "state", "le"}
             assert ("host" in sample.name) != ("worker" in sample.labels)
+
+
+def test_the_page_of_documents_has_every_name() -> None:
+    page = (ROOT / "docs/metrics.md").read_text()
+    for family in ManagerCollector(Fixed(WORKER)).describe():
+        name = family.name + "_total" * (family.type == "counter")
+        assert f"| `{name}` | {family.type} |" in page, name
 
 
 def test_a_histogram_counts_up_to_infinity() -> None:

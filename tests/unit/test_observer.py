@@ -13,10 +13,9 @@ import pytest
 from aioscheduler.lateness import BOUNDS, History
 from aioscheduler.link import Vitals
 from aioscheduler.meter import Usage
-from aioscheduler.observer import TOTALS, Observer
+from aioscheduler.observer import Observer
 from aioscheduler.placement import Placement
-from aioscheduler.stats import WorkerState
-from aioscheduler.task import State
+from aioscheduler.stats import COUNTS, WorkerState
 
 MS = 1_000_000
 
@@ -49,15 +48,15 @@ def make(*vitals: Vitals, layout: list[int]) -> tuple[Observer, Placement, Meter
 
 
 def vitals(pid: int | None, **more: Any) -> Vitals:
-    told = Vitals(WorkerState.READY, False, pid, 0, 0, Counter(), History())
+    told = Vitals(WorkerState.READY, False, pid, 0, Counter(), History())
     return told._replace(**more)
 
 
 def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
-    ends = Counter({State.FINISHED: 5, State.FAILED: 4, State.CANCELLED: 3, State.LOST: 2})
+    counts = Counter(finished=5, failed=4, cancelled=3, lost=2)
     observer, placement, _ = make(
-        vitals(700, running=3, ends=ends),
-        vitals(800, running=1, ends=Counter({State.LOST: 10}), restarts=6),
+        vitals(700, running=3, counts=counts),
+        vitals(800, running=1, counts=Counter(lost=10, restarts=6)),
         layout=[2, 1],
     )
     for place, count in ((0, 4), (1, 5), (2, 6)):
@@ -68,7 +67,7 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     assert (first.finished, first.failed, first.cancelled, first.lost) == (5, 4, 3, 2)
     assert (second.worker, second.schedulers, second.pending, second.running) == (1, 1, 6, 1)
     assert (second.finished, second.lost, second.restarts) == (0, 10, 6)
-    totals = [getattr(stats, name) for name in TOTALS]
+    totals = [getattr(stats, name) for name in COUNTS]
     assert totals == [15, 4, 5, 4, 3, 12, 6]
     assert stats.manager == "ab"
     json.dumps(stats.as_dict(), allow_nan=False)
@@ -120,11 +119,11 @@ def test_the_lag_of_the_hosts_loop_is_its_own() -> None:
 
 
 def test_stats_are_of_their_moment() -> None:
-    ends: Counter[State] = Counter()
-    observer, placement, _ = make(vitals(700, ends=ends), layout=[1])
+    counts: Counter[str] = Counter()
+    observer, placement, _ = make(vitals(700, counts=counts), layout=[1])
     before = observer.stats()
     placement.added(0)
-    ends[State.FINISHED] += 1
+    counts["finished"] += 1
     after = observer.stats()
     assert (before.pending, before.finished) == (0, 0)
     assert (after.pending, after.finished) == (1, 1)

@@ -7,6 +7,8 @@ import math
 import pytest
 
 from aioscheduler import HostStats, ManagerStats, WorkerState, WorkerStats
+from aioscheduler.stats import COUNTS, OUTCOMES
+from aioscheduler.task import ENDED
 
 WORKER = WorkerStats(
     worker=0,
@@ -46,3 +48,17 @@ def test_as_dict_is_fit_for_strict_json() -> None:
     assert made["workers"][0]["state"] == "ready"
     assert made["workers"][0]["lateness_buckets"] == [[0.5, 1], [None, 2]]
     assert list(made) == [field.name for field in dataclasses.fields(ManagerStats)]
+
+
+def test_every_count_is_a_field_with_its_words() -> None:
+    of_workers = {field.name: field.type for field in dataclasses.fields(WorkerStats)}
+    others = {"manager", "workers", "host"}
+    assert {field.name for field in dataclasses.fields(ManagerStats)} - others == set(COUNTS)
+    words = " ".join((WorkerStats.__doc__ or "").split())
+    for name, count in COUNTS.items():
+        assert of_workers[name] == "int"
+        assert f" {name}: {count.help}" in words
+
+
+def test_every_end_of_a_task_is_counted() -> None:
+    assert set(OUTCOMES) == {state.value for state in ENDED}

@@ -23,6 +23,7 @@ from aioscheduler.shipping import HostShipper
 from aioscheduler.task import TaskRef
 from aioscheduler.timers import NUMBER_BITS
 from aioscheduler.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
+from aioscheduler.workerconfig import WorkerConfig
 
 worker_module = workers_module("worker")
 
@@ -85,21 +86,20 @@ class Place:
         order: Order = Order.TIMED,
         layout: tuple[int, ...] = (2,),
         failures: tuple[BaseException, ...] = (),
-        incarnation: int = 0,
+        generation: int = 0,
     ) -> None:
         self.shipper = HostShipper(HostCatalog())
         self.begun = [0] * layout[0]
+        config = WorkerConfig(
+            manager="ab",
+            order=order,
+            layout=layout,
+            prefer_utc=True,
+            host=0,
+            generation=generation,
+        )
         self.worker = worker_module.Worker(
-            "ab",
-            0,
-            order,
-            list(layout),
-            True,
-            list(failures),
-            incarnation,
-            self.begun,
-            lambda: NOW,
-            self._make_pipe,
+            config, list(failures), self.begun, lambda: NOW, self._make_pipe
         )
         self._told = 0  # of the lines of definitions
 
@@ -499,7 +499,7 @@ async def test_a_successor_is_told_before_the_outcome_of_its_task(place: Place) 
 async def test_no_two_processes_give_one_number_to_two_tasks(make: Make) -> None:
     aliases = set()
     for incarnation in (0, 1):
-        place = make(layout=(1, 1), incarnation=incarnation)
+        place = make(layout=(1, 1), generation=incarnation)
         await place.start()
         for number in (0, 1):
             place.schedule(number, successor(None))

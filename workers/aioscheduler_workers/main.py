@@ -28,6 +28,7 @@ import traceback
 from multiprocessing.connection import Connection
 from types import FrameType
 
+from aioscheduler.alarm import TICK
 from aioscheduler.blackbox import BlackBox
 from aioscheduler.loopthread import enter_worker
 from aioscheduler.process import loop_failure
@@ -39,8 +40,8 @@ from .worker import BOOT, EXECUTE, Worker
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-BLOCKED_AFTER = 3.0  # seconds without a turn of the loop, after which it is reported
-WATCH_EVERY = 2.0  # seconds
+BLOCKED_AFTER = 3 * TICK  # seconds without a turn of the loop, after which it is reported
+WATCH_EVERY = 2 * TICK
 LATE = 0.5  # seconds after which a look of the watching thread shows that the process stood still
 _STEPS = frozenset((EXECUTE, BOOT, asyncio.Handle._run.__code__))  # they call what is a user's
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks

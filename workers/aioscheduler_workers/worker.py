@@ -27,7 +27,7 @@ from types import CoroutineType, TracebackType
 from typing import Any, NoReturn
 
 from aioscheduler import wire
-from aioscheduler.alarm import Alarm, whole_second
+from aioscheduler.alarm import Alarm, next_tick
 from aioscheduler.classgarbage import ClassGarbage
 from aioscheduler.coroutines import close_unstarted, name_of
 from aioscheduler.definitionlog import Leased
@@ -354,7 +354,7 @@ class Worker:
             engine.start(self._loop, self._alarm)
 
     def _tick(self) -> None:
-        """Tells the host, once a second, that this loop turns, and how late it was."""
+        """Tells the host that this loop turns, and how late it was."""
         try:
             self._tell_tick()
         except Exception as error:  # noqa: BLE001  it would be taken for silent
@@ -366,8 +366,8 @@ class Worker:
         self._tell_load(max(0.0, self.ticked - planned))
         self._pipe.flush()
         self._pipe.check()
-        # On the whole second, as the alarm, so that both take one wake-up.
-        self._ticker = self._loop.call_at(whole_second(self.ticked), self._tick)
+        # At the same moment as the alarm, so that both take one wake-up.
+        self._ticker = self._loop.call_at(next_tick(self.ticked), self._tick)
 
     def _tell_load(self, lag: float) -> None:
         self._pipe.send(wire.encode([Kind.TICK, lag, *self._recorder.take()]))
