@@ -40,13 +40,13 @@ from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
-from .alarm import ManualClock
-from .clock import SECOND, to_datetime, to_ns
-from .incarnation import Launch
+from ._processes.incarnation import Launch
+from ._processes.paired import PairedLife
+from ._processes.workerconfig import WorkerConfig
+from ._scheduling.alarm import ManualClock
+from ._scheduling.clock import SECOND, to_datetime, to_ns
 from .manager import Manager
-from .paired import PairedLife
 from .scheduler import TimedScheduler
-from .workerconfig import WorkerConfig
 
 __all__ = ["FakeClock", "FakeManager", "FakeTimedScheduler"]
 
