@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -476,6 +477,14 @@ async def test_large_arguments_of_a_cancelled_task_are_not_kept(place: Place) ->
     assert place.worker._blobs == {}
 
 
+async def test_nor_are_those_that_had_arrived(place: Place) -> None:
+    place.send(Kind.SCHEDULE, 0, 0, LATER, 0, None, [IN_BLOB])
+    place.pipe.receive([Kind.BLOB, 0, b"x" * 100_000])
+    assert list(place.worker._blobs) == [0]
+    place.send(Kind.CANCEL, [0])
+    assert place.worker._blobs == {}
+
+
 # ---- what tasks ask of their manager
 
 
@@ -558,3 +567,23 @@ async def test_a_forked_child_goes_on_with_its_task_alone(place: Place) -> None:
     assert ends[1:] == [None]
     await turns()
     assert place.take() == []  # it has nothing to say to the host
+
+
+forking: list[Place] = []
+
+
+async def fork() -> None:
+    forking[0].worker.disown(lambda error: None)
+    heard.append("the task")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no task is run while its slice is begun")
+async def test_nor_does_it_begin_the_rest_of_a_slice(place: Place) -> None:
+    heard.clear()
+    forking[:] = [place]
+    place.schedule(0, fork())
+    place.schedule(1, note("another"))
+    await turns()
+    forking.clear()
+    assert place.take() == [[Kind.STARTED, 0, [0, 1]]]
+    assert heard == ["the task"]
