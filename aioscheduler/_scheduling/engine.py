@@ -208,7 +208,12 @@ class Engine(Generic[E]):
         A third of the cost of adding them singly (`benchmarks/bench_throughput.py`).
         """
         self.waiting.update(zip(numbers, entries, strict=True))
-        self._queue.push_many(dues, numbers)
+        try:
+            self._queue.push_many(dues, numbers)
+        except BaseException:
+            for number in numbers:  # which the queue does not have
+                self.waiting.pop(number, None)
+            raise
         earliest = dues if isinstance(dues, int) else min(dues)
         if not self._waking and (self._looks_at is None or earliest < self._looks_at):
             self._look_again()

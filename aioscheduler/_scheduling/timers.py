@@ -71,7 +71,9 @@ class TimerQueue:
             due: Nanoseconds; 0 or more.
             number: 0 to 2**48 - 1, not in the queue.
         """
-        entry = due << NUMBER_BITS | number
+        self._push(due << NUMBER_BITS | number)
+
+    def _push(self, entry: int) -> None:
         self._size += 1
         if entry >> _FAR_SHIFT > self._far.opened:
             self._far.add(entry)
@@ -85,8 +87,10 @@ class TimerQueue:
     def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
         """Adds ascending numbers, with a due time each or one for all."""
         if not isinstance(dues, int):
-            for due, number in zip(dues, numbers, strict=True):
-                self.push(due, number)
+            # All of them, or, if one is no time, none.
+            pairs = zip(dues, numbers, strict=True)
+            for entry in [due << NUMBER_BITS | number for due, number in pairs]:
+                self._push(entry)
             return
         base = dues << NUMBER_BITS
         entries = [base | number for number in numbers]

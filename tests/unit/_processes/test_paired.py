@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import decimal
 import os
 import signal
 import time
@@ -206,21 +207,19 @@ async def test_it_tells_what_it_has_begun(place: Place) -> None:
     await turns()
 
 
-async def look() -> str:
-    return side.get()
-
-
 async def test_a_worker_begins_without_the_hosts_context(no_tasks_left: None) -> None:
-    side.set("host")
+    decimal.getcontext().prec = 7  # of this context alone
     place, shipper = Place(), HostShipper(HostCatalog())
     place.life.start(asyncio.get_running_loop())
-    function, payload, _ = shipper.take(look())
+    function, payload = shipper.take_function(decimal.getcontext), shipper.take_arguments(())
     for line in shipper.catalog.log.lines.values():
         place.send(Kind.DEFINE, line, True)
     place.send(Kind.BOOT, b"", True)
     place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [payload])
     await turns(20)
-    assert place.frames[-1] == [Kind.FINISHED, 0, [0], wire.RETURNED, ["nobody's"]]
+    _, _, numbers, ending, (outcome,) = place.frames[-1]
+    assert (numbers, ending) == ([0], wire.RETURNED)
+    assert shipper.catalog.decode_result(outcome).prec == 28
     assert place.life.begun(0) == 1
     place.life.kill()
     await turns()

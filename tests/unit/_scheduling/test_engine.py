@@ -335,3 +335,15 @@ async def test_an_entry_that_is_not_ready_and_is_cancelled_makes_room() -> None:
     await turns()
     assert stand.crew.log == [("withdrawn", 0), 1]
     stand.alarm.stop()
+
+
+async def test_entries_that_cannot_be_queued_leave_nothing_behind() -> None:
+    stand = Stand()
+    stand.start()
+    wrong: Any = [0, "soon", 0]
+    with pytest.raises(TypeError):
+        stand.engine.add_many([0, 1, 2], wrong, [nothing] * 3)
+    assert stand.engine.pending == len(stand.engine._queue) == 0
+    stand.engine.add_many([3, 4], [0, 0], [nothing] * 2)
+    await turns()
+    assert stand.crew.log == [3, 4]

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import looking
 import pytest
 
-from aioscheduler import current_task
 from aioscheduler._processes.process import workers_module
 from aioscheduler.testing import FakeClock
 
@@ -51,84 +51,52 @@ def test_a_block_after_standing_still_counts_from_there() -> None:
     assert looks == [0, 0, 4.0]
 
 
-workers: list[Any] = []
-heard: list[str] = []
-
-
-def look() -> None:
-    loop = asyncio.get_running_loop()
-    heard.append(workers[0].describe_current(loop))
-    heard.append(main._stack_of(sys._getframe()))
-
-
-async def give() -> None: ...
-
-
-async def first_step() -> object:
-    look()
-    return current_task()
-
-
-async def later_step() -> object:
-    await asyncio.sleep(0)
-    return await first_step()
-
-
-async def own_task() -> None:
-    await asyncio.create_task(first_step())
-
-
-async def callback() -> None:
-    asyncio.get_running_loop().call_soon(look)
-    await asyncio.sleep(0)
-
-
 async def describe(func: Any, *args: Any) -> tuple[str, str, object]:
     """What is said while `func` runs, after another task has ended."""
-    heard.clear()
+    looking.heard.clear()
     async with FakeClock().manager(1, workers=1) as manager:
-        workers[:] = [manager._remotes[0].supervisor.life.worker]  # type: ignore[union-attr]
-        await manager.schedule(give())
+        looking.workers[:] = [manager._remotes[0].supervisor.life.worker]  # type: ignore[union-attr]
+        await manager.schedule(looking.give())
         (result,) = await manager.starmap(func, [args])
-    who, stack = heard
-    assert "aioscheduler" not in stack.replace(__file__, "")
+    who, stack = looking.heard
+    assert "aioscheduler" not in stack.replace(looking.__file__, "")
     assert "_run_once" not in stack
     return who, stack, result
 
 
 async def test_the_task_that_runs_is_named_and_its_own_frames_shown() -> None:
-    who, stack, ref = await describe(first_step)
-    assert who == f"task {__name__}:first_step {ref}"
+    who, stack, ref = await describe(looking.first_step)
+    assert who == f"task looking:first_step {ref}"
     assert [line for line in stack.splitlines() if " in " in line][0].endswith("in first_step")
-    who, stack, ref = await describe(later_step)
-    assert who == f"task {__name__}:later_step {ref}"
+    who, stack, ref = await describe(looking.later_step)
+    assert who == f"task looking:later_step {ref}"
     assert "in later_step" in stack
 
 
 async def test_what_a_task_has_begun_is_named_by_its_own_function() -> None:
-    who, stack, _ = await describe(own_task)
-    assert who == f"{__name__}:first_step(), which a task has begun,"
+    who, stack, _ = await describe(looking.own_task)
+    assert who == "looking:first_step(), which a task has begun,"
     assert "in first_step" in stack
-    who, stack, _ = await describe(callback)
+    who, stack, _ = await describe(looking.callback)
     assert who == "a callback of the loop"
     assert "in look" in stack
 
 
 async def test_a_plain_function_is_named() -> None:
-    who, stack, _ = await describe(partial(look))
+    who, stack, _ = await describe(partial(looking.look))
     assert who.startswith("task functools:partial ")
-    who, stack, _ = await describe(look)
-    assert who.startswith(f"task {__name__}:look ")
+    who, stack, _ = await describe(looking.look)
+    assert who.startswith("task looking:look ")
 
 
 async def test_before_the_first_task_it_is_the_initializer() -> None:
-    heard.clear()
-    manager = FakeClock().manager(1, workers=1, initializer=look)
+    looking.heard.clear()
+    manager = FakeClock().manager(1, workers=1, initializer=looking.look)
     manager.start()
-    workers[:] = [manager._remotes[0].supervisor.life.worker]  # type: ignore[union-attr]
+    looking.workers[:] = [manager._remotes[0].supervisor.life.worker]  # type: ignore[union-attr]
     await manager.ready()
     await manager.close()
-    who, stack = heard
+    who, stack = looking.heard
     assert who == "the initializer"
     assert [line.split()[-1] for line in stack.splitlines() if " in " in line] == ["look"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -208,26 +209,25 @@ async def test_it_runs_nothing_before_it_is_told_to_begin(make: Make) -> None:
     assert len(place.pipe.ticks) == 1  # the first tick comes at once
 
 
-heard: list[str] = []
-
-
-async def note(word: str) -> None:
-    heard.append(word)
-
-
-async def test_the_initializer_comes_in_parts_and_first(make: Make) -> None:
-    heard.clear()
+async def test_the_initializer_comes_in_parts_and_first(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_levelToName", "_nameToLevel"):
+        monkeypatch.setattr(logging, name, {})
     place = make()
-    call = place.shipper.take_call(note, ("initializer " * 10,))
+    call = place.shipper.take_call(logging.addLevelName, (77, "of the initializer"))
+    function = place.shipper.take_function(logging.getLevelName)
     await place.start(boot=None)
-    place.schedule(0, note("task"))
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [77])
     place.send(Kind.BOOT, call[:40], False)
     await turns()
-    assert (place.take(), heard) == ([], [])
+    assert place.take() == []
     place.send(Kind.BOOT, call[40:], True)
     await turns()
-    assert place.take()[0] == [Kind.READY]
-    assert heard == ["initializer " * 10, "task"]
+    ready, _, finished = place.take()
+    assert ready == [Kind.READY]
+    assert finished == [Kind.FINISHED, 0, [0], RETURNED, ["of the initializer"]]
 
 
 async def test_an_initializer_that_fails_is_its_last_word(make: Make) -> None:
@@ -569,21 +569,22 @@ async def test_a_forked_child_goes_on_with_its_task_alone(place: Place) -> None:
     assert place.take() == []  # it has nothing to say to the host
 
 
-forking: list[Place] = []
-
-
-async def fork() -> None:
-    forking[0].worker.disown(lambda error: None)
-    heard.append("the task")
-
-
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="no task is run while its slice is begun")
-async def test_nor_does_it_begin_the_rest_of_a_slice(place: Place) -> None:
-    heard.clear()
-    forking[:] = [place]
-    place.schedule(0, fork())
-    place.schedule(1, note("another"))
+async def test_nor_does_it_begin_the_rest_of_a_slice(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+
+    def fork() -> None:
+        place.worker.disown(lambda error: None)
+        log.append("the task")
+
+    def another() -> None:
+        log.append("another")
+
+    calls = {0: fork, 1: another}
+    monkeypatch.setattr(worker_module, "open_call", lambda _, number, args: (calls[number], (), {}))
+    place.send(Kind.SCHEDULE, 0, 0, 0, [0, 1], None, [None, None])
     await turns()
-    forking.clear()
     assert place.take() == [[Kind.STARTED, 0, [0, 1]]]
-    assert heard == ["the task"]
+    assert log == ["the task"]
