@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from .failures import traceback_of
-from .loopthread import Waiters, tell
+from ._scheduling.loopthread import Waiters, tell
+from ._shipping.failures import traceback_of
 from .task import Home, State, Task, tell_unheard
 
 T = TypeVar("T")

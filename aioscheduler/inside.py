@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from threading import get_ident
 from typing import Any, Protocol, Unpack
 
-from .clock import to_datetime
-from .coroutines import close_unstarted
-from .loopthread import LoopThread
+from ._scheduling.clock import to_datetime
+from ._scheduling.coroutines import close_unstarted
+from ._scheduling.loopthread import LoopThread
 from .options import TaskOptions
 from .task import TaskRef
 

@@ -39,32 +39,32 @@ from typing import (
     overload,
 )
 
-from .alarm import next_tick
+from ._monitoring.monitor import Monitor
+from ._monitoring.monitor import wanted as monitoring_wanted
+from ._monitoring.observer import Observer
+from ._processes.incarnation import Incarnation, Launch
+from ._processes.process import Alive, end_workers
+from ._processes.supervisor import RestartBudget
+from ._processes.workerconfig import WorkerConfig
+from ._routing.layout import check_count, lay_out
+from ._routing.local import LocalLink
+from ._routing.placement import Placement
+from ._routing.remote import RemoteLink
+from ._routing.router import Router
+from ._routing.threadsafe import ThreadFuture
+from ._scheduling.alarm import next_tick
+from ._scheduling.coroutines import close_unstarted
+from ._scheduling.engine import Order
+from ._scheduling.loopthread import LoopThread
+from ._shipping.definitions import HostCatalog
+from ._shipping.shipping import HostShipper
+from ._transport.pipe import abandon
 from .batch import Batch
-from .coroutines import close_unstarted
-from .definitions import HostCatalog
-from .engine import Order
 from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
-from .incarnation import Incarnation, Launch
-from .layout import check_count, lay_out
-from .local import LocalLink
-from .loopthread import LoopThread
-from .monitor import Monitor
-from .monitor import wanted as monitoring_wanted
-from .observer import Observer
 from .options import TaskOptions
-from .pipe import abandon
-from .placement import Placement
-from .process import Alive, end_workers
-from .remote import RemoteLink
-from .router import Router
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
-from .shipping import HostShipper
 from .stats import ManagerStats
-from .supervisor import RestartBudget
 from .task import State, Task, TaskRef
-from .threadsafe import ThreadFuture
-from .workerconfig import WorkerConfig
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
 
-from .clock import LATEST, SECOND
-from .engine import Order
+from ._scheduling.clock import LATEST, SECOND
+from ._scheduling.engine import Order
 from .errors import TooLate
 
 

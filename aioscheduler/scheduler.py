@@ -11,14 +11,14 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, Unpack
 
-from .coroutines import close_unstarted
-from .engine import Order, due_time
+from ._routing.layout import check_count
+from ._routing.local import LocalLink
+from ._routing.placement import limit_reached
+from ._scheduling.coroutines import close_unstarted
+from ._scheduling.engine import Order, due_time
+from ._scheduling.loopthread import LoopThread
 from .errors import ManagerClosed
-from .layout import check_count
-from .local import LocalLink
-from .loopthread import LoopThread
 from .options import TaskOptions, read_options
-from .placement import limit_reached
 from .task import State, Task
 
 T = TypeVar("T")

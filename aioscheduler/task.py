@@ -18,10 +18,10 @@ from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
-from .clock import to_datetime
+from ._scheduling.clock import to_datetime
+from ._scheduling.loopthread import LoopThread, tell
+from ._shipping.failures import traceback_of
 from .errors import UnknownTask
-from .failures import traceback_of
-from .loopthread import LoopThread, tell
 
 T = TypeVar("T")
 

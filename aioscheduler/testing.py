@@ -40,10 +40,10 @@ from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
-from .alarm import ManualClock
-from .clock import SECOND, to_datetime, to_ns
+from ._processes.paired import PairedLife
+from ._scheduling.alarm import ManualClock
+from ._scheduling.clock import SECOND, to_datetime, to_ns
 from .manager import Manager, Seams
-from .paired import PairedLife
 from .scheduler import TimedScheduler
 
 __all__ = ["FakeClock", "FakeManager", "FakeTimedScheduler"]

@@ -18,7 +18,7 @@ from typing import Any
 
 from common import SEED, median, parse, report
 
-from aioscheduler.timers import NUMBER_BITS, TimerQueue
+from aioscheduler._scheduling.timers import NUMBER_BITS, TimerQueue
 
 HOUR = 3600 * 10**9
 

@@ -16,12 +16,12 @@ from typing import Any
 from aioscheduler_workers.worker import Worker
 from common import parse, report, work
 
-from aioscheduler import wire
-from aioscheduler.engine import Engine, Order, _spawn
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._scheduling.engine import Engine, Order, _spawn
+from aioscheduler._shipping.shipping import open_call
+from aioscheduler._transport import wire
+from aioscheduler._transport.wire import Kind, pack
 from aioscheduler.inside import running
-from aioscheduler.shipping import open_call
-from aioscheduler.wire import Kind, pack
-from aioscheduler.workerconfig import WorkerConfig
 
 PAGE = 256
 

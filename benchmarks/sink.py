@@ -15,11 +15,12 @@ from unittest import mock
 
 from aiomultiprocess.types import Unit  # type: ignore[import-untyped]  # ships no type information
 
-from aioscheduler import incarnation, wire
-from aioscheduler.blackbox import BlackBox
-from aioscheduler.process import WorkerProcess
-from aioscheduler.wire import Kind
-from aioscheduler.workerconfig import WorkerConfig
+from aioscheduler._processes import incarnation
+from aioscheduler._processes.blackbox import BlackBox
+from aioscheduler._processes.process import WorkerProcess
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._transport import wire
+from aioscheduler._transport.wire import Kind
 
 READ_SIZE = 1 << 20
 

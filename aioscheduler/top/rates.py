@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..alarm import TICK
-from ..monitor import Snapshot
+from .._monitoring.monitor import Snapshot
+from .._scheduling.alarm import TICK
 from ..stats import OUTCOMES
 from .figures import SAMPLES
 

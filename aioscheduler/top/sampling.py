@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..meter import command_line
-from ..monitor import Snapshot, snapshots
+from .._monitoring.meter import command_line
+from .._monitoring.monitor import Snapshot, snapshots
 
 NO_MANAGER = (
     "no running manager of this user found: start one with Manager(monitor=True) "

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from ..monitor import Snapshot
+from .._monitoring.monitor import Snapshot
 from .columns import Column, Fitted, Row, fit, line
 from .rates import SORTS, Rates
 from .sampling import NO_MANAGER

@@ -34,7 +34,7 @@ from aioscheduler import (
     WorkerStartError,
     current_manager,
 )
-from aioscheduler.process import WorkerProcess
+from aioscheduler._processes.process import WorkerProcess
 from aioscheduler.stats import WorkerState
 
 FAR = timedelta(hours=1)
@@ -666,7 +666,7 @@ async def test_close_gives_up_what_swallows_its_cancellation_in_this_loop(caplog
 
 
 async def write_garbage(data: bytes) -> None:
-    from aioscheduler.pipe import _open_pipes
+    from aioscheduler._transport.pipe import _open_pipes
 
     (pipe,) = _open_pipes
     os.write(pipe.descriptors[1], data)
@@ -694,7 +694,7 @@ async def test_garbage_on_the_pipe_replaces_the_worker(garbage: bytes, caplog: A
 
 
 async def close_pipe() -> None:
-    from aioscheduler.pipe import _open_pipes
+    from aioscheduler._transport.pipe import _open_pipes
 
     (pipe,) = _open_pipes
     os.close(pipe.descriptors[1])
@@ -719,7 +719,7 @@ async def grandchild() -> int:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    from aioscheduler.pipe import _open_pipes
+    from aioscheduler._transport.pipe import _open_pipes
 
     (pipe,) = _open_pipes
     os.set_inheritable(pipe.descriptors[1], True)

@@ -31,7 +31,7 @@ from aioscheduler import (
     current_manager,
     current_task,
 )
-from aioscheduler.pipe import HIGH_WATER
+from aioscheduler._transport.pipe import HIGH_WATER
 
 NEVER = timedelta(days=1)
 SOON = timedelta(milliseconds=30)

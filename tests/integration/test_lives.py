@@ -23,7 +23,8 @@ import psutil
 import pytest
 from spoiling import close_another, put_another
 
-from aioscheduler import Manager, ManagerClosed, WorkerLost, WorkerStartError, incarnation
+from aioscheduler import Manager, ManagerClosed, WorkerLost, WorkerStartError
+from aioscheduler._processes import incarnation
 
 OPEN: Any = (10**6, 1.0)  # max_restarts that no test reaches
 

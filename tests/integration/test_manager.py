@@ -35,7 +35,7 @@ from aioscheduler import (
     WorkerLost,
     WorkerStartError,
 )
-from aioscheduler.cores import usable_cores
+from aioscheduler._processes.cores import usable_cores
 from tests.conftest import children
 
 NEVER = timedelta(days=1)

@@ -25,8 +25,8 @@ from aioscheduler import (
     WorkerStartError,
     current_manager,
     current_task,
-    pipe,
 )
+from aioscheduler._transport import pipe
 from aioscheduler.testing import FakeClock
 
 SOON = timedelta(milliseconds=400)

@@ -21,9 +21,9 @@ from aioscheduler import (
     TimedScheduler,
     WorkerStartError,
     current_manager,
-    loopthread,
 )
-from aioscheduler.threadsafe import ThreadFuture
+from aioscheduler._routing.threadsafe import ThreadFuture
+from aioscheduler._scheduling import loopthread
 
 NEVER = timedelta(days=1)
 

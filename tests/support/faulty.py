@@ -1,4 +1,4 @@
-"""Exceptions that are hard to carry, for `tests/unit/test_failures.py` and its like."""
+"""Exceptions that are hard to carry, for `tests/unit/_shipping/test_failures.py` and its like."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import pytest
 
-from aioscheduler import wire
-from aioscheduler.definitionlog import Reader
-from aioscheduler.definitions import HostCatalog, WorkerCatalog
+from aioscheduler._shipping.definitions import HostCatalog, WorkerCatalog
+from aioscheduler._shipping.shipping import HostShipper, open_call
+from aioscheduler._transport import wire
+from aioscheduler._transport.definitionlog import Reader
 from aioscheduler.errors import NotShippable
-from aioscheduler.shipping import HostShipper, open_call
 
 
 class Script:

@@ -4,8 +4,8 @@
     python tests/support/simulate.py --seed 1234 --trace   one of them again, exactly
 
 The host's side is the real `Manager` and the worker's side the real `Worker`; in between, instead
-of processes and pipes, are `Life` and `SimulatedPipe`, which add to `aioscheduler.paired` what goes
-wrong. A seed decides everything: how large a
+of processes and pipes, are `Life` and `SimulatedPipe`, which add what goes wrong to those of
+`aioscheduler._processes.paired`. A seed decides everything: how large a
 pipe is, how long bytes are under way, where a write is cut, and what happens: schedule, map,
 cancel, let time pass, set the clock, kill, freeze, tell to go, close. Payloads have 0 to 64 KiB,
 many at a time, so that pages of the ledger are half done when a worker dies. Functions are of
@@ -49,13 +49,13 @@ from aioscheduler import (
     WorkerLost,
     WorkerStartError,
 )
-from aioscheduler.clock import SECOND
-from aioscheduler.incarnation import Ended
+from aioscheduler._processes.incarnation import Ended
+from aioscheduler._processes.paired import Channel, PairedLife, PairedPipe
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._transport.pipe import Closed, Receive
+from aioscheduler._transport.wire import Kind
 from aioscheduler.manager import Seams
-from aioscheduler.paired import Channel, PairedLife, PairedPipe
-from aioscheduler.pipe import Closed, Receive
-from aioscheduler.wire import Kind
-from aioscheduler.workerconfig import WorkerConfig
 
 EPOCH = 1_700_000_000 * SECOND
 PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000)  # bytes, at most

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler.batch import Batch, Outcomes, Part
-from aioscheduler.loopthread import LoopThread
 from aioscheduler.task import State, Task, TaskRef
 
 

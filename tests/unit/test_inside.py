@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler.inside import ManagerProxy, current_manager, current_task, running
-from aioscheduler.loopthread import LoopThread
 from aioscheduler.task import TaskRef
 
 HERE = TaskRef("m", 1, 2, 3)

@@ -1,47 +1,66 @@
-"""The order of the modules, as DESIGN has it: imports go one way, the pure core stays pure."""
+"""The house: the wings' order and doors, one test file per module, a pure core that stays pure."""
 
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+import pytest
+
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "aioscheduler"
-SOURCES = {path.stem: path for path in PACKAGE.glob("*.py")}
-TOP = {path.stem: path for path in (PACKAGE / "top").glob("*.py")}
+WORKERS = ROOT / "workers" / "aioscheduler_workers"
+SOURCES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__init__.py"
+}
+"""By the name within the package: `_transport.wire`."""
+
+# Each may import those before it; the public modules in between are named where they stand.
+ORDER = (
+    *("errors", "stats", "_scheduling", "_transport", "options", "_shipping", "task", "batch"),
+    *("inside", "_processes", "_routing", "_monitoring", "scheduler", "manager"),
+    *("metrics", "testing", "top", "__main__"),
+)
+WINGS = [name for name in ORDER if name.startswith("_") and name != "__main__"]
 PURE = (
-    *(
-        "timers",
-        "queues",
-        "wire",
-        "definitionlog",
-        "ledger",
-        "outbox",
-        "placement",
-        "clock",
-        "errors",
-    ),
-    *("errors", "lateness", "stats"),
+    *("_scheduling.timers", "_scheduling.queues", "_scheduling.clock", "_scheduling.lateness"),
+    *("_transport.wire", "_transport.definitionlog", "_transport.ledger", "_transport.outbox"),
+    *("_routing.placement", "errors", "stats"),
 )
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
+NOT_TESTED_ALONE = {"__main__", "_routing.link"}  # an entry, and protocols without a body
 
 
 def imported(path: Path) -> set[str]:
-    """The modules a file imports: those of its own package by bare name."""
+    """The modules that a file imports: those of this package as in SOURCES, others by their top."""
+    own = path.relative_to(PACKAGE).parts[:-1] if path.is_relative_to(PACKAGE) else None
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add((node.module or "").split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
+            parts = tuple((node.module or "").split(".")) if node.module else ()
+            if node.level:
+                if own is None:  # of the workers' own
+                    continue
+                parts = own[: len(own) + 1 - node.level] + parts
+            elif parts[0] == "aioscheduler":
+                parts = parts[1:]
+            else:
+                found.add(parts[0])
+                continue
+            name = ".".join(parts)
+            names = {".".join((*parts, alias.name)) for alias in node.names}
+            found |= {name} if name in SOURCES else names & SOURCES.keys()
     return found
 
 
-def is_import(node: ast.AST) -> bool:
-    return isinstance(node, ast.Import | ast.ImportFrom)
+def wing_of(name: str) -> str:
+    return name.split(".")[0]
 
 
 def test_imports_make_no_circle() -> None:
@@ -49,12 +68,28 @@ def test_imports_make_no_circle() -> None:
     assert len(list(TopologicalSorter(graph).static_order())) == len(SOURCES)
 
 
-def test_top_is_apart_and_makes_no_circle() -> None:
-    graph = {name: imported(path) & TOP.keys() for name, path in TOP.items()}
-    assert len(list(TopologicalSorter(graph).static_order())) == len(TOP)
+def test_imports_go_one_way_between_the_wings() -> None:
     for name, path in SOURCES.items():
-        text = path.read_text()
-        assert name == "__main__" or "from .top" not in text, name
+        place = ORDER.index(wing_of(name))
+        for other in imported(path) & SOURCES.keys():
+            assert ORDER.index(wing_of(other)) <= place, (name, other)
+
+
+def doors(wing: str) -> set[str]:
+    text = ast.get_docstring(ast.parse((PACKAGE / wing / "__init__.py").read_text())) or ""
+    found = re.search(r"^Doors: (.*)\.$", text, re.MULTILINE | re.DOTALL)
+    assert found, wing
+    return set(re.findall(r"`(\w+)`", found[1]))
+
+
+def test_who_comes_into_a_wing_comes_by_its_doors() -> None:
+    used: dict[str, set[str]] = {wing: set() for wing in WINGS}
+    for path in [*SOURCES.values(), *WORKERS.glob("*.py")]:
+        for name in imported(path) & SOURCES.keys():
+            wing, _, module = name.partition(".")
+            if module and wing != path.parent.name and wing in used:
+                used[wing].add(module)
+    assert used == {wing: doors(wing) for wing in used}
 
 
 def test_the_pure_modules_stay_pure() -> None:
@@ -66,21 +101,39 @@ def test_the_pure_modules_stay_pure() -> None:
 
 def test_the_workers_are_named_in_one_place() -> None:
     for name, path in SOURCES.items():
-        at_import = {node for node in ast.parse(path.read_text()).body if is_import(node)}
+        at_import = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ImportFrom)]
         assert not [node for node in at_import if "aioscheduler_workers" in ast.unparse(node)]
-        assert ("aioscheduler_workers" in path.read_text()) == (name == "process"), name
+        named = "aioscheduler_workers" in path.read_text()
+        assert named == (name == "_processes.process"), name
 
 
 def test_psutil_is_asked_in_one_place() -> None:
-    askers = {path.stem for path in PACKAGE.rglob("*.py") if "psutil" in imported(path)}
-    assert askers == {"meter"}
+    askers = {name for name, path in SOURCES.items() if "psutil" in imported(path)}
+    assert askers == {"_monitoring.meter"}
 
 
 def test_no_program_pays_for_its_tests() -> None:
     for name, path in SOURCES.items():
-        assert name == "testing" or not imported(path) & {"testing", "paired"}, name
+        assert name == "testing" or not imported(path) & {"testing", "_processes.paired"}, name
+
+
+def test_top_is_apart() -> None:
+    for name, path in SOURCES.items():
+        named = any(wing_of(other) == "top" for other in imported(path) & SOURCES.keys())
+        assert not named or wing_of(name) in ("top", "__main__"), name
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    for path in [*SOURCES.values(), *TOP.values(), *(ROOT / "workers").rglob("*.py")]:
+    for path in [*PACKAGE.rglob("*.py"), *WORKERS.glob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+@pytest.mark.parametrize("package", [PACKAGE, WORKERS], ids=["host", "workers"])
+def test_every_module_has_its_tests(package: Path) -> None:
+    """One file for each, in the same place; other files are for no module alone."""
+    tests = ROOT / "tests" / "unit" / ("workers" if package is WORKERS else "")
+    for path in package.rglob("*.py"):
+        name = ".".join(path.relative_to(package).with_suffix("").parts)
+        if path.name != "__init__.py" and not (package is PACKAGE and name in NOT_TESTED_ALONE):
+            test = tests / path.relative_to(package).parent / f"test_{path.name}"
+            assert test.is_file(), test

@@ -30,7 +30,7 @@ from aioscheduler import (
     WorkerLost,
     WorkerStartError,
 )
-from aioscheduler.clock import SECOND
+from aioscheduler._scheduling.clock import SECOND
 from aioscheduler.manager import Seams
 from aioscheduler.testing import FakeClock
 
@@ -279,6 +279,8 @@ async def test_a_worker_that_cannot_begin_is_told_by_ready(clock: FakeClock, wor
     manager.start()
     with pytest.raises(WorkerStartError, match="no database"):
         await manager.ready()
+    assert manager._closing is not None
+    assert manager._closing.done()
     assert isinstance(task.exception(), WorkerLost if workers else WorkerStartError)
     assert len(manager) == 0
     with pytest.raises(ManagerClosed, match="this manager has failed") as closed:

@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from aioscheduler import stats
-from aioscheduler.lateness import BOUNDS
+from aioscheduler._scheduling.lateness import BOUNDS
 from aioscheduler.metrics import ManagerCollector
 
 ROOT = Path(__file__).parents[2]

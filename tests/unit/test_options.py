@@ -25,8 +25,8 @@ from aioscheduler import (
     current_manager,
     now,
 )
-from aioscheduler.clock import LATEST, SECOND
-from aioscheduler.engine import Order
+from aioscheduler._scheduling.clock import LATEST, SECOND
+from aioscheduler._scheduling.engine import Order
 from aioscheduler.options import Options, TaskOptions, read_options, run_with
 from aioscheduler.testing import FakeClock
 

@@ -19,7 +19,7 @@ from aioscheduler import (
     TaskLimitReached,
     TimedScheduler,
 )
-from aioscheduler.local import LocalLink
+from aioscheduler._routing.local import LocalLink
 from aioscheduler.scheduler import running_loop
 
 Make = Callable[..., Any]

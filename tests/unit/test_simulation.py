@@ -26,7 +26,7 @@ def test_a_seed_replays_exactly(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_broken_promise_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulation must be able to fail: a ledger that forgets to hand over loses tasks."""
-    from aioscheduler.ledger import Ledger
+    from aioscheduler._transport.ledger import Ledger
 
     monkeypatch.setattr(Ledger, "replay", lambda self: iter(()))
     assert any(simulate.simulate(seed) for seed in range(20))

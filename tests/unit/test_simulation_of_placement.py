@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aioscheduler.placement import Placement
+from aioscheduler._routing.placement import Placement
 
 LAYOUT = (3, 3, 2, 2)
 

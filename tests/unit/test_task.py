@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aioscheduler.loopthread import LoopThread
+from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler.task import ENDED, MOVES, State, Task, TaskRef, report
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from aioscheduler import alarm, loopthread
-from aioscheduler.alarm import TICK, next_tick
-from aioscheduler.clock import SECOND
-from aioscheduler.process import workers_module
+from aioscheduler._processes.process import workers_module
+from aioscheduler._processes.supervisor import RestartBudget, Supervisor
+from aioscheduler._scheduling import alarm, loopthread
+from aioscheduler._scheduling.alarm import TICK, next_tick
+from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._transport.wire import Kind
 from aioscheduler.stats import WorkerState
-from aioscheduler.supervisor import RestartBudget, Supervisor
 from aioscheduler.top import rates
-from aioscheduler.wire import Kind
 
 ROOT = Path(__file__).parent.parent.parent
 main = workers_module("main")

@@ -28,11 +28,11 @@ import traceback
 from multiprocessing.connection import Connection
 from types import FrameType
 
-from aioscheduler.alarm import TICK
-from aioscheduler.blackbox import BlackBox
-from aioscheduler.loopthread import enter_worker
-from aioscheduler.process import loop_failure
-from aioscheduler.workerconfig import WorkerConfig
+from aioscheduler._processes.blackbox import BlackBox
+from aioscheduler._processes.process import loop_failure
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._scheduling.alarm import TICK
+from aioscheduler._scheduling.loopthread import enter_worker
 
 from .forked import end_with_the_task
 from .garbage import Thresholds

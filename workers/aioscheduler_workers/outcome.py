@@ -10,10 +10,10 @@ import contextlib
 import pickle
 from collections.abc import Callable
 
-from aioscheduler.definitions import WorkerCatalog
+from aioscheduler._shipping.definitions import WorkerCatalog
+from aioscheduler._shipping.failures import describe, text_of
+from aioscheduler._shipping.names import type_name
 from aioscheduler.errors import RemoteError
-from aioscheduler.failures import describe, text_of
-from aioscheduler.names import type_name
 
 _LAST_WORDS = pickle.dumps(
     (RemoteError("unknown", "the task failed, and its failure could not be told of", ""), ""), 5

@@ -26,26 +26,26 @@ from itertools import repeat
 from types import CoroutineType, TracebackType
 from typing import Any, NoReturn
 
-from aioscheduler import wire
-from aioscheduler.alarm import Alarm, next_tick
-from aioscheduler.classgarbage import ClassGarbage
-from aioscheduler.coroutines import close_unstarted, name_of
-from aioscheduler.definitionlog import Leased
-from aioscheduler.definitions import WorkerCatalog
-from aioscheduler.engine import Engine, Order, due_time, end_running
-from aioscheduler.failures import text_of, traceback_of
+from aioscheduler._processes.supervisor import DRAIN_TIME
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._routing.placement import Placement
+from aioscheduler._scheduling.alarm import Alarm, next_tick
+from aioscheduler._scheduling.coroutines import close_unstarted, name_of
+from aioscheduler._scheduling.engine import Engine, Order, due_time, end_running
+from aioscheduler._scheduling.lateness import Recorder
+from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._scheduling.timers import NUMBER_BITS
+from aioscheduler._shipping.classgarbage import ClassGarbage
+from aioscheduler._shipping.definitions import WorkerCatalog
+from aioscheduler._shipping.failures import text_of, traceback_of
+from aioscheduler._shipping.shipping import Shipper, open_call
+from aioscheduler._transport import wire
+from aioscheduler._transport.definitionlog import Leased
+from aioscheduler._transport.pipe import MakePipe, Pipe
+from aioscheduler._transport.wire import Kind, Payload
 from aioscheduler.inside import ManagerProxy, Place, running
-from aioscheduler.lateness import Recorder
-from aioscheduler.loopthread import LoopThread
 from aioscheduler.options import Options, TaskOptions, read_options, run_with
-from aioscheduler.pipe import MakePipe, Pipe
-from aioscheduler.placement import Placement
-from aioscheduler.shipping import Shipper, open_call
-from aioscheduler.supervisor import DRAIN_TIME
 from aioscheduler.task import TaskRef, check_ref
-from aioscheduler.timers import NUMBER_BITS
-from aioscheduler.wire import Kind, Payload
-from aioscheduler.workerconfig import WorkerConfig
 
 from .outcome import encode_failure, encode_refusal, encode_unopened
 

@@ -1,0 +1,75 @@
+"""Sums up what is known of a manager: its counts, what its workers told, what psutil measures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import accumulate
+
+from .._routing.link import Link, Vitals
+from .._routing.placement import Placement
+from .._scheduling.lateness import BOUNDS, History
+from ..stats import COUNTS, HostStats, ManagerStats, WorkerStats
+from .meter import NOTHING, Meter, Usage
+
+
+class Observer:
+    """Makes a manager's stats; may be asked from any thread, as all it reads may be.
+
+    Args:
+        manager: The manager's id.
+        links: One for each worker.
+        placement: Knows what waits.
+
+    Attributes:
+        host: How late the host's loop was.
+    """
+
+    def __init__(self, manager: str, links: Sequence[Link], placement: Placement) -> None:
+        self.host: History = History()
+        self._manager = manager
+        self._links = links
+        self._placement = placement
+        self._meter = Meter()
+
+    def stats(self) -> ManagerStats:
+        """Gives the state of now."""
+        pid = os.getpid()
+        vitals = [link.vitals() for link in self._links]
+        usage = self._meter.read({pid, *(v.pid for v in vitals if v.pid is not None)})
+        workers = tuple(
+            _sum_up(worker, link_vitals, self._placement, usage)
+            for worker, link_vitals in enumerate(vitals)
+        )
+        return ManagerStats(
+            manager=self._manager,
+            workers=workers,
+            host=HostStats(pid, *usage[pid], self.host.lag),
+            **{name: sum(getattr(worker, name) for worker in workers) for name in COUNTS},
+        )
+
+
+def _sum_up(
+    worker: int, vitals: Vitals, placement: Placement, usage: dict[int, Usage]
+) -> WorkerStats:
+    history = vitals.history
+    waiting = placement.waiting_at(worker)
+    counts = {name: vitals.counts[name] for name in COUNTS}  # 0 of what was never counted
+    counts |= {"pending": sum(waiting), "running": vitals.running}
+    cpu_percent, rss = usage.get(vitals.pid or 0, NOTHING)
+    p50, p99 = history.quantiles(0.5, 0.99)
+    return WorkerStats(
+        worker=worker,
+        state=vitals.state,
+        pid=vitals.pid,
+        cpu_percent=cpu_percent,
+        rss=rss,
+        schedulers=len(waiting),
+        lateness_p50=p50,
+        lateness_p99=p99,
+        lateness_max=history.most,
+        lateness_sum=history.total,
+        lateness_buckets=tuple(zip(BOUNDS, accumulate(history.counts), strict=True)),
+        loop_lag=history.lag,
+        **counts,
+    )

@@ -1,0 +1,217 @@
+"""The life of a worker in the host's own thread and loop: no process, and pipes in memory.
+
+     host's context                      │ worker's context
+                                         │
+    Supervisor ─► PairedLife             │
+                    └ PairedPipe ── Channel ──► PairedPipe ─► Worker
+                                 ◄── Channel ──             │
+
+Both ends are the real ones: what travels is encoded, framed and decoded as between processes, and
+arrives as copies. Each side's callbacks have context variables of their own; a worker begins
+without any. What cannot be had in one process: modules, and with them the globals of functions
+that travel by name, are shared, and a task cannot be killed: it is cancelled, and not heard any
+more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .._transport.pipe import Closed, Pipe, Receive
+from .incarnation import Ended
+from .process import workers_module
+from .workerconfig import WorkerConfig
+
+
+class Channel:
+    """Bytes under way in one direction: written now, read at the reader's next turn.
+
+    Attributes:
+        reader: Whom to tell that there is something to read.
+        closed: Whether nobody will read any more.
+    """
+
+    def __init__(self) -> None:
+        self.reader: PairedPipe | None = None
+        self.closed = False
+        self._arrived = bytearray()
+
+    def write(self, data: memoryview) -> int:
+        """Takes bytes, as `os.write` does.
+
+        Raises:
+            BrokenPipeError: Nobody will read them.
+        """
+        if self.closed:
+            raise BrokenPipeError
+        self._arrived += data
+        self.tell_reader()
+        return len(data)
+
+    def read(self) -> bytes:
+        """Gives what has arrived.
+
+        Raises:
+            BlockingIOError: There is nothing.
+        """
+        if not self._arrived:
+            raise BlockingIOError
+        data = bytes(self._arrived)
+        self._arrived.clear()
+        return data
+
+    def tell_reader(self) -> None:
+        """Has the reader read, if there is one yet."""
+        if self.reader is not None:
+            self.reader.read_soon()
+
+
+class PairedPipe(Pipe):
+    """The real framing over two channels.
+
+    Args:
+        inward: Where it reads.
+        outward: Where it writes.
+        context: In which its side runs.
+        receive: As for `Pipe`.
+        closed: As for `Pipe`.
+    """
+
+    def __init__(
+        self,
+        inward: Channel,
+        outward: Channel,
+        context: Context,
+        receive: Receive,
+        closed: Closed,
+    ) -> None:
+        super().__init__(receive, closed)
+        self.context = context
+        self._inward, self._outward = inward, outward
+
+    def open(self, loop: asyncio.AbstractEventLoop, reader: int = 0, writer: int = 0) -> None:
+        """Begins to read and write the channels; descriptors are not needed."""
+        self._loop = loop
+        self.descriptors[:] = 0, 0  # of no use but to say that it is open
+        self._inward.reader = self
+        self.read_soon()
+        self.flush()
+
+    def close(self) -> None:
+        """Reads and writes nothing any more."""
+        self._has_ended = True
+        self._stop_reading()
+        self.descriptors[1] = -1
+        self._inward.closed = True
+        self._drop()
+
+    def read_soon(self) -> None:
+        """Reads at the next turn of the loop, as if the loop had seen that there is something."""
+        assert self._loop is not None
+        self._loop.call_soon(self.read_now, context=self.context)
+
+    def read_now(self) -> None:
+        """Reads, if it is still open."""
+        if self.descriptors[0] >= 0:
+            self._readable()
+
+    def _read(self) -> bytes:
+        return self._inward.read()
+
+    def _write(self, data: memoryview) -> int:
+        return self._outward.write(data)
+
+    def _stop_reading(self) -> None:
+        self.descriptors[0] = -1
+        self._inward.reader = None
+
+
+class PairedLife:
+    """A life (`incarnation.Life`) of a worker that shares the host's thread.
+
+    Args:
+        config: As for `Incarnation`.
+        clock: Gives the worker's present in nanoseconds since the epoch.
+        number: Which life of its place this is, from 0.
+        receive: Called with each frame.
+        ended: As for `incarnation.Launch`.
+    """
+
+    _pipe_class: type[PairedPipe] = PairedPipe
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        clock: Callable[[], int],
+        number: int,
+        receive: Receive,
+        ended: Ended,
+    ) -> None:
+        self.pid: int | None = os.getpid()  # while it lives
+        self.dead: bool = False
+        self.context: Context = Context()
+        to_worker, to_host = self._make_channel(), self._make_channel()
+        self.pipe: PairedPipe = self._pipe_class(
+            to_host, to_worker, copy_context(), receive, self._stream_ended
+        )
+        self._begun = [0] * config.schedulers
+        self.worker: Any = workers_module("worker").Worker(
+            replace(config, generation=number),
+            [],
+            self._begun,
+            clock,
+            partial(self._pipe_class, to_worker, to_host, self.context),
+        )
+        self._ended = ended
+        self._cause = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    def _make_channel(self) -> Channel:
+        return Channel()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins: the worker says so when it is ready."""
+        self._loop = loop
+        self.pipe.open(loop)
+        self._serve(loop)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._serving = self.context.run(loop.create_task, self.worker.serve(loop, 0, 0))
+        self._serving.add_done_callback(lambda _: self._end(0))
+
+    def begun(self, scheduler: int) -> int:
+        """Gives the number of the task that a scheduler began last, plus one; 0 for none."""
+        return self._begun[scheduler]
+
+    def kill(self, cause: str = "") -> None:
+        """Ends it at once: what it has not written is lost, and its tasks are cancelled."""
+        self._cause = self._cause or cause
+        self._end(-signal.SIGKILL)
+
+    def _stream_ended(self, error: Exception | None) -> None:
+        if error is not None:
+            self.kill(f"what it sends cannot be read: {error!r}")
+
+    def _end(self, exitcode: int) -> None:
+        if self.dead:
+            return
+        assert self._loop is not None
+        self.dead = True
+        if self._serving is not None:
+            self._serving.cancel()
+        self.worker.halt()
+        self._loop.call_soon(self._reap, exitcode, context=self.pipe.context)
+
+    def _reap(self, exitcode: int) -> None:
+        self.pid = None
+        self.pipe.read_rest()
+        self.pipe.close()
+        self._ended(exitcode, self._cause)

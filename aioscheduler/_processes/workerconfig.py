@@ -1,0 +1,45 @@
+"""What a manager tells a worker process at its start.
+
+Here is only what stays the same for the whole life of the process. What belongs to the process
+itself (its pipes, its black box, its clock) is passed beside it, and all that changes comes in
+frames.
+
+    Manager (all workers) ─ replace(worker=) ─► Launch ─ replace(generation=) ─► process ─► Worker
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .._scheduling.engine import Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """The configuration of one worker process, to which it travels by multiprocessing's pickle.
+
+    Attributes:
+        manager: The manager's id.
+        order: What each scheduler runs next.
+        layout: How many schedulers each worker of the manager has.
+        prefer_utc: What a naive datetime means, to tasks that schedule others.
+        host: The host's process id.
+        handed: What of the initializer's arguments only a new process can be given.
+        worker: The place of this worker, from 0.
+        generation: Which process in its place this is, from 0.
+    """
+
+    manager: str
+    order: Order
+    layout: tuple[int, ...]
+    prefer_utc: bool
+    host: int
+    handed: tuple[Any, ...] = ()
+    worker: int = 0
+    generation: int = 0
+
+    @property
+    def schedulers(self) -> int:
+        """How many schedulers this worker has."""
+        return self.layout[self.worker]

@@ -1,0 +1,157 @@
+"""Who is to be told of the end of a worker's tasks: handles, batches, or nobody.
+
+A handle is known weakly: once its user has dropped it, the task ends unheard. Only one that
+somebody waits for by callback is kept here. A batch is known by its parts (`batch.Part`), sorted
+by pages of numbers, so that a row of results finds its part at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import deque
+from datetime import datetime
+from typing import Any
+
+from .._transport.ledger import PAGE
+from ..batch import Decode, Part
+from ..task import Home, State, Task
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+FORGET_AT = 64  # handles that are gone; so few cost no memory worth a look
+FORGET_MOST = 10_000  # at a time, which takes a few milliseconds
+
+
+class Holders:
+    """The holders of the tasks of one place.
+
+    Args:
+        home: Of the handles that are made here.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._handles: dict[int, _Handle] = {}
+        # Garbage collection appends here, in whatever thread and moment.
+        self._dropped: deque[_Handle] = deque()
+        self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
+        self._parts: dict[int, list[Part]] = {}  # of batches, by page
+
+    def hand_out(
+        self, scheduler: int, number: int, when: datetime | int, label: object
+    ) -> Task[Any]:
+        """Makes a handle, and remembers it as long as somebody else does."""
+        task: Task[Any] = Task(self._home, scheduler, number, when, label)
+        handle = self._handles[number] = _Handle(task, self._dropped.append)
+        handle.number = number
+        if len(self._dropped) > FORGET_AT:
+            self.forget_dropped()
+        return task
+
+    def hold(self, task: Task[Any]) -> None:
+        """Keeps a handle until its task ends."""
+        self._held[task._number] = task
+
+    def release(self, task: Task[Any]) -> None:
+        """Keeps it no longer."""
+        self._held.pop(task._number, None)
+
+    def add(self, part: Part) -> None:
+        """Takes the tasks of a batch."""
+        self._parts.setdefault(part.first // PAGE, []).append(part)
+
+    def find(self, number: int) -> Task[Any] | None:
+        """Gives the handle of a task, if there is one or its batch can make one."""
+        part = self._part_of(number)
+        if part is not None:
+            return part.task(number)
+        handle = self._handles.get(number)
+        return handle() if handle is not None else None
+
+    def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> bool:
+        """Tells a task's end, as `Task._settle` takes it; False if nobody wants to know.
+
+        It never raises: the task is struck out by now, and the next is to be told, too.
+        """
+        handle = self._handles.pop(number, None)
+        task = handle() if handle is not None else None
+        part = self._part_of(number) if self._parts else None
+        try:
+            if task is not None:
+                task._settle(state, value, decode)
+            if part is not None:
+                part.settle(number, state, value, decode)
+                self._tidy(part)
+        except Exception:  # the loop is closed, say
+            log.exception("the end of task %d could not be told", number)
+        if self._held:
+            self._held.pop(number, None)
+        return task is not None or part is not None
+
+    def settle_row(
+        self, first: int, payloads: list[Any], state: State, decode: Decode | None
+    ) -> bool:
+        """Tells the ends of numbers in a row, at a tenth of the cost, if all are of one batch.
+
+        The state is not FAILED. False: they are not, or somebody waits for a single one. Then
+        nothing was told. It never raises, as `settle`.
+        """
+        if self._dropped:
+            self.forget_dropped()
+        count = len(payloads)
+        part = self._part_of(first)
+        if part is None or first + count - 1 not in part or self._held:
+            return False
+        if self._handles and any(n in self._handles for n in range(first, first + count)):
+            return False
+        try:
+            if not part.settle_row(first, payloads, state, decode):
+                return False
+            self._tidy(part)
+        except Exception:
+            log.exception("the ends of %d tasks from %d could not be told", count, first)
+        return True
+
+    def settle_alike(self, row: range, state: State, value: Any) -> None:
+        """Tells the end of numbers in a row, which is the same for all."""
+        if self._parts and self.settle_row(row.start, [value] * len(row), state, None):
+            return
+        if self._parts or self._handles:
+            for number in row:
+                self.settle(number, state, value, None)
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether rows are worth looking for."""
+        return bool(self._parts)
+
+    def _part_of(self, number: int) -> Part | None:
+        for part in self._parts.get(number // PAGE, ()):
+            if number in part:
+                return part
+        return None
+
+    def _tidy(self, part: Part) -> None:
+        """Forgets a part whose tasks have all ended."""
+        if not part.left:
+            page = part.first // PAGE
+            self._parts[page].remove(part)
+            if not self._parts[page]:
+                del self._parts[page]
+
+    def forget_dropped(self) -> None:
+        """Forgets handles that are gone: some of them, so that the loop is not held."""
+        dropped = self._dropped
+        for _ in range(min(len(dropped), FORGET_MOST)):
+            handle = dropped.popleft()
+            # A new handle may have come in its place.
+            if self._handles.get(handle.number) is handle:
+                del self._handles[handle.number]
+
+
+class _Handle(weakref.ref[Task[Any]]):
+    """A weak reference that knows which task its handle was for."""
+
+    __slots__ = ("number",)
+    number: int

@@ -1,0 +1,155 @@
+"""The contract between a manager and the place where tasks run.
+
+Two links exist: `local.LocalLink` (schedulers in this loop) and `remote.RemoteLink` (a worker
+process behind two pipes). A third, say an actor of another engine, needs to keep this contract
+and nothing else; the manager does not know which one it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from .._scheduling.lateness import History
+from .._shipping.shipping import Call
+from ..batch import Outcomes
+from ..options import Options
+from ..stats import WorkerState
+from ..task import Home, Task
+
+
+class Tally(Protocol):
+    """Who counts tasks: told by links, so that placement and limits are right."""
+
+    def started(self, worker: int, scheduler: int, count: int) -> None:
+        """`count` tasks do not wait any more: they started, or will never.
+
+        Less than 0: so many wait again, because their worker is replaced.
+        """
+
+    def ended(self, worker: int, scheduler: int, count: int) -> None:
+        """`count` tasks have ended."""
+
+    def emptied(self, worker: int) -> None:
+        """No task is left there."""
+
+
+class Vitals(NamedTuple):
+    """What a link knows of its place that nobody else does.
+
+    Attributes:
+        state: What the process there is doing.
+        avoided: Whether new tasks are better sent elsewhere.
+        pid: Of the process; None if there is none.
+        running: Tasks that have started and not ended.
+        counts: What has been counted there, by the names of `stats.COUNTS`.
+        history: What the processes there have told of lateness.
+    """
+
+    state: WorkerState
+    avoided: bool
+    pid: int | None
+    running: int
+    counts: Counter[str]
+    history: History
+
+
+class Link(Home, Protocol):
+    """One place with schedulers, numbered from 0."""
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to work in the running loop. What is scheduled earlier waits."""
+
+    async def ready(self) -> None:
+        """Returns when tasks can run there.
+
+        Raises:
+            WorkerStartError: They never will.
+        """
+
+    def take_options(self, options: Options) -> Any:
+        """Turns options into what `take` and `schedule_many` take."""
+
+    def take(self, awaitable: Awaitable[Any], options: Any) -> Any:
+        """Turns a coroutine into a call for `schedule`; nothing is changed if it raises.
+
+        Args:
+            awaitable: The coroutine.
+            options: What `take_options` gave; None: there are none.
+        """
+
+    def schedule(self, scheduler: int, due: int, when: datetime | int, call: Any) -> Task[Any]:
+        """Accepts a task.
+
+        Args:
+            scheduler: Where.
+            due: Nanoseconds since the epoch.
+            when: What the handle shows as its priority: a datetime, or `due`, or 0 in a queue.
+            call: What `take` gave.
+        """
+
+    def take_function(self, function: Callable[..., Any]) -> Any:
+        """Turns what `map` calls into what `schedule_many` takes."""
+
+    def take_arguments(self, args: tuple[Any, ...]) -> Any:
+        """Turns the arguments of one call into what `schedule_many` takes."""
+
+    def schedule_many(
+        self,
+        outcomes: Outcomes,
+        offset: int,
+        scheduler: int,
+        dues: int | list[int],
+        function: Any,
+        calls: list[Any],
+        options: Any,
+    ) -> None:
+        """Accepts calls of one function.
+
+        Args:
+            outcomes: Told how they end.
+            offset: The index there of the first.
+            scheduler: Where.
+            dues: Their due times in nanoseconds since the epoch, or one for all.
+            function: What `take_function` gave.
+            calls: What `take_arguments` gave; at most `room()`.
+            options: Of all of them, as for `take`.
+        """
+
+    def room(self) -> int:
+        """How many calls `schedule_many` takes at a time; at least one."""
+
+    def find(self, scheduler: int, number: int) -> Task[Any] | None:
+        """Gives a handle on a task that has not ended, else None."""
+
+    async def flush(self) -> None:
+        """Returns when little enough waits to be sent."""
+
+    def look_after(self, lag: float) -> None:
+        """Is called once a tick, and told how late the host's loop was, in seconds."""
+
+    def vitals(self) -> Vitals:
+        """Gives what `Manager.stats()` needs to know; may be called from any thread."""
+
+    def kill(self, reason: Exception) -> None:
+        """Ends every task as lost: the manager has failed, for this reason."""
+
+    async def close(self, timeout: float | None) -> None:
+        """Cancels what waits; lets what runs finish for `timeout` seconds, then ends it."""
+
+
+class AcrossLink(Link, Protocol):
+    """A link to another process, whose tasks may schedule others through the host."""
+
+    def adopt(self, scheduler: int, due: int, call: Call, alias: int) -> None:
+        """Accepts a task that was scheduled inside a worker.
+
+        Args:
+            scheduler: Where.
+            due: Nanoseconds since the epoch.
+            call: What there is to do.
+            alias: The number that the worker gave it, by which references know it.
+        """

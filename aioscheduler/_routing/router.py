@@ -1,0 +1,287 @@
+"""Where tasks go: due time, place, cargo, link. The manager's work, without its life.
+
+    schedule(work(1), when)
+        │ due time      (engine.due_time)
+        │ place         (placement; limits are held here)
+        │ call          (the link's `take`: function, payload, options)
+        ▼
+      link.schedule ─► handle
+
+It is also the one that links tell of starts and ends (`link.Tally`), and that tasks ask for
+more tasks (`inside.Desk`, and `asked_inside` for those of other processes).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from threading import get_ident
+from typing import Any
+
+from .._scheduling.coroutines import close_unstarted, name_of
+from .._scheduling.engine import Order, due_time
+from .._scheduling.loopthread import LoopThread, Waiters
+from .._shipping.definitions import HostCatalog
+from .._transport.definitionlog import leased
+from .._transport.wire import FRAME_BYTES
+from ..batch import Batch, Outcomes
+from ..errors import ManagerClosed, NotShippable, TaskLimitReached
+from ..options import Options, TaskOptions, read_options
+from ..task import Task, TaskRef, check_ref
+from .link import AcrossLink, Link
+from .placement import Placement
+
+Whens = datetime | timedelta | Sequence[datetime | timedelta | None] | None
+"""One time for all of a batch, or one for each."""
+
+
+class Router:
+    """Places tasks on links and counts them.
+
+    Args:
+        manager: The manager's id.
+        order: Of the schedulers.
+        prefer_utc: What a naive datetime means.
+        placement: Chooses, counts and limits.
+        loop_thread: Where calls are right.
+        clock: Gives the present in nanoseconds since the epoch.
+
+    Attributes:
+        closed: Why nothing is accepted any more; None while it is.
+        links: One for each worker; set before the first task.
+    """
+
+    def __init__(
+        self,
+        manager: str,
+        order: Order,
+        prefer_utc: bool,
+        placement: Placement,
+        loop_thread: LoopThread,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.closed: ManagerClosed | None = None
+        self.links: Sequence[Link] = ()
+        self.placement = placement
+        self.loop_thread = loop_thread
+        self._manager = manager
+        self._order = order
+        self._prefer_utc = prefer_utc
+        self._clock = clock
+        self._joiners = Waiters()
+
+    def schedule(
+        self,
+        coro: Awaitable[Any],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        options: TaskOptions,
+    ) -> Task[Any]:
+        """Takes one task; see `Manager.schedule`."""
+        try:
+            if self.closed is not None:
+                self.check_open()
+            if get_ident() != self.loop_thread.ident:
+                self.loop_thread.check()
+            due = due_time(self._order, when, self._clock(), self._prefer_utc)
+            place = self.placement.choose(key)
+            call = self.links[0].take(coro, self._take_options(options) if options else None)
+        except BaseException:
+            close_unstarted(coro)
+            raise
+        shown = when if isinstance(when, datetime) else due
+        return self._link_of(place, 1).schedule(
+            self.placement.scheduler_of[place], due, shown, call
+        )
+
+    def _take_options(self, given: TaskOptions) -> Any:
+        options = read_options(given, self._order)
+        return None if options is None else self.links[0].take_options(options)
+
+    def submit(
+        self,
+        func: Callable[..., Any],
+        arguments: Iterable[tuple[Any, ...]],
+        when: Whens,
+        key: str | bytes | int | None,
+        options: TaskOptions,
+    ) -> Batch[Any]:
+        """Takes calls of one function; see `Manager.map`."""
+        self.check_open()
+        self.loop_thread.check()
+        if not callable(func):
+            raise TypeError(f"map() takes a function and its items, not {type(func).__name__}")
+        placement = self.placement
+        # One more than there is room for is refused below, and an endless iterable with it.
+        room = placement.room_everywhere()
+        calls = list(arguments if room is None else islice(arguments, room + 1))
+        count = len(calls)
+        dues = self._dues(when, count, room is not None and count > room)
+        front = self.links[0]
+        function = front.take_function(func)
+        taken = self._take_options(options) if options else None
+        outcomes = Outcomes(count, options.get("name") or name_of(func))
+        batch: Batch[Any] = Batch(outcomes)
+        # Small batches, too, are to use every scheduler.
+        share = -(-count // len(placement.loads)) if key is None else count
+        sent = 0
+        try:
+            while sent < count:
+                try:
+                    place = placement.choose(key)
+                except (ValueError, TypeError) as refusal:
+                    raise _name_item(sent, refusal) from refusal
+                room = min(share, front.room(), placement.room(place))
+                payloads = _take_some(front, calls, sent, room)
+                until = sent + len(payloads)
+                self._link_of(place, len(payloads)).schedule_many(
+                    outcomes,
+                    sent,
+                    placement.scheduler_of[place],
+                    dues[sent:until] if isinstance(dues, list) else dues,
+                    function,
+                    payloads,
+                    taken,
+                )
+                sent = until
+        except BaseException:
+            batch.cancel()
+            raise
+        return batch
+
+    def _dues(self, when: Whens, count: int, cut: bool) -> int | list[int]:
+        """Return the due times of `count` items; `cut`: there are more, which are not read."""
+        now = self._clock()
+        if when is None or isinstance(when, datetime | timedelta):
+            return due_time(self._order, when, now, self._prefer_utc)
+        times = list(islice(when, count if cut else count + 1))
+        if len(times) != count:
+            has = f"more than {count}" if len(times) > count else len(times)
+            raise ValueError(f"when has {has} times for {count} items; give one each")
+        dues: list[int] = []
+        try:
+            for each in times:
+                dues.append(due_time(self._order, each, now, self._prefer_utc))  # noqa: PERF401
+        except (ValueError, TypeError) as refusal:
+            raise _name_item(len(dues), refusal) from refusal
+        return dues
+
+    def link_to(self, ref: TaskRef) -> Link:
+        """Gives the link of a task.
+
+        Raises:
+            UnknownTask: The reference is damaged or another manager's.
+            TypeError: It is no reference.
+        """
+        check_ref(ref, self._manager, self.placement)
+        return self.links[ref.worker]
+
+    async def join(self) -> None:
+        """Returns when every task has ended."""
+        while self.placement.all_loads:
+            await self._joiners.wait(self.loop_thread.make_waiter())
+
+    def check_open(self) -> None:
+        """Refuses everything once the manager was closed.
+
+        Raises:
+            ManagerClosed: It was.
+        """
+        if self.closed is not None:
+            raise self.closed.with_traceback(None)
+
+    # ---- what links tell (link.Tally)
+
+    def started(self, worker: int, scheduler: int, count: int) -> None:
+        self.placement.started(worker, scheduler, count)
+
+    def ended(self, worker: int, scheduler: int, count: int) -> None:
+        self.placement.ended(worker, scheduler, count)
+        self._wake_joiners()
+
+    def emptied(self, worker: int) -> None:
+        self.placement.emptied(worker)
+        self._wake_joiners()
+
+    # ---- what tasks ask
+
+    def schedule_inside(
+        self,
+        coro: Awaitable[Any],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        origin: TaskRef | None,
+        options: TaskOptions,
+    ) -> TaskRef:
+        """Takes a task that a task of this process schedules."""
+        try:
+            self.check_open()
+            due = due_time(self._order, when, self._clock(), self._prefer_utc)
+            place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
+            call = self.links[0].take(coro, self._take_options(options) if options else None)
+        except BaseException:
+            close_unstarted(coro)
+            raise
+        ref = self._link_of(place, 1).schedule(place, due, due, call).ref
+        assert ref is not None
+        return ref
+
+    def cancel_inside(self, ref: TaskRef) -> bool:
+        """Takes a request of a task of this process."""
+        return self.link_to(ref).cancel(ref.scheduler, ref.number)
+
+    def asked_inside(
+        self, links: Sequence[AcrossLink], catalog: HostCatalog, what: str, *fields: Any
+    ) -> None:
+        """Takes a request of a task of another process: the fields are the worker's `_ask`."""
+        if what == "cancel":
+            worker, scheduler, number = fields
+            links[worker].cancel(scheduler, number)
+        elif self.closed is None:
+            place, due, function, payload, options, alias, lines = fields
+            with catalog.change():
+                number = catalog.adopt(function)
+                if options is not None:
+                    options = catalog.options_number(Options(*options))
+            if isinstance(payload, bytes):
+                payload = leased(payload, map(catalog.log.lease, lines))
+            self.placement.added(place)
+            link = links[self.placement.worker_of[place]]
+            call = number, payload, options
+            link.adopt(self.placement.scheduler_of[place], due, call, alias)
+
+    # ---- inside
+
+    def _link_of(self, place: int, count: int) -> Link:
+        """Counts tasks at a place and gives its link."""
+        self.placement.added(place, count)
+        return self.links[self.placement.worker_of[place]]
+
+    def _wake_joiners(self) -> None:
+        if self._joiners and not self.placement.all_loads:
+            self._joiners.wake()
+
+
+def _take_some(front: Link, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:
+    """Turns arguments into payloads: at most `room`, and as many as fit a frame."""
+    payloads: list[Any] = []
+    size = 0
+    try:
+        for args in calls[start : start + room]:
+            taken = front.take_arguments(args)
+            payloads.append(taken)
+            size += len(taken) if isinstance(taken, bytes) else 0
+            if size > FRAME_BYTES:
+                break
+    except (ValueError, TypeError) as refusal:
+        raise _name_item(start + len(payloads), refusal) from refusal
+    return payloads
+
+
+def _name_item(index: int, refusal: Exception) -> Exception:
+    """Says in a refusal which item of a batch it is for."""
+    kinds = (NotShippable, TaskLimitReached, ValueError, TypeError)
+    kind = next(kind for kind in kinds if isinstance(refusal, kind))
+    return kind(f"item {index}: {refusal}")

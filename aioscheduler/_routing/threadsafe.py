@@ -1,0 +1,173 @@
+"""Tasks that other threads schedule: there and back.
+
+another thread                  │ the manager's loop
+                                │
+schedule_threadsafe ─► future ──┼─► schedule ─► task
+         future.cancel() ───────┼─► task.cancel()
+         future.result() ◄──────┼── relay, when the task has ended
+                                │   give_up, when the loop or the manager has
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from .._scheduling.coroutines import close_unstarted, name_of
+from .._scheduling.loopthread import tell
+from ..task import State, Task
+
+T = TypeVar("T")
+
+
+class ThreadFuture(Future[T]):
+    """What the other thread waits for.
+
+    Args:
+        loop: The manager's.
+        unfinished: Has each of these until it is done.
+        schedule: Schedules the coroutine, in the loop.
+        coro: What is scheduled.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        unfinished: set[ThreadFuture[Any]],
+        schedule: Callable[[Awaitable[T]], Task[T]],
+        coro: Awaitable[T],
+    ) -> None:
+        super().__init__()
+        self._loop = loop
+        self._unfinished = unfinished
+        self._schedule = schedule
+        self._coro: Awaitable[T] | None = coro
+        self._task: Task[T] | None = None
+        self._notified = False
+        self._name = name_of(coro)
+        self._awaited = False
+        self._unheard = False  # a failure that nobody has asked for
+        # From here on the end of the loop or the manager is the end of this, too.
+        unfinished.add(self)
+
+    def result(self, timeout: float | None = None) -> T:
+        """As `concurrent.futures.Future.result`; in the loop's own thread only once it is done.
+
+        Raises:
+            RuntimeError: It is not done, and waiting here would keep the loop from doing it.
+        """
+        self._expect(timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As `concurrent.futures.Future.exception`; see `result`."""
+        self._expect(timeout)
+        return super().exception(timeout)
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """As `concurrent.futures.Future.add_done_callback`."""
+        self._unheard, self._awaited = False, True
+        super().add_done_callback(fn)
+
+    def _expect(self, timeout: float | None) -> None:
+        self._unheard, self._awaited = False, True
+        waits = timeout is None or timeout > 0
+        if waits and not self.done() and asyncio._get_running_loop() is self._loop:
+            raise RuntimeError(
+                "waiting here blocks the event loop that is to run the task; in the loop's own "
+                "thread use schedule() and await its handle"
+            )
+
+    def __del__(self) -> None:
+        if self._unheard:
+            context = {
+                "message": f"{self._name}: it failed or was refused, and nobody asked for it",
+                "exception": super().exception(0),
+            }
+            tell(self._loop, self._loop.call_exception_handler, context)
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether the loop has not taken the coroutine yet."""
+        return self._coro is not None
+
+    def send(self) -> None:
+        """Take the coroutine to the loop.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
+        # The task runs in the context of this thread, if it runs in this process: callbacks copy
+        # the context of who asks for them.
+        self._loop.call_soon_threadsafe(self._arrive)
+
+    def cancel(self) -> bool:
+        """Cancel the task; False if it has ended. Any thread may call this."""
+        cancelled = super().cancel()
+        if cancelled:
+            tell(self._loop, self._take_cancellation)
+        return cancelled
+
+    def relay(self) -> None:
+        """Take over the outcome of the task, if it has ended."""
+        task = self._task
+        if task is None or not task.done() or self.done():
+            return
+        self._unfinished.discard(self)
+        with suppress(InvalidStateError):  # it was cancelled just now
+            if task.cancelled():
+                super().cancel()
+                self._notify()
+                return
+            try:
+                result = task.result()
+            except BaseException as error:  # noqa: BLE001  what a task raised may be anything
+                # What is lost with a worker is reported once for all of it, by the manager.
+                self._unheard = task.state is not State.LOST and not self._awaited
+                self.set_exception(error)
+            else:
+                self.set_result(result)
+
+    def give_up(self, reason: Exception) -> None:
+        """End the future: nothing that would is to come."""
+        self.relay()
+        self._unfinished.discard(self)
+        close_unstarted(self._coro)
+        self._coro = None
+        with suppress(InvalidStateError):
+            self.set_exception(reason)
+        if self.cancelled():
+            self._notify()
+
+    def _arrive(self) -> None:
+        coro, self._coro = self._coro, None
+        if coro is None or self.done():
+            close_unstarted(coro)
+            return
+        try:
+            self._task = self._schedule(coro)
+        except BaseException as refusal:
+            self._unfinished.discard(self)
+            with suppress(InvalidStateError):
+                self._unheard = not self._awaited
+                self.set_exception(refusal)
+            del self  # which the refusal's traceback would keep alive
+            if isinstance(refusal, KeyboardInterrupt):  # a Ctrl-C, which is the loop's as well
+                raise
+        else:
+            self._task.add_done_callback(lambda _: self.relay())
+
+    def _take_cancellation(self) -> None:
+        self._unfinished.discard(self)
+        self._notify()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _notify(self) -> None:
+        """Tell `concurrent.futures.wait`, once."""
+        if not self._notified:
+            self._notified = True
+            self.set_running_or_notify_cancel()

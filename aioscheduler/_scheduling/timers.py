@@ -1,0 +1,249 @@
+"""The timer queue: numbers with due times, given back in order of time. Pure.
+
+Rules of this file:
+
+1. Time is an argument, in integer nanoseconds. No clock, no loop, no I/O.
+2. Nothing is given back before its due time; equal due times come in the order of their
+   numbers, which grow in the order of scheduling.
+3. Push, pop and discard cost the same at ten million entries as at ten thousand.
+
+A heap's pop touches log n cache lines of n entries: measured at 3.5 µs with two million. Here
+entries wait unsorted in buckets, and a bucket is sorted, at the speed of `list.sort`, when its
+time comes. This is the hierarchical timing wheel of Varghese and Lauck (1987) with dicts for
+wheels, so that there is no horizon and an empty span costs nothing:
+
+    push ─┬─► far wheel, 8.6 s a bucket ──(its time has come)──┐
+          ├─► near wheel, 67 ms a bucket ◄─────────────────────┘
+          │        └──(its time has come)──► ripe: sorted once, read once ─► pop_due
+          └─► late: what is due within time already opened, merged while reading: a queue for
+              what comes in order, as all does that is to run at once, and a heap for the rest
+
+Two widths, because one would not do: with narrow buckets a million timers spread over three
+days would pay for a list each, and with wide ones sorting a bucket would stall the loop.
+
+An entry is one integer, `due << NUMBER_BITS | number`: half the size of a tuple, and sorted by
+time, then number. Discarded entries stay until they surface or make up half of the queue
+(trio's `Deadlines` does the same); which numbers are alive is the caller's to say.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
+
+NUMBER_BITS = 48
+_NUMBER = (1 << NUMBER_BITS) - 1
+_NEAR_SHIFT = NUMBER_BITS + 26  # 2**26 ns = 67 ms
+_FAR_SHIFT = NUMBER_BITS + 33  # 2**33 ns = 8.6 s
+_NEVER = 1 << 200  # later than any entry
+_PRUNE_MIN = 1000  # fewer dead entries than this are not worth a sweep
+
+
+class TimerQueue:
+    """A priority queue of numbers by due time, with O(1) discard.
+
+    Args:
+        alive: Says which numbers still count. A number is put in before its push, and taken
+            out when `pop_due` has returned it or before `discard` is called for it.
+    """
+
+    def __init__(self, alive: Container[int]) -> None:
+        self._alive = alive
+        self._far = _Wheel(_FAR_SHIFT)
+        self._near = _Wheel(_NEAR_SHIFT)
+        self._ripe: list[int] = []  # ascending
+        self._read = 0  # how far _ripe has been taken
+        self._late: deque[int] = deque()  # ascending
+        self._odd: list[int] = []  # late ones that came out of order: a heap
+        self._size = 0
+        self._dead = 0
+
+    def __len__(self) -> int:
+        """How many numbers are held, discarded ones not counted."""
+        return self._size - self._dead
+
+    def push(self, due: int, number: int) -> None:
+        """Adds a number.
+
+        Args:
+            due: Nanoseconds; 0 or more.
+            number: 0 to 2**48 - 1, not in the queue.
+        """
+        self._push(due << NUMBER_BITS | number)
+
+    def _push(self, entry: int) -> None:
+        self._size += 1
+        if entry >> _FAR_SHIFT > self._far.opened:
+            self._far.add(entry)
+        elif entry >> _NEAR_SHIFT > self._near.opened:
+            self._near.add(entry)
+        elif not self._late or entry > self._late[-1]:
+            self._late.append(entry)
+        else:
+            heapq.heappush(self._odd, entry)
+
+    def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
+        """Adds ascending numbers, with a due time each or one for all."""
+        if not isinstance(dues, int):
+            # All of them, or, if one is no time, none.
+            pairs = zip(dues, numbers, strict=True)
+            for entry in [due << NUMBER_BITS | number for due, number in pairs]:
+                self._push(entry)
+            return
+        base = dues << NUMBER_BITS
+        entries = [base | number for number in numbers]
+        self._size += len(entries)
+        # Of one time, they all belong into the same bucket.
+        if base >> _FAR_SHIFT > self._far.opened:
+            self._far.add(*entries)
+        elif base >> _NEAR_SHIFT > self._near.opened:
+            self._near.add(*entries)
+        elif not self._late or entries[0] > self._late[-1]:
+            self._late.extend(entries)
+        else:
+            for entry in entries:
+                heapq.heappush(self._odd, entry)
+
+    def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
+        """Takes out up to `limit` living numbers that are due at `now`, in order.
+
+        Returns:
+            The numbers, and their due times.
+        """
+        bound = (now + 1) << NUMBER_BITS  # what is below it is due
+        found: list[int] = []  # entries
+        while len(found) < limit:
+            entries = self._take(bound, limit - len(found))
+            if not entries and not self._open(bound):
+                break
+            found += self._surface(entries)
+        return [entry & _NUMBER for entry in found], [entry >> NUMBER_BITS for entry in found]
+
+    def next_look(self) -> int | None:
+        """The time at which `pop_due` is worth calling again, or None for an empty queue.
+
+        It is the due time of the first living entry if its bucket is open, else the start of
+        the first bucket: early by a bucket's width at the most, never late.
+        """
+        if not len(self):
+            return None
+        while (entry := min(self._heads())) != _NEVER:
+            if entry & _NUMBER in self._alive:
+                return entry >> NUMBER_BITS
+            self._surface(self._take(entry + 1, 1))
+        wheel = self._near if self._near.order else self._far
+        return wheel.start() >> NUMBER_BITS
+
+    def discard(self) -> None:
+        """Notes that one number of the queue is no longer alive. O(1), amortised.
+
+        When half of the entries are dead they are swept out together
+        (`test_cancelled_entries_do_not_pile_up`).
+        """
+        self._dead += 1
+        if self._dead > _PRUNE_MIN and self._dead * 2 > self._size:
+            self._ripe, self._read = self._living(self._ripe[self._read :]), 0
+            self._late = deque(self._living(self._late))
+            self._odd = self._living(self._odd)
+            heapq.heapify(self._odd)
+            self._near.replace(self._living(self._near.entries()))
+            self._far.replace(self._living(self._far.entries()))
+            self._size -= self._dead
+            self._dead = 0
+
+    def _heads(self) -> tuple[int, int, int]:
+        """Gives the first entry of each of the three opened sources, or _NEVER."""
+        ripe, late, odd = self._ripe, self._late, self._odd
+        return (
+            ripe[self._read] if self._read < len(ripe) else _NEVER,
+            late[0] if late else _NEVER,
+            odd[0] if odd else _NEVER,
+        )
+
+    def _take(self, bound: int, limit: int) -> list[int]:
+        """Takes out opened entries below `bound`, from one source: up to the next of another.
+
+        Runs are cut out whole where they can be (`benchmarks/bench_queue.py`).
+        """
+        ripe, late, odd = self._heads()
+        first = min(ripe, late, odd)
+        if first >= bound:
+            return []
+        if first == ripe:
+            read = self._read
+            most = min(len(self._ripe), read + limit)
+            self._read = bisect_left(self._ripe, min(bound, late, odd), read, most)
+            return self._ripe[read : self._read]
+        if first == odd:
+            return [heapq.heappop(self._odd)]
+        bound = min(bound, ripe, odd)
+        entries: list[int] = []
+        while self._late and self._late[0] < bound and len(entries) < limit:
+            entries.append(self._late.popleft())
+        return entries
+
+    def _surface(self, entries: list[int]) -> list[int]:
+        """Counts entries that were taken out, and gives those that are alive."""
+        living = self._living(entries)
+        self._size -= len(entries)
+        self._dead -= len(entries) - len(living)
+        return living
+
+    def _living(self, entries: Iterable[int]) -> list[int]:
+        return [entry for entry in entries if entry & _NUMBER in self._alive]
+
+    def _open(self, bound: int) -> bool:
+        """Opens the next bucket if it starts before `bound`; False if there is none."""
+        if self._near.order:
+            if self._near.start() >= bound:
+                return False
+            self._ripe, self._read = self._near.take(), 0
+            self._ripe.sort()
+            return True
+        if self._far.order and self._far.start() < bound:
+            # Near buckets opened so far lie before this span, so each entry finds its own.
+            for entry in self._far.take():
+                self._near.add(entry)
+            return True
+        return False
+
+
+class _Wheel:
+    """Unsorted buckets of one width, with the order of their starts."""
+
+    def __init__(self, shift: int) -> None:
+        self._shift = shift
+        self._buckets: dict[int, list[int]] = {}
+        self.order: list[int] = []  # a heap of the buckets' keys
+        self.opened = -1  # the last key taken
+
+    def add(self, entry: int, *more: int) -> None:
+        """Adds an entry, and more of the same bucket."""
+        key = entry >> self._shift
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = []
+            heapq.heappush(self.order, key)
+        bucket.append(entry)
+        if more:
+            bucket.extend(more)
+
+    def start(self) -> int:
+        return self.order[0] << self._shift
+
+    def take(self) -> list[int]:
+        self.opened = heapq.heappop(self.order)
+        return self._buckets.pop(self.opened)
+
+    def entries(self) -> Iterable[int]:
+        for bucket in self._buckets.values():
+            yield from bucket
+
+    def replace(self, entries: Iterable[int]) -> None:
+        entries = list(entries)
+        self._buckets.clear()
+        self.order.clear()
+        for entry in entries:
+            self.add(entry)

@@ -1,0 +1,371 @@
+"""Takes unstarted coroutines apart, and makes them again on the other side.
+
+    work(1) ─ take ─► function number + payload ═══ frames ═══► open ─► work(1)
+                │
+                └─ definitions that workers do not know yet (see `definitions`)
+
+A coroutine that has not started is its function and its arguments, nothing else. `gc` knows the
+function, even under `functools.wraps` (the qualified name may lie); right behind it come the
+code and the arguments. The payload is the one argument itself if that is plain, a msgpack list of
+positional scalars, or the pickle of (args, kwargs, contents of the closure).
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import weakref
+from collections.abc import Callable, Sequence
+from types import CellType, CodeType, CoroutineType, FunctionType, MethodType
+from typing import Any, Generic, NoReturn, TypeVar
+
+from .._scheduling.coroutines import check_awaitable
+from .._transport.definitionlog import leased
+from .._transport.wire import BLOB_LIMIT, Payload
+from ..errors import NotShippable
+from ..options import Options
+from .definitions import HostCatalog, WorkerCatalog, cannot_travel
+from .names import importable_name
+from .pickling import EMPTY, is_plain
+
+Call = tuple[Any, Payload, "int | None"]
+"""A task's record: the number of its function, its payload, and the number of its options."""
+
+
+class _Shape:
+    """How to read the arguments of one code object's coroutines.
+
+    Args:
+        namespace: The globals of its functions.
+        number: As the catalog gives it: an int in the host. None for code with a closure, whose
+            functions may each have a name: those of one decorator all have one code.
+        by_value: Whether globals that were rebound are to be looked for; with a closure, that
+            depends on the function.
+        simple: The count of arguments if all are positional and nothing is captured, else -1.
+
+    Attributes:
+        gone: Forgets this when the code is garbage, before its id is used again.
+    """
+
+    gone: weakref.ref[CodeType]
+
+    __slots__ = ("by_value", "gone", "namespace", "number", "simple")
+
+    def __init__(self, namespace: dict[str, Any], number: Any, by_value: bool, simple: int) -> None:
+        self.namespace = namespace
+        self.number = number
+        self.by_value = by_value
+        self.simple = simple
+
+
+C = TypeVar("C", HostCatalog, WorkerCatalog)
+
+
+class Shipper(Generic[C]):
+    """Turns coroutines into calls. One for all workers of a manager, and one in each worker.
+
+    Args:
+        catalog: Gives the numbers.
+    """
+
+    def __init__(self, catalog: C) -> None:
+        self.catalog: C = catalog
+        self._shapes: dict[int, _Shape] = {}
+        self._named: dict[int, tuple[FunctionType, Any]] = {}  # with a closure, but found by name
+
+    def take(self, coro: Any, options: Any = None) -> Call:
+        """Takes an unstarted coroutine apart and closes it; it is untouched if this raises.
+
+        Args:
+            coro: The coroutine.
+            options: What goes with it.
+
+        Raises:
+            NotShippable: It is no coroutine, has started, or something it needs cannot travel.
+        """
+        if type(coro) is not CoroutineType or coro.cr_running or coro.cr_suspended:
+            _refuse(coro)
+        referents = gc.get_referents(coro)
+        if _CLOSED_LOOK_NEW and coro.cr_frame is None:  # asked last: the frame joins the referents
+            _refuse(coro)
+        position = _POSITION
+        function = referents[position] if position < len(referents) else None
+        if type(function) is not FunctionType:  # as in asyncio's debug mode
+            position = next((i for i, r in enumerate(referents) if type(r) is FunctionType), -1)
+            if position < 0:
+                _refuse(coro)
+            function = referents[position]
+        shape = self._shapes.get(id(function.__code__))
+        if shape is None or shape.namespace is not function.__globals__:
+            shape = self._learn(coro, function)
+        if shape.by_value:
+            self.catalog.refresh(function)
+        number, payload = shape.number, None
+        if shape.simple >= 0:
+            # The function is followed by its code, then the arguments.
+            payload = self._encode_simple(referents[position + 2 : position + 2 + shape.simple])
+        if payload is None:
+            captured = function.__closure__ or ()
+            if captured:
+                number, captured = self._number_closure(function, shape)
+            payload = self._pickle_arguments(coro, function, captured)
+        coro.close()
+        return number, payload, options
+
+    def _encode_simple(self, args: Sequence[Any]) -> Payload:
+        """Gives the payload of positional arguments if they are scalars, else None."""
+        if len(args) == 1 and args[0] is not None and is_plain(args[0]):
+            return args[0]  # type: ignore[no-any-return]  # a number or a text
+        return self.catalog.encode_scalars(args)
+
+    def _learn(self, coro: CoroutineType[Any, Any, Any], function: FunctionType) -> _Shape:
+        code = function.__code__
+        if coro.cr_code is not code:
+            raise NotShippable(
+                f"the code of {coro.__qualname__}() was exchanged after the call; call it again"
+            )
+        number, by_value = None, False
+        if not code.co_freevars:
+            by_value = importable_name(function) is None
+            with self.catalog.change():
+                number = self.catalog.function_number(function)
+        simple = (
+            not code.co_freevars
+            and not code.co_kwonlyargcount
+            and not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+            and not set(code.co_cellvars) & set(code.co_varnames[: code.co_argcount])
+        )
+        simple_count = code.co_argcount if simple else -1
+        shape = _Shape(function.__globals__, number, by_value, simple_count)
+        key, shapes = id(code), self._shapes
+        shape.gone = weakref.ref(code, lambda _: shapes.pop(key, None))
+        shapes[key] = shape
+        return shape
+
+    def _number_closure(
+        self, function: FunctionType, shape: _Shape
+    ) -> tuple[Any, tuple[CellType, ...]]:
+        """Gives the number of a function with a closure, and what travels of that."""
+        known = self._named.get(id(function))
+        if known is not None:
+            return known[1], ()
+        name = importable_name(function)
+        if name is None:
+            self.catalog.refresh(function)
+            if shape.number is None:
+                with self.catalog.change():
+                    coded = self.catalog.code_number(function)
+                shape.number = coded  # now that its globals can travel
+            return shape.number, function.__closure__ or ()
+        with self.catalog.change():
+            number = self.catalog.name_number(name, function)
+        self._named[id(function)] = function, number
+        return number, ()
+
+    def _pickle_arguments(
+        self,
+        coro: CoroutineType[Any, Any, Any],
+        function: FunctionType,
+        captured: tuple[CellType, ...],
+    ) -> bytes:
+        code = function.__code__
+        assert coro.cr_frame is not None  # it has not started
+        values = coro.cr_frame.f_locals
+        count = code.co_argcount
+        names = code.co_varnames
+        args = [values[name] for name in names[:count]]
+        keywords = names[count : count + code.co_kwonlyargcount]
+        kwargs = {name: values[name] for name in keywords}
+        rest = count + len(keywords)
+        if code.co_flags & inspect.CO_VARARGS:
+            args += values[names[rest]]
+            rest += 1
+        if code.co_flags & inspect.CO_VARKEYWORDS:
+            kwargs |= values[names[rest]]
+        contents = [_contents(cell) for cell in captured]
+        try:
+            with self.catalog.change():
+                return leased(*self.catalog.dump((args, kwargs, contents)))
+        except NotShippable:
+            raise  # which names a global
+        except Exception as error:
+            own = {name: values[name] for name in names[:rest] if name in values}
+            if code.co_flags & inspect.CO_VARKEYWORDS:
+                own |= values[names[rest]]
+            closure = dict(zip(code.co_freevars, contents, strict=False))
+            what = self._blame({"argument": own, "closure variable": closure}, error)
+            raise NotShippable(f"{what[0]} of {coro.__qualname__}() {what[1]}") from error
+
+    def _blame(self, kinds: dict[str, dict[Any, Any]], error: Exception) -> tuple[str, str]:
+        """Says which of some values cannot travel, by name, and what to do about it."""
+        for kind, values in kinds.items():
+            for name, value in values.items():
+                fault = self.catalog.fault_of(value)
+                if fault is not None:
+                    own = "" if kind == "argument" else "it"
+                    return f"the {kind} {name!r}", cannot_travel(fault, own)
+        return f"an {next(iter(kinds))}" if kinds else "", cannot_travel(error)
+
+
+class HostShipper(Shipper[HostCatalog]):
+    """The host's, which also takes functions that are not called yet."""
+
+    def take_options(self, options: Options) -> int:
+        """Gives the number of options, which travel once for all tasks that have the same."""
+        with self.catalog.change():
+            return self.catalog.options_number(options)
+
+    def take_call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+        """Gives the payload of (function, args), for any callable.
+
+        Raises:
+            NotShippable: The function or an argument cannot travel.
+        """
+        try:
+            with self.catalog.change():
+                return leased(*self.catalog.dump_call((function, args)))
+        except NotShippable:
+            raise
+        except Exception as error:
+            name = getattr(function, "__qualname__", repr(function))
+            raise NotShippable(f"{name}, or an argument of it, {cannot_travel(error)}") from error
+
+    def take_function(self, function: Callable[..., Any]) -> int | bytes:
+        """Gives what travels of a callable that is called many times.
+
+        Raises:
+            NotShippable: It cannot travel.
+        """
+        self.catalog.forget_unused()
+        if importable_name(function) is None:
+            self.catalog.refresh(function)
+        try:
+            with self.catalog.change():
+                return self._number_function(function)
+        except NotShippable:
+            raise  # which names a global
+        except Exception as error:
+            name = getattr(function, "__qualname__", repr(function))
+            what, why = self._blame(_parts(function), error)
+            what = f"{what} of {name}()" if what else f"the function {name}"
+            raise NotShippable(f"{what} {why}") from error
+
+    def _number_function(self, function: Callable[..., Any]) -> int | bytes:
+        if isinstance(function, FunctionType):
+            name = importable_name(function)
+            if name is not None:
+                return self.catalog.name_number(name, function)
+            if not (
+                function.__closure__
+                or function.__defaults__
+                or function.__kwdefaults__
+                or function.__dict__
+            ):
+                return self.catalog.code_number(function)
+        payload, lines = self.catalog.dump(function)
+        # Its pickle comes with each frame; a large one is kept by the workers instead.
+        if len(payload) <= BLOB_LIMIT:
+            return leased(payload, lines)
+        return self.catalog.callable_number(payload, lines)
+
+    def take_arguments(self, args: tuple[Any, ...]) -> Payload:
+        """Gives the payload of one call's positional arguments.
+
+        Raises:
+            NotShippable: One of them cannot travel.
+        """
+        payload = self._encode_simple(args)
+        if payload is not None:
+            return payload
+        try:
+            with self.catalog.change():
+                return leased(*self.catalog.dump((args, {}, ())))
+        except NotShippable:
+            raise
+        except Exception as error:
+            if len(args) == 1:
+                raise NotShippable(f"its argument {cannot_travel(error)}") from error
+            what, why = self._blame({"argument": dict(enumerate(args, 1))}, error)
+            raise NotShippable(f"{what} {why}") from error
+
+
+def open_call(
+    catalog: WorkerCatalog, function: Any, payload: Payload
+) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]:
+    """Gives the function, and its positional and keyword arguments.
+
+    Args:
+        catalog: Knows numbers.
+        function: Its number, or a callable that came with the frame.
+        payload: Its arguments.
+
+    Raises:
+        Exception: Whatever importing or unpickling what it needs raises.
+    """
+    arguments: Any = catalog.decode(payload) if isinstance(payload, bytes) else [payload]
+    if isinstance(arguments, list):
+        called = catalog.function(function) if isinstance(function, int) else function
+        return called, arguments, _NO_KEYWORDS
+    args, kwargs, contents = arguments
+    if contents:
+        called = catalog.closure(function, contents)
+    else:
+        called = catalog.function(function) if isinstance(function, int) else function
+    return called, args, kwargs
+
+
+_NO_KEYWORDS: dict[str, Any] = {}
+
+
+async def _probe() -> None:
+    """Shows at which position of a coroutine's referents its function is."""
+
+
+def _find_position() -> tuple[int, bool]:
+    coro = _probe()
+    position = gc.get_referents(coro).index(_probe)
+    coro.close()
+    return position, _probe in gc.get_referents(coro)
+
+
+_POSITION, _CLOSED_LOOK_NEW = _find_position()  # closed ones do from Python 3.12 on
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return EMPTY
+
+
+def _parts(function: Callable[..., Any]) -> dict[str, dict[Any, Any]]:
+    """What a callable holds that may not be able to travel, by kind and name."""
+    if isinstance(function, FunctionType):
+        contents = map(_contents, function.__closure__ or ())
+        closure = dict(zip(function.__code__.co_freevars, contents, strict=True))
+        return {"closure variable": closure, "default of the argument": _defaults(function)}
+    if isinstance(function, functools.partial):
+        return {"argument": dict(enumerate(function.args, 1)) | function.keywords}
+    if isinstance(function, MethodType):
+        return {"object": {"self": function.__self__}}
+    return {}
+
+
+def _defaults(function: FunctionType) -> dict[str, Any]:
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    given = function.__defaults__ or ()
+    positional = dict(zip(names[len(names) - len(given) :], given, strict=True))
+    return positional | (function.__kwdefaults__ or {})
+
+
+def _refuse(awaitable: Any) -> NoReturn:
+    """Raises the NotShippable that fits."""
+    try:
+        check_awaitable(awaitable)
+    except TypeError as error:
+        raise NotShippable(str(error)) from None
+    raise NotShippable(
+        f"a {type(awaitable).__name__} cannot be taken apart and shipped to a worker; wrap it in "
+        "an async def function that makes and awaits it there, or use workers=0"
+    )

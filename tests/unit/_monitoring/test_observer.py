@@ -1,0 +1,129 @@
+"""What is known of a manager, summed up; the links and the meter are made up."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from aioscheduler._monitoring.meter import Usage
+from aioscheduler._monitoring.observer import Observer
+from aioscheduler._routing.link import Vitals
+from aioscheduler._routing.placement import Placement
+from aioscheduler._scheduling.lateness import BOUNDS, History
+from aioscheduler.stats import COUNTS, WorkerState
+
+MS = 1_000_000
+
+
+class Link:
+    def __init__(self, vitals: Vitals) -> None:
+        self._vitals = vitals
+
+    def vitals(self) -> Vitals:
+        return self._vitals
+
+
+class Meter:
+    """Measures as many megabytes as a process has in its number."""
+
+    def __init__(self) -> None:
+        self.asked: list[set[int]] = []
+
+    def read(self, pids: Iterable[int]) -> dict[int, Usage]:
+        self.asked.append(set(pids))
+        return {pid: Usage(pid / 100, pid << 20) for pid in self.asked[-1]}
+
+
+def make(*vitals: Vitals, layout: list[int]) -> tuple[Observer, Placement, Meter]:
+    placement, meter = Placement(layout, by_worker=True), Meter()
+    links: Any = [Link(each) for each in vitals]
+    observer = Observer("ab", links, placement)
+    observer._meter = meter  # type: ignore[assignment]
+    return observer, placement, meter
+
+
+def vitals(pid: int | None, **more: Any) -> Vitals:
+    told = Vitals(WorkerState.READY, False, pid, 0, Counter(), History())
+    return told._replace(**more)
+
+
+def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
+    counts = Counter(finished=5, failed=4, cancelled=3, lost=2)
+    observer, placement, _ = make(
+        vitals(700, running=3, counts=counts),
+        vitals(800, running=1, counts=Counter(lost=10, restarts=6)),
+        layout=[2, 1],
+    )
+    for place, count in ((0, 4), (1, 5), (2, 6)):
+        placement.added(place, count)
+    stats = observer.stats()
+    first, second = stats.workers
+    assert (first.worker, first.schedulers, first.pending, first.running) == (0, 2, 9, 3)
+    assert (first.finished, first.failed, first.cancelled, first.lost) == (5, 4, 3, 2)
+    assert (second.worker, second.schedulers, second.pending, second.running) == (1, 1, 6, 1)
+    assert (second.finished, second.lost, second.restarts) == (0, 10, 6)
+    totals = [getattr(stats, name) for name in COUNTS]
+    assert totals == [15, 4, 5, 4, 3, 12, 6]
+    assert stats.manager == "ab"
+    json.dumps(stats.as_dict(), allow_nan=False)
+
+
+def test_the_host_and_its_workers_are_measured_at_once() -> None:
+    own = os.getpid()
+    observer, _, meter = make(vitals(700), vitals(None), layout=[1, 1])
+    stats = observer.stats()
+    assert meter.asked == [{own, 700}]
+    assert (stats.workers[0].cpu_percent, stats.workers[0].rss) == (7.0, 700 << 20)
+    assert (stats.host.pid, stats.host.rss) == (own, own << 20)
+
+
+def test_a_place_without_a_process_takes_nothing() -> None:
+    observer, _, _ = make(vitals(None, state=WorkerState.RESTARTING), layout=[1])
+    (worker,) = observer.stats().workers
+    assert (worker.pid, worker.cpu_percent, worker.rss) == (None, 0.0, 0)
+    assert worker.state is WorkerState.RESTARTING
+
+
+def test_with_no_workers_of_its_own_the_host_is_measured_once() -> None:
+    observer, _, meter = make(vitals(os.getpid()), layout=[4])
+    stats = observer.stats()
+    assert meter.asked == [{os.getpid()}]
+    assert stats.workers[0].rss == stats.host.rss
+
+
+def test_lateness_is_that_of_the_workers_history() -> None:
+    history = History()
+    counts = [0] * len(BOUNDS)
+    counts[0], counts[10] = 98, 2
+    history.add(100.0, 0.25, (12 * MS, 100 * MS, counts))
+    observer, _, _ = make(vitals(700, history=history), layout=[1])
+    (worker,) = observer.stats().workers
+    assert worker.lateness_p50 < BOUNDS[0]
+    assert BOUNDS[9] < worker.lateness_p99 < BOUNDS[10]
+    assert (worker.lateness_max, worker.loop_lag) == (0.012, 0.25)
+    assert worker.lateness_sum == pytest.approx(0.1)
+    assert worker.lateness_buckets[0] == (BOUNDS[0], 98)
+    assert worker.lateness_buckets[10:] == tuple((bound, 100) for bound in BOUNDS[10:])
+
+
+def test_the_lag_of_the_hosts_loop_is_its_own() -> None:
+    observer, _, _ = make(vitals(700), layout=[1])
+    observer.host.add(100.0, 0.5, (0, 0, []))
+    stats = observer.stats()
+    assert (stats.host.loop_lag, stats.workers[0].loop_lag) == (0.5, 0.0)
+
+
+def test_stats_are_of_their_moment() -> None:
+    counts: Counter[str] = Counter()
+    observer, placement, _ = make(vitals(700, counts=counts), layout=[1])
+    before = observer.stats()
+    placement.added(0)
+    counts["finished"] += 1
+    after = observer.stats()
+    assert (before.pending, before.finished) == (0, 0)
+    assert (after.pending, after.finished) == (1, 1)

@@ -1,0 +1,161 @@
+"""What survives a worker, with both ends of the box in this process."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing.context import get_spawning_popen, set_spawning_popen
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import pytest
+from spoiling import close_another, put_another
+
+from aioscheduler._processes.blackbox import MAX_WORDS, BlackBox
+
+
+class Spawning:
+    """What multiprocessing needs of a process that it starts: here the descriptor is copied."""
+
+    class Duplicate:
+        def __init__(self, fd: int) -> None:
+            self._fd = fd
+
+        def detach(self) -> int:
+            return self._fd
+
+    def duplicate_for_child(self, fd: int) -> int:
+        return os.dup(fd)
+
+    DupFd = Duplicate
+
+
+def hand_over(box: BlackBox) -> BlackBox:
+    """Gives a box to a process that is being spawned, and what that makes of it."""
+    before = get_spawning_popen()
+    set_spawning_popen(Spawning())  # type: ignore[arg-type]  # it has what is asked of it
+    try:
+        there: BlackBox = pickle.loads(ForkingPickler.dumps(box))
+    finally:
+        set_spawning_popen(before)
+    return there
+
+
+Ends = tuple[BlackBox, BlackBox]
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
+    """The host's end and the worker's; `faulthandler` stays pytest's."""
+    monkeypatch.setattr(faulthandler, "enable", lambda fd, all_threads: None)
+    with closing(BlackBox(3)) as host, closing(hand_over(host)) as worker:
+        yield host, worker
+
+
+def test_what_a_worker_has_begun_is_seen_at_once(ends: Ends) -> None:
+    host, worker = ends
+    assert list(host.begun) == [0, 0, 0]
+    worker.begun[1] = 7
+    worker.begun[2] = (1 << 64) - 1  # the numbers that processes give are large
+    assert list(host.begun) == [0, 7, (1 << 64) - 1]
+
+
+def test_a_process_that_became_no_worker_is_known(ends: Ends) -> None:
+    host, worker = ends
+    assert not host.was_opened
+    worker.record()
+    assert host.was_opened
+    assert list(host.begun) == [0, 0, 0]  # that word is not a scheduler's
+
+
+def test_many_schedulers_have_a_word_each() -> None:
+    count = 5000  # more than a page of them
+    with closing(BlackBox(count)) as host, closing(hand_over(host)) as worker:
+        worker.begun[count - 1] = 9
+        assert (len(host.begun), host.begun[count - 1]) == (count, 9)
+        assert not host.was_opened
+        worker.tell(ValueError("the end"))
+        assert host.last_words() == "ValueError: the end"
+        assert not host.was_opened
+
+
+def test_a_crash_is_written_behind_the_words(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, worker = ends
+    assert host.last_words() == ""
+
+    def crash(fd: int, all_threads: bool) -> None:
+        os.write(fd, b"Fatal Python error: Segmentation fault\n")
+
+    monkeypatch.setattr(faulthandler, "enable", crash)
+    worker.record()
+    assert host.last_words() == "Fatal Python error: Segmentation fault"
+    assert list(host.begun) == [0, 0, 0]
+
+
+def test_what_ends_the_loop_is_told_with_its_traceback(ends: Ends) -> None:
+    def callback() -> None:
+        raise SystemExit("on purpose \udc80")
+
+    host, worker = ends
+    with pytest.raises(SystemExit) as left:
+        callback()
+    worker.tell(left.value)
+    words = host.last_words()
+    assert "in callback" in words
+    assert words.endswith("SystemExit: on purpose ?")
+
+
+def test_long_words_are_told_from_their_end(ends: Ends) -> None:
+    host, worker = ends
+    worker.tell(ValueError("x" * MAX_WORDS + "the point"))
+    words = host.last_words()
+    assert len(words) <= MAX_WORDS
+    assert words.endswith("the point")
+
+
+def test_an_error_that_cannot_be_told_is_no_error(ends: Ends) -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise MemoryError
+
+    host, worker = ends
+    worker.tell(Silent())
+    worker.close()
+    worker.tell(ValueError("too late"))
+    assert "too late" not in host.last_words()
+
+
+def test_a_box_is_closed_once_whatever_became_of_its_file() -> None:
+    box = BlackBox(1)
+    box.close()
+    box.close()
+    for how in ("closed", "replaced"):
+        box = BlackBox(1)
+        fd: int = box._fd
+        os.close(fd)
+        if how == "replaced":
+            put_another(fd)
+        box.close()
+        close_another(fd)
+
+
+def test_it_cannot_be_had_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError("no room")
+
+    monkeypatch.setattr(os, "memfd_create", full, raising=False)
+    with pytest.raises(OSError, match="no room"):
+        BlackBox(1)
+
+
+def test_systems_without_memory_files_have_it_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    with closing(BlackBox(2)) as host, closing(hand_over(host)) as worker:
+        worker.begun[0] = 4
+        worker.tell(ValueError("told"))
+        assert (host.begun[0], host.last_words()) == (4, "ValueError: told")

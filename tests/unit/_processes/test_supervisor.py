@@ -1,0 +1,210 @@
+"""The keeper of a place, with processes that are none: it is filled or lost, whatever raises."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from aioscheduler._processes.supervisor import START_PATIENCE, RestartBudget, Supervisor
+from aioscheduler._transport.wire import Kind
+from aioscheduler.stats import WorkerState
+
+
+class Pipe:
+    def check(self) -> None: ...
+
+
+class Life:
+    pid = 4711
+    pipe: Any = Pipe()
+
+    def __init__(self, place: Place, receive: Any, ended: Any) -> None:
+        self.place, self.receive, self.ended = place, receive, ended
+        self.causes: list[str] = []
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.place.suffer("start")
+
+    def begun(self, scheduler: int) -> int:
+        return 0
+
+    def kill(self, cause: str = "") -> None:
+        self.causes.append(cause)
+
+
+class Place:
+    """Launches lives, has the tasks, and raises where it is told to."""
+
+    def __init__(self, loop: Any) -> None:
+        self.raises: list[str] = []
+        self.lives: list[Life] = []
+        self.settled: list[Any] = []
+        self.failures: list[Exception] = []
+        self.supervisor = Supervisor(
+            0, self.launch, RestartBudget(3, 30.0), self, self.failures.append
+        )
+        self.supervisor.start(loop)
+
+    def suffer(self, where: str) -> None:
+        if self.raises and self.raises[0] == where:
+            self.raises.pop(0)
+            raise MemoryError(where)
+
+    def launch(self, number: int, receive: Any, ended: Any) -> Life:
+        self.suffer("launch")
+        self.lives.append(Life(self, receive, ended))
+        return self.lives[-1]
+
+    def receive(self, frame: Any) -> None: ...
+
+    def connect(self, life: Any) -> None:
+        self.suffer("connect")
+
+    def cut(self, life: Any, exitcode: int | None) -> str:
+        self.suffer("cut")
+        return "nothing waits"
+
+    def describe_running(self) -> str:
+        return ""
+
+    def settle_all(self, exitcode: int | None, lost: bool) -> None:
+        self.settled.append((exitcode, lost))
+
+
+class Loop:
+    """Time that passes by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[tuple[float, Any]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def create_future(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+    def call_later(self, delay: float, call: Any) -> Any:
+        handle = asyncio.Handle(call, (), asyncio.get_running_loop())
+        self.calls.append((self.now + delay, handle))
+        return handle
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+        due = [handle for when, handle in self.calls if when <= self.now]
+        self.calls = [call for call in self.calls if call[0] > self.now]
+        for handle in due:
+            if not handle.cancelled():
+                handle._run()
+
+
+@pytest.fixture
+async def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+async def place(loop: Loop) -> Place:
+    made = Place(loop)
+    made.lives[0].receive([Kind.READY])
+    return made
+
+
+@pytest.mark.parametrize("where", ["launch", "start"])
+async def test_a_process_that_cannot_be_had_for_any_reason_is_tried_again(
+    place: Place, loop: Loop, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.raises = [where, where]
+    place.lives[0].ended(-9, "")
+    for _ in range(8):
+        loop.pass_(0.2)
+    assert place.supervisor.life is place.lives[-1]
+    assert len(place.lives) == (2 if where == "launch" else 4)
+    assert not place.settled
+    assert caplog.text.count("cannot be started, the next try is in") == 2
+
+
+async def test_a_process_that_cannot_be_told_its_tasks_is_killed(place: Place, loop: Loop) -> None:
+    place.raises = ["connect"]
+    place.lives[0].ended(-9, "")
+    loop.pass_(0.1)
+    assert "cannot be told its tasks" in place.lives[1].causes[0]
+    place.lives[1].ended(-9, place.lives[1].causes[0])
+    loop.pass_(0.2)
+    assert place.supervisor.life is place.lives[2]
+
+
+async def test_an_end_that_cannot_be_dealt_with_is_the_end_of_the_manager(place: Place) -> None:
+    place.raises = ["cut"]
+    place.lives[0].ended(-9, "")
+    assert place.settled == [(-9, True)]
+    assert "could not be dealt with" in place.failures[0].__notes__[0]
+    assert place.supervisor.state is WorkerState.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "cause"),
+    [
+        ("", "", ""),
+        ("what it sends cannot be read", "", "what it sends cannot be read"),
+        ("Fatal Python error: Aborted\n\n  File ...", "", "Fatal Python error: Aborted"),
+        (
+            "Traceback ...\nSystemExit: 3\n",
+            "",
+            "SystemExit: 3, raised out of its event loop, as by",
+        ),
+        ("", "Traceback ...\nMemoryError\n", "MemoryError"),
+    ],
+)
+async def test_what_ended_a_process_is_told_in_a_line(
+    place: Place, words: str, said: str, cause: str
+) -> None:
+    if said:
+        place.lives[0].receive([Kind.FAILED, said])
+    place.lives[0].ended(1, words)
+    assert place.supervisor.cause.startswith(cause)
+    assert bool(place.supervisor.cause) == bool(cause)
+    assert "\n" not in place.supervisor.cause
+
+
+async def test_the_end_of_one_process_is_not_that_of_the_next(place: Place, loop: Loop) -> None:
+    place.lives[0].ended(1, "what it sends cannot be read")
+    loop.pass_(0.1)
+    place.lives[1].receive([Kind.READY])
+    place.lives[1].ended(-9, "")
+    assert place.supervisor.cause == ""
+
+
+async def test_a_slow_start_is_said_once_and_avoided(
+    place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = place.supervisor
+    place.lives[0].ended(-9, "")
+    loop.pass_(0.1)
+    assert not supervisor.avoided
+    for _ in range(5):
+        loop.pass_(START_PATIENCE / 2)
+        supervisor.look_after()
+    assert supervisor.avoided
+    assert caplog.text.count("is not ready after") == 1
+    place.lives[1].receive([Kind.READY])
+    assert not supervisor.avoided
+
+
+async def test_whatever_comes_is_a_sign_of_life(
+    place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tick may be behind a million outcomes."""
+    caplog.set_level(logging.WARNING)
+    for _ in range(5):
+        loop.pass_(6.0)
+        place.lives[0].receive([Kind.FINISHED, 0, [], 0, []])
+        place.supervisor.look_after()
+    assert not caplog.text
+    loop.pass_(6.0)
+    place.supervisor.look_after()
+    assert place.supervisor.state is WorkerState.SILENT
+    assert place.supervisor.avoided

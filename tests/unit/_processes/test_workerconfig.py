@@ -1,0 +1,58 @@
+"""What a manager tells its workers at their start, for each kind of manager."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from multiprocessing import get_context
+from typing import Any
+
+from aioscheduler import LifoQueuedScheduler, Manager
+from aioscheduler._processes.incarnation import Launch
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._scheduling.engine import Order
+from aioscheduler.manager import Seams
+
+
+class Recording(Manager):
+    """A manager that notes what it has told its workers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.configs: list[WorkerConfig] = []
+        super().__init__(*args, **kwargs | {"_seams": Seams(launcher=self._note)})
+
+    def _note(self, config: WorkerConfig, *others: Any) -> Launch:
+        self.configs.append(config)
+        return Seams().launcher(config, *others)
+
+
+def test_workers_are_told_the_same_but_for_their_place() -> None:
+    manager = Recording(5, workers=2, prefer_utc=False)
+    assert manager.configs == [
+        WorkerConfig(
+            manager=manager._id,
+            order=Order.TIMED,
+            layout=(3, 2),
+            prefer_utc=False,
+            host=os.getpid(),
+            worker=worker,
+        )
+        for worker in range(2)
+    ]
+    assert [config.schedulers for config in manager.configs] == [3, 2]
+
+
+def test_the_order_is_that_of_the_class() -> None:
+    (config,) = Recording(cls=LifoQueuedScheduler, workers=1).configs
+    assert config.order is Order.LIFO
+
+
+def test_what_only_a_new_process_can_be_given_is_told() -> None:
+    lock = get_context("spawn").Lock()
+    (config,) = Recording(1, initializer=print, initargs=("plain", lock)).configs
+    assert config.handed == (lock,)
+
+
+def test_it_arrives_as_it_was() -> None:
+    (config,) = Recording(1, workers=1).configs
+    assert pickle.loads(pickle.dumps(config)) == config

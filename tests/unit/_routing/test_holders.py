@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+from aioscheduler._routing.holders import FORGET_AT, Holders
+from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._transport.ledger import PAGE
+from aioscheduler.batch import Outcomes, Part
+from aioscheduler.task import State
+
+
+class Home:
+    """Where no task lives."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    loop_thread = LoopThread("manager")
+    identity = 0
+
+    def cancel(self, scheduler: int, number: int) -> bool:
+        return False
+
+    def state(self, number: int) -> State:
+        return State.PENDING
+
+    def ref(self, scheduler: int, number: int) -> None:
+        return None
+
+    def due(self, scheduler: int, number: int) -> None: ...
+
+    def name_of(self, label: Any) -> str:
+        return str(label)
+
+    def hold(self, task: Any) -> None: ...
+
+    def release(self, task: Any) -> None: ...
+
+
+@pytest.fixture
+def holders() -> Holders:
+    return Holders(Home())
+
+
+def add_batch(holders: Holders, first: int, count: int) -> Outcomes:
+    outcomes = Outcomes(count)
+    holders.add(Part(outcomes, 0, Home(), 0, first, count, 0))
+    return outcomes
+
+
+def decode(value: Any) -> Any:
+    return value * 10
+
+
+def test_a_handle_hears_of_its_end_and_is_forgotten(holders: Holders) -> None:
+    task = holders.hand_out(0, 5, 0, "")
+    assert holders.find(5) is task
+    assert holders.settle(5, State.FINISHED, 1, decode)
+    assert task.result() == 10
+    assert holders.find(5) is None
+    assert not holders.settle(5, State.FINISHED, 1, decode)
+
+
+def test_a_dropped_handle_is_not_kept(holders: Holders) -> None:
+    holders.hand_out(0, 5, 0, "")
+    gc.collect()
+    assert holders.find(5) is None
+    holders.forget_dropped()
+    assert not holders._handles
+    assert not holders.settle(5, State.FAILED, 1, decode)
+
+
+def test_a_handle_that_another_thread_drops_changes_nothing_there(holders: Holders) -> None:
+    tasks = [holders.hand_out(0, number, 0, "") for number in range(FORGET_AT + 1)]
+    thread = threading.Thread(target=tasks.clear)
+    thread.start()
+    thread.join()
+    assert len(holders._handles) == FORGET_AT + 1
+    kept = holders.hand_out(0, FORGET_AT + 1, 0, "")
+    assert list(holders._handles) == [FORGET_AT + 1]
+    assert holders.find(FORGET_AT + 1) is kept
+
+
+def test_a_handle_with_callbacks_is_kept_until_the_end(holders: Holders) -> None:
+    holders.hold(holders.hand_out(0, 5, 0, ""))
+    gc.collect()
+    assert holders.find(5) is not None
+    assert holders.settle(5, State.FINISHED, 1, decode)
+    gc.collect()
+    assert not holders._held
+
+
+def test_a_handle_that_comes_in_the_place_of_a_dying_one_is_kept(holders: Holders) -> None:
+    """Weak references are cleared before their callbacks run: one of ours may be late."""
+    task = holders.hand_out(0, 5, 0, "")
+    found: list[Any] = []
+    reference = weakref.ref(task, lambda _: found.append(holders.hand_out(0, 5, 0, "")))
+    del task
+    assert not reference()
+    holders.forget_dropped()
+    assert found == [holders.find(5)]
+    assert holders.settle(5, State.FINISHED, 1, decode)
+    assert found[0].result() == 10
+
+
+def test_a_batch_hears_of_its_tasks_and_is_forgotten_after_the_last(holders: Holders) -> None:
+    assert not holders.has_batches
+    outcomes = add_batch(holders, PAGE + 3, 3)
+    assert holders.has_batches
+    assert not holders.settle(PAGE + 2, State.FINISHED, 1, decode)  # nobody's
+    for number in (PAGE + 4, PAGE + 3, PAGE + 5):
+        assert holders.settle(number, State.FINISHED, number, decode)
+    assert [outcomes.read(index) for index in range(3)] == [(PAGE + 3 + n) * 10 for n in range(3)]
+    assert not holders.has_batches
+
+
+def test_a_row_is_settled_whole_or_not_at_all(holders: Holders) -> None:
+    outcomes = add_batch(holders, 10, 4)
+    assert not holders.settle_row(8, [0, 0, 0], State.FINISHED, decode)  # partly nobody's
+    assert not holders.settle_row(12, [0, 0, 0], State.FINISHED, decode)
+    task = holders.find(11)
+    assert task is not None
+    assert not holders.settle_row(
+        10, [1, 2], State.FINISHED, decode
+    )  # somebody waits for one of them
+    assert outcomes.left == 4
+    assert holders.settle(11, State.FINISHED, 2, decode)
+    assert task.result() == 20
+    assert holders.settle_row(12, [3, 4], State.FINISHED, decode)
+    holders.hold(holders.hand_out(0, 99, 0, ""))
+    assert not holders.settle_row(10, [1], State.FINISHED, decode)
+    assert holders.settle(10, State.FINISHED, 1, decode)
+    assert [outcomes.read(index) for index in range(4)] == [10, 20, 30, 40]
+    assert not holders.has_batches
+
+
+def test_all_that_is_left_ends_alike(holders: Holders) -> None:
+    outcomes = add_batch(holders, 10, 4)
+    held = holders.hand_out(0, 20, 0, "")
+    holders.settle_alike(range(10, 13), State.CANCELLED, None)
+    assert outcomes.left == 1
+    assert outcomes.first_bad == 0
+    holders.settle_alike(range(13, 21), State.CANCELLED, None)  # of a batch, nobody's, a handle's
+    assert outcomes.states == [State.CANCELLED] * 4
+    assert held.cancelled()
+    assert not holders.has_batches

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+
+from aioscheduler._routing.placement import Placement
+from aioscheduler.errors import TaskLimitReached
+
+
+def fill(placement: Placement, count: int) -> list[int]:
+    places = []
+    for _ in range(count):
+        place = placement.choose(None)
+        placement.added(place)
+        places.append(place)
+    return places
+
+
+def test_places_are_numbered_over_the_workers() -> None:
+    placement = Placement((3, 2), True)
+    assert placement.worker_of == [0, 0, 0, 1, 1]
+    assert placement.scheduler_of == [0, 1, 2, 0, 1]
+    assert (1, 1) in placement
+    for wrong in ((2, 0), (1, 2), (-1, 0), (0, -1)):
+        assert wrong not in placement
+
+
+def test_timed_tasks_share_the_workers_queued_tasks_the_queues() -> None:
+    timed, queued = Placement((3, 1), True), Placement((3, 1), False)
+    for placement in (timed, queued):
+        fill(placement, 120)
+    assert timed.loads == [20, 20, 20, 60]
+    assert queued.loads == [30, 30, 30, 30]
+    # Among empty queues, the one whose worker has least to do.
+    assert fill(Placement((2, 2), False), 4) == [0, 2, 1, 3]
+
+
+def test_what_starts_waits_no_more_and_what_ends_is_no_load() -> None:
+    placement = Placement((2, 2), True)
+    fill(placement, 8)
+    placement.started(1, 0, 2)
+    assert (placement.waiting, placement.all_waiting) == ([2, 2, 0, 2], 6)
+    placement.ended(1, 0, 2)
+    assert (placement.loads, placement.all_loads) == ([2, 2, 0, 2], 6)
+    assert placement.choose(None) == 2
+    placement.emptied(0)
+    assert (placement.loads, placement.waiting) == ([0, 0, 0, 2], [0, 0, 0, 2])
+    assert (placement.all_loads, placement.all_waiting) == (2, 2)
+
+
+@pytest.mark.parametrize("by_worker", [True, False])
+def test_a_worker_that_does_not_answer_is_avoided_while_another_does(by_worker: bool) -> None:
+    placement = Placement((1, 1), by_worker)
+    placement.added(1, 5)
+    placement.avoid([True, False])
+    placement.avoid([True, False])
+    if by_worker:
+        assert fill(placement, 10) == [1] * 10
+    placement.avoid([True, True])
+    assert 0 in fill(placement, 20)
+    placement.avoid([False, False])
+    assert placement._worker_loads == placement.loads
+
+
+def test_a_key_names_the_same_place_for_ever() -> None:
+    """Written down, because a change would part running programs from their stored references."""
+    placement = Placement((3, 2), True)
+    keys: list[str | bytes | int] = ["user 1", "user 2", b"user 1", 1, -1, "1", "\udc80"]
+    assert [placement.place_of_key(key) for key in keys] == EXPECTED
+    assert placement.choose("user 1") == EXPECTED[0]
+    for wrong in (1.5, None, ("a",), ["a"]):
+        with pytest.raises(TypeError, match="key"):
+            placement.place_of_key(wrong)  # type: ignore[arg-type]
+    assert placement.place_near(None, 1, 1) == 4
+    assert placement.place_near("user 1", 1, 1) == EXPECTED[0]
+
+
+EXPECTED = [4, 0, 4, 1, 3, 2, 3]
+
+
+def test_the_limit_of_all() -> None:
+    placement = Placement((1, 1), True, max_tasks=3)
+    assert placement.room(0) == 3
+    fill(placement, 3)
+    with pytest.raises(TaskLimitReached, match="max_tasks=3"):
+        placement.choose(None)
+    with pytest.raises(TaskLimitReached):
+        placement.choose("key")
+    placement.started(0, 0, 1)
+    assert placement.room(0) == 1
+    placement.choose(None)
+
+
+def test_the_limit_of_each() -> None:
+    placement = Placement((1, 1), True, max_each=2)
+    key = next(k for k in range(100) if placement.place_of_key(k) == 0)
+    placement.added(0, 2)
+    with pytest.raises(TaskLimitReached, match="max_tasks=2"):
+        placement.choose(key)
+    # Its worker has more to do, but the other scheduler has room.
+    placement.started(0, 0, 2)
+    placement.ended(0, 0, 2)
+    placement.added(1, 2)
+    placement.started(1, 0, 1)
+    placement.added(0, 2)
+    assert placement.choose(None) == 1
+    placement.added(1)
+    with pytest.raises(TaskLimitReached):
+        placement.choose(None)

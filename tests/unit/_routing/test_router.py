@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from aioscheduler._routing.placement import Placement
+from aioscheduler._routing.router import Router
+from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._shipping.definitions import HostCatalog
+from aioscheduler.batch import Outcomes, Part
+from aioscheduler.errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
+from aioscheduler.task import State, Task, TaskRef
+
+
+class FakeLink:
+    """Accepts everything and runs nothing."""
+
+    loop = None
+    loop_thread = LoopThread("manager")
+    identity = 1 << 64
+
+    def __init__(self, room: int = 256) -> None:
+        self.scheduled: list[tuple[Any, ...]] = []
+        self.many: list[tuple[Any, ...]] = []
+        self.adopted: list[tuple[Any, ...]] = []
+        self.cancelled: list[tuple[int, int]] = []
+        self._room = room
+        self._numbers = 0
+
+    def take_options(self, options: Any) -> Any:
+        return options
+
+    def take(self, awaitable: Awaitable[Any], options: Any) -> Any:
+        if not asyncio.iscoroutine(awaitable):
+            raise NotShippable("no coroutine")
+        awaitable.close()
+        return "call" if options is None else options
+
+    def schedule(self, scheduler: int, due: int, when: Any, call: Any) -> Task[Any]:
+        self.scheduled.append((scheduler, due, when, call))
+        return Task(self, scheduler, len(self.scheduled), when)  # type: ignore[arg-type]
+
+    def take_function(self, function: Any) -> Any:
+        return function
+
+    def take_arguments(self, args: tuple[Any, ...]) -> bytes:
+        if args == ("bad",):
+            raise NotShippable("its argument is bad")
+        size: int = args[0]
+        return b"x" * size
+
+    def schedule_many(
+        self,
+        outcomes: Outcomes,
+        offset: int,
+        scheduler: int,
+        dues: Any,
+        function: Any,
+        calls: Any,
+        options: Any,
+    ) -> None:
+        self.many.append((offset, scheduler, dues, len(calls)))
+        Part(outcomes, offset, self, scheduler, self._numbers, len(calls), dues)  # type: ignore[arg-type]
+        self._numbers += len(calls)
+
+    def room(self) -> int:
+        return self._room
+
+    def cancel(self, scheduler: int, number: int) -> bool:
+        self.cancelled.append((scheduler, number))
+        return True
+
+    def state(self, number: int) -> State:
+        return State.PENDING
+
+    def ref(self, scheduler: int, number: int) -> TaskRef:
+        return TaskRef("m", 0, scheduler, number)
+
+    def adopt(self, scheduler: int, due: int, call: Any, alias: int) -> None:
+        self.adopted.append((scheduler, due, call, alias))
+
+
+def make(
+    layout: list[int], order: Order = Order.TIMED, **limits: Any
+) -> tuple[Router, list[FakeLink]]:
+    links = [FakeLink() for _ in layout]
+    placement = Placement(layout, order is Order.TIMED, **limits)
+    router = Router("m", order, True, placement, LoopThread("manager"))
+    router.links = links  # type: ignore[assignment]
+    return router, links
+
+
+async def work(n: int = 0) -> int:
+    return n
+
+
+def test_tasks_go_to_the_least_loaded_place() -> None:
+    router, links = make([2, 1])
+    for _ in range(4):
+        router.schedule(work(), None, None, {})
+    assert [[entry[0] for entry in link.scheduled] for link in links] == [[0, 1], [0, 0]]
+    assert router.placement.all_waiting == 4
+
+
+def test_a_handle_shows_the_time_as_it_was_given() -> None:
+    router, (link,) = make([1])
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    assert router.schedule(work(), soon, None, {}).priority is soon
+    later = router.schedule(work(), timedelta(hours=1), None, {}).priority
+    assert isinstance(later, datetime)
+    assert timedelta(0) <= later - soon < timedelta(minutes=1)
+    queue, _ = make([1], Order.FIFO)
+    assert queue.schedule(work(), None, None, {}).priority == 0
+
+
+@pytest.mark.parametrize(
+    ("when", "key", "error"),
+    [
+        (datetime(2000, 1, 1), None, ValueError),
+        (3, None, TypeError),
+        (None, 1.5, TypeError),
+    ],
+)
+def test_a_refused_coroutine_is_closed_and_not_counted(when: Any, key: Any, error: Any) -> None:
+    router, (link,) = make([1])
+    coro: Any = work()
+    with pytest.raises(error):
+        router.schedule(coro, when, key, {})
+    assert coro.cr_frame is None
+    assert not link.scheduled
+    assert not router.placement.all_loads
+
+
+def test_nothing_is_accepted_once_closed() -> None:
+    router, (link,) = make([1])
+    router.closed = ManagerClosed("over")
+    coro: Any = work()
+    for call in (
+        lambda: router.schedule(coro, None, None, {}),
+        lambda: router.submit(work, [(1,)], None, None, {}),
+        lambda: router.schedule_inside(work(), None, None, None, {}),
+    ):
+        with pytest.raises(ManagerClosed, match="over"):
+            call()
+    assert coro.cr_frame is None
+
+
+def test_a_batch_is_spread_over_all_places_and_cut_at_the_room() -> None:
+    router, links = make([1, 1])
+    router.submit(work, [(1,)] * 6, None, None, {})
+    assert [[entry[3] for entry in link.many] for link in links] == [[3], [3]]
+    for link in links:
+        link._room, link.many = 2, []
+    router.submit(work, [(1,)] * 6, None, None, {})
+    assert [entry[0] for link in links for entry in link.many] == [0, 4, 2]
+    assert sum(entry[3] for link in links for entry in link.many) == 6
+
+
+def test_a_batch_of_large_items_is_cut_at_the_frame() -> None:
+    router, (link,) = make([1])
+    router.submit(work, [(40_000,)] * 5, None, None, {})
+    assert [entry[3] for entry in link.many] == [2, 2, 1]
+
+
+def test_a_key_keeps_a_batch_in_one_place() -> None:
+    router, links = make([1, 1])
+    router.submit(work, [(1,)] * 600, None, "k", {})
+    place = router.placement.place_of_key("k")
+    assert [sum(entry[3] for entry in link.many) for link in links][place] == 600
+
+
+def test_times_of_a_batch_are_cut_with_it() -> None:
+    router, (link,) = make([1])
+    link._room = 2
+    spans = [timedelta(seconds=s) for s in (3, 1, 2)]
+    router.submit(work, [(1,)] * 3, spans, None, {})
+    (_, _, first, _), (_, _, second, _) = link.many
+    assert len(first) == 2
+    assert [due - second[0] for due in first] == [10**9, -(10**9)]
+
+
+@pytest.mark.parametrize(
+    ("calls", "when", "limits", "error", "message"),
+    [
+        ([(1,), ("bad",)], None, {}, NotShippable, "item 1: its argument is bad"),
+        ([(1,)] * 3, None, {"max_tasks": 2}, TaskLimitReached, "item 2: "),
+        ([(1,)] * 3, None, {"max_each": 2}, TaskLimitReached, "item 2: "),
+        ([(1,)] * 2, [timedelta(1), timedelta(-1)], {}, ValueError, "item 1: when must not be"),
+        ([(1,)] * 2, [timedelta(1), 5], {}, TypeError, "item 1: when must be"),
+        ([(1,)] * 2, [timedelta(1)], {}, ValueError, "1 times for 2 items"),
+    ],
+)
+def test_a_refusal_names_the_item_and_takes_back_what_was_sent(
+    calls: Any, when: Any, limits: Any, error: Any, message: str
+) -> None:
+    router, (link,) = make([1], **limits)
+    link._room = 1
+    with pytest.raises(error, match=message):
+        router.submit(work, calls, when, None, {})
+    assert len(link.cancelled) == len(link.many)
+
+
+def test_only_callables_are_mapped() -> None:
+    router, _ = make([1])
+    with closing(work()) as coro, pytest.raises(TypeError, match="takes a function"):
+        router.submit(coro, [(1,)], None, None, {})  # type: ignore[arg-type]
+
+
+def test_a_reference_leads_to_its_link() -> None:
+    router, links = make([2, 1])
+    found: Any = router.link_to(TaskRef("m", 1, 0, 5))
+    assert found is links[1]
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        TaskRef("other", 0, 0, 0),
+        TaskRef("m", 2, 0, 0),
+        TaskRef("m", 1, 1, 0),
+        TaskRef("m", -1, 0, 0),
+        TaskRef("m", 0, 0, -1),
+        TaskRef("m", 0, 0, "0"),  # type: ignore[arg-type]
+        TaskRef("m", True, 0, 0),
+    ],
+)
+def test_a_damaged_reference_is_refused(ref: TaskRef) -> None:
+    router, _ = make([2, 1])
+    with pytest.raises(UnknownTask):
+        router.link_to(ref)
+    with pytest.raises(UnknownTask):
+        router.cancel_inside(ref)
+
+
+async def test_join_waits_for_the_last_end() -> None:
+    router, _ = make([1, 1])
+    router.schedule(work(), None, None, {})
+    router.schedule(work(), None, None, {})
+    joining = asyncio.create_task(router.join())
+    router.started(0, 0, 1)
+    router.ended(0, 0, 1)
+    await asyncio.sleep(0)
+    assert not joining.done()
+    router.emptied(1)
+    await joining
+    await router.join()
+
+
+def test_what_a_worker_asks_is_entered_even_at_the_limit() -> None:
+    router, links = make([1, 1], max_tasks=1)
+    router.schedule(work(), None, None, {})
+    catalog = HostCatalog()
+    places: Any = links
+    asked = "schedule", 1, 77, "asyncio:sleep", b"args", None
+    router.asked_inside(places, catalog, *asked, 1 << 48, [])
+    router.asked_inside(places, catalog, "cancel", 1, 0, 1 << 48)
+    assert links[1].adopted == [(0, 77, (0, b"args", None), 1 << 48)]
+    assert links[1].cancelled == [(0, 1 << 48)]
+    assert router.placement.loads == [1, 1]
+    router.closed = ManagerClosed("over")
+    router.asked_inside(places, catalog, *asked, 2 << 48, [])
+    assert len(links[1].adopted) == 1
+
+
+def test_a_task_here_schedules_beside_itself() -> None:
+    router, (link,) = make([3])
+    ref = router.schedule_inside(work(), None, None, TaskRef("m", 0, 2, 9), {})
+    assert ref.scheduler == link.scheduled[0][0] == 2
+
+
+@pytest.mark.parametrize("limits", [{"max_tasks": 3}, {"max_each": 1}])
+@pytest.mark.parametrize("whens", [None, itertools.repeat(timedelta(1))])
+def test_an_endless_iterable_is_refused_at_the_limit(limits: Any, whens: Any) -> None:
+    router, links = make([1, 1, 1], **limits)
+    read = 0
+
+    def endless() -> Iterator[tuple[int]]:
+        nonlocal read
+        while True:
+            yield (1,)
+            read += 1
+
+    with pytest.raises(TaskLimitReached, match="item 3: "):
+        router.submit(work, endless(), whens, None, {})
+    assert read == 3
+    assert sum(len(link.cancelled) for link in links) == 3
+
+
+def test_endless_times_are_refused() -> None:
+    router, _ = make([1])
+    with pytest.raises(ValueError, match="more than 2 times for 2 items"):
+        router.submit(work, [(1,)] * 2, itertools.repeat(timedelta(1)), None, {})  # type: ignore[arg-type]

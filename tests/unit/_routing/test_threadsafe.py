@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from aioscheduler import ManagerClosed
+from aioscheduler._routing.threadsafe import ThreadFuture
+from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler.task import State, Task, TaskRef
+
+
+class Home:
+    identity = 0
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        self.loop_thread = LoopThread("manager")
+        self.loop_thread.enter(self.loop)
+        self.cancelled: list[int] = []
+
+    def cancel(self, scheduler: int, number: int) -> bool:
+        self.cancelled.append(number)
+        return True
+
+    def state(self, number: int) -> State:
+        return State.PENDING
+
+    def ref(self, scheduler: int, number: int) -> TaskRef | None:
+        return None
+
+    def due(self, scheduler: int, number: int) -> None: ...
+
+    def name_of(self, label: Any) -> str:
+        return str(label)
+
+    def hold(self, task: Any) -> None: ...
+
+    def release(self, task: Any) -> None: ...
+
+
+async def work() -> int:
+    return 1
+
+
+class Calls:
+    """A loop's side, and futures of another thread."""
+
+    def __init__(self) -> None:
+        self.home = Home()
+        self.unfinished: set[ThreadFuture[Any]] = set()
+        self.tasks: list[Task[Any]] = []
+        self.loop = asyncio.get_running_loop()
+
+    def schedule(self, coro: Awaitable[Any]) -> Task[Any]:
+        coro.close()  # type: ignore[attr-defined]
+        self.tasks.append(Task(self.home, 0, len(self.tasks), 0))
+        return self.tasks[-1]
+
+    def make(self, schedule: Callable[[Any], Task[Any]] | None = None) -> ThreadFuture[Any]:
+        return ThreadFuture(self.loop, self.unfinished, schedule or self.schedule, work())
+
+
+@pytest.fixture
+async def calls() -> Calls:
+    return Calls()
+
+
+async def turn() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("state", [State.FINISHED, State.FAILED, State.CANCELLED])
+async def test_the_outcome_comes_back(calls: Calls, state: State) -> None:
+    future = calls.make()
+    thread = threading.Thread(target=future.send)
+    thread.start()
+    thread.join()
+    assert calls.unfinished == {future}
+    await turn()
+    calls.tasks[0]._settle(state, LookupError("no") if state is State.FAILED else 7)
+    await turn()
+    assert not calls.unfinished
+    assert concurrent.futures.wait([future], timeout=5).done
+    if state is State.FINISHED:
+        assert future.result() == 7
+    elif state is State.FAILED:
+        assert repr(future.exception()) == "LookupError('no')"
+    else:
+        assert future.cancelled()
+
+
+async def test_a_refusal_is_the_futures(calls: Calls) -> None:
+    def refuse(coro: Any) -> Task[Any]:
+        coro.close()
+        raise ValueError("past")
+
+    future = calls.make(refuse)
+    future.send()
+    await turn()
+    assert repr(future.exception()) == "ValueError('past')"
+    assert not calls.unfinished
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, asyncio.CancelledError, MemoryError])
+async def test_so_is_whatever_scheduling_raises(calls: Calls, kind: type[BaseException]) -> None:
+    def refuse(coro: Any) -> Task[Any]:
+        coro.close()
+        raise kind
+
+    future = calls.make(refuse)
+    future.send()
+    await asyncio.sleep(0)
+    assert type(future.exception(0)) is kind
+    assert not calls.unfinished
+
+
+@pytest.mark.parametrize("when", ["before it arrives", "while it waits", "after the end"])
+async def test_cancelling_the_future_cancels_the_task(calls: Calls, when: str) -> None:
+    future = calls.make()
+    future.send()
+    if when != "before it arrives":
+        await turn()
+    if when == "after the end":
+        calls.tasks[0]._settle(State.FINISHED, 7)
+        await turn()
+        assert not future.cancel()
+        return
+    assert future.cancel()
+    assert future.cancel()
+    await turn()
+    assert concurrent.futures.wait([future], timeout=5).done
+    assert not calls.unfinished
+    if when == "while it waits":
+        assert calls.home.cancelled == [0, 0]
+        calls.tasks[0]._settle(State.CANCELLED, None)
+        await turn()
+    else:
+        assert not calls.tasks
+
+
+@pytest.mark.parametrize("when", ["before it arrives", "while it waits", "ended", "cancelled"])
+async def test_the_end_of_the_loop_is_the_end_of_the_future(calls: Calls, when: str) -> None:
+    future = calls.make()
+    if when != "before it arrives":
+        future.send()
+        await turn()
+    if when == "ended":
+        calls.tasks[0]._settle(State.FINISHED, 7)
+    elif when == "cancelled":
+        future.cancel()
+    future.give_up(ManagerClosed("its loop ended"))
+    assert concurrent.futures.wait([future], timeout=5).done
+    assert not calls.unfinished
+    if when == "ended":
+        assert future.result() == 7
+    elif when == "cancelled":
+        assert future.cancelled()
+    else:
+        assert isinstance(future.exception(), ManagerClosed)
+    await turn()
+
+
+async def test_a_failure_that_nobody_asks_for_is_reported(
+    calls: Calls, reports: list[dict[str, Any]]
+) -> None:
+    def refuse(coro: Any) -> Task[Any]:
+        coro.close()
+        raise ValueError("past")
+
+    for schedule in (refuse, None):
+        future = calls.make(schedule)
+        future.send()
+        await turn()
+        if schedule is None:
+            calls.tasks[-1]._settle(State.FAILED, ValueError("no"))
+            await turn()
+        assert future.done()
+        del future
+        calls.tasks.clear()
+        gc.collect()  # a traceback may keep it for a while
+        await turn()
+        assert repr(reports[0]["exception"]) in ("ValueError('past')", "ValueError('no')")
+        assert "work" in reports[0]["message"]
+        reports.clear()
+
+
+async def test_one_that_somebody_asks_for_is_not(calls: Calls, reports: list[Any]) -> None:
+    futures = [calls.make() for _ in range(3)]
+    futures[0].add_done_callback(lambda _: None)
+    for future in futures:
+        future.send()
+    await turn()
+    for task in calls.tasks:
+        task._settle(State.FAILED, ValueError("no"))
+    await turn()
+    futures[1].exception(0)
+    with pytest.raises(ValueError, match="no"):
+        futures[2].result()
+    del future, futures
+    await turn()
+    assert not reports
+
+
+async def test_the_loop_does_not_wait_for_itself(calls: Calls) -> None:
+    future = calls.make()
+    future.send()
+    for ask in (future.result, future.exception):
+        with pytest.raises(RuntimeError, match="use schedule"):
+            ask()
+        with pytest.raises(TimeoutError):
+            ask(0)
+    await turn()
+    calls.tasks[0]._settle(State.FINISHED, 5)
+    await turn()
+    assert future.result() == 5

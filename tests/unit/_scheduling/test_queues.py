@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioscheduler._scheduling.queues import FifoQueue, LifoQueue
+
+
+@pytest.mark.parametrize(("cls", "end"), [(FifoQueue, 0), (LifoQueue, -1)])
+@given(steps=st.lists(st.integers(-4, 3), max_size=80))
+def test_it_is_a_list_taken_from_one_end(cls: type[FifoQueue], end: int, steps: list[int]) -> None:
+    """Below zero pushes, zero discards the middle one, above pops so many."""
+    alive: dict[int, None] = {}
+    queue = cls(alive)
+    model: list[int] = []
+    for number, step in enumerate(steps):
+        if step < 0:
+            alive[number] = None
+            queue.push(-number, number)  # the time means nothing
+            model.append(number)
+        elif step == 0 and model:
+            del alive[model.pop(len(model) // 2)]
+            queue.discard()
+        else:
+            expected = [model.pop(end) for _ in range(min(step, len(model)))]
+            assert queue.pop_due(0, step) == (expected, [0] * len(expected))
+            for gone in expected:
+                del alive[gone]
+        assert len(queue) == len(model)
+        assert queue.next_look() == (0 if model else None)
+        assert len(queue._numbers) <= 2 * len(model) + 1

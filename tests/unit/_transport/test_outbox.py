@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioscheduler._transport import wire
+from aioscheduler._transport.definitionlog import FORGET, FORGET_AT, DefinitionLog, leased
+from aioscheduler._transport.ledger import PAGE
+from aioscheduler._transport.outbox import Outbox
+from aioscheduler._transport.wire import FRAME_BYTES, Kind
+
+
+def frames(outbox: Outbox) -> list[Any]:
+    decoder = wire.Decoder()
+    return [f for data in outbox.take()[0] for f in decoder.feed(data)]
+
+
+def numbers(frame: Any) -> Any:
+    first = frame[1]
+    return first if isinstance(first, list) else range(first, first + len(frame[-1]))
+
+
+def test_a_turn_is_one_frame() -> None:
+    outbox = Outbox(DefinitionLog())
+    assert [outbox.add(s, 10 + s, 5, b"p%d" % s) for s in range(3)] == [0, 1, 2]
+    assert not outbox.full
+    assert frames(outbox) == [
+        [Kind.SCHEDULE, 0, [0, 1, 2], [10, 11, 12], [5, 5, 5], None, [b"p0", b"p1", b"p2"]]
+    ]
+    assert frames(outbox) == []
+    assert [n in outbox for n in range(4)] == [True, True, True, False]
+
+
+def test_a_page_or_many_bytes_are_sent_at_once() -> None:
+    outbox = Outbox(DefinitionLog())
+    for _ in range(PAGE - 1):
+        outbox.add(0, 0, 0, b"")
+    assert not outbox.full
+    outbox.add(0, 0, 0, b"")
+    assert outbox.full
+    frames(outbox)
+    assert not outbox.full
+    for _ in range(FRAME_BYTES // 30_000 + 1):
+        outbox.add(0, 0, 0, b"x" * 30_000)
+    assert outbox.full
+    assert all(len(data) < 2 * FRAME_BYTES for data in outbox.take()[0])
+
+
+def test_definitions_come_first_and_once() -> None:
+    log = DefinitionLog()
+    outbox = Outbox(log)
+    log.write(1, "one")
+    outbox.add(0, 0, 0, b"")
+    long = log.write(2, b"x" * 3 * wire.CHUNK)
+    outbox.add(0, 0, 1, b"")
+    found = frames(outbox)
+    assert [frame[0] for frame in found] == [Kind.DEFINE] * 5 + [Kind.SCHEDULE]
+    assert b"".join(frame[1] for frame in found[1:5]) == log.lines[long]
+    assert [frame[2] for frame in found[:5]] == [True, False, False, False, True]
+    outbox.add(0, 0, 1, b"")
+    assert [frame[0] for frame in frames(outbox)] == [Kind.SCHEDULE]
+
+
+def test_the_definitions_that_a_task_uses_are_kept_until_it_ends() -> None:
+    log = DefinitionLog()
+    outbox = Outbox(log)
+    code, part, whole = (log.write(0, names=()) for _ in range(3))
+    bound = outbox.add(0, 0, log.lease(code), leased(b"pickle", [log.lease(part)]))
+    plain = outbox.add(0, 0, 7, 1)
+    large = outbox.add(0, 0, 7, leased(b"x" * (wire.BLOB_LIMIT + 1), [log.lease(part)]))
+    outbox.pack()
+    many = outbox.add_many(0, 0, leased(b"partial", [log.lease(whole)]), [1, 2])
+    assert set(outbox.ledger.leases_of(bound)) == {code, part}
+    assert set(outbox.ledger.leases_of(plain)) == set()
+    assert set(outbox.ledger.leases_of(large)) == {part}
+    assert set(outbox.ledger.leases_of(many + 1)) == {whole}
+    assert list(log.unused()) == []
+    outbox.take()
+    outbox.ledger.end_pending([bound])
+    assert list(log.unused()) == [code]
+    outbox.ledger.end_pending([large, many])
+    assert list(log.unused()) == [part]
+    outbox.ledger.end_pending([many + 1])
+    assert list(log.unused()) == [whole]
+
+
+def test_what_went_is_forgotten_though_nothing_is_scheduled() -> None:
+    log = DefinitionLog()
+    outbox = Outbox(log)
+    lines = [log.write(0, names=()) for _ in range(FORGET_AT + 20)]
+    assert len(frames(outbox)) == len(lines)
+    for number in lines:
+        log.drop(number)
+    ((kind, line, last),) = frames(outbox)
+    assert (kind, last) == (Kind.DEFINE, True)
+    assert wire.unpack(line) == [FORGET, 0, lines]
+    assert frames(outbox) == []
+
+
+def test_a_new_worker_is_told_everything_that_is_true() -> None:
+    log = DefinitionLog()
+    log.write(1, "one")
+    outbox = Outbox(log)
+    for number in range(4):
+        assert outbox.add(number % 2, number, 0, b"%d" % number) == number
+    outbox.cancel(3)
+    outbox.take()
+    outbox.ledger.end(2)
+    outbox.cancel(1)
+    unsent = outbox.add(0, 4, 0, b"4")
+    large = outbox.add(0, 0, 0, b"x" * (wire.BLOB_LIMIT + 1))
+    told, blobs = outbox.restart()
+    assert [number for number, _ in blobs] == [large]
+    later = outbox.add(0, 5, 0, b"5")
+    found = list(wire.Decoder().feed(b"".join(told)))
+    assert found[0] == [Kind.DEFINE, log.lines[0], True]
+    assert [n for frame in found[1:] for n in numbers(frame)] == [0, 1, 3, unsent, large]
+    assert later == PAGE
+    assert [list(numbers(frame)) for frame in frames(outbox)] == [[later]]
+    assert outbox.take() == ([], [])
+
+
+def test_a_large_payload_is_left_out_and_kept() -> None:
+    outbox = Outbox(DefinitionLog())
+    large = b"x" * (wire.BLOB_LIMIT + 1)
+    outbox.add(0, 0, 0, large)
+    data, blobs = outbox.take()
+    (frame,) = wire.Decoder().feed(data[0])
+    assert frame[-1] == [wire.IN_BLOB]
+    assert blobs == [(0, large)]
+    assert outbox.ledger.blobs == {0: large}
+    outbox.ledger.end(0)
+    assert outbox.ledger.blobs == {}
+
+
+def test_a_cancel_comes_after_its_task() -> None:
+    outbox = Outbox(DefinitionLog())
+    outbox.cancel(outbox.add(0, 0, 0, b""))
+    outbox.add(0, 0, 0, b"")
+    assert [frame[0] for frame in frames(outbox)] == [Kind.SCHEDULE, Kind.CANCEL]
+    for number in range(PAGE + 1):
+        outbox.cancel(number)
+    assert [len(frame[1]) for frame in frames(outbox)] == [PAGE, 1]
+
+
+def test_many_share_their_columns() -> None:
+    outbox = Outbox(DefinitionLog())
+    outbox.add(1, 1, 1, b"single")
+    assert outbox.add_many(2, 7, b"function", [b"a", b"b"]) == 1
+    assert outbox.full
+    assert frames(outbox)[1] == [Kind.SCHEDULE, 1, 2, 7, b"function", None, [b"a", b"b"]]
+    assert outbox.ledger.find(2) == (2, 7, b"function", None)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(1, PAGE)), max_size=30))
+def test_no_frame_crosses_a_page_and_no_number_comes_twice(steps: list[int | None]) -> None:
+    outbox = Outbox(DefinitionLog())
+    given_: list[int] = []
+    for count in steps:
+        if count is None:
+            given_.append(outbox.add(0, 0, 0, b""))
+        else:
+            first = outbox.add_many(0, 0, 0, [b""] * count)
+            given_ += range(first, first + count)
+    sent = [number for frame in frames(outbox) for number in numbers(frame)]
+    assert sent == given_ == sorted(set(given_))
+    assert list(outbox.ledger) == given_
+    outbox2 = Outbox(DefinitionLog())
+    for count in steps:
+        if count:
+            outbox2.add_many(0, 0, 0, [b""] * count)
+    assert all(f[1] // PAGE == numbers(f)[-1] // PAGE for f in frames(outbox2))
+    for number in given_:
+        outbox.ledger.end(number)
+    assert len(outbox.ledger._pages) <= 1

@@ -1,0 +1,152 @@
+"""What `top` draws: the blocks of managers, their order, and what a small screen leaves out."""
+
+from __future__ import annotations
+
+import pytest
+from rich.text import Text
+from screen import render, sampled, snapshot, worker
+
+from aioscheduler._monitoring.monitor import Snapshot
+from aioscheduler.stats import WorkerState
+from aioscheduler.top.columns import Row
+from aioscheduler.top.rates import SORTS
+from aioscheduler.top.sampling import NO_MANAGER
+from aioscheduler.top.table import KEYS, Block, View, cut, plural
+
+
+def test_a_manager_has_its_host_its_workers_and_their_total() -> None:
+    shown, rates = sampled(1, worker(0), worker(1, state=WorkerState.SILENT))
+    lines = render(shown, rates=rates, programs={77: "bot.py"}, view=View(clock="12:00:00"))
+    assert lines[0].split() == ["aioscheduler", "top", "12:00:00", "1", "manager", "2", "workers"]
+    assert lines[3].startswith("manager 0a1b2c3d  bot.py  pid 77 ───")
+    heads, host, first, second, total = (line.split() for line in (lines[2], *lines[4:]))
+    assert heads[:8] == ["worker", "pid", "state", "cpu", "memory", "pending", "running", "done/s"]
+    assert [word for word in host if word.strip("■·")] == [
+        "host", "77", "12%", "36.0", "MB", "2.00", "ms",
+    ]  # fmt: skip
+    assert [word for word in first if word.strip("■·")] == [
+        "0", "1000", "ready", "45%", "28.6", "MB", "1.23", "M", "12", "10", "0",
+        "0.08", "ms", "1.20", "ms", "1.00", "ms", "0",
+    ]  # fmt: skip
+    assert second[2] == "silent"
+    assert [word for word in total if word.strip("■·")] == [
+        "total", "102%", "93.2", "MB", "2.47", "M", "24", "20", "0",
+        "0.08", "ms", "1.20", "ms", "1.00", "ms", "0",
+    ]  # fmt: skip
+
+
+def test_no_width_breaks_it() -> None:
+    shown, rates = sampled(5, worker(0, lost=3), worker(1, pid=None, state=WorkerState.RESTARTING))
+    for width in (*range(1, 130, 3), *range(130, 250, 20)):
+        lines = render(shown, width, 24, rates=rates)
+        assert len(lines) <= 24
+        assert max(map(len, lines)) <= width
+
+
+def test_workers_are_sorted_inside_their_manager() -> None:
+    shown = [
+        snapshot(worker(0, pending=5), worker(1, pending=9), worker(2, pending=5)),
+        snapshot(worker(0), worker(1), pid=78),
+    ]
+
+    def order(view: View) -> list[str]:
+        lines = render(shown, view=view)
+        return [line.split()[0] for line in lines[3:] if line[0].isdigit()]
+
+    assert order(View()) == ["0", "1", "2", "0", "1"]
+    assert order(View(reverse=True)) == ["2", "1", "0", "1", "0"]
+    assert order(View("pending")) == ["1", "0", "2", "0", "1"]
+    assert order(View("pending", reverse=True)) == ["0", "2", "1", "0", "1"]
+
+
+def test_a_silent_manager_keeps_what_it_told_or_says_that_it_told_nothing() -> None:
+    shown, rates = sampled(2, worker(0))
+    silent = Snapshot(77, "0a1b2c3d", None)
+    rates.add(3.0, [silent])
+    lines = render([silent], rates=rates)
+    assert "does not answer" in lines[3]
+    assert [line.split()[0] for line in lines[4:]] == ["host", "0", "total"]
+    lines = render([silent])
+    assert "does not answer" in lines[3]
+    assert len(lines) == 4
+
+
+def test_without_a_manager_it_says_what_to_do() -> None:
+    assert NO_MANAGER in render([])
+    assert len(render([], 40, 24)) <= 24
+
+
+def test_what_is_too_much_for_the_screen_is_cut_where_most_is() -> None:
+    many = [
+        snapshot(*map(worker, range(40))),
+        snapshot(worker(0), worker(1), pid=78),
+        snapshot(*map(worker, range(9)), pid=79),
+    ]
+    lines = render(many, height=24)
+    assert len(lines) == 24
+    assert [line for line in lines if "more" in line] == ["… 36 more workers", "… 5 more workers"]
+    assert sum(line.startswith("total") for line in lines) == 3
+    lines = render(many, height=10)
+    assert lines[-1] == "… 2 more managers"
+    for height in range(1, 70):
+        assert len(render(many, height=height)) <= height
+
+
+def test_with_no_workers_of_its_own_the_host_is_counted_once() -> None:
+    lines = render([snapshot(worker(0, pid=77, rss=36_000_000, cpu_percent=12.0))])
+    assert [w for w in lines[-1].split()[:4] if w.strip("■·")] == ["total", "12%", "36.0"]
+
+
+def test_a_manager_of_another_version_may_tell_less() -> None:
+    shown = snapshot(worker(0))
+    assert shown.stats is not None
+    shown.stats["workers"] = [{"worker": 0, "state": "dozing", "pid": 5, "finished": 1}]
+    shown.stats["host"] = {"pid": 77}
+    assert "dozing" in render([shown])[5]
+
+
+def test_there_is_a_key_for_each_order() -> None:
+    assert {sort for _, sort in KEYS if sort} == set(SORTS)
+
+
+def test_the_order_and_a_pause_can_be_seen() -> None:
+    def header(view: View) -> list[str]:
+        return render([snapshot(worker(0))], view=view)[:2]
+
+    assert "paused" not in header(View())[0]
+    assert "paused" in header(View(paused=True))[0]
+    assert "q quit" in header(View())[1]
+    assert "q quit" not in header(View(keys=False))[1]
+
+
+def blocks(*workers: int) -> list[Block]:
+    rows: list[list[Row]] = [[Row(str(n), {}) for n in range(count)] for count in workers]
+    return [
+        Block(Text(), host=[Row("host", {})], workers=row, total=[Row("total", {})], shown=len(row))
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("room", "shown", "left_out"),
+    [
+        (16, [4, 6], 0),  # all: 7 lines and 9
+        (15, [4, 4], 0),  # two workers go for the line that says so
+        (14, [2, 4], 0),
+        (10, [1, 1], 0),
+        (9, [1], 1),
+        (4, [1], 1),
+    ],
+)
+def test_workers_go_before_managers(room: int, shown: list[int], left_out: int) -> None:
+    left, out = cut(blocks(4, 6), room)
+    assert ([block.shown for block in left], out) == (shown, left_out)
+
+
+def test_one_manager_is_shown_however_small_the_screen() -> None:
+    left, out = cut(blocks(1, 1, 1), 0)
+    assert (len(left), out) == (1, 2)
+
+
+def test_numbers_are_counted_in_words() -> None:
+    assert [plural(n, "worker") for n in (0, 1, 2)] == ["0 workers", "1 worker", "2 workers"]
