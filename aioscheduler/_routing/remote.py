@@ -37,7 +37,7 @@ from .._processes.incarnation import Launch, Life
 from .._processes.supervisor import RestartBudget, Supervisor
 from .._scheduling.lateness import BOUNDS, History
 from .._scheduling.loopthread import LoopThread
-from .._shipping.pickling import PICKLED
+from .._shipping.pickling import NAMING, names_in
 from .._shipping.shipping import Call, HostShipper
 from .._transport import wire
 from .._transport.definitionlog import leased
@@ -323,6 +323,7 @@ class RemoteLink:
         """Is called once a tick."""
         assert self.loop is not None
         self.supervisor.look_after()
+        self._shipper.catalog.forget_namespaces()
         self._shipper.catalog.forget_unused()
         self._send()  # which tells the worker of it
         self._holders.forget_dropped()
@@ -404,10 +405,10 @@ class RemoteLink:
         self._tally.started(self._worker, scheduler, count)
         _check_all(numbers, known)
 
-    def _tick(self, lag: float, most: int, total: int, counts: list[int]) -> None:
+    def _tick(self, lag: float, most: int, total: int, counts: list[int], forgotten: int) -> None:
         """Takes what the worker tells once a tick of its lateness."""
         assert self.loop is not None
-        numbers = (most, total, *counts)
+        numbers = (most, total, forgotten, *counts)
         if (
             not (type(lag) is float and 0 <= lag < math.inf)
             or len(counts) > len(BOUNDS)
@@ -415,6 +416,7 @@ class RemoteLink:
         ):
             raise wire.WireError(f"no report of a worker: {lag!r}, {numbers!r:.80}")
         self._history.add(self.loop.time(), lag, (most, total, counts))
+        self.outbox.definitions.confirm(forgotten)
 
     def _unstarted(self, scheduler: int, numbers: list[int]) -> None:
         """Has tasks wait again that were announced."""
@@ -461,18 +463,18 @@ class RemoteLink:
                 raise wire.WireError(f"the outcome of task {number} did not come")
 
     def _keep_leases(self, numbers: list[int], payloads: list[Payload]) -> list[Payload]:
-        """Return outcomes with the leases of what their tasks used, which they may name."""
+        """Return outcomes with the leases of what they name."""
         if bytes not in set(map(type, payloads)) and not self._blobs:
             return payloads
-        leases_of = self.outbox.ledger.leases_of
+        lease = self._shipper.catalog.log.lease
         kept: list[Payload] = []
         for number, payload in zip(numbers, payloads, strict=True):
-            if isinstance(payload, bytes) and payload[0] == PICKLED:
-                kept.append(leased(payload, leases_of(number)))
+            if isinstance(payload, list) and (blob := self._blobs[number]) is not None:
+                self._blobs[number] = leased(blob, map(lease, names_in(blob)))
+            elif isinstance(payload, bytes) and payload[0] == NAMING:
+                kept.append(leased(payload, map(lease, names_in(payload))))
                 continue
             kept.append(payload)
-            if isinstance(payload, list) and (blob := self._blobs[number]) is not None:
-                self._blobs[number] = leased(blob, leases_of(number))
         return kept
 
     def _end_dropped(self, scheduler: int, numbers: list[int]) -> int:

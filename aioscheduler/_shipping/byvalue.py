@@ -12,7 +12,7 @@ import pickle
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -255,7 +255,7 @@ def _member(cls: Any, name: str) -> Any:
 
 
 def make_skeleton(
-    known: Collection[type], meta: Any, name: str, bases: tuple[Any, ...], contents: dict[str, Any]
+    known: Container[type], meta: Any, name: str, bases: tuple[Any, ...], contents: dict[str, Any]
 ) -> type:
     """Makes a class that is still without its attributes, with no hook of a script's run.
 
@@ -282,20 +282,20 @@ def make_skeleton(
 
 
 @contextmanager
-def _quiet(known: Collection[type], bases: tuple[Any, ...]) -> Iterator[None]:
+def _quiet(known: Container[type], bases: tuple[Any, ...]) -> Iterator[None]:
     """Has no `__init_subclass__` of a script's run meanwhile."""
-    loud = {
-        cls: vars(cls)["__init_subclass__"]
+    loud = [
+        (cls, vars(cls)["__init_subclass__"])
         for base in bases
         for cls in getattr(base, "__mro__", ())
         if cls in known and "__init_subclass__" in vars(cls)
-    }
-    for cls in loud:
+    ]
+    for cls, _ in loud:
         type.__setattr__(cls, "__init_subclass__", classmethod(_nothing))
     try:
         yield
     finally:
-        for cls, hook in loud.items():
+        for cls, hook in loud:
             type.__setattr__(cls, "__init_subclass__", hook)
 
 

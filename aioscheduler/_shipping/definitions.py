@@ -11,7 +11,7 @@ A line of the log (`definitionlog`) is msgpack: a kind, its number, and the fiel
     [PATH, n, folders]                        of modules, added since the host has begun
     [RELOAD, n, module]                       the host has loaded it again
     [OPTIONS, n, ...]                         the fields of `Options`
-    [FORGET, 0, numbers]                      of lines that nothing uses any more
+    [FORGET, serial, numbers]                 of lines that nothing uses any more
 
 Rules of this file:
 
@@ -33,13 +33,14 @@ Rules of this file:
 from __future__ import annotations
 
 import builtins
+import functools
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from importlib import import_module, invalidate_caches, reload
-from types import CellType, CodeType, FunctionType, ModuleType, TracebackType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType, TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
@@ -51,7 +52,7 @@ from ..options import Options
 from .classgarbage import ClassGarbage
 from .failures import describe
 from .names import global_names, importable, importable_name, module_of, resolve, submodules
-from .pickling import Catalog, SharedCode
+from .pickling import Catalog, ClassTable, SharedCode, with_names
 
 REFERENCE, CODE, GLOBAL, CLASSES, VALUE, SPACE, PATH, RELOAD = range(8)
 OPTIONS = FORGET + 1
@@ -63,7 +64,10 @@ _Fault = tuple[BaseException, TracebackType | None]
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 _MISSING: Any = object()
-_NOT_SHIPPED = frozenset(("__builtins__", "__name__", "__loader__", "__spec__", "__cached__"))
+_MARK = "__aioscheduler__"  # the name of a mark in a namespace, beside Python's `__builtins__`
+_NOT_SHIPPED = frozenset(
+    ("__builtins__", "__name__", "__loader__", "__spec__", "__cached__", _MARK)
+)
 
 
 class _Space:
@@ -76,21 +80,25 @@ class _Space:
             module's name there, too; DETACHED: another has the name, or nobody, as when a script
             is run by `runpy` or `exec`.
         contents: The globals.
+
+    Attributes:
+        codes: The numbers of the codes that see them, by id, as long as these live.
     """
 
     def __init__(self, number: int, module: str, how: int, contents: dict[str, Any]) -> None:
-        self.number = number
+        self.number = number  # a lease, if it may go
         self.module = module
         self.how = how
         self.contents = contents
-        self.shipped: dict[str, tuple[Any, str, int]] = {}  # value, user, line
+        self.codes: dict[int, int] = {}
+        self.shipped: dict[str, tuple[Any, str]] = {}  # value, user
         self.bound: list[tuple[str, Any]] = []  # of what was shipped, for `refresh`
         self.unbound: list[str] = []
 
     def look(self) -> None:
         """Prepare for `refresh`, which costs 20 to 30 ns a name, modules among them."""
         self.bound = [
-            (name, value) for name, (value, _, _) in self.shipped.items() if name in self.contents
+            (name, value) for name, (value, _) in self.shipped.items() if name in self.contents
         ]
         self.unbound = [name for name in self.shipped if name not in self.contents]
 
@@ -103,6 +111,21 @@ class _Space:
         return names
 
 
+class _Mark:
+    """Is put into a namespace that is no module's, to know it again.
+
+    Who knows it keeps it only as long as its program does: the mark, the space and the namespace
+    are a circle, which goes as one.
+    """
+
+    def __init__(self, of: int = 0) -> None:
+        self.of = of  # the namespace's id: a copy has this mark, too
+        self.spaces: WeakKeyDictionary[HostCatalog, _Space] = WeakKeyDictionary()
+
+    def __reduce__(self) -> Any:  # who ships all of a namespace
+        return _Mark, ()
+
+
 class HostCatalog(Catalog):
     """The writing end. What may add to the log is done inside `with catalog.change():`."""
 
@@ -111,8 +134,7 @@ class HostCatalog(Catalog):
         self.log: DefinitionLog = DefinitionLog()
         self.names: dict[int, str] = {}  # of functions, for messages
         self.classes: WeakValueDictionary[int, type] = WeakValueDictionary()
-        self.class_numbers: WeakKeyDictionary[type, int] = WeakKeyDictionary()
-        self._class_leases: WeakKeyDictionary[type, int] = WeakKeyDictionary()
+        self._class_leases: ClassTable[int] = ClassTable()
         self._class_lines: dict[int, int] = {}  # by number of the class
         self._next_class = 0
         self._garbage = ClassGarbage()
@@ -122,20 +144,20 @@ class HostCatalog(Catalog):
         self._options: dict[Options, int] = {}  # the other way round
         self._adopted: dict[str | bytes, int] = {}
         self._adopted_as: dict[int, bytes] = {}  # the other way round, of codes
-        self._spaces: dict[int, _Space] = {}  # by id of the globals, which they keep alive
-        # Spaces with something that may be rebound: of modules, and by id those of nobody else.
-        self._watched: list[_Space] = []
-        self._watched_apart: dict[int, _Space] = {}
+        self._spaces: dict[int, _Space] = {}  # of modules, by id of the globals
+        self._spaces_apart: WeakValueDictionary[int, _Space] = WeakValueDictionary()  # by number
+        self._codes_apart: dict[int, set[int]] = {}  # their codes, by number, too
+        self._has_apart = False  # whether there was one, ever
+        self._watched: list[_Space] = []  # of modules, with something that may be rebound
         self._loaded: dict[str, CodeType] = {}  # what a name led to when it was first shipped
         self._path = list(sys.path)
         self._values: dict[bytes, int] = {}  # by digest
         self._digests: dict[int, bytes] = {}  # the other way round
         self._idle: dict[int, None] = {}  # values that nobody uses, the longest idle first
         self._to_ship: list[tuple[_Space, str, str]] = []  # globals, with their users
-        self._replaced: list[int] = []  # lines of globals that were bound anew
         self._touched: list[_Space] = []  # by what was shipped
-        self._depth = 0  # of changes within changes
-        self._mark = 0  # the next line's number when the current one began
+        self._changes = False  # a change is under way
+        self._mark = 0  # the next line's number when it began
         self._before: list[tuple[Any, Any, Any]] = []
 
     @contextmanager
@@ -156,8 +178,6 @@ class HostCatalog(Catalog):
             if self._to_ship:
                 while self._to_ship:
                     self._ship_global(*self._to_ship.pop())
-                for number in self._replaced:
-                    self.log.drop(number)
                 for space in self._touched:
                     space.look()
         except BaseException:
@@ -167,31 +187,28 @@ class HostCatalog(Catalog):
             self._end()
 
     def _begin(self) -> None:
-        """Begin a change. One within another, whose end is not known yet, must not build on it.
+        """Begin a change. None begins within another, whose end is not known yet.
 
         Raises:
-            NotShippable: The other has added something to the log.
+            NotShippable: One is under way.
         """
-        if self._depth and (self.log.next != self._mark or self._before or self._to_ship):
+        if self._changes:
             raise NotShippable(
                 "this was called while another call was being pickled, by a __getstate__, "
                 "__reduce__ or __del__ of what it has to do with; have that use loop.call_soon()"
             )
-        self._depth += 1
+        self._changes = True
         self._mark = self.log.next
 
     def _end(self) -> None:
-        self._depth -= 1
         self._to_ship.clear()
-        self._replaced.clear()
         self._touched.clear()
         self._before.clear()
-        if not self._depth:
-            if self.log.next > self._mark:
-                self._garbage.note(self._next_class)
-            if self.log.returned:
-                self.forget_unused()
-        self._mark = self.log.next  # for the change around this one, which has added nothing
+        self._changes = False
+        if self.log.next > self._mark:
+            self._garbage.note(self._next_class)
+        if self.log.returned:
+            self.forget_unused()
 
     def refresh(self, function: object = None) -> None:
         """Ships what has been rebound; at each call of a function that travels by value.
@@ -203,8 +220,10 @@ class HostCatalog(Catalog):
             NotShippable: It cannot travel.
         """
         spaces = self._watched
-        if self._watched_apart:
-            spaces = spaces + self._apart(function)
+        if self._has_apart:
+            apart = self._find_space(_function_in(function), apart=True)
+            if apart is not None:
+                spaces = [*spaces, apart]
         try:
             for space in spaces:
                 contents = space.contents
@@ -221,7 +240,7 @@ class HostCatalog(Catalog):
         rebound = [
             (space, name, user)
             for space in spaces
-            for name, (value, user, _) in space.shipped.items()
+            for name, (value, user) in space.shipped.items()
             if space.contents.get(name, value) is not value
         ]
         for space, name, user in rebound:
@@ -234,12 +253,22 @@ class HostCatalog(Catalog):
         for space in spaces:
             space.look()
 
-    def _apart(self, function: object) -> list[_Space]:
-        """The namespaces that are no module's and that a function sees; any, if that is unknown."""
+    def _find_space(self, function: object, apart: bool = False) -> _Space | None:
+        """Gives the space of a function's globals, if they have one.
+
+        Args:
+            function: The function; anything else has none.
+            apart: Only of a namespace that is no module's.
+        """
         if not isinstance(function, FunctionType):
-            return list(self._watched_apart.values())
-        own = self._watched_apart.get(id(function.__globals__))
-        return [] if own is None else [own]
+            return None
+        contents = function.__globals__
+        space = None if apart else self._spaces.get(id(contents))
+        if space is None:
+            mark = contents.get(_MARK)
+            if isinstance(mark, _Mark) and mark.of == id(contents):
+                return mark.spaces.get(self)
+        return space
 
     def fault_of(self, value: object) -> Exception | None:
         """Gives what pickling a value raises, if it does; changes nothing."""
@@ -260,11 +289,9 @@ class HostCatalog(Catalog):
             else:
                 table[key] = before
         for number in range(self._mark, self.log.next):
-            self.log.drop(number)
+            self.log.drop(number)  # no reader has seen it
         self._watched = [space for space in self._watched if space.shipped]
         for space in self._touched:
-            if not space.shipped:
-                self._watched_apart.pop(id(space.contents), None)
             space.look()
 
     def name_number(self, name: str, function: FunctionType) -> int:
@@ -292,10 +319,12 @@ class HostCatalog(Catalog):
                 number = self.log.write(REFERENCE, key)
                 self._set(self.names, number, key)
             else:
-                where, payload = unpack(key)
-                space = where if isinstance(where, int) else self._space(where).number
-                number = self.log.write(CODE, space, payload, names=())
+                where, payload, name = unpack(key)
+                space = self.log.lease(where) if type(where) is int else self._space(where).number
+                number = self.log.write(CODE, space, payload, names=(space,))
+                self._codes_apart.get(int(space), set()).add(number)
                 self._set(self._adopted_as, number, key)
+                self._set(self.names, number, name)
             self._set(self._adopted, key, number)
         return self.log.lease(number)
 
@@ -325,55 +354,71 @@ class HostCatalog(Catalog):
         return self.log.lease(number)
 
     def forget_unused(self) -> None:
-        """Drops the lines that nothing uses any more, but for a few values."""
+        """Retire the lines that nothing uses, but for a few values; drop what no worker knows."""
         for number in self.log.unused():
             if number not in self._digests:
-                self._forget(number)
+                self.log.retire(number)
                 continue
             self._idle[number] = None
             if len(self._idle) > IDLE_VALUES:
                 longest = next(iter(self._idle))
                 del self._idle[longest], self._values[self._digests.pop(longest)]
-                self._forget(longest)
+                self.log.retire(longest)
+        for number in self.log.forgotten():
+            self._forget(number)
+
+    def forget_namespaces(self) -> None:
+        """Let namespaces go that are garbage here, and that no task needs any more.
+
+        Their line keeps their globals for tasks that wait; a global may be a function of theirs.
+        """
+        gone = self._codes_apart.keys() - self._spaces_apart.keys()
+        for number in gone & self.log.keeps.keys():
+            if not self.log.is_used_beyond(self._codes_apart[number], number):
+                del self.log.keeps[number]
 
     def _forget(self, number: int) -> None:
-        kind, _, *fields = unpack(self.log.lines[number])
-        self.log.drop(number)
+        kind, _, *fields = unpack(self.log.drop(number))
         if kind == CODE:
             for table in (self.names, self._codes):
                 table.pop(number, None)
             self._adopted.pop(self._adopted_as.pop(number, b""), None)
+            self._codes_apart.get(fields[0], set()).discard(number)
         elif kind == CLASSES:
             _, first, count = fields
             for part in range(first, first + count):
                 del self._class_lines[part]
+        elif kind == SPACE:
+            self._codes_apart.pop(number, None)
         elif kind == OPTIONS:
             del self._options[self.options.pop(number)]
 
     def code_key(self, function: FunctionType) -> int:
         code, contents = function.__code__, function.__globals__
-        number = self.code_numbers.get((id(code), id(contents)))
+        space = self._find_space(function)
+        number = space.codes.get(id(code)) if space is not None else None
         if number is not None:
             return number
-        space = self._spaces.get(id(contents)) or self._space(module_of(function), contents)
+        if space is None:
+            space = self._space(module_of(function), contents)
         payload = self.pickle((code, submodules(code, contents)))
-        number = self.log.lease(self.log.write(CODE, space.number, payload, names=()))
-        self._set(self.names, int(number), f"{function.__module__}:{function.__qualname__}")
-        self._before += [
-            (self.code_numbers, (id(code), id(contents)), _MISSING),
-            (self._codes, int(number), _MISSING),
-        ]
-        self._know(number, function)
+        line = self.log.write(CODE, space.number, payload, names=(space.number,))
+        number = self.log.lease(line)
+        self._set(self.names, line, f"{function.__module__}:{function.__qualname__}")
+        self._before += [(space.codes, id(code), _MISSING), (self._codes, line, _MISSING)]
+        self._know(number, function, space)
+        if space.how == DETACHED:
+            self._codes_apart[int(space.number)].add(line)
         user = f"{function.__qualname__}()"
         self._to_ship += [(space, name, user) for name in sorted(space.reads(code))]
         return number
 
-    def _know(self, number: int, function: FunctionType) -> None:
+    def _know(self, number: int, function: FunctionType, space: _Space) -> None:
         """Remembers a function, and that its code has this number, until they are garbage."""
-        code, numbers = function.__code__, self.code_numbers
-        key = id(code), id(function.__globals__)
-        numbers[key] = number
-        self._codes[int(number)] = ref(code, lambda _: numbers.pop(key, None))
+        code, codes = function.__code__, space.codes
+        key = id(code)
+        codes[key] = number
+        self._codes[int(number)] = ref(code, lambda _: codes.pop(key, None))
         if not code.co_freevars:
             self._functions[int(number)] = function
 
@@ -381,16 +426,18 @@ class HostCatalog(Catalog):
         function = self._functions.get(number)
         if function is not None:
             return function
-        if number not in self.log.lines:
+        line = self.log.lines.get(number)
+        where, payload = unpack(line)[2:] if line is not None else (-1, b"")
+        spaces = *self._spaces.values(), *self._spaces_apart.values()
+        space = next((space for space in spaces if space.number == where), None)
+        if space is None:
             raise LookupError(_DROPPED)
-        _, _, where, payload = unpack(self.log.lines[number])
-        contents = next(s.contents for s in self._spaces.values() if s.number == where)
         known = self._codes.get(number)
         code = known() if known is not None else None
         if code is None:
             code, _ = self.decode(payload)
-        function = SharedCode(code, contents).function
-        self._know(self.log.lease(number), function)
+        function = SharedCode(code, space.contents).function
+        self._know(self.log.lease(number), function, space)
         return function
 
     def _space(self, module: str, contents: dict[str, Any] | None = None) -> _Space:
@@ -402,8 +449,20 @@ class HostCatalog(Catalog):
         how = DETACHED if contents is not own else IMPORTED if importable(module) else MODULE
         package = contents.get("__package__")  # relative imports look for it, unseen in the code
         package = package if isinstance(package, str) else None
-        space = _Space(self.log.write(SPACE, module, how, package), module, how, contents)
-        self._set(self._spaces, id(contents), space)
+        if how != DETACHED:
+            number = self.log.write(SPACE, module, how, package)
+            space = _Space(number, module, how, contents)
+            self._set(self._spaces, id(contents), space)
+            return space
+        number = self.log.lease(self.log.write(SPACE, module, how, package, names=()))
+        space = _Space(number, module, how, contents)
+        mark = contents.get(_MARK)
+        if not isinstance(mark, _Mark) or mark.of != id(contents):
+            mark = contents[_MARK] = _Mark(id(contents))
+        self._set(mark.spaces, self, space)
+        self._spaces_apart[int(number)] = space
+        self._set(self._codes_apart, int(number), set())
+        self._has_apart = True
         return space
 
     def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
@@ -426,7 +485,8 @@ class HostCatalog(Catalog):
         for number, part in enumerate(made, first):
             self._set(self._class_lines, number, line)
             self._set(self._class_leases, part, self.log.lease(line))
-        return self.class_numbers[cls]
+        known: int = self.class_numbers[cls]
+        return known
 
     def class_of(self, number: int) -> type:
         line = self.log.lines.get(self._class_lines.get(number, -1))
@@ -443,7 +503,7 @@ class HostCatalog(Catalog):
         return cls in self._class_leases
 
     def line_of_class(self, cls: type) -> int:
-        lease = self._class_leases.get(cls)
+        lease: int | None = self._class_leases.get(cls)
         if lease is None:  # it was made again
             lease = self.log.lease(self._class_lines[self.class_numbers[cls]])
             self._class_leases[cls] = lease
@@ -455,10 +515,11 @@ class HostCatalog(Catalog):
 
     def _ship_global(self, space: _Space, name: str, user: str) -> None:
         value = space.contents[name]
-        before, _, line = space.shipped.get(name, (_MISSING, "", None))
+        before, _ = space.shipped.get(name, (_MISSING, ""))
         if before is value:
             return
-        self._set(space.shipped, name, (value, user, self.log.next))  # it may refer to itself
+        self._set(space.shipped, name, (value, user))  # first: it may refer to itself
+        self._touched.append(space)
         try:
             payload, lines = self.dump(value)
         except Exception as error:
@@ -466,14 +527,11 @@ class HostCatalog(Catalog):
                 f"the global {name!r} of {space.module}, which {user} looks at, "
                 f"{cannot_travel(error, 'it')}"
             ) from error
-        number = self.log.write(GLOBAL, space.number, name, payload, names=lines)
-        space.shipped[name] = value, user, number
-        if line is not None:
-            self._replaced.append(line)
-        self._touched.append(space)
-        if space.how == DETACHED:
-            self._watched_apart[id(space.contents)] = space
-        elif space not in self._watched:
+        number = int(space.number)
+        line = self.log.write(GLOBAL, number, name, payload, names=lines)
+        # Kept by the space's own line: a task that waits needs it, whatever the program does.
+        self._set(self.log.keeps.setdefault(number, {}), name, self.log.lease(line))
+        if space.how != DETACHED and space not in self._watched:
             self._watched.append(space)
 
     def _set(self, table: Any, key: Any, value: Any) -> None:
@@ -485,6 +543,18 @@ _DROPPED = (
     "this outcome names a class or function that the program had dropped, and that no task had "
     "named any more"
 )
+
+
+def _function_in(called: object) -> object:
+    """The function that is called, under partials and methods."""
+    while not isinstance(called, FunctionType):
+        if isinstance(called, functools.partial):
+            called = called.func
+        elif isinstance(called, MethodType):
+            called = called.__func__
+        else:
+            return getattr(type(called), "__call__", None)  # noqa: B004  its function is wanted
+    return called
 
 
 def _looks_at(function: FunctionType, space: _Space, name: str) -> bool:
@@ -516,7 +586,9 @@ class WorkerCatalog(Catalog):
         super().__init__()
         self.codes: dict[int, SharedCode] = {}
         self.options: dict[int, Options] = {}
+        self.code_numbers: dict[tuple[int, int], int] = {}  # by ids, which `codes` keeps alive
         self.forgotten: int = 0  # classes
+        self.confirmed: int = 0  # the serial of the last FORGET
         self._class_lines: dict[int, int] = {}  # by number of the class
         self._line_classes: dict[int, range] = {}
         self._keys: dict[int, str | bytes] = {}  # names and pickles of functions
@@ -545,7 +617,7 @@ class WorkerCatalog(Catalog):
             begun = list(self.classes)[known:]  # half made: none is better than one that is wrong
             what = self._describe(fields, [self.classes[number].__qualname__ for number in begun])
             for number in begun:
-                del self.class_numbers[self.classes.pop(number)]
+                self.class_numbers.pop(self.classes.pop(number))
             log.warning("%s cannot be read in this worker: %s", what, describe(repr, error))
 
     def _describe(self, fields: Sequence[Any], classes: Sequence[str]) -> str:
@@ -584,6 +656,7 @@ class WorkerCatalog(Catalog):
         elif kind == FORGET:
             for line in fields[0]:
                 self._forget(line)
+            self.confirmed = number
         elif kind == RELOAD:
             if fields[0] in sys.modules:  # else it will be imported as it is now
                 reload(sys.modules[fields[0]])
@@ -601,7 +674,12 @@ class WorkerCatalog(Catalog):
             del self._class_lines[number]
             self.forgotten += 1
             if number in self.classes:  # else it could not be defined
-                del self.class_numbers[self.classes.pop(number)]
+                self.class_numbers.pop(self.classes.pop(number))
+        contents = self._spaces.pop(line, None)
+        if contents is not None:
+            del self._space_numbers[id(contents)]
+            self._kept = {key for key in self._kept if key[0] != line}
+            self._shipped = {k: value for k, value in self._shipped.items() if k[0] != line}
 
     def _define_space(self, number: int, module: str, how: int, package: str | None) -> None:
         if how == IMPORTED:
@@ -673,6 +751,8 @@ class WorkerCatalog(Catalog):
     def _code(self, number: int) -> SharedCode:
         shared = self.codes.get(number)
         if shared is None:
+            if number not in self._unread:
+                raise LookupError("this worker does not know the code of the function any more")
             error, found_at = self._unread[number]
             raise BaseException.with_traceback(error, found_at)
         return shared
@@ -684,6 +764,14 @@ class WorkerCatalog(Catalog):
 
     def refresh(self, function: object = None) -> None:
         """Nothing to be shipped here; see `HostCatalog.refresh`."""
+
+    def pickle(self, value: object) -> bytes:
+        """As `Catalog.pickle`; says in front which lines the pickle names, for the host."""
+        return with_names(*self.dump(value))
+
+    def pickle_some(self, value: object) -> bytes:
+        """As `pickle`; exceptions in it lose the attributes that cannot travel."""
+        return with_names(*self.dump_some(value))
 
     def fault_of(self, value: object) -> Exception | None:
         """As `HostCatalog.fault_of`."""
@@ -704,7 +792,8 @@ class WorkerCatalog(Catalog):
         if number is not None:
             return number
         where = self._space_numbers.get(id(contents), module_of(function))
-        return pack([where, self.pickle((code, submodules(code, contents)))])
+        name = f"{function.__module__}:{function.__qualname__}"
+        return pack([where, self.pickle((code, submodules(code, contents))), name])
 
     def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
         number = self.code_numbers.get((id(function.__code__), id(function.__globals__)))

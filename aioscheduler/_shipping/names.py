@@ -85,6 +85,12 @@ def module_of(function: FunctionType) -> str:
     return name if isinstance(name, str) else "__main__"
 
 
+def is_of_module(function: FunctionType) -> bool:
+    """Whether a function's globals are those of a module that is loaded."""
+    module = sys.modules.get(module_of(function))
+    return module is not None and vars(module) is function.__globals__
+
+
 def is_of_namespace(function: FunctionType) -> bool:
     """Whether a function's globals are those of a module or script, loaded in whatever way.
 

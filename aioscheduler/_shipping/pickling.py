@@ -4,6 +4,8 @@
             | msgpack of one scalar, or of a list of scalars    (exact for these types, and fast)
             | pickle                                             (begins with 0x80, as msgpack of
                                                                   a scalar or list never does)
+            | 0xC1, length, msgpack of lines, pickle             (of an outcome: it names these
+                                                                  lines of the definitions)
 
 What a fresh interpreter can import is pickled by name. The rest (functions and classes of
 `__main__`, of notebooks, closures, lambdas) goes by value: its code or class is *defined* once,
@@ -24,13 +26,14 @@ import multiprocessing.connection
 import pickle
 import sys
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping, Sequence
 from multiprocessing.context import get_spawning_popen, set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
 from types import CellType, CodeType, CoroutineType, FunctionType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 import msgpack  # type: ignore[import-untyped]  # ships no type information
@@ -51,6 +54,8 @@ from .names import importable, importable_name, is_of_namespace, resolve, type_n
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 PICKLED = 0x80  # the first byte of a pickle
+NAMING = 0xC1  # of one with names in front; neither a pickle nor anything in msgpack begins so
+_NAMES_FROM = 5  # after that byte and the length of the names
 SHORT_TEXT = 256  # characters of a text that goes as it is
 
 
@@ -77,6 +82,28 @@ _scalars = _Scalars()
 _active = threading.local()  # .catalog: whose numbers are meant while something is unpickled
 
 
+def with_names(payload: bytes, lines: Sequence[int]) -> bytes:
+    """Return a pickle that says in front which lines of the definitions it names, if it does."""
+    if not lines:
+        return payload
+    names = wire.pack(lines)
+    return b"%c%b%b%b" % (NAMING, len(names).to_bytes(4), names, payload)
+
+
+def names_in(payload: wire.Payload) -> Sequence[int]:
+    """Return the lines that a payload says it names.
+
+    Raises:
+        Exception: It is none of `with_names`.
+    """
+    if not isinstance(payload, bytes) or payload[0] != NAMING:
+        return ()
+    names = wire.unpack(payload[_NAMES_FROM : _NAMES_FROM + int.from_bytes(payload[1:_NAMES_FROM])])
+    if type(names) is not list or set(map(type, names)) != {int}:
+        raise wire.WireError(f"no names of definitions: {names!r:.80}")
+    return names
+
+
 def is_plain(value: Any) -> bool:
     """Whether a value is its own payload: msgpack carries it exactly, and it is short."""
     kind = type(value)
@@ -87,15 +114,49 @@ def is_plain(value: Any) -> bool:
     return kind is float or kind is bool or value is None
 
 
+V = TypeVar("V")
+
+
+class ClassTable(Generic[V]):
+    """Something for each of some classes, as long as they live.
+
+    By identity: a metaclass may say of equality what it likes, and fail where a class is half made.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[type], V]] = {}
+
+    def get(self, cls: type, default: Any = None) -> Any:
+        entry = self._entries.get(id(cls))
+        return default if entry is None else entry[1]
+
+    def pop(self, cls: type, default: Any = None) -> Any:
+        entry = self._entries.pop(id(cls), None)
+        return default if entry is None else entry[1]
+
+    def __getitem__(self, cls: type) -> V:
+        return self._entries[id(cls)][1]
+
+    def __setitem__(self, cls: type, value: V) -> None:
+        key, entries = id(cls), self._entries
+        # It goes before the id is used again, in whatever thread garbage is collected.
+        entries[key] = weakref.ref(cls, lambda _: entries.pop(key, None)), value
+
+    def __contains__(self, cls: object) -> bool:
+        return id(cls) in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
 class Catalog(ABC):
     """Codes and classes by number, as one process knows them; encodes and decodes values."""
 
     def __init__(self) -> None:
         self.owner: object = None  # the manager, or its proxy: each arrives as the other
         self.handed: list[Any] = []  # what each worker process inherits, of the initargs
-        self.code_numbers: dict[tuple[int, int], int] = {}  # by ids of a code and its globals
         self.classes: MutableMapping[int, type] = {}
-        self.class_numbers: MutableMapping[type, int] = {}
+        self.class_numbers: ClassTable[int] = ClassTable()
 
     def function_number(self, function: FunctionType) -> Any:
         """Gives what stands for a function in a frame: its name's number, or that of its code."""
@@ -203,16 +264,22 @@ class Catalog(ABC):
         pickler.dump(value)
         return file.getvalue(), pickler.lines
 
-    def pickle_some(self, value: object, inside: frozenset[int] = frozenset()) -> bytes:
+    def dump_some(
+        self, value: object, inside: frozenset[int] = frozenset()
+    ) -> tuple[bytes, list[int]]:
         """Pickles a value; exceptions in it lose the attributes that cannot travel.
 
         Args:
             value: Anything.
             inside: The ids of exceptions whose attributes this is for: they are not followed.
+
+        Returns:
+            As `dump`.
         """
         file = io.BytesIO()
-        _LenientPickler(file, self, inside).dump(value)
-        return file.getvalue()
+        pickler = _LenientPickler(file, self, inside)
+        pickler.dump(value)
+        return file.getvalue(), pickler.lines
 
     def decode(self, payload: wire.Payload) -> Any:
         """Gives a value back.
@@ -222,6 +289,8 @@ class Catalog(ABC):
         """
         if not isinstance(payload, bytes):
             return payload
+        if payload[0] == NAMING:
+            payload = payload[_NAMES_FROM + int.from_bytes(payload[1:_NAMES_FROM]) :]
         if payload[0] != PICKLED:
             return wire.unpack(payload)
         outer = getattr(_active, "catalog", None)
@@ -370,7 +439,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         super().__init__(file, protocol=5)
         self._catalog = catalog
         self._number_class = number_class
-        self._begun: set[type] = set()  # classes that this defines
+        self._begun: set[int] = set()  # ids of the classes that this defines
         self.lines: list[int] = []  # that the pickle names
 
     def reducer_override(self, obj: Any) -> Any:
@@ -382,7 +451,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
                 return REDUCERS[type(obj)](obj)
         elif isinstance(obj, type):
             number = self._catalog.class_numbers.get(obj)
-            if number is not None and obj not in self._begun:
+            if number is not None and id(obj) not in self._begun:
                 self.lines.append(self._catalog.line_of_class(obj))
                 return _class_of, (number,)
             name = importable_name(obj)
@@ -446,7 +515,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         # other in a circle, which the pickle's memo resolves. A class that is asked for again is
         # not in the memo yet: its base lists it, and the base comes before it. The definition
         # inside the base is the one that counts then; `_make_class` gives the same class twice.
-        self._begun.add(cls)
+        self._begun.add(id(cls))
         number = self._catalog.class_numbers.get(cls)
         if number is None:
             number = self._number_class(cls)
@@ -525,7 +594,13 @@ class _LenientPickler(_Pickler):
         if id(error) in self._inside:
             raise pickle.PicklingError("an exception among its own attributes")
         inside = self._inside | {id(error)}
-        return reduce_some(error, lambda value: self._catalog.pickle_some(value, inside))
+
+        def encode(value: Any) -> bytes:
+            payload, lines = self._catalog.dump_some(value, inside)
+            self.lines += lines
+            return payload
+
+        return reduce_some(error, encode)
 
 
 def _code_of(filename: str, args: Sequence[Any]) -> CodeType:

@@ -26,7 +26,7 @@ from .._transport.wire import BLOB_LIMIT, Payload
 from ..errors import NotShippable
 from ..options import Options
 from .definitions import HostCatalog, WorkerCatalog, cannot_travel
-from .names import importable_name
+from .names import importable_name, is_of_module
 from .pickling import EMPTY, is_plain
 
 Call = tuple[Any, Payload, "int | None"]
@@ -37,7 +37,7 @@ class _Shape:
     """How to read the arguments of one code object's coroutines.
 
     Args:
-        namespace: The globals of its functions.
+        namespace: The globals of its functions; None: they are not known again.
         number: As the catalog gives it: an int in the host. None for code with a closure, whose
             functions may each have a name: those of one decorator all have one code.
         by_value: Whether globals that were rebound are to be looked for; with a closure, that
@@ -52,7 +52,9 @@ class _Shape:
 
     __slots__ = ("by_value", "gone", "namespace", "number", "simple")
 
-    def __init__(self, namespace: dict[str, Any], number: Any, by_value: bool, simple: int) -> None:
+    def __init__(
+        self, namespace: dict[str, Any] | None, number: Any, by_value: bool, simple: int
+    ) -> None:
         self.namespace = namespace
         self.number = number
         self.by_value = by_value
@@ -73,6 +75,10 @@ class Shipper(Generic[C]):
         self.catalog: C = catalog
         self._shapes: dict[int, _Shape] = {}
         self._named: dict[int, tuple[FunctionType, Any]] = {}  # with a closure, but found by name
+
+    def forget(self) -> None:
+        """Forgets the numbers that functions had, which may have another from now on."""
+        self._shapes.clear()
 
     def take(self, coro: Any, options: Any = None) -> Call:
         """Takes an unstarted coroutine apart and closes it; it is untouched if this raises.
@@ -130,6 +136,8 @@ class Shipper(Generic[C]):
             by_value = importable_name(function) is None
             with self.catalog.change():
                 number = self.catalog.function_number(function)
+        # A namespace that is no module's is not to be kept: each of its calls comes here.
+        kept = is_of_module(function)
         simple = (
             not code.co_freevars
             and not code.co_kwonlyargcount
@@ -137,7 +145,7 @@ class Shipper(Generic[C]):
             and not set(code.co_cellvars) & set(code.co_varnames[: code.co_argcount])
         )
         simple_count = code.co_argcount if simple else -1
-        shape = _Shape(function.__globals__, number, by_value, simple_count)
+        shape = _Shape(function.__globals__ if kept else None, number, by_value, simple_count)
         key, shapes = id(code), self._shapes
         shape.gone = weakref.ref(code, lambda _: shapes.pop(key, None))
         shapes[key] = shape

@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Any
 
 from . import wire
-from .definitionlog import Leased
 from .wire import Record
 
 PAGE = 256
@@ -243,17 +242,6 @@ class Ledger:
         page.frames, page.kept = frames, page.count
         page.weigh()
         self._large += page.large * page.kept
-
-    def leases_of(self, number: int) -> Iterator[int]:
-        """Yields the leases of what a task uses that has not ended."""
-        page = self._pages.get(number // PAGE)
-        if page is not None:
-            for lease, users in page.uses.items():
-                if users >> number % PAGE & 1:
-                    yield lease
-        payload = self.blobs.get(number)
-        if isinstance(payload, Leased):
-            yield from payload.leases
 
     def find(self, number: int) -> tuple[int, int, int | bytes, Record] | None:
         """Gives scheduler, due time, function and record of a task, None if it has ended."""

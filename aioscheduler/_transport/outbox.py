@@ -30,7 +30,7 @@ class Outbox:
         self.full: bool = False  # enough is here to be sent before the turn of the loop ends
         self.size: int = 0  # bytes in frames that were not taken
         self.next: int = 0  # the number of the next task
-        self._definitions = Reader(log)
+        self.definitions: Reader = Reader(log)
         self._first = 0  # the first number in the columns
         self._bytes = 0  # of payloads in the columns
         self._records: dict[int, Record] = {}  # by number, of those that have one
@@ -121,7 +121,7 @@ class Outbox:
         """
         self.take()
         self._skip_to_page()
-        self._definitions.restart()
+        self.definitions.restart()
         self._define()
         definitions, _ = self.take()
         return chain(definitions, self.ledger.replay()), list(self.ledger.blobs.items())
@@ -157,14 +157,14 @@ class Outbox:
     def _emit(self, first: int, columns: list[Any]) -> None:
         self._define()
         frame = wire.encode([Kind.SCHEDULE, first, *columns])
-        uses = _uses_of(*columns[2:]) if self._definitions.log.leased else {}
+        uses = _uses_of(*columns[2:]) if self.definitions.log.leased else {}
         self.ledger.record(first, self.next - first, frame, uses)
         self._put(frame)
         self._first, self._bytes = self.next, 0
 
     def _define(self) -> None:
         """Makes frames of the definitions that have come since the last time."""
-        for line in self._definitions.read():
+        for line in self.definitions.read():
             for part, last in wire.cut(line):
                 self._put(wire.encode([Kind.DEFINE, part, last]))
 

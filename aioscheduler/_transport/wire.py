@@ -66,7 +66,7 @@ class Kind(IntEnum):
     INSIDE = 11  # [bytes, last]: a part of a request that a task makes of its manager
     FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
     DRAINING = 13  # []: was told to go; starts nothing more, and ends when nothing runs
-    TICK = 14  # [loop's lag in s, and a `lateness.Report`]: once an `alarm.TICK`
+    TICK = 14  # [loop's lag in s, a `lateness.Report`, last FORGET read]: once an `alarm.TICK`
     # both ways
     BLOB = 10  # [number, bytes, left]: a part of the payload that was left out for `number`, and
     # how many bytes are to follow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import types
 from typing import Any, Self
@@ -12,7 +13,7 @@ import pytest
 from aioscheduler._shipping.definitions import HostCatalog, WorkerCatalog
 from aioscheduler._shipping.shipping import HostShipper, open_call
 from aioscheduler._transport import wire
-from aioscheduler._transport.definitionlog import Reader
+from aioscheduler._transport.definitionlog import FORGET_AT, Reader
 from aioscheduler.errors import NotShippable
 
 
@@ -50,6 +51,25 @@ class Script:
         """Runs more code in the script's namespace."""
         exec(code, self.module.__dict__)
 
+    def forget(self) -> None:
+        """Has host and worker forget what nobody uses any more, however little that is."""
+        log = self.host.catalog.log
+        gc.collect()
+        self.host.catalog.forget_unused()
+        for _ in range(FORGET_AT):
+            log.retire(log.write(0))
+        self.host.catalog.forget_namespaces()
+        for _ in range(8):  # a line that goes gives back those that it names
+            self.tell()
+            self.host.catalog.forget_unused()
+            log.weight += FORGET_AT + len(self.reader.told)
+
+    def tell(self) -> None:
+        """Has the worker read what it is to be told."""
+        for line in self.reader.read():
+            self.worker.read(line)
+        self.reader.confirm(self.worker.confirmed)
+
     def trip(self, coro: Any) -> Any:
         """Ships a coroutine, runs it in the worker, and gives its result as the host gets it."""
         try:
@@ -67,8 +87,7 @@ class Script:
                 patch.delitem(sys.modules, name)
                 if name in self.modules:
                     patch.setitem(sys.modules, name, self.modules[name])
-            for line in self.reader.read():
-                self.worker.read(line)
+            self.tell()
             self.modules = {name: sys.modules[name] for name in ours if name in sys.modules}
             number, payload, *_ = wire.unpack(wire.pack(call))
             called, args, kwargs = open_call(self.worker, number, payload)

@@ -275,7 +275,10 @@ class Worker:
         self._definition += part
         if last:
             line, self._definition = self._definition, b""
+            known = self._catalog.confirmed
             self._catalog.read(line)
+            if self._catalog.confirmed != known:
+                self._shipper.forget()
             self._garbage.note(self._catalog.forgotten)
 
     def _take_blob(self, number: int, payload: bytes | None) -> None:
@@ -370,7 +373,8 @@ class Worker:
         self._ticker = self._loop.call_at(next_tick(self.ticked), self._tick)
 
     def _tell_load(self, lag: float) -> None:
-        self._pipe.send(wire.encode([Kind.TICK, lag, *self._recorder.take()]))
+        report = *self._recorder.take(), self._catalog.confirmed
+        self._pipe.send(wire.encode([Kind.TICK, lag, *report]))
 
     def _end(self, timeout: float | None) -> None:
         self._ending = True

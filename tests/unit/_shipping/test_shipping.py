@@ -338,9 +338,7 @@ def test_a_coroutine_among_the_arguments_is_refused(world: World) -> None:
 
 def _tables(catalog: HostCatalog) -> tuple[Mapping[Any, Any], ...]:
     return (
-        catalog.code_numbers,
         catalog.classes,
-        catalog.class_numbers,
         {name: space.shipped.copy() for name, space in catalog._spaces.items()},
         catalog._adopted,
     )

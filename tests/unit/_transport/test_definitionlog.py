@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aioscheduler._transport import wire
-from aioscheduler._transport.definitionlog import FORGET, FORGET_AT, DefinitionLog, Reader, leased
+from aioscheduler._transport.definitionlog import FORGET, DefinitionLog, Reader, leased
 
 
 def test_a_line_without_leases_stays() -> None:
@@ -45,6 +43,8 @@ def test_a_line_keeps_those_that_it_names() -> None:
     found = []
     for number in log.unused():
         found.append(number)
+        log.retire(number)
+        assert log.forgotten() == [number]  # there is no reader
         log.drop(number)
     assert found == [above, below]
     assert not log.lines
@@ -74,35 +74,105 @@ def test_a_reader_is_told_of_large_lines_that_went() -> None:
     reader = Reader(log)
     small, large = log.write(0, b"x"), log.write(0, b"x" * 100_000)
     assert len(reader.read()) == 2
-    log.drop(small)
+    log.retire(small)
     assert reader.read() == []
-    log.drop(large)
+    log.retire(large)
     ((kind, _, gone),) = map(wire.unpack, reader.read())
     assert (kind, sorted(gone)) == (FORGET, [small, large])
     assert reader.read() == []
 
 
-@given(st.lists(st.sampled_from(["write", "drop", "read", "restart"]), max_size=400))
-def test_a_reader_has_what_the_log_has_and_not_much_more(steps: list[str]) -> None:
+def test_a_line_is_there_until_every_reader_has_confirmed_that_it_is_forgotten() -> None:
+    log = DefinitionLog()
+    readers = [Reader(log), Reader(log)]
+    line = log.write(0, b"x" * 100_000, names=())
+    readers[0].read()
+    log.retire(line)
+    assert log.forgotten() == []
+    ((_, serial, _),) = map(wire.unpack, readers[0].read())
+    readers[1].read()  # which was never told of it
+    readers[0].confirm(serial - 1)
+    assert log.forgotten() == []
+    readers[0].confirm(serial)
+    assert log.forgotten() == [line]
+    readers[0].restart()
+    assert line not in readers[0].told
+    log.drop(line)
+    assert readers[0].read() == []
+
+
+def test_a_process_that_is_replaced_has_forgotten() -> None:
+    log = DefinitionLog()
+    reader = Reader(log)
+    line = log.write(0, names=())
+    reader.read()
+    log.retire(line)
+    assert log.forgotten() == []
+    reader.restart()
+    assert log.forgotten() == [line]
+
+
+def test_what_is_named_before_it_is_forgotten_comes_back() -> None:
+    log = DefinitionLog()
+    reader, other = Reader(log), Reader(log)
+    line = log.write(0, b"x" * 100_000, names=())
+    reader.read()
+    other.read()
+    log.retire(line)
+    ((_, serial, gone),) = map(wire.unpack, reader.read())
+    assert gone == [line]
+    lease = log.lease(line)  # an outcome has named it
+    assert [wire.unpack(text)[1] for text in reader.read()] == [line]  # after it was forgotten
+    assert other.read() == []  # it never was
+    reader.confirm(serial)
+    assert log.forgotten() == []
+    assert line in reader.told
+    del lease
+    assert list(log.unused()) == [line]
+
+
+@given(
+    st.lists(st.sampled_from(["write", "retire", "read", "confirm", "lease", "restart"])),
+    st.data(),
+)
+def test_a_reader_has_what_the_log_has_and_not_much_more(
+    steps: list[str], data: st.DataObject
+) -> None:
+    """Its process reads all that it is told; what it may name is always there."""
     log = DefinitionLog()
     reader = Reader(log)
     knows: set[int] = set()
-    victims = itertools.count()
+    confirmed, held = 0, []
+
+    def read() -> None:
+        nonlocal confirmed
+        for kind, number, *fields in map(wire.unpack, reader.read()):
+            if kind == FORGET:
+                assert knows.issuperset(fields[0])
+                knows.difference_update(fields[0])
+                confirmed = number
+            else:
+                knows.add(number)
+
     for step in [*steps, "read"]:
         if step == "write":
-            log.write(1, names=())
-        elif step == "drop" and log.lines:
-            log.drop(list(log.lines)[next(victims) % len(log.lines)])
+            log.write(1, b"x" * 20_000, names=())
+        elif step == "retire" and log.lines.keys() - log.retired:
+            victim = data.draw(st.sampled_from(sorted(log.lines.keys() - log.retired)))
+            if victim not in held:
+                log.retire(victim)
+        elif step == "lease" and log.lines:
+            held.append(log.lease(data.draw(st.sampled_from(sorted(log.lines)))))
+        elif step == "confirm":
+            reader.confirm(confirmed)
         elif step == "restart":
             reader.restart()
             knows.clear()
         elif step == "read":
-            for kind, number, *fields in map(wire.unpack, reader.read()):
-                if kind == FORGET:
-                    assert knows.issuperset(fields[0])
-                    knows.difference_update(fields[0])
-                else:
-                    assert number not in knows
-                    knows.add(number)
-            assert knows >= log.lines.keys()
-            assert len(knows) - len(log.lines) <= FORGET_AT + len(knows) // 8 + 1
+            read()
+            assert knows >= log.lines.keys() - log.retired
+        for number in log.forgotten():
+            assert number not in knows
+            log.drop(number)
+        assert knows <= log.lines.keys()
+        assert log.retired.isdisjoint(held)
