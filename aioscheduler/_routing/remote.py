@@ -213,9 +213,11 @@ class RemoteLink:
 
     def schedule(self, scheduler: int, due: int, when: datetime | int, call: Call) -> Task[Any]:
         """Gives a task its number and puts it into the next frame."""
-        number = self.outbox.add(scheduler, due, *call)
-        self._send_soon()
-        label = call[0] if call[2] is None else self._label(call[0], call[2])
+        function, payload, options = call
+        number = self.outbox.add(scheduler, due, function, payload, options)
+        if self._turn is None or self.outbox.full:
+            self._send_soon()
+        label = function if options is None else self._label(function, options)
         return self._holders.hand_out(scheduler, number, when, label)
 
     def take_function(self, function: Callable[..., Any]) -> int | bytes:

@@ -18,6 +18,9 @@ from .ledger import PAGE, Ledger
 from .wire import FRAME_BYTES, Kind, Payload, Record
 
 
+_BYTES = frozenset((bytes, Leased))
+
+
 class Outbox:
     """Turns scheduling into frames.
 
@@ -58,7 +61,7 @@ class Outbox:
         schedulers.append(scheduler)
         dues.append(due)
         functions.append(function)
-        payloads.append(self._shorten(number, payload) if isinstance(payload, bytes) else payload)
+        payloads.append(self._shorten(number, payload) if type(payload) in _BYTES else payload)
         if record is not None:
             self._records[number] = record
         if self.next % PAGE == 0 or self._bytes > FRAME_BYTES:
@@ -88,10 +91,12 @@ class Outbox:
             self._skip_to_page()
         first = self.next
         self.next = first + len(payloads)
-        short = [
-            self._shorten(number, payload) if isinstance(payload, bytes) else payload
-            for number, payload in enumerate(payloads, first)
-        ]
+        short = payloads
+        if not _BYTES.isdisjoint(map(type, payloads)):
+            short = [
+                self._shorten(number, payload) if isinstance(payload, bytes) else payload
+                for number, payload in enumerate(payloads, first)
+            ]
         self._emit(first, [scheduler, dues, function, options, short])
         self.full = True
         return first
