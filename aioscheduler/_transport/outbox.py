@@ -17,7 +17,6 @@ from .definitionlog import DefinitionLog, Lease, Leased, Reader
 from .ledger import PAGE, Ledger
 from .wire import FRAME_BYTES, Kind, Payload, Record
 
-
 _BYTES = frozenset((bytes, Leased))
 
 
@@ -61,7 +60,7 @@ class Outbox:
         schedulers.append(scheduler)
         dues.append(due)
         functions.append(function)
-        payloads.append(self._shorten(number, payload) if type(payload) in _BYTES else payload)
+        payloads.append(self._shorten(number, payload) if isinstance(payload, bytes) else payload)
         if record is not None:
             self._records[number] = record
         if self.next % PAGE == 0 or self._bytes > FRAME_BYTES:
