@@ -169,8 +169,6 @@ def make_function(n: int, namespace: dict[str, Any]) -> Callable[[int], Awaitabl
 
 FACTOR = 3  # what `made` looks at in `__main__`
 
-# Namespaces of no module. A program has some; one for each call would be kept (docs/faults.md).
-PLUGINS: list[dict[str, Any]] = [{"FACTOR": 5, "__name__": f"plugin{n}"} for n in range(8)]
 
 
 def adder(n: int) -> Callable[[int], Awaitable[int]]:
@@ -341,7 +339,7 @@ class Soak:
     async def functions(self, n: int) -> None:
         main = vars(sys.modules["__main__"])
         for each in range(4 * n, 4 * n + 4):
-            own = PLUGINS[each % len(PLUGINS)]
+            own: dict[str, Any] = {"FACTOR": 5, "__name__": "made"}
             add = eval(f"lambda value: value + {each}")
             await asyncio.gather(
                 self.expect(self.schedule(make_function(each, main)(2)), 6 + each),

@@ -24,8 +24,9 @@ Rules of this file:
 4. A change that fails leaves the log and every table as they were.
 5. Each worker, and each replacement, is sent the log from its beginning.
 6. A value is there once, however often it is mapped. Values, codes and classes are there as long
-   as something uses them (`Lease`); the last few idle values stay, to be mapped again. Names and
-   the globals of a namespace stay: there are as many as the program has.
+   as something uses them (`Lease`); the last few idle values stay, to be mapped again. Names, and
+   the globals of modules, stay: there are as many as the program has. A namespace that is no
+   module's goes with its program: it is known by a mark in it (`_Mark`), and not kept here.
 7. The host knows its codes and classes weakly. One that its program has dropped, and an outcome
    names, is made again from its line, as in a worker.
 """
