@@ -170,7 +170,6 @@ def make_function(n: int, namespace: dict[str, Any]) -> Callable[[int], Awaitabl
 FACTOR = 3  # what `made` looks at in `__main__`
 
 
-
 def adder(n: int) -> Callable[[int], Awaitable[int]]:
     async def add(value: int) -> int:
         return value + n
