@@ -64,10 +64,7 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
     unknown = given.keys() - TaskOptions.__annotations__.keys()
     if unknown:
         known = ", ".join(TaskOptions.__annotations__)
-        raise TypeError(
-            f"there is no option {min(unknown)!r}; the options of a task are {known}, and when and "
-            "key with them"
-        )
+        raise TypeError(f"there is no option {min(unknown)!r} here; the options are {known}")
     name, timeout = given.get("name"), given.get("timeout")
     max_lateness = given.get("max_lateness")
     if max_lateness is not None and order is not Order.TIMED:
@@ -77,7 +74,7 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
         None if timeout is None else _read_seconds("timeout", timeout, above_zero=True),
         None
         if max_lateness is None
-        else min(int(_read_seconds("max_lateness", max_lateness) * SECOND), LATEST),
+        else int(min(_read_seconds("max_lateness", max_lateness) * SECOND, LATEST)),
     )
     return None if options == _NONE else options
 
@@ -88,27 +85,32 @@ _NONE = Options()
 def _read_label(name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"name is a str, not {type(name).__name__}")
+    name = str.__str__(name)  # what a class made of it may raise, or not be picklable
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"name cannot be written down: {error}") from None
     if not name:
         raise ValueError("name must not be empty; leave it out for the function's")
-    return str.__str__(name)
+    return name
 
 
 def _read_seconds(option: str, value: float | timedelta, above_zero: bool = False) -> float:
+    # By the methods of the classes themselves: those of a class made of them may raise.
     if isinstance(value, timedelta):
-        value = value.total_seconds()
+        value = timedelta.total_seconds(value)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{option} is seconds or a timedelta, not {type(value).__name__}")
-    try:
-        seconds = float(value)
-    except OverflowError:
-        seconds = math.inf
+    if isinstance(value, float):
+        seconds = float.__float__(value)
+    else:
+        try:
+            seconds = int.__float__(value)
+        except OverflowError:
+            seconds = math.inf if int.__gt__(value, 0) else -math.inf
     if not math.isfinite(seconds) or seconds < 0 or (above_zero and not seconds):
         least = "more than 0" if above_zero else "0 or more"
-        raise ValueError(f"{option} must be finite, and {least} seconds, not {value}")
+        raise ValueError(f"{option} must be finite, and {least} seconds, not {seconds:g}")
     return seconds
 
 

@@ -121,8 +121,10 @@ class Router:
         dues = self._dues(when, count, room is not None and count > room)
         front = self.links[0]
         function = front.take_function(func)
-        taken = self._take_options(options) if options else None
-        outcomes = Outcomes(count, options.get("name") or name_of(func))
+        read = read_options(options, self._order) if options else None
+        taken = None if read is None else front.take_options(read)
+        name = None if read is None else read.name
+        outcomes = Outcomes(count, name or name_of(func))
         batch: Batch[Any] = Batch(outcomes)
         # Small batches, too, are to use every scheduler.
         share = -(-count // len(placement.loads)) if key is None else count

@@ -66,6 +66,7 @@ def test_numbers_and_timedeltas_are_seconds() -> None:
     assert read(max_lateness=0.5) == Options(max_lateness=SECOND // 2)
     assert read(max_lateness=0) == Options(max_lateness=0)
     assert read(max_lateness=timedelta.max) == Options(max_lateness=LATEST)
+    assert read(max_lateness=1e300) == read(max_lateness=1e308) == Options(max_lateness=LATEST)
     assert read(name="a", timeout=timedelta(milliseconds=1)) == Options("a", 0.001)
 
 
@@ -78,6 +79,8 @@ def test_numbers_and_timedeltas_are_seconds() -> None:
         ({"timeout": float("nan")}, ValueError, "finite"),
         ({"timeout": float("inf")}, ValueError, "finite"),
         ({"timeout": 10**400}, ValueError, "finite"),
+        ({"timeout": 10**5000}, ValueError, "timeout must be finite"),
+        ({"timeout": -(10**5000)}, ValueError, "timeout must be finite, .* not -inf"),
         ({"timeout": "5"}, TypeError, "timeout is seconds or a timedelta, not str"),
         ({"timeout": True}, TypeError, "not bool"),
         ({"timeout": datetime(2030, 1, 1, tzinfo=UTC)}, TypeError, "not datetime"),
@@ -86,7 +89,8 @@ def test_numbers_and_timedeltas_are_seconds() -> None:
         ({"name": 5}, TypeError, "name is a str, not int"),
         ({"name": ""}, ValueError, "must not be empty"),
         ({"name": "\ud800"}, ValueError, "cannot be written down"),
-        ({"nmae": "a"}, TypeError, "there is no option 'nmae'; .* are name, timeout, max_lateness"),
+        ({"nmae": "a"}, TypeError, "no option 'nmae' here; .* are name, timeout, max_lateness$"),
+        ({"key": 1}, TypeError, "no option 'key' here; the options are name, timeout, max_late"),
     ],
 )
 def test_what_cannot_mean_anything_is_refused(
@@ -94,6 +98,43 @@ def test_what_cannot_mean_anything_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         read(**given)
+
+
+class _Spiteful:
+    def raise_(self, *args: Any) -> Any:
+        raise LookupError("spite")
+
+    __float__ = __str__ = __repr__ = __len__ = __bool__ = raise_
+    __eq__ = __lt__ = __gt__ = __mul__ = __format__ = raise_
+    __hash__ = None  # type: ignore[assignment]
+    encode = total_seconds = raise_
+
+
+class SpitefulFloat(_Spiteful, float): ...  # type: ignore[misc]
+
+
+class SpitefulInt(_Spiteful, int): ...  # type: ignore[misc]
+
+
+class SpitefulText(_Spiteful, str): ...  # type: ignore[misc]
+
+
+class SpitefulDelta(_Spiteful, timedelta): ...  # type: ignore[misc]
+
+
+def test_what_a_class_makes_of_a_number_or_text_does_not_matter() -> None:
+    for seconds in (SpitefulFloat(2.0), SpitefulInt(2), SpitefulDelta(seconds=2)):
+        options = read(timeout=seconds, max_lateness=seconds)
+        assert options == Options(None, 2.0, 2 * SECOND)
+        assert type(options.timeout) is float
+    named = read(name=SpitefulText("a"))
+    assert named is not None
+    assert type(named.name) is str
+    for wrong in (SpitefulFloat(-1.0), SpitefulInt(-1), SpitefulDelta(-1)):
+        with pytest.raises(ValueError, match="timeout must be finite"):
+            read(timeout=wrong)
+    with pytest.raises(ValueError, match="name must not be empty"):
+        read(name=SpitefulText(""))
 
 
 ODD = st.one_of(
@@ -153,7 +194,7 @@ async def test_a_task_has_the_name_that_it_was_given(clock: FakeClock, scheduler
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_every_handle_on_a_task_has_its_name(clock: FakeClock, workers: int) -> None:
     async with clock.manager(2, workers=workers) as manager:
-        batch = manager.map(echo, [1, 2], DAY, name="of many")
+        batch = manager.map(echo, [1, 2], DAY, name=SpitefulText("of many"))
         assert batch[1].name == "of many"
         assert "of many" in repr(batch)
         named, plain = manager.schedule(work(), DAY, name="a"), manager.schedule(echo(1), DAY)
