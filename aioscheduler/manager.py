@@ -486,7 +486,7 @@ class Manager(Generic[When]):
         def schedule(coro: Awaitable[T]) -> Task[T]:
             return self._router.schedule(coro, when, key, options)
 
-        future = ThreadFuture(loop, self._abroad, schedule, coro)
+        future = ThreadFuture(loop, self._abroad, schedule, coro, options.get("name"))
         try:
             future.send()
         except RuntimeError:
