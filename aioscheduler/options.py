@@ -115,7 +115,12 @@ def _read_seconds(option: str, value: float | timedelta, above_zero: bool = Fals
 
 
 async def run_with(
-    options: Options, name: str, due: int, clock: Callable[[], int], call: Callable[[], Any]
+    options: Options,
+    name: str,
+    due: int,
+    attempt: int,
+    clock: Callable[[], int],
+    call: Callable[[], Any],
 ) -> Any:
     """Run a task by its options.
 
@@ -123,6 +128,7 @@ async def run_with(
         options: The task's.
         name: Of the task, for messages.
         due: When it was to start.
+        attempt: How many times it has been started, with this one.
         clock: Gives the present, as `due` in nanoseconds since the epoch.
         call: Begins it: gives its result, or what is to be awaited for that.
 
@@ -134,7 +140,7 @@ async def run_with(
     if options.max_lateness is not None:
         late = clock() - due
         if late > options.max_lateness:
-            raise TooLate(name, late / SECOND, options.max_lateness / SECOND)
+            raise TooLate(name, late / SECOND, options.max_lateness / SECOND, attempt)
     result = call()
     if not isinstance(result, Awaitable):
         return result

@@ -16,15 +16,18 @@ from aioscheduler import (
     LifoQueuedScheduler,
     Manager,
     QueuedScheduler,
+    RemoteError,
     State,
     Task,
     TimedScheduler,
     TooLate,
+    WorkerLost,
     current_attempt,
     current_due,
     current_manager,
     now,
 )
+from aioscheduler._routing.remote import _UNHEARD_NAMED
 from aioscheduler._scheduling.clock import LATEST, SECOND
 from aioscheduler._scheduling.engine import Order
 from aioscheduler.options import Options, TaskOptions, read_options, run_with
@@ -217,8 +220,55 @@ async def test_a_failure_that_nobody_awaits_is_told_by_name(
     await clock.advance(0)
     told = [report["message"] for report in reports]
     reports.clear()
-    assert any("my export" in message for message in told)
-    assert len(told) == 2
+    assert sorted("my import" in message for message in told) == [False, True]
+    assert sorted("my export" in message for message in told) == [False, True]
+
+
+async def test_of_many_unheard_failures_some_are_told_by_name(
+    clock: FakeClock, reports: list[dict[str, Any]]
+) -> None:
+    """A look into the ledger is slow: others are told by their numbers, until the next tick."""
+    async with clock.manager(1, workers=1) as manager:
+        (link,) = manager._remotes
+        kept = [manager.schedule(fail()) for _ in range(20)]  # these take no look
+        refs = [manager.schedule(fail()).ref for _ in range(_UNHEARD_NAMED + 5)]
+        await clock.advance(0)
+        told = [report["message"] for report in reports]
+        refs += [manager.schedule(fail(), name="again").ref]
+        link.look_after(0.0)
+        await clock.advance(0)
+        told += [reports[-1]["message"]]
+        reports.clear()
+        names = [f"{__name__}:fail "] * _UNHEARD_NAMED + [""] * 5 + ["again "]
+        assert told == [
+            f"task {name}{ref}: its failure was never awaited"
+            for name, ref in zip(names, refs, strict=True)
+        ]
+        for task in kept:
+            assert isinstance(task.exception(), LookupError)
+
+
+async def return_what_stays() -> Any:
+    return (n for n in "")
+
+
+async def test_a_failure_that_is_not_the_tasks_own_says_which_it_was(clock: FakeClock) -> None:
+    async with clock.manager(1, workers=1) as manager:
+        stays = manager.schedule(return_what_stays(), name="odd")
+        lost = manager.schedule(nap(60), name="lost")
+        batch = manager.map(nap, [60])
+        await clock.advance(0)
+        with pytest.raises(RemoteError) as told:
+            await stays
+        assert told.value.__notes__ == [f"it was task odd {stays.ref}"]
+        manager.kill(0)
+        await clock.advance(0)
+        assert [str(error.__notes__) for error in (lost.exception(),) if error] == [
+            f"['it was task lost {lost.ref}']"
+        ]
+        with pytest.raises(WorkerLost) as of_many:
+            await batch
+        assert not hasattr(of_many.value, "__notes__")
 
 
 # ---- timeout
@@ -300,9 +350,10 @@ async def test_of_a_map_each_has_its_timeout(clock: FakeClock, workers: int) -> 
 # ---- max_lateness
 
 
-async def begin(options: Options, late: float, called: list[int]) -> Any:
+async def begin(options: Options, late: float, called: list[int], attempt: int = 1) -> Any:
     clock = int(100 * SECOND + late * SECOND)
-    return await run_with(options, "work", 100 * SECOND, lambda: clock, lambda: called.append(1))
+    call = called.append
+    return await run_with(options, "work", 100 * SECOND, attempt, lambda: clock, lambda: call(1))
 
 
 async def test_what_is_too_late_is_not_started() -> None:
@@ -316,6 +367,8 @@ async def test_what_is_too_late_is_not_started() -> None:
         await begin(Options(max_lateness=SECOND), 1.5, called)
     assert called == [1, 1]
     assert told.value.lateness == 1.5
+    with pytest.raises(TooLate, match=r"^attempt 2 of task work was not started, as it was 3"):
+        await begin(Options(max_lateness=SECOND), 3.0, called, attempt=2)
 
 
 async def block(seconds: float) -> None:

@@ -463,7 +463,7 @@ class Worker:
                 else:
                     name = options.name or name_of(called)
                     call = partial(called, *args, **kwargs)
-                    value = await run_with(options, name, due, self._clock, call)
+                    value = await run_with(options, name, due, attempt, self._clock, call)
                 try:
                     outcome = catalog.encode(value)
                 except BaseException as error:  # noqa: BLE001  a user's class may raise anything
