@@ -614,7 +614,7 @@ class Manager(Generic[When]):
             TypeError: It is neither a handle nor a reference.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._loop_thread.check()
+        self._loop_thread.check("manager.cancel, task")
         if isinstance(task, TaskRef):
             return self._router.link_to(task).cancel(task.scheduler, task.number)
         if not isinstance(task, Task):

@@ -100,7 +100,7 @@ class _Scheduler:
             TypeError: It is no handle.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._loop_thread.check()
+        self._loop_thread.check("scheduler.cancel, task")
         if not isinstance(task, Task):
             raise TypeError(f"cancel() takes what schedule() gave, not {type(task).__name__}")
         return task._home is self._link and task.cancel()

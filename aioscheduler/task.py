@@ -279,7 +279,7 @@ class Task(_Awaited[T]):
         Raises:
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._home.loop_thread.check()
+        self._home.loop_thread.check("task.cancel")
         return self._state is None and self._home.cancel(self._scheduler, self._number)
 
     def add_done_callback(
@@ -297,7 +297,7 @@ class Task(_Awaited[T]):
         Raises:
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._home.loop_thread.check()
+        self._home.loop_thread.check("task.add_done_callback, callback")
         context = context or contextvars.copy_context()
         if self._state is not None:
             self._any_loop().call_soon(callback, self, context=context)
@@ -310,7 +310,7 @@ class Task(_Awaited[T]):
         Raises:
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._home.loop_thread.check()
+        self._home.loop_thread.check("task.remove_done_callback, callback")
         callbacks = self._callbacks or []
         kept = [c for c in callbacks if isinstance(c, asyncio.Future) or c[0] != callback]
         removed = len(callbacks) - len(kept)

@@ -110,7 +110,7 @@ class Router:
     ) -> Batch[Any]:
         """Takes calls of one function; see `Manager.map`."""
         self.check_open()
-        self.loop_thread.check()
+        self.loop_thread.check("manager.map, func, items")
         if not callable(func):
             raise TypeError(f"map() takes a function and its items, not {type(func).__name__}")
         placement = self.placement
