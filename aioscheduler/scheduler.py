@@ -11,7 +11,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, Unpack
 
-from ._routing.layout import check_count
+from ._routing.layout import check_count, check_flag
 from ._routing.local import LocalLink
 from ._routing.placement import limit_reached
 from ._scheduling.coroutines import close_unstarted
@@ -174,7 +174,8 @@ class TimedScheduler(_Scheduler):
 
     def __init__(self, max_tasks: int | None = None, prefer_utc: bool = True) -> None:
         super().__init__(max_tasks)
-        self.prefer_utc: bool = bool(prefer_utc)
+        check_flag("prefer_utc", prefer_utc)
+        self.prefer_utc: bool = prefer_utc
 
     def schedule(
         self,
