@@ -545,6 +545,20 @@ async def test_what_runs_again_counts_its_attempts(clock: FakeClock, times: int)
         assert pending.result()[0] == 1
 
 
+async def test_options_hold_after_a_loss(clock: FakeClock) -> None:
+    async with clock.manager(1, workers=1, on_worker_loss="rerun") as manager:
+        pending = manager.schedule(nap(60), DAY, name="later", timeout=0.01)
+        running = manager.schedule(nap(60), name="again", max_lateness=9.5)
+        await clock.advance(10)
+        manager.kill(0)
+        await clock.advance(DAY)
+        with pytest.raises(TooLate, match=r"^attempt 2 of task again was not .* 10\.000 s late"):
+            await running
+        with pytest.raises(TimeoutError, match="task later ran longer"):
+            await pending
+        assert pending.name == "later"
+
+
 async def nap_and_look(seconds: float) -> int:
     await asyncio.sleep(seconds)
     return current_attempt()
