@@ -174,10 +174,10 @@ class Outcomes:
                 task._settle(state, self._raised(index), self.decodes.get(state))
         return task
 
-    def check(self) -> None:
-        """Refuse a call in a wrong thread."""
+    def check(self, call: str) -> None:
+        """Refuse a call in a wrong thread, with the function that is to be called there."""
         if self.parts:
-            self.parts[0].home.loop_thread.check()
+            self.parts[0].home.loop_thread.check(call)
 
     async def changed(self) -> None:
         """Returns when another task has ended."""
@@ -255,7 +255,7 @@ class Batch(Generic[T]):
             IndexError: There is no such task.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._outcomes.check()
+        self._outcomes.check("function, batch")
         if not isinstance(index, int):
             raise TypeError(f"a batch is indexed by int, not {type(index).__name__}")
         if not -len(self) <= index < len(self):
@@ -291,7 +291,7 @@ class Batch(Generic[T]):
         Raises:
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._outcomes.check()
+        self._outcomes.check("batch.cancel")
         states = self._outcomes.states
         asked = False
         for part in self._outcomes.parts:

@@ -44,16 +44,19 @@ class TooLate(AioschedulerError):
 
     Attributes:
         lateness: By how many seconds it was late.
+        attempt: Which start it would have been: 1, or more with `on_worker_loss="rerun"`.
     """
 
-    def __init__(self, name: str, lateness: float, limit: float) -> None:
-        super().__init__(name, lateness, limit)
+    def __init__(self, name: str, lateness: float, limit: float, attempt: int = 1) -> None:
+        super().__init__(name, lateness, limit, attempt)
         self.lateness: float = lateness
+        self.attempt: int = attempt
 
     def __str__(self) -> str:
-        name, lateness, limit = self.args
+        name, lateness, limit, attempt = self.args
+        what = f"task {name}" if attempt == 1 else f"attempt {attempt} of task {name}"
         return (
-            f"task {name} was not started, as it was {lateness:.3f} s late and its max_lateness is "
+            f"{what} was not started, as it was {lateness:.3f} s late and its max_lateness is "
             f"{limit:g} s"
         )
 

@@ -89,7 +89,7 @@ class ManagerProxy:
         """
         if get_ident() != self._loop_thread.ident:
             try:
-                self._loop_thread.check()
+                self._loop_thread.check("manager.schedule, coro")
             except RuntimeError:
                 close_unstarted(coro)
                 raise
@@ -107,7 +107,7 @@ class ManagerProxy:
             UnknownTask: It is another manager's.
             RuntimeError: It is called in another thread than that of the tasks.
         """
-        self._loop_thread.check()
+        self._loop_thread.check("manager.cancel, ref")
         if not isinstance(ref, TaskRef):
             raise TypeError(f"cancel() takes a TaskRef here, not {type(ref).__name__}")
         return self._desk.cancel_inside(ref)

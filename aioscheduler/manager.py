@@ -46,7 +46,7 @@ from ._processes.incarnation import Incarnation, Launch
 from ._processes.process import Alive, end_workers
 from ._processes.supervisor import RestartBudget
 from ._processes.workerconfig import WorkerConfig
-from ._routing.layout import check_count, lay_out
+from ._routing.layout import check_count, check_flag, lay_out
 from ._routing.local import LocalLink
 from ._routing.placement import Placement
 from ._routing.remote import RemoteLink
@@ -151,8 +151,8 @@ class Manager(Generic[When]):
         **kwargs: For `cls`.
 
     Raises:
-        TypeError: A count is no int, `cls` none of the three, or the initializer cannot be called,
-            or is a generator function.
+        TypeError: A count is no int, a flag no bool, `cls` none of the three, or the initializer
+            cannot be called, or is a generator function.
         ValueError: A count or a choice is out of range, or there are more workers than
             schedulers.
         NotShippable: The initializer or one of its arguments cannot travel.
@@ -221,6 +221,7 @@ class Manager(Generic[When]):
         budget = _restart_budget(max_restarts)
         if on_worker_loss not in ("fail", "rerun"):
             raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
+        check_flag("monitor", monitor)
         if initializer is not None:
             _check_initializer(initializer)
         if isinstance(initargs, str | bytes) or not isinstance(initargs, Iterable):
@@ -486,7 +487,7 @@ class Manager(Generic[When]):
         def schedule(coro: Awaitable[T]) -> Task[T]:
             return self._router.schedule(coro, when, key, options)
 
-        future = ThreadFuture(loop, self._abroad, schedule, coro)
+        future = ThreadFuture(loop, self._abroad, schedule, coro, options.get("name"))
         try:
             future.send()
         except RuntimeError:
@@ -552,7 +553,7 @@ class Manager(Generic[When]):
             ManagerClosed: The manager was closed, or has failed.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        items = _iterate("map", iterable)
+        items = _iterate("map", func, iterable)
         return self._router.submit(func, ((item,) for item in items), when, key, options)
 
     @overload
@@ -585,7 +586,7 @@ class Manager(Generic[When]):
         **options: Unpack[TaskOptions],
     ) -> Batch[Any]:
         """Has `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
-        items = _iterate("starmap", iterable)
+        items = _iterate("starmap", func, iterable)
         calls = map(_arguments, itertools.count(), items)
         return self._router.submit(func, calls, when, key, options)
 
@@ -614,7 +615,7 @@ class Manager(Generic[When]):
             TypeError: It is neither a handle nor a reference.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._loop_thread.check()
+        self._loop_thread.check("manager.cancel, task")
         if isinstance(task, TaskRef):
             return self._router.link_to(task).cancel(task.scheduler, task.number)
         if not isinstance(task, Task):
@@ -790,10 +791,11 @@ class _LoopEnd:
             self._loop_ended()
 
 
-def _iterate(call: str, iterable: Iterable[Any]) -> Iterator[Any]:
+def _iterate(call: str, func: object, iterable: Iterable[Any]) -> Iterator[Any]:
     try:
         return iter(iterable)
     except TypeError as error:
+        close_unstarted(func)  # a coroutine in its place
         raise TypeError(
             f"{call}() takes a function and an iterable of items, such as a list; {error}"
         ) from error

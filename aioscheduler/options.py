@@ -64,10 +64,7 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
     unknown = given.keys() - TaskOptions.__annotations__.keys()
     if unknown:
         known = ", ".join(TaskOptions.__annotations__)
-        raise TypeError(
-            f"there is no option {min(unknown)!r}; the options of a task are {known}, and when and "
-            "key with them"
-        )
+        raise TypeError(f"there is no option {min(unknown)!r} here; the options are {known}")
     name, timeout = given.get("name"), given.get("timeout")
     max_lateness = given.get("max_lateness")
     if max_lateness is not None and order is not Order.TIMED:
@@ -77,7 +74,7 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
         None if timeout is None else _read_seconds("timeout", timeout, above_zero=True),
         None
         if max_lateness is None
-        else min(int(_read_seconds("max_lateness", max_lateness) * SECOND), LATEST),
+        else int(min(_read_seconds("max_lateness", max_lateness) * SECOND, LATEST)),
     )
     return None if options == _NONE else options
 
@@ -88,32 +85,42 @@ _NONE = Options()
 def _read_label(name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"name is a str, not {type(name).__name__}")
+    name = str.__str__(name)  # what a class made of it may raise, or not be picklable
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"name cannot be written down: {error}") from None
     if not name:
         raise ValueError("name must not be empty; leave it out for the function's")
-    return str.__str__(name)
+    return name
 
 
 def _read_seconds(option: str, value: float | timedelta, above_zero: bool = False) -> float:
+    # By the methods of the classes themselves: those of a class made of them may raise.
     if isinstance(value, timedelta):
-        value = value.total_seconds()
+        value = timedelta.total_seconds(value)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{option} is seconds or a timedelta, not {type(value).__name__}")
-    try:
-        seconds = float(value)
-    except OverflowError:
-        seconds = math.inf
+    if isinstance(value, float):
+        seconds = float.__float__(value)
+    else:
+        try:
+            seconds = int.__float__(value)
+        except OverflowError:
+            seconds = math.inf if int.__gt__(value, 0) else -math.inf
     if not math.isfinite(seconds) or seconds < 0 or (above_zero and not seconds):
         least = "more than 0" if above_zero else "0 or more"
-        raise ValueError(f"{option} must be finite, and {least} seconds, not {value}")
+        raise ValueError(f"{option} must be finite, and {least} seconds, not {seconds:g}")
     return seconds
 
 
 async def run_with(
-    options: Options, name: str, due: int, clock: Callable[[], int], call: Callable[[], Any]
+    options: Options,
+    name: str,
+    due: int,
+    attempt: int,
+    clock: Callable[[], int],
+    call: Callable[[], Any],
 ) -> Any:
     """Run a task by its options.
 
@@ -121,6 +128,7 @@ async def run_with(
         options: The task's.
         name: Of the task, for messages.
         due: When it was to start.
+        attempt: How many times it has been started, with this one.
         clock: Gives the present, as `due` in nanoseconds since the epoch.
         call: Begins it: gives its result, or what is to be awaited for that.
 
@@ -132,7 +140,7 @@ async def run_with(
     if options.max_lateness is not None:
         late = clock() - due
         if late > options.max_lateness:
-            raise TooLate(name, late / SECOND, options.max_lateness / SECOND)
+            raise TooLate(name, late / SECOND, options.max_lateness / SECOND, attempt)
     result = call()
     if not isinstance(result, Awaitable):
         return result

@@ -11,7 +11,7 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, Unpack
 
-from ._routing.layout import check_count
+from ._routing.layout import check_count, check_flag
 from ._routing.local import LocalLink
 from ._routing.placement import limit_reached
 from ._scheduling.coroutines import close_unstarted
@@ -100,7 +100,7 @@ class _Scheduler:
             TypeError: It is no handle.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._loop_thread.check()
+        self._loop_thread.check("scheduler.cancel, task")
         if not isinstance(task, Task):
             raise TypeError(f"cancel() takes what schedule() gave, not {type(task).__name__}")
         return task._home is self._link and task.cancel()
@@ -174,7 +174,8 @@ class TimedScheduler(_Scheduler):
 
     def __init__(self, max_tasks: int | None = None, prefer_utc: bool = True) -> None:
         super().__init__(max_tasks)
-        self.prefer_utc: bool = bool(prefer_utc)
+        check_flag("prefer_utc", prefer_utc)
+        self.prefer_utc: bool = prefer_utc
 
     def schedule(
         self,

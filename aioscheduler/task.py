@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, 
 from ._scheduling.clock import to_datetime
 from ._scheduling.loopthread import LoopThread, tell
 from ._shipping.failures import traceback_of
-from .errors import UnknownTask
+from .errors import RemoteError, UnknownTask
 
 T = TypeVar("T")
 
@@ -279,7 +279,7 @@ class Task(_Awaited[T]):
         Raises:
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._home.loop_thread.check()
+        self._home.loop_thread.check("task.cancel")
         return self._state is None and self._home.cancel(self._scheduler, self._number)
 
     def add_done_callback(
@@ -297,7 +297,7 @@ class Task(_Awaited[T]):
         Raises:
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._home.loop_thread.check()
+        self._home.loop_thread.check("task.add_done_callback, callback")
         context = context or contextvars.copy_context()
         if self._state is not None:
             self._any_loop().call_soon(callback, self, context=context)
@@ -310,7 +310,7 @@ class Task(_Awaited[T]):
         Raises:
             RuntimeError: It is called in another thread than that of the loop.
         """
-        self._home.loop_thread.check()
+        self._home.loop_thread.check("task.remove_done_callback, callback")
         callbacks = self._callbacks or []
         kept = [c for c in callbacks if isinstance(c, asyncio.Future) or c[0] != callback]
         removed = len(callbacks) - len(kept)
@@ -388,7 +388,14 @@ class Task(_Awaited[T]):
             self._failure = error
         if self._state is not State.FINISHED:
             self._failure = cast("BaseException", value)
+            if type(value) is RemoteError:  # which says nothing of the task that it stands for
+                value.add_note(self._note)
         self._value, self._decode = value, None
+
+    @property
+    def _note(self) -> str:
+        """What is noted on a failure that is not of the task's own making."""
+        return f"it was task {self.name} {self.ref}"
 
     def _on_end(self, callback: _Callback) -> None:
         if self._callbacks is None:

@@ -41,6 +41,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ._processes.paired import PairedLife
+from ._routing.layout import check_flag
 from ._scheduling.alarm import ManualClock
 from ._scheduling.clock import SECOND, to_datetime, to_ns
 from .manager import Manager, Seams
@@ -184,7 +185,8 @@ class FakeTimedScheduler(TimedScheduler):
     def __init__(self, clock: FakeClock, max_tasks: int | None, prefer_utc: bool) -> None:
         # Past TimedScheduler, whose arguments are for users.
         super(TimedScheduler, self).__init__(max_tasks, clock)
-        self.prefer_utc = bool(prefer_utc)
+        check_flag("prefer_utc", prefer_utc)
+        self.prefer_utc = prefer_utc
 
 
 class _Timer:

@@ -233,11 +233,15 @@ class SpawnProcess(context.SpawnProcess):
             )
         if is_frozen() and spawn.is_forking(sys.argv):
             raise OSError(FROZEN_HINT)
-        with starting, _blocked_interrupt():
+        with starting:
             if util.is_exiting():
                 raise OSError("the interpreter is exiting")
             try:
-                super().start()
+                if not is_frozen():
+                    # It ends with Ctrl-C let through, whatever was before: not amid our start.
+                    resource_tracker.ensure_running()
+                with _blocked_interrupt():
+                    super().start()
             except OSError:
                 raise
             except Exception as error:

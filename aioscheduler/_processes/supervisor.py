@@ -191,13 +191,19 @@ class Supervisor:
         patience = None if timeout is None else timeout + KILL_AFTER
         await asyncio.wait([self._gone], timeout=patience)
         if not self._gone.done():
-            log.warning(
-                "%s does not end, and is killed; what swallows its cancellation, or keeps the "
-                "loop busy, is one of: %s",
-                self._describe(),
-                self._occupant.describe_running() or "its initializer",
-            )
-            self.cause = _HELD_UP
+            if self._state is WorkerState.STARTING:
+                log.warning(
+                    "%s is killed: it was still starting, with its imports or its initializer",
+                    self._describe(),
+                )
+            else:
+                log.warning(
+                    "%s does not end, and is killed; what swallows its cancellation, or keeps the "
+                    "loop busy, is one of: %s",
+                    self._describe(),
+                    self._occupant.describe_running() or "what its tasks have left behind",
+                )
+                self.cause = _HELD_UP
             self.life.kill()
             await self._gone
 

@@ -64,10 +64,16 @@ class Holders:
     def find(self, number: int) -> Task[Any] | None:
         """Gives the handle of a task, if there is one or its batch can make one."""
         part = self._part_of(number)
-        if part is not None:
-            return part.task(number)
+        return self.handle_of(number) if part is None else part.task(number)
+
+    def handle_of(self, number: int) -> Task[Any] | None:
+        """Gives the handle of a task that was scheduled alone, if somebody still has it."""
         handle = self._handles.get(number)
         return handle() if handle is not None else None
+
+    def __contains__(self, number: int) -> bool:
+        """Whether somebody is to be told of a task's end."""
+        return self.handle_of(number) is not None or self._part_of(number) is not None
 
     def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> bool:
         """Tells a task's end, as `Task._settle` takes it; False if nobody wants to know.

@@ -23,6 +23,16 @@ def check_count(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Refuses what is neither True nor False: "no" would be true.
+
+    Raises:
+        TypeError: It is no bool.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
 def lay_out(order: Order, schedulers: int | None, workers: int | None) -> tuple[list[int], bool]:
     """Gives the number of schedulers of each worker, and whether that is this process.
 

@@ -296,7 +296,9 @@ class LocalLink:
             if options is None:
                 value = await awaitable
             else:
-                value = await run_with(options, _name(entry), due, self._clock, lambda: awaitable)
+                value = await run_with(
+                    options, _name(entry), due, 1, self._clock, lambda: awaitable
+                )
             state = State.FINISHED
         except asyncio.CancelledError:
             state = State.CANCELLED

@@ -69,7 +69,7 @@ class Placement:
         each = self._max_each
         if each is not None and self.waiting[place] >= each:
             if key is None:
-                place = self.waiting.index(min(self.waiting))
+                place = min(range(len(self.waiting)), key=self.waiting.__getitem__)
             if self.waiting[place] >= each:
                 raise limit_reached(each, " on the scheduler")
         return place
@@ -103,21 +103,32 @@ class Placement:
         return self.first_of[worker] + scheduler
 
     def _least_loaded(self) -> int:
-        loads, worker_loads = self.loads, self._worker_loads
-        if self._by_worker:
-            worker = worker_loads.index(min(worker_loads))
-            first = self.first_of[worker]
-            own = loads[first : first + self._layout[worker]]
-            return first + own.index(min(own))
-        least = min(loads)
-        place = loads.index(least)
-        if loads.count(least) > 1:
-            worker_of = self.worker_of
-            place = min(
-                (p for p, load in enumerate(loads) if load == least),
-                key=lambda p: worker_loads[worker_of[p]],
+        loads, worker_loads, worker_of = self.loads, self._worker_loads, self.worker_of
+        try:
+            if self._by_worker:
+                worker = worker_loads.index(min(worker_loads))
+                first = self.first_of[worker]
+                own = loads[first : first + self._layout[worker]]
+                return first + own.index(min(own))
+            least = min(loads)
+            place = loads.index(least)
+            if loads.count(least) > 1:
+                place = min(
+                    (p for p, load in enumerate(loads) if load == least),
+                    key=lambda p: worker_loads[worker_of[p]],
+                )
+            return place
+        except ValueError:
+            # What garbage collection runs has scheduled something meanwhile, and the least is not
+            # there any more. Of a place looked at once nothing can be missed; it takes longer.
+            return min(
+                range(len(loads)),
+                key=lambda p: (
+                    (worker_loads[worker_of[p]], loads[p])
+                    if self._by_worker
+                    else (loads[p], worker_loads[worker_of[p]])
+                ),
             )
-        return place
 
     def place_of_key(self, key: str | bytes | int) -> int:
         """Gives the place of a key: the same in every process, run and Python version.

@@ -56,6 +56,7 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 _ENDINGS = {wire.RETURNED: State.FINISHED, wire.RAISED: State.FAILED, wire.DROPPED: State.CANCELLED}
 _NAMED = 5  # tasks that a message about a death names
+_UNHEARD_NAMED = 10  # failed tasks of dropped handles that are named, between two ticks
 _REMEMBERED = 1024  # announced tasks, of each scheduler, that may turn out not to have begun
 
 
@@ -126,6 +127,8 @@ class RemoteLink:
         self._blobs: dict[int, bytes | None] = {}
         self._inside = b""  # the parts of a request so far
         self._holders = Holders(self)
+        self._unheard: dict[int, str] = {}  # names of tasks whose failure nobody will be told of
+        self._may_name = _UNHEARD_NAMED
         self._reason: Exception | None = None  # why the manager has failed
         self._counts = self.supervisor.counts
         self._history = History()
@@ -301,6 +304,11 @@ class RemoteLink:
         named = None if options is None else self._shipper.catalog.options[options].name
         return named or function
 
+    def _name(self, function: int | bytes, record: wire.Record) -> str:
+        """The name of a task that has no handle."""
+        label = self._label(function, record)
+        return label if isinstance(label, str) else self.name_of(label)
+
     def name_of(self, label: Any) -> str:
         return self._shipper.catalog.names.get(label, "")
 
@@ -330,6 +338,7 @@ class RemoteLink:
         self._send()  # which tells the worker of it
         self._holders.forget_dropped()
         self._history.expire(self.loop.time())
+        self._may_name = _UNHEARD_NAMED
 
     def vitals(self) -> Vitals:
         """Gives what `Manager.stats()` needs to know."""
@@ -449,6 +458,8 @@ class RemoteLink:
             self._check_blobs(numbers, payloads)
         if self._shipper.catalog.log.leased and ending != wire.DROPPED:
             payloads = self._keep_leases(numbers, payloads)
+        if state is State.FAILED:
+            self._name_unheard(numbers)
         if ending == wire.DROPPED:
             known = self._end_dropped(scheduler, numbers)
         else:
@@ -478,6 +489,21 @@ class RemoteLink:
                 continue
             kept.append(payload)
         return kept
+
+    def _name_unheard(self, numbers: list[int]) -> None:
+        """Looks up the names of tasks that nobody has a handle on, while the ledger has them.
+
+        A few of them: it takes 0.1 ms each, and a million may fail.
+        """
+        self._unheard.clear()
+        for number in numbers:
+            if not self._may_name:
+                break
+            if number not in self._holders:
+                self._may_name -= 1
+                found = self.outbox.ledger.find(number)
+                if found is not None:
+                    self._unheard[number] = self._name(found[2], found[3])
 
     def _end_dropped(self, scheduler: int, numbers: list[int]) -> int:
         """Strikes out cancelled tasks, started or not; gives how many of them are known."""
@@ -524,7 +550,9 @@ class RemoteLink:
         """Tells a task's end to whoever holds it, and forgets the task. Never raises."""
         told = self._holders.settle(number, state, value, decode)
         if not told and state is State.FAILED:
-            report(self.loop, f"task {self.ref(scheduler, number)}", value, decode)
+            name = self._unheard.pop(number, "")
+            who = f"{name} {self.ref(scheduler, number)}".lstrip()
+            report(self.loop, f"task {who}", value, decode)
         self._asked.discard(number)
         if self._aliases and number in self._aliases:
             del self._numbers[self._aliases.pop(number)]
@@ -561,7 +589,7 @@ class RemoteLink:
             ledger.end_started(numbers)
             self._counts[State.LOST.value] += len(numbers)
             for number in numbers:
-                error = self._lost(exitcode, started=True)
+                error = self._lost(exitcode, True, self._holders.handle_of(number))
                 self._settle(scheduler, number, State.LOST, error, None)
             self._tally.ended(self._worker, scheduler, len(numbers))
         fate = f"{waiting:,} pending tasks go to the next process"
@@ -577,8 +605,7 @@ class RemoteLink:
             found = ledger.find(number)
             assert found is not None
             task = self._holders.find(number)
-            label = self._label(found[2], found[3]) if task is None else task.name
-            name = label if isinstance(label, str) else self.name_of(label)
+            name = self._name(found[2], found[3]) if task is None else task.name
             names.append(f"{name and name + ' '}{self.ref(found[0], number)}")
         more = f" and {ledger.running - _NAMED:,} more" if ledger.running > _NAMED else ""
         return ", ".join(names) + more
@@ -606,17 +633,21 @@ class RemoteLink:
                 self._settle(0, number, State.CANCELLED, None, None)
             else:
                 self._counts[State.LOST.value] += 1
-                error = self._lost(exitcode, bool(started))
+                error = self._lost(exitcode, bool(started), self._holders.handle_of(number))
                 self._settle(0, number, State.LOST, error, None)
         self._numbers.clear()
         self._aliases.clear()
         self._tally.emptied(self._worker)
 
-    def _lost(self, exitcode: int | None, started: bool) -> WorkerLost:
+    def _lost(
+        self, exitcode: int | None, started: bool, task: Task[Any] | None = None
+    ) -> WorkerLost:
         why = self._reason
         text = "" if why is None else getattr(why, "__notes__", [str(why)])[0]
         error = WorkerLost(self._worker, exitcode, started, text, self.supervisor.cause)
         error.__cause__ = why
+        if task is not None:
+            error.add_note(task._note)
         return error
 
     def _disconnect(self) -> None:

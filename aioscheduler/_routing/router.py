@@ -18,9 +18,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from threading import get_ident
+from types import CoroutineType
 from typing import Any
 
-from .._scheduling.coroutines import close_unstarted, name_of
+from .._scheduling.coroutines import close_refused, close_unstarted, name_of
 from .._scheduling.engine import Order, due_time
 from .._scheduling.loopthread import LoopThread, Waiters
 from .._shipping.definitions import HostCatalog
@@ -88,8 +89,8 @@ class Router:
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.choose(key)
             call = self.links[0].take(coro, self._take_options(options) if options else None)
-        except BaseException:
-            close_unstarted(coro)
+        except BaseException as refusal:
+            close_refused(coro, refusal)
             raise
         shown = when if isinstance(when, datetime) else due
         return self._link_of(place, 1).schedule(
@@ -109,10 +110,16 @@ class Router:
         options: TaskOptions,
     ) -> Batch[Any]:
         """Takes calls of one function; see `Manager.map`."""
-        self.check_open()
-        self.loop_thread.check()
         if not callable(func):
-            raise TypeError(f"map() takes a function and its items, not {type(func).__name__}")
+            close_unstarted(func)
+            hint = ""
+            if isinstance(func, CoroutineType):
+                hint = f"; leave out the call: map({func.__name__}, items)"
+            raise TypeError(
+                f"map() takes a function and its items, not {type(func).__name__}{hint}"
+            )
+        self.check_open()
+        self.loop_thread.check("manager.map, func, items")
         placement = self.placement
         # One more than there is room for is refused below, and an endless iterable with it.
         room = placement.room_everywhere()
@@ -121,8 +128,10 @@ class Router:
         dues = self._dues(when, count, room is not None and count > room)
         front = self.links[0]
         function = front.take_function(func)
-        taken = self._take_options(options) if options else None
-        outcomes = Outcomes(count, options.get("name") or name_of(func))
+        read = read_options(options, self._order) if options else None
+        taken = None if read is None else front.take_options(read)
+        name = None if read is None else read.name
+        outcomes = Outcomes(count, name or name_of(func))
         batch: Batch[Any] = Batch(outcomes)
         # Small batches, too, are to use every scheduler.
         share = -(-count // len(placement.loads)) if key is None else count
@@ -221,8 +230,8 @@ class Router:
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
             call = self.links[0].take(coro, self._take_options(options) if options else None)
-        except BaseException:
-            close_unstarted(coro)
+        except BaseException as refusal:
+            close_refused(coro, refusal)
             raise
         ref = self._link_of(place, 1).schedule(place, due, due, call).ref
         assert ref is not None

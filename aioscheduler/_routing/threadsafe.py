@@ -31,6 +31,7 @@ class ThreadFuture(Future[T]):
         unfinished: Has each of these until it is done.
         schedule: Schedules the coroutine, in the loop.
         coro: What is scheduled.
+        name: Of the task, for the report of its failure; None for that of the function.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ThreadFuture(Future[T]):
         unfinished: set[ThreadFuture[Any]],
         schedule: Callable[[Awaitable[T]], Task[T]],
         coro: Awaitable[T],
+        name: str | None = None,
     ) -> None:
         super().__init__()
         self._loop = loop
@@ -47,7 +49,8 @@ class ThreadFuture(Future[T]):
         self._coro: Awaitable[T] | None = coro
         self._task: Task[T] | None = None
         self._notified = False
-        self._name = name_of(coro)
+        # Whether it is a name is seen later, in the loop.
+        self._name = str.__str__(name) if isinstance(name, str) else name_of(coro)
         self._awaited = False
         self._unheard = False  # a failure that nobody has asked for
         # From here on the end of the loop or the manager is the end of this, too.
@@ -122,14 +125,18 @@ class ThreadFuture(Future[T]):
                 super().cancel()
                 self._notify()
                 return
+            # Nothing is raised here: a traceback would hold this frame, and so this future, which
+            # holds the failure; dropped, it would not be reported before a garbage collection.
             try:
-                result = task.result()
-            except BaseException as error:  # noqa: BLE001  what a task raised may be anything
+                error = task.exception()
+            except KeyboardInterrupt as interrupt:  # a Ctrl-C while the outcome was read
+                error = interrupt
+            if error is None:
+                self.set_result(task.result())
+            else:
                 # What is lost with a worker is reported once for all of it, by the manager.
                 self._unheard = task.state is not State.LOST and not self._awaited
                 self.set_exception(error)
-            else:
-                self.set_result(result)
 
     def give_up(self, reason: Exception) -> None:
         """End the future: nothing that would is to come."""

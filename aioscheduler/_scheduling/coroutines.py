@@ -45,6 +45,20 @@ def name_of(called: Any) -> str:
     return f"{module}:{name}" if module else name
 
 
+def close_refused(awaitable: object, refusal: BaseException) -> None:
+    """Closes what was refused; says first that it is no coroutine, if some other wrong was found.
+
+    Raises:
+        TypeError: It is none.
+    """
+    close_unstarted(awaitable)
+    if type(refusal) in (TypeError, ValueError) and not isinstance(awaitable, Awaitable):
+        try:
+            check_awaitable(awaitable)
+        except TypeError as first:
+            raise first from None
+
+
 def close_unstarted(awaitable: Any) -> None:
     """Closes a coroutine that will never run, so that Python does not warn of it."""
     if isinstance(awaitable, CoroutineType) and not (

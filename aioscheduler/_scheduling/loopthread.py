@@ -24,8 +24,8 @@ START_PATIENCE = 1.0  # seconds that somebody may wait for a task of a manager n
 _INSTEAD = {
     "manager": "call schedule_threadsafe(), which is for any thread, or hand the call to the loop: "
     "asyncio.run_coroutine_threadsafe(manager.close(), loop)",
-    "scheduler": "hand the call to it: loop.call_soon_threadsafe(scheduler.schedule, coro, when)",
-    "task's manager": "hand the call to it: loop.call_soon_threadsafe(...)",
+    "scheduler": "hand the call to it: loop.call_soon_threadsafe(scheduler.schedule, coro)",
+    "task's manager": "hand the call to it: loop.call_soon_threadsafe(manager.schedule, coro)",
 }
 
 
@@ -54,8 +54,11 @@ class LoopThread:
         """Belong to the running loop from now on."""
         self.loop, self.ident = loop, threading.get_ident()
 
-    def check(self) -> None:
+    def check(self, call: str = "") -> None:
         """Refuse a call that is made in a wrong thread or process, or too late.
+
+        Args:
+            call: The function and its arguments, for advice; without it that of `_INSTEAD`.
 
         Raises:
             RuntimeError: It says what to do instead.
@@ -80,9 +83,10 @@ class LoopThread:
         elif asyncio._get_running_loop() is loop:
             self.ident = threading.get_ident()
         elif loop.is_running():
+            hand = f"hand the call to it: loop.call_soon_threadsafe({call})"
             raise RuntimeError(
                 f"this {self._what} was called in thread {threading.current_thread().name!r}, and "
-                f"its event loop runs in another; {_INSTEAD[self._what]}"
+                f"its event loop runs in another; {hand if call else _INSTEAD[self._what]}"
             )
 
     def check_inside(self) -> None:

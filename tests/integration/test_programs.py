@@ -325,6 +325,31 @@ def test_ctrl_c_in_a_terminal_is_one_clean_stop(tmp_path: Path, times: int) -> N
         assert text.rstrip().endswith("stopped")
 
 
+SPAWNS = """
+import asyncio, signal
+from multiprocessing import util
+from aioscheduler import Manager
+
+spawn = util.spawnv_passfds
+
+def look(path, args, fds):
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    return spawn(path, args, fds)
+
+async def main():
+    util.spawnv_passfds = look
+    async with Manager(workers=2):
+        print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+asyncio.run(main())
+"""
+
+
+def test_ctrl_c_does_not_meet_a_worker_that_begins(run: Run) -> None:
+    """The first start begins multiprocessing's resource tracker as well."""
+    assert run(SPAWNS).stdout.split() == ["True", "True", "True", "False"]
+
+
 async def start_program(path: Path, how: str) -> None:
     program = subprocess.Popen(["sleep", "60"], start_new_session="session" in how)
     path.write_text(f"{program.pid}\n")

@@ -56,18 +56,23 @@ async def test_every_call_in_another_thread_is_refused_and_changes_nothing(
     manager: Manager,
 ) -> None:
     task, batch = manager.schedule(give(), NEVER), manager.map(give, [1], NEVER)
-    calls: list[Callable[[], Any]] = [
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (lambda: manager.map(give, [1]), "manager.map, func, items"),
+        (lambda: manager.starmap(give, [(1,)]), "manager.map, func, items"),
+        (lambda: manager.cancel(task), "manager.cancel, task"),
+        (lambda: manager.cancel(task.ref), "manager.cancel, task"),  # type: ignore[arg-type]
+        (lambda: task.cancel(), "task.cancel"),
+        (lambda: task.add_done_callback(print), "task.add_done_callback, callback"),
+        (lambda: task.remove_done_callback(print), "task.remove_done_callback, callback"),
+        (lambda: batch.cancel(), "batch.cancel"),
+        (lambda: batch[0], "function, batch"),
+    ]
+    for call, advice in calls:
+        with pytest.raises(RuntimeError, match=rf"loop\.call_soon_threadsafe\({advice}\)$"):
+            await asyncio.to_thread(call)
+    for call in (
         lambda: manager.schedule(give()),
-        lambda: manager.map(give, [1]),
-        lambda: manager.starmap(give, [(1,)]),
-        lambda: manager.cancel(task),
-        lambda: manager.cancel(task.ref),  # type: ignore[arg-type]
         lambda: manager.task(task.ref),  # type: ignore[arg-type]
-        lambda: task.cancel(),
-        lambda: task.add_done_callback(print),
-        lambda: task.remove_done_callback(print),
-        lambda: batch.cancel(),
-        lambda: batch[0],
         lambda: manager.start(),
         in_loop_of_its_own(manager.ready),
         in_loop_of_its_own(manager.flush),
@@ -76,8 +81,7 @@ async def test_every_call_in_another_thread_is_refused_and_changes_nothing(
         in_loop_of_its_own(lambda: task),
         in_loop_of_its_own(lambda: batch),
         in_loop_of_its_own(lambda: anext(aiter(batch))),
-    ]
-    for call in calls:
+    ):
         with pytest.raises(RuntimeError, match="schedule_threadsafe"):
             await asyncio.to_thread(call)
     assert len(manager) == 2
@@ -117,7 +121,8 @@ async def schedule_in_a_thread() -> str:
 
 
 async def test_a_task_schedules_in_its_own_thread_only(manager: Manager) -> None:
-    assert "threadsafe" in await manager.schedule(schedule_in_a_thread())
+    advice = "hand the call to it: loop.call_soon_threadsafe(manager.schedule, coro)"
+    assert (await manager.schedule(schedule_in_a_thread())).endswith(advice)
     await manager.join()
 
 

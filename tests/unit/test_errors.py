@@ -29,6 +29,7 @@ def test_there_is_one_root_and_the_docstring_draws_the_tree() -> None:
         (WorkerLost(2, -9, True), {"worker": 2, "exitcode": -9, "started": True}),
         (RemoteError("T", "x", "tb"), {"type_name": "T", "text": "x", "remote_traceback": "tb"}),
         (errors.RemoteTraceback("tb"), {"text": "tb"}),
+        (errors.TooLate("work", 1.5, 1.0, 2), {"lateness": 1.5, "attempt": 2}),
         (errors.TaskLimitReached("full"), {"args": ("full",)}),
     ],
 )

@@ -26,9 +26,11 @@ from aioscheduler import (
     NotShippable,
     QueuedScheduler,
     TaskRef,
+    TimedScheduler,
     UnknownTask,
     WorkerLost,
     WorkerStartError,
+    current_manager,
 )
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler.manager import Seams
@@ -128,13 +130,46 @@ def test_an_initializer_that_cannot_travel_is_refused_at_once() -> None:
     Manager(1, workers=0, initializer=print, initargs=(lock,))  # it stays here
 
 
+@pytest.mark.parametrize("flag", ["prefer_utc", "monitor"])
+@pytest.mark.parametrize("wrong", ["no", None, 1])
+def test_a_flag_is_a_bool(flag: str, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"{flag} must be True or False, not {wrong!r}"):
+        Manager(1, workers=0, **{flag: wrong})
+    if flag == "prefer_utc":
+        for make in (TimedScheduler, FakeClock().timed_scheduler):
+            with pytest.raises(TypeError, match="must be True or False"):
+                make(None, wrong)
+
+
 async def test_what_is_mapped_must_be_iterable(manager: Manager) -> None:
     items: Any = 2
+    coro: Any = give()
+    with pytest.raises(TypeError, match="map.. takes a function and an iterable of items"):
+        manager.map(coro, items)
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED
     with pytest.raises(TypeError, match="map.. takes a function and an iterable of items"):
         manager.map(len, items)
     with pytest.raises(TypeError, match="item 1: starmap.. takes the arguments of each call in a"):
         manager.starmap(len, [("a",), items])
     assert len(manager) == 0
+
+
+async def schedule_a_function() -> str:
+    function: Any = give
+    with pytest.raises(TypeError) as told:
+        current_manager().schedule(function, function)
+    return str(told.value)
+
+
+async def test_a_function_in_place_of_a_coroutine_is_to_be_called(
+    manager: Manager, clock: FakeClock
+) -> None:
+    function: Any = give
+    with pytest.raises(TypeError, match="give is the function: call it"):
+        manager.schedule(function, function)
+    task = manager.schedule(schedule_a_function())
+    await clock.advance(0)
+    assert (await task).startswith("give is the function: call it")
 
 
 async def test_a_refused_coroutine_is_closed(manager: Manager) -> None:

@@ -16,15 +16,18 @@ from aioscheduler import (
     LifoQueuedScheduler,
     Manager,
     QueuedScheduler,
+    RemoteError,
     State,
     Task,
     TimedScheduler,
     TooLate,
+    WorkerLost,
     current_attempt,
     current_due,
     current_manager,
     now,
 )
+from aioscheduler._routing.remote import _UNHEARD_NAMED
 from aioscheduler._scheduling.clock import LATEST, SECOND
 from aioscheduler._scheduling.engine import Order
 from aioscheduler.options import Options, TaskOptions, read_options, run_with
@@ -66,6 +69,7 @@ def test_numbers_and_timedeltas_are_seconds() -> None:
     assert read(max_lateness=0.5) == Options(max_lateness=SECOND // 2)
     assert read(max_lateness=0) == Options(max_lateness=0)
     assert read(max_lateness=timedelta.max) == Options(max_lateness=LATEST)
+    assert read(max_lateness=1e300) == read(max_lateness=1e308) == Options(max_lateness=LATEST)
     assert read(name="a", timeout=timedelta(milliseconds=1)) == Options("a", 0.001)
 
 
@@ -78,6 +82,8 @@ def test_numbers_and_timedeltas_are_seconds() -> None:
         ({"timeout": float("nan")}, ValueError, "finite"),
         ({"timeout": float("inf")}, ValueError, "finite"),
         ({"timeout": 10**400}, ValueError, "finite"),
+        ({"timeout": 10**5000}, ValueError, "timeout must be finite"),
+        ({"timeout": -(10**5000)}, ValueError, "timeout must be finite, .* not -inf"),
         ({"timeout": "5"}, TypeError, "timeout is seconds or a timedelta, not str"),
         ({"timeout": True}, TypeError, "not bool"),
         ({"timeout": datetime(2030, 1, 1, tzinfo=UTC)}, TypeError, "not datetime"),
@@ -86,7 +92,8 @@ def test_numbers_and_timedeltas_are_seconds() -> None:
         ({"name": 5}, TypeError, "name is a str, not int"),
         ({"name": ""}, ValueError, "must not be empty"),
         ({"name": "\ud800"}, ValueError, "cannot be written down"),
-        ({"nmae": "a"}, TypeError, "there is no option 'nmae'; .* are name, timeout, max_lateness"),
+        ({"nmae": "a"}, TypeError, "no option 'nmae' here; .* are name, timeout, max_lateness$"),
+        ({"key": 1}, TypeError, "no option 'key' here; the options are name, timeout, max_late"),
     ],
 )
 def test_what_cannot_mean_anything_is_refused(
@@ -94,6 +101,43 @@ def test_what_cannot_mean_anything_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         read(**given)
+
+
+class _Spiteful:
+    def raise_(self, *args: Any) -> Any:
+        raise LookupError("spite")
+
+    __float__ = __str__ = __repr__ = __len__ = __bool__ = raise_
+    __eq__ = __lt__ = __gt__ = __mul__ = __format__ = raise_
+    __hash__ = None  # type: ignore[assignment]
+    encode = total_seconds = raise_
+
+
+class SpitefulFloat(_Spiteful, float): ...  # type: ignore[misc]
+
+
+class SpitefulInt(_Spiteful, int): ...  # type: ignore[misc]
+
+
+class SpitefulText(_Spiteful, str): ...  # type: ignore[misc]
+
+
+class SpitefulDelta(_Spiteful, timedelta): ...  # type: ignore[misc]
+
+
+def test_what_a_class_makes_of_a_number_or_text_does_not_matter() -> None:
+    for seconds in (SpitefulFloat(2.0), SpitefulInt(2), SpitefulDelta(seconds=2)):
+        options = read(timeout=seconds, max_lateness=seconds)
+        assert options == Options(None, 2.0, 2 * SECOND)
+        assert type(options.timeout) is float
+    named = read(name=SpitefulText("a"))
+    assert named is not None
+    assert type(named.name) is str
+    for wrong in (SpitefulFloat(-1.0), SpitefulInt(-1), SpitefulDelta(-1)):
+        with pytest.raises(ValueError, match="timeout must be finite"):
+            read(timeout=wrong)
+    with pytest.raises(ValueError, match="name must not be empty"):
+        read(name=SpitefulText(""))
 
 
 ODD = st.one_of(
@@ -153,7 +197,7 @@ async def test_a_task_has_the_name_that_it_was_given(clock: FakeClock, scheduler
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_every_handle_on_a_task_has_its_name(clock: FakeClock, workers: int) -> None:
     async with clock.manager(2, workers=workers) as manager:
-        batch = manager.map(echo, [1, 2], DAY, name="of many")
+        batch = manager.map(echo, [1, 2], DAY, name=SpitefulText("of many"))
         assert batch[1].name == "of many"
         assert "of many" in repr(batch)
         named, plain = manager.schedule(work(), DAY, name="a"), manager.schedule(echo(1), DAY)
@@ -176,8 +220,55 @@ async def test_a_failure_that_nobody_awaits_is_told_by_name(
     await clock.advance(0)
     told = [report["message"] for report in reports]
     reports.clear()
-    assert any("my export" in message for message in told)
-    assert len(told) == 2
+    assert sorted("my import" in message for message in told) == [False, True]
+    assert sorted("my export" in message for message in told) == [False, True]
+
+
+async def test_of_many_unheard_failures_some_are_told_by_name(
+    clock: FakeClock, reports: list[dict[str, Any]]
+) -> None:
+    """A look into the ledger is slow: others are told by their numbers, until the next tick."""
+    async with clock.manager(1, workers=1) as manager:
+        (link,) = manager._remotes
+        kept = [manager.schedule(fail()) for _ in range(20)]  # these take no look
+        refs = [manager.schedule(fail()).ref for _ in range(_UNHEARD_NAMED + 5)]
+        await clock.advance(0)
+        told = [report["message"] for report in reports]
+        refs += [manager.schedule(fail(), name="again").ref]
+        link.look_after(0.0)
+        await clock.advance(0)
+        told += [reports[-1]["message"]]
+        reports.clear()
+        names = [f"{__name__}:fail "] * _UNHEARD_NAMED + [""] * 5 + ["again "]
+        assert told == [
+            f"task {name}{ref}: its failure was never awaited"
+            for name, ref in zip(names, refs, strict=True)
+        ]
+        for task in kept:
+            assert isinstance(task.exception(), LookupError)
+
+
+async def return_what_stays() -> Any:
+    return (n for n in "")
+
+
+async def test_a_failure_that_is_not_the_tasks_own_says_which_it_was(clock: FakeClock) -> None:
+    async with clock.manager(1, workers=1) as manager:
+        stays = manager.schedule(return_what_stays(), name="odd")
+        lost = manager.schedule(nap(60), name="lost")
+        batch = manager.map(nap, [60])
+        await clock.advance(0)
+        with pytest.raises(RemoteError) as told:
+            await stays
+        assert told.value.__notes__ == [f"it was task odd {stays.ref}"]
+        manager.kill(0)
+        await clock.advance(0)
+        assert [str(error.__notes__) for error in (lost.exception(),) if error] == [
+            f"['it was task lost {lost.ref}']"
+        ]
+        with pytest.raises(WorkerLost) as of_many:
+            await batch
+        assert not hasattr(of_many.value, "__notes__")
 
 
 # ---- timeout
@@ -259,9 +350,10 @@ async def test_of_a_map_each_has_its_timeout(clock: FakeClock, workers: int) -> 
 # ---- max_lateness
 
 
-async def begin(options: Options, late: float, called: list[int]) -> Any:
+async def begin(options: Options, late: float, called: list[int], attempt: int = 1) -> Any:
     clock = int(100 * SECOND + late * SECOND)
-    return await run_with(options, "work", 100 * SECOND, lambda: clock, lambda: called.append(1))
+    call = called.append
+    return await run_with(options, "work", 100 * SECOND, attempt, lambda: clock, lambda: call(1))
 
 
 async def test_what_is_too_late_is_not_started() -> None:
@@ -275,6 +367,8 @@ async def test_what_is_too_late_is_not_started() -> None:
         await begin(Options(max_lateness=SECOND), 1.5, called)
     assert called == [1, 1]
     assert told.value.lateness == 1.5
+    with pytest.raises(TooLate, match=r"^attempt 2 of task work was not started, as it was 3"):
+        await begin(Options(max_lateness=SECOND), 3.0, called, attempt=2)
 
 
 async def block(seconds: float) -> None:
@@ -450,6 +544,20 @@ async def test_what_runs_again_counts_its_attempts(clock: FakeClock, times: int)
         assert not manager._remotes[0].outbox.ledger.attempts
         await clock.advance(DAY)
         assert pending.result()[0] == 1
+
+
+async def test_options_hold_after_a_loss(clock: FakeClock) -> None:
+    async with clock.manager(1, workers=1, on_worker_loss="rerun") as manager:
+        pending = manager.schedule(nap(60), DAY, name="later", timeout=0.01)
+        running = manager.schedule(nap(60), name="again", max_lateness=9.5)
+        await clock.advance(10)
+        manager.kill(0)
+        await clock.advance(DAY)
+        with pytest.raises(TooLate, match=r"^attempt 2 of task again was not .* 10\.000 s late"):
+            await running
+        with pytest.raises(TimeoutError, match="task later ran longer"):
+            await pending
+        assert pending.name == "later"
 
 
 async def nap_and_look(seconds: float) -> int:

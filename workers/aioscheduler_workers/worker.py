@@ -30,7 +30,7 @@ from aioscheduler._processes.supervisor import DRAIN_TIME
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.alarm import Alarm, next_tick
-from aioscheduler._scheduling.coroutines import close_unstarted, name_of
+from aioscheduler._scheduling.coroutines import close_refused, name_of
 from aioscheduler._scheduling.engine import Engine, Order, due_time, end_running
 from aioscheduler._scheduling.lateness import Recorder
 from aioscheduler._scheduling.loopthread import LoopThread
@@ -467,7 +467,7 @@ class Worker:
                 else:
                     name = options.name or name_of(called)
                     call = partial(called, *args, **kwargs)
-                    value = await run_with(options, name, due, self._clock, call)
+                    value = await run_with(options, name, due, attempt, self._clock, call)
                 try:
                     outcome = catalog.encode(value)
                 except BaseException as error:  # noqa: BLE001  a user's class may raise anything
@@ -528,8 +528,8 @@ class Worker:
             place = placement.place_near(key, self._worker, scheduler)
             read = read_options(options, self._order) if options else None
             function, payload, _ = self._shipper.take(coro)
-        except BaseException:
-            close_unstarted(coro)
+        except BaseException as refusal:
+            close_refused(coro, refusal)
             raise
         alias = self._next_alias
         self._next_alias += 1

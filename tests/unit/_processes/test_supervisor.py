@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._processes.supervisor import START_PATIENCE, RestartBudget, Supervisor
+from aioscheduler._processes.supervisor import (
+    KILL_AFTER,
+    START_PATIENCE,
+    RestartBudget,
+    Supervisor,
+)
 from aioscheduler._transport.wire import Kind
 from aioscheduler.stats import WorkerState
 
 
 class Pipe:
     def check(self) -> None: ...
+    def send(self, frame: bytes) -> None: ...
+    def flush(self) -> None: ...
 
 
 class Life:
@@ -208,3 +215,24 @@ async def test_whatever_comes_is_a_sign_of_life(
     place.supervisor.look_after()
     assert place.supervisor.state is WorkerState.SILENT
     assert place.supervisor.avoided
+
+
+@pytest.mark.parametrize(
+    ("begun", "said"),
+    [(False, "is killed: it was still starting"), (True, "what its tasks have left behind")],
+)
+async def test_what_does_not_end_is_killed_and_what_it_did_is_told(
+    place: Place, loop: Loop, caplog: pytest.LogCaptureFixture, begun: bool, said: str
+) -> None:
+    life = place.lives[-1]
+    if not begun:
+        life.ended(-9, "")
+        loop.pass_(0.1)
+        life = place.lives[-1]
+    closing = asyncio.create_task(place.supervisor.close(-KILL_AFTER))  # its time is over
+    while not life.causes:
+        await asyncio.sleep(0)
+    life.ended(-9, "")
+    await closing
+    assert said in caplog.text
+    assert ("swallows its cancellation" in caplog.text) is begun

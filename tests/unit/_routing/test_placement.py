@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from aioscheduler._routing.placement import Placement
@@ -32,6 +34,45 @@ def test_timed_tasks_share_the_workers_queued_tasks_the_queues() -> None:
     assert queued.loads == [30, 30, 30, 30]
     # Among empty queues, the one whose worker has least to do.
     assert fill(Placement((2, 2), False), 4) == [0, 2, 1, 3]
+
+
+class Restless(list[int]):
+    """Something is scheduled just after the least was found, and before its place is."""
+
+    def index(self, value: int, *args: Any) -> int:
+        self[super().index(value)] += 1
+        return super().index(value, *args)
+
+
+class RestlessLater(list[int]):
+    """Something is scheduled just after equals were counted."""
+
+    def count(self, value: int) -> int:
+        found = super().count(value)
+        self[:] = [load + 1 for load in self]
+        return found
+
+
+@pytest.mark.parametrize("loads", ["loads", "_worker_loads"])
+@pytest.mark.parametrize("by_worker", [True, False])
+def test_what_garbage_collection_schedules_does_not_disturb_a_choice(
+    by_worker: bool, loads: str
+) -> None:
+    placement = Placement((1, 1, 1), by_worker)
+    for place, count in enumerate((5, 1, 3)):
+        placement.added(place, count)
+    setattr(placement, loads, Restless(getattr(placement, loads)))
+    assert placement.choose(None) == 1
+
+
+def test_a_choice_among_equals_or_by_what_waits_is_not_disturbed() -> None:
+    placement = Placement((1, 1, 1), False, max_each=4)
+    placement.added(0, 3)
+    placement.loads = RestlessLater(placement.loads)
+    assert placement.choose(None) == 1
+    placement.loads = [1, 1, 0]
+    placement.waiting = Restless([3, 2, 4])  # the least loaded is full
+    assert placement.choose(None) == 1
 
 
 def test_what_starts_waits_no_more_and_what_ends_is_no_load() -> None:

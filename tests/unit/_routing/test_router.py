@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from aioscheduler._routing.placement import Placement
 from aioscheduler._routing.router import Router
+from aioscheduler._scheduling.coroutines import check_awaitable
 from aioscheduler._scheduling.engine import Order
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._shipping.definitions import HostCatalog
@@ -209,8 +209,33 @@ def test_a_refusal_names_the_item_and_takes_back_what_was_sent(
 
 def test_only_callables_are_mapped() -> None:
     router, _ = make([1])
-    with closing(work()) as coro, pytest.raises(TypeError, match="takes a function"):
-        router.submit(coro, [(1,)], None, None, {})  # type: ignore[arg-type]
+    coro: Any = work()
+    with pytest.raises(TypeError, match=r"leave out the call: map\(work, items\)"):
+        router.submit(coro, [(1,)], None, None, {})
+    assert coro.cr_frame is None
+    three: Any = 3
+    with pytest.raises(TypeError, match="takes a function and its items, not int$"):
+        router.submit(three, [(1,)], None, None, {})
+
+
+@pytest.mark.parametrize("when", [None, 3, timedelta(-1)])
+@pytest.mark.parametrize("order", Order)
+def test_that_it_is_no_coroutine_is_said_before_all_else(
+    monkeypatch: pytest.MonkeyPatch, when: Any, order: Order
+) -> None:
+    router, _ = make([1])
+    router._order = order
+    monkeypatch.setattr(router.links[0], "take", check_take)
+    func: Any = work
+    with pytest.raises(TypeError, match=r"call it, schedule\(work\(...\)\)") as told:
+        router.schedule(func, when, None, {})
+    assert told.value.__cause__ is None
+    with pytest.raises(TypeError, match="call it, schedule"):
+        router.schedule_inside(func, when, None, None, {})
+
+
+def check_take(coro: Any, options: Any) -> Any:
+    check_awaitable(coro)
 
 
 def test_a_reference_leads_to_its_link() -> None:
