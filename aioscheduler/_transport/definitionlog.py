@@ -192,7 +192,9 @@ class Reader:
                 self._forgetting[self._serial] = gone
                 lines.append(wire.pack([FORGET, self._serial, gone]))
         if self._again:
-            lines += [log.lines[number] for number in self._again]
+            again = [number for number in self._again if number not in log.retired]
+            self.told.update(again)
+            lines += [log.lines[number] for number in again]
             self._again.clear()
         if log.next > self._next:
             start, self._next = self._next, log.next
@@ -209,8 +211,11 @@ class Reader:
             self.log.look_again()
 
     def tell_again(self, number: int) -> None:
-        """Have a line told again that may have been forgotten."""
+        """Have a line told again, unless the process knows it for sure."""
         for gone in self._forgetting.values():
             if number in gone:
                 gone.remove(number)  # it is not gone when that is confirmed
                 self._again.append(number)
+                return
+        if number < self._next and number not in self.told:  # it was retired when its turn came
+            self._again.append(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioscheduler._transport import wire
@@ -131,30 +131,42 @@ def test_what_is_named_before_it_is_forgotten_comes_back() -> None:
     assert list(log.unused()) == [line]
 
 
+def test_what_comes_back_is_told_to_who_has_never_heard_of_it() -> None:
+    log = DefinitionLog()
+    reader = Reader(log)
+    line = log.write(0, names=())
+    log.retire(line)
+    assert reader.read() == []
+    lease = log.lease(line)
+    assert [wire.unpack(text)[1] for text in reader.read()] == [line]
+    assert line in reader.told
+    del lease
+    assert list(log.unused()) == [line]
+    log.retire(line)
+    again = log.lease(line)  # it is known, and was not told to be forgotten
+    assert reader.read() == []
+    del again
+
+
+STEPS = ("write", "retire", "read", "confirm", "lease", "restart")
+
+
+@settings(max_examples=500)
 @given(
-    st.lists(st.sampled_from(["write", "retire", "read", "confirm", "lease", "restart"])),
+    st.lists(
+        st.sampled_from(["write", "retire", "read", "confirm", "lease", "restart"]), max_size=25
+    ),
     st.data(),
 )
 def test_a_reader_has_what_the_log_has_and_not_much_more(
     steps: list[str], data: st.DataObject
 ) -> None:
-    """Its process reads all that it is told; what it may name is always there."""
+    """Processes read all that they are told; what one of them may name is always there."""
     log = DefinitionLog()
-    reader = Reader(log)
-    knows: set[int] = set()
-    confirmed, held = 0, []
-
-    def read() -> None:
-        nonlocal confirmed
-        for kind, number, *fields in map(wire.unpack, reader.read()):
-            if kind == FORGET:
-                assert knows.issuperset(fields[0])
-                knows.difference_update(fields[0])
-                confirmed = number
-            else:
-                knows.add(number)
-
-    for step in [*steps, "read"]:
+    processes = [Process(log), Process(log)]
+    held: list[int] = []
+    for step in [*steps, "read", "read"]:
+        process = data.draw(st.sampled_from(processes))
         if step == "write":
             log.write(1, b"x" * 20_000, names=())
         elif step == "retire" and log.lines.keys() - log.retired:
@@ -164,15 +176,32 @@ def test_a_reader_has_what_the_log_has_and_not_much_more(
         elif step == "lease" and log.lines:
             held.append(log.lease(data.draw(st.sampled_from(sorted(log.lines)))))
         elif step == "confirm":
-            reader.confirm(confirmed)
+            process.reader.confirm(process.confirmed)
         elif step == "restart":
-            reader.restart()
-            knows.clear()
+            process.reader.restart()
+            process.knows.clear()
         elif step == "read":
-            read()
-            assert knows >= log.lines.keys() - log.retired
+            process.read()
+            assert process.knows >= log.lines.keys() - log.retired
         for number in log.forgotten():
-            assert number not in knows
             log.drop(number)
-        assert knows <= log.lines.keys()
+        assert all(each.knows <= log.lines.keys() for each in processes)
         assert log.retired.isdisjoint(held)
+
+
+class Process:
+    """What reads a log, and believes it."""
+
+    def __init__(self, log: DefinitionLog) -> None:
+        self.reader = Reader(log)
+        self.knows: set[int] = set()
+        self.confirmed = 0
+
+    def read(self) -> None:
+        for kind, number, *fields in map(wire.unpack, self.reader.read()):
+            if kind == FORGET:
+                assert self.knows.issuperset(fields[0])
+                self.knows.difference_update(fields[0])
+                self.confirmed = number
+            else:
+                self.knows.add(number)
