@@ -414,8 +414,8 @@ _HINTS: dict[type, str] = {
     asyncio.AbstractEventLoop: "a task asks for its own, asyncio.get_running_loop()",
     asyncio.Future: "await it here, and pass its result",
     concurrent.futures.Future: "await it here, by asyncio.wrap_future(), and pass its result",
-    CoroutineType: "have the task call and await it, in an async function that is scheduled; a "
-    "deadline, asyncio.timeout() or wait_for(), belongs there, too",
+    CoroutineType: "have the task call and await it, in an async function that is scheduled; for a "
+    "deadline of it all give schedule() a timeout=",
 }
 _OF_ONE_PROCESS = (LoopBound, *_HINTS)
 _SPECIAL = (BaseException, *_OF_ONE_PROCESS)
