@@ -192,7 +192,9 @@ class Reader:
                 self._forgetting[self._serial] = gone
                 lines.append(wire.pack([FORGET, self._serial, gone]))
         if self._again:
-            again = [number for number in self._again if number not in log.retired]
+            # One that came back may have gone once more since.
+            there = log.lines.keys() - log.retired
+            again = [number for number in self._again if number in there]
             self.told.update(again)
             lines += [log.lines[number] for number in again]
             self._again.clear()

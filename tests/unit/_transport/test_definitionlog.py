@@ -148,7 +148,26 @@ def test_what_comes_back_is_told_to_who_has_never_heard_of_it() -> None:
     del again
 
 
-STEPS = ("write", "retire", "read", "confirm", "lease", "restart")
+def test_what_came_back_and_went_once_more_is_not_told() -> None:
+    log = DefinitionLog()
+    knows, never = Process(log), Process(log)
+    line = log.write(0, b"x" * 100_000, names=())
+    knows.read()
+    log.retire(line)
+    never.read()
+    lease = log.lease(line)  # it came back, and `never` is to be told
+    del lease
+    assert list(log.unused()) == [line]
+    log.retire(line)
+    knows.read()
+    knows.reader.confirm(knows.confirmed)
+    assert log.forgotten() == [line]
+    log.drop(line)
+    never.read()
+    assert not knows.knows | never.knows
+
+
+STEPS = ("write", "retire", "read", "confirm", "lease", "release", "restart")
 
 
 @settings(max_examples=500)
@@ -175,6 +194,10 @@ def test_a_reader_has_what_the_log_has_and_not_much_more(
                 log.retire(victim)
         elif step == "lease" and log.lines:
             held.append(log.lease(data.draw(st.sampled_from(sorted(log.lines)))))
+        elif step == "release" and held:
+            del held[data.draw(st.integers(0, len(held) - 1))]
+            for number in log.unused():
+                log.retire(number)
         elif step == "confirm":
             process.reader.confirm(process.confirmed)
         elif step == "restart":
