@@ -269,7 +269,8 @@ class RemoteLink:
         task = self._holders.find(number)
         if task is None:
             _, due, function, record = found
-            task = self._holders.hand_out(scheduler, number, due, self._label(function, record))
+            # By its name, as nothing keeps the function's number for this handle.
+            task = self._holders.hand_out(scheduler, number, due, self._name(function, record))
         return task
 
     def cancel(self, scheduler: int, number: int) -> bool:
@@ -477,7 +478,7 @@ class RemoteLink:
 
     def _keep_leases(self, numbers: list[int], payloads: list[Payload]) -> list[Payload]:
         """Return outcomes with the leases of what they name."""
-        if bytes not in set(map(type, payloads)) and not self._blobs:
+        if bytes not in map(type, payloads) and not self._blobs:
             return payloads
         lease = self._shipper.catalog.log.lease
         kept: list[Payload] = []

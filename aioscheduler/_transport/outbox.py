@@ -188,7 +188,7 @@ def _uses_of(
             continue
         for index, item in enumerate(column):
             _note(uses, item, 1 << index)
-    if Leased in set(map(type, payloads)):
+    if Leased in map(type, payloads):
         for index, payload in enumerate(payloads):
             _note(uses, payload, 1 << index)
     return uses

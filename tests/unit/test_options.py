@@ -371,10 +371,6 @@ async def test_what_is_too_late_is_not_started() -> None:
         await begin(Options(max_lateness=SECOND), 3.0, called, attempt=2)
 
 
-async def block(seconds: float) -> None:
-    time.sleep(seconds)
-
-
 async def test_each_is_judged_before_its_own_first_step(clock: FakeClock, scheduler: Any) -> None:
     """Not for a slice: the first of these makes the second late."""
 
