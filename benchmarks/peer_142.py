@@ -28,8 +28,6 @@ def find_python() -> Optional[str]:  # noqa: UP045
             works = subprocess.run([found, "-c", ""], capture_output=True, check=False)
             if works.returncode == 0:
                 return found
-        for versioned in sorted((Path.home() / ".pyenv/versions").glob(f"3.{minor}.*")):
-            return str(versioned / "bin/python")
     return None
 
 
