@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from turning import turns
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -25,11 +26,6 @@ from aioscheduler.scheduler import running_loop
 Make = Callable[..., Any]
 every = pytest.mark.parametrize("cls", [TimedScheduler, QueuedScheduler, LifoQueuedScheduler])
 DAY = timedelta(days=1)
-
-
-async def turns(count: int = 12) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def give(value: Any = None) -> Any:

@@ -11,6 +11,7 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
+from turning import turns
 
 from aioscheduler._processes.paired import Channel, PairedLife, PairedPipe
 from aioscheduler._processes.workerconfig import WorkerConfig
@@ -22,11 +23,6 @@ from aioscheduler._transport.wire import Kind
 
 CONFIG = WorkerConfig(manager="ab", order=Order.TIMED, layout=(2,), prefer_utc=True, host=0)
 side: ContextVar[str] = ContextVar("side", default="nobody's")
-
-
-async def turns(count: int = 12) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 # ---- pipes

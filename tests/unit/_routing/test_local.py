@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from turning import turns
 
 from aioscheduler._routing.local import LocalLink
 from aioscheduler._routing.placement import Placement
@@ -76,11 +77,6 @@ async def place(no_tasks_left: None, reports: list[Any]) -> Place:
     place = Place()
     place.start()
     return place
-
-
-async def turns(count: int = 12) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def give(value: Any) -> Any:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from turning import turns
 
 from aioscheduler._scheduling.alarm import Alarm
 from aioscheduler._scheduling.clock import LATEST, SECOND
@@ -59,11 +60,6 @@ async def nothing() -> None:
 
 async def forever() -> None:
     await asyncio.get_running_loop().create_future()
-
-
-async def turns(count: int = 12) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 class Stand:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from turning import turns
 
 from aioscheduler import current_manager, current_task
 from aioscheduler._processes.process import workers_module
@@ -171,11 +172,6 @@ async def place(make: Make) -> Place:
     await place.start()
     assert place.take() == [[Kind.READY]]
     return place
-
-
-async def turns(count: int = 12) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def give(value: Any) -> Any:
