@@ -28,6 +28,8 @@ class WorkerConfig:
         handed: What of the initializer's arguments only a new process can be given.
         worker: The place of this worker, from 0.
         generation: Which process in its place this is, from 0.
+        confirmed: Whether every task waits for the host's word (CONFIRM) before it begins: for a
+            process that may live on when it was given up.
     """
 
     manager: str
@@ -38,6 +40,7 @@ class WorkerConfig:
     handed: tuple[Any, ...] = ()
     worker: int = 0
     generation: int = 0
+    confirmed: bool = False
 
     @property
     def schedulers(self) -> int:

@@ -282,7 +282,7 @@ class RemoteLink:
             self._asked.add(number)
             if not self.outbox.ledger.has_started(number):
                 self._tally.started(self._worker, scheduler, 1)
-        self.outbox.cancel(number)
+        self.outbox.cancel(scheduler, number)
         self._send_soon()
         return True
 

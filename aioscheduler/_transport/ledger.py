@@ -320,8 +320,9 @@ class Ledger:
         if self.attempts:
             for index, number in enumerate(numbers):
                 if number in self.attempts:
-                    options, alias, _ = wire.read_record(records[index])
-                    records[index] = wire.make_record(options, alias, self.attempts[number])
+                    options, alias, _, confirmed = wire.read_record(records[index])
+                    attempt = self.attempts[number]
+                    records[index] = wire.make_record(options, alias, attempt, confirmed)
         some = records if records.count(None) < len(records) else None
         return [wire.Kind.SCHEDULE, numbers, schedulers, dues, functions, some, payloads]
 

@@ -39,7 +39,7 @@ class Outbox:
         self._columns: tuple[list[int], list[int], list[int], list[Payload]] = ([], [], [], [])
         self._frames: list[bytes] = []
         self._blobs: list[tuple[int, bytes]] = []
-        self._cancels: list[int] = []
+        self._cancels: dict[int, list[int]] = {}  # by scheduler
 
     def __contains__(self, number: int) -> bool:
         """Whether a task was given and has not ended."""
@@ -100,16 +100,17 @@ class Outbox:
         self.full = True
         return first
 
-    def cancel(self, number: int) -> None:
+    def cancel(self, scheduler: int, number: int) -> None:
         """Takes a request to cancel."""
-        self._cancels.append(number)
+        self._cancels.setdefault(scheduler, []).append(number)
 
     def take(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
         """Gives the frames to be sent, and the payloads to be sent as blobs."""
         self.pack()
         self._define()  # what is to be forgotten, maybe
-        for start in range(0, len(self._cancels), PAGE):
-            self._put(wire.encode([Kind.CANCEL, self._cancels[start : start + PAGE]]))
+        for scheduler, numbers in self._cancels.items():
+            for start in range(0, len(numbers), PAGE):
+                self._put(wire.encode([Kind.CANCEL, scheduler, numbers[start : start + PAGE]]))
         self._cancels.clear()
         taken = self._frames, self._blobs
         self._frames, self._blobs, self.size, self.full = [], [], 0, False

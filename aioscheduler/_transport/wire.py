@@ -42,7 +42,8 @@ IN_BLOB: list[Any] = []
 """In the place of a payload: it is in the blob of this task's number."""
 
 Record = int | list[Any] | None
-"""More of a task: the number of its options, or a list of that, its alias and its attempt."""
+"""More of a task: the number of its options, or a list of that, its alias, its attempt and whether
+it begins on the host's word alone."""
 
 FRAME_BYTES = 64 * 1024
 """Bytes of payloads after which a frame is not held back for more tasks."""
@@ -54,16 +55,23 @@ class Kind(IntEnum):
     # host to worker
     DEFINE = 1  # [bytes, last]: a part of the next definition
     BOOT = 2  # [bytes, last]: a part of the initializer's call; with the last (b"": none) begin
-    # [first number, or numbers; columns: schedulers, due times, functions, records, payloads]
+    # [first number, or numbers; columns: schedulers, due times, functions, records, payloads].
+    # A number that was named before and that the process has not any more is given to it again.
     SCHEDULE = 3
-    CANCEL = 4  # [numbers]
+    CANCEL = 4  # [scheduler, numbers]
+    WITHDRAW = 15  # [scheduler, numbers]: drop what was not announced; leave the others alone
+    CONFIRM = 16  # [count]: so many ANNOUNCED of this process are entered; their tasks may begin
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
     # worker to host
     READY = 6  # []
     FAILED = 7  # [text]: cannot begin, or go on, for this reason, and ends
     STARTED = 8  # [scheduler, numbers]: may begin to run as soon as this is written
+    ANNOUNCED = 17  # [scheduler, numbers]: as STARTED, but they begin on CONFIRM alone
     UNSTARTED = 12  # [scheduler, numbers]: were announced, and did not begin; give them to another
     INSIDE = 11  # [bytes, last]: a part of a request that a task makes of its manager
+    # [scheduler, numbers, waits in ns, texts of the failures]: have failed, and start once more. A
+    # queue keeps them at its head; timed ones are forgotten, and to be given again.
+    RETRY = 18
     FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
     DRAINING = 13  # []: was told to go; starts nothing more, and ends when nothing runs
     TICK = 14  # [loop's lag in s, a `lateness.Report`, last FORGET read]: once an `alarm.TICK`
@@ -104,23 +112,28 @@ def text(message: str) -> str:
     return message[-CHUNK:].encode("utf-8", "backslashreplace").decode()
 
 
-def make_record(options: int | None, alias: int | None = None, attempt: int = 1) -> Record:
+def make_record(
+    options: int | None, alias: int | None = None, attempt: int = 1, confirmed: bool = False
+) -> Record:
     """Return the record of a task.
 
     Args:
         options: The number of its options, if it has any.
         alias: The number that the worker gave it in which it was scheduled, if it was.
         attempt: How many times it has been started when it starts next.
+        confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`).
     """
-    return options if alias is None and attempt == 1 else [options, alias, attempt]
+    if alias is None and attempt == 1 and not confirmed:
+        return options
+    return [options, alias, attempt, confirmed]
 
 
-def read_record(record: Record) -> tuple[int | None, int | None, int]:
-    """Return options, alias and attempt; see `make_record`."""
+def read_record(record: Record) -> tuple[int | None, int | None, int, bool]:
+    """Return options, alias, attempt and whether it is confirmed; see `make_record`."""
     if isinstance(record, list):
-        options, alias, attempt = record
-        return options, alias, attempt
-    return record, None, 1
+        options, alias, attempt, confirmed = record
+        return options, alias, attempt, confirmed
+    return record, None, 1, False
 
 
 class Decoder:

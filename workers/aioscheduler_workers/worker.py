@@ -201,8 +201,9 @@ class Worker:
             except Exception as error:  # noqa: BLE001  whatever is wrong with it
                 self._refuse(error, *fields)
         elif kind == Kind.CANCEL:
-            for number in fields[0]:
-                any(engine.cancel(number) for engine in self._engines)
+            scheduler, numbers = fields
+            for number in numbers:
+                self._engines[scheduler].cancel(number)
         elif kind == Kind.DEFINE:
             self._define(*fields)
         elif kind == Kind.BLOB:
@@ -500,7 +501,7 @@ class Worker:
 
     def _read_record(self, record: wire.Record) -> tuple[Options | None, int | None, int]:
         """Gives the options of a task, its alias and its attempt."""
-        number, alias, attempt = wire.read_record(record)
+        number, alias, attempt, _ = wire.read_record(record)
         return None if number is None else self._catalog.options[number], alias, attempt
 
     def _open_function(self, pickled: bytes) -> Callable[..., Any]:

@@ -40,7 +40,7 @@ def kept(ledger: Ledger) -> list[int]:
         for n, *row in zip(own, schedulers, dues, functions, records, payloads, strict=True):
             record = record_of(n)
             if n in ledger.attempts:
-                options, alias, _ = wire.read_record(record)
+                options, alias, *_ = wire.read_record(record)
                 record = wire.make_record(options, alias, ledger.attempts[n])
             assert row == [n % 3, n * 10, 7, record, b"%d" % n]
             numbers.append(n)

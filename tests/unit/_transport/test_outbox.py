@@ -101,10 +101,10 @@ def test_a_new_worker_is_told_everything_that_is_true() -> None:
     outbox = Outbox(log)
     for number in range(4):
         assert outbox.add(number % 2, number, 0, b"%d" % number) == number
-    outbox.cancel(3)
+    outbox.cancel(0, 3)
     outbox.take()
     outbox.ledger.end(2)
-    outbox.cancel(1)
+    outbox.cancel(0, 1)
     unsent = outbox.add(0, 4, 0, b"4")
     large = outbox.add(0, 0, 0, b"x" * (wire.BLOB_LIMIT + 1))
     told, blobs = outbox.restart()
@@ -133,12 +133,12 @@ def test_a_large_payload_is_left_out_and_kept() -> None:
 
 def test_a_cancel_comes_after_its_task() -> None:
     outbox = Outbox(DefinitionLog())
-    outbox.cancel(outbox.add(0, 0, 0, b""))
+    outbox.cancel(0, outbox.add(0, 0, 0, b""))
     outbox.add(0, 0, 0, b"")
     assert [frame[0] for frame in frames(outbox)] == [Kind.SCHEDULE, Kind.CANCEL]
     for number in range(PAGE + 1):
-        outbox.cancel(number)
-    assert [len(frame[1]) for frame in frames(outbox)] == [PAGE, 1]
+        outbox.cancel(0, number)
+    assert [len(frame[2]) for frame in frames(outbox)] == [PAGE, 1]
 
 
 def test_many_share_their_columns() -> None:

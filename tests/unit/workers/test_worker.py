@@ -295,7 +295,7 @@ async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Plac
     ]
     assert place.begun == [0, 1]  # task 0 alone
     assert not place.serving.done()  # it has ten seconds, and is here cancelled by the host
-    place.send(Kind.CANCEL, [0])
+    place.send(Kind.CANCEL, 0, [0])
     await place.serving
     assert place.take() == [[Kind.FINISHED, 1, [0], DROPPED, [None]]]
 
@@ -356,7 +356,7 @@ async def test_a_frame_has_columns_or_one_value_for_all(place: Place) -> None:
     )
     await turns()
     assert place.take() == [[Kind.STARTED, 1, [3]], [Kind.FINISHED, 1, [3], RETURNED, [5]]]
-    place.send(Kind.CANCEL, [1])
+    place.send(Kind.CANCEL, 0, [1])
     await turns()
     assert place.take() == [[Kind.FINISHED, 0, [1], DROPPED, [None]]]
 
@@ -402,7 +402,7 @@ async def test_a_waiting_task_that_is_cancelled_is_never_announced(place: Place)
     place.schedule(1, forever())
     await turns()
     place.take()
-    place.send(Kind.CANCEL, [0, 1, 77])  # the last has ended meanwhile
+    place.send(Kind.CANCEL, 0, [0, 1, 77])  # the last has ended meanwhile
     await turns()
     assert place.take() == [
         [Kind.FINISHED, 0, [0], DROPPED, [None]],
@@ -464,7 +464,7 @@ async def test_there_may_be_no_memory_for_them(place: Place) -> None:
 async def test_large_arguments_of_a_cancelled_task_are_not_kept(place: Place) -> None:
     place.send(Kind.SCHEDULE, 0, 0, 0, 0, None, [IN_BLOB])
     await turns()
-    place.send(Kind.CANCEL, [0])
+    place.send(Kind.CANCEL, 0, [0])
     await turns()
     assert place.take() == [[Kind.FINISHED, 0, [0], DROPPED, [None]]]
     place.pipe.receive([Kind.BLOB, 0, b"x" * 100_000])
@@ -477,7 +477,7 @@ async def test_nor_are_those_that_had_arrived(place: Place) -> None:
     place.send(Kind.SCHEDULE, 0, 0, LATER, 0, None, [IN_BLOB])
     place.pipe.receive([Kind.BLOB, 0, b"x" * 100_000])
     assert list(place.worker._blobs) == [0]
-    place.send(Kind.CANCEL, [0])
+    place.send(Kind.CANCEL, 0, [0])
     assert place.worker._blobs == {}
 
 
