@@ -1,4 +1,4 @@
-"""What a user holds of a task: its handle, its reference, and the table of its life.
+"""What a user holds of a task: its handle and its reference.
 
 No handle is needed for a task to run, and none is kept by this package once the user drops it.
 A handle is told its end by its home (`Home`: the link of the worker that has the task).
@@ -13,60 +13,21 @@ import uuid
 from collections.abc import Callable, Container, Generator
 from contextlib import suppress
 from datetime import datetime
-from enum import Enum
 from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from ._scheduling.clock import to_datetime
 from ._scheduling.loopthread import LoopThread, tell
+from ._scheduling.states import ENDED, MOVES, State
 from ._shipping.failures import traceback_of
 from .errors import RemoteError, UnknownTask
+
+__all__ = ["ENDED", "MOVES", "State", "Task", "TaskRef"]
 
 T = TypeVar("T")
 
 log: logging.Logger = logging.getLogger("aioscheduler")
-
-
-class State(Enum):
-    """Where a task is in its life. The last four are ends: nothing follows on them.
-
-    Attributes:
-        PENDING: It waits to start.
-        RUNNING: It has started. It is pending again if its worker dies before its first step,
-            or with `on_worker_loss="rerun"`.
-        FINISHED: It returned.
-        FAILED: It raised.
-        CANCELLED: It was cancelled, before or after its start.
-        LOST: Its worker died with it, or the manager failed; awaiting it raises `WorkerLost`.
-    """
-
-    PENDING = "pending"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-
-
-MOVES: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.RUNNING, State.CANCELLED, State.LOST}),
-    State.RUNNING: frozenset(
-        {State.PENDING, State.FINISHED, State.FAILED, State.CANCELLED, State.LOST}
-    ),
-    State.FINISHED: frozenset(),
-    State.FAILED: frozenset(),
-    State.CANCELLED: frozenset(),
-    State.LOST: frozenset(),
-}
-"""From each state, the states that may follow.
-
-PENDING does not go straight to FAILED: a task whose arguments cannot be decoded has been
-announced as started by then. RUNNING goes back to PENDING when its worker has died: it runs again
-if `on_worker_loss` says so, or if it was announced and had not begun.
-"""
-
-ENDED = frozenset(state for state, after in MOVES.items() if not after)
 
 
 class TaskRef(NamedTuple):

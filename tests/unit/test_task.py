@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aioscheduler._scheduling.loopthread import LoopThread
-from aioscheduler.task import ENDED, MOVES, State, Task, TaskRef, report
+from aioscheduler.task import ENDED, State, Task, TaskRef, report
 
 
 class Home:
@@ -120,15 +120,6 @@ async def test_illegal_moves_raise(home: Home) -> None:
     for state in ENDED:
         with pytest.raises(asyncio.InvalidStateError, match="cannot become"):
             task._settle(state, None)
-
-
-def test_the_table_leads_from_the_beginning_to_the_ends() -> None:
-    assert set(MOVES) == set(State)
-    reached = {State.PENDING}
-    for _ in State:
-        reached |= {after for state in reached for after in MOVES[state]}
-    assert reached == set(State)
-    assert {State.FINISHED, State.FAILED, State.CANCELLED, State.LOST} == ENDED
 
 
 async def test_callbacks(home: Home) -> None:
