@@ -31,7 +31,7 @@ from .._processes.supervisor import RestartBudget
 from .._processes.workerconfig import WorkerConfig
 from .._scheduling.alarm import next_tick
 from .._scheduling.lateness import History
-from .._shipping.definitions import HostCatalog
+from .._shipping.hostcatalog import HostCatalog
 from .._shipping.shipping import HostShipper
 from .._transport.pipe import abandon
 from ..errors import ManagerClosed, WorkerStartError

@@ -38,7 +38,7 @@ from .._processes.supervisor import RestartBudget, Supervisor
 from .._scheduling.lateness import BOUNDS, History
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.unheard import report
-from .._shipping.pickling import NAMING, names_in
+from .._shipping.payloads import NAMING, names_in
 from .._shipping.shipping import Call, HostShipper
 from .._transport import wire
 from .._transport.definitionlog import leased
