@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -243,3 +244,32 @@ class LifoQueuedScheduler(QueuedScheduler):
     """
 
     order = Order.LIFO
+
+
+def make_model(
+    cls: type[TimedScheduler] | type[QueuedScheduler], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TimedScheduler | QueuedScheduler:
+    """Give a scheduler as each of a manager's is to be: it knows what its words mean.
+
+    Args:
+        cls: Which of the three.
+        args: What it takes.
+        kwargs: The same, and whatever the manager did not know.
+
+    Raises:
+        TypeError: `cls` is none of the three, or does not take that.
+        ValueError: A value is out of range.
+    """
+    if cls not in (TimedScheduler, QueuedScheduler, LifoQueuedScheduler):
+        raise TypeError(
+            f"cls must be TimedScheduler, QueuedScheduler or LifoQueuedScheduler, not {cls!r}"
+        )
+    signature = inspect.signature(cls)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"Manager() {error}; what it does not take itself goes to "
+            f"{cls.__name__}({', '.join(signature.parameters)})"
+        ) from None
+    return cls(*args, **kwargs)  # refuses wrong values, and reads the right ones

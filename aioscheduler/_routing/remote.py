@@ -37,7 +37,8 @@ from .._processes.incarnation import Launch, Life
 from .._processes.supervisor import RestartBudget, Supervisor
 from .._scheduling.lateness import BOUNDS, History
 from .._scheduling.loopthread import LoopThread
-from .._shipping.pickling import NAMING, names_in
+from .._scheduling.unheard import report
+from .._shipping.payloads import NAMING, names_in
 from .._shipping.shipping import Call, HostShipper
 from .._transport import wire
 from .._transport.definitionlog import leased
@@ -48,7 +49,7 @@ from .._transport.wire import Kind, Payload
 from ..batch import Decode, Outcomes, Part
 from ..errors import RemoteError, WorkerLost
 from ..options import Options
-from ..task import State, Task, TaskRef, report
+from ..task import State, Task, TaskRef
 from .holders import Holders
 from .link import Tally, Vitals
 

@@ -24,7 +24,7 @@ from typing import Any
 from .._scheduling.coroutines import close_refused, close_unstarted, name_of
 from .._scheduling.engine import Order, due_time
 from .._scheduling.loopthread import LoopThread, Waiters
-from .._shipping.definitions import HostCatalog
+from .._shipping.hostcatalog import HostCatalog
 from .._transport.definitionlog import leased
 from .._transport.wire import FRAME_BYTES
 from ..batch import Batch, Outcomes

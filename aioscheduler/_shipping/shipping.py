@@ -25,9 +25,12 @@ from .._transport.definitionlog import leased
 from .._transport.wire import BLOB_LIMIT, Payload
 from ..errors import NotShippable
 from ..options import Options
-from .definitions import HostCatalog, WorkerCatalog, cannot_travel
+from .hostcatalog import HostCatalog
 from .names import importable_name, is_of_module
-from .pickling import EMPTY, is_plain
+from .payloads import is_plain
+from .refusals import cannot_travel
+from .sharedcode import EMPTY
+from .workercatalog import WorkerCatalog
 
 Call = tuple[Any, Payload, "int | None"]
 """A task's record: the number of its function, its payload, and the number of its options."""

@@ -52,10 +52,10 @@ from aioscheduler import (
 from aioscheduler._processes.incarnation import Ended
 from aioscheduler._processes.paired import Channel, PairedLife, PairedPipe
 from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._routing.fleet import Seams
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._transport.pipe import Closed, Receive
 from aioscheduler._transport.wire import Kind
-from aioscheduler.manager import Seams
 
 EPOCH = 1_700_000_000 * SECOND
 PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000)  # bytes, at most

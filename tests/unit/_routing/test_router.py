@@ -13,7 +13,7 @@ from aioscheduler._routing.router import Router
 from aioscheduler._scheduling.coroutines import check_awaitable
 from aioscheduler._scheduling.engine import Order
 from aioscheduler._scheduling.loopthread import LoopThread
-from aioscheduler._shipping.definitions import HostCatalog
+from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler.batch import Outcomes, Part
 from aioscheduler.errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
 from aioscheduler.task import State, Task, TaskRef
