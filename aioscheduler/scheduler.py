@@ -42,12 +42,12 @@ def running_loop(what: str) -> asyncio.AbstractEventLoop:
         ) from None
 
 
-class _NoTally:
+class _NoCounter:
     """Counts nothing: there is one place, and its engine knows what waits."""
 
-    def started(self, worker: int, scheduler: int, count: int) -> None: ...
-    def ended(self, worker: int, scheduler: int, count: int) -> None: ...
-    def emptied(self, worker: int) -> None: ...
+    def count_waiting(self, worker: int, scheduler: int, change: int) -> None: ...
+    def count_ended(self, worker: int, scheduler: int, count: int) -> None: ...
+    def count_emptied(self, worker: int) -> None: ...
 
 
 class _Scheduler:
@@ -62,7 +62,7 @@ class _Scheduler:
         self.max_tasks = max_tasks
         self._clock = clock
         self._loop_thread = LoopThread("scheduler")
-        self._link = LocalLink(self.order, 1, _NoTally(), self._loop_thread, clock)
+        self._link = LocalLink(self.order, 1, _NoCounter(), self._loop_thread, clock)
         self._closed = False
 
     @property
@@ -153,7 +153,7 @@ class _Scheduler:
             if self._closed:
                 raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
             read = read_options(options, self.order) if options else None
-            call = self._link.take(coro, read)
+            call = self._link.shipper.take(coro, read)
             due = due_time(self.order, when, self._clock(), self.prefer_utc)
             if self.max_tasks is not None and len(self) >= self.max_tasks:
                 raise limit_reached(self.max_tasks)

@@ -25,11 +25,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from .._processes.budget import RestartBudget
 from .._processes.incarnation import Incarnation, Launch
 from .._processes.process import Alive, end_workers
-from .._processes.supervisor import RestartBudget
 from .._processes.workerconfig import WorkerConfig
 from .._scheduling.alarm import next_tick
+from .._scheduling.engine import Order
 from .._scheduling.lateness import History
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.shipping import HostShipper
@@ -115,7 +116,7 @@ class Fleet:
         return LocalLink(
             settings.order,
             settings.layout[0],
-            router,
+            router.placement,
             self._loop_thread,
             seams.clock,
             manager,
@@ -142,13 +143,15 @@ class Fleet:
             RemoteLink(
                 worker,
                 schedulers,
+                settings.order is Order.TIMED,
                 seams.launcher(
                     replace(config, worker=worker), settings.loop_initializer, self._alive
                 ),
                 budget,
                 shipper,
-                self._router,
+                self._router.placement,
                 self._loop_thread,
+                seams.clock,
                 manager,
                 boot,
                 settings.rerun,

@@ -227,6 +227,15 @@ class HostShipper(Shipper[HostCatalog]):
         with self.catalog.change():
             return self.catalog.options_number(options)
 
+    def label(self, function: int | bytes, options: int | None) -> object:
+        """Return what names a task for as long as it is known: its name, or the function's."""
+        named = None if options is None else self.catalog.options[options].name
+        return named or function
+
+    def name_of(self, label: Any) -> str:
+        """Return the name of a function that has a number; "" if it has none any more."""
+        return self.catalog.names.get(label, "")
+
     def take_call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
         """Gives the payload of (function, args), for any callable.
 

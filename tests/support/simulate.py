@@ -310,7 +310,7 @@ class World:
             on_worker_loss="rerun" if self.rerun else "fail",
             max_restarts=(10**9, 1.0),
         )
-        self.layout = [link._schedulers for link in self.manager._remotes]
+        self.layout = [link.book.schedulers for link in self.manager._remotes]
 
     def next_pid(self) -> int:
         self._pids += 1

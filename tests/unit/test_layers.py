@@ -31,10 +31,11 @@ PURE = (
     "_scheduling.states",
     *("_transport.wire", "_transport.definitionlog", "_transport.ledger", "_transport.outbox"),
     *("_shipping.definitions", "_shipping.undolog", "_shipping.values"),
-    *("_routing.placement", "errors", "stats"),
+    *("_routing.placement", "_routing.book", "_processes.budget", "errors", "stats"),
 )
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
-NOT_TESTED_ALONE = {"__main__", "_routing.link"}  # an entry, and protocols without a body
+# An entry, and protocols without a body.
+NOT_TESTED_ALONE = {"__main__", "_routing.link", "_processes.occupant"}
 
 
 def imported(path: Path) -> set[str]:
