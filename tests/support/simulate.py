@@ -13,13 +13,16 @@ import gc
 import logging
 import multiprocessing
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from simulation.acts import WORLD
 from simulation.virtual import Spite, VirtualLoop
 from simulation.world import World
+
+from aioscheduler._transport import ledger
 
 SHARE = 50  # seeds that a process is given at a time
 
@@ -37,6 +40,17 @@ def _quiet() -> Iterator[None]:
             logger.disabled = disabled
 
 
+@contextmanager
+def _tight() -> Iterator[None]:
+    """Have the ledger be swept at sizes that a seed reaches."""
+    before = ledger._SLACK, ledger._LARGE_SLACK
+    ledger._SLACK, ledger._LARGE_SLACK = 20, 20_000
+    try:
+        yield
+    finally:
+        ledger._SLACK, ledger._LARGE_SLACK = before
+
+
 def _hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """The loop's exception handler, which may raise itself."""
     world = WORLD[-1]
@@ -50,7 +64,7 @@ def simulate(seed: int, trace: bool = False) -> list[str]:
     loop = VirtualLoop()
     loop.set_exception_handler(_hear)
     asyncio.set_event_loop(loop)
-    with _quiet():
+    with _quiet(), _tight():
         world = World(seed, loop, trace)
         WORLD.append(world)
         try:
@@ -71,9 +85,14 @@ def simulate(seed: int, trace: bool = False) -> list[str]:
     return world.model.faults
 
 
-def simulate_all(seeds: range) -> dict[int, list[str]]:
-    """Live through seeds; return what went wrong in those that did not hold."""
-    found = {seed: faults for seed in seeds if (faults := simulate(seed))}
+def simulate_all(seeds: range, until_bad: bool = False) -> dict[int, list[str]]:
+    """Live through seeds, or up to the first that does not hold; return what went wrong."""
+    found = {}
+    for seed in seeds:
+        if faults := simulate(seed):
+            found[seed] = faults
+            if until_bad:
+                break
     gc.collect()
     return found
 
@@ -90,29 +109,28 @@ def main() -> int:
     parser.add_argument("--until-bad", action="store_true", help="stop at the first that fails")
     options = parser.parse_args()
     if options.seed is not None:
-        faults = {options.seed: simulate(options.seed, options.trace)}
-        return _report([(1, {seed: found for seed, found in faults.items() if found})], False)
+        options.seeds, faults = 1, simulate(options.seed, options.trace)
+        return _report([{options.seed: faults}] if faults else [], options)
     last = options.first + options.seeds
     shares = [range(n, min(n + SHARE, last)) for n in range(options.first, last, SHARE)]
+    live = partial(simulate_all, until_bad=options.until_bad)
     if options.jobs == 1:
-        return _report(((len(s), simulate_all(s)) for s in shares), options.until_bad)
+        return _report(map(live, shares), options)
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        found = pool.imap_unordered(simulate_all, shares)
-        return _report(((SHARE, bad) for bad in found), options.until_bad)
+        return _report(pool.imap_unordered(live, shares), options)
 
 
-def _report(results: Any, until_bad: bool) -> int:
+def _report(results: Iterable[dict[int, list[str]]], options: argparse.Namespace) -> int:
     """Print what did not hold, as it comes; return the exit code."""
-    seeds = bad = 0
-    for count, found in results:
-        seeds += count
+    bad = 0
+    for found in results:
         bad += len(found)
         for seed, faults in found.items():
             for fault in faults[:3]:
                 print(f"seed {seed}: {fault[:800]}", flush=True)
-        if bad and until_bad:
-            break
-    print(f"{seeds - bad:,} seeds held, {bad:,} did not")
+        if bad and options.until_bad:
+            return 1
+    print(f"{options.seeds - bad:,} seeds held, {bad:,} did not")
     return 1 if bad else 0
 
 

@@ -68,6 +68,7 @@ def _faults_of(
             (isinstance(story.error, WorkerLost), "is lost without a word"),
             (getattr(story.error, "started", False), "was pending and is lost"),
             (closed or not world.rerun, "is lost in spite of rerun"),
+            (attempts or closed or world.spiteful or world.lossy, "had not begun and is lost"),
             (not story.asked or closed, "was asked to cancel and is lost"),
         ]
     if end is State.CANCELLED:

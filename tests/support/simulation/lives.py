@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import signal
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aioscheduler._processes.incarnation import Ended
@@ -28,11 +29,14 @@ class Life(PairedLife):
     """A life that ends in every way, told or untold.
 
     Attributes:
+        born: Which of all lives it is, from 1.
         apart: Whether it goes on, though the host has been told its end.
         told_to_go: Whether it drains.
         told: Whether the host has sent it all there was, and to begin; `told_up_to`: which number.
-        said: Numbers that it has announced; `heard` are those of which the host has read that.
+        said: Numbers that it has announced; `written` are those of which that is in the pipe, and
+            `heard` those of which the host has read it.
         withdrawn: Numbers that it was asked to withdraw before it had announced them.
+        cancelled: Numbers that it was asked to cancel before it had announced them.
         latest: By scheduler and due time, the number of the task that has begun last.
         begun_now: By scheduler, the tasks that have begun and not ended.
         waiting: By scheduler, the task at the head that waits for its next attempt.
@@ -46,12 +50,15 @@ class Life(PairedLife):
         self.world = world
         self.place = config.worker
         self.number = number
+        self.born = world.next_pid()
         self.apart = self.told_to_go = False
         self.told = False
         self.told_up_to = -1
         self.said: set[int] = set()
+        self.written: set[int] = set()
         self.heard: set[int] = set()
         self.withdrawn: set[int] = set()
+        self.cancelled: set[int] = set()
         self.latest: dict[tuple[int, int], int] = {}
         self.begun_now: Counter[int] = Counter()
         self.waiting: dict[int, int] = {}
@@ -59,7 +66,7 @@ class Life(PairedLife):
         self.to_host = SimulatedChannel(self, world.loop, world.random)
         self._channels = [self.to_host, self.to_worker]  # to be popped
         super().__init__(config, self.clock, number, receive, ended)
-        self.pid = world.next_pid()
+        self.pid = self.born
         self.context.run(LIFE.set, self)
         self.context.run(IN_WORKER.set, True)
         self.worker._wait_before_retry = self._wait_before_retry
@@ -156,18 +163,26 @@ class Life(PairedLife):
         kind, *fields = frame
         if kind == Kind.WITHDRAW:
             self.withdrawn.update(set(fields[1]) - self.said)
+        elif kind == Kind.CANCEL:
+            self.cancelled.update(set(fields[1]) - self.said)
         elif kind == Kind.SCHEDULE and self.said:
             first, count = fields[0], len(fields[-1])
             again = first if isinstance(first, list) else range(first, first + count)
             self.said.difference_update(again)
             self.withdrawn.difference_update(again)
 
-    def tells(self, frame: list[Any]) -> None:
+    def tells(self, kind: int, numbers: list[int]) -> None:
         """The worker sends an announcement, or takes one back."""
-        if frame[0] == Kind.RETRY:
-            self.said.difference_update(frame[2])
+        if kind == Kind.RETRY:
+            self.said.difference_update(numbers)
         else:
-            self.said.update(frame[2])
+            self.said.update(numbers)
+
+    def has_written(self, numbers: list[int], then: Callable[[], None] | None) -> None:
+        """An announcement is in the pipe."""
+        self.written.update(numbers)
+        if then is not None:
+            then()
 
     def _wait_before_retry(self, options: object, error: BaseException, attempt: int) -> int | None:
         return self.world.model.attempt_failed(self, error, attempt)

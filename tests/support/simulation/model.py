@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ class Story:
         confirmed: Whether it waits for the host's word.
         withdrawn: How often it had started when it was asked to withdraw; None: it was not.
         leaves: Whether that may still come before its start.
+        last_life: The last of the lives that may begin it.
         moves: Due times that it was asked to have instead, of which it is not known yet whether
             they came before the start.
         moved: Whether it ever was asked that.
@@ -66,6 +68,7 @@ class Story:
     confirmed: bool = False
     withdrawn: int | None = None
     leaves: bool = False
+    last_life: int = sys.maxsize
     moves: list[int] = field(default_factory=list)
     moved: bool = False
     attempts: list[Attempt] = field(default_factory=list)
@@ -142,8 +145,11 @@ class Model:
         self.world.suffer_handler()
 
     def asked_to_cancel(self, ident: int, asked: bool, done: bool) -> None:
+        story = self.stories[ident]
         self._check(ident, asked is not done, f"was done: {done}, and its cancel said {asked}")
-        self.stories[ident].asked |= asked
+        if asked and not story.asked:
+            story.asked = True
+            story.last_life = self.world.born  # no later one may begin it
 
     def asked_to_withdraw(self, ident: int, asked: bool, state: State) -> None:
         story = self.stories[ident]
@@ -152,6 +158,7 @@ class Model:
             self._check(ident, good, f"was {state}, and its withdraw said {asked}")
         if asked:
             story.withdrawn, story.leaves = len(story.attempts), True
+            story.last_life = self.world.born  # no later one may begin it
 
     def asked_to_move(self, ident: int, due: int, asked: bool, state: State) -> None:
         story = self.stories[ident]
@@ -177,7 +184,8 @@ class Model:
         if kind in (Kind.STARTED, Kind.ANNOUNCED):
             life.heard.update(fields[1])
             for story in self._stories_of(life, fields[1]):
-                story.leaves = False  # it came too late
+                if story.leaves and not story.asked:  # it came too late
+                    story.leaves, story.last_life = False, sys.maxsize
                 story.moves.clear()
         elif kind == Kind.RETRY:
             for story in self._stories_of(life, fields[1]):
@@ -209,6 +217,8 @@ class Model:
         # One that lives on may run what the host had counted as started, and ended as lost.
         left_over = life.apart and story.ends == [State.LOST]
         self._check(ident, not story.ends or left_over, "starts after its end")
+        self._check(ident, life.born <= story.last_life, "starts, and was withdrawn or cancelled")
+        self._check(ident, number in life.written, "starts before that is written")
         if story.confirmed:
             self._check(ident, number in life.heard, "starts without the host's word")
         if story.attempts:
@@ -220,7 +230,8 @@ class Model:
                 self._check(ident, before < number, f"overtook {before}, due at the same time")
                 life.latest[key] = number
         # A start on its way wins, but not one that was announced after the request.
-        self._check(ident, number not in life.withdrawn, "starts, and was withdrawn before")
+        gone = number in life.withdrawn or number in life.cancelled
+        self._check(ident, not gone, "starts, and was withdrawn or cancelled before")
         early = min((story.due, *story.moves)) - self._latest_clock()
         self._check(ident, early <= 0, f"is early by {early / SECOND:.3f} s")
         story.attempts.append(Attempt(life))

@@ -7,6 +7,7 @@ import contextvars
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aioscheduler._processes.paired import Channel, PairedPipe
@@ -21,10 +22,8 @@ CAPACITIES = (4096, 20_000, 1 << 20)
 # What is said there must be taken: those tasks have begun, and nothing else says so.
 _BINDING = frozenset((Kind.STARTED,))
 _KIND_AT = 5  # of an encoded frame: after its length and the head of a short array
-_NOTED = (  # of what the worker and what the host sends
-    frozenset((Kind.STARTED, Kind.ANNOUNCED, Kind.RETRY)),
-    frozenset((Kind.SCHEDULE, Kind.BOOT)),
-)
+_SENT = frozenset((Kind.SCHEDULE, Kind.BOOT))  # of what the host sends
+_SAID = frozenset((Kind.STARTED, Kind.ANNOUNCED, Kind.RETRY))  # of what the worker sends
 
 
 class SimulatedChannel(Channel):
@@ -134,9 +133,16 @@ class SimulatedPipe(PairedPipe):
 
     def send(self, frame: bytes, written: Callable[[], None] | None = None) -> None:
         self._life.suffer(0.001)
-        if frame[_KIND_AT] in _NOTED[self._hosts]:
-            note = self._life.is_sent if self._hosts else self._life.tells
-            note(wire.unpack(frame[4:]))
+        kind, life = frame[_KIND_AT], self._life
+        if self._hosts:
+            if kind in _SENT:
+                life.is_sent(wire.unpack(frame[4:]))
+        elif kind in _SAID:
+            numbers = wire.unpack(frame[4:])[2]
+            life.tells(kind, numbers)
+            if kind != Kind.RETRY:
+                super().send(frame, partial(life.has_written, numbers, written))
+                return
         super().send(frame, written)
 
     def room_now(self) -> None:

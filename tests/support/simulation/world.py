@@ -49,6 +49,7 @@ class World:
     """Everything that a seed decides.
 
     Attributes:
+        born: How many lives have begun so far.
         confirmed: Whether the tasks of all workers wait for the host's word.
         lossy: Whether lives end without what was under way, and without a word of what had begun.
     """
@@ -74,7 +75,7 @@ class World:
         self.long_naps = chance() < 0.3 and AHEAD
         workers = self.random.randint(1, 3)
         schedulers = workers * self.random.randint(1, 2)
-        self._pids = 0
+        self.born = 0
         self.manager = SimulatedManager(
             self,
             schedulers,
@@ -92,8 +93,8 @@ class World:
         return replace(config, confirmed=self.confirmed)
 
     def next_pid(self) -> int:
-        self._pids += 1
-        return self._pids
+        self.born += 1
+        return self.born
 
     def clock(self) -> int:
         return EPOCH + self.offset + int(self.loop.time() * SECOND)
