@@ -34,6 +34,12 @@ class FifoQueue:
         """Adds numbers; `dues` is not looked at."""
         self._numbers.extend(numbers)
 
+    def push_again(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
+        """Add numbers that were here before and are not alive now, as new ones."""
+        self._numbers = deque(n for n in self._numbers if n in self._alive)
+        self._dead = 0
+        self._numbers.extend(numbers)
+
     def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
         """Takes out the next `limit` living numbers, all due at 0; `now` is not looked at."""
         found: list[int] = []
