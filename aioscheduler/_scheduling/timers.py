@@ -23,7 +23,9 @@ days would pay for a list each, and with wide ones sorting a bucket would stall 
 
 An entry is one integer, `due << NUMBER_BITS | number`: half the size of a tuple, and sorted by
 time, then number. Discarded entries stay until they surface or make up half of the queue
-(trio's `Deadlines` does the same); which numbers are alive is the caller's to say.
+(trio's `Deadlines` does the same); which numbers are alive is the caller's to say. A number that
+comes back, for another time or the same, finds its old entries still here: which due time counts is
+kept beside the wheels, for such numbers alone.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ _NUMBER = (1 << NUMBER_BITS) - 1
 _NEAR_SHIFT = NUMBER_BITS + 26  # 2**26 ns = 67 ms
 _FAR_SHIFT = NUMBER_BITS + 33  # 2**33 ns = 8.6 s
 _NEVER = 1 << 200  # later than any entry
+_NO_TIME = -1  # no entry has it
 _PRUNE_MIN = 1000  # fewer dead entries than this are not worth a sweep
 
 
@@ -57,6 +60,8 @@ class TimerQueue:
         self._read = 0  # how far _ripe has been taken
         self._late: deque[int] = deque()  # ascending
         self._odd: list[int] = []  # late ones that came out of order: a heap
+        self._again: dict[int, int] = {}  # the due times that count, of numbers that came back
+        self._taken: list[int] = []  # those of them that the current pop has found
         self._size = 0
         self._dead = 0
 
@@ -106,6 +111,19 @@ class TimerQueue:
             for entry in entries:
                 heapq.heappush(self._odd, entry)
 
+    def push_again(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
+        """Add ascending numbers that were here before, whatever is still here of them.
+
+        Each has been taken out or discarded, and comes back for a due time of its own, or one for
+        all. A number that is discarded again, or taken out, is as any other.
+        """
+        if isinstance(dues, int):
+            dues = [dues] * len(numbers)
+        pairs = list(zip(dues, numbers, strict=True))
+        for entry in [due << NUMBER_BITS | number for due, number in pairs]:
+            self._push(entry)
+        self._again.update((number, due) for due, number in pairs)
+
     def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
         """Takes out up to `limit` living numbers that are due at `now`, in order.
 
@@ -119,6 +137,9 @@ class TimerQueue:
             if not entries and not self._open(bound):
                 break
             found += self._surface(entries)
+        for number in self._taken:  # from here on not alive, and so none of its old entries
+            del self._again[number]
+        self._taken.clear()
         return [entry & _NUMBER for entry in found], [entry >> NUMBER_BITS for entry in found]
 
     def next_look(self) -> int | None:
@@ -130,7 +151,7 @@ class TimerQueue:
         if not len(self):
             return None
         while (entry := min(self._heads())) != _NEVER:
-            if entry & _NUMBER in self._alive:
+            if self._counts(entry):
                 return entry >> NUMBER_BITS
             self._surface(self._take(entry + 1, 1))
         wheel = self._near if self._near.order else self._far
@@ -144,14 +165,19 @@ class TimerQueue:
         """
         self._dead += 1
         if self._dead > _PRUNE_MIN and self._dead * 2 > self._size:
-            self._ripe, self._read = self._living(self._ripe[self._read :]), 0
-            self._late = deque(self._living(self._late))
-            self._odd = self._living(self._odd)
-            heapq.heapify(self._odd)
-            self._near.replace(self._living(self._near.entries()))
-            self._far.replace(self._living(self._far.entries()))
-            self._size -= self._dead
-            self._dead = 0
+            self._prune()
+
+    def _prune(self) -> None:
+        self._ripe, self._read = self._living(self._ripe[self._read :]), 0
+        self._late = deque(self._living(self._late))
+        self._odd = self._living(self._odd)
+        heapq.heapify(self._odd)
+        self._near.replace(self._living(self._near.entries()))
+        self._far.replace(self._living(self._far.entries()))
+        self._size -= self._dead
+        self._dead = 0
+        self._again.clear()  # no old entry is left
+        self._taken.clear()
 
     def _heads(self) -> tuple[int, int, int]:
         """Gives the first entry of each of the three opened sources, or _NEVER."""
@@ -171,13 +197,15 @@ class TimerQueue:
         first = min(ripe, late, odd)
         if first >= bound:
             return []
-        if first == ripe:
-            read = self._read
-            most = min(len(self._ripe), read + limit)
-            self._read = bisect_left(self._ripe, min(bound, late, odd), read, most)
-            return self._ripe[read : self._read]
         if first == odd:
             return [heapq.heappop(self._odd)]
+        if first == ripe:
+            # Of a number that came back for its old time, there may be one in each source.
+            bound = max(first + 1, min(bound, late, odd))
+            read = self._read
+            most = min(len(self._ripe), read + limit)
+            self._read = bisect_left(self._ripe, bound, read, most)
+            return self._ripe[read : self._read]
         bound = min(bound, ripe, odd)
         entries: list[int] = []
         while self._late and self._late[0] < bound and len(entries) < limit:
@@ -192,7 +220,34 @@ class TimerQueue:
         return living
 
     def _living(self, entries: Iterable[int]) -> list[int]:
-        return [entry for entry in entries if entry & _NUMBER in self._alive]
+        alive, again = self._alive, self._again
+        if not again:
+            return [entry for entry in entries if entry & _NUMBER in alive]
+        return [
+            entry
+            for entry in entries
+            if (self._take_again(entry) if entry & _NUMBER in again else entry & _NUMBER in alive)
+        ]
+
+    def _counts(self, entry: int) -> bool:
+        """Whether an entry is alive: it may be an old one of a number that came back."""
+        number = entry & _NUMBER
+        due = entry >> NUMBER_BITS
+        return number in self._alive and self._again.get(number, due) == due
+
+    def _take_again(self, entry: int) -> bool:
+        """As `_counts`, for an entry of a number in `_again` that leaves its place.
+
+        Of equal ones only the first counts.
+        """
+        number = entry & _NUMBER
+        counts = self._counts(entry)
+        if counts:
+            self._again[number] = _NO_TIME
+            self._taken.append(number)
+        elif self._again[number] == entry >> NUMBER_BITS:
+            del self._again[number]  # it was discarded: what counts of it leaves now
+        return counts
 
     def _open(self, bound: int) -> bool:
         """Opens the next bucket if it starts before `bound`; False if there is none."""

@@ -28,6 +28,7 @@ ORDER = (
 WINGS = [name for name in ORDER if name.startswith("_") and name != "__main__"]
 PURE = (
     *("_scheduling.timers", "_scheduling.queues", "_scheduling.clock", "_scheduling.lateness"),
+    "_scheduling.pace",
     *("_transport.wire", "_transport.definitionlog", "_transport.ledger", "_transport.outbox"),
     *("_routing.placement", "errors", "stats"),
 )

@@ -31,7 +31,8 @@ from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.alarm import Alarm, next_tick
 from aioscheduler._scheduling.coroutines import close_refused, name_of
-from aioscheduler._scheduling.engine import Engine, Order, due_time, end_running
+from aioscheduler._scheduling.ending import end_running
+from aioscheduler._scheduling.engine import Engine, Order, due_time
 from aioscheduler._scheduling.lateness import Recorder
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.timers import NUMBER_BITS

@@ -12,8 +12,9 @@ from turning import turns
 
 from aioscheduler._scheduling.alarm import Alarm
 from aioscheduler._scheduling.clock import LATEST, SECOND
-from aioscheduler._scheduling.engine import MAX_SLICE, SLICE_TIME, Engine, Order, due_time
+from aioscheduler._scheduling.engine import Engine, Order, due_time
 from aioscheduler._scheduling.lateness import Recorder
+from aioscheduler._scheduling.pace import MAX_SLICE, SLICE_TIME
 
 
 class Clock:
