@@ -30,6 +30,9 @@ async def act(
     model = WORLD[-1].model
     model.begins(ident, life)
     try:
+        if deed == "dies" and model.may_die_of(ident, life):
+            life.kill()
+            raise asyncio.CancelledError  # as a process that is gone, it says nothing more
         await _nap(ident, nap, deed == "swallow")
         if deed.startswith("again") and model.fails_again(ident, int(deed.partition(": ")[2])):
             raise Again(ident)

@@ -85,6 +85,7 @@ class Life(PairedLife):
 
     def clock(self) -> int:
         self.suffer(0.0005)
+        self.world.grind()
         return self.world.clock()
 
     def begun(self, scheduler: int) -> Any:

@@ -276,6 +276,10 @@ class Model:
         wanted = story.asked or self.closing or life.told_to_go or life.apart
         self._check(ident, wanted, "was cancelled inside by nobody")
 
+    def may_die_of(self, ident: int, life: Life) -> bool:
+        """Whether a task that ends its process does so: the first time."""
+        return len(self.stories[ident].attempts) == 1 and self.world.may_die(life)
+
     def fails_again(self, ident: int, times: int) -> bool:
         """Whether an attempt of one that fails so many times fails."""
         return len(self.stories[ident].attempts) <= times

@@ -51,6 +51,7 @@ class World:
     Attributes:
         born: How many lives have begun so far.
         confirmed: Whether the tasks of all workers wait for the host's word.
+        grinding: Whether time passes while a worker works.
         lossy: Whether lives end without what was under way, and without a word of what had begun.
     """
 
@@ -72,6 +73,7 @@ class World:
         self.confirmed = chance() < 0.3 and AHEAD
         self.lossy = self.confirmed and chance() < 0.7
         some_confirmed = chance() < 0.2 and AHEAD
+        self.grinding = chance() < 0.4
         self.long_naps = chance() < 0.3 and AHEAD
         workers = self.random.randint(1, 3)
         schedulers = workers * self.random.randint(1, 2)
@@ -98,6 +100,11 @@ class World:
 
     def clock(self) -> int:
         return EPOCH + self.offset + int(self.loop.time() * SECOND)
+
+    def grind(self) -> None:
+        """Workers take their time in some seeds, so that slices are done in parts."""
+        if self.grinding and self.random.random() < 0.3:
+            self.offset += self.random.randint(1, SECOND // 300)
 
     def say(self, *words: object) -> None:
         if self.trace:
@@ -132,7 +139,7 @@ class World:
         if AHEAD and self.random.random() < 0.1:
             return f"again: {self.random.randint(1, 4)}"
         if self.random.random() < 0.05:
-            return "swallow"
+            return self.random.choice(("swallow", "swallow", "dies"))
         if not self.spiteful or self.random.random() < 0.8:
             return ""
         where = self.random.choice(("raise", "read an argument", "write a result", "read a result"))
