@@ -32,6 +32,7 @@ class Life(PairedLife):
         born: Which of all lives it is, from 1.
         apart: Whether it goes on, though the host has been told its end.
         told_to_go: Whether it drains.
+        gone: Whether the host has taken its end.
         told: Whether the host has sent it all there was, and to begin; `told_up_to`: which number.
         said: Numbers that it has announced; `written` are those of which that is in the pipe, and
             `heard` those of which the host has read it.
@@ -51,7 +52,7 @@ class Life(PairedLife):
         self.place = config.worker
         self.number = number
         self.born = world.next_pid()
-        self.apart = self.told_to_go = False
+        self.apart = self.told_to_go = self.gone = False
         self.told = False
         self.told_up_to = -1
         self.said: set[int] = set()
@@ -166,7 +167,7 @@ class Life(PairedLife):
             self.withdrawn.update(set(fields[1]) - self.said)
         elif kind == Kind.CANCEL:
             self.cancelled.update(set(fields[1]) - self.said)
-        elif kind == Kind.SCHEDULE and self.said:
+        elif kind == Kind.SCHEDULE and (self.said or self.withdrawn):
             first, count = fields[0], len(fields[-1])
             again = first if isinstance(first, list) else range(first, first + count)
             self.said.difference_update(again)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,8 @@ class Attempt:
     """One start of a task."""
 
     life: Life
-    retry_at: float | None = None  # by the clock, or in a queue by the loop; None: no retry
+    retry_at: int | None = None  # by the clock; None: there is no retry
+    waited_at: float = 0.0  # the same, by the loop
     failed: bool = False
     heard: bool = False  # the host has read that it is to be retried
 
@@ -95,7 +95,7 @@ class Model:
         faults: What went wrong, in words.
         stories: By the number that the world gives a task.
         open: The tasks whose handles have told no end.
-        order: Of first starts.
+        order: Of first starts, those aside of lives that were given up.
         unheard: How many tasks have no handle.
         closing: Whether the manager is told to close.
     """
@@ -168,12 +168,14 @@ class Model:
         if asked:
             story.moved = True
             story.moves.append(due)
+            if story.attempts and (retry_at := story.attempts[-1].retry_at) is not None:
+                story.attempts[-1].retry_at = min(retry_at, due)
             if not self._may_know(story):
                 story.settle_move()
 
     def _may_know(self, story: Story) -> bool:
         """Whether a process has been told of a task, or is just being told of all there are."""
-        lives = [life for life in self.world.lives if life.place == story.place and not life.dead]
+        lives = [life for life in self.world.lives if life.place == story.place and not life.gone]
         return any(not life.told or story.number <= life.told_up_to for life in lives)
 
     # ---- what the pipes tell
@@ -202,6 +204,7 @@ class Model:
 
     def life_ended(self, life: Life) -> None:
         """The host has taken a life's end: what it had not been told of has not begun."""
+        life.gone = True
         for ident in self.open:
             story = self.stories[ident]
             if story.place == life.place and story.number not in life.heard:
@@ -224,7 +227,8 @@ class Model:
         if story.attempts:
             self._begins_again(ident, life)
         else:
-            self.order.append(ident)
+            if not life.apart:
+                self.order.append(ident)
             if world.cls is TimedScheduler and story.size < BLOB_LIMIT and not story.moved:
                 before = life.latest.get(key, -1)
                 self._check(ident, before < number, f"overtook {before}, due at the same time")
@@ -250,11 +254,10 @@ class Model:
             self._check(ident, rerun, "started twice")
             self._check(ident, last.life.dead, "runs in two processes at once")
         else:
-            if self.world.cls is TimedScheduler:
-                now: float = self._latest_clock()
-            else:  # the next process does not know of the wait
-                now = self.world.loop.time() + 1e-6 if last.life is life else math.inf
-            self._check(ident, now >= last.retry_at, "is tried again early")
+            known = self.world.cls is TimedScheduler or last.life is life  # to this life
+            waited = self.world.loop.time() + 1e-6 >= last.waited_at
+            waited |= self._latest_clock() >= last.retry_at  # if the clock has been set
+            self._check(ident, waited or not known, "is tried again early")
 
     def _takes_its_turn(self, ident: int, scheduler: int, life: Life) -> None:
         if self.world.cls is not TimedScheduler:
@@ -299,10 +302,9 @@ class Model:
             return None
         wait = world.random.choice((0.0, 0.01, 3.0)) * world.random.random()
         world.say("retry", ident, "after", wait)
-        if world.cls is TimedScheduler:
-            last.retry_at = world.clock() + int(wait * SECOND)
-        else:
-            last.retry_at = world.loop.time() + wait
+        last.retry_at = world.clock() + int(wait * SECOND)
+        last.waited_at = world.loop.time() + wait
+        if world.cls is not TimedScheduler:
             life.waiting[story.scheduler] = ident
         return int(wait * SECOND)
 
