@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from ._scheduling.loopthread import Waiters, tell
+from ._scheduling.unheard import tell_unheard
 from ._shipping.failures import traceback_of
-from .task import Home, State, Task, tell_unheard
+from .task import Home, State, Task
 
 T = TypeVar("T")
 

@@ -1,70 +1,43 @@
-"""The front: what users call, and the life of the workers behind it.
+"""The front: what users call.
 
 Manager ─► Router ─► link ═══════════ frames over pipes ═══════════► schedulers in a process
    │          └────► or a link to schedulers in this loop (workers=0)
-   └ start, ready, close; what happens when a worker cannot begin or is lost
+   └─────► Fleet: start, ready, close; what happens when a worker cannot begin or is lost
+
+Nothing is decided here: what a call means is said in its docstring, and done where it points to.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
 import itertools
-import logging
 import math
-import multiprocessing.connection
-import multiprocessing.util
-import os
 import secrets
-import time
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from types import TracebackType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Generic,
-    Literal,
-    NamedTuple,
-    NoReturn,
-    Self,
-    TypedDict,
-    TypeVar,
-    Unpack,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
 from ._monitoring.monitor import Monitor
 from ._monitoring.monitor import wanted as monitoring_wanted
 from ._monitoring.observer import Observer
-from ._processes.incarnation import Incarnation, Launch
-from ._processes.process import Alive, end_workers
-from ._processes.supervisor import RestartBudget
-from ._processes.workerconfig import WorkerConfig
-from ._routing.layout import check_count, check_flag, lay_out
-from ._routing.local import LocalLink
+from ._routing.fleet import Fleet, Seams
+from ._routing.layout import check_count
 from ._routing.placement import Placement
-from ._routing.remote import RemoteLink
 from ._routing.router import Router
-from ._routing.threadsafe import ThreadFuture
-from ._scheduling.alarm import next_tick
+from ._routing.settings import ManagerOptions, read_settings
 from ._scheduling.coroutines import close_unstarted
 from ._scheduling.engine import Order
 from ._scheduling.loopthread import LoopThread
-from ._shipping.definitions import HostCatalog
-from ._shipping.shipping import HostShipper
-from ._transport.pipe import abandon
 from .batch import Batch
 from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
 from .options import TaskOptions
-from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler, running_loop
+from .scheduler import QueuedScheduler, TimedScheduler, make_model, running_loop
 from .stats import ManagerStats
-from .task import State, Task, TaskRef
+from .task import Task, TaskRef
+
+__all__ = ["Manager", "ManagerOptions", "When"]
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -82,38 +55,6 @@ if TYPE_CHECKING:
     )
 else:
     When = TypeVar("When")
-
-log: logging.Logger = logging.getLogger("aioscheduler")
-
-
-def _launch_processes(
-    config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
-) -> Launch:
-    return partial(Incarnation, config, loop_initializer, alive)
-
-
-class Seams(NamedTuple):
-    """What a manager has of the machine; with others (`testing`) it needs neither time nor process.
-
-    Attributes:
-        clock: Returns the present in nanoseconds since the epoch.
-        launcher: Returns what makes the processes of a worker's place.
-    """
-
-    clock: Callable[[], int] = time.time_ns
-    launcher: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], Launch] = _launch_processes
-
-
-class ManagerOptions(TypedDict, total=False):
-    """What `Manager` takes by keyword, whatever its `cls`; for checkers."""
-
-    workers: int | None
-    initializer: Callable[..., Any] | None
-    initargs: Sequence[Any]
-    loop_initializer: Callable[[], Any] | None
-    on_worker_loss: Literal["fail", "rerun"]
-    max_restarts: tuple[int, float]
-    monitor: bool
 
 
 class Manager(Generic[When]):
@@ -202,104 +143,31 @@ class Manager(Generic[When]):
         **kwargs: Any,
     ) -> None:
         seams: Seams = kwargs.pop("_seams", Seams())  # private: not in the signature
-        if cls not in (TimedScheduler, QueuedScheduler, LifoQueuedScheduler):
-            raise TypeError(
-                f"cls must be TimedScheduler, QueuedScheduler or LifoQueuedScheduler, not {cls!r}"
-            )
         if max_tasks is not None:
             check_count("max_tasks", max_tasks, 1)
-        signature = inspect.signature(cls)
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(
-                f"Manager() {error}; what it does not take itself goes to "
-                f"{cls.__name__}({', '.join(signature.parameters)})"
-            ) from None
-        model = cls(*args, **kwargs)  # refuses wrong values, and reads the right ones
-        layout, local = lay_out(cls.order, schedulers, workers)
-        budget = _restart_budget(max_restarts)
-        if on_worker_loss not in ("fail", "rerun"):
-            raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
-        check_flag("monitor", monitor)
-        if initializer is not None:
-            _check_initializer(initializer)
-        if isinstance(initargs, str | bytes) or not isinstance(initargs, Iterable):
-            raise TypeError(f"initargs must be a tuple, such as ({initargs!r},), not {initargs!r}")
+        model = make_model(cls, args, kwargs)
+        options = ManagerOptions(
+            workers=workers,
+            initializer=initializer,
+            initargs=initargs,
+            loop_initializer=loop_initializer,
+            on_worker_loss=on_worker_loss,
+            max_restarts=max_restarts,
+            monitor=monitor,
+        )
+        settings = read_settings(model.order, model.prefer_utc, schedulers, options)
         self._id = secrets.token_hex(4)
-        placement = Placement(layout, cls.order is Order.TIMED, max_tasks, model.max_tasks)
+        by_worker = model.order is Order.TIMED
+        placement = Placement(settings.layout, by_worker, max_tasks, model.max_tasks)
         self._loop_thread = LoopThread("manager")
         self._router = Router(
-            self._id, cls.order, model.prefer_utc, placement, self._loop_thread, seams.clock
+            self._id, model.order, model.prefer_utc, placement, self._loop_thread, seams.clock
         )
-        self._abroad: set[ThreadFuture[Any]] = set()  # what other threads wait for
-        self._ready_awaited = False
-        self._closing: asyncio.Task[None] | None = None
-        self._finalizer: multiprocessing.util.Finalize | None = None
-        self._watch: weakref.ref[asyncio.TimerHandle] | None = None
-        self._remotes: list[RemoteLink] = []
-        self._alive: Alive = {}
-        if loop_initializer is not None and not callable(loop_initializer):
-            raise TypeError(
-                f"loop_initializer is a function that makes a loop, not {loop_initializer!r}; "
-                "leave out the ()"
-            )
-        if local:
-            if loop_initializer is not None:
-                raise ValueError("loop_initializer is for worker processes; workers=0 has none")
-            boot = (initializer, tuple(initargs)) if initializer is not None else None
-            router = self._router
-            router.links = [
-                LocalLink(
-                    cls.order,
-                    layout[0],
-                    router,
-                    self._loop_thread,
-                    seams.clock,
-                    self._id,
-                    boot,
-                    router,
-                    self._break,
-                )
-            ]
-        else:
-            catalog = HostCatalog()
-            catalog.owner = self
-            shipper = HostShipper(catalog)
-            call = None
-            if initializer is not None:
-                call = shipper.take_call(initializer, tuple(initargs))
-            config = WorkerConfig(
-                manager=self._id,
-                order=cls.order,
-                layout=tuple(layout),
-                prefer_utc=model.prefer_utc,
-                host=os.getpid(),
-                handed=tuple(catalog.handed),  # by `take_call`
-            )
-            remotes = self._remotes
-            remotes += [
-                RemoteLink(
-                    worker,
-                    schedulers,
-                    seams.launcher(replace(config, worker=worker), loop_initializer, self._alive),
-                    budget,
-                    shipper,
-                    self._router,
-                    self._loop_thread,
-                    self._id,
-                    call,
-                    on_worker_loss == "rerun",
-                    self._break,
-                    partial(self._router.asked_inside, remotes, catalog),
-                )
-                for worker, schedulers in enumerate(layout)
-            ]
-            self._router.links = remotes
-
-        self._observer = Observer(self._id, self._router.links, placement)
+        self._fleet = Fleet(self, self._id, settings, seams, self._router, self._unwatch)
+        self._remotes = self._fleet.remotes  # whose processes `FakeManager` can end
+        self._observer = Observer(self._id, self._router.links, placement, self._fleet.host)
         self._monitor: Monitor | None = None
-        if monitor or monitoring_wanted():
+        if settings.monitor or monitoring_wanted():
             self._monitor = Monitor(self._id, self.stats)
 
     # ---- life
@@ -321,19 +189,7 @@ class Manager(Generic[When]):
             raise RuntimeError("this manager was started already; start() is called once")
         loop = running_loop("start()")
         self._loop_thread.enter(loop)
-        try:
-            for link in self._router.links:
-                link.start(loop)
-        except BaseException as error:
-            reason = WorkerStartError(f"a worker process could not be started: {error}")
-            reason.__cause__ = error
-            self._break(reason)
-            if isinstance(error, Exception):
-                raise reason from error
-            raise
-        finally:
-            self._guard_exit()
-        self._look_after(loop, loop.time(), _LoopEnd(loop, self._loop_ended))
+        self._fleet.start(loop)
         if self._monitor is not None:
             self._monitor.start(loop)
 
@@ -348,9 +204,8 @@ class Manager(Generic[When]):
         self._loop_thread.check_inside()
         if self._loop_thread.loop is None:
             raise RuntimeError("start() comes before ready()")
-        self._ready_awaited = True
         try:
-            await asyncio.gather(*(link.ready() for link in self._router.links))
+            await self._fleet.ready()
         except WorkerStartError:
             await self.close(0)
             raise
@@ -382,13 +237,11 @@ class Manager(Generic[When]):
         if loop is not None and asyncio.get_running_loop() is not loop:
             if self._loop_thread.left_behind or not loop.is_closed():
                 self._loop_thread.check()
-            self._end_without_loop()
+            self._fleet.end_without_loop()
             return
         if self._router.closed is None:
             self._router.closed = ManagerClosed("this manager was closed; make a new one")
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(timeout))
-        await asyncio.shield(self._closing)
+        await self._fleet.close(timeout)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -474,29 +327,7 @@ class Manager(Generic[When]):
             ManagerClosed: The manager was closed, or has failed, or its loop has ended.
             RuntimeError: The manager was not started.
         """
-        loop = self._loop_thread.loop
-        try:
-            if loop is None or self._loop_thread.left_behind:
-                self._loop_thread.check()
-                raise RuntimeError("start() comes before schedule_threadsafe()")
-            self._router.check_open()
-        except BaseException:
-            close_unstarted(coro)
-            raise
-
-        def schedule(coro: Awaitable[T]) -> Task[T]:
-            return self._router.schedule(coro, when, key, options)
-
-        future = ThreadFuture(loop, self._abroad, schedule, coro, options.get("name"))
-        try:
-            future.send()
-        except RuntimeError:
-            self._loop_ended()
-            self._router.check_open()
-        if self._router.closed is not None and future.is_on_its_way:
-            # It was closed just now, and perhaps its loop never turns again.
-            future.give_up(self._router.closed)
-        return future
+        return self._fleet.abroad.schedule(coro, when, key, options)
 
     @overload
     def map(
@@ -676,119 +507,9 @@ class Manager(Generic[When]):
 
     # ---- inside
 
-    async def _close(self, timeout: float) -> None:
-        before = self._count_cancelled()
-        await asyncio.gather(*(link.close(timeout) for link in self._router.links))
-        if cancelled := self._count_cancelled() - before:
-            log.info("%r: its close() cancelled %s unfinished tasks", self, f"{cancelled:,}")
-        watch = self._watch() if self._watch is not None else None
-        if watch is not None:
-            watch.cancel()
+    def _unwatch(self) -> None:
         if self._monitor is not None:
             self._monitor.close()
-        if self._finalizer is not None:
-            self._finalizer.cancel()
-
-    def _count_cancelled(self) -> int:
-        return sum(link.vitals().counts[State.CANCELLED.value] for link in self._router.links)
-
-    def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
-        """Looks once a tick whether the workers answer, and how late this loop is."""
-        now = loop.time()
-        self._loop_thread.check()  # the loop may have moved to another thread
-        lag = max(0.0, now - planned)
-        self._observer.host.add(now, lag, (0, 0, []))
-        for link in self._router.links:
-            link.look_after(lag)
-        self._router.placement.avoid([link.vitals().avoided for link in self._router.links])
-        if self._router.closed is None or self._closing is not None:
-            at = next_tick(now)
-            self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
-
-    def _break(self, reason: Exception) -> None:
-        """Fails everything, loudly."""
-        router = self._router
-        if router.closed is not None and router.closed.__cause__ is not None:
-            return
-        why = getattr(reason, "__notes__", [str(reason)])[0]
-        router.closed = ManagerClosed(f"this manager has failed: {why}")
-        router.closed.__cause__ = reason
-        unfinished = router.placement.all_loads
-        for link in self._router.links:
-            link.kill(reason)
-        for future in self._abroad.copy():
-            future.relay()
-        told = self._ready_awaited and isinstance(reason, WorkerStartError)
-        if self._loop_thread.loop is not None and not told:
-            self._loop_thread.loop.call_exception_handler(
-                {
-                    "message": f"{self!r} has failed, and its {unfinished} unfinished tasks "
-                    "with it; make a new one",
-                    "exception": reason,
-                }
-            )
-
-    def _loop_ended(self) -> None:
-        """The loop is closed, or will not run any more: nothing can end."""
-        if self._router.closed is None:
-            if self._router.placement.all_loads:
-                log.warning(
-                    "%r was not closed before its event loop ended; its unfinished tasks never end",
-                    self,
-                )
-            self._router.closed = ManagerClosed(
-                "the event loop of this manager is closed; make a new manager, and close it before "
-                "its loop ends"
-            )
-        for descriptors in self._alive.values():
-            abandon(descriptors)  # which a worker reads as the end
-        for future in self._abroad.copy():
-            future.give_up(self._router.closed)
-
-    def _end_without_loop(self) -> None:
-        """Ends the workers when the loop cannot: it is closed, or does not run."""
-        lives = [remote.supervisor.life for remote in self._remotes]
-        end_workers(self._alive)
-        self._loop_ended()
-        reason = self._router.closed
-        assert reason is not None
-        for link in self._router.links:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # of the closed loop, from what was half done there
-                link.kill(reason)
-        for life in lives:
-            if isinstance(life, Incarnation):
-                with contextlib.suppress(RuntimeError):
-                    life.bury()
-        for remote in self._remotes:
-            remote.settle_all(None, lost=True)
-        if self._monitor is not None:
-            self._monitor.close()
-        if self._finalizer is not None:
-            self._finalizer.cancel()
-
-    def _guard_exit(self) -> None:
-        """Has the workers ended with the interpreter, or with this object, without close()."""
-        if self._remotes:
-            self._finalizer = multiprocessing.util.Finalize(
-                self,
-                end_workers,
-                args=(self._alive,),
-                exitpriority=10,  # before multiprocessing waits for its children
-            )
-
-
-class _LoopEnd:
-    """Notices that the loop is closed: it lives in a timer of the loop, and nowhere else."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, loop_ended: Callable[[], None]) -> None:
-        self._loop = loop
-        self._loop_ended = loop_ended
-
-    def __del__(self) -> None:
-        if self._loop.is_closed():
-            self._loop_ended()
 
 
 def _iterate(call: str, func: object, iterable: Iterable[Any]) -> Iterator[Any]:
@@ -810,29 +531,3 @@ def _arguments(index: int, args: Iterable[Any]) -> tuple[Any, ...]:
             f"item {index}: starmap() takes the arguments of each call in a tuple, such as (1,), "
             f"and map() single items; {error}"
         ) from error
-
-
-def _check_initializer(initializer: object) -> None:
-    if not callable(initializer):
-        raise TypeError(f"initializer must be a function, not {initializer!r}")
-    function: Any = initializer
-    while isinstance(function, partial):
-        function = function.func
-    if getattr(function, "__globals__", None) is vars(contextlib):
-        function = inspect.unwrap(function)  # @contextmanager was around it
-    for body in (function, type(function).__call__):
-        if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
-            raise TypeError(
-                f"initializer must not contain a yield, as {initializer!r} does: nothing of it "
-                "would run; move what comes before the yield to a function of its own"
-            )
-
-
-def _restart_budget(max_restarts: tuple[int, float]) -> RestartBudget:
-    if not isinstance(max_restarts, tuple | list) or len(max_restarts) != 2:
-        raise TypeError(f"max_restarts must be (how many, in seconds), not {max_restarts!r}")
-    most, period = max_restarts
-    check_count("max_restarts[0]", most, 0)
-    if not isinstance(period, int | float) or not 0 < period < math.inf:
-        raise ValueError(f"max_restarts[1] must be seconds, more than 0, not {period!r}")
-    return RestartBudget(most, period)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -41,12 +42,12 @@ def running_loop(what: str) -> asyncio.AbstractEventLoop:
         ) from None
 
 
-class _NoTally:
+class _NoCounter:
     """Counts nothing: there is one place, and its engine knows what waits."""
 
-    def started(self, worker: int, scheduler: int, count: int) -> None: ...
-    def ended(self, worker: int, scheduler: int, count: int) -> None: ...
-    def emptied(self, worker: int) -> None: ...
+    def count_waiting(self, worker: int, scheduler: int, change: int) -> None: ...
+    def count_ended(self, worker: int, scheduler: int, count: int) -> None: ...
+    def count_emptied(self, worker: int) -> None: ...
 
 
 class _Scheduler:
@@ -61,7 +62,7 @@ class _Scheduler:
         self.max_tasks = max_tasks
         self._clock = clock
         self._loop_thread = LoopThread("scheduler")
-        self._link = LocalLink(self.order, 1, _NoTally(), self._loop_thread, clock)
+        self._link = LocalLink(self.order, 1, _NoCounter(), self._loop_thread, clock)
         self._closed = False
 
     @property
@@ -152,7 +153,7 @@ class _Scheduler:
             if self._closed:
                 raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
             read = read_options(options, self.order) if options else None
-            call = self._link.take(coro, read)
+            call = self._link.shipper.take(coro, read)
             due = due_time(self.order, when, self._clock(), self.prefer_utc)
             if self.max_tasks is not None and len(self) >= self.max_tasks:
                 raise limit_reached(self.max_tasks)
@@ -243,3 +244,32 @@ class LifoQueuedScheduler(QueuedScheduler):
     """
 
     order = Order.LIFO
+
+
+def make_model(
+    cls: type[TimedScheduler] | type[QueuedScheduler], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TimedScheduler | QueuedScheduler:
+    """Give a scheduler as each of a manager's is to be: it knows what its words mean.
+
+    Args:
+        cls: Which of the three.
+        args: What it takes.
+        kwargs: The same, and whatever the manager did not know.
+
+    Raises:
+        TypeError: `cls` is none of the three, or does not take that.
+        ValueError: A value is out of range.
+    """
+    if cls not in (TimedScheduler, QueuedScheduler, LifoQueuedScheduler):
+        raise TypeError(
+            f"cls must be TimedScheduler, QueuedScheduler or LifoQueuedScheduler, not {cls!r}"
+        )
+    signature = inspect.signature(cls)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"Manager() {error}; what it does not take itself goes to "
+            f"{cls.__name__}({', '.join(signature.parameters)})"
+        ) from None
+    return cls(*args, **kwargs)  # refuses wrong values, and reads the right ones

@@ -1,4 +1,4 @@
-"""What a user holds of a task: its handle, its reference, and the table of its life.
+"""What a user holds of a task: its handle and its reference.
 
 No handle is needed for a task to run, and none is kept by this package once the user drops it.
 A handle is told its end by its home (`Home`: the link of the worker that has the task).
@@ -8,65 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import uuid
 from collections.abc import Callable, Container, Generator
 from contextlib import suppress
 from datetime import datetime
-from enum import Enum
 from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from ._scheduling.clock import to_datetime
-from ._scheduling.loopthread import LoopThread, tell
+from ._scheduling.loopthread import LoopThread
+from ._scheduling.states import ENDED, MOVES, State
+from ._scheduling.unheard import Unseen
 from ._shipping.failures import traceback_of
 from .errors import RemoteError, UnknownTask
 
+__all__ = ["ENDED", "MOVES", "State", "Task", "TaskRef"]
+
 T = TypeVar("T")
-
-log: logging.Logger = logging.getLogger("aioscheduler")
-
-
-class State(Enum):
-    """Where a task is in its life. The last four are ends: nothing follows on them.
-
-    Attributes:
-        PENDING: It waits to start.
-        RUNNING: It has started. It is pending again if its worker dies before its first step,
-            or with `on_worker_loss="rerun"`.
-        FINISHED: It returned.
-        FAILED: It raised.
-        CANCELLED: It was cancelled, before or after its start.
-        LOST: Its worker died with it, or the manager failed; awaiting it raises `WorkerLost`.
-    """
-
-    PENDING = "pending"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-
-
-MOVES: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.RUNNING, State.CANCELLED, State.LOST}),
-    State.RUNNING: frozenset(
-        {State.PENDING, State.FINISHED, State.FAILED, State.CANCELLED, State.LOST}
-    ),
-    State.FINISHED: frozenset(),
-    State.FAILED: frozenset(),
-    State.CANCELLED: frozenset(),
-    State.LOST: frozenset(),
-}
-"""From each state, the states that may follow.
-
-PENDING does not go straight to FAILED: a task whose arguments cannot be decoded has been
-announced as started by then. RUNNING goes back to PENDING when its worker has died: it runs again
-if `on_worker_loss` says so, or if it was announced and had not begun.
-"""
-
-ENDED = frozenset(state for state, after in MOVES.items() if not after)
 
 
 class TaskRef(NamedTuple):
@@ -368,7 +327,7 @@ class Task(_Awaited[T]):
         # What is lost with a worker is reported once for all of it, by the manager.
         self._unseen = None
         if state is State.FAILED:
-            self._unseen = _Unseen(self._home.loop, repr(self), value, decode)
+            self._unseen = Unseen(self._home.loop, repr(self), value, decode)
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
@@ -415,69 +374,3 @@ class Task(_Awaited[T]):
 
 
 _Callback = asyncio.Future[None] | tuple[Callable[[Task[Any]], object], contextvars.Context]
-
-
-class _Unseen:
-    """Reports a failure when its handle is dropped before anybody asked for the outcome.
-
-    It is told by garbage collection, in whatever thread: the report is the loop's to make.
-    """
-
-    __slots__ = ("_args", "seen")
-
-    def __init__(self, *args: Any) -> None:
-        self._args = args
-        self.seen = False
-
-    def __del__(self) -> None:
-        if not self.seen:
-            tell(self._args[0], report, *self._args)
-
-
-def report(
-    loop: asyncio.AbstractEventLoop | None,
-    who: str,
-    value: Any,
-    decode: Callable[[Any], object] | None,
-) -> None:
-    """Hands a failure that nobody awaits to the loop's exception handler."""
-    tell_unheard(loop, f"{who}: its failure was never awaited", value, decode)
-
-
-def tell_unheard(
-    loop: asyncio.AbstractEventLoop | None,
-    message: str,
-    value: Any,
-    decode: Callable[[Any], object] | None,
-) -> None:
-    """Hands a failure to the loop's exception handler, which may raise without harm here.
-
-    Args:
-        loop: Whose handler is called; in its thread.
-        message: What has happened.
-        value: The failure, or what `decode` makes it from.
-        decode: May raise, which is then the failure.
-    """
-    if loop is None:
-        return
-    try:
-        error = decode(value) if decode else value
-    except BaseException as unreadable:  # noqa: BLE001  a user's class may raise anything here
-        error = unreadable
-    context = {"message": message, "exception": error}
-    try:
-        if loop.is_running() and asyncio._get_running_loop() is not loop:
-            loop.call_soon_threadsafe(loop.call_exception_handler, context)
-        else:
-            loop.call_exception_handler(context)
-    except BaseException as raised:
-        # A loop lets SystemExit and the like out of its handler: it is to end by them, but not
-        # from the midst of what we do here.
-        if loop.is_running():
-            loop.call_soon_threadsafe(_throw, raised)
-        else:
-            log.exception("%s; and the loop's exception handler raised", message)
-
-
-def _throw(error: BaseException) -> NoReturn:
-    raise error

@@ -41,10 +41,11 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ._processes.paired import PairedLife
+from ._routing.fleet import Seams
 from ._routing.layout import check_flag
 from ._scheduling.alarm import ManualClock
 from ._scheduling.clock import SECOND, to_datetime, to_ns
-from .manager import Manager, Seams
+from .manager import Manager
 from .scheduler import TimedScheduler
 
 __all__ = ["FakeClock", "FakeManager", "FakeTimedScheduler"]

@@ -16,10 +16,15 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 
 # A suite that runs in the background of a shell is started with SIGINT ignored, and so would be
 # what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No timing is asserted: a machine may be slow.
+settings.register_profile("aioscheduler", deadline=None)
+settings.load_profile("aioscheduler")
 
 
 def pytest_collection_finish() -> None:

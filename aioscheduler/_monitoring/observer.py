@@ -20,13 +20,13 @@ class Observer:
         manager: The manager's id.
         links: One for each worker.
         placement: Knows what waits.
-
-    Attributes:
         host: How late the host's loop was.
     """
 
-    def __init__(self, manager: str, links: Sequence[Link], placement: Placement) -> None:
-        self.host: History = History()
+    def __init__(
+        self, manager: str, links: Sequence[Link], placement: Placement, host: History
+    ) -> None:
+        self._host = host
         self._manager = manager
         self._links = links
         self._placement = placement
@@ -44,7 +44,7 @@ class Observer:
         return ManagerStats(
             manager=self._manager,
             workers=workers,
-            host=HostStats(pid, *usage[pid], self.host.lag),
+            host=HostStats(pid, *usage[pid], self._host.lag),
             **{name: sum(getattr(worker, name) for worker in workers) for name in COUNTS},
         )
 

@@ -22,7 +22,7 @@ import aiomultiprocess.core  # type: ignore[import-untyped]  # partly typed, not
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
 from aiomultiprocess.types import Unit  # type: ignore[import-untyped]
 
-from .._shipping.definitions import cannot_travel
+from .._shipping.refusals import cannot_travel
 from .._transport.pipe import abandon
 from .blackbox import BlackBox
 from .spawn import SpawnProcess, starting

@@ -9,27 +9,30 @@
 
 The first process must become ready: if it does not, nothing is tried again. Each replacement is
 counted, however it came to be needed, unless the process had been told to go (SIGTERM); when
-there were too many, the manager fails. The rule, so many in so many seconds, is that of Erlang's
-supervisors (`intensity` and `period`), and short lives count, too.
+there were too many (`budget`), the manager fails. Short lives count, too.
 
 Whatever raises between two processes is the end of the next one or, where there is none to blame,
 of the manager: no place stays empty and no handle open.
+
+All is reported one way, to the place's `Occupant`: a frame has come, a process was started, a
+process has ended. What is to be done comes the other way: start, close, kill.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
 
 from .._scheduling.alarm import TICK
 from .._shipping.failures import LONGEST
 from .._transport import wire
 from ..errors import WorkerLost, WorkerStartError, describe_exit
 from ..stats import WorkerState
+from .budget import RestartBudget
 from .incarnation import Launch, Life
+from .occupant import End, Occupant, Then
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -40,57 +43,11 @@ START_PATIENCE = 5.0  # seconds that a process may take to be ready before it is
 FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
 LONGEST_DELAY = 5.0
 
-
 _HELD_UP = (
     "when the manager was closed, this task or another there swallowed its cancellation, or kept "
     "the loop busy; on CancelledError, clean up and raise it again"
 )
-
-
-class RestartBudget:
-    """How many replacements a manager may have. Pure.
-
-    Args:
-        most: How many.
-        period: In how many seconds.
-    """
-
-    def __init__(self, most: int, period: float) -> None:
-        self.most = most
-        self.period = period
-        self._times: deque[float] = deque()
-
-    def spend(self, now: float) -> bool:
-        """Notes a replacement; False if it is one too many."""
-        while self._times and self._times[0] <= now - self.period:
-            self._times.popleft()
-        if len(self._times) >= self.most:
-            return False
-        self._times.append(now)
-        return True
-
-
-class Occupant(Protocol):
-    """Who has the tasks of a place (`remote.RemoteLink`)."""
-
-    def receive(self, frame: wire.Frame) -> None:
-        """Takes a frame that is not about the process itself."""
-
-    def connect(self, life: Life) -> None:
-        """A process was started: it is to be told everything."""
-
-    def cut(self, life: Life, exitcode: int | None) -> str:
-        """The process has ended, and its pipe was read to the end; another will come.
-
-        Returns:
-            What becomes of its tasks, in words.
-        """
-
-    def describe_running(self) -> str:
-        """Names tasks that have started and not ended; at most a few."""
-
-    def settle_all(self, exitcode: int | None, lost: bool) -> None:
-        """No process will come any more; what waits is lost, or else cancelled. Never raises."""
+_DRAINED = f"it was told to end (SIGTERM), and {DRAIN_TIME:.0f} s later this task still ran"
 
 
 class Supervisor:
@@ -100,8 +57,7 @@ class Supervisor:
         worker: The place, from 0.
         launch: Makes processes.
         budget: Of the manager.
-        occupant: Has the tasks.
-        failed: Called with the reason when the place cannot be filled: the manager is to fail.
+        occupant: Has the tasks; told of every process.
 
     Attributes:
         life: The process, if there is one.
@@ -115,7 +71,6 @@ class Supervisor:
         launch: Launch,
         budget: RestartBudget,
         occupant: Occupant,
-        failed: Callable[[Exception], None],
     ) -> None:
         self.life: Life | None = None
         self.counts: Counter[str] = Counter()
@@ -125,7 +80,6 @@ class Supervisor:
         self._launch = launch
         self._budget = budget
         self._occupant = occupant
-        self._failed = failed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
@@ -134,7 +88,6 @@ class Supervisor:
         self._lives = 0
         self._unready = 0  # processes in a row that could not begin
         self._closing = False
-        self._lost = False  # the manager has failed: what waits is lost
         self._heard = False  # something, since it was last asked
         self._last_heard = 0.0
         self._silent = False
@@ -163,7 +116,7 @@ class Supervisor:
         """
         self._loop = loop
         self._ready, self._gone = loop.create_future(), loop.create_future()
-        # Its failure is told by `failed` as well, so it need not be awaited here.
+        # Its failure is told to the occupant as well, so it need not be awaited here.
         self._ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
         self._spawn()
 
@@ -176,12 +129,17 @@ class Supervisor:
         if self._ready is not None:
             await asyncio.shield(self._ready)
 
-    async def close(self, timeout: float | None) -> None:
-        """Ends the process: politely, then not; none comes after it."""
+    async def close(self, timeout: float | None, describe_running: Callable[[], str]) -> None:
+        """End the process: politely, then not; none comes after it.
+
+        Args:
+            timeout: Seconds that its tasks have; None for all the time.
+            describe_running: Names tasks that run, for the log.
+        """
         self._closing = True
         self._cancel_timer()
         if self.life is None or self._gone is None:
-            self._stop(None)
+            self._stop(End(Then.CLOSED))
             return
         try:
             self.life.pipe.send(wire.encode([wire.Kind.CLOSE, timeout]))
@@ -201,20 +159,18 @@ class Supervisor:
                     "%s does not end, and is killed; what swallows its cancellation, or keeps the "
                     "loop busy, is one of: %s",
                     self._describe(),
-                    self._occupant.describe_running() or "what its tasks have left behind",
+                    describe_running() or "what its tasks have left behind",
                 )
                 self.cause = _HELD_UP
             self.life.kill()
             await self._gone
 
-    def fail(self) -> None:
-        """Ends the process at once: the manager has failed."""
-        if self._lost:
-            return
-        self._closing = self._lost = True
+    def kill(self) -> None:
+        """End the process at once; none comes after it."""
+        self._closing = True
         self._cancel_timer()
         if self.life is None:
-            self._stop(None)
+            self._stop(End(Then.CLOSED))
         else:
             self.life.kill()
 
@@ -276,7 +232,13 @@ class Supervisor:
         """Gives a process that was told to go its time."""
         if self._loop is not None and self.life is not None and not self._closing:
             self._state = WorkerState.DRAINING
-            self._timer = self._loop.call_later(DRAIN_TIME + KILL_AFTER, self.life.kill)
+            self._timer = self._loop.call_later(DRAIN_TIME + KILL_AFTER, self._end_drain)
+
+    def _end_drain(self) -> None:
+        """End a process in which something swallows its cancellation."""
+        if self.life is not None:
+            self.cause = _DRAINED
+            self.life.kill()
 
     # ---- from one process to the next
 
@@ -305,31 +267,32 @@ class Supervisor:
             log.exception("the end of %s could not be dealt with", self._describe())
             reason = WorkerLost(self._worker, exitcode, started=None)
             reason.add_note(f"the end of {self._describe()} could not be dealt with: {error!r}")
-            self._give_up(reason, exitcode)
+            self._stop(End(Then.FAILED, exitcode, reason=reason))
 
     def _take_end(self, exitcode: int | None, cause: str) -> None:
         assert self._ready is not None
         life, self.life = self.life, None
         assert life is not None
         self._cancel_timer()
-        self.cause = self.cause or _in_a_line(cause, self._traceback or "")
         state = self._state
+        if state is WorkerState.DRAINING and exitcode == 0:
+            self.cause = _DRAINED  # of what still ran
+        self.cause = self.cause or _in_a_line(cause, self._traceback or "")
         if self._closing:
-            self._stop(exitcode)
+            self._stop(End(Then.CLOSED, exitcode, life))
         elif not self._ready.done():
-            reason = WorkerStartError(self._explain_start(exitcode, cause))
-            self._ready.set_exception(reason)
-            self._give_up(reason, exitcode)
+            failed = WorkerStartError(self._explain_start(exitcode, cause))
+            self._stop(End(Then.FAILED, exitcode, life, reason=failed))
         elif state is not WorkerState.DRAINING and not self._budget.spend(self._now()):
             lost = WorkerLost(self._worker, exitcode, started=None)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
                 f"be replaced; the last: {self._explain(state, exitcode, cause)}"
             )
-            self._give_up(lost, exitcode)
+            self._stop(End(Then.FAILED, exitcode, life, reason=lost))
         else:
-            fate = self._occupant.cut(life, exitcode)
-            log.warning("%s; it is replaced: %s", self._explain(state, exitcode, cause), fate)
+            story = self._explain(state, exitcode, cause)
+            self._occupant.ended(End(Then.REPLACED, exitcode, life, story))
             self._unready += state is WorkerState.STARTING
             self._replace()
 
@@ -360,21 +323,21 @@ class Supervisor:
             )
             self._timer = self._loop.call_later(delay, self._try_to_spawn)
 
-    def _give_up(self, reason: Exception, exitcode: int | None) -> None:
-        self._closing = self._lost = True
-        self._failed(reason)
-        self._stop(exitcode)
-
-    def _stop(self, exitcode: int | None) -> None:
-        self._state = WorkerState.STOPPED
+    def _stop(self, end: End) -> None:
+        """Leave the place empty for good."""
+        if self._state is WorkerState.STOPPED:
+            return
+        self._closing, self._state = True, WorkerState.STOPPED
         if self._ready is not None and not self._ready.done():
-            why = self._explain_start(exitcode, "")
-            if self._closing and not self._lost and self._traceback is None:
-                why = f"the manager was closed before worker {self._worker} was ready"
-            self._ready.set_exception(WorkerStartError(why))
+            self._ready.set_exception(end.reason or self._not_begun(end.exitcode))
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
-        self._occupant.settle_all(exitcode, self._lost)
+        self._occupant.ended(end)
+
+    def _not_begun(self, exitcode: int | None) -> WorkerStartError:
+        if self._traceback is not None:
+            return WorkerStartError(self._explain_start(exitcode, ""))
+        return WorkerStartError(f"the manager was closed before worker {self._worker} was ready")
 
     def _now(self) -> float:
         """Gives the loop's time: lives, ticks and restarts are real where due times are not."""

@@ -1,7 +1,8 @@
 """Which worker takes a task, and who is told of its end.
 
 Placement, the links (one contract, `link`, whether the schedulers are in this loop or in another
-process), and the holders of handles. What users call is above, in the public modules.
+process), the fleet of all of them, and the holders of handles. What users call is above, in the
+public modules.
 
-Doors: `layout`, `link`, `local`, `placement`, `remote`, `router`, `threadsafe`.
+Doors: `fleet`, `layout`, `link`, `local`, `placement`, `router`, `settings`.
 """

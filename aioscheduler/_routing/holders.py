@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -119,9 +120,9 @@ class Holders:
             log.exception("the ends of %d tasks from %d could not be told", count, first)
         return True
 
-    def settle_alike(self, row: range, state: State, value: Any) -> None:
+    def settle_alike(self, row: Sequence[int], state: State, value: Any) -> None:
         """Tells the end of numbers in a row, which is the same for all."""
-        if self._parts and self.settle_row(row.start, [value] * len(row), state, None):
+        if self._parts and self.settle_row(row[0], [value] * len(row), state, None):
             return
         if self._parts or self._handles:
             for number in row:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -21,20 +21,38 @@ from ..stats import WorkerState
 from ..task import Home, Task
 
 
-class Tally(Protocol):
+class LoadCounter(Protocol):
     """Who counts tasks: told by links, so that placement and limits are right."""
 
-    def started(self, worker: int, scheduler: int, count: int) -> None:
-        """`count` tasks do not wait any more: they started, or will never.
+    def count_waiting(self, worker: int, scheduler: int, change: int) -> None:
+        """So many more tasks wait to start; less than 0: so many fewer."""
 
-        Less than 0: so many wait again, because their worker is replaced.
-        """
-
-    def ended(self, worker: int, scheduler: int, count: int) -> None:
+    def count_ended(self, worker: int, scheduler: int, count: int) -> None:
         """`count` tasks have ended."""
 
-    def emptied(self, worker: int) -> None:
+    def count_emptied(self, worker: int) -> None:
         """No task is left there."""
+
+
+class Shipper(Protocol):
+    """Who turns what users call into what a link takes; the same for all links of a manager."""
+
+    def take_options(self, options: Options) -> Any:
+        """Turns options into what `take` and `Link.schedule_many` take."""
+
+    def take(self, coro: Any, options: Any = None) -> Any:
+        """Turns a coroutine into a call for `Link.schedule`; nothing is changed if it raises.
+
+        Args:
+            coro: The coroutine.
+            options: What `take_options` gave; None: there are none.
+        """
+
+    def take_function(self, function: Callable[..., Any]) -> Any:
+        """Turns what `map` calls into what `Link.schedule_many` takes."""
+
+    def take_arguments(self, args: tuple[Any, ...]) -> Any:
+        """Turns the arguments of one call into what `Link.schedule_many` takes."""
 
 
 class Vitals(NamedTuple):
@@ -60,6 +78,9 @@ class Vitals(NamedTuple):
 class Link(Home, Protocol):
     """One place with schedulers, numbered from 0."""
 
+    @property
+    def shipper(self) -> Shipper: ...
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to work in the running loop. What is scheduled earlier waits."""
 
@@ -70,17 +91,6 @@ class Link(Home, Protocol):
             WorkerStartError: They never will.
         """
 
-    def take_options(self, options: Options) -> Any:
-        """Turns options into what `take` and `schedule_many` take."""
-
-    def take(self, awaitable: Awaitable[Any], options: Any) -> Any:
-        """Turns a coroutine into a call for `schedule`; nothing is changed if it raises.
-
-        Args:
-            awaitable: The coroutine.
-            options: What `take_options` gave; None: there are none.
-        """
-
     def schedule(self, scheduler: int, due: int, when: datetime | int, call: Any) -> Task[Any]:
         """Accepts a task.
 
@@ -88,14 +98,8 @@ class Link(Home, Protocol):
             scheduler: Where.
             due: Nanoseconds since the epoch.
             when: What the handle shows as its priority: a datetime, or `due`, or 0 in a queue.
-            call: What `take` gave.
+            call: What `Shipper.take` gave.
         """
-
-    def take_function(self, function: Callable[..., Any]) -> Any:
-        """Turns what `map` calls into what `schedule_many` takes."""
-
-    def take_arguments(self, args: tuple[Any, ...]) -> Any:
-        """Turns the arguments of one call into what `schedule_many` takes."""
 
     def schedule_many(
         self,

@@ -31,7 +31,7 @@ from ..inside import Desk, ManagerProxy, Place, running
 from ..options import Options, run_with
 from ..stats import WorkerState
 from ..task import State, Task, TaskRef
-from .link import Tally, Vitals
+from .link import LoadCounter, Vitals
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -41,13 +41,35 @@ _Call = tuple[Awaitable[Any], "Options | None"]
 _Entry = tuple["Task[Any] | Part", Awaitable[Any], Context, "Options | None", int]
 
 
+class LocalShipper:
+    """Takes what users call as it is: it does not travel."""
+
+    def take_options(self, options: Options) -> Options:
+        return options
+
+    def take(self, coro: Awaitable[Any], options: Options | None = None) -> _Call:
+        """Check that something can be scheduled here.
+
+        Raises:
+            TypeError: It is no awaitable, or has started.
+        """
+        check_awaitable(coro)
+        return coro, options
+
+    def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function
+
+    def take_arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return args
+
+
 class LocalLink:
     """Schedulers of one order in the running loop.
 
     Args:
         order: What each scheduler runs next.
         schedulers: How many.
-        tally: Told of every start and end.
+        counter: Told of every start and end.
         loop_thread: Of the manager or the scheduler.
         clock: Gives the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
@@ -60,7 +82,7 @@ class LocalLink:
         self,
         order: Order,
         schedulers: int,
-        tally: Tally,
+        counter: LoadCounter,
         loop_thread: LoopThread,
         clock: Callable[[], int] = time.time_ns,
         manager: str | None = None,
@@ -79,7 +101,8 @@ class LocalLink:
             Engine(index, order, self, self._recorder, clock, _context_of)
             for index in range(schedulers)
         ]
-        self._tally = tally
+        self.shipper = LocalShipper()
+        self._counter = counter
         self._clock = clock
         self._manager = manager
         proxy = ManagerProxy(desk, loop_thread) if desk is not None else None
@@ -136,19 +159,6 @@ class LocalLink:
             raise failure from error
         self._start_engines()
 
-    def take_options(self, options: Options) -> Options:
-        """Takes options as they are."""
-        return options
-
-    def take(self, awaitable: Awaitable[Any], options: Options | None) -> _Call:
-        """Checks that something can be scheduled here.
-
-        Raises:
-            TypeError: It is no awaitable, or has started.
-        """
-        check_awaitable(awaitable)
-        return awaitable, options
-
     def schedule(self, scheduler: int, due: int, when: datetime | int, call: _Call) -> Task[Any]:
         """Accepts what `take` gave."""
         awaitable, options = call
@@ -159,14 +169,6 @@ class LocalLink:
         entry = task, awaitable, copy_context(), options, due
         self.engines[scheduler].add(number, due, entry)
         return task
-
-    def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Takes what `map` calls as it is."""
-        return function
-
-    def take_arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Takes arguments as they are."""
-        return args
 
     def schedule_many(
         self,
@@ -253,7 +255,7 @@ class LocalLink:
                     close_unstarted(entry[1])
                     self._end(engine, number, entry, State.LOST, reason)
         self._state = WorkerState.STOPPED
-        self._tally.emptied(0)
+        self._counter.count_emptied(0)
 
     # The home of its tasks' handles.
 
@@ -287,7 +289,7 @@ class LocalLink:
     # The crew of its engines.
 
     def launch(self, engine: Engine[_Entry], numbers: list[int], dues: list[int]) -> None:
-        self._tally.started(0, engine.index, len(numbers))
+        self._counter.count_waiting(0, engine.index, -len(numbers))
         engine.run(numbers, dues)
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry, due: int) -> None:
@@ -318,7 +320,7 @@ class LocalLink:
     def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         close_unstarted(entry[1])
         if number not in engine.running:
-            self._tally.started(0, engine.index, 1)
+            self._counter.count_waiting(0, engine.index, -1)
         self._end(engine, number, entry, State.CANCELLED, None)
 
     def broken(self, engine: Engine[_Entry], error: Exception, launched: dict[int, _Entry]) -> None:
@@ -345,7 +347,7 @@ class LocalLink:
         finally:  # whatever raises, it counts as ended
             if self._held:
                 self._held.pop(number, None)
-            self._tally.ended(0, engine.index, 1)
+            self._counter.count_ended(0, engine.index, 1)
 
 
 def _name(entry: _Entry) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import TaskLimitReached
 
@@ -32,6 +32,9 @@ class Placement:
         by_worker: Whether the worker's load comes before the scheduler's.
         max_tasks: How many tasks may wait in all; None for no limit.
         max_each: How many tasks may wait at each place; None for no limit.
+
+    Attributes:
+        emptied: Called whenever no task is left anywhere.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Placement:
         max_tasks: int | None = None,
         max_each: int | None = None,
     ) -> None:
+        self.emptied: Callable[[], None] = lambda: None
         self.worker_of: list[int] = [w for w, count in enumerate(layout) for _ in range(count)]
         self.scheduler_of: list[int] = [s for count in layout for s in range(count)]
         self.first_of: list[int] = [sum(layout[:w]) for w in range(len(layout))]
@@ -170,25 +174,27 @@ class Placement:
             self._worker_loads[worker] += (now - before) * _MOST
         self._avoided = list(avoided)
 
-    # What links tell (`link.Tally`).
+    # What links tell (`link.LoadCounter`).
 
-    def started(self, worker: int, scheduler: int, count: int) -> None:
-        """`count` tasks do not wait any more: they started, or will never."""
-        self.waiting[self.first_of[worker] + scheduler] -= count
-        self.all_waiting -= count
+    def count_waiting(self, worker: int, scheduler: int, change: int) -> None:
+        """So many more tasks wait to start; less than 0: so many fewer."""
+        self.waiting[self.first_of[worker] + scheduler] += change
+        self.all_waiting += change
 
-    def ended(self, worker: int, scheduler: int, count: int) -> None:
+    def count_ended(self, worker: int, scheduler: int, count: int) -> None:
         """`count` tasks have ended."""
         self.loads[self.first_of[worker] + scheduler] -= count
         self._worker_loads[worker] -= count
         self.all_loads -= count
+        if not self.all_loads:
+            self.emptied()
 
-    def emptied(self, worker: int) -> None:
+    def count_emptied(self, worker: int) -> None:
         """No task is left at a worker."""
         for scheduler in range(self._layout[worker]):
             place = self.first_of[worker] + scheduler
-            self.started(worker, scheduler, self.waiting[place])
-            self.ended(worker, scheduler, self.loads[place])
+            self.count_waiting(worker, scheduler, -self.waiting[place])
+            self.count_ended(worker, scheduler, self.loads[place])
 
 
 def limit_reached(limit: int, where: str = "") -> TaskLimitReached:

@@ -3,12 +3,12 @@
     schedule(work(1), when)
         │ due time      (engine.due_time)
         │ place         (placement; limits are held here)
-        │ call          (the link's `take`: function, payload, options)
+        │ call          (`link.Shipper.take`: function, payload, options)
         ▼
       link.schedule ─► handle
 
-It is also the one that links tell of starts and ends (`link.Tally`), and that tasks ask for
-more tasks (`inside.Desk`, and `asked_inside` for those of other processes).
+It is also the one that tasks ask for more tasks (`inside.Desk`, and `asked_inside` for those of
+other processes).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import Any
 from .._scheduling.coroutines import close_refused, close_unstarted, name_of
 from .._scheduling.engine import Order, due_time
 from .._scheduling.loopthread import LoopThread, Waiters
-from .._shipping.definitions import HostCatalog
+from .._shipping.hostcatalog import HostCatalog
 from .._transport.definitionlog import leased
 from .._transport.wire import FRAME_BYTES
 from ..batch import Batch, Outcomes
 from ..errors import ManagerClosed, NotShippable, TaskLimitReached
 from ..options import Options, TaskOptions, read_options
 from ..task import Task, TaskRef, check_ref
-from .link import AcrossLink, Link
+from .link import AcrossLink, Link, Shipper
 from .placement import Placement
 
 Whens = datetime | timedelta | Sequence[datetime | timedelta | None] | None
@@ -72,6 +72,7 @@ class Router:
         self._prefer_utc = prefer_utc
         self._clock = clock
         self._joiners = Waiters()
+        placement.emptied = self._joiners.wake
 
     def schedule(
         self,
@@ -88,7 +89,9 @@ class Router:
                 self.loop_thread.check()
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.choose(key)
-            call = self.links[0].take(coro, self._take_options(options) if options else None)
+            call = self.links[0].shipper.take(
+                coro, self._take_options(options) if options else None
+            )
         except BaseException as refusal:
             close_refused(coro, refusal)
             raise
@@ -99,7 +102,7 @@ class Router:
 
     def _take_options(self, given: TaskOptions) -> Any:
         options = read_options(given, self._order)
-        return None if options is None else self.links[0].take_options(options)
+        return None if options is None else self.links[0].shipper.take_options(options)
 
     def submit(
         self,
@@ -127,9 +130,9 @@ class Router:
         count = len(calls)
         dues = self._dues(when, count, room is not None and count > room)
         front = self.links[0]
-        function = front.take_function(func)
+        function = front.shipper.take_function(func)
         read = read_options(options, self._order) if options else None
-        taken = None if read is None else front.take_options(read)
+        taken = None if read is None else front.shipper.take_options(read)
         name = None if read is None else read.name
         outcomes = Outcomes(count, name or name_of(func))
         batch: Batch[Any] = Batch(outcomes)
@@ -143,7 +146,7 @@ class Router:
                 except (ValueError, TypeError) as refusal:
                     raise _name_item(sent, refusal) from refusal
                 room = min(share, front.room(), placement.room(place))
-                payloads = _take_some(front, calls, sent, room)
+                payloads = _take_some(front.shipper, calls, sent, room)
                 until = sent + len(payloads)
                 self._link_of(place, len(payloads)).schedule_many(
                     outcomes,
@@ -201,19 +204,6 @@ class Router:
         if self.closed is not None:
             raise self.closed.with_traceback(None)
 
-    # ---- what links tell (link.Tally)
-
-    def started(self, worker: int, scheduler: int, count: int) -> None:
-        self.placement.started(worker, scheduler, count)
-
-    def ended(self, worker: int, scheduler: int, count: int) -> None:
-        self.placement.ended(worker, scheduler, count)
-        self._wake_joiners()
-
-    def emptied(self, worker: int) -> None:
-        self.placement.emptied(worker)
-        self._wake_joiners()
-
     # ---- what tasks ask
 
     def schedule_inside(
@@ -229,7 +219,9 @@ class Router:
             self.check_open()
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
-            call = self.links[0].take(coro, self._take_options(options) if options else None)
+            call = self.links[0].shipper.take(
+                coro, self._take_options(options) if options else None
+            )
         except BaseException as refusal:
             close_refused(coro, refusal)
             raise
@@ -268,18 +260,14 @@ class Router:
         self.placement.added(place, count)
         return self.links[self.placement.worker_of[place]]
 
-    def _wake_joiners(self) -> None:
-        if self._joiners and not self.placement.all_loads:
-            self._joiners.wake()
 
-
-def _take_some(front: Link, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:
+def _take_some(shipper: Shipper, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:
     """Turns arguments into payloads: at most `room`, and as many as fit a frame."""
     payloads: list[Any] = []
     size = 0
     try:
         for args in calls[start : start + room]:
-            taken = front.take_arguments(args)
+            taken = shipper.take_arguments(args)
             payloads.append(taken)
             size += len(taken) if isinstance(taken, bytes) else 0
             if size > FRAME_BYTES:

@@ -14,13 +14,73 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from .._scheduling.coroutines import close_unstarted, name_of
 from .._scheduling.loopthread import tell
+from ..options import TaskOptions
 from ..task import State, Task
+from .router import Router
 
 T = TypeVar("T")
+
+
+class Abroad:
+    """What other threads have scheduled on one manager and wait for.
+
+    Args:
+        router: The manager's.
+        loop_ended: Called when a thread finds the loop closed.
+    """
+
+    def __init__(self, router: Router, loop_ended: Callable[[], None]) -> None:
+        self._router = router
+        self._loop_ended = loop_ended
+        self._unfinished: set[ThreadFuture[Any]] = set()
+
+    def schedule(
+        self,
+        coro: Awaitable[T],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        options: TaskOptions,
+    ) -> Future[T]:
+        """Takes one task, in any thread; see `Manager.schedule_threadsafe`."""
+        router, loop_thread = self._router, self._router.loop_thread
+        loop = loop_thread.loop
+        try:
+            if loop is None or loop_thread.left_behind:
+                loop_thread.check()
+                raise RuntimeError("start() comes before schedule_threadsafe()")
+            router.check_open()
+        except BaseException:
+            close_unstarted(coro)
+            raise
+
+        def schedule(coro: Awaitable[T]) -> Task[T]:
+            return router.schedule(coro, when, key, options)
+
+        future = ThreadFuture(loop, self._unfinished, schedule, coro, options.get("name"))
+        try:
+            future.send()
+        except RuntimeError:
+            self._loop_ended()
+            router.check_open()
+        if router.closed is not None and future.is_on_its_way:
+            # It was closed just now, and perhaps its loop never turns again.
+            future.give_up(router.closed)
+        return future
+
+    def relay(self) -> None:
+        """Take over what has ended: the loop may not turn again to do it."""
+        for future in self._unfinished.copy():
+            future.relay()
+
+    def give_up(self, reason: Exception) -> None:
+        """End all of them: nothing that would is to come."""
+        for future in self._unfinished.copy():
+            future.give_up(reason)
 
 
 class ThreadFuture(Future[T]):

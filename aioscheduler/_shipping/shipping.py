@@ -25,9 +25,12 @@ from .._transport.definitionlog import leased
 from .._transport.wire import BLOB_LIMIT, Payload
 from ..errors import NotShippable
 from ..options import Options
-from .definitions import HostCatalog, WorkerCatalog, cannot_travel
+from .hostcatalog import HostCatalog
 from .names import importable_name, is_of_module
-from .pickling import EMPTY, is_plain
+from .payloads import is_plain
+from .refusals import cannot_travel
+from .sharedcode import EMPTY
+from .workercatalog import WorkerCatalog
 
 Call = tuple[Any, Payload, "int | None"]
 """A task's record: the number of its function, its payload, and the number of its options."""
@@ -223,6 +226,15 @@ class HostShipper(Shipper[HostCatalog]):
         """Gives the number of options, which travel once for all tasks that have the same."""
         with self.catalog.change():
             return self.catalog.options_number(options)
+
+    def label(self, function: int | bytes, options: int | None) -> object:
+        """Return what names a task for as long as it is known: its name, or the function's."""
+        named = None if options is None else self.catalog.options[options].name
+        return named or function
+
+    def name_of(self, label: Any) -> str:
+        """Return the name of a function that has a number; "" if it has none any more."""
+        return self.catalog.names.get(label, "")
 
     def take_call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
         """Gives the payload of (function, args), for any callable.

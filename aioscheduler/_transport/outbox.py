@@ -1,20 +1,20 @@
 """What the host has for one worker: numbers given, frames made, frames kept. Pure.
 
-    add, add_many, cancel ─► columns ─(a page, enough bytes, or `take`)─► frame ─► ledger
-                                                                            └──► take
+    add, add_many ─► columns ─(a page, enough bytes, or `take`)─► frame ─► ledger
+                                                      amend ─►──────┴──► take
 
-Definitions that a frame needs come out before it, and a cancel after the task it is for.
+Definitions that a frame needs come out before it, and a request after the task it is for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Mapping
+from itertools import chain, groupby
 from typing import Any
 
 from . import wire
 from .definitionlog import DefinitionLog, Lease, Leased, Reader
-from .ledger import PAGE, Ledger
+from .ledger import PAGE, Entry, Ledger, make_frames
 from .wire import FRAME_BYTES, Kind, Payload, Record
 
 _BYTES = frozenset((bytes, Leased))
@@ -39,7 +39,8 @@ class Outbox:
         self._columns: tuple[list[int], list[int], list[int], list[Payload]] = ([], [], [], [])
         self._frames: list[bytes] = []
         self._blobs: list[tuple[int, bytes]] = []
-        self._cancels: dict[int, list[int]] = {}  # by scheduler
+        self._requests: dict[tuple[Kind, int], list[int]] = {}  # by kind and scheduler
+        self._announced = self._confirmed = 0  # slices of the present worker's
 
     def __contains__(self, number: int) -> bool:
         """Whether a task was given and has not ended."""
@@ -100,18 +101,39 @@ class Outbox:
         self.full = True
         return first
 
-    def cancel(self, scheduler: int, number: int) -> None:
-        """Takes a request to cancel."""
-        self._cancels.setdefault(scheduler, []).append(number)
+    def request(self, kind: Kind, scheduler: int, number: int) -> None:
+        """Ask for what a task that was added may yet be spared: CANCEL or WITHDRAW."""
+        self._requests.setdefault((kind, scheduler), []).append(number)
+
+    def confirm(self) -> None:
+        """Let the tasks of one more announcement of the worker begin."""
+        self._announced += 1
+
+    def amend(self, entries: Mapping[int, Entry], send: bool) -> None:
+        """Change what holds of tasks that have not ended.
+
+        Args:
+            entries: What holds from now on, in order of number.
+            send: Whether the worker has forgotten them, and is to be given them again.
+        """
+        if send and entries:
+            self._put_requests()  # they were about what the worker has forgotten
+        for _, page in groupby(entries.items(), lambda item: item[0] // PAGE):
+            for numbers, frame in make_frames(dict(page)):
+                self.ledger.amend(len(numbers), numbers[0], frame)
+                if send:
+                    self._put(frame)
+                    blobs = self.ledger.blobs
+                    self._blobs += [(n, blobs[n]) for n in numbers if n in blobs]
 
     def take(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
         """Gives the frames to be sent, and the payloads to be sent as blobs."""
+        if self._announced > self._confirmed:
+            self._confirmed = self._announced
+            self._put(wire.encode([Kind.CONFIRM, self._confirmed]))
         self.pack()
         self._define()  # what is to be forgotten, maybe
-        for scheduler, numbers in self._cancels.items():
-            for start in range(0, len(numbers), PAGE):
-                self._put(wire.encode([Kind.CANCEL, scheduler, numbers[start : start + PAGE]]))
-        self._cancels.clear()
+        self._put_requests()
         taken = self._frames, self._blobs
         self._frames, self._blobs, self.size, self.full = [], [], 0, False
         return taken
@@ -125,6 +147,7 @@ class Outbox:
             theirs are not among them, and are to follow.
         """
         self.take()
+        self._announced = self._confirmed = 0
         self._skip_to_page()
         self.definitions.restart()
         self._define()
@@ -166,6 +189,15 @@ class Outbox:
         self.ledger.record(first, self.next - first, frame, uses)
         self._put(frame)
         self._first, self._bytes = self.next, 0
+
+    def _put_requests(self) -> None:
+        """Make frames of the requests, after those of the tasks that they are for."""
+        if self._requests:
+            self.pack()
+        for (kind, scheduler), numbers in self._requests.items():
+            for start in range(0, len(numbers), PAGE):
+                self._put(wire.encode([kind, scheduler, numbers[start : start + PAGE]]))
+        self._requests.clear()
 
     def _define(self) -> None:
         """Makes frames of the definitions that have come since the last time."""

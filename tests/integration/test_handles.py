@@ -157,7 +157,7 @@ async def test_dropped_handles_leave_nothing(count: int) -> None:
         after = [p.memory_info().rss for p in (process, *process.children())]
         for link in manager._remotes:
             assert not link._holders._handles
-            assert len(link.outbox.ledger) == 0
+            assert len(link.book.ledger) == 0
         assert max(b - a for a, b in zip(before, after, strict=True)) < 30_000_000
 
 
@@ -430,7 +430,7 @@ async def test_large_items_go_too() -> None:
 async def test_flush_bounds_what_is_not_sent_of_a_long_stream() -> None:
     """Two hundred million bytes of arguments go through a worker that is slow to take them."""
     async with Manager(workers=1) as manager:
-        life = manager._remotes[0]._life
+        life = manager._remotes[0]._sender._life
         assert life is not None
         over = 0
         for _ in range(200):
@@ -505,9 +505,9 @@ async def test_a_task_schedules_its_successor(manager: Manager, tmp_path: Any) -
     assert path.read_text().split() == [str(n) for n in range(50, -1, -1)]
     assert len(manager) == 0
     for link in manager._remotes:
-        assert not link._numbers
-        assert not link._aliases
-        assert len(link.outbox.ledger) == 0
+        assert not link.book._numbers
+        assert not link.book._aliases
+        assert len(link.book.ledger) == 0
 
 
 async def test_the_host_knows_a_successor_by_the_reference_its_maker_got(manager: Manager) -> None:
@@ -710,10 +710,10 @@ async def twin(of: Shared) -> Shared:
 async def test_a_class_travels_once() -> None:
     async with Manager(workers=1) as manager:
         assert type(await manager.schedule(twin(Shared()))) is Shared
-        lines = manager._remotes[0]._shipper.catalog.log.next
+        lines = manager._remotes[0].shipper.catalog.log.next
         for _ in range(5):
             assert type(await manager.schedule(twin(Shared()))) is Shared
-        assert manager._remotes[0]._shipper.catalog.log.next == lines
-        payload = manager._remotes[0]._shipper.take(twin(Shared()))[1]
+        assert manager._remotes[0].shipper.catalog.log.next == lines
+        payload = manager._remotes[0].shipper.take(twin(Shared()))[1]
         assert isinstance(payload, bytes)
         assert len(payload) < 150

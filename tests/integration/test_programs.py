@@ -419,7 +419,7 @@ async def main():
         if child == 0:
             try:
                 manager.schedule(work(2))
-                manager._remotes[0]._send()
+                manager._remotes[0]._sender.now()
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

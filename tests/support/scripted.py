@@ -10,8 +10,9 @@ from typing import Any, Self
 
 import pytest
 
-from aioscheduler._shipping.definitions import HostCatalog, WorkerCatalog
+from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.shipping import HostShipper, open_call
+from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import FORGET_AT, Reader
 from aioscheduler.errors import NotShippable

@@ -28,12 +28,14 @@ ORDER = (
 WINGS = [name for name in ORDER if name.startswith("_") and name != "__main__"]
 PURE = (
     *("_scheduling.timers", "_scheduling.queues", "_scheduling.clock", "_scheduling.lateness"),
-    "_scheduling.pace",
+    *("_scheduling.pace", "_scheduling.states"),
     *("_transport.wire", "_transport.definitionlog", "_transport.ledger", "_transport.outbox"),
-    *("_routing.placement", "errors", "stats"),
+    *("_shipping.definitions", "_shipping.undolog", "_shipping.values"),
+    *("_routing.placement", "_routing.book", "_processes.budget", "errors", "stats"),
 )
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
-NOT_TESTED_ALONE = {"__main__", "_routing.link"}  # an entry, and protocols without a body
+# An entry, and protocols without a body.
+NOT_TESTED_ALONE = {"__main__", "_routing.link", "_processes.occupant"}
 
 
 def imported(path: Path) -> set[str]:

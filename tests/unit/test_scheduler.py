@@ -21,7 +21,8 @@ from aioscheduler import (
     TimedScheduler,
 )
 from aioscheduler._routing.local import LocalLink
-from aioscheduler.scheduler import running_loop
+from aioscheduler.scheduler import make_model, running_loop
+from aioscheduler.testing import FakeClock
 
 Make = Callable[..., Any]
 every = pytest.mark.parametrize("cls", [TimedScheduler, QueuedScheduler, LifoQueuedScheduler])
@@ -193,3 +194,38 @@ def test_one_whose_loop_has_ended_is_closed_in_another() -> None:
     assert task.state is State.LOST
     assert isinstance(task.exception(), ManagerClosed)
     assert not scheduler.is_started
+
+
+# ---- as the model of a manager's
+
+
+@pytest.mark.parametrize(
+    ("cls", "kwargs", "message"),
+    [
+        (
+            TimedScheduler,
+            {"foo": 1},
+            r"'foo'; what .* goes to TimedScheduler\(max_tasks, ",
+        ),
+        (QueuedScheduler, {"prefer_utc": True}, r"goes to QueuedScheduler\(max_tasks\)"),
+        (dict, {}, "cls must be TimedScheduler, QueuedScheduler or LifoQueuedScheduler"),
+    ],
+)
+def test_arguments_that_no_scheduler_takes(cls: Any, kwargs: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make_model(cls, (), kwargs)
+
+
+@every
+def test_a_model_knows_what_its_words_mean(cls: Make) -> None:
+    assert make_model(cls, (7,), {}).max_tasks == 7  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_tasks must be at least 1"):
+        make_model(cls, (0,), {})  # type: ignore[arg-type]
+    assert not make_model(TimedScheduler, (None, False), {}).prefer_utc
+
+
+@pytest.mark.parametrize("wrong", ["no", None, 1])
+def test_a_flag_is_a_bool(wrong: Any) -> None:
+    for make in (TimedScheduler, FakeClock().timed_scheduler):
+        with pytest.raises(TypeError, match=f"prefer_utc must be True or False, not {wrong!r}"):
+            make(None, wrong)

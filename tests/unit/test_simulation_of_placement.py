@@ -34,8 +34,8 @@ def simulate(
         while ends and ends[0][0] <= now:
             place = heapq.heappop(ends)[1]
             worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
-            placement.started(worker, scheduler, 1)
-            placement.ended(worker, scheduler, 1)
+            placement.count_waiting(worker, scheduler, -1)
+            placement.count_ended(worker, scheduler, 1)
         key = generator.randrange(500) if generator.random() < keyed else None
         place = choose(placement, key)
         placement.added(place)

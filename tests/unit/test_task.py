@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import pickle
-import threading
 import weakref
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from aioscheduler._scheduling.loopthread import LoopThread
-from aioscheduler.task import ENDED, MOVES, State, Task, TaskRef, report
+from aioscheduler.task import ENDED, State, Task, TaskRef
 
 
 class Home:
@@ -120,15 +119,6 @@ async def test_illegal_moves_raise(home: Home) -> None:
     for state in ENDED:
         with pytest.raises(asyncio.InvalidStateError, match="cannot become"):
             task._settle(state, None)
-
-
-def test_the_table_leads_from_the_beginning_to_the_ends() -> None:
-    assert set(MOVES) == set(State)
-    reached = {State.PENDING}
-    for _ in State:
-        reached |= {after for state in reached for after in MOVES[state]}
-    assert reached == set(State)
-    assert {State.FINISHED, State.FAILED, State.CANCELLED, State.LOST} == ENDED
 
 
 async def test_callbacks(home: Home) -> None:
@@ -280,40 +270,6 @@ async def test_a_failure_keeps_no_frame_of_who_awaits_it(home: Home) -> None:
             assert local() is None
     finally:
         gc.enable()
-
-
-async def test_a_handler_that_raises_does_no_harm(
-    home: Home, caplog: pytest.LogCaptureFixture
-) -> None:
-    loop = asyncio.get_running_loop()
-    called: list[Any] = []
-
-    def handler(_: object, context: dict[str, Any]) -> None:
-        called.append(context["message"])
-        raise SystemExit(3)
-
-    loop.set_exception_handler(handler)
-    sent: list[Any] = []
-    loop.call_soon_threadsafe = lambda *call: sent.append(call)  # type: ignore[method-assign, assignment]
-    report(loop, "task 1", ValueError("x"), None)
-    assert called == ["task 1: its failure was never awaited"]
-    ((throw, error),) = sent  # what would end the loop does so in a turn of its own
-    with pytest.raises(SystemExit):
-        throw(error)
-    # From another thread, as when garbage is collected there:
-    thread = threading.Thread(target=report, args=(loop, "task 2", ValueError("y"), None))
-    thread.start()
-    thread.join()
-    assert sent[1] == (
-        loop.call_exception_handler,
-        {"message": "task 2: its failure was never awaited", "exception": sent[1][1]["exception"]},
-    )
-    other = asyncio.new_event_loop()
-    other.set_exception_handler(handler)
-    other.close()
-    report(other, "task 3", b"z", refuse)
-    assert len(called) == 2
-    assert "task 3: its failure was never awaited; and the loop's" in caplog.text
 
 
 async def test_what_it_shows(home: Home) -> None:

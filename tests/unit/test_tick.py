@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from aioscheduler._processes.budget import RestartBudget
 from aioscheduler._processes.process import workers_module
-from aioscheduler._processes.supervisor import RestartBudget, Supervisor
+from aioscheduler._processes.supervisor import Supervisor
 from aioscheduler._scheduling import alarm, loopthread
 from aioscheduler._scheduling.alarm import TICK, next_tick
 from aioscheduler._scheduling.clock import SECOND
@@ -67,7 +68,7 @@ def test_a_clock_that_jumps_makes_tasks_a_second_late_at_most() -> None:
 
 
 def keeper_of(loop: Any) -> Supervisor:
-    keeper = Supervisor(0, lambda *_: loop, RestartBudget(1, 1.0), loop, print)
+    keeper = Supervisor(0, lambda *_: loop, RestartBudget(1, 1.0), loop)
     keeper.start(loop)
     keeper._receive([Kind.READY])
     return keeper

@@ -10,9 +10,9 @@ import contextlib
 import pickle
 from collections.abc import Callable
 
-from aioscheduler._shipping.definitions import WorkerCatalog
 from aioscheduler._shipping.failures import describe, text_of
 from aioscheduler._shipping.names import type_name
+from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler.errors import RemoteError
 
 _LAST_WORDS = pickle.dumps(

@@ -37,9 +37,9 @@ from aioscheduler._scheduling.lateness import Recorder
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.timers import NUMBER_BITS
 from aioscheduler._shipping.classgarbage import ClassGarbage
-from aioscheduler._shipping.definitions import WorkerCatalog
 from aioscheduler._shipping.failures import text_of, traceback_of
 from aioscheduler._shipping.shipping import Shipper, open_call
+from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import Leased
 from aioscheduler._transport.pipe import MakePipe, Pipe

@@ -15,7 +15,7 @@ def confirm_some(manager: Manager, generator: random.Random) -> Callable[[Task[A
     chosen: set[tuple[object, int]] = set()
 
     def patch(link: Any) -> None:
-        add = link.outbox.add
+        add = link.book.outbox.add
 
         def add_some(
             scheduler: int, due: int, function: int, payload: Any, record: Any = None
@@ -29,7 +29,7 @@ def confirm_some(manager: Manager, generator: random.Random) -> Callable[[Task[A
                 chosen.add((link, number))
             return number
 
-        link.outbox.add = add_some
+        link.book.outbox.add = add_some
 
     for link in manager._remotes:
         patch(link)

@@ -59,7 +59,10 @@ def _faults_of(
             promises.append((same, "changed its outcome"))
         else:
             promises += [
-                (story.deed.startswith(("again", "swallow", "dies")) or not story.deed, "did not raise"),
+                (
+                    story.deed.startswith(("again", "swallow", "dies")) or not story.deed,
+                    "did not raise",
+                ),
                 (handle.result() == ident, "has another's result"),
                 (not attempts or not attempts[-1].failed, "finished by an attempt that failed"),
             ]

@@ -20,8 +20,8 @@ from aioscheduler import (
     WorkerStartError,
 )
 from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._routing.fleet import Seams
 from aioscheduler._scheduling.clock import SECOND
-from aioscheduler.manager import Seams
 
 from .acts import MAKERS, act, fail
 from .confirming import confirm_some

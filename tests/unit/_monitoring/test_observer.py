@@ -42,7 +42,7 @@ class Meter:
 def make(*vitals: Vitals, layout: list[int]) -> tuple[Observer, Placement, Meter]:
     placement, meter = Placement(layout, by_worker=True), Meter()
     links: Any = [Link(each) for each in vitals]
-    observer = Observer("ab", links, placement)
+    observer = Observer("ab", links, placement, History())
     observer._meter = meter  # type: ignore[assignment]
     return observer, placement, meter
 
@@ -113,7 +113,7 @@ def test_lateness_is_that_of_the_workers_history() -> None:
 
 def test_the_lag_of_the_hosts_loop_is_its_own() -> None:
     observer, _, _ = make(vitals(700), layout=[1])
-    observer.host.add(100.0, 0.5, (0, 0, []))
+    observer._host.add(100.0, 0.5, (0, 0, []))
     stats = observer.stats()
     assert (stats.host.loop_lag, stats.workers[0].loop_lag) == (0.5, 0.0)
 

@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._processes.supervisor import (
-    KILL_AFTER,
-    START_PATIENCE,
-    RestartBudget,
-    Supervisor,
-)
+from aioscheduler._processes.budget import RestartBudget
+from aioscheduler._processes.occupant import End, Then
+from aioscheduler._processes.supervisor import DRAIN_TIME, KILL_AFTER, START_PATIENCE, Supervisor
 from aioscheduler._transport.wire import Kind
 from aioscheduler.stats import WorkerState
 
@@ -48,11 +45,8 @@ class Place:
     def __init__(self, loop: Any) -> None:
         self.raises: list[str] = []
         self.lives: list[Life] = []
-        self.settled: list[Any] = []
-        self.failures: list[Exception] = []
-        self.supervisor = Supervisor(
-            0, self.launch, RestartBudget(3, 30.0), self, self.failures.append
-        )
+        self.ends: list[End] = []
+        self.supervisor = Supervisor(0, self.launch, RestartBudget(3, 30.0), self)
         self.supervisor.start(loop)
 
     def suffer(self, where: str) -> None:
@@ -70,15 +64,10 @@ class Place:
     def connect(self, life: Any) -> None:
         self.suffer("connect")
 
-    def cut(self, life: Any, exitcode: int | None) -> str:
-        self.suffer("cut")
-        return "nothing waits"
-
-    def describe_running(self) -> str:
-        return ""
-
-    def settle_all(self, exitcode: int | None, lost: bool) -> None:
-        self.settled.append((exitcode, lost))
+    def ended(self, end: End) -> None:
+        if end.then is Then.REPLACED:
+            self.suffer("ended")
+        self.ends.append(end)
 
 
 class Loop:
@@ -130,7 +119,7 @@ async def test_a_process_that_cannot_be_had_for_any_reason_is_tried_again(
         loop.pass_(0.2)
     assert place.supervisor.life is place.lives[-1]
     assert len(place.lives) == (2 if where == "launch" else 4)
-    assert not place.settled
+    assert [end.then for end in place.ends] == [Then.REPLACED]
     assert caplog.text.count("cannot be started, the next try is in") == 2
 
 
@@ -145,10 +134,12 @@ async def test_a_process_that_cannot_be_told_its_tasks_is_killed(place: Place, l
 
 
 async def test_an_end_that_cannot_be_dealt_with_is_the_end_of_the_manager(place: Place) -> None:
-    place.raises = ["cut"]
+    place.raises = ["ended"]
     place.lives[0].ended(-9, "")
-    assert place.settled == [(-9, True)]
-    assert "could not be dealt with" in place.failures[0].__notes__[0]
+    (end,) = place.ends
+    assert end[:2] == (Then.FAILED, -9)
+    assert end.reason is not None
+    assert "could not be dealt with" in end.reason.__notes__[0]
     assert place.supervisor.state is WorkerState.STOPPED
 
 
@@ -229,10 +220,63 @@ async def test_what_does_not_end_is_killed_and_what_it_did_is_told(
         life.ended(-9, "")
         loop.pass_(0.1)
         life = place.lives[-1]
-    closing = asyncio.create_task(place.supervisor.close(-KILL_AFTER))  # its time is over
+    closing = asyncio.create_task(place.supervisor.close(-KILL_AFTER, str))  # its time is over
     while not life.causes:
         await asyncio.sleep(0)
     life.ended(-9, "")
     await closing
     assert said in caplog.text
     assert ("swallows its cancellation" in caplog.text) is begun
+
+
+async def test_every_process_has_one_end_whoever_ends_it(place: Place, loop: Loop) -> None:
+    place.lives[0].ended(-9, "")
+    loop.pass_(0.1)
+    place.supervisor.kill()
+    assert len(place.ends) == 1  # it has not ended yet
+    place.lives[1].ended(-9, "")
+    place.supervisor.kill()
+    await place.supervisor.close(0, str)
+    assert [end.then for end in place.ends] == [Then.REPLACED, Then.CLOSED]
+    assert [end.life for end in place.ends] == place.lives
+    assert place.ends[0].story.startswith("worker 0 (pid 4711) was killed by SIGKILL")
+
+
+async def test_a_place_that_is_empty_ends_at_once(place: Place) -> None:
+    place.lives[0].ended(-9, "")  # the next is on its way
+    place.supervisor.kill()
+    assert [end.then for end in place.ends] == [Then.REPLACED, Then.CLOSED]
+    assert place.supervisor.state is WorkerState.STOPPED
+
+
+async def test_too_many_ends_are_told_with_the_reason_and_nothing_more(
+    place: Place, loop: Loop
+) -> None:
+    for life in range(4):
+        place.lives[life].ended(-9, "")
+        loop.pass_(0.1)
+        if life < 3:
+            place.lives[life + 1].receive([Kind.READY])
+    assert [end.then for end in place.ends] == [Then.REPLACED] * 3 + [Then.FAILED]
+    assert "max_restarts=(3, 30.0)" in place.ends[-1].reason.__notes__[0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("ends_itself", [True, False])
+async def test_what_still_runs_when_a_drain_is_over_is_told_why(
+    place: Place, loop: Loop, ends_itself: bool
+) -> None:
+    place.lives[0].receive([Kind.DRAINING])
+    assert place.supervisor.state is WorkerState.DRAINING
+    if ends_itself:
+        place.lives[0].ended(0, "")
+    else:
+        loop.pass_(DRAIN_TIME + KILL_AFTER)
+        assert place.lives[0].causes == [""]
+        place.lives[0].ended(-9, "")
+    assert "told to end (SIGTERM), and 10 s later this task still ran" in place.supervisor.cause
+
+
+async def test_a_process_that_dies_in_a_drain_dies_of_something_else(place: Place) -> None:
+    place.lives[0].receive([Kind.DRAINING])
+    place.lives[0].ended(-9, "")
+    assert place.supervisor.cause == ""

@@ -10,8 +10,8 @@ from typing import Any
 from aioscheduler import LifoQueuedScheduler, Manager
 from aioscheduler._processes.incarnation import Launch
 from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._routing.fleet import Seams
 from aioscheduler._scheduling.engine import Order
-from aioscheduler.manager import Seams
 
 
 class Recording(Manager):

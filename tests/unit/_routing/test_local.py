@@ -57,7 +57,7 @@ class Place:
         self.link.start(loop)
 
     def schedule(self, awaitable: Awaitable[Any], due: int = 0, scheduler: int = 0) -> Task[Any]:
-        call = self.link.take(awaitable, None)
+        call = self.link.shipper.take(awaitable)
         self.placement.added(scheduler)
         return self.link.schedule(scheduler, due, due, call)
 
@@ -193,7 +193,7 @@ async def test_what_cannot_be_awaited_is_refused_and_nothing_changed(place: Plac
     odd: Any
     for odd in (3, give, started):
         with pytest.raises(TypeError):
-            place.link.take(odd, None)
+            place.link.shipper.take(odd)
     started.close()
     assert place.counts == (0, 0)
     await place.link.close(0)
@@ -239,7 +239,7 @@ async def test_many_calls_of_one_function(place: Place) -> None:
     functions: list[Any] = [half, later]
     for function in functions:
         outcomes = Outcomes(4)
-        calls = [place.link.take_arguments((n,)) for n in (1, 2, 0, 5)]
+        calls = [place.link.shipper.take_arguments((n,)) for n in (1, 2, 0, 5)]
         place.placement.added(0, 4)
         dues = [0, 0, 0, NOW + SECOND]
         place.link.schedule_many(outcomes, 0, 0, dues, function, calls, None)

@@ -78,12 +78,12 @@ def test_a_choice_among_equals_or_by_what_waits_is_not_disturbed() -> None:
 def test_what_starts_waits_no_more_and_what_ends_is_no_load() -> None:
     placement = Placement((2, 2), True)
     fill(placement, 8)
-    placement.started(1, 0, 2)
+    placement.count_waiting(1, 0, -2)
     assert (placement.waiting, placement.all_waiting) == ([2, 2, 0, 2], 6)
-    placement.ended(1, 0, 2)
+    placement.count_ended(1, 0, 2)
     assert (placement.loads, placement.all_loads) == ([2, 2, 0, 2], 6)
     assert placement.choose(None) == 2
-    placement.emptied(0)
+    placement.count_emptied(0)
     assert (placement.loads, placement.waiting) == ([0, 0, 0, 2], [0, 0, 0, 2])
     assert (placement.all_loads, placement.all_waiting) == (2, 2)
 
@@ -126,7 +126,7 @@ def test_the_limit_of_all() -> None:
         placement.choose(None)
     with pytest.raises(TaskLimitReached):
         placement.choose("key")
-    placement.started(0, 0, 1)
+    placement.count_waiting(0, 0, -1)
     assert placement.room(0) == 1
     placement.choose(None)
 
@@ -138,10 +138,10 @@ def test_the_limit_of_each() -> None:
     with pytest.raises(TaskLimitReached, match="max_tasks=2"):
         placement.choose(key)
     # Its worker has more to do, but the other scheduler has room.
-    placement.started(0, 0, 2)
-    placement.ended(0, 0, 2)
+    placement.count_waiting(0, 0, -2)
+    placement.count_ended(0, 0, 2)
     placement.added(1, 2)
-    placement.started(1, 0, 1)
+    placement.count_waiting(1, 0, -1)
     placement.added(0, 2)
     assert placement.choose(None) == 1
     placement.added(1)

@@ -32,7 +32,10 @@ PAYLOADS: Any = st.lists(
 def right_frames(draw: Any) -> list[Any]:
     """A frame of the right shape, which may yet say what is not true."""
     kind = draw(
-        st.sampled_from([Kind.STARTED, Kind.FINISHED, Kind.UNSTARTED, Kind.BLOB, Kind.TICK])
+        st.sampled_from(
+            [Kind.STARTED, Kind.ANNOUNCED, Kind.FINISHED, Kind.UNSTARTED, Kind.RETRY]
+            + [Kind.BLOB, Kind.TICK]
+        )
     )
     if kind == Kind.TICK:
         counts = draw(st.lists(st.integers(-1, 99), max_size=len(BOUNDS) + 1))
@@ -40,6 +43,9 @@ def right_frames(draw: Any) -> list[Any]:
     if kind == Kind.BLOB:
         return [kind, draw(st.integers(0, COUNT)), draw(st.binary())]
     numbers = draw(NUMBERS)
+    if kind == Kind.RETRY:
+        waits = draw(st.lists(st.integers(0, 99), min_size=len(numbers), max_size=6))
+        return [kind, draw(st.integers(-1, 2)), numbers, waits, [""] * len(waits)]
     if kind != Kind.FINISHED:
         return [kind, draw(st.integers(-1, 2)), numbers]
     payloads = draw(st.one_of(PAYLOADS, st.just([1] * len(numbers))))
@@ -68,10 +74,12 @@ def test_whatever_a_worker_says_every_task_ends_once(frames: list[Any]) -> None:
         for task in tasks:
             task.add_done_callback(ends.append)
         tasks[1].cancel()
+        link.withdraw(0, tasks[2]._number)
+        link.reschedule(0, tasks[3]._number, 1 << 60)
         for frame in frames:
             with contextlib.suppress(Exception):  # then the process is killed
                 link.receive(frame)
-        waiting = sum(task.state is State.PENDING for task in tasks if task is not tasks[1])
+        waiting = sum(task.state is State.PENDING for task in tasks if task not in tasks[1:3])
         assert len(manager) >= waiting - 1
         stats = manager.stats()
         ended = stats.finished + stats.failed + stats.cancelled + stats.lost

@@ -13,7 +13,7 @@ from aioscheduler._routing.router import Router
 from aioscheduler._scheduling.coroutines import check_awaitable
 from aioscheduler._scheduling.engine import Order
 from aioscheduler._scheduling.loopthread import LoopThread
-from aioscheduler._shipping.definitions import HostCatalog
+from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler.batch import Outcomes, Part
 from aioscheduler.errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
 from aioscheduler.task import State, Task, TaskRef
@@ -33,6 +33,7 @@ class FakeLink:
         self.cancelled: list[tuple[int, int]] = []
         self._room = room
         self._numbers = 0
+        self.shipper = self
 
     def take_options(self, options: Any) -> Any:
         return options
@@ -225,7 +226,7 @@ def test_that_it_is_no_coroutine_is_said_before_all_else(
 ) -> None:
     router, _ = make([1])
     router._order = order
-    monkeypatch.setattr(router.links[0], "take", check_take)
+    monkeypatch.setattr(router.links[0].shipper, "take", check_take)
     func: Any = work
     with pytest.raises(TypeError, match=r"call it, schedule\(work\(...\)\)") as told:
         router.schedule(func, when, None, {})
@@ -269,11 +270,11 @@ async def test_join_waits_for_the_last_end() -> None:
     router.schedule(work(), None, None, {})
     router.schedule(work(), None, None, {})
     joining = asyncio.create_task(router.join())
-    router.started(0, 0, 1)
-    router.ended(0, 0, 1)
+    router.placement.count_waiting(0, 0, -1)
+    router.placement.count_ended(0, 0, 1)
     await asyncio.sleep(0)
     assert not joining.done()
-    router.emptied(1)
+    router.placement.count_emptied(1)
     await joining
     await router.join()
 

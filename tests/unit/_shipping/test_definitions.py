@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from scripted import Script
 
-from aioscheduler._shipping.definitions import IDLE_VALUES, HostCatalog, WorkerCatalog
-from aioscheduler._shipping.pickling import Catalog, names_in
-from aioscheduler._shipping.shipping import HostShipper
-from aioscheduler._transport.definitionlog import Leased, Reader, leased
-from aioscheduler.errors import NotShippable
+from aioscheduler._shipping.catalog import Catalog
+from aioscheduler._shipping.payloads import (
+    names_in,
+)
+from aioscheduler._transport.definitionlog import Leased, leased
 
 SCRIPT = """
 import collections, dataclasses, enum
@@ -29,48 +29,6 @@ async def echo(value):
 def world() -> Iterator[Script]:
     with Script(SCRIPT) as world:
         yield world
-
-
-def test_values_are_there_once_and_as_long_as_a_task_uses_them() -> None:
-    shipper, worker = HostShipper(HostCatalog()), WorkerCatalog()
-    log = shipper.catalog.log
-    reader = Reader(log)
-
-    def size() -> int:
-        return sum(map(len, log.lines.values()))
-
-    large = [functools.partial(max, bytes([n]) * 100_000) for n in range(20)]
-    held = shipper.take_function(large[0])
-    for _ in range(5):
-        assert shipper.take_function(large[0]) == held
-    assert size() < 110_000
-    for function in large[1:]:
-        shipper.take_function(function)
-    shipper.take_function(large[0])
-    assert size() < (IDLE_VALUES + 2) * 110_000
-    for line in reader.read():
-        worker.read(line)
-    assert isinstance(held, int)
-    assert worker.function(held)(b"") == b"\0" * 100_000
-    del held
-    for function in large[10:]:
-        shipper.take_function(function)
-    for line in reader.read():
-        worker.read(line)
-    assert len(worker._keys) <= IDLE_VALUES + 2
-
-
-def test_a_value_of_a_change_that_was_undone_is_forgotten(world: Script) -> None:
-    world.run("def big(n): return LOCK")
-    catalog = world.host.catalog
-    for _ in range(3):
-        world.run("import threading; LOCK = threading.Lock()")
-        with pytest.raises(NotShippable):
-            world.host.take_function(functools.partial(world.big, b"x" * 100_000))
-    world.run("LOCK = 1")
-    world.host.take_function(functools.partial(world.big, b"x" * 100_000))
-    catalog.forget_unused()
-    assert len(catalog._values) == len(catalog._digests) == len(catalog._idle) == 1
 
 
 MADE = {
@@ -99,13 +57,16 @@ def made(world: Script, request: pytest.FixtureRequest) -> Iterator[Callable[[],
 
 def sizes(catalog: Catalog) -> dict[str, int]:
     """How much a catalog has in its tables."""
-    log = getattr(catalog, "log", None)
-    tables = vars(catalog) | (vars(log) if log is not None else {})
-    return {
-        name: len(table)
-        for name, table in tables.items()
+    parts = [getattr(catalog, name, None) for name in ("log", "_spaces", "_values")]
+    found = {
+        f"{type(part).__name__}.{name}": len(table)
+        for part in (catalog, *parts)
+        if hasattr(part, "__dict__")
+        for name, table in vars(part).items()
         if hasattr(table, "__len__") and name not in ("retired", "lines")  # what makes it forget
-    } | ({} if log is None else {"lines": len(log.lines.keys() - log.retired)})
+    }
+    log = getattr(catalog, "log", None)
+    return found if log is None else found | {"lines": len(log.lines.keys() - log.retired)}
 
 
 def attributes(value: Any) -> str:
@@ -251,90 +212,3 @@ def test_a_namespace_that_is_no_modules_goes_with_its_program(world: Script) -> 
     before = ship(3)
     assert ship(30) == before
     assert len(world.host._shapes) <= 2  # of `echo`, and perhaps the last one
-
-
-def test_a_task_that_waits_has_its_globals_though_their_namespace_is_gone(world: Script) -> None:
-    scope: dict[str, Any] = {"STEP": 7}
-    exec("async def work(n): return n + STEP", scope)
-    task = world.host.take(scope["work"](1))
-    scope.clear()
-    world.forget()
-    world.begin()  # the next process
-    assert world.host.catalog.decode_result(world.run_there(task)) == 8
-
-
-def test_a_copy_of_a_namespace_is_another_one(world: Script) -> None:
-    scope: dict[str, Any] = {"STEP": 1}
-    exec("async def work(n): return n + STEP", scope)
-    assert world.trip(scope["work"](1)) == 2
-    copy = dict(scope)
-    exec("async def work(n): return n + STEP", copy)
-    copy["STEP"] = 10
-    assert world.trip(copy["work"](1)) == 11
-    assert world.trip(scope["work"](1)) == 2
-
-
-def test_one_code_in_many_namespaces_sees_its_own(world: Script) -> None:
-    code = compile("lambda: STEP", "<code>", "eval")
-    for n in range(20):
-        scope: dict[str, Any] = {"STEP": n}
-        function = eval(code, scope)
-        number = world.host.take_function(function)
-        world.tell()
-        assert isinstance(number, int)
-        assert world.worker.function(int(number))() == n
-
-
-METACLASSES = {
-    "whose hash needs an attribute": (
-        "    def __hash__(cls): return hash(cls.n)\n    def __eq__(cls, other): return cls is other"
-    ),
-    "whose classes are all equal": (
-        "    def __hash__(cls): return 1\n    def __eq__(cls, other): return True"
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", METACLASSES)
-def test_classes_are_known_by_identity(world: Script, kind: str) -> None:
-    world.run(f"class Meta(type):\n{METACLASSES[kind]}")
-    for n in range(3):
-        world.run(f"class Row(metaclass=Meta):\n    n = {n}\n    def get(self): return self.n")
-        world.run(f"async def get{n}(row): return row.get(), row")
-        number, row = world.trip(world.module.__dict__[f"get{n}"](world.Row()))
-        assert number == n
-        assert type(row) is world.Row
-    world.forget()
-    assert world.trip(world.echo(1)) == 1
-
-
-def test_a_call_costs_the_same_however_many_namespaces_there_are(world: Script) -> None:
-    """Only its own is looked through, and those of modules."""
-    functions = []
-    for n in range(30):
-        scope: dict[str, Any] = {"__name__": f"plugin{n}", "STEP": n}
-        exec("async def work(n): return n + STEP", scope)
-        functions.append(scope["work"])
-        assert world.trip(scope["work"](1)) == n + 1
-    for space in world.host.catalog._spaces_apart.values():
-        if space.module != "plugin3":
-            space.bound = None  # type: ignore[assignment]  # it would raise
-    world.host.catalog.refresh(functions[3])
-    world.host.catalog.refresh(world.echo)
-    functions[3].__globals__["STEP"] = 100
-    assert world.trip(functions[3](1)) == 101
-
-
-def test_nothing_begins_while_something_is_pickled(world: Script) -> None:
-    refused: list[BaseException] = []
-
-    class Schedules:
-        def __reduce__(self) -> Any:
-            try:
-                world.host.take_function(functools.partial(len))
-            except NotShippable as error:
-                refused.append(error)
-            return int, ()
-
-    assert world.trip(world.echo(Schedules())) == 0
-    assert "loop.call_soon" in str(refused[0])

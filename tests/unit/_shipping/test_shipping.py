@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._shipping.definitions import HostCatalog, WorkerCatalog
+from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.shipping import Call, HostShipper, open_call
+from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport.definitionlog import Reader
 from aioscheduler.errors import NotShippable
 
@@ -339,7 +340,7 @@ def test_a_coroutine_among_the_arguments_is_refused(world: World) -> None:
 def _tables(catalog: HostCatalog) -> tuple[Mapping[Any, Any], ...]:
     return (
         catalog.classes,
-        {name: space.shipped.copy() for name, space in catalog._spaces.items()},
+        {name: space.shipped.copy() for name, space in catalog._spaces._of_modules.items()},
         catalog._adopted,
     )
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioscheduler._scheduling.states import ENDED, MOVES, State
 from aioscheduler._transport import ledger as module
 from aioscheduler._transport import wire
-from aioscheduler._transport.ledger import PAGE, Ledger
+from aioscheduler._transport.ledger import PAGE, Entry, Ledger, make_frames
 from aioscheduler._transport.wire import Kind
 
 
@@ -25,111 +26,155 @@ def enter(ledger: Ledger, first: int, count: int) -> None:
     ledger.record(first, count, wire.encode([Kind.SCHEDULE, first, *columns]))
 
 
-def kept(ledger: Ledger) -> list[int]:
-    """The numbers of the frames the ledger gives back; checks that each record is whole."""
-    numbers = []
-    for kind, first, schedulers, dues, functions, records, payloads in wire.Decoder().feed(
-        b"".join(ledger.replay())
-    ):
+def replayed(ledger: Ledger) -> dict[int, Entry]:
+    """The frames the ledger gives back, read; their numbers come in order, each once."""
+    found: dict[int, Entry] = {}
+    for kind, first, *columns in wire.Decoder().feed(b"".join(ledger.replay())):
         assert kind == Kind.SCHEDULE
-        count = len(payloads)
+        count = len(columns[-1])
         own = first if isinstance(first, list) else range(first, first + count)
-        if isinstance(functions, int):
-            functions = [functions] * count
-        records = records or [None] * count
-        for n, *row in zip(own, schedulers, dues, functions, records, payloads, strict=True):
-            record = record_of(n)
-            if n in ledger.attempts:
-                options, alias, *_ = wire.read_record(record)
-                record = wire.make_record(options, alias, ledger.attempts[n])
-            assert row == [n % 3, n * 10, 7, record, b"%d" % n]
-            numbers.append(n)
-    return numbers
+        whole = [column if isinstance(column, list) else [column] * count for column in columns]
+        for number, row in zip(own, zip(*whole, strict=True), strict=True):
+            assert number > max(found, default=-1)
+            found[number] = Entry._make(row)
+    return found
+
+
+def entered(number: int) -> Entry:
+    return Entry(number % 3, number * 10, 7, record_of(number), b"%d" % number)
+
+
+def amend(ledger: Ledger, entries: dict[int, Entry]) -> None:
+    for numbers, frame in make_frames(entries):
+        ledger.amend(len(numbers), numbers[0], frame)
+
+
+VERBS = ["run", "wait", "finish", "cancel", "lose", "amend"]
 
 
 @given(
     st.lists(
         st.one_of(
             st.tuples(st.just("record"), st.integers(1, 60)),
-            st.tuples(st.sampled_from(["start", "end", "run", "rerun"]), st.integers(0, 10**6)),
+            st.tuples(st.sampled_from(VERBS), st.integers(0, 10**6)),
         ),
         max_size=80,
     )
 )
 def test_it_knows_what_is_out(steps: list[tuple[str, int]]) -> None:
     ledger = Ledger()
-    alive: list[int] = []
-    started: set[int] = set()
+    states: dict[int, State] = {}
+    sent: dict[int, Entry] = {}
+    after = {
+        "run": State.RUNNING,
+        "wait": State.PENDING,
+        "finish": State.FINISHED,
+        "cancel": State.CANCELLED,
+        "lose": State.LOST,
+    }
     number = 0
     for verb, value in steps:
+        alive = list(states)
         if verb == "record":
             count = min(value, PAGE - number % PAGE)
             enter(ledger, number, count)
-            alive += range(number, number + count)
+            for n in range(number, number + count):
+                states[n], sent[n] = State.PENDING, entered(n)
             number += count
-        elif verb == "start" and alive:
-            choice = alive[value % len(alive)]
-            if choice not in started:
-                ledger.start([choice])
-                started.add(choice)
-        elif verb == "end" and alive:
-            choice = alive.pop(value % len(alive))
-            assert ledger.end(choice) == (choice in started)
-            started.discard(choice)
-        elif verb == "rerun" and started:
-            choice = sorted(started)[value % len(started)]
-            before = ledger.attempts.get(choice, 1)
-            ledger.rerun([choice])
-            assert ledger.attempts[choice] == before + 1
-            started.discard(choice)
-        elif verb == "run" and alive:
+        elif alive:
             first = alive[value % len(alive)]
-            count = 1
-            while first + count in alive and (first + count) % PAGE and count < 5:
-                count += 1
-            row = set(range(first, first + count))
-            fresh = [n for n in row if n not in started]
-            ledger.start(fresh)
-            ledger.end_started(sorted(row))
-            alive = [n for n in alive if n not in row]
-            started -= row
-        assert list(ledger) == alive
-        assert len(ledger) == len(alive)
-        assert {n for n in alive if ledger.has_started(n)} == started
-    assert kept(ledger) == alive
-    assert set(ledger.started()) == started
-    by_scheduler = ledger.by_scheduler(alive[::2])
-    assert sorted(n for own in by_scheduler.values() for n in own) == alive[::2]
-    assert all(n % 3 == scheduler for scheduler, own in by_scheduler.items() for n in own)
-    assert set(ledger.attempts) <= set(alive)
-    for n in alive:
-        if n in ledger.attempts:
-            assert wire.read_record(ledger.find(n)[3])[2] == ledger.attempts[n]  # type: ignore[index]
-            continue
-        assert ledger.find(n) == (n % 3, n * 10, 7, record_of(n))
+            row = [n for n in range(first, first + 1 + value % 5) if n in states]
+            if verb == "amend":
+                own = [n for n in row if n // PAGE == first // PAGE]
+                changed = {
+                    n: sent[n]._replace(due=value, payload=b"!" * (value % 700)) for n in own
+                }
+                amend(ledger, changed)
+                sent |= changed
+                continue
+            good = 0
+            while good < len(row) and after[verb] in MOVES[states[row[good]]]:
+                good += 1
+            assert ledger.move(row, after[verb]) == good
+            for n in row[:good]:
+                states[n] = after[verb]
+                if after[verb] in ENDED:
+                    del states[n], sent[n]
+        assert list(ledger) == list(states)
+        assert len(ledger) == len(states)
+    running = [n for n in states if states[n] is State.RUNNING]
+    assert ledger.running == len(running)
+    assert list(ledger.running_numbers()) == running
+    assert {n: ledger.state(n) for n in states} == states
+    assert replayed(ledger) == sent
+    some = list(states)[::2]
+    assert ledger.read(some) == {n: sent[n] for n in some}
+    assert all(ledger.find(n) == sent[n] for n in states)
     assert ledger.find(number) is None
+    assert ledger.state(number) is None
+    for page in ledger._pages.values():
+        assert page.kept >= page.count
+    assert ledger._kept == sum(page.kept for page in ledger._pages.values())
+    assert ledger._large == sum(page.large * page.kept for page in ledger._pages.values())
+
+
+def test_what_is_amended_while_it_is_replayed_is_not_told_twice() -> None:
+    ledger = Ledger()
+    enter(ledger, 0, 3)
+    enter(ledger, PAGE, 3)
+    frames = ledger.replay()
+    told = [next(frames)]
+    amend(ledger, {1: entered(1)._replace(due=5)})
+    told += frames
+    numbers = [first for _, first, *_ in wire.Decoder().feed(b"".join(told))]
+    assert numbers == [0, PAGE]
+    assert replayed(ledger)[1].due == 5
+
+
+def test_amended_for_ever_it_takes_no_more() -> None:
+    ledger = Ledger()
+    enter(ledger, 0, 10)
+    for due in range(40_000):
+        amend(ledger, {3: entered(3)._replace(due=due)})
+        if due % 100 == 0:  # what ends is what sweeps
+            enter(ledger, due // 100 + 10, 1)
+            ledger.move([due // 100 + 10], State.CANCELLED)
+    assert ledger._kept <= 5 * len(ledger) + module._SLACK + 100
+    assert replayed(ledger)[3].due == due
+
+
+def test_no_move_is_possible_that_the_table_does_not_have() -> None:
+    for before in MOVES:
+        for after in MOVES:
+            ledger = Ledger()
+            enter(ledger, 0, 3)
+            if before is not State.PENDING:
+                ledger.move([0, 1, 2], State.RUNNING)
+            if before is not State.RUNNING:
+                ledger.move([0, 1, 2], before)
+            possible = after in MOVES[before]
+            assert ledger.move([0, 1], after) == 2 * possible
+            assert ledger.move([2], after) == possible
 
 
 def test_wrong_numbers_are_noticed() -> None:
     ledger = Ledger()
     enter(ledger, 0, 10)
-    ledger.start([3])
-    ledger.end(5)
+    ledger.move([3], State.RUNNING)
+    ledger.move([5], State.CANCELLED)
     for wrong in ([3], [5], [10], [10**9]):
-        assert ledger.start(wrong) == 0
-    assert ledger.start([1, 1]) == 1
-    assert ledger.start([7, 8, 9, 10, 11]) == 3
+        assert ledger.move(wrong, State.RUNNING) == 0
+    assert ledger.move([1, 1], State.RUNNING) == 1
+    assert ledger.move([7, 8, 9, 10, 11], State.RUNNING) == 3
     for number in (5, 10, 10**9):
-        assert ledger.end(number) is None
-    assert ledger.end_started([3, 4]) == 1
-    assert ledger.end_started([7, 8, 9, 10]) == 3
+        assert ledger.move([number], State.LOST) == 0
+    assert ledger.move([3, 4], State.FINISHED) == 1
+    assert ledger.move([7, 8, 9, 10], State.FINISHED) == 3
     for row in ([4], [PAGE], [3]):
-        assert ledger.end_started(row) == 0
-    assert list(ledger) == [0, 1, 2, 4, 6]
-    assert len(ledger) == 5
-    assert kept(ledger) == [0, 1, 2, 4, 6]
-    assert ledger.unstart([1, 2]) == 1
-    assert ledger.started() == []
+        assert ledger.move(row, State.FINISHED) == 0
+    assert list(replayed(ledger)) == list(ledger) == [0, 1, 2, 4, 6]
+    assert ledger.move([1, 2], State.PENDING) == 1
+    assert list(ledger.running_numbers()) == []
 
 
 def test_what_is_recorded_meanwhile_is_not_replayed() -> None:
@@ -149,9 +194,9 @@ def test_one_survivor_a_page_does_not_keep_the_rest() -> None:
     survivors = [page * PAGE + page % PAGE for page in range(pages)]
     for number in range(pages * PAGE):
         if number not in set(survivors[number // PAGE : number // PAGE + 1]):
-            ledger.end(number)
+            ledger.move([number], State.LOST)
     after = sum(len(f) for p in ledger._pages.values() for f in p.frames)
-    assert kept(ledger) == survivors
+    assert list(replayed(ledger)) == survivors
     assert after < before / 4
     assert ledger._kept <= 5 * len(ledger) + module._SLACK
 
@@ -161,8 +206,8 @@ def test_a_page_goes_with_its_last_task() -> None:
     for page in range(3):
         enter(ledger, page * PAGE, PAGE)
         numbers = list(range(page * PAGE, (page + 1) * PAGE))
-        ledger.start(numbers)
-        ledger.end_started(numbers)
+        ledger.move(numbers, State.RUNNING)
+        ledger.move(numbers, State.FINISHED)
     assert len(ledger._pages) <= 1  # the newest may still grow
     assert ledger._kept == sum(page.kept for page in ledger._pages.values())
 
@@ -173,8 +218,8 @@ def test_what_is_pending_comes_in_rows() -> None:
     for first in (0, PAGE):
         ledger.record(first, PAGE, b"")
     ledger.record(2 * PAGE, 3, b"")
-    assert ledger.start([0, 5, 6, PAGE + 1]) == 4
-    assert ledger.end(5)
+    assert ledger.move([0, 5, 6, PAGE + 1], State.RUNNING) == 4
+    assert ledger.move([5], State.FAILED) == 1
     rows = list(ledger.pending_rows())
     assert rows == [
         range(1, 5),
@@ -184,7 +229,7 @@ def test_what_is_pending_comes_in_rows() -> None:
         range(2 * PAGE, 2 * PAGE + 3),
     ]
     for row in rows:
-        assert ledger.end_pending(list(row)) == len(row)
+        assert ledger.move(row, State.CANCELLED) == len(row)
     assert list(ledger) == [0, 6, PAGE + 1]
     assert list(ledger.pending_rows()) == []
 
@@ -204,7 +249,7 @@ def test_no_frame_is_over_its_limit_however_pages_are_merged(
     alive = set(range(len(sizes)))
     for number in ended:
         if number in alive:
-            ledger.end(number)
+            ledger.move([number], State.LOST)
             alive.remove(number)
     found: list[int] = []
     for frame in ledger.replay():
@@ -214,7 +259,10 @@ def test_no_frame_is_over_its_limit_however_pages_are_merged(
         assert [len(payload) for payload in payloads] == [sizes[number] for number in own]
         assert set(functions if isinstance(functions, list) else [functions]) == {bytes(function)}
     assert found == sorted(alive)
-    assert all(ledger.find(number) == (0, 10, bytes(function), None) for number in alive)
+    assert all(
+        ledger.find(number) == (0, 10, bytes(function), None, bytes(sizes[number]))
+        for number in alive
+    )
 
 
 def test_large_tasks_that_have_ended_are_not_kept_beside_far_off_ones() -> None:
@@ -223,7 +271,7 @@ def test_large_tasks_that_have_ended_are_not_kept_beside_far_off_ones() -> None:
         payload = bytes(4_000) if number % 2 else b""
         ledger.record(number, 1, wire.encode([Kind.SCHEDULE, number, 0, 10, 7, None, [payload]]))
         if number % 2:
-            ledger.end(number)
+            ledger.move([number], State.LOST)
     kept_bytes = sum(map(len, ledger.replay()))
     assert kept_bytes < 200_000
     in_frames = sum(len(f) for page in ledger._pages.values() for f in page.frames)

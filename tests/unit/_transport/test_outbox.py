@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioscheduler._scheduling.states import State
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import FORGET, FORGET_AT, DefinitionLog, leased
 from aioscheduler._transport.ledger import PAGE
@@ -74,11 +75,11 @@ def test_the_definitions_that_a_task_uses_are_kept_until_it_ends() -> None:
     many = outbox.add_many(0, 0, leased(b"partial", [log.lease(whole)]), [1, 2])
     assert list(log.unused()) == []
     outbox.take()
-    outbox.ledger.end_pending([bound])
+    outbox.ledger.move([bound], State.CANCELLED)
     assert list(log.unused()) == [code]
-    outbox.ledger.end_pending([large, many])
+    outbox.ledger.move([large, many], State.CANCELLED)
     assert list(log.unused()) == [part]
-    outbox.ledger.end_pending([many + 1])
+    outbox.ledger.move([many + 1], State.CANCELLED)
     assert list(log.unused()) == [whole]
 
 
@@ -101,10 +102,10 @@ def test_a_new_worker_is_told_everything_that_is_true() -> None:
     outbox = Outbox(log)
     for number in range(4):
         assert outbox.add(number % 2, number, 0, b"%d" % number) == number
-    outbox.cancel(0, 3)
+    outbox.request(Kind.CANCEL, 0, 3)
     outbox.take()
-    outbox.ledger.end(2)
-    outbox.cancel(0, 1)
+    outbox.ledger.move([2], State.LOST)
+    outbox.request(Kind.CANCEL, 0, 1)
     unsent = outbox.add(0, 4, 0, b"4")
     large = outbox.add(0, 0, 0, b"x" * (wire.BLOB_LIMIT + 1))
     told, blobs = outbox.restart()
@@ -127,17 +128,17 @@ def test_a_large_payload_is_left_out_and_kept() -> None:
     assert frame[-1] == [wire.IN_BLOB]
     assert blobs == [(0, large)]
     assert outbox.ledger.blobs == {0: large}
-    outbox.ledger.end(0)
+    outbox.ledger.move([0], State.LOST)
     assert outbox.ledger.blobs == {}
 
 
 def test_a_cancel_comes_after_its_task() -> None:
     outbox = Outbox(DefinitionLog())
-    outbox.cancel(0, outbox.add(0, 0, 0, b""))
+    outbox.request(Kind.CANCEL, 0, outbox.add(0, 0, 0, b""))
     outbox.add(0, 0, 0, b"")
     assert [frame[0] for frame in frames(outbox)] == [Kind.SCHEDULE, Kind.CANCEL]
     for number in range(PAGE + 1):
-        outbox.cancel(0, number)
+        outbox.request(Kind.CANCEL, 0, number)
     assert [len(frame[2]) for frame in frames(outbox)] == [PAGE, 1]
 
 
@@ -147,7 +148,7 @@ def test_many_share_their_columns() -> None:
     assert outbox.add_many(2, 7, b"function", [b"a", b"b"]) == 1
     assert outbox.full
     assert frames(outbox)[1] == [Kind.SCHEDULE, 1, 2, 7, b"function", None, [b"a", b"b"]]
-    assert outbox.ledger.find(2) == (2, 7, b"function", None)
+    assert outbox.ledger.find(2) == (2, 7, b"function", None, b"b")
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, PAGE)), max_size=30))
@@ -169,5 +170,43 @@ def test_no_frame_crosses_a_page_and_no_number_comes_twice(steps: list[int | Non
             outbox2.add_many(0, 0, 0, [b""] * count)
     assert all(f[1] // PAGE == numbers(f)[-1] // PAGE for f in frames(outbox2))
     for number in given_:
-        outbox.ledger.end(number)
+        outbox.ledger.move([number], State.LOST)
     assert len(outbox.ledger._pages) <= 1
+
+
+def test_a_task_that_is_given_again_comes_after_what_was_asked_of_it_before() -> None:
+    """Else the request would be for the second time."""
+    outbox = Outbox(DefinitionLog())
+    outbox.add(0, 5, 0, b"")
+    outbox.take()
+    outbox.request(Kind.WITHDRAW, 0, 0)
+    entries = outbox.ledger.read([0])
+    outbox.amend({0: entries[0]._replace(due=9)}, send=True)
+    outbox.request(Kind.WITHDRAW, 0, 0)
+    kinds = [frame[0] for frame in frames(outbox)]
+    assert kinds == [Kind.WITHDRAW, Kind.SCHEDULE, Kind.WITHDRAW]
+
+
+def test_what_is_amended_for_the_next_worker_is_not_sent_to_this_one() -> None:
+    outbox = Outbox(DefinitionLog())
+    for number in range(PAGE + 2):
+        outbox.add(0, number, 0, number)
+    outbox.take()
+    changed = {n: entry._replace(due=7) for n, entry in outbox.ledger.read([1, PAGE + 1]).items()}
+    outbox.amend(changed, send=False)
+    assert frames(outbox) == []
+    outbox.amend(changed, send=True)
+    assert [frame[1] for frame in frames(outbox)] == [[1], [PAGE + 1]]  # none crosses a page
+    assert outbox.ledger.read([1, PAGE + 1]) == changed
+
+
+def test_announcements_are_confirmed_together() -> None:
+    outbox = Outbox(DefinitionLog())
+    assert frames(outbox) == []
+    outbox.confirm()
+    outbox.confirm()
+    assert frames(outbox) == [[Kind.CONFIRM, 2]]
+    assert frames(outbox) == []
+    outbox.confirm()
+    outbox.restart()
+    assert frames(outbox) == []

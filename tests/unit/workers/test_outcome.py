@@ -11,7 +11,8 @@ import faulty
 import pytest
 from aioscheduler_workers.outcome import encode_failure, encode_refusal, encode_unopened
 
-from aioscheduler._shipping.definitions import HostCatalog, WorkerCatalog
+from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler.errors import RemoteError, RemoteTraceback
 
 

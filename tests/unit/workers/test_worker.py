@@ -22,7 +22,7 @@ from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.engine import Order
 from aioscheduler._scheduling.timers import NUMBER_BITS
-from aioscheduler._shipping.definitions import HostCatalog
+from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.shipping import HostShipper
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind

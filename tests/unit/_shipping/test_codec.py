@@ -1,27 +1,23 @@
-"""Values to payloads and back: exact in their types, or refused with what to do."""
+"""Values to payloads and back: exact in their types, each the cheapest way."""
 
 from __future__ import annotations
 
-import asyncio
 import collections
-import concurrent.futures
 import datetime
 import http
-import io
-import multiprocessing
 import pickle
-import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioscheduler._shipping.definitions import HostCatalog, WorkerCatalog
-from aioscheduler._shipping.pickling import EMPTY, SharedCode, check_inheritable, is_plain
-from aioscheduler._shipping.shipping import HostShipper
+from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.payloads import (
+    is_plain,
+)
+from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
-from aioscheduler.errors import NotShippable
 
 values = st.recursive(
     st.one_of(
@@ -110,57 +106,3 @@ def test_subclasses_of_scalars_stay_what_they_are() -> None:
     value = http.HTTPStatus.OK  # to msgpack it is a 200
     assert WorkerCatalog().decode(HostCatalog().encode(value)) is value
     assert HostCatalog().encode_scalars([value]) is None
-
-
-def test_the_streams_of_a_process_are_those_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    with io.TextIOWrapper(io.BytesIO()) as here, io.TextIOWrapper(io.BytesIO()) as there:
-        monkeypatch.setattr(sys, "stdout", here)
-        payload = HostCatalog().pickle(here)
-        with pytest.raises(pickle.PicklingError, match="belongs to one process"):
-            HostCatalog().pickle(there)
-        monkeypatch.setattr(sys, "stdout", there)
-        assert WorkerCatalog().decode(payload) is there
-
-
-def test_shared_code_gives_one_function_and_a_new_one_for_each_closure() -> None:
-    space = {"__name__": "somewhere", "BASE": 10}
-    shared = SharedCode((lambda n: BASE + n).__code__, space)  # type: ignore[name-defined]  # noqa: F821
-    assert shared.function is shared.function
-    assert shared.function(1) == 11
-    word = "a"
-    captured = SharedCode((lambda: word).__code__, space)
-    assert captured.function is not captured.function
-    assert captured.make(["b"])() == "b"
-    with pytest.raises(NameError, match="word"):
-        captured.make([EMPTY])()  # it has no value there, as it had none here
-
-
-def test_only_primitives_for_spawned_processes_can_be_handed_on() -> None:
-    check_inheritable(multiprocessing.get_context("spawn").Lock())
-    forked = multiprocessing.get_context("fork").Lock()
-    with pytest.raises(pickle.PicklingError, match=r"get_context\('spawn'\)"):
-        check_inheritable(forked)
-    with pytest.raises(RuntimeError):  # nothing is left of the pretence that a process is made
-        pickle.dumps(multiprocessing.get_context("spawn").Lock())
-
-
-async def test_what_belongs_to_this_process_is_refused_with_what_to_do() -> None:
-    shipper = HostShipper(HostCatalog())
-    loop = asyncio.get_running_loop()
-    inner = asyncio.sleep(0)
-    for thing, hint in (
-        (loop, "a task asks for its own, asyncio.get_running_loop"),
-        (loop.create_future(), "await it here, and pass its result"),
-        (asyncio.current_task(), "await it here"),
-        (concurrent.futures.Future[int](), "by asyncio.wrap_future"),
-        (inner, "have the task call and await it"),
-    ):
-        coro = asyncio.sleep(0, thing)
-        with pytest.raises(NotShippable, match=hint):
-            shipper.take(coro)
-        coro.close()
-    waiting = asyncio.wait_for(inner, 5)
-    with pytest.raises(NotShippable, match="the argument 'fut' of wait_for.*timeout="):
-        shipper.take(waiting)
-    waiting.close()
-    inner.close()

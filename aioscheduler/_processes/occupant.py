@@ -1,0 +1,57 @@
+"""What a supervisor reports, and to whom: one way, a process after the other.
+
+connect(life) ─► receive(frame) … ─► ended(end) ─┬─ REPLACED ─► connect(the next life) …
+                                                 ├─ CLOSED
+                                                 └─ FAILED
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from .._transport import wire
+from .incarnation import Life
+
+
+class Then(Enum):
+    """What follows on the end of a process."""
+
+    REPLACED = "replaced"  # another comes
+    CLOSED = "closed"  # none comes, as was asked
+    FAILED = "failed"  # none can come: the manager is to fail
+
+
+class End(NamedTuple):
+    """The end of the process in a place.
+
+    Attributes:
+        then: What follows.
+        exitcode: Of the process; None if it is not known, or there was none.
+        life: The process; None if there was none.
+        story: What happened, in words.
+        reason: Why the manager is to fail.
+    """
+
+    then: Then
+    exitcode: int | None = None
+    life: Life | None = None
+    story: str = ""
+    reason: Exception | None = None
+
+
+class Occupant(Protocol):
+    """Who has the tasks of a place (`remote.RemoteLink`), and is told of its process."""
+
+    def receive(self, frame: wire.Frame) -> None:
+        """A frame has come that is not about the process itself."""
+
+    def connect(self, life: Life) -> None:
+        """A process was started: it is to be told everything."""
+
+    def ended(self, end: End) -> None:
+        """The process has ended, and its pipe was read to the end.
+
+        This is told once for each process, again with FAILED if it raised, and with CLOSED if
+        there was none to end. With CLOSED and FAILED it does not raise.
+        """

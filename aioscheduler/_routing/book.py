@@ -1,0 +1,374 @@
+"""The book of one worker's tasks: what was sent, asked, announced, and how it ended. Pure.
+
+    add, cancel, withdraw, reschedule ─► Book ─► frames (outbox), kept until the end (ledger)
+    started, unstarted, retried,           │
+    finished, died, close                  └─► Change: what has ended, what waits no more
+
+Rules of this file:
+
+1. A task moves as `states.MOVES` says. Of a frame with a number that cannot move so, what comes
+   before that number is taken; the number is named (`Change.refused`), for its worker is to go.
+2. A verb changes all that it changes before it returns, and does not raise after the first change.
+   What follows for handles and counts is in what it returns.
+3. A task has begun, as far as anybody can know, if it was announced. What was not announced is
+   given to the next process; what was, only if the black box says that it has not begun.
+4. Of a task that was asked to cancel nothing is given to another process: it ends cancelled.
+5. A withdrawal never ends what was announced: an announcement on its way wins.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from itertools import islice
+from typing import NamedTuple
+
+from .._scheduling.states import State
+from .._transport import wire
+from .._transport.definitionlog import DefinitionLog
+from .._transport.ledger import Entry
+from .._transport.outbox import Outbox
+from .._transport.wire import Kind, Payload
+
+_REMEMBERED = 1024  # announced tasks, of each scheduler, that may turn out not to have begun
+
+
+class _Request(Enum):
+    """What a task was asked for; a third is to start at another time, which is that time."""
+
+    CANCEL = "cancel"
+    WITHDRAW = "withdraw"
+
+
+class Change(NamedTuple):
+    """What a verb has changed.
+
+    Attributes:
+        scheduler: Of which scheduler.
+        waiting: By how much the number of tasks that wait to start has grown.
+        ended: Tasks that have ended.
+        state: How they have ended.
+        started: Whether they had been announced as started.
+        refused: The number of a task of which the worker has said what cannot be.
+    """
+
+    scheduler: int
+    waiting: int = 0
+    ended: Sequence[int] = ()
+    state: State = State.CANCELLED
+    started: bool = True
+    refused: int | None = None
+
+
+class Book:
+    """The tasks of one worker's place that have not ended, whatever process is there.
+
+    Args:
+        schedulers: How many schedulers the worker has.
+        timed: Whether tasks have due times; else they are in queues.
+        log: The definitions.
+
+    Attributes:
+        outbox: Gives tasks their numbers and has the frames to be sent.
+        ledger: Has what was sent and has not ended.
+        schedulers: How many schedulers the worker has.
+    """
+
+    def __init__(self, schedulers: int, timed: bool, log: DefinitionLog) -> None:
+        self.outbox: Outbox = Outbox(log)
+        self.ledger = self.outbox.ledger
+        self.schedulers = schedulers
+        self._timed = timed
+        self._asked: dict[int, _Request | int] = {}
+        self._announced: list[deque[int]] = [
+            deque(maxlen=_REMEMBERED) for _ in range(schedulers)
+        ]  # the last tasks that were, of each scheduler, in order
+        self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
+        self._aliases: dict[int, int] = {}  # the other way round
+
+    # ---- what the host wants; new tasks go to the outbox straight
+
+    def adopt(
+        self,
+        scheduler: int,
+        due: int,
+        function: int,
+        payload: Payload,
+        options: int | None,
+        alias: int,
+    ) -> None:
+        """Add a task that was scheduled inside a worker, which gave it a number: its alias."""
+        record = wire.make_record(options, alias)
+        number = self.outbox.add(scheduler, due, function, payload, record)
+        self._numbers[alias] = number
+        self._aliases[number] = alias
+
+    def cancel(self, scheduler: int, number: int) -> Change | None:
+        """Ask for a task's cancellation, begun or not; None if it has ended."""
+        if number not in self.outbox:
+            return None
+        asked = self._asked.get(number)
+        if asked is _Request.CANCEL:
+            return Change(scheduler)
+        self._asked[number] = _Request.CANCEL
+        self.outbox.request(Kind.CANCEL, scheduler, number)
+        waits = asked is not _Request.WITHDRAW and self.state(number) is State.PENDING
+        return Change(scheduler, -waits)
+
+    def withdraw(self, scheduler: int, number: int) -> Change | None:
+        """Ask that a task end before it is announced; None if it was, or has ended."""
+        if not self._is_waiting(number):
+            return None
+        asked = self._asked.get(number)
+        if isinstance(asked, _Request):
+            return Change(scheduler)
+        self._asked[number] = _Request.WITHDRAW
+        if asked is None:
+            self.outbox.request(Kind.WITHDRAW, scheduler, number)
+        return Change(scheduler, -1)
+
+    def reschedule(self, scheduler: int, number: int, due: int) -> bool:
+        """Ask that a task start at another time.
+
+        Its worker is asked to give it back, and gets it again with the new time when it has.
+
+        Returns:
+            Whether it may: it was not announced and has not ended, as far as is known, and nobody
+            has asked for its end.
+        """
+        asked = self._asked.get(number)
+        if not self._is_waiting(number) or isinstance(asked, _Request):
+            return False
+        self._asked[number] = due
+        if asked is None:
+            self.outbox.request(Kind.WITHDRAW, scheduler, number)
+        return True
+
+    def _is_waiting(self, number: int) -> bool:
+        return number in self.outbox and self.state(number) is State.PENDING
+
+    # ---- what it knows
+
+    def number_of(self, number: int) -> int:
+        """Return a task's number, given that or its alias."""
+        return self._numbers.get(number, number)
+
+    def alias_of(self, number: int) -> int:
+        """Return a task's alias, or its number if it has none."""
+        return self._aliases.get(number, number)
+
+    def state(self, number: int) -> State:
+        """Return PENDING or RUNNING of a task that has not ended."""
+        return self.ledger.state(number) or State.PENDING  # those in no frame yet
+
+    def find(self, number: int) -> Entry | None:
+        """Return what holds of a task that has not ended, as it was asked to be."""
+        self.outbox.pack()
+        entry = self.ledger.find(number)
+        if self._asked and entry is not None:
+            asked = self._asked.get(number)
+            if isinstance(asked, int):
+                return entry._replace(due=asked)
+        return entry
+
+    # ---- what the worker says
+
+    def started(self, scheduler: int, numbers: list[int]) -> Change:
+        """The worker has announced tasks: they may have begun."""
+        known = self.ledger.move(numbers, State.RUNNING)
+        waiting = known
+        self._announced[scheduler].extend(numbers[:known])
+        if self._asked:
+            for number in numbers[:known]:
+                asked = self._asked.get(number)
+                waiting -= isinstance(asked, _Request)
+                if asked is not _Request.CANCEL:  # the start was on its way, and has won
+                    self._asked.pop(number, None)
+        return Change(scheduler, -waiting, refused=_after(numbers, known))
+
+    def announced(self, scheduler: int, numbers: list[int]) -> Change:
+        """The worker has announced tasks that begin when it has our word, which it gets."""
+        change = self.started(scheduler, numbers)
+        if change.refused is None:
+            self.outbox.confirm()
+        return change
+
+    def unstarted(self, scheduler: int, numbers: list[int]) -> Change:
+        """Tasks that were announced have not begun."""
+        known = self.ledger.move(numbers, State.PENDING)
+        waiting = known - self._count_asked(numbers[:known])
+        return Change(scheduler, waiting, refused=_after(numbers, known))
+
+    def retried(self, scheduler: int, numbers: list[int], waits: list[int], now: int) -> Change:
+        """Tasks have failed, and are to start once more, so many nanoseconds from now.
+
+        The worker of a queue keeps them at its head; a timed one has forgotten them.
+        """
+        good = next((i for i, n in enumerate(numbers) if not self._runs(n)), len(numbers))
+        entries = self._next_attempt(numbers[:good])
+        dropped: list[int] = []  # were to be cancelled, and are nowhere now
+        if self._timed:
+            dropped = [number for number in entries if number in self._asked]
+            for number, wait in zip(numbers, waits, strict=True):
+                if number in entries:
+                    entries[number] = entries[number]._replace(due=now + wait)
+            for number in dropped:
+                del entries[number]
+        self.outbox.amend(entries, send=self._timed)
+        known = self.ledger.move(numbers[:good], State.PENDING)
+        waiting = known - self._count_asked(numbers[:known])
+        self.ledger.move(dropped, State.CANCELLED)
+        self._forget_asked(dropped)
+        return Change(scheduler, waiting, dropped, refused=_after(numbers, known))
+
+    def finished(self, scheduler: int, numbers: list[int], state: State) -> Change:
+        """Tasks have ended; or have not begun, and now never will (CANCELLED)."""
+        if state is State.CANCELLED:
+            return self._dropped(scheduler, numbers)
+        known = self.ledger.move(numbers, state)
+        ended = numbers if known == len(numbers) else numbers[:known]
+        self._forget_asked(ended)
+        return Change(scheduler, 0, ended, state, refused=_after(numbers, known))
+
+    def _dropped(self, scheduler: int, numbers: list[int]) -> Change:
+        waiting = 0
+        refused = None
+        ended: list[int] = []
+        moved = self._moved_of(numbers) if self._asked else {}
+        self._amend_moved(moved, send=True)
+        for number in numbers:
+            if number in moved:
+                del self._asked[number]
+                continue
+            pending = self.ledger.state(number) is State.PENDING
+            if not self.ledger.move((number,), State.CANCELLED):
+                refused = number
+                break
+            waiting += pending and number not in self._asked
+            ended.append(number)
+        self._forget_asked(ended)
+        return Change(scheduler, -waiting, ended, refused=refused)
+
+    # ---- from one process to the next
+
+    def died(self, begun: Sequence[int | None]) -> list[Change]:
+        """The process is gone: what was announced and has not begun waits again.
+
+        Args:
+            begun: Of each scheduler the number of the task that it began last, plus one; 0 for
+                none; None if nobody knows.
+        """
+        changes = []
+        for scheduler, (word, announced) in enumerate(zip(begun, self._announced, strict=True)):
+            last = None if word is None else word - 1
+            if last is not None and (last < 0 or last in announced):
+                first = announced.index(last) + 1 if last >= 0 else 0
+                unbegun = [n for n in islice(announced, first, None) if self._runs(n)]
+                changes.append(self.unstarted(scheduler, unbegun))
+            elif last is not None and self.ledger.state(last) is State.PENDING:
+                # It has begun and was not announced: announcements were lost, and all that was
+                # announced may have begun.
+                changes.append(self.started(scheduler, [last]))
+            announced.clear()
+        return changes + self.drop_asked()
+
+    def _runs(self, number: int) -> bool:
+        return self.ledger.state(number) is State.RUNNING
+
+    def drop_asked(self) -> list[Change]:
+        """End what was asked to end and has no process to confirm it; move what was to be moved."""
+        self.outbox.pack()
+        moved = self._moved_of(self._asked)
+        self._amend_moved(moved, send=False)
+        ending = self.ledger.read([number for number in self._asked if number not in moved])
+        self._asked.clear()
+        return self._end(ending, State.CANCELLED)
+
+    def lose_running(self) -> list[Change]:
+        """End what had begun in a process that is gone."""
+        return self._end(self.ledger.read(list(self.ledger.running_numbers())), State.LOST)
+
+    def rerun_running(self) -> list[Change]:
+        """Have what had begun in a process that is gone start again in the next."""
+        numbers = list(self.ledger.running_numbers())
+        entries = self._next_attempt(numbers)
+        self.outbox.amend(entries, send=False)
+        self.ledger.move(numbers, State.PENDING)
+        by_scheduler = _by_scheduler(entries)
+        return [Change(scheduler, len(own)) for scheduler, own in by_scheduler.items()]
+
+    def _next_attempt(self, numbers: Sequence[int]) -> dict[int, Entry]:
+        """Return what holds of tasks that are to start once more."""
+        entries = self.ledger.read(numbers)
+        for number, entry in entries.items():
+            options, alias, attempt, confirmed = wire.read_record(entry.record)
+            record = wire.make_record(options, alias, attempt + 1, confirmed)
+            entries[number] = entry._replace(record=record)
+        return entries
+
+    def _end(self, entries: Mapping[int, Entry], state: State) -> list[Change]:
+        changes = []
+        for scheduler, numbers in _by_scheduler(entries).items():
+            self.ledger.move(numbers, state)
+            changes.append(Change(scheduler, 0, numbers, state))
+        return changes
+
+    def close(self, lost: bool) -> Iterator[Change]:
+        """End all there is: no process will come any more. What is yielded has no scheduler.
+
+        What was asked to end is cancelled; else what runs is lost, and what waits, too, if `lost`.
+        """
+        state = State.LOST if lost else State.CANCELLED
+        for row in list(self.ledger.pending_rows()):  # millions, maybe: a tenth of the cost
+            if not self._asked or all(n not in self._asked for n in row):
+                self.ledger.move(row, state)
+                yield Change(0, 0, row, state, started=False)
+        for number in [*self.ledger, *self.outbox.loose]:  # the last if there was no packing them
+            runs, asked = self._runs(number), self._asked.pop(number, None)
+            stays = runs or lost
+            ends = State.LOST if stays and not isinstance(asked, _Request) else State.CANCELLED
+            self.ledger.move((number,), ends)
+            yield Change(0, 0, (number,), ends, started=runs)
+
+    # ---- inside
+
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Forget the aliases of tasks whose ends everybody has been told."""
+        if self._aliases:
+            for number in numbers:
+                if number in self._aliases:
+                    del self._numbers[self._aliases.pop(number)]
+
+    def _moved_of(self, numbers: Iterable[int]) -> dict[int, int]:
+        """Return those of these that were asked to start at another time, with that time."""
+        asked = ((number, self._asked.get(number)) for number in numbers)
+        return {number: due for number, due in asked if isinstance(due, int)}
+
+    def _amend_moved(self, moved: dict[int, int], send: bool) -> None:
+        entries = self.ledger.read(moved)
+        self.outbox.amend(
+            {number: entry._replace(due=moved[number]) for number, entry in entries.items()}, send
+        )
+
+    def _count_asked(self, numbers: list[int]) -> int:
+        """Return how many of these count as waiting no more, because they were asked to end."""
+        if not self._asked:
+            return 0
+        return sum(isinstance(self._asked.get(number), _Request) for number in numbers)
+
+    def _forget_asked(self, numbers: Sequence[int]) -> None:
+        if self._asked:
+            for number in numbers:
+                self._asked.pop(number, None)
+
+
+def _after(numbers: list[int], known: int) -> int | None:
+    return numbers[known] if known < len(numbers) else None
+
+
+def _by_scheduler(entries: Mapping[int, Entry]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for number, entry in entries.items():
+        found.setdefault(entry.scheduler, []).append(number)
+    return found

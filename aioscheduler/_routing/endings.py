@@ -1,0 +1,168 @@
+"""Tells what has become of the tasks of a worker to all who are to know.
+
+    Change ─► counters: placement (what waits, what is left), `stats()`
+          └─► listeners: handles and batches (`Holders`), or else the loop's exception handler
+
+Nothing here raises: a task is struck out of the book by now, and the next one is to be told, too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from .._scheduling.states import State
+from .._scheduling.unheard import report
+from .._shipping.shipping import HostShipper
+from .._transport import wire
+from .._transport.ledger import Entry, end_of_row
+from ..batch import Decode
+from ..errors import RemoteError
+from ..task import Home
+from .book import Book, Change
+from .holders import Holders
+from .link import LoadCounter
+
+NO_MEMORY = object()
+"""In the place of an outcome for which this process had no memory."""
+
+_UNHEARD_NAMED = 10  # failed tasks of dropped handles that are named, between two ticks
+
+
+class Endings:
+    """Who is told of the tasks of one worker's place.
+
+    Args:
+        worker: The place, from 0.
+        home: Of the handles.
+        book: Has the tasks.
+        shipper: Has the names of functions.
+        counter: Told of what waits and what has ended.
+        counts: Where ends are counted, by the names of `stats.COUNTS`.
+
+    Attributes:
+        holders: Of the tasks.
+    """
+
+    def __init__(
+        self,
+        worker: int,
+        home: Home,
+        book: Book,
+        shipper: HostShipper,
+        counter: LoadCounter,
+        counts: Counter[str],
+    ) -> None:
+        self.holders: Holders = Holders(home)
+        self._worker = worker
+        self._home = home
+        self._book = book
+        self._shipper = shipper
+        self._counter = counter
+        self._counts = counts
+        self._unheard: dict[int, str] = {}  # names of tasks whose failure nobody will be told of
+        self._may_name = _UNHEARD_NAMED
+
+    def tell(
+        self,
+        change: Change,
+        values: Sequence[Any] = (),
+        decode: Decode | None = None,
+        singly: bool = False,
+    ) -> None:
+        """Tell what a verb of the book has changed.
+
+        Args:
+            change: What it returned.
+            values: The outcomes of what has ended, in order, perhaps of more; not of the cancelled.
+            decode: Reads them, when asked.
+            singly: Whether NO_MEMORY may be among them.
+        """
+        scheduler, waiting, ended, state, *_ = change
+        if waiting:
+            self._counter.count_waiting(self._worker, scheduler, waiting)
+        if not ended:
+            return
+        self._counts[state.value] += len(ended)
+        if state is State.CANCELLED:
+            values, decode = [None] * len(ended), None
+        if state is State.FINISHED and self.holders.has_batches and not singly:
+            self._settle_rows(scheduler, ended, values, decode)
+        else:
+            for number, value in zip(ended, values, strict=False):
+                self._settle(scheduler, number, state, value, decode)
+        self._book.forget(ended)
+        self._counter.count_ended(self._worker, scheduler, len(ended))
+
+    def _settle_rows(
+        self, scheduler: int, numbers: Sequence[int], values: Sequence[Any], decode: Decode | None
+    ) -> None:
+        """Tell results, those of a batch with numbers in a row at once."""
+        start = 0
+        while start < len(numbers):
+            stop = end_of_row(numbers, start)
+            row = list(values[start:stop])
+            first = numbers[start]
+            if len(row) == 1 or not self.holders.settle_row(first, row, State.FINISHED, decode):
+                for number, value in enumerate(row, first):
+                    self._settle(scheduler, number, State.FINISHED, value, decode)
+            start = stop
+
+    def _settle(
+        self, scheduler: int, number: int, state: State, value: Any, decode: Decode | None
+    ) -> None:
+        """Tell a task's end to whoever holds it, or to the loop if it failed unheard."""
+        if value is NO_MEMORY:
+            state, value, decode = State.FAILED, _no_memory(state), None
+        told = self.holders.settle(number, state, value, decode)
+        if not told and state is State.FAILED:
+            name = self._unheard.pop(number, "")
+            who = f"{name} {self._home.ref(scheduler, number)}".lstrip()
+            report(self._home.loop, f"task {who}", value, decode)
+
+    def empty(self) -> None:
+        """Count what is left as ended: there is nothing any more."""
+        self._counter.count_emptied(self._worker)
+
+    def settle_alike(self, change: Change, value: Any) -> None:
+        """Tell the end of very many tasks, which is the same for all; `empty` counts them."""
+        self._counts[change.state.value] += len(change.ended)
+        self.holders.settle_alike(change.ended, change.state, value)
+        self._book.forget(change.ended)
+
+    # ---- names
+
+    def name(self, entry: Entry) -> str:
+        """Return the name of a task that has no handle."""
+        options, *_ = wire.read_record(entry.record)
+        label = self._shipper.label(entry.function, options)
+        return label if isinstance(label, str) else self._shipper.name_of(label)
+
+    def name_unheard(self, numbers: Sequence[int]) -> None:
+        """Look up the names of failing tasks that nobody has a handle on, while they are known.
+
+        A few of them: it takes 0.1 ms each, and a million may fail.
+        """
+        self._unheard.clear()
+        for number in numbers:
+            if not self._may_name:
+                break
+            if number not in self.holders:
+                self._may_name -= 1
+                entry = self._book.ledger.find(number)
+                if entry is not None:
+                    self._unheard[number] = self.name(entry)
+
+    def look_after(self) -> None:
+        """Is called once a tick."""
+        self._may_name = _UNHEARD_NAMED
+        self.holders.forget_dropped()
+
+
+def _no_memory(state: State) -> Exception:
+    return RemoteError(
+        "MemoryError",
+        f"the task has {state.value}, and this process has no memory for its outcome",
+        "",
+    )

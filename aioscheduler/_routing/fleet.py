@@ -1,0 +1,315 @@
+"""The workers behind a manager, from their making to their end.
+
+    start ─► a look after them once a tick ─► close                  by the manager
+                                           ├► fail                   a worker cannot be had, or
+                                           │                         too many were lost
+                                           ├► loop_ended             nobody closed it
+                                           └► end_without_loop       closed in another loop
+
+Each place is a link (`router.links`), be it in this loop or in another process. Which task goes
+where is the router's; how one process is replaced is its supervisor's. Here is what concerns all
+of them at once. What users call is the manager's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing.util
+import os
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from .._processes.budget import RestartBudget
+from .._processes.incarnation import Incarnation, Launch
+from .._processes.process import Alive, end_workers
+from .._processes.workerconfig import WorkerConfig
+from .._scheduling.alarm import next_tick
+from .._scheduling.engine import Order
+from .._scheduling.lateness import History
+from .._shipping.hostcatalog import HostCatalog
+from .._shipping.shipping import HostShipper
+from .._transport.pipe import abandon
+from ..errors import ManagerClosed, WorkerStartError
+from ..task import State
+from .local import LocalLink
+from .remote import RemoteLink
+from .router import Router
+from .settings import Settings
+from .threadsafe import Abroad
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+
+def _launch_processes(
+    config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
+) -> Launch:
+    return partial(Incarnation, config, loop_initializer, alive)
+
+
+class Seams(NamedTuple):
+    """What a manager has of the machine; with others (`testing`) it needs neither time nor process.
+
+    Attributes:
+        clock: Returns the present in nanoseconds since the epoch.
+        launcher: Returns what makes the processes of a worker's place.
+    """
+
+    clock: Callable[[], int] = time.time_ns
+    launcher: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], Launch] = _launch_processes
+
+
+class Fleet:
+    """The links of one manager, and what happens to all of them.
+
+    Args:
+        owner: The manager: in messages, and as what its own tasks know it.
+        manager: Its id.
+        settings: What it was told.
+        seams: What it has of the machine.
+        router: Places its tasks; gets its links here.
+        ended: Called when all have ended.
+
+    Attributes:
+        remotes: The links to other processes.
+        abroad: What other threads wait for.
+        host: How late this loop was.
+
+    Raises:
+        NotShippable: The initializer or one of its arguments cannot travel.
+    """
+
+    def __init__(
+        self,
+        owner: object,
+        manager: str,
+        settings: Settings,
+        seams: Seams,
+        router: Router,
+        ended: Callable[[], None],
+    ) -> None:
+        self._owner = owner
+        self._ended = ended
+        self._router = router
+        self._loop_thread = router.loop_thread
+        self.remotes: list[RemoteLink] = []
+        self.abroad = Abroad(router, self.loop_ended)
+        self.host: History = History()
+        self._alive: Alive = {}
+        self._ready_awaited = False
+        self._closing: asyncio.Task[None] | None = None
+        self._finalizer: multiprocessing.util.Finalize | None = None
+        self._watch: weakref.ref[asyncio.TimerHandle] | None = None
+        if settings.local:
+            router.links = [self._make_local(manager, settings, seams)]
+        else:
+            self.remotes += self._make_remotes(manager, settings, seams)
+            router.links = self.remotes
+
+    def _make_local(self, manager: str, settings: Settings, seams: Seams) -> LocalLink:
+        router = self._router
+        return LocalLink(
+            settings.order,
+            settings.layout[0],
+            router.placement,
+            self._loop_thread,
+            seams.clock,
+            manager,
+            settings.boot,
+            router,
+            self.fail,
+        )
+
+    def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
+        catalog = HostCatalog()
+        catalog.owner = self._owner
+        shipper = HostShipper(catalog)
+        boot = None if settings.boot is None else shipper.take_call(*settings.boot)
+        config = WorkerConfig(
+            manager=manager,
+            order=settings.order,
+            layout=tuple(settings.layout),
+            prefer_utc=settings.prefer_utc,
+            host=os.getpid(),
+            handed=tuple(catalog.handed),  # by `take_call`
+        )
+        budget = RestartBudget(*settings.max_restarts)
+        return [
+            RemoteLink(
+                worker,
+                schedulers,
+                settings.order is Order.TIMED,
+                seams.launcher(
+                    replace(config, worker=worker), settings.loop_initializer, self._alive
+                ),
+                budget,
+                shipper,
+                self._router.placement,
+                self._loop_thread,
+                seams.clock,
+                manager,
+                boot,
+                settings.rerun,
+                self.fail,
+                partial(self._router.asked_inside, self.remotes, catalog),
+            )
+            for worker, schedulers in enumerate(settings.layout)
+        ]
+
+    # ---- what the manager has it do
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Starts the workers, in the running loop.
+
+        Raises:
+            WorkerStartError: A process cannot be had; the manager has failed then.
+        """
+        try:
+            for link in self._router.links:
+                link.start(loop)
+        except BaseException as error:
+            reason = WorkerStartError(f"a worker process could not be started: {error}")
+            reason.__cause__ = error
+            self.fail(reason)
+            if isinstance(error, Exception):
+                raise reason from error
+            raise
+        finally:
+            self._guard_exit()
+        self._look_after(loop, loop.time(), _LoopEnd(loop, self.loop_ended))
+
+    async def ready(self) -> None:
+        """Returns when every worker answers.
+
+        Raises:
+            WorkerStartError: One of them could not begin.
+        """
+        self._ready_awaited = True
+        await asyncio.gather(*(link.ready() for link in self._router.links))
+
+    async def close(self, timeout: float) -> None:
+        """Ends the workers, once; goes on if the wait for it is given up. See `Manager.close`."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(timeout))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, timeout: float) -> None:
+        before = self._count_cancelled()
+        await asyncio.gather(*(link.close(timeout) for link in self._router.links))
+        if cancelled := self._count_cancelled() - before:
+            log.info("%r: its close() cancelled %s unfinished tasks", self._owner, f"{cancelled:,}")
+        watch = self._watch() if self._watch is not None else None
+        if watch is not None:
+            watch.cancel()
+        self._finish()
+
+    def end_without_loop(self) -> None:
+        """Ends the workers when the loop cannot: it is closed, or does not run."""
+        lives = [remote.supervisor.life for remote in self.remotes]
+        end_workers(self._alive)
+        self.loop_ended()
+        reason = self._router.closed
+        assert reason is not None
+        for link in self._router.links:
+            with contextlib.suppress(
+                RuntimeError
+            ):  # of the closed loop, from what was half done there
+                link.kill(reason)
+        for life in lives:
+            if isinstance(life, Incarnation):
+                with contextlib.suppress(RuntimeError):
+                    life.bury()
+        for remote in self.remotes:
+            remote.settle_all(None, lost=True)
+        self._finish()
+
+    # ---- what else ends it
+
+    def fail(self, reason: Exception) -> None:
+        """Ends everything, loudly."""
+        router = self._router
+        if router.closed is not None and router.closed.__cause__ is not None:
+            return
+        why = getattr(reason, "__notes__", [str(reason)])[0]
+        router.closed = ManagerClosed(f"this manager has failed: {why}")
+        router.closed.__cause__ = reason
+        unfinished = router.placement.all_loads
+        for link in router.links:
+            link.kill(reason)
+        self.abroad.relay()
+        told = self._ready_awaited and isinstance(reason, WorkerStartError)
+        if self._loop_thread.loop is not None and not told:
+            self._loop_thread.loop.call_exception_handler(
+                {
+                    "message": f"{self._owner!r} has failed, and its {unfinished} unfinished tasks "
+                    "with it; make a new one",
+                    "exception": reason,
+                }
+            )
+
+    def loop_ended(self) -> None:
+        """Is called when the loop is closed, or will not run any more: nothing can end."""
+        if self._router.closed is None:
+            if self._router.placement.all_loads:
+                log.warning(
+                    "%r was not closed before its event loop ended; its unfinished tasks never end",
+                    self._owner,
+                )
+            self._router.closed = ManagerClosed(
+                "the event loop of this manager is closed; make a new manager, and close it before "
+                "its loop ends"
+            )
+        for descriptors in self._alive.values():
+            abandon(descriptors)  # which a worker reads as the end
+        self.abroad.give_up(self._router.closed)
+
+    # ---- inside
+
+    def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
+        """Looks once a tick whether the workers answer, and how late this loop is."""
+        router = self._router
+        now = loop.time()
+        self._loop_thread.check()  # the loop may have moved to another thread
+        lag = max(0.0, now - planned)
+        self.host.add(now, lag, (0, 0, []))
+        for link in router.links:
+            link.look_after(lag)
+        router.placement.avoid([link.vitals().avoided for link in router.links])
+        if router.closed is None or self._closing is not None:
+            at = next_tick(now)
+            self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
+
+    def _count_cancelled(self) -> int:
+        return sum(link.vitals().counts[State.CANCELLED.value] for link in self._router.links)
+
+    def _guard_exit(self) -> None:
+        """Has the workers ended with the interpreter, or with the manager, without close()."""
+        if self.remotes:
+            self._finalizer = multiprocessing.util.Finalize(
+                self,
+                end_workers,
+                args=(self._alive,),
+                exitpriority=10,  # before multiprocessing waits for its children
+            )
+
+    def _finish(self) -> None:
+        self._ended()
+        if self._finalizer is not None:
+            self._finalizer.cancel()
+
+
+class _LoopEnd:
+    """Notices that the loop is closed: it lives in a timer of the loop, and nowhere else."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, loop_ended: Callable[[], None]) -> None:
+        self._loop = loop
+        self._loop_ended = loop_ended
+
+    def __del__(self) -> None:
+        if self._loop.is_closed():
+            self._loop_ended()

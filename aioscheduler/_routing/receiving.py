@@ -1,0 +1,190 @@
+"""Reads what a worker says: the book is told, and then whoever is to know.
+
+    frame ─(its fields are checked)─► Book ─► Change ─► Endings: listeners, counters
+
+A frame that says what cannot be is refused with an exception, which ends the worker; what it said
+up to there has been taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any
+
+from .._scheduling.lateness import BOUNDS, History
+from .._scheduling.states import State
+from .._shipping.payloads import NAMING, names_in
+from .._shipping.shipping import HostShipper
+from .._transport import wire
+from .._transport.definitionlog import leased
+from .._transport.wire import Kind, Payload
+from ..batch import Decode
+from .book import Book, Change
+from .endings import NO_MEMORY, Endings
+
+_STATES = {wire.RETURNED: State.FINISHED, wire.RAISED: State.FAILED, wire.DROPPED: State.CANCELLED}
+
+
+class Receiver:
+    """The way in of one worker's place.
+
+    Args:
+        schedulers: How many the worker has.
+        book: Told of what the worker's tasks do.
+        endings: Told of what follows.
+        shipper: Reads outcomes.
+        clock: Returns the present in nanoseconds since the epoch.
+        asked_inside: Called with the fields of each request that a task makes of its manager.
+        answer_soon: Called when the worker waits for an answer.
+
+    Attributes:
+        history: What the processes have told of lateness.
+    """
+
+    def __init__(
+        self,
+        schedulers: int,
+        book: Book,
+        endings: Endings,
+        shipper: HostShipper,
+        clock: Callable[[], int],
+        asked_inside: Callable[..., None],
+        answer_soon: Callable[[], None],
+    ) -> None:
+        self.history: History = History()
+        self._schedulers = schedulers
+        self._book = book
+        self._endings = endings
+        self._log = shipper.catalog.log
+        self._clock = clock
+        self._asked_inside = asked_inside
+        self._answer_soon = answer_soon
+        self._decodes: tuple[Decode, Decode, None] = (
+            shipper.catalog.decode_result,
+            shipper.catalog.decode_failure,
+            None,
+        )
+        # Large outcomes, ahead of their FINISHED; None: there was no memory for it.
+        self._blobs: dict[int, bytes | None] = {}
+        self._inside = b""  # the parts of a request so far
+
+    def disconnect(self) -> None:
+        """Forget what was under way from a process that is gone."""
+        self._blobs.clear()
+        self._inside = b""
+
+    def receive(self, frame: wire.Frame, loop: asyncio.AbstractEventLoop) -> None:
+        """Take a frame of the worker's.
+
+        Raises:
+            Exception: It is none that a worker of ours writes.
+        """
+        kind, *fields = frame
+        if kind == Kind.FINISHED:
+            self._finished(*fields)
+        elif kind == Kind.STARTED:
+            self._check(*fields)
+            self._take(self._book.started(*fields))
+        elif kind == Kind.BLOB:
+            self._blobs[fields[0]] = fields[1]
+        elif kind == Kind.INSIDE:
+            self._take_inside(*fields)
+        elif kind == Kind.ANNOUNCED:
+            self._check(*fields)
+            self._take(self._book.announced(*fields))
+            self._answer_soon()
+        elif kind == Kind.UNSTARTED:
+            self._check(*fields)
+            self._take(self._book.unstarted(*fields))
+        elif kind == Kind.RETRY:
+            self._retry(*fields)
+        elif kind == Kind.TICK:
+            self._tick(loop, *fields)
+        else:
+            raise wire.WireError(f"a worker does not send {Kind(kind).name}")
+
+    def _check(self, scheduler: int, numbers: list[int], waits: list[int] | None = None) -> None:
+        """Look whether a frame can be taken, before anything is changed by it."""
+        types = set(map(type, numbers)) | set(map(type, waits or ()))
+        if not 0 <= scheduler < self._schedulers or types - {int}:
+            raise wire.WireError(f"no frame of a worker: {scheduler!r}, {numbers!r:.80}")
+
+    def _take(self, change: Change, *outcomes: Any) -> None:
+        self._endings.tell(change, *outcomes)
+        if change.refused is not None:
+            raise wire.WireError(f"task {change.refused} was never sent, or was told of twice")
+
+    def _retry(
+        self, scheduler: int, numbers: list[int], waits: list[int], texts: list[str]
+    ) -> None:
+        self._check(scheduler, numbers, waits)
+        if not len(numbers) == len(waits) == len(texts):
+            raise wire.WireError(f"{len(waits)} waits of {len(numbers)} tasks")
+        self._take(self._book.retried(scheduler, numbers, waits, self._clock()))
+        self._answer_soon()
+
+    def _tick(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        lag: float,
+        most: int,
+        total: int,
+        counts: list[int],
+        forgotten: int,
+    ) -> None:
+        """Take what the worker tells once a tick of its lateness."""
+        numbers = (most, total, forgotten, *counts)
+        if (
+            not (type(lag) is float and 0 <= lag < math.inf)
+            or len(counts) > len(BOUNDS)
+            or not all(type(number) is int and number >= 0 for number in numbers)
+        ):
+            raise wire.WireError(f"no report of a worker: {lag!r}, {numbers!r:.80}")
+        self.history.add(loop.time(), lag, (most, total, counts))
+        self._book.outbox.definitions.confirm(forgotten)
+
+    def _finished(
+        self, scheduler: int, numbers: list[int], ending: int, payloads: list[Payload]
+    ) -> None:
+        self._check(scheduler, numbers)
+        state, decode = _STATES[ending], self._decodes[ending]
+        if len(payloads) != len(numbers):
+            raise wire.WireError(f"{len(payloads)} outcomes of {len(numbers)} tasks")
+        large = wire.IN_BLOB in payloads
+        if large:
+            payloads = self._put_blobs_in(numbers, payloads)
+        if self._log.leased and bytes in map(type, payloads):
+            payloads = [self._lease(payload) for payload in payloads]
+        if state is State.FAILED:
+            self._endings.name_unheard(numbers)
+        self._take(self._book.finished(scheduler, numbers, state), payloads, decode, large)
+
+    def _put_blobs_in(self, numbers: list[int], payloads: list[Payload]) -> list[Any]:
+        """Return outcomes with the large ones; NO_MEMORY where there was none for one.
+
+        Raises:
+            WireError: One has not come.
+        """
+        whole: list[Any] = list(payloads)
+        for index, (number, payload) in enumerate(zip(numbers, payloads, strict=True)):
+            if isinstance(payload, list):
+                if number not in self._blobs:
+                    raise wire.WireError(f"the outcome of task {number} did not come")
+                blob = self._blobs.pop(number)
+                whole[index] = NO_MEMORY if blob is None else blob
+        return whole
+
+    def _lease(self, payload: Payload) -> Payload:
+        """Return an outcome with the leases of what it names."""
+        if isinstance(payload, bytes) and payload[0] == NAMING:
+            return leased(payload, map(self._log.lease, names_in(payload)))
+        return payload
+
+    def _take_inside(self, part: bytes, last: bool) -> None:
+        """Collect a request that a task makes of its manager."""
+        self._inside += part
+        if last:
+            request, self._inside = wire.unpack(self._inside), b""
+            self._asked_inside(*request)

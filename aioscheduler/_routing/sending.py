@@ -1,0 +1,128 @@
+"""Sends what the outbox collects to the process that is in a worker's place.
+
+    outbox ─► Sender ─(the end of the loop's turn, or enough)─► pipe of the present process
+       └ restart ─► a new process, which gets nothing else before it has been told everything
+
+What raises here in telling a process, or in sending, ends that process: the next is told it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from .._processes.incarnation import Life
+from .._transport import wire
+from .._transport.outbox import Outbox
+from .._transport.pipe import HIGH_WATER, Pipe
+from .._transport.wire import Kind
+
+Blobs = Iterable[tuple[int, bytes]]
+
+
+class Sender:
+    """The way out of one worker's place.
+
+    Args:
+        outbox: What is to be sent.
+        boot: The payload of the initializer's call, or None.
+
+    Attributes:
+        turn: Sends at the end of this turn of the loop, if something is to be sent.
+    """
+
+    def __init__(self, outbox: Outbox, boot: bytes | None) -> None:
+        self.turn: asyncio.Handle | None = None
+        self._outbox = outbox
+        self._boot = boot
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._life: Life | None = None  # the process that has been told everything
+        self._telling: asyncio.Task[None] | None = None
+        self._told: asyncio.Future[None] | None = None  # while a process is to be told
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for the first process."""
+        self._loop, self._told = loop, loop.create_future()
+
+    def tell(self, life: Life, frames: Iterator[bytes], blobs: Blobs) -> None:
+        """Tell a new process everything, then to begin."""
+        assert self._loop is not None
+        self._telling = self._loop.create_task(self._tell(life, frames, blobs))
+
+    async def _tell(self, life: Life, frames: Iterator[bytes], blobs: Blobs) -> None:
+        """Send the frames of what has not ended, as fast as they are read."""
+        try:
+            for frame in frames:
+                life.pipe.send(frame)
+                if life.pipe.waiting > HIGH_WATER:
+                    life.pipe.flush()
+                    await life.pipe.drain(HIGH_WATER)
+            boot = (wire.encode([Kind.BOOT, *part]) for part in wire.cut(self._boot or b""))
+            _send(life.pipe, (), blobs)
+            _send(life.pipe, boot, ())
+        except Exception as error:  # noqa: BLE001  whatever it is, this process knows too little
+            life.kill(f"it cannot be told its tasks: {error!r}")
+            return
+        self._life, self._telling = life, None
+        self._release()
+        self.now()
+
+    def disconnect(self) -> None:
+        """Send nothing more to the present process; `flush` goes on."""
+        self.stop_telling()
+        self._life = None
+        self._release()
+
+    def stop_telling(self) -> None:
+        """Tell a new process nothing more: it is to end."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+
+    def expect(self) -> None:
+        """Have `flush` wait until the next process has been told everything."""
+        assert self._loop is not None
+        self._told = self._loop.create_future()
+
+    def _release(self) -> None:
+        if self._told is not None and not self._told.done():
+            self._told.set_result(None)
+
+    def soon(self) -> None:
+        """Send at the end of this turn of the loop, or now if there is enough for a write."""
+        if self._outbox.full:
+            self.now()
+        elif self.turn is None and self._loop is not None:
+            self.turn = self._loop.call_soon(self.now)
+
+    def now(self) -> None:
+        """Send what has been collected, in one write."""
+        if self.turn is not None:
+            self.turn.cancel()
+            self.turn = None
+        if self._life is None:
+            return
+        try:
+            _send(self._life.pipe, *self._outbox.take())
+            self._life.pipe.flush()
+        except Exception as error:  # noqa: BLE001  the next process is told all of it again
+            life, self._life = self._life, None
+            life.kill(f"it cannot be sent its tasks: {error!r}")
+
+    async def flush(self) -> None:
+        """Return when less than `pipe.HIGH_WATER` bytes wait to be written.
+
+        While a process is replaced, that is when the next has been told everything.
+        """
+        self.now()
+        if self._life is None and self._told is not None and self._outbox.size > HIGH_WATER:
+            await asyncio.shield(self._told)
+        if self._life is not None:
+            await self._life.pipe.drain(HIGH_WATER)
+
+
+def _send(pipe: Pipe, frames: Iterable[bytes], blobs: Blobs) -> None:
+    for frame in frames:
+        pipe.send(frame)
+    for number, payload in blobs:
+        pipe.send_blob(number, payload)

@@ -1,0 +1,50 @@
+"""The life of a task: its states, and the one table of what may follow on each.
+
+Who counts, keeps or shows tasks goes by these words. What makes a task move is not here.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class State(Enum):
+    """Where a task is in its life. The last four are ends: nothing follows on them.
+
+    Attributes:
+        PENDING: It waits to start.
+        RUNNING: It has started. It is pending again if its worker dies before its first step,
+            or with `on_worker_loss="rerun"`.
+        FINISHED: It returned.
+        FAILED: It raised.
+        CANCELLED: It was cancelled, before or after its start.
+        LOST: Its worker died with it, or the manager failed; awaiting it raises `WorkerLost`.
+    """
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.RUNNING, State.CANCELLED, State.LOST}),
+    State.RUNNING: frozenset(
+        {State.PENDING, State.FINISHED, State.FAILED, State.CANCELLED, State.LOST}
+    ),
+    State.FINISHED: frozenset(),
+    State.FAILED: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.LOST: frozenset(),
+}
+"""From each state, the states that may follow.
+
+PENDING does not go straight to FAILED: a task whose arguments cannot be decoded has been
+announced as started by then. RUNNING goes back to PENDING when its worker has died: it runs again
+if `on_worker_loss` says so, or if it was announced and had not begun.
+"""
+
+ENDED = frozenset(state for state, after in MOVES.items() if not after)
+"""The ends."""

@@ -1,0 +1,87 @@
+"""Failures that nobody awaits: they go to the loop's exception handler, never into silence.
+
+Whose they are is not known here; who holds the failure says it in words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from .loopthread import tell
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+
+class Unseen:
+    """Reports a failure when its handle is dropped before anybody asked for the outcome.
+
+    It is told by garbage collection, in whatever thread: the report is the loop's to make.
+
+    Args:
+        *args: Of `report`.
+
+    Attributes:
+        seen: Whether somebody has asked.
+    """
+
+    __slots__ = ("_args", "seen")
+
+    def __init__(self, *args: Any) -> None:
+        self._args = args
+        self.seen = False
+
+    def __del__(self) -> None:
+        if not self.seen:
+            tell(self._args[0], report, *self._args)
+
+
+def report(
+    loop: asyncio.AbstractEventLoop | None,
+    who: str,
+    value: Any,
+    decode: Callable[[Any], object] | None,
+) -> None:
+    """Hands a failure that nobody awaits to the loop's exception handler."""
+    tell_unheard(loop, f"{who}: its failure was never awaited", value, decode)
+
+
+def tell_unheard(
+    loop: asyncio.AbstractEventLoop | None,
+    message: str,
+    value: Any,
+    decode: Callable[[Any], object] | None,
+) -> None:
+    """Hands a failure to the loop's exception handler, which may raise without harm here.
+
+    Args:
+        loop: Whose handler is called; in its thread.
+        message: What has happened.
+        value: The failure, or what `decode` makes it from.
+        decode: May raise, which is then the failure.
+    """
+    if loop is None:
+        return
+    try:
+        error = decode(value) if decode else value
+    except BaseException as unreadable:  # noqa: BLE001  a user's class may raise anything here
+        error = unreadable
+    context = {"message": message, "exception": error}
+    try:
+        if loop.is_running() and asyncio._get_running_loop() is not loop:
+            loop.call_soon_threadsafe(loop.call_exception_handler, context)
+        else:
+            loop.call_exception_handler(context)
+    except BaseException as raised:
+        # A loop lets SystemExit and the like out of its handler: it is to end by them, but not
+        # from the midst of what we do here.
+        if loop.is_running():
+            loop.call_soon_threadsafe(_throw, raised)
+        else:
+            log.exception("%s; and the loop's exception handler raised", message)
+
+
+def _throw(error: BaseException) -> NoReturn:
+    raise error

@@ -1,0 +1,112 @@
+"""By-value codes and classes by number: what a pickle asks, where it is made and where it is read.
+
+A fresh interpreter cannot import them (they are of `__main__`, of notebooks, closures, lambdas): a
+line of the log (`definitions`) *defines* each once, and then it is spoken of by number. How the two
+ends come by their numbers is in `hostcatalog` and `workercatalog`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import MutableMapping
+from types import CodeType, FunctionType
+from typing import Any, Generic, TypeVar
+
+from .names import importable_name
+
+V = TypeVar("V")
+
+
+class ClassTable(Generic[V]):
+    """Something for each of some classes, as long as they live.
+
+    By identity: a metaclass may say of equality what it likes, and fail where a class is half made.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[type], V]] = {}
+
+    def get(self, cls: type, default: Any = None) -> Any:
+        entry = self._entries.get(id(cls))
+        return default if entry is None else entry[1]
+
+    def pop(self, cls: type, default: Any = None) -> Any:
+        entry = self._entries.pop(id(cls), None)
+        return default if entry is None else entry[1]
+
+    def __getitem__(self, cls: type) -> V:
+        return self._entries[id(cls)][1]
+
+    def __setitem__(self, cls: type, value: V) -> None:
+        key, entries = id(cls), self._entries
+        # It goes before the id is used again, in whatever thread garbage is collected.
+        entries[key] = weakref.ref(cls, lambda _: entries.pop(key, None)), value
+
+    def __contains__(self, cls: object) -> bool:
+        return id(cls) in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Catalog(ABC):
+    """Codes and classes by number, as one process knows them.
+
+    Attributes:
+        owner: The manager, or its proxy: each arrives as the other.
+        handed: What each worker process inherits, of the initargs.
+        classes: By-value classes by number.
+        class_numbers: The other way round.
+    """
+
+    def __init__(self) -> None:
+        self.owner: object = None
+        self.handed: list[Any] = []
+        self.classes: MutableMapping[int, type] = {}
+        self.class_numbers: ClassTable[int] = ClassTable()
+
+    def function_number(self, function: FunctionType) -> Any:
+        """Gives what stands for a function in a frame: its name's number, or that of its code."""
+        name = importable_name(function)
+        return self.code_number(function) if name is None else self.name_number(name, function)
+
+    @abstractmethod
+    def name_number(self, name: str, function: FunctionType) -> Any:
+        """Gives what stands for a function that is found by name."""
+
+    @abstractmethod
+    def code_number(self, function: FunctionType) -> Any:
+        """Gives what stands for a function's code."""
+
+    @abstractmethod
+    def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
+        """Gives what stands for a function's code in a pickle: a number, or code and module."""
+
+    @abstractmethod
+    def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
+        """Whether the other end has this function, with its defaults and attributes."""
+
+    @abstractmethod
+    def shared_function(self, number: int) -> Any:
+        """Gives the function of a code's number."""
+
+    @abstractmethod
+    def class_key(self, cls: type) -> int | None:
+        """Gives the number of a by-value class; None has cloudpickle pickle it in full."""
+
+    @abstractmethod
+    def class_of(self, number: int) -> type:
+        """Gives the class of a number."""
+
+    @abstractmethod
+    def is_complete(self, cls: type) -> bool:
+        """Whether a class has its attributes, which its definition must not set again."""
+
+    @abstractmethod
+    def line_of_class(self, cls: type) -> int:
+        """Gives the number of the line that defines a class."""
+
+    @abstractmethod
+    def namespace(self, module: str) -> dict[str, Any]:
+        """Gives the globals for by-value functions of a module."""

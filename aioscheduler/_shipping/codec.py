@@ -1,0 +1,141 @@
+"""Values to payloads and back, in the host and in its workers alike.
+
+What a fresh interpreter can import is pickled by name, the rest by value, with its codes and
+classes by number (`catalog`). What a pickle consists of is in `pickler`, what is called where it is
+read in `restore`, and which form a payload has in `payloads`.
+
+Never plain pickle first and something better on error: plain pickle takes instances of classes
+of `__main__` happily, and only the worker finds out.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .._transport import wire
+from ..errors import RemoteError, RemoteTraceback
+from .catalog import Catalog
+from .failures import describe, set_cause, text_of
+from .inherited import CallPickler
+from .names import type_name
+from .payloads import NAMING, PICKLED, SCALARS, Scalars, is_plain, without_names
+from .pickler import LenientPickler, Pickler
+from .restore import active
+
+_scalars = Scalars()
+
+
+class Codec(Catalog):
+    """A catalog that encodes and decodes values."""
+
+    def encode(self, value: Any) -> wire.Payload:
+        """Gives the payload of a value, exact in its types.
+
+        Raises:
+            Exception: Whatever pickle or the value's own methods raise.
+        """
+        if is_plain(value):
+            return value  # type: ignore[no-any-return]  # a number, a text or None
+        if type(value) in SCALARS:
+            try:
+                return _scalars.pack(value)
+            except (OverflowError, ValueError):  # an int over 64 bit, a lone surrogate
+                pass
+        return self.pickle(value)
+
+    def encode_scalars(self, values: Sequence[Any]) -> bytes | None:
+        """Gives the payload of a list of scalars; None if something else is among them."""
+        for value in values:
+            if type(value) not in SCALARS:
+                return None
+        try:
+            return _scalars.pack(list(values))
+        except (OverflowError, ValueError):
+            return None
+
+    def pickle(self, value: object) -> bytes:
+        """Pickles a value, with codes and classes by number.
+
+        Raises:
+            Exception: Whatever pickle or the value's own methods raise.
+            KeyboardInterrupt: It may be a Ctrl-C.
+        """
+        return self.dump(value)[0]
+
+    def dump(
+        self, value: object, number_class: Callable[[type], int] | None = None
+    ) -> tuple[bytes, list[int]]:
+        """Pickles a value as `pickle`, and gives the lines that its pickle names, too.
+
+        Args:
+            value: Anything.
+            number_class: If given, by-value classes that have no number are pickled in full,
+                with the number that this gives them.
+        """
+        try:
+            return Pickler(self, number_class).write(value)
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a sys.exit(), or the panic of a library in Rust
+            raise pickle.PicklingError(f"pickling it raised {error!r}") from error
+
+    def dump_call(self, value: object) -> tuple[bytes, list[int]]:
+        """Pickles a call of the initializer; locks, queues and the like go to `handed`."""
+        return CallPickler(self).write(value)
+
+    def dump_some(self, value: object) -> tuple[bytes, list[int]]:
+        """As `dump`; exceptions in it lose the attributes that cannot travel."""
+        return LenientPickler(self).write(value)
+
+    def decode(self, payload: wire.Payload) -> Any:
+        """Gives a value back.
+
+        Raises:
+            Exception: Whatever unpickling raises.
+        """
+        if not isinstance(payload, bytes):
+            return payload
+        if payload[0] == NAMING:
+            payload = without_names(payload)
+        if payload[0] != PICKLED:
+            return wire.unpack(payload)
+        outer = getattr(active, "catalog", None)
+        active.catalog = self
+        try:
+            return pickle.loads(payload)
+        finally:
+            active.catalog = outer
+
+    def decode_result(self, payload: wire.Payload) -> Any:
+        """Gives back a result.
+
+        Raises:
+            RemoteError: It cannot be unpickled here.
+            KeyboardInterrupt: It may be that of a Ctrl-C, which has nothing to do with the result.
+        """
+        if not isinstance(payload, bytes):
+            return payload
+        try:
+            return self.decode(payload)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            why = f"the outcome cannot be unpickled in this process: {describe(str, error)}"
+            raise RemoteError(type_name(error), why, text_of(error)) from error
+
+    def decode_failure(self, payload: bytes) -> BaseException:
+        """Gives back what a task raised, with the worker's traceback as its cause.
+
+        Raises:
+            RemoteError: It cannot be unpickled here.
+            KeyboardInterrupt: As of `decode_result`.
+        """
+        error, text = self.decode_result(payload)
+        if not isinstance(error, BaseException):
+            why = f"a failure of the task became {describe(repr, error)} in this process"
+            return RemoteError(type_name(error), why, text)
+        if text:
+            set_cause(error, RemoteTraceback(text))
+        return error

@@ -1,0 +1,64 @@
+"""What only a process at its start can be given: locks, queues and the like of multiprocessing.
+
+They do not travel through a pipe. Those among the initializer's arguments are handed to each new
+process (`WorkerConfig.handed`), and a pickle of the call speaks of them by their place there.
+"""
+
+from __future__ import annotations
+
+import pickle
+from multiprocessing.context import get_spawning_popen, set_spawning_popen
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+from . import restore
+from .catalog import Catalog
+from .pickler import Pickler
+
+
+class CallPickler(Pickler):
+    """One for what a new process is given: it may inherit primitives of multiprocessing."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj).__module__ in _INHERITED:
+            check_inheritable(obj)
+            self._catalog.handed.append(obj)
+            return _handed, (len(self._catalog.handed) - 1,)
+        return super().reducer_override(obj)
+
+
+_INHERITED = frozenset(
+    f"multiprocessing.{name}" for name in ("connection", "queues", "sharedctypes", "synchronize")
+)
+
+
+class _Spawning:
+    """Stands for the start of a process, to find out what can be passed to one."""
+
+    def duplicate_for_child(self, descriptor: int) -> int:
+        return descriptor
+
+    DupFd = duplicate_for_child
+
+
+def check_inheritable(primitive: object) -> None:
+    """Looks whether a process that is spawned can be given a primitive of multiprocessing.
+
+    Raises:
+        pickle.PicklingError: It is made for processes that are forked.
+    """
+    before = get_spawning_popen()
+    set_spawning_popen(_Spawning())  # type: ignore[arg-type]  # it has what is asked of it
+    try:
+        ForkingPickler.dumps(primitive)
+    except RuntimeError as error:
+        raise pickle.PicklingError(
+            f"{error}; make it by multiprocessing.get_context('spawn'), as workers are spawned"
+        ) from error
+    finally:
+        set_spawning_popen(before)
+
+
+def _handed(index: int) -> Any:
+    catalog: Catalog = restore.active.catalog
+    return catalog.handed[index]

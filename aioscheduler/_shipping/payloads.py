@@ -1,0 +1,82 @@
+"""The forms of a payload, told apart by their first byte.
+
+    payload = a plain value, as it is                            (numbers, None, short texts)
+            | msgpack of one scalar, or of a list of scalars    (exact for these types, and fast)
+            | pickle                                             (begins with 0x80, as msgpack of
+                                                                  a scalar or list never does)
+            | 0xC1, length, msgpack of lines, pickle             (of an outcome: it names these
+                                                                  lines of the definitions)
+
+What is in a pickle is not known here: that is `codec`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]  # ships no type information
+
+from .._transport import wire
+
+SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
+PICKLED = 0x80  # the first byte of a pickle
+NAMING = 0xC1  # of one with names in front; neither a pickle nor anything in msgpack begins so
+_NAMES_FROM = 5  # after that byte and the length of the names
+SHORT_TEXT = 256  # characters of a text that goes as it is
+
+
+class Scalars:
+    """Packs one scalar, or a list of them: with a packer that is kept, in half the time.
+
+    Such a packer keeps its buffer, too, which after one large value is as large as that.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
+        self._pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
+
+    def pack(self, value: Any) -> bytes:
+        packed = self._pack(value)
+        if len(packed) > wire.BLOB_LIMIT:
+            self._renew()
+        return packed
+
+
+def with_names(payload: bytes, lines: Sequence[int]) -> bytes:
+    """Return a pickle that says in front which lines of the definitions it names, if it does."""
+    if not lines:
+        return payload
+    names = wire.pack(lines)
+    return b"%c%b%b%b" % (NAMING, len(names).to_bytes(4), names, payload)
+
+
+def names_in(payload: wire.Payload) -> Sequence[int]:
+    """Return the lines that a payload says it names.
+
+    Raises:
+        Exception: It is none of `with_names`.
+    """
+    if not isinstance(payload, bytes) or payload[0] != NAMING:
+        return ()
+    names = wire.unpack(payload[_NAMES_FROM : _NAMES_FROM + int.from_bytes(payload[1:_NAMES_FROM])])
+    if type(names) is not list or set(map(type, names)) != {int}:
+        raise wire.WireError(f"no names of definitions: {names!r:.80}")
+    return names
+
+
+def without_names(payload: bytes) -> bytes:
+    """Return the pickle of a payload that begins with names."""
+    return payload[_NAMES_FROM + int.from_bytes(payload[1:_NAMES_FROM]) :]
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is its own payload: msgpack carries it exactly, and it is short."""
+    kind = type(value)
+    if kind is int:
+        return bool(-(1 << 63) <= value < 1 << 64)
+    if kind is str:
+        return len(value) <= SHORT_TEXT and bool(value.isascii())
+    return kind is float or kind is bool or value is None

@@ -1,0 +1,65 @@
+"""What cannot travel, and what to do about it.
+
+Things that belong to one process would arrive as copies that are good for nothing, or as something
+else: they are refused where they are pickled, each with a hint of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import io
+import multiprocessing.connection
+import pickle
+import sys
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any, NoReturn
+
+from .names import type_name
+
+
+def cannot_travel(error: BaseException, own: str = "") -> str:
+    """The end of a NotShippable message: why, and what to do about it.
+
+    Args:
+        error: What pickling it raised.
+        own: What of a script could be in a module instead.
+    """
+    module = f", or put {own} in a module of its own, which each worker imports" if own else ""
+    return (
+        f"cannot travel to a worker process: {error}. Pass plain data (an id, a path) and open "
+        f"what it names in the worker, by initializer= or in the task{module}; or use workers=0"
+    )
+
+
+def refuse(obj: object) -> NoReturn:
+    """Refuses what would arrive as a copy that is good for nothing, or as something else."""
+    hint = next((_HINTS[kind] for kind in _HINTS if isinstance(obj, kind)), "its copy is of no use")
+    raise pickle.PicklingError(f"{type_name(obj)} belongs to one process: {hint}")
+
+
+def _reduce_file(file: io.TextIOWrapper) -> Any:
+    for name in ("stdin", "stdout", "stderr"):
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
+    refuse(file)
+
+
+LoopBound = asyncio.mixins._LoopBoundMixin  # the base of asyncio's locks, events and queues
+_HINTS: dict[type, str] = {
+    asyncio.AbstractEventLoop: "a task asks for its own, asyncio.get_running_loop()",
+    asyncio.Future: "await it here, and pass its result",
+    concurrent.futures.Future: "await it here, by asyncio.wrap_future(), and pass its result",
+    CoroutineType: "have the task call and await it, in an async function that is scheduled; for a "
+    "deadline of it all give schedule() a timeout=",
+}
+OF_ONE_PROCESS = (LoopBound, *_HINTS)
+TABLE: dict[type, Callable[[Any], Any]] = {
+    # cloudpickle sends the bytes, or a read-only copy of a file's text; pickle sends a number
+    # that is no descriptor elsewhere.
+    memoryview: refuse,
+    io.TextIOWrapper: _reduce_file,
+    multiprocessing.connection.Connection: refuse,
+}
+"""How a type is pickled, beside what cloudpickle has to say of others."""

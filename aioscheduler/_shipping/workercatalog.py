@@ -1,0 +1,291 @@
+"""The reading end of the definitions: what a worker makes of the lines of the log.
+
+    line ─► code, class, value, namespace by number ─► what a pickle, a frame means by it
+
+A line that cannot be read fails where it is used, and what this worker has bound itself stays. The
+rules are in `definitions`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module, invalidate_caches, reload
+from types import CodeType, FunctionType, ModuleType, TracebackType
+from typing import Any
+
+from .._transport import wire
+from .._transport.definitionlog import FORGET
+from .._transport.wire import pack, unpack
+from ..options import Options
+from .codec import Codec
+from .definitions import CLASSES, CODE, GLOBAL, IMPORTED, MODULE, OPTIONS, PATH, RELOAD, SPACE
+from .failures import describe
+from .names import module_of, resolve, submodules
+from .payloads import with_names
+from .sharedcode import SharedCode
+
+_Fault = tuple[BaseException, TracebackType | None]
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+_MISSING: Any = object()
+
+
+class WorkerCatalog(Codec):
+    """The reading end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes: dict[int, SharedCode] = {}
+        self.options: dict[int, Options] = {}
+        self.code_numbers: dict[tuple[int, int], int] = {}  # by ids, which `codes` keeps alive
+        self.forgotten: int = 0  # classes
+        self.confirmed: int = 0  # the serial of the last FORGET
+        self._class_lines: dict[int, int] = {}  # by number of the class
+        self._line_classes: dict[int, range] = {}
+        self._keys: dict[int, str | bytes] = {}  # names and pickles of functions
+        self._functions: dict[int, Any] = {}  # those that were looked up
+        self._unread: dict[int, _Fault] = {}  # lines
+        self._unread_globals: dict[str, _Fault] = {}  # by name
+        self._namespaces: dict[str, dict[str, Any]] = {}
+        self._spaces: dict[int, dict[str, Any]] = {}
+        self._space_numbers: dict[int, int] = {}  # by id
+        self._shipped: dict[tuple[int, str], Any] = {}
+        self._kept: set[tuple[int, str]] = set()  # globals that are this worker's own
+
+    def read(self, line: bytes) -> None:
+        """Enters the next line of the log; one that cannot be read fails where it is used."""
+        fields: list[Any] = []
+        known = len(self.classes)
+        try:
+            fields = unpack(line)
+            self._enter(*fields)
+        except BaseException as error:  # noqa: BLE001  a missing module, a sys.exit() in one
+            fault = error, error.__traceback__
+            if len(fields) > 1:
+                self._unread[fields[1]] = fault
+            if fields and fields[0] == GLOBAL:
+                self._unread_globals[fields[3]] = fault
+            begun = list(self.classes)[known:]  # half made: none is better than one that is wrong
+            what = self._describe(fields, [self.classes[number].__qualname__ for number in begun])
+            for number in begun:
+                self.class_numbers.pop(self.classes.pop(number))
+            log.warning("%s cannot be read in this worker: %s", what, describe(repr, error))
+
+    def _describe(self, fields: Sequence[Any], classes: Sequence[str]) -> str:
+        """Says what a line defines, as far as it can be told."""
+        match fields:
+            case [kind, _, str(module), *_] if kind in (SPACE, RELOAD):
+                return f"the module {module}"
+            case [kind, _, int(space), *rest] if kind in (GLOBAL, CODE):
+                module = self._spaces.get(space, {}).get("__name__", "a module that is missing")
+                return (
+                    f"code of {module}" if kind == CODE else f"the global {rest[0]!r} of {module}"
+                )
+        return f"the class {' or '.join(classes)}" if classes else "a definition"
+
+    def _enter(self, kind: int, number: int, *fields: Any) -> None:
+        if kind == CODE:
+            space, payload = fields
+            contents = self._space(space)
+            code, imports = self.decode(payload)
+            self.codes[number] = SharedCode(code, contents, imports)
+            self.code_numbers[id(code), id(contents)] = number
+        elif kind == GLOBAL:
+            self._bind(*fields)
+        elif kind == CLASSES:
+            payload, first, count = fields
+            self._line_classes[number] = range(first, first + count)
+            self._class_lines |= dict.fromkeys(range(first, first + count), number)
+            self.decode(payload)
+        elif kind == SPACE:
+            self._define_space(number, *fields)
+        elif kind == PATH:
+            sys.path += [folder for folder in fields[0] if folder not in sys.path]
+            invalidate_caches()
+        elif kind == OPTIONS:
+            self.options[number] = Options(*fields)
+        elif kind == FORGET:
+            for line in fields[0]:
+                self._forget(line)
+            self.confirmed = number
+        elif kind == RELOAD:
+            if fields[0] in sys.modules:  # else it will be imported as it is now
+                reload(sys.modules[fields[0]])
+        else:
+            self._keys[number] = fields[0]
+
+    def _forget(self, line: int) -> None:
+        """Forgets what a line has defined; tasks that run may have it in their hands."""
+        for table in (self._keys, self._functions, self._unread, self.options):
+            table.pop(line, None)
+        shared = self.codes.pop(line, None)
+        if shared is not None:
+            self.code_numbers.pop((id(shared.code), id(shared.namespace)), None)
+        for number in self._line_classes.pop(line, ()):
+            del self._class_lines[number]
+            self.forgotten += 1
+            if number in self.classes:  # else it could not be defined
+                self.class_numbers.pop(self.classes.pop(number))
+        contents = self._spaces.pop(line, None)
+        if contents is not None:
+            del self._space_numbers[id(contents)]
+            self._kept = {key for key in self._kept if key[0] != line}
+            self._shipped = {k: value for k, value in self._shipped.items() if k[0] != line}
+
+    def _define_space(self, number: int, module: str, how: int, package: str | None) -> None:
+        if how == IMPORTED:
+            contents = import_module(module).__dict__
+        elif how == MODULE:
+            contents = self.namespace(module)
+        else:
+            contents = _new_module(module).__dict__
+        if how != IMPORTED:
+            if contents.get("__package__") is None:
+                contents["__package__"] = package
+            # What a new module has of itself is not this worker's own.
+            self._shipped[number, "__package__"] = package
+            self._shipped[number, "__doc__"] = None
+        self._spaces[number] = contents
+        self._space_numbers[id(contents)] = number
+
+    def _space(self, number: int) -> dict[str, Any]:
+        if number not in self._spaces:
+            error, found_at = self._unread[number]
+            raise BaseException.with_traceback(error, found_at)
+        return self._spaces[number]
+
+    def _bind(self, space: int, name: str, payload: wire.Payload) -> None:
+        """Sets a global, unless this worker has bound the name itself."""
+        contents, value = self._space(space), self.decode(payload)
+        before = self._shipped.get((space, name), _MISSING)
+        if contents.get(name, _MISSING) is before:
+            contents[name] = self._shipped[space, name] = value
+        elif (space, name) not in self._kept:
+            self._kept.add((space, name))
+            log.info(
+                "the global %r of %s stays what this worker has bound it to",
+                name,
+                contents["__name__"],
+            )
+
+    def function(self, number: int) -> Any:
+        """Gives the function of a number.
+
+        Raises:
+            Exception: Whatever importing it raises.
+        """
+        found = self._functions.get(number)
+        if found is None:
+            key = self._keys.get(number)
+            if key is None:
+                found = self._code(number).function
+            else:
+                found = resolve(key) if isinstance(key, str) else self.decode(key)
+            self._functions[number] = found
+        return found
+
+    def closure(self, number: int, contents: Sequence[Any]) -> Any:
+        """Gives a function with its own contents of the closure.
+
+        Raises:
+            Exception: Whatever reading its code has raised.
+        """
+        return self._code(number).make(contents)
+
+    def explain(self, error: BaseException) -> None:
+        """Notes with a NameError why the global is not here, if it was sent."""
+        name = error.name if isinstance(error, NameError) else None
+        fault = self._unread_globals.get(name) if name is not None else None
+        if fault is not None:
+            error.add_note(f"it cannot be read in this worker: {describe(repr, fault[0])}")
+
+    def _code(self, number: int) -> SharedCode:
+        shared = self.codes.get(number)
+        if shared is None:
+            if number not in self._unread:
+                raise LookupError("this worker does not know the code of the function any more")
+            error, found_at = self._unread[number]
+            raise BaseException.with_traceback(error, found_at)
+        return shared
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Nothing is changed here; see `HostCatalog.change`."""
+        yield
+
+    def refresh(self, function: object = None) -> None:
+        """Nothing to be shipped here; see `HostCatalog.refresh`."""
+
+    def pickle(self, value: object) -> bytes:
+        """As `Codec.pickle`; says in front which lines the pickle names, for the host."""
+        return with_names(*self.dump(value))
+
+    def pickle_some(self, value: object) -> bytes:
+        """As `pickle`; exceptions in it lose the attributes that cannot travel."""
+        return with_names(*self.dump_some(value))
+
+    def fault_of(self, value: object) -> Exception | None:
+        """As `HostCatalog.fault_of`."""
+        try:
+            self.pickle(value)
+        except Exception as error:  # noqa: BLE001  a user's __reduce__ may raise anything
+            return error
+        return None
+
+    def name_number(self, name: str, function: FunctionType) -> str:
+        """Gives the name, which the host makes a number of."""
+        return name
+
+    def code_number(self, function: FunctionType) -> int | bytes:
+        """Gives the number that the host has given, or the pickle of a CODE line for it."""
+        code, contents = function.__code__, function.__globals__
+        number = self.code_numbers.get((id(code), id(contents)))
+        if number is not None:
+            return number
+        where = self._space_numbers.get(id(contents), module_of(function))
+        name = f"{function.__module__}:{function.__qualname__}"
+        return pack([where, self.pickle((code, submodules(code, contents))), name])
+
+    def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
+        number = self.code_numbers.get((id(function.__code__), id(function.__globals__)))
+        return (function.__code__, module_of(function)) if number is None else number
+
+    def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
+        """The host has the functions that it sent: they come back as themselves."""
+        return isinstance(key, int) and self.codes[key].function is function
+
+    def shared_function(self, number: int) -> Any:
+        return self._code(number).function
+
+    def class_key(self, cls: type) -> None:
+        """A class made in the worker: the host gets it whole."""
+
+    def class_of(self, number: int) -> type:
+        raise LookupError("a class could not be defined in this process; the log of it says why")
+
+    def is_complete(self, cls: type) -> bool:
+        """No: what defines it may come in parts."""
+        return False
+
+    def line_of_class(self, cls: type) -> int:
+        return self._class_lines[self.class_numbers[cls]]
+
+    def namespace(self, module: str) -> dict[str, Any]:
+        namespace = self._namespaces.get(module)
+        if namespace is None:
+            if module == "__main__" or module not in sys.modules:
+                sys.modules[module] = _new_module(module)  # the worker's own main is of no use
+            namespace = self._namespaces[module] = sys.modules[module].__dict__
+        return namespace
+
+
+def _new_module(name: str) -> ModuleType:
+    module = ModuleType(name)
+    # Python gives it to modules that it imports; what imports from C looks for it.
+    vars(module)["__builtins__"] = builtins
+    return module

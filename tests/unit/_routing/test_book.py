@@ -1,0 +1,461 @@
+"""The book, without a worker: each promise by an example, and all of them against a model."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioscheduler._routing.book import Book, Change, _Request
+from aioscheduler._scheduling.states import State
+from aioscheduler._transport import wire
+from aioscheduler._transport.definitionlog import DefinitionLog
+from aioscheduler._transport.wire import Kind
+
+NOTHING: list[wire.Frame] = []
+
+
+def make(count: int = 4, schedulers: int = 1, timed: bool = True) -> Book:
+    book = Book(schedulers, timed, DefinitionLog())
+    for number in range(count):
+        book.outbox.add(number % schedulers, 100 + number, 7, number)
+    frames(book)
+    return book
+
+
+def frames(book: Book) -> list[wire.Frame]:
+    """What is to be sent."""
+    return list(wire.Decoder().feed(b"".join(book.outbox.take()[0])))
+
+
+def replayed(book: Book) -> dict[int, tuple[int, int]]:
+    """Due time and attempt of what the next process is sent."""
+    told, _ = book.outbox.restart()
+    found = {}
+    for _, first, _, dues, _, records, payloads in wire.Decoder().feed(b"".join(told)):
+        own = first if isinstance(first, list) else range(first, first + len(payloads))
+        for index, number in enumerate(own):
+            due = dues[index] if isinstance(dues, list) else dues
+            record = records[index] if isinstance(records, list) else records
+            found[number] = due, wire.read_record(record)[2]
+    return found
+
+
+def test_a_task_begins_and_ends() -> None:
+    book = make()
+    assert book.started(0, [0, 1]) == Change(0, -2)
+    assert [book.state(n) for n in (0, 2)] == [State.RUNNING, State.PENDING]
+    assert book.finished(0, [1], State.FINISHED) == Change(0, 0, [1], State.FINISHED)
+    assert book.finished(0, [0], State.FAILED) == Change(0, 0, [0], State.FAILED)
+    assert list(book.ledger) == [2, 3]
+
+
+def test_of_what_cannot_be_all_before_it_is_taken_and_it_is_named() -> None:
+    book = make()
+    assert book.started(0, [0, 1, 1, 2]) == Change(0, -2, refused=1)
+    assert book.unstarted(0, [1, 3]) == Change(0, 1, refused=3)
+    assert book.finished(0, [0, 2], State.FINISHED) == Change(0, 0, [0], State.FINISHED, refused=2)
+    assert book.finished(0, [3, 9], State.CANCELLED) == Change(0, -1, [3], refused=9)
+    assert book.retried(0, [1], [5], 0) == Change(0, 0, [], refused=1)
+    assert list(book.ledger) == [1, 2]
+
+
+def test_what_was_asked_to_cancel_waits_no_more_and_ends_when_it_is_confirmed() -> None:
+    book = make()
+    assert book.cancel(0, 1) == Change(0, -1)
+    assert book.cancel(0, 1) == Change(0)
+    assert frames(book) == [[Kind.CANCEL, 0, [1]]]
+    assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [1])
+    assert book.cancel(0, 1) is None
+
+
+def test_a_running_task_that_is_asked_to_cancel_may_end_as_it_likes() -> None:
+    book = make()
+    book.started(0, [0, 1])
+    assert book.cancel(0, 0) == book.cancel(0, 1) == Change(0)
+    assert book.finished(0, [0], State.FINISHED).ended == [0]
+    assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [1])
+
+
+def test_what_is_withdrawn_ends_and_a_start_on_its_way_wins() -> None:
+    book = make()
+    assert book.withdraw(0, 0) == book.withdraw(0, 1) == Change(0, -1)
+    assert book.withdraw(0, 1) == Change(0)
+    assert frames(book) == [[Kind.WITHDRAW, 0, [0, 1]]]
+    assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
+    assert book.started(0, [1, 2]) == Change(0, -1)  # 1 did not count as waiting any more
+    assert book.withdraw(0, 1) is None
+    assert book.unstarted(0, [1]) == Change(0, 1)  # it waits as if nobody had asked
+    assert book.drop_asked() == []
+
+
+def test_a_cancel_wins_over_a_withdrawal_and_a_withdrawal_over_a_move() -> None:
+    book = make()
+    assert book.reschedule(0, 0, 500)
+    assert book.withdraw(0, 0) == Change(0, -1)
+    assert not book.reschedule(0, 0, 600)
+    assert book.cancel(0, 0) == Change(0)
+    assert frames(book) == [[Kind.WITHDRAW, 0, [0]], [Kind.CANCEL, 0, [0]]]
+    assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
+
+
+def test_what_is_moved_is_taken_back_and_given_again() -> None:
+    book = make()
+    assert book.reschedule(0, 1, 500)
+    assert book.reschedule(0, 1, 600)
+    assert frames(book) == [[Kind.WITHDRAW, 0, [1]]]
+    found = book.find(1)
+    assert found is not None
+    assert found.due == 600
+    assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [])
+    assert frames(book) == [[Kind.SCHEDULE, [1], [0], [600], [7], None, [1]]]
+    assert book.state(1) is State.PENDING
+    assert replayed(book)[1] == (600, 1)
+    assert book.started(0, [1]) == Change(0, -1)
+
+
+def test_a_start_on_its_way_wins_over_a_move() -> None:
+    book = make()
+    book.reschedule(0, 1, 500)
+    assert book.started(0, [1]) == Change(0, -1)
+    assert not book.reschedule(0, 1, 600)
+    book.rerun_running()
+    assert replayed(book)[1] == (101, 2)
+
+
+def test_a_move_holds_over_a_death() -> None:
+    book = make()
+    book.reschedule(0, 1, 500)
+    assert book.died([0]) == [Change(0)]
+    assert replayed(book) == {0: (100, 1), 1: (500, 1), 2: (102, 1), 3: (103, 1)}
+
+
+def test_a_large_payload_goes_with_its_task_again() -> None:
+    book = make(0)
+    large = b"x" * (wire.BLOB_LIMIT + 1)
+    book.outbox.add(0, 5, 7, large)
+    assert book.outbox.take()[1] == [(0, large)]
+    book.reschedule(0, 0, 9)
+    frames(book)
+    book.finished(0, [0], State.CANCELLED)
+    told, blobs = book.outbox.take()
+    assert list(wire.Decoder().feed(b"".join(told)))[-1][-1] == [wire.IN_BLOB]
+    assert blobs == [(0, large)]
+    book.finished(0, [0], State.CANCELLED)
+    assert not book.ledger.blobs
+
+
+def test_a_retried_task_waits_and_is_given_again_at_its_time() -> None:
+    book = make()
+    book.started(0, [0, 1, 2])
+    book.cancel(0, 2)
+    frames(book)
+    # 2 was to be cancelled, and is nowhere now.
+    assert book.retried(0, [0, 2], [50, 60], 1000) == Change(0, 1, [2])
+    assert frames(book) == [[Kind.SCHEDULE, [0], [0], [1050], [7], [[None, None, 2, False]], [0]]]
+    assert book.state(0) is State.PENDING
+    assert replayed(book)[0] == (1050, 2)
+    book.started(0, [0])
+    book.retried(0, [0], [10], 2000)
+    assert replayed(book)[0] == (2010, 3)
+
+
+def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None:
+    book = make(timed=False)
+    book.started(0, [0])
+    book.cancel(0, 0)
+    frames(book)
+    assert book.retried(0, [0], [50], 1000) == Change(0, 0, [])
+    assert frames(book) == NOTHING
+    assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
+    book.started(0, [1])
+    assert book.retried(0, [1], [50], 1000) == Change(0, 1, [])
+    assert replayed(book)[1] == (101, 2)
+
+
+def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn() -> None:
+    book = make(6)
+    assert book.announced(0, [0, 1]) == Change(0, -2)
+    assert book.announced(0, [2]) == Change(0, -1)
+    assert frames(book) == [[Kind.CONFIRM, 2]]
+    assert book.announced(0, [3, 3]).refused == 3  # no word for what cannot be
+    assert frames(book) == NOTHING
+    book.lose_running()
+    book.outbox.restart()
+    book.announced(0, [4])
+    assert frames(book) == [[Kind.CONFIRM, 1]]  # of the next process
+
+
+@pytest.mark.parametrize(
+    ("begun", "unbegun"),
+    [
+        (0, [0, 1, 2]),  # none
+        (2, [2]),  # 1
+        (3, []),  # 2
+        (None, []),  # nobody knows
+        (4, []),  # 3, which was not announced: announcements were lost
+    ],
+)
+def test_what_the_black_box_says_of_what_was_announced(
+    begun: int | None, unbegun: list[int]
+) -> None:
+    book = make()
+    book.started(0, [0, 1, 2])
+    changes = book.died([begun])
+    assert sum(change.waiting for change in changes) == (-1 if begun == 4 else len(unbegun))
+    lost = [number for change in book.lose_running() for number in change.ended]
+    assert lost == [n for n in ([0, 1, 2, 3] if begun == 4 else [0, 1, 2]) if n not in unbegun]
+
+
+def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
+    book = make(6, 2)
+    book.started(0, [0, 2])
+    book.cancel(0, 0)
+    book.cancel(1, 1)
+    book.withdraw(1, 3)
+    changes = book.died([3, 0])
+    assert [change for change in changes if change.ended] == [
+        Change(0, 0, [0]),
+        Change(1, 0, [1, 3]),
+    ]
+    assert book.lose_running() == [Change(0, 0, [2], State.LOST)]
+    assert list(book.ledger) == [4, 5]
+
+
+def test_what_runs_again_counts_its_attempts() -> None:
+    book = make()
+    for times in range(1, 4):
+        book.started(0, [2])
+        assert book.rerun_running() == [Change(0, 1)]
+        assert replayed(book)[2] == (102, times + 1)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_at_the_end_every_task_ends_once(lost: bool) -> None:
+    book = make(600)
+    book.outbox.add(0, 5, 7, 7)  # in no frame yet
+    book.started(0, [5, 6])
+    book.cancel(0, 6)
+    book.cancel(0, 300)
+    book.reschedule(0, 301, 9)
+    ends: dict[int, tuple[State, bool]] = {}
+    for change in book.close(lost):
+        assert not ends.keys() & set(change.ended)
+        ends |= dict.fromkeys(change.ended, (change.state, change.started))
+    assert ends.keys() == {*range(600), book.outbox.next - 1}
+    rest = State.LOST if lost else State.CANCELLED
+    assert ends[5] == (State.LOST, True)
+    assert ends[6] == (State.CANCELLED, True)
+    assert ends[300] == (State.CANCELLED, False)
+    assert {ends[n] for n in ends if n not in (5, 6, 300)} == {(rest, False)}
+    assert not book.ledger
+
+
+def test_a_task_is_known_by_its_alias_until_its_end_was_told() -> None:
+    book = make(0)
+    book.adopt(0, 5, 7, 1, None, 1 << 50)
+    assert book.number_of(1 << 50) == 0
+    assert book.alias_of(0) == 1 << 50
+    frames(book)
+    book.finished(0, [0], State.CANCELLED)
+    book.forget([0])
+    assert book.number_of(1 << 50) == 1 << 50
+
+
+class Worker:
+    """A worker that does what it is told, and whatever else it may, in any order."""
+
+    def __init__(self, confirmed: bool) -> None:
+        self.waiting: dict[int, int] = {}
+        self.announced: deque[int] = deque()
+        self.confirms = self.announcements = 0
+        self.running: list[int] = []
+        self.begun = 0
+        self.confirmed = confirmed
+        self.said: deque[wire.Frame] = deque()
+
+    def hear(self, kind: Kind, *fields: Any) -> None:
+        if kind == Kind.SCHEDULE:
+            first, _, dues, _, _, payloads = fields
+            own = first if isinstance(first, list) else range(first, first + len(payloads))
+            for index, number in enumerate(own):
+                assert number not in [*self.waiting, *self.announced, *self.running]
+                self.waiting[number] = dues[index] if isinstance(dues, list) else dues
+        elif kind == Kind.CONFIRM:
+            (self.confirms,) = fields
+        else:
+            for number in fields[1]:
+                if self.waiting.pop(number, None) is not None:
+                    self.say(Kind.FINISHED, number)
+                elif kind == Kind.CANCEL and number in self.announced:
+                    self.announced[self.announced.index(number)] = -1
+                    self.say(Kind.FINISHED, number)
+                elif kind == Kind.CANCEL and number in self.running:
+                    self.running.remove(number)
+                    self.say(Kind.FINISHED, number)
+
+    def say(self, kind: Kind, number: int, state: State = State.CANCELLED) -> None:
+        self.said.append([kind, number, state])
+
+    def step(self, draw: random.Random) -> list[int]:
+        """Announce, begin, or end something; return what has begun."""
+        deed = draw.choice(("announce", "begin", "begin", "end", "retry", "give back"))
+        if deed == "announce" and self.waiting:
+            number = draw.choice(list(self.waiting))
+            del self.waiting[number]
+            self.announced.append(number)
+            self.announcements += 1
+            self.say(Kind.ANNOUNCED if self.confirmed else Kind.STARTED, number)
+        elif deed == "begin" and self.announced:
+            if self.confirmed and self.confirms <= self.announcements - len(self.announced):
+                return []
+            number = self.announced.popleft()
+            if number >= 0:
+                self.running.append(number)
+                self.begun = number + 1
+                return [number]
+        elif deed == "give back" and self.announced and not self.confirmed:
+            number = self.announced.pop()
+            if number >= 0:  # a drain does so
+                self.say(Kind.UNSTARTED, number)
+        elif self.running:
+            number = self.running.pop(draw.randrange(len(self.running)))
+            if deed == "retry":
+                self.say(Kind.RETRY, number)
+            else:
+                self.say(Kind.FINISHED, number, draw.choice((State.FINISHED, State.FAILED)))
+        return []
+
+
+class Story:
+    """A book and its workers, one after the other, and what must be true of them."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.confirmed = self.draw.random() < 0.5
+        self.rerun = self.draw.random() < 0.3
+        self.book = Book(1, True, DefinitionLog())
+        self.worker = Worker(self.confirmed)
+        self.to_worker: deque[wire.Frame] = deque()
+        self.waiting = 0
+        self.ends: dict[int, State] = {}
+        self.starts: dict[int, int] = {}
+        self.allowed: dict[int, int] = {}  # starts of those that may start more than once
+        self.cancelled: set[int] = set()
+        self.withdrawn: set[int] = set()
+        self.skipped: set[int] = set()  # numbers that no task has
+        self.now = 0
+
+    def take(self, change: Change | None) -> None:
+        if change is None:
+            return
+        assert change.refused is None
+        self.waiting += change.waiting
+        for number in change.ended:
+            assert number not in self.ends
+            self.ends[number] = change.state
+            if change.state is State.CANCELLED:
+                assert number in self.cancelled | self.withdrawn
+                if number not in self.cancelled:
+                    assert self.starts.get(number, 0) < self.allowed.get(number, 1)
+        self.book.forget(change.ended)
+
+    def send(self) -> None:
+        self.to_worker += frames(self.book)
+
+    def deed(self) -> None:
+        book, draw = self.book, self.draw
+        self.now += draw.randrange(3)
+        number = draw.randrange(book.outbox.next or 1)
+        deed = draw.choices(
+            ("add", "cancel", "withdraw", "move", "send", "hear", "work", "say", "die"),
+            (4, 1, 2, 3, 4, 6, 10, 6, 0.3),
+        )[0]
+        if deed == "add":
+            book.outbox.add(0, self.now + draw.randrange(9), 7, 0)
+            self.waiting += 1
+        elif deed == "cancel":
+            if number in book.outbox:
+                self.cancelled.add(number)
+            self.take(book.cancel(0, number))
+        elif deed == "withdraw":
+            change = book.withdraw(0, number)
+            if change is not None:
+                self.withdrawn.add(number)
+            self.take(change)
+        elif deed == "move":
+            book.reschedule(0, number, self.now + draw.randrange(9))
+        elif deed == "send":
+            self.send()
+        elif deed == "hear" and self.to_worker:
+            self.worker.hear(*self.to_worker.popleft())
+        elif deed == "work":
+            for begun in self.worker.step(draw):
+                self.starts[begun] = self.starts.get(begun, 0) + 1
+        elif deed == "say" and self.worker.said:
+            self.listen()
+        elif deed == "die":
+            self.die()
+        asked = {n for n, request in book._asked.items() if isinstance(request, _Request)}
+        pending = [n for n in range(book.outbox.next) if n in book.outbox and not book._runs(n)]
+        assert self.waiting == len(set(pending) - asked)
+
+    def listen(self) -> None:
+        kind, number, state = self.worker.said.popleft()
+        book = self.book
+        if kind == Kind.STARTED:
+            self.take(book.started(0, [number]))
+        elif kind == Kind.ANNOUNCED:
+            self.take(book.announced(0, [number]))
+        elif kind == Kind.UNSTARTED:
+            self.take(book.unstarted(0, [number]))
+        elif kind == Kind.RETRY:
+            self.allowed[number] = self.starts[number] + 1
+            self.take(book.retried(0, [number], [self.draw.randrange(9)], self.now))
+        else:
+            self.take(book.finished(0, [number], state))
+
+    def die(self) -> None:
+        """What was written survives, or, if every start is confirmed, maybe not."""
+        worker, begun = self.worker, [self.worker.begun]
+        lossy = self.confirmed and self.draw.random() < 0.5
+        if lossy:
+            begun = [None]  # type: ignore[list-item]
+            worker.said.clear()
+        while worker.said:
+            self.listen()
+        for change in self.book.died(begun):
+            self.take(change)
+        if self.rerun:
+            for number in self.book.ledger.running_numbers():
+                self.allowed[number] = self.starts.get(number, 0) + 1
+        for change in self.book.rerun_running() if self.rerun else self.book.lose_running():
+            self.take(change)
+        before = self.book.outbox.next
+        told, _ = self.book.outbox.restart()
+        self.skipped |= set(range(before, self.book.outbox.next))
+        self.worker = Worker(self.confirmed)
+        self.to_worker = deque(wire.Decoder().feed(b"".join(told)))
+
+    def finish(self) -> None:
+        while self.worker.said:
+            self.listen()
+        for change in self.book.close(lost=True):
+            self.take(change._replace(waiting=0))
+        assert self.ends.keys() == set(range(self.book.outbox.next)) - self.skipped
+        for number, starts in self.starts.items():
+            assert starts <= self.allowed.get(number, 1)
+        for number, state in self.ends.items():
+            assert self.starts.get(number) or state not in (State.FINISHED, State.FAILED)
+
+
+@given(st.integers(0, 1 << 32))
+def test_whatever_happens_no_task_begins_twice_or_ends_twice(seed: int) -> None:
+    story = Story(seed)
+    for _ in range(120):
+        story.deed()
+    story.finish()

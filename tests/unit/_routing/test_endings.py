@@ -1,0 +1,160 @@
+"""Who is told of an end: counters, handles, batches, or the loop's handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from aioscheduler._routing.book import Book, Change
+from aioscheduler._routing.endings import _UNHEARD_NAMED, NO_MEMORY, Endings
+from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._scheduling.states import State
+from aioscheduler._transport.definitionlog import DefinitionLog
+from aioscheduler.batch import Batch, Outcomes, Part
+from aioscheduler.errors import RemoteError
+
+
+class Place:
+    """A book with tasks, and all who hear of their ends."""
+
+    loop: Any = None
+    identity = 1
+
+    def __init__(self) -> None:
+        self.loop_thread = LoopThread("manager")
+        self.book = Book(2, True, DefinitionLog())
+        self.counts: Counter[str] = Counter()
+        self.told: list[Any] = []
+        self.endings = Endings(3, self, self.book, self, self, self.counts)  # type: ignore[arg-type]
+
+    def add(self, count: int) -> None:
+        for number in range(count):
+            self.book.outbox.add(0, 5, 7, number)
+        self.book.outbox.take()
+        self.book.started(0, list(range(count)))
+
+    # The counter.
+
+    def count_waiting(self, *change: int) -> None:
+        self.told.append(("waiting", *change))
+
+    def count_ended(self, *change: int) -> None:
+        self.told.append(("ended", *change))
+
+    def count_emptied(self, worker: int) -> None:
+        self.told.append(("emptied", worker))
+
+    # The shipper, and the home of handles.
+
+    def label(self, function: int, options: int | None) -> Any:
+        return function
+
+    def name_of(self, label: int) -> str:
+        return f"function {label}"
+
+    def ref(self, scheduler: int, number: int) -> Any:
+        return f"#{number}"
+
+    def state(self, number: int) -> State:
+        return self.book.state(number)
+
+    def cancel(self, scheduler: int, number: int) -> bool:
+        return True
+
+    def due(self, scheduler: int, number: int) -> int | None:
+        return None
+
+    def hold(self, task: Any) -> None: ...
+
+    def release(self, task: Any) -> None: ...
+
+
+@pytest.fixture
+async def place(reports: list[dict[str, Any]]) -> Place:
+    made = Place()
+    made.loop = asyncio.get_running_loop()
+    return made
+
+
+def decode(value: int) -> int:
+    return value * 10
+
+
+async def test_handles_and_counters_are_told(place: Place) -> None:
+    place.add(3)
+    task = place.endings.holders.hand_out(0, 1, 5, "task")
+    place.endings.tell(Change(0, 0, [0, 1], State.FINISHED), [5, 6, 7], decode)
+    assert task.result() == 60
+    assert place.told == [("ended", 3, 0, 2)]
+    assert place.counts == {"finished": 2}
+
+
+async def test_what_changes_without_an_end_is_only_counted(place: Place) -> None:
+    place.endings.tell(Change(1, -4))
+    place.endings.tell(Change(1))
+    assert place.told == [("waiting", 3, 1, -4)]
+    assert not place.counts
+
+
+async def test_the_rows_of_a_batch_are_told_at_once(place: Place) -> None:
+    place.add(6)
+    outcomes = Outcomes(4)
+    batch: Batch[int] = Batch(outcomes)
+    place.endings.holders.add(Part(outcomes, 0, place, 0, 1, 4, 5))
+    place.endings.tell(Change(0, 0, [0, 1, 2, 5, 3, 4], State.FINISHED), list(range(6)), decode)
+    assert await batch == [10, 20, 40, 50]
+
+
+async def test_a_cancelled_task_has_no_outcome_whatever_came(place: Place) -> None:
+    place.add(1)
+    task = place.endings.holders.hand_out(0, 0, 5, "task")
+    place.endings.tell(Change(0, -1, [0]), [b"odd"], decode)
+    assert task.cancelled()
+    assert place.told == [("waiting", 3, 0, -1), ("ended", 3, 0, 1)]
+
+
+async def test_an_outcome_without_memory_is_a_failure_that_says_so(place: Place) -> None:
+    place.add(2)
+    tasks = [place.endings.holders.hand_out(0, n, 5, "task") for n in range(2)]
+    place.endings.tell(Change(0, 0, [0, 1], State.FINISHED), [NO_MEMORY, 4], decode, True)
+    assert isinstance(tasks[0].exception(), RemoteError)
+    assert tasks[1].result() == 40
+
+
+async def test_failures_that_nobody_hears_go_to_the_loop_some_by_name(
+    place: Place, reports: list[dict[str, Any]]
+) -> None:
+    place.add(_UNHEARD_NAMED + 1)
+    numbers = list(range(_UNHEARD_NAMED + 1))
+    place.endings.name_unheard(numbers)
+    place.book.finished(0, numbers, State.FAILED)
+    errors = [ValueError(n) for n in numbers]
+    place.endings.tell(Change(0, 0, numbers, State.FAILED), errors)
+    messages = [report["message"] for report in reports]
+    reports.clear()
+    assert messages[0] == "task function 7 #0: its failure was never awaited"
+    assert messages[-1] == f"task #{_UNHEARD_NAMED}: its failure was never awaited"
+
+
+async def test_an_alias_is_known_while_its_end_is_told(
+    place: Place, reports: list[dict[str, Any]]
+) -> None:
+    place.book.adopt(0, 5, 7, 1, None, 1 << 50)
+    place.book.outbox.take()
+    place.ref = lambda scheduler, number: place.book.alias_of(number)  # type: ignore[method-assign]
+    place.endings.tell(Change(0, 0, [0], State.FAILED), [ValueError()])
+    assert str(1 << 50) in reports.pop()["message"]
+    assert place.book.alias_of(0) == 0
+
+
+async def test_very_many_that_end_alike_are_counted_once(place: Place) -> None:
+    place.add(5)
+    task = place.endings.holders.hand_out(0, 2, 5, "task")
+    place.endings.settle_alike(Change(0, 0, range(5), State.CANCELLED), None)
+    place.endings.empty()
+    assert task.cancelled()
+    assert place.counts == {"cancelled": 5}
+    assert place.told == [("emptied", 3)]

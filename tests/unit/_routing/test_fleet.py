@@ -1,0 +1,146 @@
+"""The workers behind a manager: how they begin, how they end, and what ends them.
+
+They live in the test's thread (`aioscheduler.testing`), or are the calling loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from aioscheduler import (
+    LifoQueuedScheduler,
+    Manager,
+    ManagerClosed,
+    NotShippable,
+    QueuedScheduler,
+    WorkerLost,
+    WorkerStartError,
+)
+from aioscheduler.testing import FakeClock
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def clock(reports: list[Any], no_tasks_left: None) -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=[0, 2])
+async def manager(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[Manager]:
+    async with clock.manager(4, workers=request.param) as manager:
+        yield manager
+
+
+async def give(value: Any = None) -> Any:
+    return value
+
+
+async def fail(word: str) -> None:
+    raise LookupError(word)
+
+
+def test_an_initializer_that_cannot_travel_is_refused_at_once() -> None:
+    lock = threading.Lock()
+    with pytest.raises(NotShippable, match="print, or an argument of it"):
+        Manager(1, workers=1, initializer=print, initargs=(lock,))
+    Manager(1, workers=0, initializer=print, initargs=(lock,))  # it stays here
+
+
+@pytest.mark.parametrize("cls", [QueuedScheduler, LifoQueuedScheduler])
+def test_a_queue_has_one_scheduler_unless_there_is_a_word_of_more(cls: Any) -> None:
+    def layout(manager: Manager) -> list[int]:
+        stats = manager.stats()
+        return [worker.schedulers for worker in stats.workers]
+
+    assert layout(Manager(cls=cls)) == [1]
+    assert layout(Manager(cls=cls, workers=2)) == [1, 1]
+    assert layout(Manager(5, cls=cls, workers=2)) == [3, 2]
+    assert layout(Manager(workers=2)) == [4, 4]
+    assert layout(Manager(workers=0)) == [4]
+
+
+async def test_close_says_how_much_it_cancelled(
+    clock: FakeClock, manager: Manager, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aioscheduler")
+    batch = manager.map(abs, range(1200), DAY)
+    await manager.close()
+    assert all(batch[n].cancelled() for n in (0, 1199))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"<Manager {manager._id} closed, 0 tasks waiting>: its close() cancelled 1,200 unfinished "
+        "tasks"
+    ]
+
+
+# ---- its failure
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_a_worker_that_cannot_begin_is_told_by_ready(clock: FakeClock, workers: int) -> None:
+    manager = clock.manager(2, workers=workers, initializer=fail, initargs=("no database",))
+    task = manager.schedule(give())
+    manager.start()
+    with pytest.raises(WorkerStartError, match="no database"):
+        await manager.ready()
+    assert manager._fleet._closing is not None
+    assert manager._fleet._closing.done()
+    assert isinstance(task.exception(), WorkerLost if workers else WorkerStartError)
+    assert len(manager) == 0
+    with pytest.raises(ManagerClosed, match="this manager has failed") as closed:
+        manager.schedule(give())
+    assert isinstance(closed.value.__cause__, WorkerStartError)
+
+
+async def test_a_failure_that_nobody_waits_for_is_told_to_the_loop(
+    clock: FakeClock, reports: list[dict[str, Any]]
+) -> None:
+    manager = clock.manager(1, workers=1, max_restarts=(0, 1.0))
+    manager.start()
+    task = manager.schedule(give(), DAY)
+    await clock.advance(0)
+    manager.kill()
+    await clock.advance(0)
+    (report,) = reports
+    assert "has failed, and its 1 unfinished tasks with it; make a new one" in report["message"]
+    assert isinstance(task.exception(), WorkerLost)
+    reports.clear()
+    await manager.close()
+
+
+async def test_a_process_that_cannot_be_had_is_the_end(
+    clock: FakeClock, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def launch(*args: Any) -> Any:
+        raise OSError("no room for a process")
+
+    monkeypatch.setattr("aioscheduler.testing.PairedLife", launch)
+    manager = clock.manager(1, workers=1)
+    task = manager.schedule(give())
+    with pytest.raises(WorkerStartError, match="could not be started: no room for a process"):
+        manager.start()
+    assert isinstance(task.exception(), WorkerLost)
+    (report,) = reports
+    assert isinstance(report["exception"], WorkerStartError)
+    reports.clear()
+    await manager.close()
+
+
+def test_one_whose_loop_has_ended_is_closed_in_another() -> None:
+    async def begin() -> tuple[Any, Any]:
+        manager = FakeClock().manager(1, workers=0)
+        manager.start()
+        return manager, manager.schedule(give(), DAY)
+
+    manager, task = asyncio.run(begin())
+    with pytest.raises(RuntimeError, match="event loop of this manager is closed"):
+        manager.cancel(task)
+    asyncio.run(manager.close())
+    assert isinstance(task.exception(), ManagerClosed)

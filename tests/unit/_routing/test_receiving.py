@@ -1,0 +1,153 @@
+"""The way in: what a worker says is checked, entered, and told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aioscheduler._routing.book import Book, Change
+from aioscheduler._routing.endings import NO_MEMORY
+from aioscheduler._routing.receiving import Receiver
+from aioscheduler._scheduling.states import State
+from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.shipping import HostShipper
+from aioscheduler._transport import wire
+from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
+
+NOW = 1000
+
+
+class Place:
+    """A book with four tasks that have started and one that has not, and who is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Change, tuple[Any, ...]]] = []
+        self.unheard: list[list[int]] = []
+        self.asked: list[tuple[Any, ...]] = []
+        self.answers = 0
+        shipper = HostShipper(HostCatalog())
+        self.book = Book(1, True, shipper.catalog.log)
+        for number in range(5):
+            self.book.outbox.add(0, 5, 7, number)
+        self.book.outbox.take()
+        self.receiver = Receiver(
+            1,
+            self.book,
+            self,  # type: ignore[arg-type]
+            shipper,
+            lambda: NOW,
+            lambda *request: self.asked.append(request),
+            self.answer_soon,
+        )
+        self.say(Kind.STARTED, 0, [0, 1, 2, 3])
+        self.told.clear()
+
+    def tell(self, change: Change, *outcomes: Any) -> None:
+        self.told.append((change, outcomes))
+
+    def name_unheard(self, numbers: list[int]) -> None:
+        self.unheard.append([n for n in numbers if n in self.book.ledger])
+
+    def answer_soon(self) -> None:
+        self.answers += 1
+
+    def say(self, *frame: Any) -> None:
+        loop: Any = self
+        self.receiver.receive(list(frame), loop)
+
+    def time(self) -> float:
+        return 7.0
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+def test_outcomes_come_with_what_reads_them(place: Place) -> None:
+    catalog = place.receiver._decodes
+    place.say(Kind.FINISHED, 0, [0, 1], RETURNED, [5, b"\x90"])
+    change, outcomes = place.told[0]
+    assert change == Change(0, 0, [0, 1], State.FINISHED)
+    assert outcomes == ([5, b"\x90"], catalog[0], False)
+    place.say(Kind.FINISHED, 0, [2], RAISED, [b"\x90"])
+    assert place.told[1][1] == ([b"\x90"], catalog[1], False)
+    assert place.unheard == [[2]]  # while the book has it
+
+
+def test_large_outcomes_came_before(place: Place) -> None:
+    place.say(Kind.BLOB, 0, b"large")
+    place.say(Kind.BLOB, 1, None)
+    place.say(Kind.FINISHED, 0, [0, 1, 2], RETURNED, [IN_BLOB, IN_BLOB, 3])
+    assert place.told[0][1][0] == [b"large", NO_MEMORY, 3]
+    assert place.told[0][1][2] is True
+    assert not place.receiver._blobs
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        [Kind.FINISHED, 0, [0], RETURNED, [IN_BLOB]],  # which did not come
+        [Kind.FINISHED, 0, [0], RETURNED, []],
+        [Kind.FINISHED, 0, [0], 7, [1]],
+        [Kind.FINISHED, 1, [0], RETURNED, [1]],
+        [Kind.FINISHED, -1, [0], RETURNED, [1]],
+        [Kind.STARTED, 0, ["0"]],
+        [Kind.STARTED, 0, [True]],
+        [Kind.ANNOUNCED, 3, [4]],
+        [Kind.RETRY, 0, [0], [], []],
+        [Kind.RETRY, 0, [0], ["1"], [""]],
+        [Kind.UNSTARTED, 0, 5],
+        [Kind.TICK, 0.0, 0, 0, [-1], 0],
+        [Kind.TICK, float("inf"), 0, 0, [], 0],
+        [Kind.CONFIRM, 1],
+        [Kind.SCHEDULE, 0],
+    ],
+)
+def test_what_cannot_be_read_changes_nothing(place: Place, frame: list[Any]) -> None:
+    with pytest.raises(Exception, match=r".*"):
+        place.say(*frame)
+    assert not place.told
+    assert list(place.book.ledger) == [0, 1, 2, 3, 4]
+    assert place.book.ledger.running == 4
+
+
+def test_what_cannot_be_is_refused_after_what_can(place: Place) -> None:
+    with pytest.raises(wire.WireError, match="task 4 was never sent, or was told of twice"):
+        place.say(Kind.FINISHED, 0, [0, 4, 1], RETURNED, [1, 2, 3])
+    assert place.told[0][0].ended == [0]
+
+
+def test_the_worker_is_answered_where_it_waits_for_it(place: Place) -> None:
+    place.say(Kind.UNSTARTED, 0, [2, 3])
+    place.say(Kind.ANNOUNCED, 0, [2])
+    assert place.answers == 1
+    place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
+    assert place.answers == 2
+    assert [place.book.ledger.read([n])[n].due for n in (0, 1)] == [NOW + 5, NOW + 6]
+    place.say(Kind.FINISHED, 0, [4], DROPPED, [None])
+    assert [change.waiting for change, _ in place.told] == [2, -1, 2, -1]
+
+
+def test_requests_of_tasks_come_in_parts(place: Place) -> None:
+    whole = wire.pack(["cancel", 0, 0, 5])
+    place.say(Kind.INSIDE, whole[:3], False)
+    assert not place.asked
+    place.say(Kind.INSIDE, whole[3:], True)
+    assert place.asked == [("cancel", 0, 0, 5)]
+
+
+def test_of_a_process_that_is_gone_no_half_of_anything_stays(place: Place) -> None:
+    place.say(Kind.BLOB, 0, b"large")
+    place.say(Kind.INSIDE, b"half", False)
+    place.receiver.disconnect()
+    place.say(Kind.INSIDE, wire.pack(["cancel"]), True)
+    assert place.asked == [("cancel",)]
+    with pytest.raises(wire.WireError, match="did not come"):
+        place.say(Kind.FINISHED, 0, [0], RETURNED, [IN_BLOB])
+
+
+def test_lateness_is_noted(place: Place) -> None:
+    place.say(Kind.TICK, 0.5, 100, 300, [1, 2], 0)
+    assert place.receiver.history.lag == 0.5

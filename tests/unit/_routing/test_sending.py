@@ -1,0 +1,172 @@
+"""The way out: nothing before a new process has been told everything, and one write a turn."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aioscheduler._routing.sending import Sender
+from aioscheduler._transport import wire
+from aioscheduler._transport.definitionlog import DefinitionLog
+from aioscheduler._transport.outbox import Outbox
+from aioscheduler._transport.pipe import HIGH_WATER
+from aioscheduler._transport.wire import Kind
+
+
+class Pipe:
+    """Takes frames, and writes them when it is told to."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.frames: list[bytes] = []
+        self.blobs: list[int] = []
+        self.flushes = 0
+        self.raises: Exception | None = None
+        self.room = asyncio.Event()
+
+    def send(self, frame: bytes) -> None:
+        if self.raises is not None:
+            raise self.raises
+        self.frames.append(frame)
+        self.waiting += len(frame)
+
+    def send_blob(self, number: int, payload: bytes) -> None:
+        self.blobs.append(number)
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+    async def drain(self, level: int) -> None:
+        if self.waiting > level:
+            await self.room.wait()
+
+    def kinds(self) -> list[Kind]:
+        return [frame[0] for frame in wire.Decoder().feed(b"".join(self.frames))]
+
+
+class Life:
+    pid = 1
+
+    def __init__(self) -> None:
+        self.pipe: Any = Pipe()
+        self.killed: list[str] = []
+
+    def begun(self, scheduler: int) -> int:
+        return 0
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None: ...
+
+    def kill(self, cause: str = "") -> None:
+        self.killed.append(cause)
+
+
+@pytest.fixture
+async def outbox() -> Outbox:
+    return Outbox(DefinitionLog())
+
+
+@pytest.fixture
+async def sender(outbox: Outbox) -> Sender:
+    made = Sender(outbox, None)
+    made.start(asyncio.get_running_loop())
+    return made
+
+
+async def told(sender: Sender, outbox: Outbox) -> Life:
+    life = Life()
+    sender.tell(life, *outbox.restart())
+    while sender._telling is not None:
+        await asyncio.sleep(0)
+    return life
+
+
+async def test_a_process_is_told_everything_and_then_to_begin(
+    sender: Sender, outbox: Outbox
+) -> None:
+    outbox.add(0, 5, 0, 1)
+    outbox.add(0, 5, 0, b"x" * (wire.BLOB_LIMIT + 1))
+    sender.soon()
+    sender.now()  # there is nobody
+    life = await told(sender, outbox)
+    assert life.pipe.kinds() == [Kind.SCHEDULE, Kind.BOOT]
+    assert life.pipe.blobs == [1]
+
+
+async def test_what_comes_in_one_turn_is_one_write(sender: Sender, outbox: Outbox) -> None:
+    life = await told(sender, outbox)
+    flushes = life.pipe.flushes
+    for number in range(3):
+        outbox.add(0, 5, 0, number)
+        sender.soon()
+    assert life.pipe.kinds() == [Kind.BOOT]
+    await asyncio.sleep(0)
+    assert life.pipe.kinds() == [Kind.BOOT, Kind.SCHEDULE]
+    assert life.pipe.flushes == flushes + 1
+
+
+async def test_enough_for_a_write_does_not_wait_for_the_end_of_the_turn(
+    sender: Sender, outbox: Outbox
+) -> None:
+    life = await told(sender, outbox)
+    outbox.add_many(0, 5, 0, [1, 2])
+    sender.soon()
+    assert life.pipe.kinds() == [Kind.BOOT, Kind.SCHEDULE]
+    assert sender.turn is None
+
+
+async def test_what_comes_while_a_process_is_told_follows(sender: Sender, outbox: Outbox) -> None:
+    outbox.add(0, 5, 0, 1)
+    life = Life()
+    sender.tell(life, *outbox.restart())
+    outbox.add(0, 5, 0, 2)
+    outbox.request(Kind.CANCEL, 0, 0)
+    sender.soon()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert life.pipe.kinds() == [Kind.SCHEDULE, Kind.BOOT, Kind.SCHEDULE, Kind.CANCEL]
+
+
+@pytest.mark.parametrize("when", ["told", "sent"])
+async def test_a_process_that_cannot_be_told_is_killed_and_gets_nothing_more(
+    sender: Sender, outbox: Outbox, when: str
+) -> None:
+    life = Life()
+    if when == "told":
+        life.pipe.raises = MemoryError("none")
+    sender.tell(life, *outbox.restart())
+    await asyncio.sleep(0)
+    life.pipe.raises = MemoryError("none")
+    outbox.add(0, 5, 0, 1)
+    sender.now()
+    sender.now()
+    assert life.killed == [f"it cannot be {when} its tasks: MemoryError('none')"]
+    sender.disconnect()
+    assert (await told(sender, outbox)).pipe.kinds() == [Kind.SCHEDULE, Kind.BOOT]
+
+
+async def test_a_process_that_ends_while_it_is_told_is_told_no_more(
+    sender: Sender, outbox: Outbox
+) -> None:
+    life = Life()
+    sender.tell(life, *outbox.restart())
+    sender.disconnect()
+    await asyncio.sleep(0)
+    assert not life.pipe.frames
+
+
+async def test_flush_waits_for_the_next_process_or_for_room(sender: Sender, outbox: Outbox) -> None:
+    sender.disconnect()
+    sender.expect()
+    while outbox.size <= HIGH_WATER:
+        outbox.add_many(0, 5, 0, [b"x" * 30_000] * 3)
+    flushing = asyncio.create_task(sender.flush())
+    await asyncio.sleep(0)
+    assert not flushing.done()
+    life = Life()
+    sender.tell(life, *outbox.restart())
+    await asyncio.sleep(0)
+    assert not flushing.done()  # the pipe takes no more
+    life.pipe.room.set()
+    await asyncio.wait_for(flushing, 5)

@@ -1,0 +1,177 @@
+"""What the host ships, and ships anew: right and whole, or refused and undone."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import Script
+
+from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.shipping import HostShipper, open_call
+from aioscheduler._shipping.workercatalog import WorkerCatalog
+from aioscheduler._transport.definitionlog import Reader
+from aioscheduler.errors import NotShippable
+
+SCRIPT = """
+SCALE = 10
+
+async def call(function, *args):
+    return function(*args)
+
+async def echo(value):
+    return value
+"""
+
+
+@pytest.fixture
+def world() -> Iterator[Script]:
+    with Script(SCRIPT) as world:
+        yield world
+
+
+def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: Script) -> None:
+    world.run(
+        "def helper(): return other()\ndef other(): return SCALE\nasync def go(): return helper()"
+    )
+    assert world.trip(world.go()) == 10
+    world.run("SCALE = 11")
+    assert world.trip(world.go()) == 11
+    world.run("def other(): return [SCALE]")
+    assert world.trip(world.go()) == [11]
+    world.run("class Shop: rate = 5\ndef other(): return Shop().rate")
+    assert world.trip(world.go()) == 5
+    world.run("class Shop: rate = 6")
+    assert world.trip(world.go()) == 6
+    world.begin()  # the next process has the newest, and not what was before
+    assert world.trip(world.go()) == 6
+    world.forget()
+    log = world.host.catalog.log
+    lines = len(log.lines.keys() - log.retired)
+    for n in range(20):
+        world.run(f"SCALE = {n + 1000}")
+        assert world.trip(world.go()) == 6
+    assert len(log.lines.keys() - log.retired) == lines
+
+
+def test_a_module_that_is_bound_anew_is_seen(world: Script) -> None:
+    world.run("import json\nclass Fake:\n    codec = 'fake'\n")
+    world.run("async def look(): return getattr(json, 'codec', getattr(json, '__name__', json))")
+    assert world.trip(world.look()) == "json"
+    world.run("import pickle as json")
+    assert world.trip(world.look()) == "pickle"
+    world.run("json = Fake()")
+    assert world.trip(world.look()) == "fake"
+    world.run("json = 5")
+    assert world.trip(world.look()) == 5
+    world.run("import json")
+    assert world.trip(world.look()) == "json"
+
+
+def test_what_cannot_travel_any_more_is_refused(world: Script) -> None:
+    world.run("async def look(): return SCALE")
+    assert world.trip(world.look()) == 10
+    world.run("import threading; SCALE = threading.Lock()")
+    for _ in range(2):
+        with pytest.raises(NotShippable, match="the global 'SCALE' of script_of_mine, which look"):
+            world.trip(world.look())
+    world.run("SCALE = 12")
+    assert world.trip(world.look()) == 12
+    world.run("del SCALE")
+    assert world.trip(world.look()) == 12
+
+
+def test_a_closure_whose_global_cannot_travel_is_refused_until_it_can(world: Script) -> None:
+    world.run(
+        "import threading\nLOCK = threading.Lock()\n"
+        "def make(n):\n    async def inner(): return n, LOCK\n    return inner\n"
+    )
+    for _ in range(3):
+        with pytest.raises(NotShippable, match="the global 'LOCK'"):
+            world.trip(world.make(1)())
+    world.run("LOCK = 5")
+    assert world.trip(world.make(1)()) == (1, 5)
+    world.run("LOCK = 6")
+    assert world.trip(world.make(2)()) == (2, 6)
+
+
+def test_folders_that_come_later_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipper = HostShipper(HostCatalog())
+    (tmp_path / "comes_later.py").write_text("async def work(n):\n    return n + 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import comes_later  # type: ignore[import-not-found]
+
+    number, payload, _ = shipper.take(comes_later.work(1))
+    monkeypatch.delitem(sys.modules, "comes_later")
+    sys.path.remove(str(tmp_path))
+    worker = WorkerCatalog()
+    for line in shipper.catalog.log.lines.values():
+        worker.read(line)
+    called, args, *_ = open_call(worker, number, payload)
+    assert asyncio.run(called(*args)) == 2
+
+
+def test_a_module_that_is_loaded_again_is_loaded_again_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "is_reloaded.py"
+    path.write_text("async def work():\n    return 1\n")
+    ours = importlib.import_module("is_reloaded")
+    shipper, worker = HostShipper(HostCatalog()), WorkerCatalog()
+    reader = Reader(shipper.catalog.log)
+
+    def trip() -> Any:
+        number, payload, _ = shipper.take(ours.work())
+        with pytest.MonkeyPatch.context() as patch:
+            theirs = worker.__dict__.setdefault("theirs", {})
+            patch.delitem(sys.modules, "is_reloaded")
+            sys.modules.update(theirs)
+            for line in reader.read():
+                worker.read(line)
+            called, args, *_ = open_call(worker, number, payload)
+            theirs["is_reloaded"] = sys.modules["is_reloaded"]
+        return asyncio.run(called(*args))
+
+    assert trip() == 1
+    path.write_text("async def work():\n    return 22\n")
+    importlib.reload(ours)
+    assert trip() == 22
+    assert trip() == 22
+
+
+def test_a_value_of_a_change_that_was_undone_is_forgotten(world: Script) -> None:
+    world.run("def big(n): return LOCK")
+    catalog = world.host.catalog
+    for _ in range(3):
+        world.run("import threading; LOCK = threading.Lock()")
+        with pytest.raises(NotShippable):
+            world.host.take_function(functools.partial(world.big, b"x" * 100_000))
+    world.run("LOCK = 1")
+    world.host.take_function(functools.partial(world.big, b"x" * 100_000))
+    catalog.forget_unused()
+    values = catalog._values
+    assert len(values._numbers) == len(values._digests) == len(values._idle) == 1
+
+
+def test_nothing_begins_while_something_is_pickled(world: Script) -> None:
+    refused: list[BaseException] = []
+
+    class Schedules:
+        def __reduce__(self) -> Any:
+            try:
+                world.host.take_function(functools.partial(len))
+            except NotShippable as error:
+                refused.append(error)
+            return int, ()
+
+    assert world.trip(world.echo(Schedules())) == 0
+    assert "loop.call_soon" in str(refused[0])

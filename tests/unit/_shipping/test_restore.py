@@ -1,0 +1,32 @@
+"""What pickles call where they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.sharedcode import EMPTY
+from aioscheduler._shipping.workercatalog import WorkerCatalog
+
+
+class Owner:
+    """A manager, or its proxy."""
+
+
+class Another:
+    """Is read by another catalog than what it is in."""
+
+    def __reduce__(self) -> Any:
+        return decode_with_another, (HostCatalog().pickle(EMPTY),)
+
+
+def decode_with_another(payload: bytes) -> Any:
+    return WorkerCatalog().decode(payload)
+
+
+def test_it_is_the_catalog_that_reads_whose_numbers_are_meant() -> None:
+    host, worker = HostCatalog(), WorkerCatalog()
+    host.owner, worker.owner = Owner(), Owner()
+    payload = host.pickle([Another(), host.owner])
+    assert worker.decode(payload) == [EMPTY, worker.owner]
+    assert host.decode(payload) == [EMPTY, host.owner]
