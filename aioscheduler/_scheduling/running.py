@@ -34,6 +34,10 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
             self._given_up.add(number)
         self._interrupt(number)
 
+    def lose(self) -> None:
+        """Take all that runs as given up; it will be cancelled with its process."""
+        self._given_up.update(self.keys() - self._asked)
+
     def was_asked(self, number: int) -> bool:
         """Whether somebody has asked to cancel an entry that runs."""
         return number in self._asked

@@ -15,7 +15,7 @@ wheels, so that there is no horizon and an empty span costs nothing:
     push ─┬─► far wheel, 8.6 s a bucket ──(its time has come)──┐
           ├─► near wheel, 67 ms a bucket ◄─────────────────────┘
           │        └──(its time has come)──► ripe: sorted once, read once ─► pop_due
-          └─► late: what is due within time already opened, merged while reading: a queue for
+          └─► late: what is due within time already opened, merged while reading: a list for
               what comes in order, as all does that is to run at once, and a heap for the rest
 
 Two widths, because one would not do: with narrow buckets a million timers spread over three
@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Container, Iterable, Sequence
 
 NUMBER_BITS = 48
@@ -56,9 +55,8 @@ class TimerQueue:
         self._alive = alive
         self._far = _Wheel(_FAR_SHIFT)
         self._near = _Wheel(_NEAR_SHIFT)
-        self._ripe: list[int] = []  # ascending
-        self._read = 0  # how far _ripe has been taken
-        self._late: deque[int] = deque()  # ascending
+        self._ripe = _Run([])
+        self._late = _Run([])
         self._odd: list[int] = []  # late ones that came out of order: a heap
         self._again: dict[int, int] = {}  # the due times that count, of numbers that came back
         self._taken: list[int] = []  # those of them that the current pop has found
@@ -84,9 +82,7 @@ class TimerQueue:
             self._far.add(entry)
         elif entry >> _NEAR_SHIFT > self._near.opened:
             self._near.add(entry)
-        elif not self._late or entry > self._late[-1]:
-            self._late.append(entry)
-        else:
+        elif not self._late.extend([entry]):
             heapq.heappush(self._odd, entry)
 
     def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
@@ -105,9 +101,7 @@ class TimerQueue:
             self._far.add(*entries)
         elif base >> _NEAR_SHIFT > self._near.opened:
             self._near.add(*entries)
-        elif not self._late or entries[0] > self._late[-1]:
-            self._late.extend(entries)
-        else:
+        elif not self._late.extend(entries):
             for entry in entries:
                 heapq.heappush(self._odd, entry)
 
@@ -140,7 +134,10 @@ class TimerQueue:
         for number in self._taken:  # from here on not alive, and so none of its old entries
             del self._again[number]
         self._taken.clear()
-        return [entry & _NUMBER for entry in found], [entry >> NUMBER_BITS for entry in found]
+        numbers = [entry & _NUMBER for entry in found]
+        if found and found[0] >> NUMBER_BITS == found[-1] >> NUMBER_BITS:
+            return numbers, [found[0] >> NUMBER_BITS] * len(found)
+        return numbers, [entry >> NUMBER_BITS for entry in found]
 
     def next_look(self) -> int | None:
         """The time at which `pop_due` is worth calling again, or None for an empty queue.
@@ -168,8 +165,8 @@ class TimerQueue:
             self._prune()
 
     def _prune(self) -> None:
-        self._ripe, self._read = self._living(self._ripe[self._read :]), 0
-        self._late = deque(self._living(self._late))
+        self._ripe = _Run(self._living(self._ripe.rest()))
+        self._late = _Run(self._living(self._late.rest()))
         self._odd = self._living(self._odd)
         heapq.heapify(self._odd)
         self._near.replace(self._living(self._near.entries()))
@@ -181,12 +178,7 @@ class TimerQueue:
 
     def _heads(self) -> tuple[int, int, int]:
         """Gives the first entry of each of the three opened sources, or _NEVER."""
-        ripe, late, odd = self._ripe, self._late, self._odd
-        return (
-            ripe[self._read] if self._read < len(ripe) else _NEVER,
-            late[0] if late else _NEVER,
-            odd[0] if odd else _NEVER,
-        )
+        return self._ripe.first(), self._late.first(), self._odd[0] if self._odd else _NEVER
 
     def _take(self, bound: int, limit: int) -> list[int]:
         """Takes out opened entries below `bound`, from one source: up to the next of another.
@@ -199,21 +191,16 @@ class TimerQueue:
             return []
         if first == odd:
             return [heapq.heappop(self._odd)]
+        # Of a number that came back for its old time, there may be one in each source.
         if first == ripe:
-            # Of a number that came back for its old time, there may be one in each source.
-            bound = max(first + 1, min(bound, late, odd))
-            read = self._read
-            most = min(len(self._ripe), read + limit)
-            self._read = bisect_left(self._ripe, bound, read, most)
-            return self._ripe[read : self._read]
-        bound = min(bound, ripe, odd)
-        entries: list[int] = []
-        while self._late and self._late[0] < bound and len(entries) < limit:
-            entries.append(self._late.popleft())
-        return entries
+            return self._ripe.take(max(first + 1, min(bound, late, odd)), limit)
+        return self._late.take(min(bound, ripe, odd), limit)
 
     def _surface(self, entries: list[int]) -> list[int]:
         """Counts entries that were taken out, and gives those that are alive."""
+        if not self._dead and not self._again:
+            self._size -= len(entries)
+            return entries
         living = self._living(entries)
         self._size -= len(entries)
         self._dead -= len(entries) - len(living)
@@ -254,8 +241,7 @@ class TimerQueue:
         if self._near.order:
             if self._near.start() >= bound:
                 return False
-            self._ripe, self._read = self._near.take(), 0
-            self._ripe.sort()
+            self._ripe = _Run(sorted(self._near.take()))
             return True
         if self._far.order and self._far.start() < bound:
             # Near buckets opened so far lie before this span, so each entry finds its own.
@@ -263,6 +249,38 @@ class TimerQueue:
                 self._near.add(entry)
             return True
         return False
+
+
+class _Run:
+    """Entries in ascending order, read from the front."""
+
+    def __init__(self, entries: list[int]) -> None:
+        self._entries = entries
+        self._read = 0
+
+    def first(self) -> int:
+        return self._entries[self._read] if self._read < len(self._entries) else _NEVER
+
+    def rest(self) -> list[int]:
+        return self._entries[self._read :]
+
+    def extend(self, entries: list[int]) -> bool:
+        """Append ascending entries; False if they are not greater than what is here."""
+        own = self._entries
+        if own and entries[0] <= own[-1]:
+            return False
+        own += entries
+        return True
+
+    def take(self, bound: int, limit: int) -> list[int]:
+        """Take up to `limit` entries below `bound`."""
+        own, read = self._entries, self._read
+        end = self._read = bisect_left(own, bound, read, min(len(own), read + limit))
+        taken = own[read:end]
+        if end == len(own) or (end > _PRUNE_MIN and end * 2 > len(own)):
+            del own[:end]
+            self._read = 0
+        return taken
 
 
 class _Wheel:

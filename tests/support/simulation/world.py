@@ -31,7 +31,7 @@ from .model import Model, Story
 from .spite import NO_TIMES, ODD, spoil
 from .virtual import Spite, VirtualLoop
 
-AHEAD = False
+AHEAD = True
 """THE SWITCH: whether the library takes WITHDRAW, CONFIRM and RETRY, and ends drains as lost."""
 
 EPOCH = 1_700_000_000 * SECOND

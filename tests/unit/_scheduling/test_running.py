@@ -40,6 +40,20 @@ async def test_who_asked_comes_before_who_gave_up() -> None:
     assert stand.log == [0, 1, 2]
 
 
+async def test_all_may_be_lost_but_what_somebody_asked_for() -> None:
+    stand = Stand()
+    for number in range(2):
+        stand.begin(number)
+    await turns()
+    stand.running.cancel(1)
+    stand.running.lose()
+    assert [stand.running.was_given_up(number) for number in range(2)] == [True, False]
+    await turns()
+    assert stand.log == [1]  # nothing was cancelled by that
+    stand.running.cancel(0)
+    await turns()
+
+
 async def test_what_is_cancelled_before_its_first_step_is_told() -> None:
     stand = Stand()
     stand.begin(4)
