@@ -29,7 +29,7 @@ import loky  # type: ignore[import-untyped]  # ships no type information
 from apscheduler.schedulers.asyncio import (  # type: ignore[import-untyped]  # no type information
     AsyncIOScheduler,
 )
-from common import SLICE, WORKERS, median, parse, report, work
+from common import SLICE, WORKERS, median, parse, plain_work, report, work
 
 from aioscheduler import Manager
 
@@ -41,12 +41,12 @@ except ImportError:  # not on every system
 CHUNK = 500
 
 
-def plain_work(n: int) -> int:
-    return n
-
-
 async def by_map(manager: Manager, count: int) -> None:
     assert len(await manager.map(work, range(count))) == count
+
+
+async def by_map_of_plain(manager: Manager, count: int) -> None:
+    assert len(await manager.map(plain_work, range(count))) == count
 
 
 async def by_map_without_results(manager: Manager, count: int) -> None:
@@ -128,6 +128,7 @@ async def bench(count: int, runs: int) -> list[dict[str, object]]:
         # Each with the part of `count` that it can do in a second or so.
         contestants: dict[str, tuple[Contestant, int]] = {
             "Manager.map": (lambda n: by_map(manager, n), 1),
+            "Manager.map, plain function": (lambda n: by_map_of_plain(manager, n), 1),
             "Manager.map, no results": (lambda n: by_map_without_results(manager, n), 1),
             "Manager.schedule": (lambda n: by_schedule(manager, n), 1),
             "Manager.schedule, no results": (lambda n: by_schedule_without_results(manager, n), 1),

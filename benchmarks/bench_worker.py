@@ -33,13 +33,13 @@ class Bench:
         self.loop = loop
         config = WorkerConfig(manager="m", order=Order.TIMED, layout=(1,), prefer_utc=True, host=0)
         self.worker: Any = Worker(config, [], [0])
-        self.worker._loop = loop
         self.worker._receive([Kind.DEFINE, pack([0, 0, "common:work"]), True])
-        self.worker._turn = loop.call_later(3600, print)  # what is written stays in the queue
+        self.worker._receive([Kind.DEFINE, pack([0, 1, "common:plain_work"]), True])
         self.engine: Engine[Any] = self.worker._engines[0]
         self.engine._loop = loop
         self.dues = list(range(PAGE))
         self.page = wire.encode([Kind.SCHEDULE, 0, 0, 1, 0, None, list(range(PAGE))])
+        self.plain_page = wire.encode([Kind.SCHEDULE, 0, 0, 1, 1, None, list(range(PAGE))])
 
     async def read(self) -> None:
         list(wire.Decoder().feed(self.page))
@@ -67,7 +67,7 @@ class Bench:
             open_call(self.worker._catalog, 0, n)
 
     async def variable(self) -> None:
-        place = self.worker._places[0]
+        place = self.worker._runner._places[0]
         for n in range(PAGE):
             running.set((place, n, 1, 1))
 
@@ -81,14 +81,21 @@ class Bench:
         await asyncio.sleep(0)
 
     async def outcome(self) -> None:
-        encode, report = self.worker._catalog.encode, self.worker._report
+        encode, report = self.worker._catalog.encode, self.worker._turn.report
         for n in range(PAGE):
-            report(self.engine, n, wire.RETURNED, encode(n))
-        self.worker._pack()
+            report(0, n, wire.RETURNED, encode(n))
+        self.worker._turn.pack()
         self.worker._pipe._frames.clear()
 
     async def all(self) -> None:
-        for frame in wire.Decoder().feed(self.page):
+        await self.run(self.page)
+
+    async def all_plain(self) -> None:
+        await self.run(self.plain_page)
+
+    async def run(self, page: bytes) -> None:
+        self.worker._largest = -1
+        for frame in wire.Decoder().feed(page):
             self.worker._receive(frame)
         numbers, dues = self.take()
         wire.encode([Kind.STARTED, 0, numbers])
@@ -97,7 +104,7 @@ class Bench:
         while self.engine._launched or self.engine._runner:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
-        self.worker._pack()
+        self.worker._turn.pack()
         assert self.worker._pipe._frames
         self.worker._pipe._frames.clear()
 
@@ -115,6 +122,7 @@ async def measure(pages: int) -> list[dict[str, object]]:
         "the user's coroutine in an asyncio task": made.task,
         "outcome": made.outcome,
         "all": made.all,
+        "all, of a plain function": made.all_plain,
     }
     rows: list[dict[str, object]] = []
     for name, piece in pieces.items():

@@ -84,6 +84,11 @@ async def work(n: int) -> int:
     return n
 
 
+def plain_work(n: int) -> int:
+    """The plain function that does nothing."""
+    return n
+
+
 async def late_by(due: int) -> int:
     """The task that tells by how many nanoseconds it is late."""
     return time.time_ns() - due

@@ -3,13 +3,13 @@
 It serves in the user's process and inside a worker, and so knows nothing of coroutines, handles
 or frames: an entry is opaque, and its crew (`Crew`) says how to run it.
 
-    add ─► waiting + queue ─(due)─► crew.launch(slice) ─► run ─► running ─► crew.execute ends
-                 │                        a worker announces the slice here
+    add ─► waiting + queue ─(due)─► crew.launch(slice) ─► run ─► crew.execute ─► running ─► ended
+                 │  ▲                     a worker announces the slice here           │
+                 │  └──────────── rest: a queue's head, until its next attempt ◄──────┘
                  └─ cancel: withdrawn, never started
 
-A slice is what is started without giving the loop a turn. It is made longer or shorter so that
-it takes about `SLICE_TIME`: a million no-ops due together run in slices of hundreds, tasks that
-compute for a millisecond in slices of a few, and I/O is answered in between.
+A slice is what is started without giving the loop a turn (`pace`). A queue runs one entry at a
+time; it may launch more than that together (`Engine.ahead`), if to launch takes its time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from enum import Enum
@@ -27,28 +27,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from .alarm import Alarm
 from .clock import to_ns
+from .holdback import HoldBack
 from .lateness import Recorder
-from .queues import FifoQueue, LifoQueue
+from .pace import SLICE_TIME, Pace
+from .queues import FifoQueue, LifoQueue, Queue
+from .running import Running
 from .timers import TimerQueue
 
 E = TypeVar("E")
-
-CLEANUP_TIME = 0.4  # seconds that a cancelled task has; then it is cancelled once more
-LAST_WORDS = 0.05  # seconds after that; together less than `supervisor.KILL_AFTER`
-HOLD_BACK = 0.1  # seconds from one look at a loop that seems to be ending to the next
-SLICE_TIME = 4_000_000  # nanoseconds
-MAX_SLICE = 256  # tasks
-
-
-class Queue(Protocol):
-    """What an engine needs of a queue; see `timers` and `queues`."""
-
-    def __len__(self) -> int: ...
-    def push(self, due: int, number: int) -> None: ...
-    def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None: ...
-    def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]: ...
-    def next_look(self) -> int | None: ...
-    def discard(self) -> None: ...
 
 
 class Crew(Protocol[E]):
@@ -62,8 +48,12 @@ class Crew(Protocol[E]):
 
     def execute(
         self, engine: Engine[E], number: int, entry: E, due: int
-    ) -> Coroutine[Any, Any, None]:
-        """Runs an entry that was due at `due`, and reports its end. Never raises."""
+    ) -> Coroutine[Any, Any, None] | None:
+        """Begin an entry that was due at `due`, in its own context; report its end. Never raises.
+
+        Returns:
+            What is left to be run of it in an asyncio task; None if it has ended.
+        """
 
     def withdrawn(self, engine: Engine[E], number: int, entry: E) -> None:
         """Reports the end of an entry that was cancelled before its first step."""
@@ -116,6 +106,12 @@ class Engine(Generic[E]):
         clock: Gives the present in nanoseconds since the epoch.
         context_of: Gives the context that an entry's task takes for its own; None: each takes a
             copy of the one in which the engine was started.
+
+    Attributes:
+        waiting: What has not been launched, by number.
+        running: What has begun and not ended, with its asyncio task.
+        ahead: How many entries of a queue may be launched together. With 1, none is launched
+            before the one that runs has ended.
     """
 
     def __init__(
@@ -129,10 +125,13 @@ class Engine(Generic[E]):
     ) -> None:
         self.index = index
         self.waiting: dict[int, E] = {}
-        self.running: dict[int, tuple[asyncio.Task[None], E]] = {}
+        self.running: Running[E] = Running(self._report_unbegun)
+        self.ahead = 1
         self._launched: dict[int, E] = {}  # handed to the crew, not yet run
         self._launching = False  # a slice is between `launch` and the end of its `run`
-        self._to_run: deque[tuple[int, int]] = deque()  # announced, with due times, in order
+        # What was announced, in order, as iterators over numbers and due times: a queue's singly.
+        self._to_run: deque[Iterator[tuple[int, int]]] = deque()
+        self._head: tuple[int, int] | None = None  # of a queue: what rests there, and until when
         self._runner: asyncio.Handle | None = None
         self._order = order
         self._concurrency = order.concurrency
@@ -146,11 +145,9 @@ class Engine(Generic[E]):
         self._alarm: Alarm | None = None  # None: not started, or stopped
         self._sleeper = self._wake  # one object, as the alarm's key
         self._waking = False
-        self._asked: set[int] = set()  # running, and asked to cancel by whoever may
-        self._held_back = False  # the loop seems to be ending
+        self._hold_back = HoldBack(self.wake_soon)
         self._looks_at: int | None = None  # when the alarm wakes us; None: it does not
-        self._slice = 16
-        self._slice_began: int | None = None  # when the last slice was taken, if more was due
+        self._pace = Pace()
 
     @property
     def pending(self) -> int:
@@ -179,13 +176,15 @@ class Engine(Generic[E]):
             self._alarm.set(self._sleeper, None)
             self._alarm = None
         dropped = self._launched, self.waiting
-        self._launched, self.waiting = {}, {}
+        self._launched, self.waiting, self._head = {}, {}, None
+        self._to_run.clear()
         self._queue = self._order.make_queue(self.waiting)
         return dropped
 
     def drop_slice(self) -> None:
         """Start nothing more of the slice that is being run: this is a copy, in a forked child."""
         self._to_run.clear()
+        self._launched.clear()
 
     def add(self, number: int, due: int, entry: E) -> None:
         """Accepts an entry.
@@ -214,6 +213,17 @@ class Engine(Generic[E]):
             for number in numbers:  # which the queue does not have
                 self.waiting.pop(number, None)
             raise
+        self._look_at(dues)
+
+    def add_again(
+        self, numbers: Sequence[int], dues: int | Sequence[int], entries: Iterable[E]
+    ) -> None:
+        """Accept entries as `add_many`, of numbers that were here before and are not any more."""
+        self._queue.push_again(dues, numbers)
+        self.waiting.update(zip(numbers, entries, strict=True))
+        self._look_at(dues)
+
+    def _look_at(self, dues: int | Sequence[int]) -> None:
         earliest = dues if isinstance(dues, int) else min(dues)
         if not self._waking and (self._looks_at is None or earliest < self._looks_at):
             self._look_again()
@@ -223,14 +233,13 @@ class Engine(Generic[E]):
         if (waiting := self.withdraw(number)) is not None:
             self._crew.withdrawn(self, number, waiting)
         elif number in self._launched:
+            if self._head is not None and self._head[0] == number:
+                self._head = None
             self._crew.withdrawn(self, number, self._launched.pop(number))
             if self._concurrency is not None:  # its place is free, though it may never run
                 self.wake_soon()
         elif number in self.running:
-            task, entry = self.running[number]
-            self._asked.add(number)
-            if task.cancel():
-                task.add_done_callback(lambda _: self._report_unbegun(number, entry))
+            self.running.cancel(number)
         else:
             return False
         return True
@@ -238,7 +247,12 @@ class Engine(Generic[E]):
     def withdraw(self, number: int) -> E | None:
         """Take back an entry that has not been launched, unreported; None: there is none."""
         entry = self.waiting.pop(number, None)
-        if entry is not None:
+        if entry is None:
+            return None
+        if self._head is not None and self._head[0] == number:
+            self._head = None
+            self.wake_soon()
+        else:
             self._queue.discard()
         return entry
 
@@ -247,13 +261,20 @@ class Engine(Generic[E]):
 
         Those that were cancelled meanwhile are left out.
         """
-        self._to_run.extend(zip(numbers, dues, strict=True))
+        slice_ = zip(numbers, dues, strict=True)
+        if self._concurrency is None:
+            self._to_run.append(slice_)
+        elif self._head is not None and numbers == [self._head[0]]:
+            self._head = None
+            self._to_run.appendleft(slice_)
+        else:
+            self._to_run.extend(iter((single,)) for single in slice_)
         if self._runner is None:
             self._run_some()
 
     def _run_some(self) -> None:
         # We may be called from a task's step, or by a callback that it left: what it has set is
-        # its own. A new task copies the context it is made in, so this costs nothing a task.
+        # its own.
         self._guard(partial(self._base.copy().run, self._run_slice))
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -267,46 +288,58 @@ class Engine(Generic[E]):
             self._crew.broken(self, error, broken)
 
     def _run_slice(self) -> None:
-        context_of = self._context_of
-        clock, loop, launched, execute = self._clock, self._loop, self._launched, self._crew.execute
         self._runner = None
-        to_run = self._to_run
+        clock, loop, execute = self._clock, self._loop, self._crew.execute
+        context_of, base, to_run = self._context_of, self._base, self._to_run
         started: list[int] = []  # due times
         first = last = now = clock()
-        while to_run:
-            number, due = to_run.popleft()
-            entry = launched.pop(number, None)
-            if entry is None:
+        self._pace.begin(first)
+        while to_run and not self._is_full():
+            slice_ = to_run.popleft()
+            for number, due in slice_:
+                entry = self._launched.pop(number, None)
+                if entry is None:  # cancelled meanwhile
+                    continue
+                started.append(due)
+                last = now
+                coro = None
+                try:
+                    context = base.copy() if context_of is None else context_of(entry)
+                    coro = context.run(execute, self, number, entry, due)
+                    if coro is not None:
+                        task = _spawn(coro, loop=loop, context=context)
+                        if not task.done():
+                            self.running[number] = (task, entry)
+                except Exception:
+                    if coro is not None:
+                        coro.close()
+                    self._launched[number] = entry
+                    raise
+                now = clock()
+                if now - first > SLICE_TIME:
+                    to_run.appendleft(slice_)  # it goes on where it is
+                    break
+            else:
                 continue
-            started.append(due)
-            last = now
-            coro = execute(self, number, entry, due)
-            try:
-                if context_of is None:
-                    task = _spawn(coro, loop=loop)
-                else:
-                    task = _spawn(coro, loop=loop, context=context_of(entry))
-            except Exception:
-                coro.close()
-                launched[number] = entry
-                raise
-            if not task.done():
-                self.running[number] = (task, entry)
-            now = clock()
-            if now - first > SLICE_TIME:
-                break
-        # What an eager task has raised holds this frame by its traceback, and an entry its handle.
-        entry = None
+            break
+        # What has been raised holds this frame by its traceback, and an entry its handle.
+        entry = coro = context = task = None  # type: ignore[assignment]
         if started and self._order is Order.TIMED:
             if _EAGER or loop is None:
                 self._recorder.record(started, first, last)
             else:  # their first steps come with the loop's next turn, just before this call
                 loop.call_soon(self._record_steps, started, now)
-        if to_run and loop is not None:
-            self._runner = loop.call_soon(self._run_some)
-        else:
+        if not to_run:
             self._launching = False
             self._look_again()
+        elif loop is not None and not self._is_full():  # else `ended` wakes it
+            self._runner = loop.call_soon(self._run_some)
+
+    def _is_full(self) -> bool:
+        """Whether nothing more may begin: a queue's place is taken, or its head comes first."""
+        if self._concurrency is None:
+            return False
+        return self._head is not None or len(self.running) >= self._concurrency
 
     def _record_steps(self, started: list[int], first: int) -> None:
         """Records the starts of a slice whose first steps have just been taken."""
@@ -315,44 +348,35 @@ class Engine(Generic[E]):
 
     def ended(self, number: int) -> None:
         """The crew's word that an entry has ended; makes room for the next."""
-        self.running.pop(number, None)
-        if self._asked:
-            self._asked.discard(number)
+        self.running.end(number)
         if self._concurrency is not None:
             self.wake_soon()
+
+    def rest(self, number: int, entry: E, until: int) -> None:
+        """Keep what has begun at the head of its queue: nothing else begins before it.
+
+        It is launched again when its rest is over, and may be cancelled or withdrawn meanwhile.
+
+        Args:
+            number: Of an entry that the crew has executed and that has not ended.
+            entry: What is launched then.
+            until: Nanoseconds since the epoch.
+        """
+        self.waiting[number] = entry
+        self._head = number, until
+        self.ended(number)
 
     def was_cancelled(self, number: int) -> None:
         """The crew's word that a running entry ends by a cancellation, in a loop of the user's.
 
-        If it was not asked for here, nothing is started until it is clear that the loop goes on:
-        when main() has returned, `asyncio.run` cancels all there is, and what began then would be
-        left in the middle.
+        If it was not asked for here, nothing is started until it is clear that the loop goes on.
         """
-        if number not in self._asked:
-            self._hold_back()
-
-    def _hold_back(self) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._held_back = True
-            self._loop.call_later(HOLD_BACK, self._go_on)
-
-    def _go_on(self) -> None:
-        assert self._loop is not None
-        others = asyncio.all_tasks(self._loop)
-        # asyncio has no public word for the second; loops of another make lack it.
-        ending = bool(others) and all(task.cancelling() for task in others)
-        if ending or getattr(self._loop, "_asyncgens_shutdown_called", False):
-            self._hold_back()
-        else:
-            self._held_back = False
-            self.wake_soon()
+        if not self.running.was_asked(number) and self._loop is not None:
+            self._hold_back.begin(self._loop)
 
     def _report_unbegun(self, number: int, entry: E) -> None:
-        # A plain asyncio task that is cancelled before its first step never enters its
-        # coroutine, so that `execute` could not report.
-        if number in self.running:
-            self._crew.withdrawn(self, number, entry)
-            self.ended(number)
+        self._crew.withdrawn(self, number, entry)
+        self.ended(number)
 
     def wake_soon(self) -> None:
         """Look for what is due, in the loop's next turn."""
@@ -364,11 +388,15 @@ class Engine(Generic[E]):
         """Sleeps until the queue is worth a look, or wakes at the next turn of the loop."""
         if self._alarm is None:
             return
-        self._looks_at = self._queue.next_look()
+        if self._head is None:
+            self._looks_at = self._queue.next_look()
+        else:
+            number, until = self._head
+            self._looks_at = until if number in self.waiting else None
         if self._looks_at is not None and self._looks_at <= self._clock():
             self.wake_soon()
         else:
-            self._slice_began = None
+            self._pace.pause()
             self._alarm.set(self._sleeper, self._looks_at)
 
     def _wake(self) -> None:
@@ -376,16 +404,21 @@ class Engine(Generic[E]):
         self._guard(self._launch_due)
 
     def _launch_due(self) -> None:
-        if self._alarm is None or self._launching:  # `run` looks again
-            return
-        if self._held_back:  # `_go_on` looks again
+        if self._alarm is None or self._hold_back.active:
             return
         now = self._clock()
-        concurrency = self._concurrency
-        if concurrency is None:
-            room = self._adapted_slice(now)
+        if self._head is not None:
+            self._launch_head(*self._head, now)
+            return
+        if self._launching:  # `run` looks again
+            if self._to_run and self._runner is None:  # of a queue, whose place is free again
+                self._run_some()
+            return
+        if self._concurrency is None:
+            room = self._pace.next_length(now)
         else:
-            room = concurrency - len(self.running) - len(self._launched)
+            taken = len(self.running) if self.ahead == 1 else 0
+            room = self.ahead - taken - len(self._launched)
         if room > 0:
             numbers, dues = self._queue.pop_due(now, room)
             if numbers:
@@ -395,51 +428,15 @@ class Engine(Generic[E]):
             else:
                 self._look_again()
 
-    def _adapted_slice(self, now: int) -> int:
-        if self._slice_began is not None:
-            took = now - self._slice_began
-            if took > SLICE_TIME:
-                self._slice = max(1, self._slice // 2)
-            elif took < SLICE_TIME // 2:
-                self._slice = min(MAX_SLICE, self._slice * 2)
-        self._slice_began = now
-        return self._slice
-
-
-async def end_running(
-    engines: Sequence[Engine[Any]], timeout: float | None, caller: tuple[int, int] | None = None
-) -> list[tuple[int, int]]:
-    """Lets what runs finish, then cancels it, and gives up what swallows that twice.
-
-    The caller's own task is left alone: it waits for this.
-
-    Args:
-        engines: Stopped ones.
-        timeout: Seconds that tasks have before they are cancelled; None for all the time.
-        caller: Scheduler and number of the task that waits for this, if it is known.
-
-    Returns:
-        Scheduler and number of each task that was given up.
-    """
-    own = asyncio.current_task()
-
-    def left() -> dict[asyncio.Task[None], tuple[Engine[Any], int]]:
-        return {
-            task: (engine, number)
-            for engine in engines
-            for number, (task, _) in engine.running.items()
-            if task is not own and (engine.index, number) != caller
-        }
-
-    if timeout != 0 and (running := left()):
-        await asyncio.wait(running, timeout=timeout)
-    for patience in (CLEANUP_TIME, LAST_WORDS):
-        for engine, number in left().values():
-            engine.cancel(number)
-        if running := left():
-            await asyncio.wait(running, timeout=patience)
-            await asyncio.sleep(0)  # tasks cancelled before their first step report here
-    return [(engine.index, number) for engine, number in left().values()]
+    def _launch_head(self, number: int, until: int, now: int) -> None:
+        if number not in self.waiting:  # it has been launched
+            return
+        if now < until:
+            self._look_again()
+        else:
+            self._launched[number] = self.waiting.pop(number)
+            self._launching = True
+            self._crew.launch(self, [number], [0])
 
 
 # A task takes its first step at once where it can: a coroutine that never waits then costs no

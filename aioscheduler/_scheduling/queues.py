@@ -8,6 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Sequence
+from typing import Protocol
+
+
+class Queue(Protocol):
+    """What an engine needs of a queue: these two, and `timers.TimerQueue`."""
+
+    def __len__(self) -> int: ...
+    def push(self, due: int, number: int) -> None: ...
+    def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None: ...
+    def push_again(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None: ...
+    def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]: ...
+    def next_look(self) -> int | None: ...
+    def discard(self) -> None: ...
 
 
 class FifoQueue:
@@ -32,6 +45,12 @@ class FifoQueue:
 
     def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
         """Adds numbers; `dues` is not looked at."""
+        self._numbers.extend(numbers)
+
+    def push_again(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
+        """Add numbers that were here before and are not alive now, as new ones."""
+        self._numbers = deque(n for n in self._numbers if n in self._alive)
+        self._dead = 0
         self._numbers.extend(numbers)
 
     def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:

@@ -15,7 +15,7 @@ wheels, so that there is no horizon and an empty span costs nothing:
     push ─┬─► far wheel, 8.6 s a bucket ──(its time has come)──┐
           ├─► near wheel, 67 ms a bucket ◄─────────────────────┘
           │        └──(its time has come)──► ripe: sorted once, read once ─► pop_due
-          └─► late: what is due within time already opened, merged while reading: a queue for
+          └─► late: what is due within time already opened, merged while reading: a list for
               what comes in order, as all does that is to run at once, and a heap for the rest
 
 Two widths, because one would not do: with narrow buckets a million timers spread over three
@@ -23,14 +23,15 @@ days would pay for a list each, and with wide ones sorting a bucket would stall 
 
 An entry is one integer, `due << NUMBER_BITS | number`: half the size of a tuple, and sorted by
 time, then number. Discarded entries stay until they surface or make up half of the queue
-(trio's `Deadlines` does the same); which numbers are alive is the caller's to say.
+(trio's `Deadlines` does the same); which numbers are alive is the caller's to say. A number that
+comes back, for another time or the same, finds its old entries still here: which due time counts is
+kept beside the wheels, for such numbers alone.
 """
 
 from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Container, Iterable, Sequence
 
 NUMBER_BITS = 48
@@ -38,6 +39,7 @@ _NUMBER = (1 << NUMBER_BITS) - 1
 _NEAR_SHIFT = NUMBER_BITS + 26  # 2**26 ns = 67 ms
 _FAR_SHIFT = NUMBER_BITS + 33  # 2**33 ns = 8.6 s
 _NEVER = 1 << 200  # later than any entry
+_NO_TIME = -1  # no entry has it
 _PRUNE_MIN = 1000  # fewer dead entries than this are not worth a sweep
 
 
@@ -53,10 +55,11 @@ class TimerQueue:
         self._alive = alive
         self._far = _Wheel(_FAR_SHIFT)
         self._near = _Wheel(_NEAR_SHIFT)
-        self._ripe: list[int] = []  # ascending
-        self._read = 0  # how far _ripe has been taken
-        self._late: deque[int] = deque()  # ascending
+        self._ripe = _Run([])
+        self._late = _Run([])
         self._odd: list[int] = []  # late ones that came out of order: a heap
+        self._again: dict[int, int] = {}  # the due times that count, of numbers that came back
+        self._taken: list[int] = []  # those of them that the current pop has found
         self._size = 0
         self._dead = 0
 
@@ -79,9 +82,7 @@ class TimerQueue:
             self._far.add(entry)
         elif entry >> _NEAR_SHIFT > self._near.opened:
             self._near.add(entry)
-        elif not self._late or entry > self._late[-1]:
-            self._late.append(entry)
-        else:
+        elif not self._late.extend([entry]):
             heapq.heappush(self._odd, entry)
 
     def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
@@ -100,11 +101,22 @@ class TimerQueue:
             self._far.add(*entries)
         elif base >> _NEAR_SHIFT > self._near.opened:
             self._near.add(*entries)
-        elif not self._late or entries[0] > self._late[-1]:
-            self._late.extend(entries)
-        else:
+        elif not self._late.extend(entries):
             for entry in entries:
                 heapq.heappush(self._odd, entry)
+
+    def push_again(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
+        """Add ascending numbers that were here before, whatever is still here of them.
+
+        Each has been taken out or discarded, and comes back for a due time of its own, or one for
+        all. A number that is discarded again, or taken out, is as any other.
+        """
+        if isinstance(dues, int):
+            dues = [dues] * len(numbers)
+        pairs = list(zip(dues, numbers, strict=True))
+        for entry in [due << NUMBER_BITS | number for due, number in pairs]:
+            self._push(entry)
+        self._again.update((number, due) for due, number in pairs)
 
     def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
         """Takes out up to `limit` living numbers that are due at `now`, in order.
@@ -119,7 +131,13 @@ class TimerQueue:
             if not entries and not self._open(bound):
                 break
             found += self._surface(entries)
-        return [entry & _NUMBER for entry in found], [entry >> NUMBER_BITS for entry in found]
+        for number in self._taken:  # from here on not alive, and so none of its old entries
+            del self._again[number]
+        self._taken.clear()
+        numbers = [entry & _NUMBER for entry in found]
+        if found and found[0] >> NUMBER_BITS == found[-1] >> NUMBER_BITS:
+            return numbers, [found[0] >> NUMBER_BITS] * len(found)
+        return numbers, [entry >> NUMBER_BITS for entry in found]
 
     def next_look(self) -> int | None:
         """The time at which `pop_due` is worth calling again, or None for an empty queue.
@@ -130,7 +148,7 @@ class TimerQueue:
         if not len(self):
             return None
         while (entry := min(self._heads())) != _NEVER:
-            if entry & _NUMBER in self._alive:
+            if self._counts(entry):
                 return entry >> NUMBER_BITS
             self._surface(self._take(entry + 1, 1))
         wheel = self._near if self._near.order else self._far
@@ -144,23 +162,23 @@ class TimerQueue:
         """
         self._dead += 1
         if self._dead > _PRUNE_MIN and self._dead * 2 > self._size:
-            self._ripe, self._read = self._living(self._ripe[self._read :]), 0
-            self._late = deque(self._living(self._late))
-            self._odd = self._living(self._odd)
-            heapq.heapify(self._odd)
-            self._near.replace(self._living(self._near.entries()))
-            self._far.replace(self._living(self._far.entries()))
-            self._size -= self._dead
-            self._dead = 0
+            self._prune()
+
+    def _prune(self) -> None:
+        self._ripe = _Run(self._living(self._ripe.rest()))
+        self._late = _Run(self._living(self._late.rest()))
+        self._odd = self._living(self._odd)
+        heapq.heapify(self._odd)
+        self._near.replace(self._living(self._near.entries()))
+        self._far.replace(self._living(self._far.entries()))
+        self._size -= self._dead
+        self._dead = 0
+        self._again.clear()  # no old entry is left
+        self._taken.clear()
 
     def _heads(self) -> tuple[int, int, int]:
         """Gives the first entry of each of the three opened sources, or _NEVER."""
-        ripe, late, odd = self._ripe, self._late, self._odd
-        return (
-            ripe[self._read] if self._read < len(ripe) else _NEVER,
-            late[0] if late else _NEVER,
-            odd[0] if odd else _NEVER,
-        )
+        return self._ripe.first(), self._late.first(), self._odd[0] if self._odd else _NEVER
 
     def _take(self, bound: int, limit: int) -> list[int]:
         """Takes out opened entries below `bound`, from one source: up to the next of another.
@@ -171,36 +189,59 @@ class TimerQueue:
         first = min(ripe, late, odd)
         if first >= bound:
             return []
-        if first == ripe:
-            read = self._read
-            most = min(len(self._ripe), read + limit)
-            self._read = bisect_left(self._ripe, min(bound, late, odd), read, most)
-            return self._ripe[read : self._read]
         if first == odd:
             return [heapq.heappop(self._odd)]
-        bound = min(bound, ripe, odd)
-        entries: list[int] = []
-        while self._late and self._late[0] < bound and len(entries) < limit:
-            entries.append(self._late.popleft())
-        return entries
+        # Of a number that came back for its old time, there may be one in each source.
+        if first == ripe:
+            return self._ripe.take(max(first + 1, min(bound, late, odd)), limit)
+        return self._late.take(min(bound, ripe, odd), limit)
 
     def _surface(self, entries: list[int]) -> list[int]:
         """Counts entries that were taken out, and gives those that are alive."""
+        if not self._dead and not self._again:
+            self._size -= len(entries)
+            return entries
         living = self._living(entries)
         self._size -= len(entries)
         self._dead -= len(entries) - len(living)
         return living
 
     def _living(self, entries: Iterable[int]) -> list[int]:
-        return [entry for entry in entries if entry & _NUMBER in self._alive]
+        alive, again = self._alive, self._again
+        if not again:
+            return [entry for entry in entries if entry & _NUMBER in alive]
+        return [
+            entry
+            for entry in entries
+            if (self._take_again(entry) if entry & _NUMBER in again else entry & _NUMBER in alive)
+        ]
+
+    def _counts(self, entry: int) -> bool:
+        """Whether an entry is alive: it may be an old one of a number that came back."""
+        number = entry & _NUMBER
+        due = entry >> NUMBER_BITS
+        return number in self._alive and self._again.get(number, due) == due
+
+    def _take_again(self, entry: int) -> bool:
+        """As `_counts`, for an entry of a number in `_again` that leaves its place.
+
+        Of equal ones only the first counts.
+        """
+        number = entry & _NUMBER
+        counts = self._counts(entry)
+        if counts:
+            self._again[number] = _NO_TIME
+            self._taken.append(number)
+        elif self._again[number] == entry >> NUMBER_BITS:
+            del self._again[number]  # it was discarded: what counts of it leaves now
+        return counts
 
     def _open(self, bound: int) -> bool:
         """Opens the next bucket if it starts before `bound`; False if there is none."""
         if self._near.order:
             if self._near.start() >= bound:
                 return False
-            self._ripe, self._read = self._near.take(), 0
-            self._ripe.sort()
+            self._ripe = _Run(sorted(self._near.take()))
             return True
         if self._far.order and self._far.start() < bound:
             # Near buckets opened so far lie before this span, so each entry finds its own.
@@ -208,6 +249,38 @@ class TimerQueue:
                 self._near.add(entry)
             return True
         return False
+
+
+class _Run:
+    """Entries in ascending order, read from the front."""
+
+    def __init__(self, entries: list[int]) -> None:
+        self._entries = entries
+        self._read = 0
+
+    def first(self) -> int:
+        return self._entries[self._read] if self._read < len(self._entries) else _NEVER
+
+    def rest(self) -> list[int]:
+        return self._entries[self._read :]
+
+    def extend(self, entries: list[int]) -> bool:
+        """Append ascending entries; False if they are not greater than what is here."""
+        own = self._entries
+        if own and entries[0] <= own[-1]:
+            return False
+        own += entries
+        return True
+
+    def take(self, bound: int, limit: int) -> list[int]:
+        """Take up to `limit` entries below `bound`."""
+        own, read = self._entries, self._read
+        end = self._read = bisect_left(own, bound, read, min(len(own), read + limit))
+        taken = own[read:end]
+        if end == len(own) or (end > _PRUNE_MIN and end * 2 > len(own)):
+            del own[:end]
+            self._read = 0
+        return taken
 
 
 class _Wheel:

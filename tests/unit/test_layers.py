@@ -28,7 +28,7 @@ ORDER = (
 WINGS = [name for name in ORDER if name.startswith("_") and name != "__main__"]
 PURE = (
     *("_scheduling.timers", "_scheduling.queues", "_scheduling.clock", "_scheduling.lateness"),
-    "_scheduling.states",
+    *("_scheduling.pace", "_scheduling.states"),
     *("_transport.wire", "_transport.definitionlog", "_transport.ledger", "_transport.outbox"),
     *("_shipping.definitions", "_shipping.undolog", "_shipping.values"),
     *("_routing.placement", "_routing.book", "_processes.budget", "errors", "stats"),

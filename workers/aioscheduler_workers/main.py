@@ -36,14 +36,16 @@ from aioscheduler._scheduling.loopthread import enter_worker
 
 from .forked import end_with_the_task
 from .garbage import Thresholds
-from .worker import BOOT, EXECUTE, Worker
+from .life import BOOT
+from .runner import STEPS
+from .worker import Worker
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 BLOCKED_AFTER = 3 * TICK  # seconds without a turn of the loop, after which it is reported
 WATCH_EVERY = 2 * TICK
 LATE = 0.5  # seconds after which a look of the watching thread shows that the process stood still
-_STEPS = frozenset((EXECUTE, BOOT, asyncio.Handle._run.__code__))  # they call what is a user's
+_STEPS = STEPS | {BOOT, asyncio.Handle._run.__code__}  # they call what is a user's
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
 
 

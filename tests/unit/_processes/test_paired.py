@@ -197,7 +197,7 @@ async def test_what_cannot_be_read_is_the_cause(place: Place) -> None:
 
 async def test_it_tells_what_it_has_begun(place: Place) -> None:
     assert [place.life.begun(scheduler) for scheduler in (0, 1)] == [0, 0]
-    place.life.worker._begun[1] = 8
+    place.life.worker._runner._begun[1] = 8
     assert [place.life.begun(scheduler) for scheduler in (0, 1)] == [0, 8]
     place.life.kill()
     await turns()

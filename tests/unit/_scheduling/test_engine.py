@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,8 +13,9 @@ from turning import turns
 
 from aioscheduler._scheduling.alarm import Alarm
 from aioscheduler._scheduling.clock import LATEST, SECOND
-from aioscheduler._scheduling.engine import MAX_SLICE, SLICE_TIME, Engine, Order, due_time
+from aioscheduler._scheduling.engine import Engine, Order, due_time
 from aioscheduler._scheduling.lateness import Recorder
+from aioscheduler._scheduling.pace import MAX_SLICE, SLICE_TIME
 
 
 class Clock:
@@ -343,3 +345,160 @@ async def test_entries_that_cannot_be_queued_leave_nothing_behind() -> None:
     stand.engine.add_many([3, 4], [0, 0], [nothing] * 2)
     await turns()
     assert stand.crew.log == [3, 4]
+
+
+async def fail() -> None:
+    raise LookupError
+
+
+class RestingCrew(Crew):
+    """Has what fails rest for a second, and then start once more."""
+
+    async def execute(self, engine: Engine[Any], number: int, entry: Any, due: int) -> None:
+        try:
+            await entry()
+        except LookupError:
+            self.log.append(("failed", number))
+            engine.rest(number, nothing, stand_clock(engine) + SECOND)
+        else:
+            self.log.append(number)
+            engine.ended(number)
+
+
+def stand_clock(engine: Engine[Any]) -> int:
+    return engine._clock()
+
+
+def resting(order: Order, *, hold: bool = False) -> Stand:
+    stand = Stand(order)
+    stand.crew = RestingCrew(hold=hold)
+    stand.engine = Engine(0, order, stand.crew, stand.recorder, stand.clock)
+    return stand
+
+
+@pytest.mark.parametrize("order", [Order.FIFO, Order.LIFO])
+async def test_nothing_overtakes_what_rests_at_the_head(order: Order) -> None:
+    stand = resting(order)
+    stand.engine.add(0, 0, fail)
+    stand.start()
+    await turns()
+    stand.engine.add(1, 0, nothing)
+    await turns()
+    assert (stand.engine.pending, stand.engine.find(0)) == (2, nothing)
+    await stand.pass_(0.999)
+    assert stand.crew.log == [("failed", 0)]
+    await stand.pass_(0.001)
+    assert stand.crew.log == [("failed", 0), 0, 1]
+    stand.alarm.stop()
+
+
+async def test_what_rests_can_be_withdrawn_or_cancelled_in_every_state() -> None:
+    stand = resting(Order.FIFO)
+    for number in range(3):
+        stand.engine.add(number, 0, fail if number < 2 else nothing)
+    stand.start()
+    await turns()
+    assert stand.engine.withdraw(0) is nothing  # while it rests
+    await turns()
+    assert stand.crew.log == [("failed", 0), ("failed", 1)]
+    stand.crew._hold = True
+    await stand.pass_(1)
+    assert stand.engine.cancel(1)  # while it is announced
+    await turns()
+    assert stand.crew.log[2:] == [("withdrawn", 1)]
+    stand.crew._hold = False
+    stand.crew.held.pop()()
+    await turns()
+    assert stand.crew.log[3:] == [2]
+    assert stand.engine.pending == len(stand.engine._queue) == 0
+    stand.alarm.stop()
+
+
+async def test_a_stop_gives_back_what_rests() -> None:
+    stand = resting(Order.FIFO)
+    stand.engine.add(0, 0, fail)
+    stand.start()
+    await turns()
+    assert stand.engine.stop() == ({}, {0: nothing})
+    await stand.pass_(5)
+    assert stand.crew.log == [("failed", 0)]
+    stand.alarm.stop()
+
+
+async def test_a_queue_may_launch_ahead_and_still_runs_one_at_a_time() -> None:
+    stand = Stand(Order.FIFO, hold=True)
+    stand.engine.ahead = 3
+    gates = [asyncio.Event() for _ in range(5)]
+    for number, gate in enumerate(gates):
+        stand.engine.add(number, 0, gate.wait)
+    stand.start()
+    await turns()
+    assert stand.crew.slices == [[0, 1, 2]]
+    stand.crew.held.pop()()
+    for number in range(3):
+        await turns()
+        assert list(stand.engine.running) == [number]
+        # The next ones are launched when the last of these has begun.
+        assert len(stand.crew.slices) == 1 + (number == 2)
+        if number != 2:
+            gates[number].set()
+    assert stand.crew.slices[1] == [3, 4]
+    stand.crew.held.pop()()
+    await turns()
+    assert list(stand.engine.running) == [2]
+    for gate in gates:
+        gate.set()
+    await turns(20)
+    assert stand.crew.log == [0, 1, 2, 3, 4]
+    stand.alarm.stop()
+
+
+async def test_what_ends_at_once_needs_no_task() -> None:
+    stand = Stand()
+    word: ContextVar[str] = ContextVar("word", default="")
+    seen: list[tuple[int, str]] = []
+
+    def execute(engine: Engine[Any], number: int, entry: Any, due: int) -> None:
+        seen.append((number, word.get()))
+        word.set("of another")
+
+    stand.crew.execute = execute  # type: ignore[method-assign, assignment]
+    stand.start()
+    stand.engine.add_many(range(3), 0, [nothing] * 3)
+    await turns()
+    assert seen == [(0, ""), (1, ""), (2, "")]
+    assert (stand.engine.pending, stand.engine.running) == (0, {})
+    assert stand.recorder.take()[2]
+    stand.alarm.stop()
+
+
+async def test_a_forked_copy_begins_nothing_more() -> None:
+    stand = Stand()
+
+    def execute(engine: Engine[Any], number: int, entry: Any, due: int) -> None:
+        stand.crew.log.append(number)
+        engine.drop_slice()
+
+    stand.crew.execute = execute  # type: ignore[method-assign, assignment]
+    stand.start()
+    stand.engine.add_many(range(3), 0, [nothing] * 3)
+    await turns()
+    assert stand.crew.log == [0]
+    stand.alarm.stop()
+
+
+async def test_what_was_discarded_comes_back_at_its_new_time() -> None:
+    stand = Stand()
+    stand.start()
+    start = stand.clock.now
+    stand.engine.add_many(range(2), start + SECOND, [nothing, nothing])
+    assert stand.engine.withdraw(0) is nothing
+    stand.engine.add_again([0], start + 2 * SECOND, [nothing])
+    await stand.pass_(1)
+    assert stand.crew.log == [1]
+    assert stand.engine.withdraw(0) is nothing
+    stand.engine.add_again([0], [start], [nothing])
+    await turns()
+    assert stand.crew.log == [1, 0]
+    await stand.pass_(5)
+    assert stand.crew.log == [1, 0]

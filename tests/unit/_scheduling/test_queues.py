@@ -30,3 +30,19 @@ def test_it_is_a_list_taken_from_one_end(cls: type[FifoQueue], end: int, steps: 
         assert len(queue) == len(model)
         assert queue.next_look() == (0 if model else None)
         assert len(queue._numbers) <= 2 * len(model) + 1
+
+
+@pytest.mark.parametrize(("cls", "order"), [(FifoQueue, [1, 2, 0]), (LifoQueue, [0, 2, 1])])
+def test_a_number_that_comes_back_is_there_once_and_as_a_new_one(
+    cls: type[FifoQueue], order: list[int]
+) -> None:
+    alive = dict.fromkeys(range(3))
+    queue = cls(alive)
+    queue.push_many(0, range(3))
+    del alive[0]
+    queue.discard()
+    queue.push_again(0, [0])
+    alive[0] = None
+    assert len(queue) == 3
+    assert queue.pop_due(0, 5) == (order, [0] * 3)
+    assert len(queue) == 0

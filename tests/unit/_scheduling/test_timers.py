@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aioscheduler._scheduling import timers
 from aioscheduler._scheduling.timers import TimerQueue
 
 SECOND = 10**9
@@ -14,16 +16,43 @@ SPANS = [0, 1, 1000, 10**6, 50 * 10**6, SECOND, 9 * SECOND, 3600 * SECOND, 10**8
 pushes = st.tuples(st.just("push"), st.sampled_from(SPANS), st.integers(-3, 5))
 pops = st.tuples(st.just("pop"), st.sampled_from(SPANS), st.integers(1, 7))
 discards = st.tuples(st.just("discard"), st.integers(0, 10**6), st.just(0))
+returns = st.tuples(st.just("again"), st.integers(0, 10**6), st.sampled_from([0, 0, 1, *SPANS]))
+moves = st.tuples(st.just("move"), st.integers(0, 10**6), st.sampled_from([0, 0, 1, *SPANS]))
 
 
 @settings(max_examples=300)
-@given(st.lists(st.one_of(pushes, pops, discards), max_size=120))
-def test_it_is_a_sorted_list(steps: list[tuple[str, int, int]]) -> None:
+@given(
+    st.lists(st.one_of(pushes, pops, discards, returns, moves), max_size=120),
+    st.sampled_from([3, 1000]),
+)
+def test_it_is_a_sorted_list(steps: list[tuple[str, int, int]], prune: int) -> None:
+    """Also of numbers that come back (`again`), or are discarded for it (`move`)."""
+    with mock.patch.object(timers, "_PRUNE_MIN", prune):
+        live_by(steps)
+
+
+def live_by(steps: list[tuple[str, int, int]]) -> None:
     alive: dict[int, None] = {}
     queue = TimerQueue(alive)
     model: list[tuple[int, int]] = []
+    gone: dict[int, int] = {}  # numbers that are not there any more, and their last due times
     now = 10 * SECOND
     number = 0
+
+    def discard(index: int) -> int:
+        due, number = model.pop(index % len(model))
+        gone[number] = due
+        del alive[number]
+        queue.discard()
+        return number
+
+    def push_again(number: int, later: int) -> None:
+        before = gone.pop(number)
+        due = before + later if later < SECOND else now + later - SECOND
+        queue.push_again(due if due % 2 else [due], [number])
+        alive[number] = None
+        model.append((due, number))
+
     for verb, first, second in steps:
         if verb == "push":
             due = max(0, now + first * second)
@@ -32,9 +61,11 @@ def test_it_is_a_sorted_list(steps: list[tuple[str, int, int]]) -> None:
             model.append((due, number))
             number += 1
         elif verb == "discard" and model:
-            _, gone = model.pop(first % len(model))
-            del alive[gone]
-            queue.discard()
+            discard(first)
+        elif verb == "move" and model:
+            push_again(discard(first), second)
+        elif verb == "again" and gone:
+            push_again(list(gone)[first % len(gone)], second)
         elif verb == "pop":
             now += first
             model.sort()
@@ -42,13 +73,17 @@ def test_it_is_a_sorted_list(steps: list[tuple[str, int, int]]) -> None:
             numbers, dues = queue.pop_due(now, second)
             assert list(zip(dues, numbers, strict=True)) == expected
             model = model[len(expected) :]
-            for _, n in expected:
+            for due, n in expected:
                 del alive[n]
+                gone[n] = due
         assert len(queue) == len(model)
         look = queue.next_look()
         assert (look is None) == (not model)
         if look is not None:
             assert look <= min(model)[0]
+        assert queue._again.keys() <= alive.keys() | gone.keys()
+    queue.pop_due(10**30, 10**6)
+    assert (queue._size, queue._dead, queue._again) == (0, 0, {})
 
 
 @given(st.lists(st.integers(0, 400 * SECOND), max_size=60))

@@ -1,0 +1,62 @@
+"""What has begun and not ended, and who wants it to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+E = TypeVar("E")
+
+
+class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
+    """Entries by number, with their asyncio tasks.
+
+    Args:
+        unbegun: Called with number and entry if a task was cancelled before its first step.
+    """
+
+    def __init__(self, unbegun: Callable[[int, E], None]) -> None:
+        super().__init__()
+        self._unbegun = unbegun
+        self._asked: set[int] = set()  # to cancel, by whoever may
+        self._given_up: set[int] = set()
+
+    def cancel(self, number: int) -> None:
+        """Cancel an entry, because somebody asked for it."""
+        self._asked.add(number)
+        self._given_up.discard(number)
+        self._interrupt(number)
+
+    def give_up(self, number: int) -> None:
+        """Cancel an entry because its process is to end, which nobody asked of it."""
+        if number not in self._asked:
+            self._given_up.add(number)
+        self._interrupt(number)
+
+    def lose(self) -> None:
+        """Take all that runs as given up; it will be cancelled with its process."""
+        self._given_up.update(self.keys() - self._asked)
+
+    def was_asked(self, number: int) -> bool:
+        """Whether somebody has asked to cancel an entry that runs."""
+        return number in self._asked
+
+    def was_given_up(self, number: int) -> bool:
+        """Whether an entry that runs was cancelled, and nobody has asked for it."""
+        return number in self._given_up
+
+    def end(self, number: int) -> None:
+        """Forget an entry, if it is here."""
+        self.pop(number, None)
+        if self._asked:
+            self._asked.discard(number)
+        if self._given_up:
+            self._given_up.discard(number)
+
+    def _interrupt(self, number: int) -> None:
+        task, entry = self[number]
+        if task.cancel():
+            # A plain asyncio task that is cancelled before its first step never enters its
+            # coroutine, which could not report.
+            task.add_done_callback(lambda _: number in self and self._unbegun(number, entry))

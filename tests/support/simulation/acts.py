@@ -1,0 +1,127 @@
+"""What tasks do: functions of every kind that travels in a way of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from .lives import LIFE
+from .spite import ODD, Spiteful, spoil
+
+if TYPE_CHECKING:
+    from .world import World
+
+WORLD: list[World] = []
+
+
+class Again(Exception):
+    """The failure of an attempt that is not to be the last."""
+
+
+async def act(
+    ident: int, nap: float, padding: bytes, argument: object = None, deed: str = ""
+) -> Any:
+    """What every task does."""
+    life = LIFE.get()
+    if life.dead and not life.apart:  # cannot be: only our way to kill lets it come here
+        return -1
+    model = WORLD[-1].model
+    model.begins(ident, life)
+    try:
+        if deed == "dies" and model.may_die_of(ident, life):
+            life.kill()
+            raise asyncio.CancelledError  # as a process that is gone, it says nothing more
+        await _nap(ident, nap, deed == "swallow")
+        if deed.startswith("again") and model.fails_again(ident, int(deed.partition(": ")[2])):
+            raise Again(ident)
+    finally:
+        model.leaves(ident, life)
+    if deed.startswith("raise"):
+        raise ODD[deed.partition(": ")[2]]()
+    return spoil(deed, "write a result") or spoil(deed, "read a result") or ident
+
+
+async def _nap(ident: int, nap: float, swallows: bool) -> None:
+    """Sleeps; the cancellation of one that swallows it comes to nothing, once."""
+    if not nap:
+        return
+    life = LIFE.get()
+    try:
+        await asyncio.sleep(nap)
+    except asyncio.CancelledError:
+        if life.dead and not life.apart:
+            raise
+        WORLD[-1].model.is_cancelled(ident, life)
+        if not swallows:
+            raise
+        await asyncio.sleep(nap)
+
+
+def traced(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def outer(*args: Any) -> Any:
+        return await function(*args)
+
+    return outer
+
+
+@traced
+async def decorated(*args: Any) -> Any:
+    return await act(*args)
+
+
+class Base:
+    async def act(self, *args: Any) -> Any:
+        return await act(*args)
+
+
+class Heir(Base):
+    async def act(self, *args: Any) -> Any:
+        return await super().act(*args)
+
+
+def captured(number: int) -> Callable[..., Any]:
+    """Make a function that goes by value, with a closure."""
+
+    async def inner(*args: Any, least: int = 0) -> Any:
+        assert args[0] >= number >= least
+        return await act(*args)
+
+    return inner
+
+
+MADE = """
+class Made(int):
+    twice = property(lambda self: 2 * self)
+
+async def made(ident, *args, of):
+    assert of.twice == 2 * of
+    result = await act(ident, *args)
+    return type(of)(ident) if type(result) is int else result
+"""
+
+
+def made_for(number: int) -> Callable[..., Any]:
+    """Make a function and a class that no other call has; both are garbage before it ends."""
+    scope: dict[str, Any] = {}
+    exec(MADE, globals(), scope)
+    return functools.partial(scope["made"], of=scope["Made"](number))
+
+
+MAKERS: tuple[Callable[[int], Callable[..., Any]], ...] = (
+    *(lambda _: act,) * 3,
+    lambda _: decorated,
+    lambda _: Heir().act,
+    captured,
+    made_for,
+)
+"""Make the function that is called for a task's number."""
+
+
+async def fail(error: Spiteful | None, result: Spiteful | None) -> object:
+    """Raise, or return what cannot be written."""
+    if error is not None:
+        raise ODD[error.kind]()
+    return result

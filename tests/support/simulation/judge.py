@@ -1,0 +1,114 @@
+"""What must be true when all has ended."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from aioscheduler import QueuedScheduler, RemoteError, State, Task, WorkerLost
+
+from .acts import Again
+from .model import ATTEMPTS, Story
+from .spite import ODD
+from .virtual import Spite
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+def judge(world: World, closed: bool) -> None:
+    """Judge a world whose tasks have all ended."""
+    model, manager = world.model, world.manager
+    for ident, story in enumerate(model.stories):
+        for what in _faults_of(world, story, world.handles[ident], ident, closed):
+            model.fault(f"task {ident} {what}: {story}")
+    if len(manager) or manager._router.placement.all_loads:
+        model.fault(f"{manager!r} counts {len(manager)} after all has ended")
+    if any(manager._router.placement.waiting + manager._router.placement.loads):
+        model.fault("places are not empty")
+    if world.cls is QueuedScheduler:
+        begun: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for ident in model.order:
+            begun[model.stories[ident].place, model.stories[ident].scheduler].append(ident)
+        for order in begun.values():
+            if order != sorted(order):
+                model.fault(f"a queue ran out of order: {order}")
+    stats = manager.stats()
+    ends = Counter(end for story in model.stories for end in story.ends)
+    told = (stats.pending, stats.running, stats.finished)
+    others = stats.failed + stats.cancelled + stats.lost - model.unheard
+    seen = ends[State.FAILED] + ends[State.CANCELLED] + ends[State.LOST]
+    if told != (0, 0, ends[State.FINISHED]) or others != seen:
+        model.fault(f"stats say {stats} and not {ends}, {model.unheard} unheard")
+
+
+def _faults_of(
+    world: World, story: Story, handle: Task[Any], ident: int, closed: bool
+) -> list[str]:
+    """Return what is wrong with the end of a task, in words."""
+    promises: list[tuple[object, str]] = [(len(story.ends) == 1, "has not exactly one end")]
+    end = story.ends[0] if story.ends else None
+    odd = story.deed.partition(": ")[2]
+    attempts = story.attempts
+    failures = sum(attempt.failed for attempt in attempts)
+    promises.append((failures <= ATTEMPTS or story.outlived, "was tried too often"))
+    if end is State.FINISHED:
+        promises.append((attempts, "finished and never started"))
+        if story.deed.startswith("read a result"):
+            same = _read_again(handle) == _read_again(handle)
+            promises.append((same, "changed its outcome"))
+        else:
+            promises += [
+                (
+                    story.deed.startswith(("again", "swallow", "dies")) or not story.deed,
+                    "did not raise",
+                ),
+                (handle.result() == ident, "has another's result"),
+                (not attempts or not attempts[-1].failed, "finished by an attempt that failed"),
+            ]
+    if end is State.LOST:
+        promises += [
+            (isinstance(story.error, WorkerLost), "is lost without a word"),
+            (getattr(story.error, "started", False), "was pending and is lost"),
+            (closed or not world.rerun, "is lost in spite of rerun"),
+            (attempts or closed or world.spiteful or world.lossy, "had not begun and is lost"),
+            (not story.asked or closed, "was asked to cancel and is lost"),
+        ]
+    if end is State.CANCELLED:
+        # One that begins in spite of being withdrawn goes on.
+        withdrawn = story.withdrawn is not None and (
+            len(attempts) <= story.withdrawn or story.outlived
+        )
+        promises += [
+            (withdrawn or story.asked or closed or odd == "cancelled", "was cancelled by nobody"),
+            (
+                odd == "cancelled"
+                or withdrawn
+                or not attempts
+                or attempts[-1].failed
+                or story.cancels
+                or story.outlived,
+                "started and ended cancelled without hearing of it",
+            ),
+        ]
+    if end is State.FAILED:
+        # Spite in a worker that takes a frame fails the tasks of the frame.
+        spite = isinstance(story.error, Spite)
+        promises.append((story.deed or spite, f"failed: {story.error!r}"))
+        if story.deed.startswith("raise") and not spite:
+            want = RemoteError if odd.startswith("unpicklable") else type(ODD[odd]())
+            promises.append((type(story.error) is want, f"arrived as {story.error!r}"))
+        if story.deed.startswith("again") and not spite:
+            promises += [
+                (type(story.error) is Again, f"arrived as {story.error!r}"),
+                (failures >= ATTEMPTS, "was not tried as often as it may be"),
+            ]
+    return [what for good, what in promises if not good]
+
+
+def _read_again(handle: Task[Any]) -> str:
+    """Return what somebody gets who asks for a result that cannot be read."""
+    try:
+        return f"returned {handle.result()!r:.80}"
+    except BaseException as error:  # noqa: BLE001  it may be anything
+        return f"raised {error!r}"

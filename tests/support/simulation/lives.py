@@ -1,0 +1,190 @@
+"""Worker processes that are none, and suffer what the seed says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import signal
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aioscheduler._processes.incarnation import Ended
+from aioscheduler._processes.paired import PairedLife
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._transport.pipe import Receive
+from aioscheduler._transport.wire import Kind
+
+from .pipes import SimulatedChannel, SimulatedPipe
+from .spite import IN_WORKER
+from .virtual import Spite
+
+if TYPE_CHECKING:
+    from .world import World
+
+LIFE: contextvars.ContextVar[Life] = contextvars.ContextVar("LIFE")
+
+
+class Life(PairedLife):
+    """A life that ends in every way, told or untold.
+
+    Attributes:
+        born: Which of all lives it is, from 1.
+        apart: Whether it goes on, though the host has been told its end.
+        told_to_go: Whether it drains.
+        gone: Whether the host has taken its end.
+        told: Whether the host has sent it all there was, and to begin; `told_up_to`: which number.
+        said: Numbers that it has announced; `written` are those of which that is in the pipe, and
+            `heard` those of which the host has read it.
+        withdrawn: Numbers that it was asked to withdraw before it had announced them.
+        cancelled: Numbers that it was asked to cancel before it had announced them.
+        latest: By scheduler and due time, the number of the task that has begun last.
+        begun_now: By scheduler, the tasks that have begun and not ended.
+        waiting: By scheduler, the task at the head that waits for its next attempt.
+    """
+
+    _pipe_class = SimulatedPipe
+
+    def __init__(
+        self, world: World, config: WorkerConfig, number: int, receive: Receive, ended: Ended
+    ) -> None:
+        self.world = world
+        self.place = config.worker
+        self.number = number
+        self.born = world.next_pid()
+        self.apart = self.told_to_go = self.gone = False
+        self.told = False
+        self.told_up_to = -1
+        self.said: set[int] = set()
+        self.written: set[int] = set()
+        self.heard: set[int] = set()
+        self.withdrawn: set[int] = set()
+        self.cancelled: set[int] = set()
+        self.latest: dict[tuple[int, int], int] = {}
+        self.begun_now: Counter[int] = Counter()
+        self.waiting: dict[int, int] = {}
+        self.to_worker = SimulatedChannel(self, world.loop, world.random)
+        self.to_host = SimulatedChannel(self, world.loop, world.random)
+        self._channels = [self.to_host, self.to_worker]  # to be popped
+        super().__init__(config, self.clock, number, receive, ended)
+        self.pid = self.born
+        self.context.run(LIFE.set, self)
+        self.context.run(IN_WORKER.set, True)
+        self.worker._wait_before_retry = self._wait_before_retry
+
+    def _make_channel(self) -> SimulatedChannel:
+        return self._channels.pop()
+
+    # ---- what it suffers
+
+    def suffer(self, probability: float) -> None:
+        """Raises, if the seed is spiteful, but not before the place has been ready once."""
+        world = self.world
+        if world.spiteful and world.may_die(self) and world.random.random() < probability:
+            world.say("spite in", self.pid)
+            raise Spite(f"the seed says so, in {self.pid}")
+
+    def clock(self) -> int:
+        self.suffer(0.0005)
+        self.world.grind()
+        return self.world.clock()
+
+    def begun(self, scheduler: int) -> Any:
+        if self.world.spiteful and self.world.random.random() < 0.05:
+            raise Spite("the black box cannot be read")
+        return None if self.world.lossy else super().begun(scheduler)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.world.random.random() < 0.05:
+            raise OSError("no room, says the seed")
+        if self.number and self.world.spiteful and self.world.random.random() < 0.05:
+            raise Spite("it cannot be started")
+        super().start(loop)
+        self.world.lives.append(self)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(self.world.random.random(), self._serve_late, loop)
+
+    def _serve_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self.dead:
+            super()._serve(loop)
+
+    def freeze(self, seconds: float) -> None:
+        for channel in (self.to_worker, self.to_host):
+            channel.freeze(seconds)
+
+    def drain(self) -> None:
+        if not self.dead and self._serving is not None:
+            self.told_to_go = True
+            self.context.run(self.worker.drain)
+
+    def part(self) -> None:
+        """The host gives it up; it does not know, and goes on for a while."""
+        if self.dead or self._serving is None:
+            return
+        self.dead = self.apart = True
+        self.to_host.lose()
+        loop, chance = self.world.loop, self.world.random
+        loop.call_soon(self._reap, -signal.SIGKILL, context=self.pipe.context)
+        loop.call_later(chance.random() * chance.choice((0.1, 8)), self.to_worker.lose)
+        loop.call_later(chance.random() * 8, self._notice)
+
+    def _notice(self) -> None:
+        """It hears that it was given up, and ends."""
+        assert self._serving is not None
+        self.apart = False
+        self._serving.cancel()
+        self.worker.halt()
+
+    def _stream_ended(self, error: Exception | None) -> None:
+        if error is not None and not isinstance(error, Spite):
+            self.world.model.fault(f"the host could not read a frame: {error!r}")
+        super()._stream_ended(error)
+
+    def _reap(self, exitcode: int) -> None:
+        if self.world.lossy and exitcode and self.world.random.random() < 0.7:
+            self.to_host.lose()
+        self.to_host.arrive_at_once()
+        super()._reap(exitcode)
+        self.world.model.life_ended(self)
+
+    # ---- what the model hears
+
+    def is_sent(self, frame: list[Any]) -> None:
+        """The host sends tasks, or the word to begin."""
+        kind, *fields = frame
+        if kind == Kind.BOOT:
+            self.told = fields[1]
+        else:
+            first, count = fields[0], len(fields[-1])
+            last = first[-1] if isinstance(first, list) else first + count - 1
+            self.told_up_to = max(self.told_up_to, last)
+
+    def is_told(self, frame: list[Any]) -> None:
+        """The worker reads a frame."""
+        kind, *fields = frame
+        if kind == Kind.WITHDRAW:
+            self.withdrawn.update(set(fields[1]) - self.said)
+        elif kind == Kind.CANCEL:
+            self.cancelled.update(set(fields[1]) - self.said)
+        elif kind == Kind.SCHEDULE and (self.said or self.withdrawn):
+            first, count = fields[0], len(fields[-1])
+            again = first if isinstance(first, list) else range(first, first + count)
+            self.said.difference_update(again)
+            self.withdrawn.difference_update(again)
+
+    def tells(self, kind: int, numbers: list[int]) -> None:
+        """The worker sends an announcement, or takes one back."""
+        if kind == Kind.RETRY:
+            self.said.difference_update(numbers)
+        else:
+            self.said.update(numbers)
+
+    def has_written(self, numbers: list[int], then: Callable[[], None] | None) -> None:
+        """An announcement is in the pipe."""
+        self.written.update(numbers)
+        if then is not None:
+            then()
+
+    def _wait_before_retry(self, options: object, error: BaseException, attempt: int) -> int | None:
+        return self.world.model.attempt_failed(self, error, attempt)

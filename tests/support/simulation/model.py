@@ -1,0 +1,339 @@
+"""What is known of each task, from all who see something of it, and what can be judged at once."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aioscheduler import State, Task, TimedScheduler
+from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._transport.wire import BLOB_LIMIT, DROPPED, Kind
+
+from .acts import Again
+from .lives import Life
+
+if TYPE_CHECKING:
+    from .world import World
+
+ATTEMPTS = 3  # of a task that may fail and be retried
+SLICE_PATIENCE = 30.0  # virtual seconds from being due to the start, at most
+
+
+@dataclass(eq=False)
+class Attempt:
+    """One start of a task."""
+
+    life: Life
+    retry_at: int | None = None  # by the clock; None: there is no retry
+    waited_at: float = 0.0  # the same, by the loop
+    failed: bool = False
+    heard: bool = False  # the host has read that it is to be retried
+
+
+@dataclass
+class Story:
+    """What the model knows of a task.
+
+    Attributes:
+        link: Its link's contract, with `withdraw` and `reschedule`.
+        place: Its worker.
+        number: Its number there.
+        scheduler: Its scheduler there.
+        due: When it is to start, in nanoseconds; 0 in a queue.
+        size: Bytes of its arguments.
+        deed: "" for one that returns; else what it does, and which exception.
+        asked: Whether it was asked to cancel.
+        confirmed: Whether it waits for the host's word.
+        withdrawn: How often it had started when it was asked to withdraw; None: it was not.
+        leaves: Whether that may still come before its start.
+        last_life: The last of the lives that may begin it.
+        moves: Due times that it was asked to have instead, of which it is not known yet whether
+            they came before the start.
+        moved: Whether it ever was asked that.
+        attempts: Its starts.
+        cancels: CancelledErrors seen inside.
+        ends: What its handle has told.
+        error: What it ended with.
+    """
+
+    link: Any = field(repr=False)
+    place: int
+    number: int
+    scheduler: int
+    due: int
+    size: int = 0
+    deed: str = ""
+    asked: bool = False
+    confirmed: bool = False
+    withdrawn: int | None = None
+    leaves: bool = False
+    last_life: int = sys.maxsize
+    moves: list[int] = field(default_factory=list)
+    moved: bool = False
+    attempts: list[Attempt] = field(default_factory=list)
+    cancels: int = 0
+    ends: list[State] = field(default_factory=list)
+    error: BaseException | None = None
+
+    @property
+    def outlived(self) -> bool:
+        """Whether a life in which it has begun has ended."""
+        return any(attempt.life.dead for attempt in self.attempts)
+
+    def settle_move(self) -> None:
+        """It had not begun: the last due time that was asked for holds."""
+        if self.moves:
+            self.due = self.moves[-1]
+            self.moves.clear()
+
+
+class Model:
+    """The stories of a seed's tasks.
+
+    Attributes:
+        faults: What went wrong, in words.
+        stories: By the number that the world gives a task.
+        open: The tasks whose handles have told no end.
+        order: Of first starts, those aside of lives that were given up.
+        unheard: How many tasks have no handle.
+        closing: Whether the manager is told to close.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.faults: list[str] = []
+        self.stories: list[Story] = []
+        self.open: dict[int, Task[Any]] = {}
+        self.order: list[int] = []
+        self.unheard = 0
+        self.closing = False
+        self._known: dict[tuple[int, int], int] = {}  # by worker and number
+
+    def fault(self, what: str) -> None:
+        self.world.say("FAULT", what)
+        self.faults.append(what)
+
+    def _check(self, ident: int, good: object, what: str) -> None:
+        if not good:
+            self.fault(f"task {ident} {what}: {self.stories[ident]}")
+
+    # ---- what the world does
+
+    def watch(self, task: Task[Any], place: int, due: int, **known: Any) -> None:
+        """Notes a task that was scheduled, and listens to its handle."""
+        ident = len(self.stories)
+        story = Story(task._home, place, task._number, task._scheduler, due, **known)
+        self.stories.append(story)
+        self._known[place, task._number] = ident
+        self.open[ident] = task
+
+        def ended(task: Task[Any]) -> None:
+            self._ended(ident, task)
+
+        task.add_done_callback(ended)
+
+    def _ended(self, ident: int, task: Task[Any]) -> None:
+        story = self.stories[ident]
+        self.open.pop(ident, None)
+        story.ends.append(task.state)
+        try:
+            story.error = task.exception()
+        except BaseException as error:  # noqa: BLE001  it is judged later
+            story.error = error
+        self.world.say("end", ident, task.state, type(story.error).__name__)
+        self.world.suffer_handler()
+
+    def asked_to_cancel(self, ident: int, asked: bool, done: bool) -> None:
+        story = self.stories[ident]
+        self._check(ident, asked is not done, f"was done: {done}, and its cancel said {asked}")
+        if asked and not story.asked:
+            story.asked = True
+            story.last_life = self.world.born  # no later one may begin it
+
+    def asked_to_withdraw(self, ident: int, asked: bool, state: State) -> None:
+        story = self.stories[ident]
+        if not story.asked:
+            good = asked is (state is State.PENDING)
+            self._check(ident, good, f"was {state}, and its withdraw said {asked}")
+        if asked:
+            story.withdrawn, story.leaves = len(story.attempts), True
+            story.last_life = self.world.born  # no later one may begin it
+
+    def asked_to_move(self, ident: int, due: int, asked: bool, state: State) -> None:
+        story = self.stories[ident]
+        if not story.asked:
+            good = asked is (state is State.PENDING)
+            self._check(ident, good, f"was {state}, and its reschedule said {asked}")
+        if asked:
+            story.moved = True
+            story.moves.append(due)
+            if story.attempts and (retry_at := story.attempts[-1].retry_at) is not None:
+                story.attempts[-1].retry_at = min(retry_at, due)
+            if not self._may_know(story):
+                story.settle_move()
+
+    def _may_know(self, story: Story) -> bool:
+        """Whether a process has been told of a task, or is just being told of all there are."""
+        lives = [life for life in self.world.lives if life.place == story.place and not life.gone]
+        return any(not life.told or story.number <= life.told_up_to for life in lives)
+
+    # ---- what the pipes tell
+
+    def host_is_told(self, life: Life, frame: list[Any]) -> None:
+        """The host reads a frame."""
+        kind, *fields = frame
+        if kind in (Kind.STARTED, Kind.ANNOUNCED):
+            life.heard.update(fields[1])
+            for story in self._stories_of(life, fields[1]):
+                if story.leaves and not story.asked:  # it came too late
+                    story.leaves, story.last_life = False, sys.maxsize
+                story.moves.clear()
+        elif kind == Kind.RETRY:
+            for story in self._stories_of(life, fields[1]):
+                tried = [a for a in story.attempts if a.life is life and a.failed and not a.heard]
+                if tried:
+                    tried[0].heard = True
+        elif kind == Kind.FINISHED and fields[2] == DROPPED:
+            for story in self._stories_of(life, fields[1]):
+                story.settle_move()
+
+    def _stories_of(self, life: Life, numbers: list[int]) -> list[Story]:
+        known, place = self._known, life.place
+        return [self.stories[known[place, n]] for n in numbers if (place, n) in known]
+
+    def life_ended(self, life: Life) -> None:
+        """The host has taken a life's end: what it had not been told of has not begun."""
+        life.gone = True
+        for ident in self.open:
+            story = self.stories[ident]
+            if story.place == life.place and story.number not in life.heard:
+                story.settle_move()
+
+    # ---- what tasks tell
+
+    def begins(self, ident: int, life: Life) -> None:
+        """A task takes its first step; most of the promises are about that."""
+        world, story = self.world, self.stories[ident]
+        world.say("start", ident, "in", life.pid)
+        number, key = story.number, (story.scheduler, story.due)
+        # One that lives on may run what the host had counted as started, and ended as lost.
+        left_over = life.apart and story.ends == [State.LOST]
+        self._check(ident, not story.ends or left_over, "starts after its end")
+        self._check(ident, life.born <= story.last_life, "starts, and was withdrawn or cancelled")
+        self._check(ident, number in life.written, "starts before that is written")
+        if story.confirmed:
+            self._check(ident, number in life.heard, "starts without the host's word")
+        if story.attempts:
+            self._begins_again(ident, life)
+        else:
+            if not life.apart:
+                self.order.append(ident)
+            if world.cls is TimedScheduler and story.size < BLOB_LIMIT and not story.moved:
+                before = life.latest.get(key, -1)
+                self._check(ident, before < number, f"overtook {before}, due at the same time")
+                life.latest[key] = number
+        # A start on its way wins, but not one that was announced after the request.
+        gone = number in life.withdrawn or number in life.cancelled
+        self._check(ident, not gone, "starts, and was withdrawn or cancelled before")
+        early = min((story.due, *story.moves)) - self._latest_clock()
+        self._check(ident, early <= 0, f"is early by {early / SECOND:.3f} s")
+        story.attempts.append(Attempt(life))
+        self._takes_its_turn(ident, story.scheduler, life)
+
+    def _latest_clock(self) -> int:
+        """What has been taken from its queue starts, though the clock is set back in between."""
+        world = self.world
+        since = world.loop.time() - SLICE_PATIENCE
+        return max(world.clock(), *(reached for at, reached in world.jumps if at > since), 0)
+
+    def _begins_again(self, ident: int, life: Life) -> None:
+        story, rerun = self.stories[ident], self.world.rerun
+        last = story.attempts[-1]
+        if last.retry_at is None or not (last.heard or last.life is life):
+            self._check(ident, rerun, "started twice")
+            self._check(ident, last.life.dead, "runs in two processes at once")
+        else:
+            known = self.world.cls is TimedScheduler or last.life is life  # to this life
+            waited = self.world.loop.time() + 1e-6 >= last.waited_at
+            waited |= self._latest_clock() >= last.retry_at  # if the clock has been set
+            self._check(ident, waited or not known, "is tried again early")
+
+    def _takes_its_turn(self, ident: int, scheduler: int, life: Life) -> None:
+        if self.world.cls is not TimedScheduler:
+            self._check(ident, not life.begun_now[scheduler], "runs beside another of its queue")
+            head = life.waiting.pop(scheduler, ident)
+            waits = self.stories[head]
+            left = waits.asked or waits.withdrawn is not None or waits.ends
+            self._check(ident, head == ident or left, f"overtook {head}, which is to be retried")
+        life.begun_now[scheduler] += 1
+
+    def leaves(self, ident: int, life: Life) -> None:
+        """A task takes its last step."""
+        life.begun_now[self.stories[ident].scheduler] -= 1
+
+    def is_cancelled(self, ident: int, life: Life) -> None:
+        """A task hears that it is cancelled."""
+        story = self.stories[ident]
+        story.cancels += 1
+        wanted = story.asked or self.closing or life.told_to_go or life.apart
+        self._check(ident, wanted, "was cancelled inside by nobody")
+
+    def may_die_of(self, ident: int, life: Life) -> bool:
+        """Whether a task that ends its process does so: the first time."""
+        return len(self.stories[ident].attempts) == 1 and self.world.may_die(life)
+
+    def fails_again(self, ident: int, times: int) -> bool:
+        """Whether an attempt of one that fails so many times fails."""
+        return len(self.stories[ident].attempts) <= times
+
+    def attempt_failed(self, life: Life, error: BaseException, attempt: int) -> int | None:
+        """The worker asks how long to wait before the next attempt, in nanoseconds."""
+        if type(error) is not Again:
+            return None
+        ident: int = error.args[0]
+        story, world = self.stories[ident], self.world
+        last = story.attempts[-1]
+        last.failed = True
+        if not any(other.dead and other.place == life.place for other in world.lives):
+            right = attempt == len(story.attempts)
+            self._check(ident, right, f"believes that this is attempt {attempt}")
+        if sum(a.failed and (a.heard or a.life is life) for a in story.attempts) >= ATTEMPTS:
+            return None
+        wait = world.random.choice((0.0, 0.01, 3.0)) * world.random.random()
+        world.say("retry", ident, "after", wait)
+        last.retry_at = world.clock() + int(wait * SECOND)
+        last.waited_at = world.loop.time() + wait
+        if world.cls is not TimedScheduler:
+            life.waiting[story.scheduler] = ident
+        return int(wait * SECOND)
+
+    # ---- counts
+
+    def check_counts(self, thorough: bool) -> None:
+        """Judge what is counted, which is to be right between any two deeds."""
+        manager, stories = self.world.manager, self.stories
+        placement = manager._router.placement
+        waiting = ended = 0
+        for ident, task in list(self.open.items()):
+            state = task.state
+            ended += task.done()
+            story = stories[ident]
+            if state is State.PENDING and not (story.asked or story.leaves):
+                waiting += 1
+        if not self._is(len(manager), waiting):
+            self.fault(f"{waiting} tasks wait to start, and the manager says {len(manager)}")
+        if len(manager) != sum(placement.waiting):
+            self.fault(f"the places count {placement.waiting}, and the manager {len(manager)}")
+        left = len(self.open) - ended
+        if not self._is(placement.all_loads, left):
+            self.fault(f"{left} tasks have not ended, and the manager says {placement.all_loads}")
+        if thorough:
+            running = sum(task.state is State.RUNNING for task in self.open.values())
+            told = manager.stats().running
+            if not self._is(told, running):
+                self.fault(f"{running} tasks run, and the statistics say {told}")
+
+    def _is(self, told: int, own: int) -> bool:
+        """Whether a count is right; of the tasks without a handle it is not known."""
+        return own <= told <= own + self.unheard

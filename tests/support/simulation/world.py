@@ -1,0 +1,307 @@
+"""Everything that a seed decides."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from aioscheduler import (
+    LifoQueuedScheduler,
+    Manager,
+    QueuedScheduler,
+    Task,
+    TimedScheduler,
+    WorkerStartError,
+)
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._routing.fleet import Seams
+from aioscheduler._scheduling.clock import SECOND
+
+from .acts import MAKERS, act, fail
+from .confirming import confirm_some
+from .judge import judge
+from .lives import Life
+from .model import Model, Story
+from .spite import NO_TIMES, ODD, spoil
+from .virtual import Spite, VirtualLoop
+
+AHEAD = True
+"""THE SWITCH: whether the library takes WITHDRAW, CONFIRM and RETRY, and ends drains as lost."""
+
+EPOCH = 1_700_000_000 * SECOND
+PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000)  # bytes, at most
+LONGEST = 10_000.0  # virtual seconds in which everything must have ended
+
+
+class SimulatedManager(Manager):
+    def __init__(self, world: World, *args: Any, **kwargs: Any) -> None:
+        seams = Seams(world.clock, lambda config, *_: partial(Life, world, world.configure(config)))
+        super().__init__(*args, **kwargs | {"_seams": seams})
+
+
+class World:
+    """Everything that a seed decides.
+
+    Attributes:
+        born: How many lives have begun so far.
+        confirmed: Whether the tasks of all workers wait for the host's word.
+        grinding: Whether time passes while a worker works.
+        lossy: Whether lives end without what was under way, and without a word of what had begun.
+    """
+
+    def __init__(self, seed: int, loop: VirtualLoop, trace: bool) -> None:
+        self.random = random.Random(seed)
+        self.loop = loop
+        self.trace = trace
+        self.offset = 0
+        self.jumps: list[tuple[float, int]] = []  # when the clock was set, and what it said before
+        self.lives: list[Life] = []
+        self.handles: list[Task[Any]] = []
+        self.model = Model(self)
+        chance = self.random.random
+        self.cls = self.random.choice(
+            (TimedScheduler, TimedScheduler, QueuedScheduler, LifoQueuedScheduler)
+        )
+        self.rerun = chance() < 0.4
+        self.spiteful = chance() < 0.5
+        self.confirmed = chance() < 0.3 and AHEAD
+        self.lossy = self.confirmed and chance() < 0.7
+        some_confirmed = chance() < 0.2 and AHEAD
+        self.grinding = chance() < 0.4
+        self.long_naps = chance() < 0.3 and AHEAD
+        workers = self.random.randint(1, 3)
+        schedulers = workers * self.random.randint(1, 2)
+        self.born = 0
+        self.manager = SimulatedManager(
+            self,
+            schedulers,
+            cls=self.cls,
+            workers=workers,
+            on_worker_loss="rerun" if self.rerun else "fail",
+            max_restarts=(10**9, 1.0),
+        )
+        self._places = {id(link): place for place, link in enumerate(self.manager._remotes)}
+        self._confirms: Callable[[Task[Any]], bool] = lambda task: self.confirmed
+        if some_confirmed and not self.confirmed:
+            self._confirms = confirm_some(self.manager, self.random)
+
+    def configure(self, config: WorkerConfig) -> WorkerConfig:
+        return replace(config, confirmed=self.confirmed)
+
+    def next_pid(self) -> int:
+        self.born += 1
+        return self.born
+
+    def clock(self) -> int:
+        return EPOCH + self.offset + int(self.loop.time() * SECOND)
+
+    def grind(self) -> None:
+        """Workers take their time in some seeds, so that slices are done in parts."""
+        if self.grinding and self.random.random() < 0.3:
+            self.offset += self.random.randint(1, SECOND // 300)
+
+    def say(self, *words: object) -> None:
+        if self.trace:
+            print(f"{self.loop.time():10.4f}", *words)
+
+    def suffer_handler(self) -> None:
+        if self.spiteful and self.random.random() < 0.05:
+            raise Spite("a callback raises")
+
+    # ---- what is scheduled
+
+    def delay(self) -> timedelta | None:
+        if self.cls is not TimedScheduler:
+            return None
+        return timedelta(seconds=self.random.choice((0.0, self.random.random() * 5)))
+
+    def due(self, delay: timedelta | None) -> int:
+        if self.cls is not TimedScheduler:
+            return 0
+        return self.clock() + (int(delay / timedelta(microseconds=1)) * 1000 if delay else 0)
+
+    def padding(self) -> bytes:
+        most = self.random.choices(PAYLOADS, (70, 10, 8, 6, 3, 3))[0]
+        return bytes(self.random.randint(0, most))
+
+    def nap(self) -> float:
+        if self.long_naps and self.random.random() < 0.1:  # longer than a drain takes
+            return self.random.random() * 30
+        return self.random.choice((0.0, 0.0, self.random.random()))
+
+    def deed(self) -> str:
+        if AHEAD and self.random.random() < 0.1:
+            return f"again: {self.random.randint(1, 4)}"
+        if self.random.random() < 0.05:
+            return self.random.choice(("swallow", "swallow", "dies"))
+        if not self.spiteful or self.random.random() < 0.8:
+            return ""
+        where = self.random.choice(("raise", "read an argument", "write a result", "read a result"))
+        return f"{where}: {self.random.choice(tuple(ODD))}"
+
+    def watch(self, task: Task[Any], due: int, size: int, deed: str = "") -> None:
+        self.handles.append(task)
+        place, confirmed = self._places[id(task._home)], self._confirms(task)
+        self.model.watch(task, place, due, size=size, deed=deed, confirmed=confirmed)
+
+    def schedule(self) -> None:
+        ident, delay = len(self.handles), self.delay()
+        due = self.due(delay)
+        nap, key, deed = self.nap(), self.random.choice((None, "a", "b")), self.deed()
+        function, padding = self.random.choice(MAKERS)(ident), self.padding()
+        coro = function(ident, nap, padding, spoil(deed, "read an argument"), deed)
+        task = self.manager.schedule(coro, delay, key=key)
+        self.watch(task, due, len(padding) + 1000, deed)
+        self.say("schedule", ident, delay, nap, deed, task.ref)
+
+    def bulk(self) -> None:
+        """Many at once, large and small, due now and later: pages that will be half done."""
+        most = self.random.choice(PAYLOADS[2:5])
+        delays = (self.delay(), self.delay())
+        self.say("bulk", len(self.handles), most, *delays)
+        for _ in range(self.random.randint(30, 300)):
+            ident, delay = len(self.handles), self.random.choice(delays)
+            due = self.due(delay)
+            payload = bytes(self.random.randint(0, most))
+            task = self.manager.schedule(act(ident, 0.0, payload), delay)
+            self.watch(task, due, len(payload) + 1000)
+
+    def map(self) -> None:
+        first, count, delay = len(self.handles), self.random.randint(1, 40), self.delay()
+        due = self.due(delay)
+        calls = [(first + n, 0.0, self.padding()) for n in range(count)]
+        function = self.random.choice(MAKERS)(first)
+        batch = self.manager.starmap(function, calls, delay)
+        for n in range(count):
+            self.watch(batch[n], due, len(calls[n][2]) + 1000)
+        self.say("map", first, count, delay)
+
+    def drop(self) -> None:
+        """A failure that nobody will ask for."""
+        deed = self.deed()
+        if deed.startswith(("raise", "write")):
+            self.manager.schedule(fail(spoil(deed, "raise"), spoil(deed, "write a result")))
+            self.model.unheard += 1
+
+    def odd_time(self) -> None:
+        if self.cls is TimedScheduler:
+            coro = act(-1, 0.0, b"")
+            try:
+                self.manager.schedule(coro, self.random.choice(NO_TIMES))
+            except (ValueError, TypeError):
+                return
+            self.model.fault("a time that is none was accepted")
+
+    # ---- what is asked
+
+    def choose(self) -> tuple[int, Task[Any], Story] | None:
+        """Choose a task, for the most part one that has not ended."""
+        if not self.handles:
+            return None
+        ident = self.random.randrange(len(self.handles))
+        if self.model.open and self.random.random() < 0.7:
+            ident = self.random.choice(tuple(self.model.open))
+        return ident, self.handles[ident], self.model.stories[ident]
+
+    def cancel(self) -> None:
+        if chosen := self.choose():
+            ident, task, _ = chosen
+            done = task.done()
+            asked = task.cancel()
+            self.model.asked_to_cancel(ident, asked, done)
+            self.say("cancel", ident, asked)
+
+    def withdraw(self) -> None:
+        if AHEAD and (chosen := self.choose()):
+            ident, task, story = chosen
+            state = task.state
+            asked = story.link.withdraw(story.scheduler, story.number)
+            self.model.asked_to_withdraw(ident, asked, state)
+            self.say("withdraw", ident, asked)
+
+    def reschedule(self) -> None:
+        if AHEAD and self.cls is TimedScheduler and (chosen := self.choose()):
+            ident, task, story = chosen
+            if story.withdrawn is None:
+                state, due = task.state, self.due(self.delay())
+                asked = story.link.reschedule(story.scheduler, story.number, due)
+                self.model.asked_to_move(ident, due, asked, state)
+                self.say("reschedule", ident, due - self.clock(), asked)
+
+    # ---- what goes wrong
+
+    def may_die(self, life: Life) -> bool:
+        """Whether a life may be hurt: one that dies before a first READY is the end of all."""
+        ready = self.manager._remotes[life.place].supervisor._ready
+        return not life.dead and ready is not None and ready.done()
+
+    def alive(self) -> list[Life]:
+        return [life for life in self.lives if self.may_die(life)]
+
+    def hurt(self) -> None:
+        if alive := self.alive():
+            life = self.random.choice(alive)
+            worst = "part" if self.lossy else "kill"
+            deed = self.random.choice(("kill", worst, "freeze", "drain"))
+            self.say(deed, life.pid)
+            if deed == "kill":
+                life.kill()
+            elif deed == "part":
+                life.part()
+            elif deed == "drain":
+                life.drain()
+            else:
+                life.freeze(self.random.random() * 5)
+
+    def set_clock(self) -> None:
+        self.jumps.append((self.loop.time(), self.clock()))
+        self.offset += int((self.random.random() - 0.5) * 20 * SECOND)
+        self.say("the clock is set", self.offset)
+
+    def collect(self) -> None:
+        """Classes that were made for a call are gone from here on, and not at some other time."""
+        gc.collect(1)  # what this seed has made
+        self.say("garbage is collected")
+
+    # ---- from the beginning to the end
+
+    async def run(self) -> None:
+        """Lives through the seed's story and judges it."""
+        manager = self.manager
+        early = self.random.random() < 0.3
+        if early:
+            self.schedule()
+        try:
+            manager.start()
+        except WorkerStartError:  # the seed refused it: that is told, and the end
+            await manager.close()
+            return
+        deeds = (
+            *(self.schedule, self.map, self.cancel, self.withdraw, self.reschedule, self.hurt),
+            *(self.set_clock, self.bulk, self.drop, self.odd_time, self.collect),
+        )
+        worst = self.random.choice((0.2, 1, 3))
+        weights = (10, 2, 4, 3, 3, worst, 0.3, 0.1, 1, 0.3, 0.1)
+        for count in range(self.random.randint(5, 150)):
+            self.random.choices(deeds, weights)[0]()
+            self.model.check_counts(thorough=count % 8 == 0)
+            if self.random.random() < 0.5:
+                await asyncio.sleep(self.random.choice((0, 0.001, 0.1, 2)) * self.random.random())
+        closed = self.random.random() < 0.5
+        async with asyncio.timeout(LONGEST):
+            if closed:
+                self.say("close")
+                self.model.closing = True
+                await manager.close(self.random.random() * 2)
+            else:
+                await manager.join()
+                self.model.closing = True
+                await manager.close()
+        await asyncio.sleep(0)
+        judge(self, closed)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import asyncio
+
+from turning import turns
+
+from aioscheduler._scheduling.running import Running
+
+
+class Stand:
+    def __init__(self) -> None:
+        self.log: list[object] = []
+        self.running: Running[str] = Running(lambda number, entry: self.log.append((number, entry)))
+
+    def begin(self, number: int) -> None:
+        self.running[number] = (asyncio.create_task(self.wait(number)), f"entry {number}")
+
+    async def wait(self, number: int) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            self.log.append(number)
+            self.running.end(number)
+
+
+async def test_who_asked_comes_before_who_gave_up() -> None:
+    stand = Stand()
+    running = stand.running
+    for number in range(3):
+        stand.begin(number)
+    await turns()
+    running.cancel(0)
+    running.give_up(1)
+    running.give_up(0)
+    running.give_up(2)
+    running.cancel(2)
+    assert [running.was_asked(number) for number in range(3)] == [True, False, True]
+    assert [running.was_given_up(number) for number in range(3)] == [False, True, False]
+    await turns()
+    assert stand.log == [0, 1, 2]
+
+
+async def test_all_may_be_lost_but_what_somebody_asked_for() -> None:
+    stand = Stand()
+    for number in range(2):
+        stand.begin(number)
+    await turns()
+    stand.running.cancel(1)
+    stand.running.lose()
+    assert [stand.running.was_given_up(number) for number in range(2)] == [True, False]
+    await turns()
+    assert stand.log == [1]  # nothing was cancelled by that
+    stand.running.cancel(0)
+    await turns()
+
+
+async def test_what_is_cancelled_before_its_first_step_is_told() -> None:
+    stand = Stand()
+    stand.begin(4)
+    stand.begin(5)
+    stand.running.give_up(4)
+    stand.running.cancel(5)
+    stand.running.end(5)  # somebody has told it already
+    await turns()
+    assert stand.log == [(4, "entry 4")]
+
+
+async def test_an_end_is_remembered_no_longer() -> None:
+    stand = Stand()
+    for number in range(2):
+        stand.begin(number)
+    stand.running.cancel(0)
+    stand.running.give_up(1)
+    for number in (0, 1, 7):
+        stand.running.end(number)
+        assert not stand.running.was_asked(number)
+        assert not stand.running.was_given_up(number)
+    assert dict(stand.running) == {}
+    await turns()
+    assert stand.log == []

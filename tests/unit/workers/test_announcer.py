@@ -1,0 +1,336 @@
+"""Nothing begins that was not announced, or whose arguments are not here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from solo import LATER, Make, Place, fail, forever, give
+from turning import turns
+
+from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.engine import Order
+from aioscheduler._transport import wire
+from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
+
+
+async def test_nothing_begins_before_its_announcement_is_written(place: Place) -> None:
+    place.pipe.held = True
+    place.schedule(4, give("a"))
+    place.schedule(5, give("b"), scheduler=1)
+    await turns()
+    assert place.begun == [0, 0]
+    place.pipe.held = False
+    place.pipe.flush()
+    await turns()
+    assert place.begun == [5, 6]
+    frames = place.take()
+    assert frames[:2] == [[Kind.STARTED, 0, [4]], [Kind.STARTED, 1, [5]]]
+    assert sorted(frames[2:], key=str) == [
+        [Kind.FINISHED, 0, [4], RETURNED, ["a"]],
+        [Kind.FINISHED, 1, [5], RETURNED, ["b"]],
+    ]
+
+
+async def test_a_queue_announces_one_at_a_time(make: Make) -> None:
+    place = make(Order.LIFO, (1,))
+    await place.start()
+    function = place.shipper.take_function(abs)
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [-1, -2, -3])
+    await turns(30)
+    frames = place.take()
+    for kind in (Kind.STARTED, Kind.FINISHED):
+        assert [frame[2] for frame in frames if frame[0] == kind] == [[2], [1], [0]]
+    # The next is announced once the one before has ended, if not told of that.
+    assert frames.index([Kind.STARTED, 0, [0]]) > frames.index(
+        [Kind.FINISHED, 0, [2], RETURNED, [3]]
+    )
+
+
+async def test_a_task_waits_for_its_large_arguments(place: Place) -> None:
+    function, payload, _ = place.shipper.take(give(b"x" * 100_000))
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [IN_BLOB])
+    place.schedule(1, give("small"))
+    await turns()
+    assert place.take() == [
+        [Kind.STARTED, 0, [1]],
+        [Kind.FINISHED, 0, [1], RETURNED, ["small"]],
+    ]
+    place.pipe.receive([Kind.BLOB, 0, payload])
+    await turns()
+    started, blob, finished = place.take()
+    assert started == [Kind.STARTED, 0, [0]]
+    assert (blob[:2], finished) == (
+        [Kind.BLOB, 0],
+        [Kind.FINISHED, 0, [0], RETURNED, [IN_BLOB]],  # behind its blob, as it is as large
+    )
+    assert blob[2] > 100_000
+
+
+async def test_there_may_be_no_memory_for_them(place: Place) -> None:
+    function, _, _ = place.shipper.take(give(b"x" * 100_000))
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [IN_BLOB])
+    place.pipe.receive([Kind.BLOB, 0, None])
+    await turns()
+    _, failed = place.take()
+    assert isinstance(place.failure(failed[4][0]), MemoryError)
+
+
+async def test_large_arguments_of_a_cancelled_task_are_not_kept(place: Place) -> None:
+    place.send(Kind.SCHEDULE, 0, 0, 0, 0, None, [IN_BLOB])
+    await turns()
+    place.send(Kind.CANCEL, 0, [0])
+    await turns()
+    assert place.take() == [[Kind.FINISHED, 0, [0], DROPPED, [None]]]
+    place.pipe.receive([Kind.BLOB, 0, b"x" * 100_000])
+    await turns()
+    assert place.take() == []
+    assert place.worker._announcer._blobs == {}
+
+
+async def test_nor_are_those_that_had_arrived(place: Place) -> None:
+    place.send(Kind.SCHEDULE, 0, 0, LATER, 0, None, [IN_BLOB])
+    place.pipe.receive([Kind.BLOB, 0, b"x" * 100_000])
+    assert list(place.worker._announcer._blobs) == [0]
+    place.send(Kind.CANCEL, 0, [0])
+    assert place.worker._announcer._blobs == {}
+
+
+# ---- what begins on the host's word alone
+
+
+CONFIRMED = [None, None, 1, True]
+
+
+async def test_where_all_wait_they_begin_when_the_host_has_entered_them(make: Make) -> None:
+    place = make(confirmed=True)
+    await place.start()
+    place.take()
+    place.call(4, give, ["a", "b"])
+    place.call(6, give, ["c"], scheduler=1)
+    await turns()
+    assert place.take() == [[Kind.ANNOUNCED, 0, [4, 5]], [Kind.ANNOUNCED, 1, [6]]]
+    assert place.begun == [0, 0]
+    place.send(Kind.CONFIRM, 1)
+    await turns()
+    assert place.take() == [[Kind.FINISHED, 0, [4, 5], RETURNED, ["a", "b"]]]
+    place.send(Kind.CONFIRM, 1)  # the host has said that before
+    assert place.begun == [6, 0]
+    place.send(Kind.CONFIRM, 2)
+    await turns()
+    assert place.take() == [[Kind.FINISHED, 1, [6], RETURNED, ["c"]]]
+    with pytest.raises(wire.WireError, match="3 announcements are confirmed"):
+        place.send(Kind.CONFIRM, 3)
+
+
+async def test_a_slice_with_one_that_waits_waits_as_a_whole(place: Place) -> None:
+    ran.clear()
+    function = place.shipper.take_function(trace)
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, [None, CONFIRMED, None], [1, 2, 3])
+    place.call(3, give, [4], scheduler=1)
+    await turns()
+    plain, waits, finished = place.take()
+    assert sorted([plain, waits]) == [[Kind.STARTED, 1, [3]], [Kind.ANNOUNCED, 0, [0, 1, 2]]]
+    assert finished == [Kind.FINISHED, 1, [3], RETURNED, [4]]
+    place.call(4, trace, [5])  # of the same time: behind them
+    await turns()
+    assert place.take() == []
+    place.send(Kind.CONFIRM, 1)
+    await turns(20)
+    assert ran == [1, 2, 3, 5]
+    assert [frame for frame in place.take() if frame[0] != Kind.FINISHED] == [
+        [Kind.STARTED, 0, [4]]
+    ]
+    assert place.worker._announcer._some == set()
+
+
+async def test_a_late_payload_does_not_let_others_by(place: Place) -> None:
+    ran.clear()
+    function, payload, _ = place.shipper.take(trace(b"x" * 40_000))
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [IN_BLOB])
+    place.schedule(1, trace(1), record=CONFIRMED)
+    await turns()
+    assert place.take() == [[Kind.ANNOUNCED, 0, [1]]]
+    place.pipe.receive([Kind.BLOB, 0, payload])
+    place.schedule(2, trace(2))
+    await turns()
+    # Were it plain, the end of its slice would have the next one begin, before the one that waits.
+    assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
+    place.send(Kind.CONFIRM, 2)
+    await turns(20)
+    assert ran == [1, b"x" * 40_000, 2]
+
+
+async def test_what_is_cancelled_before_the_word_comes_does_not_begin(make: Make) -> None:
+    place = make(confirmed=True)
+    await place.start()
+    place.take()
+    place.call(0, give, [1, 2, 3])
+    await turns()
+    place.send(Kind.CANCEL, 0, [1])
+    place.send(Kind.WITHDRAW, 0, [0])  # it was announced
+    await turns()
+    assert place.take() == [
+        [Kind.ANNOUNCED, 0, [0, 1, 2]],
+        [Kind.FINISHED, 0, [1], DROPPED, [None]],
+    ]
+    place.send(Kind.CONFIRM, 1)
+    await turns()
+    assert place.take() == [[Kind.FINISHED, 0, [0, 2], RETURNED, [1, 3]]]
+
+
+async def test_a_drain_gives_back_what_waits_for_the_word(make: Make) -> None:
+    place = make(confirmed=True)
+    await place.start()
+    place.take()
+    place.call(0, give, [1, 2])
+    await turns()
+    place.worker.drain()
+    await asyncio.sleep(0)
+    place.send(Kind.CONFIRM, 1)
+    await place.serving
+    assert place.take() == [
+        [Kind.ANNOUNCED, 0, [0, 1]],
+        [Kind.DRAINING],
+        [Kind.UNSTARTED, 0, [0, 1]],
+    ]
+    assert place.begun == [0, 0]
+
+
+async def test_a_close_drops_what_waits_for_the_word(make: Make) -> None:
+    place = make(confirmed=True)
+    await place.start()
+    place.take()
+    place.call(0, give, [1, 2])
+    await turns()
+    place.send(Kind.CLOSE, 0.0)
+    await asyncio.sleep(0)
+    place.send(Kind.CONFIRM, 1)
+    await place.serving
+    assert place.take() == [
+        [Kind.ANNOUNCED, 0, [0, 1]],
+        [Kind.FINISHED, 0, [0, 1], DROPPED, [None, None]],
+    ]
+    assert place.begun == [0, 0]
+
+
+async def test_a_worker_that_fails_begins_nothing_more(make: Make) -> None:
+    place = make(confirmed=True)
+    await place.start()
+    place.call(0, give, [1, 2])
+    await turns()
+    place.worker._fail(MemoryError())
+    place.send(Kind.CONFIRM, 1)
+    await place.serving
+    assert place.begun == [0, 0]
+
+
+@pytest.mark.parametrize(("order", "together"), [(Order.FIFO, 32), (Order.LIFO, 1)])
+async def test_a_queue_that_waits_announces_ahead_and_runs_one_at_a_time(
+    make: Make, order: Order, together: int
+) -> None:
+    place = make(order, (1,), confirmed=True)
+    await place.start()
+    place.take()
+    place.call(0, trace_alone, list(range(40)))
+    confirmed = 0
+    announced: list[int] = []
+    ran.clear()
+    while len(ran) < 40:
+        await turns(4)
+        found = [frame[2] for frame in place.take() if frame[0] == Kind.ANNOUNCED]
+        announced += [number for numbers in found for number in numbers]
+        assert not confirmed or len(announced) - len(ran) <= together + 1
+        if found:
+            assert len(found[0]) <= together
+            confirmed += len(found)
+            place.send(Kind.CONFIRM, confirmed)
+    assert ran == announced
+    assert ran == (list(range(40)) if order is Order.FIFO else list(range(40))[::-1])
+    assert confirmed == (2 if order is Order.FIFO else 40)
+
+
+ran: list[Any] = []
+running: set[Any] = set()
+
+
+async def trace(what: Any, together: bool = True) -> None:
+    ran.append(what)
+    running.add(what)
+    assert together or len(running) == 1
+    await asyncio.sleep(0)
+    running.remove(what)
+
+
+async def trace_alone(what: Any) -> None:
+    await trace(what, together=False)
+
+
+async def trace_and_fail(what: Any) -> None:
+    ran.append(what)
+    raise LookupError(what)
+
+
+async def test_a_plain_queue_does_not_announce_ahead_nor_one_that_waits_for_a_payload(
+    make: Make,
+) -> None:
+    place = make(Order.FIFO, (1,))
+    await place.start()
+    (engine,) = place.worker._engines
+    assert engine.ahead == 1
+    place.schedule(0, forever())
+    await turns()
+    place.schedule(1, give(1), record=CONFIRMED)
+    assert engine.ahead == 32
+    place.send(Kind.SCHEDULE, 2, 0, 0, 0, None, [IN_BLOB])
+    assert engine.ahead == 1
+    place.send(Kind.CANCEL, 0, [2])
+    assert engine.ahead == 32
+    place.send(Kind.CANCEL, 0, [1])
+    assert engine.ahead == 1
+
+
+async def test_a_task_that_starts_once_more_waits_again(make: Make) -> None:
+    place = make(Order.FIFO, (1,))
+    await place.start()
+    place.take()
+    place.worker._wait_before_retry = lambda *_: 0 if _[2] == 1 else None
+    place.schedule(0, fail("once"), record=CONFIRMED)
+    await turns()
+    place.send(Kind.CONFIRM, 1)
+    await turns(20)
+    assert [frame[0] for frame in place.take()] == [Kind.ANNOUNCED, Kind.RETRY, Kind.ANNOUNCED]
+    place.send(Kind.CONFIRM, 2)
+    await turns()
+    (failed,) = place.take()
+    assert failed[:4] == [Kind.FINISHED, 0, [0], RAISED]
+
+
+async def test_what_was_announced_ahead_waits_for_an_attempt_that_failed(make: Make) -> None:
+    place = make(Order.FIFO, (1,), confirmed=True)
+    await place.start()
+    place.take()
+    place.worker._wait_before_retry = lambda *_: SECOND if _[2] == 1 else None
+    ran.clear()
+    place.schedule(0, trace_and_fail("once"))
+    place.call(1, trace_alone, ["a", "b"])
+    await turns()
+    place.send(Kind.CONFIRM, 1)
+    await turns()
+    announced, retry = place.take()
+    assert announced == [Kind.ANNOUNCED, 0, [0, 1, 2]]
+    assert retry[:3] == [Kind.RETRY, 0, [0]]
+    assert place.begun == [1]
+    await place.pass_(1)
+    assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
+    place.send(Kind.CONFIRM, 2)
+    await turns(20)
+    assert ran == ["once", "once", "a", "b"]
+    ends = [frame[2:4] for frame in place.take() if frame[0] == Kind.FINISHED]
+    assert sorted(ends) == [[[0], RAISED], [[1], RETURNED], [[2], RETURNED]]

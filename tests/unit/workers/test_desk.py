@@ -1,0 +1,65 @@
+"""What tasks ask of their manager."""
+
+from __future__ import annotations
+
+import pytest
+from solo import NOW, Make, Place, give
+from turning import turns
+
+from aioscheduler import current_manager, current_task
+from aioscheduler._scheduling.timers import NUMBER_BITS
+from aioscheduler._transport import wire
+from aioscheduler._transport.wire import RETURNED, Kind
+from aioscheduler.errors import UnknownTask
+from aioscheduler.task import TaskRef
+
+
+async def successor(key: str | None) -> tuple[TaskRef, TaskRef]:
+    ref = current_manager().schedule(give("next"), key=key)
+    return current_task(), ref
+
+
+async def test_a_successor_is_told_before_the_outcome_of_its_task(place: Place) -> None:
+    place.schedule(3, successor(None), scheduler=1)
+    await turns()
+    started, asked, finished = place.take()
+    assert started == [Kind.STARTED, 1, [3]]
+    assert (asked[0], asked[2]) == (Kind.INSIDE, True)
+    what, at, due, _, payload, _, alias, _ = wire.unpack(asked[1])
+    assert (what, at, due, payload) == ("schedule", 1, NOW, "next")  # beside the task that asks
+    assert finished[:4] == [Kind.FINISHED, 1, [3], RETURNED]
+    own, ref = place.shipper.catalog.decode_result(finished[4][0])
+    assert (own, ref) == (TaskRef("ab", 0, 1, 3), TaskRef("ab", 0, 1, alias))
+
+
+async def test_no_two_processes_give_one_number_to_two_tasks(make: Make) -> None:
+    aliases = set()
+    for incarnation in (0, 1):
+        place = make(layout=(1, 1), generation=incarnation)
+        await place.start()
+        for number in (0, 1):
+            place.schedule(number, successor(None))
+        await turns(20)
+        asked = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
+        aliases |= {wire.unpack(frame[1])[6] for frame in asked}
+    assert len(aliases) == 4
+    assert min(aliases) >= 1 << NUMBER_BITS  # nor is it one of the host's
+
+
+async def test_a_request_that_cannot_be_sent_is_refused_and_ends_it(place: Place) -> None:
+    place.pipe.fails = MemoryError("no room")
+    with pytest.raises(MemoryError):
+        place.worker._desk.cancel_inside(TaskRef("ab", 0, 1, 5))
+    place.pipe.fails = None
+    await place.serving
+    assert place.take() == []  # not even the word that it failed could be sent
+
+
+async def test_a_damaged_reference_is_refused_here(place: Place) -> None:
+    for ref in (TaskRef("ab", 1, 0, 5), TaskRef("ba", 0, 0, 5)):
+        with pytest.raises(UnknownTask):
+            place.worker._desk.cancel_inside(ref)
+    assert place.worker._desk.cancel_inside(TaskRef("ab", 0, 1, 5))
+    await turns()
+    ((kind, request, last),) = place.take()
+    assert (kind, wire.unpack(request), last) == (Kind.INSIDE, ["cancel", 0, 1, 5], True)

@@ -1,0 +1,203 @@
+"""How a worker begins, and each way in which it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from solo import LATER, Make, Place, fail, forever, give
+from turning import turns
+
+from aioscheduler._processes.process import workers_module
+from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.engine import Order
+from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, Kind
+
+
+async def test_it_runs_nothing_before_it_is_told_to_begin(make: Make) -> None:
+    place = make()
+    await place.start(boot=None)
+    place.schedule(0, give(1))
+    await turns()
+    assert place.take() == []
+    place.send(Kind.BOOT, b"", True)
+    await turns()
+    assert place.take() == [
+        [Kind.READY],
+        [Kind.STARTED, 0, [0]],
+        [Kind.FINISHED, 0, [0], RETURNED, [1]],
+    ]
+    assert len(place.pipe.ticks) == 1  # the first tick comes at once
+
+
+async def test_the_initializer_comes_in_parts_and_first(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_levelToName", "_nameToLevel"):
+        monkeypatch.setattr(logging, name, {})
+    place = make()
+    call = place.shipper.take_call(logging.addLevelName, (77, "of the initializer"))
+    function = place.shipper.take_function(logging.getLevelName)
+    await place.start(boot=None)
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [77])
+    place.send(Kind.BOOT, call[:40], False)
+    await turns()
+    assert place.take() == []
+    place.send(Kind.BOOT, call[40:], True)
+    await turns()
+    ready, _, finished = place.take()
+    assert ready == [Kind.READY]
+    assert finished == [Kind.FINISHED, 0, [0], RETURNED, ["of the initializer"]]
+
+
+async def test_an_initializer_that_fails_is_its_last_word(make: Make) -> None:
+    place = make()
+    await place.start(place.shipper.take_call(fail, ("no database",)))
+    ((kind, text),) = place.take()
+    assert kind == Kind.FAILED
+    assert text.endswith("LookupError: no database\n")
+    await place.serving
+    assert not place.pipe.is_open
+
+
+async def test_what_went_wrong_before_is_told_in_place_of_ready(make: Make) -> None:
+    place = make(failures=(ImportError("no uvloop"),))
+    await place.start()
+    ((kind, text),) = place.take()
+    assert kind == Kind.FAILED
+    assert "ImportError: no uvloop" in text
+    await place.serving
+
+
+async def test_close_cancels_what_waits_and_writes_the_last_outcomes(place: Place) -> None:
+    place.schedule(0, forever())
+    place.schedule(1, give(1), LATER)
+    await turns()
+    assert place.take() == [[Kind.STARTED, 0, [0]]]
+    place.send(Kind.CLOSE, 0.0)
+    await place.serving
+    # What was not announced is the host's to count.
+    assert place.take() == [[Kind.FINISHED, 0, [0], DROPPED, [None]]]
+    assert not place.pipe.is_open
+
+
+async def test_it_ends_when_its_host_has_gone(place: Place) -> None:
+    place.schedule(0, forever())
+    await turns()
+    place.pipe.closed(None)
+    await place.serving
+    assert place.take()[-1] == [Kind.FINISHED, 0, [0], DROPPED, [None]]
+
+
+async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Place) -> None:
+    place.schedule(0, forever(), scheduler=1)
+    await turns()
+    place.take()
+    place.pipe.held = True
+    place.schedule(1, give(1))
+    place.schedule(2, give(2), LATER)
+    await turns()
+    place.worker.drain()
+    await turns()
+    place.pipe.held = False
+    place.pipe.flush()
+    await turns()
+    assert place.take() == [
+        [Kind.STARTED, 0, [1]],
+        [Kind.DRAINING],
+        [Kind.UNSTARTED, 0, [1]],
+    ]
+    assert place.begun == [0, 1]  # task 0 alone
+    assert not place.serving.done()  # it has ten seconds, and is here cancelled by the host
+    place.send(Kind.CANCEL, 1, [0])
+    await place.serving
+    assert place.take() == [[Kind.FINISHED, 1, [0], DROPPED, [None]]]
+
+
+async def test_what_fails_in_it_ends_it_and_is_told(place: Place) -> None:
+    place.schedule(0, forever())
+    await turns()
+    place.take()
+    place.worker._runner.broken(None, MemoryError("no room"), {})
+    await place.serving
+    ((kind, text),) = place.take()  # and no word of the task: it is lost, and not cancelled
+    assert kind == Kind.FAILED
+    assert "MemoryError: no room" in text
+    for engine in place.worker._engines:
+        for task, _ in engine.running.values():
+            task.cancel()
+
+
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs has no time when its worker drains."""
+    monkeypatch.setattr(workers_module("life"), "DRAIN_TIME", 0)
+
+
+async def resist(value: str) -> str:
+    try:
+        await forever()
+    except asyncio.CancelledError:
+        if value == "raise":
+            raise LookupError(value) from None
+        return value
+    return ""
+
+
+async def test_what_a_drain_cancels_is_lost_unless_somebody_had_asked(
+    place: Place, no_patience: None
+) -> None:
+    place.schedule(0, forever())
+    place.schedule(1, forever())
+    place.call(2, resist, ["return", "raise"])
+    await turns()
+    place.take()
+    place.worker.drain()
+    await asyncio.sleep(0)
+    place.send(Kind.CANCEL, 0, [1])
+    await place.serving
+    draining, *ends = place.take()
+    assert draining == [Kind.DRAINING]
+    assert [frame[2:4] for frame in ends] == [[[2], RETURNED], [[3], RAISED], [[1], DROPPED]]
+
+
+async def test_what_a_drain_cancels_may_start_once_more(place: Place, no_patience: None) -> None:
+    place.worker._wait_before_retry = lambda *_: 5
+    place.call(0, resist, ["raise"])
+    await turns()
+    place.take()
+    place.worker.drain()
+    await place.serving
+    _, retry = place.take()
+    assert retry[:4] == [Kind.RETRY, 0, [0], [5]]
+
+
+async def test_a_task_that_rests_in_a_queue_waits_for_the_next_process(make: Make) -> None:
+    place = make(Order.FIFO, (1,))
+    await place.start()
+    place.worker._wait_before_retry = lambda *_: SECOND
+    place.schedule(0, fail("once"))
+    place.schedule(1, give(1))
+    await turns()
+    place.take()
+    place.worker.drain()
+    await place.serving
+    assert place.take() == [[Kind.DRAINING]]
+
+
+async def test_what_runs_when_it_fails_is_lost(place: Place) -> None:
+    place.schedule(0, forever())
+    place.call(1, resist, ["return"])
+    await turns()
+    place.take()
+    place.worker._fail(MemoryError())
+    for engine in place.worker._engines:
+        for task, _ in engine.running.values():
+            task.cancel()  # as the end of the process does
+    await place.serving
+    place.pipe.flush()
+    failed, finished = place.take()
+    assert failed[0] == Kind.FAILED
+    assert finished == [Kind.FINISHED, 0, [1], RETURNED, ["return"]]

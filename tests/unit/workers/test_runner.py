@@ -1,0 +1,324 @@
+"""One task: read, called, awaited, and its end told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from solo import NOW, Make, Place, fail, forever, give
+from turning import turns
+
+from aioscheduler import TooLate, current_task
+from aioscheduler._processes.process import workers_module
+from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.engine import Order
+from aioscheduler._transport import wire
+from aioscheduler._transport.definitionlog import FORGET
+from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, Kind
+from aioscheduler.options import Options
+
+runner_module = workers_module("runner")
+
+
+async def test_what_cannot_be_opened_fails_that_task_alone(place: Place) -> None:
+    place.send(Kind.SCHEDULE, 0, 0, 0, 999, None, [1])  # a function that nobody has defined
+    place.schedule(1, give(1))
+    await turns()
+    frames = place.take()
+    (failed,) = (frame for frame in frames if frame[0] == Kind.FINISHED and frame[3] == RAISED)
+    assert failed[2] == [0]
+    assert [Kind.FINISHED, 0, [1], RETURNED, [1]] in frames
+
+
+async def test_what_a_task_raises_has_its_own_traceback(place: Place) -> None:
+    place.schedule(0, fail("on purpose"))
+    await turns()
+    error = place.failure(place.take()[-1][4][0])
+    assert (type(error), error.args) == (LookupError, ("on purpose",))
+    text = str(error.__cause__)
+    assert "in fail" in text
+    assert "aioscheduler_workers" not in text
+
+
+async def test_a_forked_child_goes_on_with_its_task_alone(place: Place) -> None:
+    ends: list[BaseException | None] = []
+
+    class Ended(BaseException):
+        """Stands for the end of the process."""
+
+    def end(error: BaseException | None) -> None:
+        ends.append(error)
+        raise Ended
+
+    place.worker.disown(end)
+    engine = place.worker._engines[0]
+    function, payload, _ = place.shipper.take(fail("in the child"))
+    place.tell_definitions()
+    with contextlib.suppress(Ended):
+        await place.worker._runner.execute(engine, 0, (function, payload, None), 0)
+    (error,) = ends
+    assert isinstance(error, LookupError)
+    function, payload, _ = place.shipper.take(give(1))
+    place.tell_definitions()
+    with contextlib.suppress(Ended):
+        await place.worker._runner.execute(engine, 1, (function, payload, None), 0)
+    assert ends[1:] == [None]
+    await turns()
+    assert place.take() == []  # it has nothing to say to the host
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no task is run while its slice is begun")
+async def test_nor_does_it_begin_the_rest_of_a_slice(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+
+    def fork() -> None:
+        place.worker.disown(lambda error: None)
+        log.append("the task")
+
+    def another() -> None:
+        log.append("another")
+
+    calls = {0: fork, 1: another}
+    monkeypatch.setattr(runner_module, "open_call", lambda _, number, args: (calls[number], (), {}))
+    place.send(Kind.SCHEDULE, 0, 0, 0, [0, 1], None, [None, None])
+    await turns()
+    assert place.take() == [[Kind.STARTED, 0, [0, 1]]]
+    assert log == ["the task"]
+
+
+# ---- what needs no asyncio task
+
+
+word: ContextVar[str] = ContextVar("word", default="none")
+
+
+def leave_a_word(text: str) -> str:
+    before = word.get()
+    word.set(text)
+    return f"{before}, {asyncio.current_task()}"
+
+
+async def test_a_plain_function_is_called_in_its_slice_with_a_context_of_its_own(
+    place: Place,
+) -> None:
+    place.call(0, leave_a_word, ["a", "b", "c"])
+    await turns()
+    _, (_, _, numbers, _, values) = place.take()
+    assert numbers == [0, 1, 2]
+    if sys.version_info >= (3, 12):
+        assert values == ["none, None"] * 3
+    else:
+        assert [value[:5] for value in values] == ["none,"] * 3
+    assert not any(engine.running for engine in place.worker._engines)
+
+
+async def leave_a_word_later(text: str) -> str:
+    before = word.get()
+    word.set(text)
+    await asyncio.sleep(0)
+    return f"{before} {word.get()} {current_task().number}"
+
+
+def call_later(text: str) -> Any:
+    word.set("of the call")
+    return leave_a_word_later(text)
+
+
+async def test_what_it_returns_is_awaited_in_the_context_of_the_call(place: Place) -> None:
+    place.call(3, call_later, ["x", "y"])
+    place.call(5, leave_a_word_later, ["z"])
+    await turns(20)
+    values = [value for frame in place.take() if frame[0] == Kind.FINISHED for value in frame[4]]
+    assert values == ["of the call x 3", "of the call y 4", "none z 5"]
+
+
+class Waits:
+    """An awaitable that is no coroutine."""
+
+    def __await__(self) -> Any:
+        yield
+        return "awaited"
+
+
+def wait_for_it(_: int) -> Waits:
+    return Waits()
+
+
+def raise_it(name: str) -> None:
+    kinds = {kind.__name__: kind for kind in (SystemExit, KeyboardInterrupt, LookupError)}
+    raise kinds.get(name, asyncio.CancelledError)("on purpose")
+
+
+async def test_a_plain_function_may_return_or_raise_anything(place: Place) -> None:
+    place.call(0, wait_for_it, [1])
+    place.call(1, raise_it, ["SystemExit", "KeyboardInterrupt", "LookupError", "cancelled"])
+    await turns(20)
+    ends = {
+        number: (frame[3], payload)
+        for frame in place.take()
+        if frame[0] == Kind.FINISHED
+        for number, payload in zip(frame[2], frame[4], strict=True)
+    }
+    assert ends[0] == (RETURNED, "awaited")
+    errors = [place.failure(ends[number][1]) for number in (1, 2, 3)]
+    assert [type(error) for error in errors] == [SystemExit, KeyboardInterrupt, LookupError]
+    assert "in raise_it" in str(errors[2].__cause__)
+    assert "aioscheduler_workers" not in str(errors[2].__cause__)
+    assert ends[4] == (DROPPED, None)
+
+
+async def test_functions_that_are_known_are_forgotten_with_their_definitions(place: Place) -> None:
+    place.call(0, give, [1, 2])
+    await turns()
+    runner = place.worker._runner
+    assert [known.__name__ for known in runner._known.values()] == ["give"]
+    place.send(Kind.DEFINE, wire.pack([FORGET, 99, []]), True)
+    assert runner._known == {}
+    place.call(2, give, [3])
+    await turns()
+    assert place.take()[-1] == [Kind.FINISHED, 0, [2], RETURNED, [3]]
+
+
+async def test_options_hold_for_plain_functions_too(place: Place) -> None:
+    options = place.shipper.take_options(Options(max_lateness=SECOND, name="late"))
+    function = place.shipper.take_function(abs)
+    place.tell_definitions()
+    place.now += 3 * SECOND
+    for number, due in ((0, NOW), (1, NOW + 3 * SECOND)):
+        place.send(Kind.SCHEDULE, number, 0, due, function, [options], [-1])
+    await turns(20)
+    frames = [frame for frame in place.take() if frame[0] == Kind.FINISHED]
+    late, on_time = sorted(frames, key=lambda frame: frame[2])
+    assert isinstance(place.failure(late[4][0]), TooLate)
+    assert on_time[2:] == [[1], RETURNED, [1]]
+
+
+async def test_its_own_failure_ends_the_worker(place: Place) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError("no room to tell it")
+
+    place.worker._runner._report = fail
+    place.call(0, abs, [-1])
+    await place.serving
+    ((kind, text),) = place.take()[-1:]
+    assert kind == Kind.FAILED
+    assert "no room to tell it" in text
+
+
+# ---- what starts once more
+
+
+def wait_before_retry(place: Place, *waits: int | None) -> list[Any]:
+    """Have failed tasks wait so long, one after the other."""
+    asked: list[Any] = []
+
+    def wait(options: Any, error: BaseException, attempt: int) -> int | None:
+        asked.append((options, repr(error), attempt))
+        return waits[len(asked) - 1]
+
+    place.worker._wait_before_retry = wait
+    return asked
+
+
+async def test_a_timed_task_that_is_to_start_once_more_is_forgotten(place: Place) -> None:
+    asked = wait_before_retry(place, 5, 7, None)
+    for number in (0, 1):
+        place.schedule(number, fail(f"the {number}th"))
+    await turns()
+    _, *retries = place.take()
+    (retry,) = [frame for frame in retries if frame[0] == Kind.RETRY]
+    assert retry[1:4] == [0, [0, 1], [5, 7]]
+    assert [text.splitlines()[-1] for text in retry[4]] == [
+        "LookupError: the 0th",
+        "LookupError: the 1th",
+    ]
+    assert "aioscheduler_workers" not in retry[4][0]
+    assert all(engine.find(0) is None for engine in place.worker._engines)
+    place.schedule(1, fail("again"), due=NOW, record=[None, None, 2, False])
+    await turns()
+    started, failed = place.take()
+    assert started == [Kind.STARTED, 0, [1]]
+    assert failed[:4] == [Kind.FINISHED, 0, [1], RAISED]
+    assert [attempt for _, _, attempt in asked] == [1, 1, 2]
+
+
+async def test_what_cannot_be_read_or_was_cancelled_does_not_start_once_more(place: Place) -> None:
+    asked = wait_before_retry(place)
+    place.send(Kind.SCHEDULE, 0, 0, 0, 999, None, [1])
+    place.schedule(1, forever())
+    place.schedule(2, resist())
+    await turns()
+    place.send(Kind.CANCEL, 0, [1, 2])
+    await turns()
+    ends = [frame[2:4] for frame in place.take() if frame[0] == Kind.FINISHED]
+    assert sorted(ends) == [[[0], RAISED], [[1], DROPPED], [[2], RAISED]]
+    assert asked == []
+
+
+async def resist() -> None:
+    try:
+        await forever()
+    except asyncio.CancelledError:
+        raise LookupError("its clean-up fails") from None
+
+
+@pytest.mark.parametrize("order", [Order.FIFO, Order.LIFO])
+async def test_a_queue_waits_for_what_starts_once_more(make: Make, order: Order) -> None:
+    place = make(order, (1,))
+    await place.start()
+    place.take()
+    wait_before_retry(place, SECOND, None)
+    place.schedule(0, fail("x" * 100_000))
+    await turns()
+    place.call(1, abs, [-1, -2])
+    await turns()
+    started, retry = place.take()
+    assert started == [Kind.STARTED, 0, [0]]
+    assert retry[:4] == [Kind.RETRY, 0, [0], [SECOND]]
+    await place.pass_(0.9)
+    assert place.take() == []
+    await place.pass_(0.1)
+    started, _, failed, *others = place.take()
+    assert started == [Kind.STARTED, 0, [0]]
+    assert failed[:4] == [Kind.FINISHED, 0, [0], RAISED]
+    assert len(place.failure(place.pipe.blobs[0]).args[0]) == 100_000  # its arguments were kept
+    started = [frame[2] for frame in others if frame[0] == Kind.STARTED]
+    assert started == ([[1], [2]] if order is Order.FIFO else [[2], [1]])
+
+
+async def test_the_announcement_of_the_next_attempt_comes_behind_the_word_of_the_last(
+    make: Make,
+) -> None:
+    place = make(Order.FIFO, (1,))
+    await place.start()
+    place.take()
+    asked = wait_before_retry(place, 0, 0, None)
+    place.schedule(0, fail("at once"))
+    await turns(30)
+    kinds = [frame[0] for frame in place.take()]
+    assert kinds == [*(Kind.STARTED, Kind.RETRY) * 2, Kind.STARTED, Kind.FINISHED]
+    assert [attempt for _, _, attempt in asked] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", [Kind.CANCEL, Kind.WITHDRAW])
+async def test_what_rests_can_be_dropped(make: Make, kind: Kind) -> None:
+    place = make(Order.FIFO, (1,))
+    await place.start()
+    wait_before_retry(place, SECOND)
+    place.schedule(0, fail("once"))
+    place.call(1, abs, [-1])
+    await turns()
+    place.take()
+    place.send(kind, 0, [0])
+    await turns()
+    frames = place.take()
+    assert [Kind.FINISHED, 0, [0], DROPPED, [None]] in frames
+    assert frames[-1] == [Kind.FINISHED, 0, [1], RETURNED, [1]]
+    await place.pass_(2)
+    assert place.take() == []

@@ -1,0 +1,168 @@
+"""What is due is announced before it begins, when its arguments are here.
+
+    engine.launch ─┬─► STARTED ── in the pipe ────────────────────► engine.run
+                   ├─► ANNOUNCED ── CONFIRM, the host's own word ─► engine.run
+                   └─► held back until its BLOB is here, and then announced alone
+
+A slice is announced before the first of its bytes is decoded, and begins once the announcement is
+in the pipe, where it survives this process. So what the host has not heard of has not begun. Where
+a process may live on though it was given up, or a start must be on record first, that is not
+enough: such tasks begin when the host says that it has entered them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from aioscheduler._scheduling.engine import Engine, Order
+from aioscheduler._transport import wire
+from aioscheduler._transport.pipe import Pipe
+from aioscheduler._transport.wire import Kind, Payload
+
+AHEAD = 32  # tasks of a FIFO queue that are announced together, where they wait for CONFIRM
+
+Entry = tuple["int | bytes", Payload, wire.Record]
+"""A task as it came: the function's number or pickle, the payload or IN_BLOB, and the record."""
+
+_Slice = tuple[Engine[Entry], list[int], list[int]]
+
+
+class Announcer:
+    """Announces slices, and keeps large payloads until their tasks begin.
+
+    Args:
+        pipe: To the host.
+        order: Of the engines.
+        confirmed: Whether every task waits for CONFIRM.
+        write_soon: Has what was sent written.
+
+    Attributes:
+        engines: The schedulers, once they are made.
+    """
+
+    def __init__(
+        self, pipe: Pipe, order: Order, confirmed: bool, write_soon: Callable[[], None]
+    ) -> None:
+        self.engines: Sequence[Engine[Entry]] = ()
+        self._pipe = pipe
+        self._order = order
+        self._all = confirmed
+        self._write_soon = write_soon
+        self._blobs: dict[int, bytes | None] = {}  # None: there was no memory for it
+        self._expected: set[int] = set()  # tasks whose blob is not here yet
+        self._late: dict[int, tuple[Engine[Entry], int]] = {}  # those of them that are due
+        self._some: set[int] = set()  # tasks that wait for CONFIRM, if not all do
+        self._announced: deque[_Slice] = deque()  # those that wait for it now
+        self._confirmed = 0  # announcements
+
+    def expect(
+        self,
+        numbers: Sequence[int],
+        records: wire.Record | list[wire.Record],
+        payloads: list[Payload],
+    ) -> None:
+        """Note which tasks of a frame lack their payloads, or wait for CONFIRM."""
+        if list in map(type, payloads):
+            pairs = zip(numbers, payloads, strict=True)
+            self._expected.update(number for number, payload in pairs if isinstance(payload, list))
+        if isinstance(records, list):  # of a list for each task, or of one item for each
+            self._some.update(
+                number
+                for number, record in zip(numbers, records, strict=True)
+                if wire.read_record(record)[3]
+            )
+        self._set_ahead()
+
+    def take_blob(self, number: int, payload: bytes | None) -> None:
+        """Take a large payload, or the word that there is no memory for it."""
+        if number in self._expected:
+            self._expected.remove(number)
+            self._blobs[number] = payload
+            self._set_ahead()
+        if number in self._late:
+            engine, due = self._late.pop(number)
+            self._announce(engine, [number], [due])
+
+    def pop_blob(self, number: int) -> bytes:
+        """Return the payload that came as a blob.
+
+        Raises:
+            MemoryError: There was none for it.
+        """
+        payload = self._blobs.pop(number)
+        if payload is None:
+            raise MemoryError("this worker has no memory for the task's arguments")
+        return payload
+
+    def forget(self, number: int) -> None:
+        """Drop what is kept of a task that will not begin."""
+        self._expected.discard(number)
+        self._some.discard(number)
+        self._blobs.pop(number, None)
+        self._late.pop(number, None)
+        self._set_ahead()
+
+    def confirm_again(self, number: int) -> None:
+        """Have a task that has begun wait for CONFIRM at its next attempt, too."""
+        self._some.add(number)
+        self._set_ahead()
+
+    def unannounced(self, numbers: Iterable[int]) -> list[int]:
+        """Return those of launched tasks that are held back."""
+        return [number for number in numbers if number in self._late]
+
+    def launch(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
+        """Announce a slice, without the tasks whose blobs are not here yet."""
+        if self._expected and not self._expected.isdisjoint(numbers):
+            slice_ = dict(zip(numbers, dues, strict=True))
+            for number in self._expected.intersection(numbers):
+                self._late[number] = engine, slice_.pop(number)
+            numbers, dues = list(slice_), list(slice_.values())
+        self._announce(engine, numbers, dues)
+
+    def confirm(self, count: int) -> None:
+        """Begin what was announced and waits: the first `count` announcements of this process.
+
+        Raises:
+            wire.WireError: There were not so many.
+        """
+        if count > self._confirmed + len(self._announced):
+            raise wire.WireError(f"{count} announcements are confirmed, and there were fewer")
+        while self._confirmed < count:
+            self._confirmed += 1
+            engine, numbers, dues = self._announced.popleft()
+            engine.run(numbers, dues)
+
+    def _announce(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
+        if not numbers:
+            engine.run(numbers, dues)
+            return
+        if self._waits(engine, numbers):
+            self._some.difference_update(numbers)
+            self._set_ahead()
+            self._announced.append((engine, numbers, dues))
+            self._pipe.send(wire.encode([Kind.ANNOUNCED, engine.index, numbers]))
+        else:
+            started = wire.encode([Kind.STARTED, engine.index, numbers])
+            self._pipe.send(started, partial(engine.run, numbers, dues))
+        self._write_soon()
+
+    def _waits(self, engine: Engine[Entry], numbers: list[int]) -> bool:
+        """Whether a slice begins on CONFIRM: it has such a task, or comes behind one that waits."""
+        return (
+            self._all
+            or (bool(self._some) and not self._some.isdisjoint(numbers))
+            or (bool(self._announced) and any(waits[0] is engine for waits in self._announced))
+        )
+
+    def _set_ahead(self) -> None:
+        """Have a queue announce one at a time where nobody waits, or a payload is on its way.
+
+        For what is announced has started, to the user; and nothing may overtake a late payload.
+        """
+        if self._order is Order.FIFO:
+            several = (self._all or self._some) and not self._expected
+            for engine in self.engines:
+                engine.ahead = AHEAD if several else 1

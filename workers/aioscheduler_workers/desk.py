@@ -1,0 +1,97 @@
+"""What tasks ask of their manager: requests to the host, ahead of the outcomes of who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._routing.placement import Placement
+from aioscheduler._scheduling.coroutines import close_refused
+from aioscheduler._scheduling.engine import Order, due_time
+from aioscheduler._scheduling.timers import NUMBER_BITS
+from aioscheduler._shipping.shipping import Shipper
+from aioscheduler._transport import wire
+from aioscheduler._transport.definitionlog import Leased
+from aioscheduler._transport.pipe import Pipe
+from aioscheduler._transport.wire import Kind
+from aioscheduler.options import TaskOptions, read_options
+from aioscheduler.task import TaskRef, check_ref
+
+ALIAS_BITS = 36  # of the number of a task that a process gives
+
+
+class TaskDesk:
+    """Takes what tasks schedule and cancel, for their manager's proxy (`inside.Desk`).
+
+    Args:
+        config: Of the worker.
+        shipper: Takes coroutines apart.
+        pipe: To the host.
+        clock: Gives the present in nanoseconds since the epoch.
+        write_soon: Has what was sent written.
+        fail: Ends the worker.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        shipper: Shipper[Any],
+        pipe: Pipe,
+        clock: Callable[[], int],
+        write_soon: Callable[[], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._config = config
+        self._shipper = shipper
+        self._pipe = pipe
+        self._clock = clock
+        self._write_soon = write_soon
+        self._fail = fail
+        self._placement = Placement(config.layout, config.order is Order.TIMED)  # for keys
+        # No number of the host's is as large, and no other process of the manager gives the same.
+        process = config.generation * len(config.layout) + config.worker
+        self._next_alias = (1 << NUMBER_BITS) + (process << ALIAS_BITS)
+
+    def schedule_inside(
+        self,
+        coro: Awaitable[Any],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        origin: TaskRef | None,
+        options: TaskOptions,
+    ) -> TaskRef:
+        """Send the host a task to route."""
+        config, placement = self._config, self._placement
+        try:
+            due = due_time(config.order, when, self._clock(), config.prefer_utc)
+            scheduler = 0 if origin is None else origin.scheduler
+            place = placement.place_near(key, config.worker, scheduler)
+            read = read_options(options, config.order) if options else None
+            function, payload, _ = self._shipper.take(coro)
+        except BaseException as refusal:
+            close_refused(coro, refusal)
+            raise
+        alias = self._next_alias
+        self._next_alias += 1
+        lines = payload.leases if isinstance(payload, Leased) else ()
+        self._ask("schedule", place, due, function, payload, read, alias, lines)
+        worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
+        return TaskRef(config.manager, worker, scheduler, alias)
+
+    def cancel_inside(self, ref: TaskRef) -> bool:
+        """Send the host the request; whether it comes in time is not known here."""
+        check_ref(ref, self._config.manager, self._placement)
+        self._ask("cancel", *ref[1:])
+        return True
+
+    def _ask(self, *request: object) -> None:
+        """Send a request to the host, in parts if it is large, ahead of all outcomes to come."""
+        try:
+            for part, last in wire.cut(wire.pack(request)):
+                self._pipe.send(wire.encode([Kind.INSIDE, part, last]))
+        except Exception as error:
+            self._fail(error)  # what was sent of it must not be taken for the whole
+            raise
+        self._write_soon()

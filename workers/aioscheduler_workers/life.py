@@ -1,0 +1,245 @@
+"""The life of a worker: it boots, ticks, and ends in one of four ways.
+
+    boot ─► ready ─┬─ close: what waits is dropped, what runs has its time and is then cancelled
+                   ├─ drain: what waits goes to the next process, what runs has `DRAIN_TIME`
+                   ├─ fail: the same, at once: something that must not fail has failed
+                   └─ halt: nothing more is done or written
+
+What nobody has asked to cancel does not end as cancelled: what still runs when a drain has had its
+time is lost with the process, and told of by nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from aioscheduler._processes.supervisor import DRAIN_TIME
+from aioscheduler._scheduling.alarm import Alarm, next_tick
+from aioscheduler._scheduling.ending import end_running
+from aioscheduler._scheduling.engine import Engine
+from aioscheduler._scheduling.lateness import Recorder
+from aioscheduler._scheduling.running import Running
+from aioscheduler._shipping.failures import text_of
+from aioscheduler._shipping.workercatalog import WorkerCatalog
+from aioscheduler._transport import wire
+from aioscheduler._transport.pipe import Pipe
+from aioscheduler._transport.wire import Kind
+
+from .announcer import Announcer, Entry
+from .runner import Runner
+from .turn import Turn
+
+LAST_WORDS = 1.0  # seconds that a process which has failed has to say why
+
+
+class Life:
+    """Starts the engines of a worker, and stops them.
+
+    Args:
+        engines: The schedulers.
+        runner: Told of what will not begin.
+        announcer: Knows what was not announced.
+        turn: Writes outcomes.
+        pipe: To the host.
+        catalog: Reads the initializer.
+        recorder: Has the lateness to be told.
+        clock: Gives the present in nanoseconds since the epoch.
+        failures: What went wrong already, to be reported instead of READY.
+
+    Attributes:
+        ticked: When the loop turned last, by its own clock.
+        has_failed: Whether it ends because something has failed.
+        part: What it does now, if that takes its time.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Engine[Entry]],
+        runner: Runner,
+        announcer: Announcer,
+        turn: Turn,
+        pipe: Pipe,
+        catalog: WorkerCatalog,
+        recorder: Recorder,
+        clock: Callable[[], int],
+        failures: list[BaseException],
+    ) -> None:
+        self.ticked: float = 0.0
+        self.has_failed: bool = False
+        self.part: asyncio.Task[None] | None = None
+        self._engines = engines
+        self._runner = runner
+        self._announcer = announcer
+        self._turn = turn
+        self._pipe = pipe
+        self._catalog = catalog
+        self._recorder = recorder
+        self._clock = clock
+        self._failures = failures
+        self._alarm: Alarm | None = None
+        self._ready = self._ending = False
+        self._ticker: asyncio.TimerHandle | None = None
+
+    async def live(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+        """Return when it has ended; `begin` opens the pipe, from where it is told what to do."""
+        self._loop = loop
+        self._done = loop.create_future()
+        begin()
+        await self._done
+        if self._ticker is not None:
+            self._ticker.cancel()
+
+    def boot(self, call: bytes) -> None:
+        """Call the initializer (b"": there is none), then start the schedulers and say READY."""
+        self._go_on(self._boot(call))
+
+    def drain(self) -> None:
+        """Start nothing more, give what runs `DRAIN_TIME`, and end: the process is to go."""
+        if not self._ready:
+            self.close(0)
+        elif not self._ending:
+            self._ending = True
+            self._go_on(self._drain())
+
+    def close(self, timeout: float | None) -> None:
+        """Start nothing more, give what runs so many seconds, and end."""
+        self._ending = True
+        self._go_on(self._close(timeout))
+
+    def fail(self, error: BaseException) -> None:
+        """End this process, because something in it that must not fail has failed.
+
+        What had not begun goes to the next process, and what runs is lost: it is not reported as
+        cancelled, which nobody asked for.
+        """
+        if self.has_failed:
+            return
+        self.has_failed = self._ending = True
+        for engine in self._engines:
+            engine.stop()
+            engine.running.lose()
+        with contextlib.suppress(Exception):  # it is known by its end, if it cannot say more
+            self._turn.pack()
+        with contextlib.suppress(Exception):
+            self._pipe.send(wire.encode([Kind.FAILED, wire.text(text_of(error))]))
+            self._pipe.flush()
+        self._go_on(self._leave())
+
+    def halt(self) -> None:
+        """Stop where it is, with nothing more written: how one dies that has no process."""
+        if self.part is not None:
+            self.part.cancel()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._turn.stop()
+        if self._alarm is not None:
+            self._alarm.stop()
+        for engine in self._engines:
+            engine.stop()
+            for task, _ in engine.running.values():
+                task.cancel()
+
+    def _go_on(self, part: Coroutine[Any, Any, None]) -> None:
+        """Begin the next part of this life."""
+        if self.part is not None:
+            self.part.cancel()
+        self.part = self._loop.create_task(part)
+        self.part.add_done_callback(self._part_ended)
+
+    def _part_ended(self, part: asyncio.Task[None]) -> None:
+        if not part.cancelled() and (error := part.exception()) is not None:
+            self.fail(error)
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await self._pipe.drain()
+        self._leave_now()
+
+    def _leave_now(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    async def _boot(self, call: bytes) -> None:
+        try:
+            if self._failures:
+                raise self._failures[0]
+            if call:
+                initializer, args = self._catalog.decode(call)
+                result = initializer(*args)
+                if inspect.isawaitable(result):
+                    await result
+        except BaseException as error:
+            if self._ending and isinstance(error, asyncio.CancelledError):
+                raise
+            self.fail(error)
+            return
+        self._pipe.send(wire.encode([Kind.READY]))
+        self._ready = True
+        self._tick()
+        self._alarm = Alarm(self._loop, self._clock)
+        for engine in self._engines:
+            engine.start(self._loop, self._alarm)
+
+    def _tick(self) -> None:
+        """Tell the host that this loop turns, and how late it was."""
+        try:
+            self._tell_tick()
+        except Exception as error:  # noqa: BLE001  it would be taken for silent
+            self.fail(error)
+
+    def _tell_tick(self) -> None:
+        planned = self._ticker.when() if self._ticker is not None else self._loop.time()
+        self.ticked = self._loop.time()
+        self._tell_load(max(0.0, self.ticked - planned))
+        self._pipe.flush()
+        self._pipe.check()
+        # At the same moment as the alarm, so that both take one wake-up.
+        self._ticker = self._loop.call_at(next_tick(self.ticked), self._tick)
+
+    def _tell_load(self, lag: float) -> None:
+        report = *self._recorder.take(), self._catalog.confirmed
+        self._pipe.send(wire.encode([Kind.TICK, lag, *report]))
+
+    async def _close(self, timeout: float | None) -> None:
+        """Drop what was announced and has not begun; the host counts the rest as cancelled."""
+        for engine in self._engines:
+            launched, _ = engine.stop()
+            for number, entry in launched.items():
+                self._runner.withdrawn(engine, number, entry)
+        await self._finish(partial(end_running, self._engines, timeout))
+
+    async def _drain(self) -> None:
+        """Give back what was announced and has not begun, and tell the host that it will end.
+
+        What waits is not told of: the host has it, and hands it to the next process.
+        """
+        self._pipe.send(wire.encode([Kind.DRAINING]))
+        for engine in self._engines:
+            launched, _ = engine.stop()
+            kept = self._announcer.unannounced(launched)
+            unbegun = [number for number in launched if number not in kept]
+            if unbegun:
+                self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
+        await self._finish(partial(end_running, self._engines, DRAIN_TIME, cancel=Running.give_up))
+
+    async def _finish(self, end: Callable[[], Coroutine[Any, Any, list[tuple[int, int]]]]) -> None:
+        """End what runs, and write the last outcomes."""
+        if self._alarm is not None:
+            self._alarm.stop()
+        self._turn.write_soon()
+        given_up = await end()
+        self._tell_load(0.0)
+        self._turn.write()
+        await self._pipe.drain()
+        if given_up:  # the host ends this process, and tells what swallows its cancellation
+            await self._loop.create_future()
+        self._leave_now()
+
+
+BOOT = Life._boot.__code__

@@ -1,0 +1,300 @@
+"""One task's run: its bytes are decoded, its function is called and awaited, its outcome is told.
+
+    execute ─► open ─► call ─┬─► it returned: told at once, and no asyncio task was needed
+                             └─► what it returned is awaited, in an asyncio task ─► told
+
+Whatever a task does, it ends in `_returned`, `_raised` or `_end`; a failure of those is the
+worker's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from types import CodeType, CoroutineType, NoneType, TracebackType
+from typing import Any, NoReturn
+
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._scheduling.coroutines import name_of
+from aioscheduler._scheduling.engine import Engine, Order
+from aioscheduler._shipping.failures import text_of, traceback_of
+from aioscheduler._shipping.shipping import open_call
+from aioscheduler._shipping.workercatalog import WorkerCatalog
+from aioscheduler._transport import wire
+from aioscheduler._transport.wire import Payload
+from aioscheduler.inside import ManagerProxy, Place, running
+from aioscheduler.options import Options, run_with
+from aioscheduler.task import TaskRef
+
+from .announcer import Announcer, Entry
+from .outcome import encode_failure, encode_refusal, encode_unopened
+from .turn import Turn
+
+WaitBeforeRetry = Callable[["Options | None", BaseException, int], "int | None"]
+
+_PLAIN = (None, None, 1)  # a task without a record
+_ALONE = frozenset((NoneType, bool, int, float, str))  # of a payload that is the one argument
+_VALUES = frozenset((NoneType, bool, int, float, str, bytes, tuple, list, dict, set))
+
+
+class Runner:
+    """Runs the entries of a worker's engines (`engine.Crew`).
+
+    Args:
+        config: Of the worker.
+        catalog: Reads and writes payloads.
+        announcer: Announces what is due, and has the large payloads.
+        turn: Told of every end.
+        proxy: The manager, to tasks.
+        begun: Where to store the number of the task that each scheduler began last, plus one.
+        clock: Gives the present in nanoseconds since the epoch.
+        wait_before_retry: Given a task's options, what it raised and its attempt, returns
+            nanoseconds until the next attempt, or None.
+        fail: Ends the worker.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        catalog: WorkerCatalog,
+        announcer: Announcer,
+        turn: Turn,
+        proxy: ManagerProxy,
+        begun: memoryview[int] | list[int],
+        clock: Callable[[], int],
+        wait_before_retry: WaitBeforeRetry,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.launch = announcer.launch
+        self._config = config
+        self._is_queue = config.order is not Order.TIMED
+        self._catalog = catalog
+        self._announcer = announcer
+        self._turn = turn
+        self._report = turn.report
+        self._places: list[Place] = [
+            (proxy, config.manager, config.worker, index, clock)
+            for index in range(config.schedulers)
+        ]
+        self._begun = begun
+        self._clock = clock
+        self._wait_before_retry = wait_before_retry
+        self._fail = fail
+        self._known: dict[int | bytes, Callable[..., Any]] = {}  # by number, that took one value
+        self._opened: tuple[bytes, Any] = (b"", None)  # the last function that came with a frame
+        self._end_child: Callable[[BaseException | None], NoReturn] | None = None
+
+    def disown(self, end: Callable[[BaseException | None], NoReturn]) -> None:
+        """Tell nothing of the task that has forked this child, and end with it; see `Worker`."""
+        self._end_child = end
+        self._report = lambda *_: end(None)
+
+    def forget(self) -> None:
+        """Drop what is kept of functions: some of them may have been retired."""
+        self._known.clear()
+
+    def _begin(
+        self, engine: Engine[Entry], number: int, entry: Entry, due: int
+    ) -> Coroutine[Any, Any, None] | None:
+        called = options = None  # `describe` looks at them
+        self._begun[engine.index] = number + 1
+        try:
+            function, payload, record = entry
+            options, alias, attempt = _PLAIN if record is None else self._read_record(record)
+            args: Sequence[Any]
+            if type(payload) in _ALONE and function in self._known:
+                called, args, kwargs = self._known[function], (payload,), None
+            else:
+                if isinstance(payload, list):
+                    payload = self._announcer.pop_blob(number)
+                    if self._is_queue:  # which may keep it for another attempt
+                        entry = function, payload, record
+                called, args, kwargs = self._open(function, payload)
+        except BaseException as error:  # noqa: BLE001  a sys.exit() in a module, for example
+            self._end(engine, number, wire.RAISED, encode_unopened(self._catalog, error))
+            return None
+        running.set((self._places[engine.index], alias or number, due, attempt))
+        try:
+            if options is None or options.timeout is options.max_lateness is None:
+                value = called(*args, **kwargs) if kwargs else called(*args)
+            else:
+                name = options.name or name_of(called)
+                call = partial(called, *args, **(kwargs or {}))
+                value = run_with(options, name, due, attempt, self._clock, call)
+            kind = type(value)
+            if kind not in _VALUES and (kind is CoroutineType or isinstance(value, Awaitable)):
+                return self._follow(engine, number, entry, called, options, attempt, value)
+        except asyncio.CancelledError:
+            self._end(engine, number, wire.DROPPED, None)
+        except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
+            self._raised(engine, number, entry, options, attempt, error)
+        else:
+            self._returned(engine, number, value)
+        return None
+
+    async def _follow(
+        self,
+        engine: Engine[Entry],
+        number: int,
+        entry: Entry,
+        called: object,
+        options: Options | None,
+        attempt: int,
+        awaitable: Awaitable[Any],
+    ) -> None:
+        try:
+            value = await awaitable
+        except asyncio.CancelledError:
+            self._end(engine, number, wire.DROPPED, None)
+        except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
+            self._raised(engine, number, entry, options, attempt, error)
+        else:
+            self._returned(engine, number, value)
+
+    # A task's first step comes with its first turn before Python 3.12, and so does all of this.
+
+    async def _execute(self, engine: Engine[Entry], number: int, entry: Entry, due: int) -> None:
+        rest = self._begin(engine, number, entry, due)
+        if rest is not None:
+            await rest
+
+    if sys.version_info >= (3, 12):
+        execute = _begin
+    else:
+        execute = _execute
+
+    def _returned(self, engine: Engine[Entry], number: int, value: object) -> None:
+        ending = wire.RETURNED
+        try:
+            payload = self._catalog.encode(value)
+        except BaseException as error:  # noqa: BLE001  a user's class may raise anything
+            ending, payload = wire.RAISED, encode_refusal(value, error)
+        try:
+            if number in engine.running:  # it did not end in its first step
+                engine.ended(number)
+            self._report(engine.index, number, ending, payload)
+        except Exception as error:  # noqa: BLE001  it would have no end
+            self._fail(error)
+
+    def _raised(
+        self,
+        engine: Engine[Entry],
+        number: int,
+        entry: Entry,
+        options: Options | None,
+        attempt: int,
+        error: BaseException,
+    ) -> None:
+        if self._end_child is not None:
+            self._end_child(error)
+        try:
+            BaseException.with_traceback(error, _of_task(traceback_of(error)))
+            wait = None
+            if not engine.running.was_asked(number):
+                wait = self._wait_before_retry(options, error, attempt)
+            if wait is not None:
+                self._retry(engine, number, entry, wait, error)
+                return
+        except Exception as own:  # noqa: BLE001  it would have no end
+            self._fail(own)
+            return
+        self._end(engine, number, wire.RAISED, encode_failure(self._catalog, error))
+
+    def _retry(
+        self, engine: Engine[Entry], number: int, entry: Entry, wait: int, error: BaseException
+    ) -> None:
+        """Have a task start once more: the host gives it to us again, or a queue keeps it."""
+        self._turn.retry(engine.index, number, wait, text_of(error))
+        if not self._is_queue:
+            engine.ended(number)
+            return
+        self._turn.pack()  # ahead of its next announcement
+        function, payload, record = entry
+        options, alias, attempt, confirmed = wire.read_record(record)
+        record = wire.make_record(options, alias, attempt + 1, confirmed)
+        if confirmed:
+            self._announcer.confirm_again(number)
+        engine.rest(number, (function, payload, record), self._clock() + wait)
+
+    def _end(self, engine: Engine[Entry], number: int, ending: int, payload: Payload) -> None:
+        try:
+            if number in engine.running:
+                given_up = engine.running.was_given_up(number)
+                engine.ended(number)
+                if given_up and ending == wire.DROPPED:
+                    return  # nobody asked for that: it is lost with its process
+            self._report(engine.index, number, ending, payload)
+        except Exception as error:  # noqa: BLE001  it would have no end
+            self._fail(error)
+
+    def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
+        """Report a task that was cancelled before its first step."""
+        self._announcer.forget(number)
+        self._end(engine, number, wire.DROPPED, None)
+
+    def broken(self, engine: Engine[Entry], error: Exception, launched: dict[int, Entry]) -> None:
+        """End this process; what it had launched and not begun goes to the next."""
+        self._fail(error)
+
+    def describe(self, current: asyncio.Task[Any] | None, thread: int) -> str:
+        """Name what is in its step now; may be called from another thread.
+
+        Args:
+            current: The loop's current asyncio task.
+            thread: The loop's.
+        """
+        coro: Any = None if current is None else current.get_coro()
+        if coro is not None and getattr(coro, "cr_code", None) not in STEPS:
+            return f"{name_of(coro)}(), which a task has begun,"
+        frame = sys._current_frames().get(thread)
+        while frame is not None and frame.f_code not in STEPS:
+            frame = frame.f_back
+        if frame is None:
+            return "a callback of the loop"
+        own = frame.f_locals  # `engine.running` does not have a task in its first step
+        where = TaskRef(
+            self._config.manager, self._config.worker, own["engine"].index, own["number"]
+        )
+        called, options = own.get("called"), own.get("options")
+        if called is None:  # its arguments are read
+            return f"task {where}"
+        return f"task {(options and options.name) or name_of(called)} {where}"
+
+    def _read_record(self, record: wire.Record) -> tuple[Options | None, int | None, int]:
+        """Give the options of a task, its alias and its attempt."""
+        number, alias, attempt, _ = wire.read_record(record)
+        return None if number is None else self._catalog.options[number], alias, attempt
+
+    def _open(
+        self, function: int | bytes, payload: Payload
+    ) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]:
+        if isinstance(function, bytes):
+            return open_call(self._catalog, self._open_function(function), payload)
+        opened = open_call(self._catalog, function, payload)
+        if type(payload) in _ALONE:
+            self._known[function] = opened[0]
+        return opened
+
+    def _open_function(self, pickled: bytes) -> Callable[..., Any]:
+        """Decode a function that came with its frame; once for the tasks of a frame."""
+        if self._opened[0] != pickled:
+            self._opened = pickled, self._catalog.decode(pickled)
+        function: Callable[..., Any] = self._opened[1]
+        return function
+
+
+STEPS: frozenset[CodeType] = frozenset(
+    (Runner._begin.__code__, Runner._follow.__code__, Runner._execute.__code__)
+)
+"""What calls a task's own code."""
+
+_OURS = STEPS | {run_with.__code__}
+
+
+def _of_task(trace: TracebackType | None) -> TracebackType | None:
+    """Give the part of a traceback that is the task's own, if there is one."""
+    while trace is not None and trace.tb_frame.f_code in _OURS:
+        trace = trace.tb_next
+    return trace
