@@ -54,8 +54,8 @@ from ._routing.router import Router
 from ._routing.threadsafe import ThreadFuture
 from ._scheduling.alarm import next_tick
 from ._scheduling.coroutines import close_unstarted
-from ._scheduling.engine import Order
 from ._scheduling.loopthread import LoopThread
+from ._scheduling.order import Order
 from ._shipping.definitions import HostCatalog
 from ._shipping.shipping import HostShipper
 from ._transport.pipe import abandon

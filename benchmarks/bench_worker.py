@@ -17,7 +17,8 @@ from aioscheduler_workers.worker import Worker
 from common import parse, report, work
 
 from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._scheduling.engine import Engine, Order, _spawn
+from aioscheduler._scheduling.engine import Engine, _spawn
+from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.shipping import open_call
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import Kind, pack

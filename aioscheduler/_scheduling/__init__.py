@@ -4,5 +4,5 @@ What lives here serves in this process and in a worker alike, and takes what it 
 bytes, no handles, no processes. Threads are here where they ask for the loop.
 
 Doors: `alarm`, `clock`, `coroutines`, `ending`, `engine`, `lateness`, `loopthread`,
-`pace`, `running`, `timers`.
+`order`, `pace`, `running`, `timers`.
 """

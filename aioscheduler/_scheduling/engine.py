@@ -18,21 +18,17 @@ import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
-from datetime import datetime, timedelta
-from enum import Enum
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from .alarm import Alarm
-from .clock import to_ns
 from .holdback import HoldBack
 from .lateness import Recorder
+from .order import Order
 from .pace import SLICE_TIME, Pace
-from .queues import FifoQueue, LifoQueue, Queue
 from .running import Running
-from .timers import TimerQueue
 
 E = TypeVar("E")
 
@@ -60,39 +56,6 @@ class Crew(Protocol[E]):
 
     def broken(self, engine: Engine[E], error: Exception, launched: dict[int, E]) -> None:
         """Take what the engine had launched, and could not begin because of an error of its own."""
-
-
-class Order(Enum):
-    """In which order an engine runs its entries, and how many at a time."""
-
-    TIMED = "timed"
-    FIFO = "fifo"
-    LIFO = "lifo"
-
-    def make_queue(self, alive: Container[int]) -> Queue:
-        """Makes the queue of this order; `alive` is as for `TimerQueue`."""
-        if self is Order.TIMED:
-            return TimerQueue(alive)
-        return FifoQueue(alive) if self is Order.FIFO else LifoQueue(alive)
-
-    @property
-    def concurrency(self) -> int | None:
-        """How many entries run at a time; None for any number."""
-        return None if self is Order.TIMED else 1
-
-
-def due_time(order: Order, when: datetime | timedelta | None, now: int, prefer_utc: bool) -> int:
-    """Gives the due time of a task, `now` if no time is given; 0 in a queue.
-
-    Raises:
-        ValueError: As `clock.to_ns`.
-        TypeError: As `clock.to_ns`, and if a queue is given a time.
-    """
-    if order is not Order.TIMED:
-        if when is not None:
-            raise TypeError("a queue runs tasks in turn and takes no time: leave out when")
-        return 0
-    return now if when is None else to_ns(when, now, prefer_utc)
 
 
 class Engine(Generic[E]):

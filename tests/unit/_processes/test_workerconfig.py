@@ -10,7 +10,7 @@ from typing import Any
 from aioscheduler import LifoQueuedScheduler, Manager
 from aioscheduler._processes.incarnation import Launch
 from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 from aioscheduler.manager import Seams
 
 
