@@ -11,6 +11,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any
 
 from aioscheduler_workers.worker import Worker
@@ -78,7 +79,7 @@ class Bench:
 
     async def task(self) -> None:
         for n in range(PAGE):
-            _spawn(work(n), loop=self.loop)  # type: ignore[arg-type]  # returns something
+            _spawn(work(n), self.loop, copy_context())  # type: ignore[arg-type]  # returns something
         await asyncio.sleep(0)
 
     async def outcome(self) -> None:

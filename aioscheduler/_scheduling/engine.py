@@ -270,7 +270,7 @@ class Engine(Generic[E]):
                     context = base.copy() if context_of is None else context_of(entry)
                     coro = context.run(execute, self, number, entry, due)
                     if coro is not None:
-                        task = _spawn(coro, loop=loop, context=context)
+                        task = _spawn(coro, loop, context)
                         if not task.done():
                             self.running[number] = (task, entry)
                 except Exception:
@@ -404,5 +404,19 @@ class Engine(Generic[E]):
 
 # A task takes its first step at once where it can: a coroutine that never waits then costs no
 # turn of the loop. Before 3.12 the first step comes with the next turn.
-_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-_spawn: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER)
+_EAGER = sys.version_info >= (3, 12)
+
+
+if sys.version_info >= (3, 12):
+
+    def _spawn(
+        coro: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None, context: Context
+    ) -> asyncio.Task[None]:
+        return asyncio.Task(coro, loop=loop, context=context, eager_start=True)
+
+else:
+
+    def _spawn(
+        coro: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None, context: Context
+    ) -> asyncio.Task[None]:
+        return asyncio.Task(coro, loop=loop, context=context)
