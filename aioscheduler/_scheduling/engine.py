@@ -15,7 +15,6 @@ time; it may launch more than that together (`Engine.ahead`), if to launch takes
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -28,7 +27,7 @@ from .holdback import HoldBack
 from .lateness import Recorder
 from .order import Order
 from .pace import SLICE_TIME, Pace
-from .running import Running
+from .running import EAGER, Running
 
 E = TypeVar("E")
 
@@ -159,8 +158,7 @@ class Engine(Generic[E]):
         """
         self.waiting[number] = entry
         self._queue.push(due, number)
-        if not self._waking and (self._looks_at is None or due < self._looks_at):
-            self._look_again()
+        self._look_at(due)
 
     def add_many(
         self, numbers: Sequence[int], dues: int | Sequence[int], entries: Iterable[E]
@@ -254,6 +252,7 @@ class Engine(Generic[E]):
         self._runner = None
         clock, loop, execute = self._clock, self._loop, self._crew.execute
         context_of, base, to_run = self._context_of, self._base, self._to_run
+        running = self.running
         started: list[int] = []  # due times
         first = last = now = clock()
         self._pace.begin(first)
@@ -270,9 +269,7 @@ class Engine(Generic[E]):
                     context = base.copy() if context_of is None else context_of(entry)
                     coro = context.run(execute, self, number, entry, due)
                     if coro is not None:
-                        task = _spawn(coro, loop, context)
-                        if not task.done():
-                            self.running[number] = (task, entry)
+                        running.begin(number, entry, coro, loop, context)
                 except Exception:
                     if coro is not None:
                         coro.close()
@@ -286,9 +283,9 @@ class Engine(Generic[E]):
                 continue
             break
         # What has been raised holds this frame by its traceback, and an entry its handle.
-        entry = coro = context = task = None  # type: ignore[assignment]
+        entry = coro = context = None  # type: ignore[assignment]
         if started and self._order is Order.TIMED:
-            if _EAGER or loop is None:
+            if EAGER or loop is None:
                 self._recorder.record(started, first, last)
             else:  # their first steps come with the loop's next turn, just before this call
                 loop.call_soon(self._record_steps, started, now)
@@ -400,23 +397,3 @@ class Engine(Generic[E]):
             self._launched[number] = self.waiting.pop(number)
             self._launching = True
             self._crew.launch(self, [number], [0])
-
-
-# A task takes its first step at once where it can: a coroutine that never waits then costs no
-# turn of the loop. Before 3.12 the first step comes with the next turn.
-_EAGER = sys.version_info >= (3, 12)
-
-
-if sys.version_info >= (3, 12):
-
-    def _spawn(
-        coro: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None, context: Context
-    ) -> asyncio.Task[None]:
-        return asyncio.Task(coro, loop=loop, context=context, eager_start=True)
-
-else:
-
-    def _spawn(
-        coro: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop | None, context: Context
-    ) -> asyncio.Task[None]:
-        return asyncio.Task(coro, loop=loop, context=context)
