@@ -194,8 +194,6 @@ class Engine(Generic[E]):
         if (waiting := self.withdraw(number)) is not None:
             self._crew.withdrawn(self, number, waiting)
         elif number in self._launched:
-            if self._head is not None and self._head[0] == number:
-                self._head = None
             self._crew.withdrawn(self, number, self._launched.pop(number))
             if self._concurrency is not None:  # its place is free, though it may never run
                 self.wake_soon()

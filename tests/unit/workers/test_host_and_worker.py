@@ -24,10 +24,16 @@ HOSTS: list[Host] = []
 
 async def act(padding: bytes, nap: int, fails: bool) -> int:
     number = current_task().number
-    HOSTS[-1].began(number)
-    for _ in range(nap):
-        await asyncio.sleep(0)
-    HOSTS[-1].running.remove(number)
+    try:
+        HOSTS[-1].began(number)
+    except BaseException as error:
+        HOSTS[-1].faults.append(error)  # it would be this task's
+        raise
+    try:
+        for _ in range(nap):
+            await asyncio.sleep(0)
+    finally:
+        HOSTS[-1].running.remove(number)
     if fails:
         raise LookupError(number)
     return number
@@ -52,6 +58,7 @@ class Host:
         self.announced: list[list[int]] = []
         self.entered = 0  # of them, as the worker was told
         self.running: list[int] = []
+        self.faults: list[BaseException] = []
         place.worker._wait_before_retry = self.wait_before_retry
 
     def wait_before_retry(self, options: Any, error: BaseException, attempt: int) -> int | None:
@@ -191,6 +198,7 @@ async def test_every_frame_is_one_that_the_host_can_take(
         host = HOSTS.pop()
     finally:
         HOSTS.clear()
+    assert host.faults == []
     assert {*host.states} == {"ended"} or host.cancelled >= {
         n for n, state in enumerate(host.states) if state != "ended"
     }
