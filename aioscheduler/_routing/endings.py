@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from .._scheduling.states import State
@@ -27,6 +28,7 @@ from .link import LoadCounter
 NO_MEMORY = object()
 """In the place of an outcome for which this process had no memory."""
 
+_NAMED = 5  # tasks that a message about a death names
 _UNHEARD_NAMED = 10  # failed tasks of dropped handles that are named, between two ticks
 
 
@@ -138,6 +140,17 @@ class Endings:
         options, *_ = wire.read_record(entry.record)
         label = self._shipper.label(entry.function, options)
         return label if isinstance(label, str) else self._shipper.name_of(label)
+
+    def describe_running(self) -> str:
+        """Name tasks that have started and not ended; at most a few."""
+        ledger = self._book.ledger
+        names = []
+        for number, entry in ledger.read(list(islice(ledger.running_numbers(), _NAMED))).items():
+            task = self.holders.find(number)
+            name = self.name(entry) if task is None else task.name
+            names.append(f"{name and name + ' '}{self._home.ref(entry.scheduler, number)}")
+        more = f" and {ledger.running - _NAMED:,} more" if ledger.running > _NAMED else ""
+        return ", ".join(names) + more
 
     def name_unheard(self, numbers: Sequence[int]) -> None:
         """Look up the names of failing tasks that nobody has a handle on, while they are known.

@@ -26,7 +26,6 @@ import logging
 import secrets
 from collections.abc import Callable
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from .._processes.budget import RestartBudget
@@ -49,8 +48,6 @@ from .receiving import Receiver
 from .sending import Sender
 
 log: logging.Logger = logging.getLogger("aioscheduler")
-
-_NAMED = 5  # tasks that a message about a death names
 
 
 class RemoteLink:
@@ -139,7 +136,7 @@ class RemoteLink:
         """End the process: politely, then not; settle every task."""
         self._sender.now()
         self._sender.stop_telling()
-        await self.supervisor.close(timeout, self._describe_running)
+        await self.supervisor.close(timeout, self._endings.describe_running)
 
     def kill(self, reason: Exception) -> None:
         """End the process at once: the manager has failed."""
@@ -181,24 +178,17 @@ class RemoteLink:
         self._disconnect()
         self._sender.expect()
         book = self.book
-        for change in book.died([self._begun(life, n) for n in range(book.schedulers)]):
+        for change in book.died([_begun(self._worker, life, n) for n in range(book.schedulers)]):
             self._endings.tell(change)
         waiting, running = len(book.ledger) - book.ledger.running, book.ledger.running
         fate = f"{waiting:,} pending tasks go to the next process"
         if running:
             then = "started, to run again" if self._rerun else "started, and lost"
-            fate += f"; {then}: {running:,} ({self._describe_running()})"
+            fate += f"; {then}: {running:,} ({self._endings.describe_running()})"
         for change in book.rerun_running() if self._rerun else book.lose_running():
             errors = [self._lost(exitcode, True, number) for number in change.ended]
             self._endings.tell(change, errors)
         return fate
-
-    def _begun(self, life: Life, scheduler: int) -> int | None:
-        try:
-            return life.begun(scheduler)
-        except Exception:
-            log.exception("the black box of worker %d cannot be read", self._worker)
-            return None
 
     def _disconnect(self) -> None:
         """Forget what was under way between the two processes."""
@@ -230,17 +220,6 @@ class RemoteLink:
         if task is not None:
             error.add_note(task._note)
         return error
-
-    def _describe_running(self) -> str:
-        """Name tasks that have started and not ended; at most a few."""
-        ledger = self.book.ledger
-        names = []
-        for number, entry in ledger.read(list(islice(ledger.running_numbers(), _NAMED))).items():
-            task = self._holders.find(number)
-            name = self._endings.name(entry) if task is None else task.name
-            names.append(f"{name and name + ' '}{self.ref(entry.scheduler, number)}")
-        more = f" and {ledger.running - _NAMED:,} more" if ledger.running > _NAMED else ""
-        return ", ".join(names) + more
 
     # ---- tasks (`link.Link`)
 
@@ -366,3 +345,12 @@ class RemoteLink:
 
     def release(self, task: Task[Any]) -> None:
         self._holders.release(task)
+
+
+def _begun(worker: int, life: Life, scheduler: int) -> int | None:
+    """Return what the black box says, None if it cannot be read."""
+    try:
+        return life.begun(scheduler)
+    except Exception:
+        log.exception("the black box of worker %d cannot be read", worker)
+        return None

@@ -33,6 +33,7 @@ PURE = (
     *("_shipping.definitions", "_shipping.undolog", "_shipping.values"),
     *("_routing.placement", "_routing.book", "_processes.budget", "errors", "stats"),
 )
+METHODS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
 # An entry, and protocols without a body.
 NOT_TESTED_ALONE = {"__main__", "_routing.link", "_processes.occupant"}
@@ -129,6 +130,17 @@ def test_top_is_apart() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     for path in [*PACKAGE.rglob("*.py"), *WORKERS.glob("*.py")]:
         assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_no_module_and_no_class_is_too_large_to_be_read() -> None:
+    """`manager` is for the most part what users read of its calls."""
+    for path in [*PACKAGE.rglob("*.py"), *WORKERS.glob("*.py")]:
+        text = path.read_text()
+        assert path == PACKAGE / "manager.py" or len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                names = {each.name for each in node.body if isinstance(each, METHODS)}
+                assert len(names) <= 30, (path, node.name, len(names))
 
 
 @pytest.mark.parametrize("package", [PACKAGE, WORKERS], ids=["host", "workers"])

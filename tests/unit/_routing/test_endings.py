@@ -158,3 +158,13 @@ async def test_very_many_that_end_alike_are_counted_once(place: Place) -> None:
     assert task.cancelled()
     assert place.counts == {"cancelled": 5}
     assert place.told == [("emptied", 3)]
+
+
+async def test_a_few_of_what_runs_are_named(place: Place) -> None:
+    assert place.endings.describe_running() == ""
+    place.add(7)
+    task = place.endings.holders.hand_out(0, 1, 5, "mine")
+    assert place.endings.describe_running() == (
+        "function 7 #0, mine #1, function 7 #2, function 7 #3, function 7 #4 and 2 more"
+    )
+    assert task.name == "mine"
