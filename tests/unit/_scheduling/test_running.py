@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from contextvars import copy_context
 
 from turning import turns
@@ -39,6 +40,30 @@ async def test_what_ends_in_its_first_step_is_not_kept() -> None:
     stand.running.cancel(4)
     await turns()
     assert stand.log == ["ended", 4]
+
+
+class Entry:
+    """One whose end can be noticed."""
+
+
+async def test_a_failure_in_the_first_step_holds_no_entry() -> None:
+    running: Running[Entry] = Running(lambda number, entry: None)
+    failures: list[BaseException] = []
+
+    async def fail() -> None:
+        try:
+            raise LookupError
+        except LookupError as error:
+            failures.append(error)
+
+    entry = Entry()
+    noticed = weakref.ref(entry)
+    running.begin(1, entry, fail(), asyncio.get_running_loop(), copy_context())
+    await turns()
+    running.end(1)
+    del entry
+    assert noticed() is None
+    assert len(failures) == 1
 
 
 async def test_who_asked_comes_before_who_gave_up() -> None:
