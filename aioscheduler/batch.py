@@ -318,4 +318,5 @@ class Batch(Generic[T]):
         decode = outcomes.decodes.get(State.FINISHED)
         if decode is None:
             return list(outcomes.values)
-        return [decode(value) for value in outcomes.values]  # type: ignore[misc]  # Ts by now
+        # What is no bytes is the result itself (rule 2 of `wire`).
+        return [decode(v) if isinstance(v, bytes) else v for v in outcomes.values]  # type: ignore[misc]  # Ts by now

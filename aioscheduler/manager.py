@@ -385,7 +385,7 @@ class Manager(Generic[When]):
             RuntimeError: It is called in another thread than that of the loop.
         """
         items = _iterate("map", func, iterable)
-        return self._router.submit(func, ((item,) for item in items), when, key, options)
+        return self._router.submit(func, zip(items, strict=True), when, key, options)
 
     @overload
     def starmap(

@@ -54,6 +54,9 @@ class Shipper(Protocol):
     def take_arguments(self, args: tuple[Any, ...]) -> Any:
         """Turns the arguments of one call into what `Link.schedule_many` takes."""
 
+    def take_plain(self, calls: list[tuple[Any, ...]]) -> list[Any] | None:
+        """Turns those of many calls at once, if they need no care; None: take them singly."""
+
 
 class Vitals(NamedTuple):
     """What a link knows of its place that nobody else does.

@@ -62,6 +62,9 @@ class LocalShipper:
     def take_arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return args
 
+    def take_plain(self, calls: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return calls
+
 
 class LocalLink:
     """Schedulers of one order in the running loop.

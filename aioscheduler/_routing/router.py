@@ -263,6 +263,9 @@ class Router:
 
 def _take_some(shipper: Shipper, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:
     """Turns arguments into payloads: at most `room`, and as many as fit a frame."""
+    plain = shipper.take_plain(calls[start : start + room])
+    if plain is not None:
+        return plain
     payloads: list[Any] = []
     size = 0
     try:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import io
 import multiprocessing.connection
 import pickle
 import sys
 from collections.abc import Callable
-from types import CoroutineType
+from types import CoroutineType, FunctionType, MethodType
 from typing import Any, NoReturn
 
 from .names import type_name
+from .sharedcode import contents_of
 
 
 def cannot_travel(error: BaseException, own: str = "") -> str:
@@ -63,3 +65,23 @@ TABLE: dict[type, Callable[[Any], Any]] = {
     multiprocessing.connection.Connection: refuse,
 }
 """How a type is pickled, beside what cloudpickle has to say of others."""
+
+
+def parts_of(function: Callable[..., Any]) -> dict[str, dict[Any, Any]]:
+    """Return what a callable holds that may not be able to travel, by kind and name."""
+    if isinstance(function, FunctionType):
+        contents = map(contents_of, function.__closure__ or ())
+        closure = dict(zip(function.__code__.co_freevars, contents, strict=True))
+        return {"closure variable": closure, "default of the argument": _defaults(function)}
+    if isinstance(function, functools.partial):
+        return {"argument": dict(enumerate(function.args, 1)) | function.keywords}
+    if isinstance(function, MethodType):
+        return {"object": {"self": function.__self__}}
+    return {}
+
+
+def _defaults(function: FunctionType) -> dict[str, Any]:
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    given = function.__defaults__ or ()
+    positional = dict(zip(names[len(names) - len(given) :], given, strict=True))
+    return positional | (function.__kwdefaults__ or {})

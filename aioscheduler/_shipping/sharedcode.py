@@ -53,3 +53,11 @@ class _Empty:
 
 
 EMPTY = _Empty()
+
+
+def contents_of(cell: Any) -> Any:
+    """Return what is in a cell of a closure; EMPTY if nothing was put there yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return EMPTY

@@ -51,6 +51,9 @@ class FakeLink:
     def take_function(self, function: Any) -> Any:
         return function
 
+    def take_plain(self, calls: list[Any]) -> None:
+        return None
+
     def take_arguments(self, args: tuple[Any, ...]) -> bytes:
         if args == ("bad",):
             raise NotShippable("its argument is bad")

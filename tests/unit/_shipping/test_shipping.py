@@ -531,3 +531,32 @@ def test_a_global_that_was_deleted_is_followed_again_once_it_is_bound() -> None:
         worker.read(line)
     called, args, kwargs = open_call(worker, number, payload)
     assert asyncio.run(called(*args, **kwargs)) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "plain"),
+    [
+        ([1, 2, -3], True),
+        ([1.5, float("nan")], True),
+        ([-(1 << 63), (1 << 64) - 1], True),
+        ([0, 1 << 64], False),
+        ([-(1 << 63) - 1], False),
+        ([1, True], False),
+        ([1, 2.0], False),
+        ([float("nan"), 1 << 70], False),
+        ([1, None], False),
+        (["text"], False),
+    ],
+)
+def test_calls_of_plain_numbers_are_taken_at_once(
+    world: Any, values: list[Any], plain: bool
+) -> None:
+    payloads = world.host.take_plain([(value,) for value in values])
+    assert payloads == (values if plain else None)
+    if plain:
+        assert payloads == [world.host.take_arguments((value,)) for value in values]
+
+
+def test_calls_of_other_shapes_are_taken_singly(world: Any) -> None:
+    for calls in ([(1, 2), ()], [(1,), (1, 2)], [()]):
+        assert world.host.take_plain(calls) is None
