@@ -28,8 +28,8 @@ from ._routing.placement import Placement
 from ._routing.router import Router
 from ._routing.settings import ManagerOptions, read_settings
 from ._scheduling.coroutines import close_unstarted
-from ._scheduling.engine import Order
 from ._scheduling.loopthread import LoopThread
+from ._scheduling.order import Order
 from .batch import Batch
 from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
 from .options import TaskOptions

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
 
 from ._scheduling.clock import LATEST, SECOND
-from ._scheduling.engine import Order
+from ._scheduling.order import Order
 from .errors import TooLate
 
 

@@ -16,8 +16,8 @@ from ._routing.layout import check_count, check_flag
 from ._routing.local import LocalLink
 from ._routing.placement import limit_reached
 from ._scheduling.coroutines import close_unstarted
-from ._scheduling.engine import Order, due_time
 from ._scheduling.loopthread import LoopThread
+from ._scheduling.order import Order, due_time
 from .errors import ManagerClosed
 from .options import TaskOptions, read_options
 from .task import State, Task

@@ -11,13 +11,15 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any
 
 from aioscheduler_workers.worker import Worker
 from common import parse, report, work
 
 from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._scheduling.engine import Engine, Order, _spawn
+from aioscheduler._scheduling.engine import Engine
+from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.shipping import open_call
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import Kind, pack
@@ -33,6 +35,7 @@ class Bench:
         self.loop = loop
         config = WorkerConfig(manager="m", order=Order.TIMED, layout=(1,), prefer_utc=True, host=0)
         self.worker: Any = Worker(config, [], [0])
+        self.worker._turn._end = loop.call_later(3600, print)  # what is written stays in the queue
         self.worker._receive([Kind.DEFINE, pack([0, 0, "common:work"]), True])
         self.worker._receive([Kind.DEFINE, pack([0, 1, "common:plain_work"]), True])
         self.engine: Engine[Any] = self.worker._engines[0]
@@ -77,7 +80,7 @@ class Bench:
 
     async def task(self) -> None:
         for n in range(PAGE):
-            _spawn(work(n), loop=self.loop)  # type: ignore[arg-type]  # returns something
+            self.engine.running.begin(n, None, work(n), self.loop, copy_context())  # type: ignore[arg-type]  # returns something
         await asyncio.sleep(0)
 
     async def outcome(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .._scheduling.engine import Order
+from .._scheduling.order import Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,8 @@ from .._processes.incarnation import Incarnation, Launch
 from .._processes.process import Alive, end_workers
 from .._processes.workerconfig import WorkerConfig
 from .._scheduling.alarm import next_tick
-from .._scheduling.engine import Order
 from .._scheduling.lateness import History
+from .._scheduling.order import Order
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.shipping import HostShipper
 from .._transport.pipe import abandon

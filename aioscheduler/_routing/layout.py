@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from .._processes.cores import usable_cores
-from .._scheduling.engine import Order
+from .._scheduling.order import Order
 
 TIMED_PER_WORKER = 4
 

@@ -21,9 +21,10 @@ from typing import Any
 from .._scheduling.alarm import TICK, Alarm
 from .._scheduling.coroutines import check_awaitable, close_unstarted, name_of
 from .._scheduling.ending import end_running
-from .._scheduling.engine import Engine, Order
+from .._scheduling.engine import Engine
 from .._scheduling.lateness import History, Recorder
 from .._scheduling.loopthread import LoopThread
+from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
 from ..batch import Outcomes, Part
 from ..errors import WorkerStartError

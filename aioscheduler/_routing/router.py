@@ -1,7 +1,7 @@
 """Where tasks go: due time, place, cargo, link. The manager's work, without its life.
 
     schedule(work(1), when)
-        │ due time      (engine.due_time)
+        │ due time      (order.due_time)
         │ place         (placement; limits are held here)
         │ call          (`link.Shipper.take`: function, payload, options)
         ▼
@@ -22,8 +22,8 @@ from types import CoroutineType
 from typing import Any
 
 from .._scheduling.coroutines import close_refused, close_unstarted, name_of
-from .._scheduling.engine import Order, due_time
 from .._scheduling.loopthread import LoopThread, Waiters
+from .._scheduling.order import Order, due_time
 from .._shipping.hostcatalog import HostCatalog
 from .._transport.definitionlog import leased
 from .._transport.wire import FRAME_BYTES

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from .._scheduling.engine import Order
+from .._scheduling.order import Order
 from .layout import check_count, check_flag, lay_out
 
 

@@ -15,24 +15,19 @@ time; it may launch more than that together (`Engine.ahead`), if to launch takes
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
-from datetime import datetime, timedelta
-from enum import Enum
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from .alarm import Alarm
-from .clock import to_ns
 from .holdback import HoldBack
 from .lateness import Recorder
+from .order import Order
 from .pace import SLICE_TIME, Pace
-from .queues import FifoQueue, LifoQueue, Queue
-from .running import Running
-from .timers import TimerQueue
+from .running import EAGER, Running
 
 E = TypeVar("E")
 
@@ -60,39 +55,6 @@ class Crew(Protocol[E]):
 
     def broken(self, engine: Engine[E], error: Exception, launched: dict[int, E]) -> None:
         """Take what the engine had launched, and could not begin because of an error of its own."""
-
-
-class Order(Enum):
-    """In which order an engine runs its entries, and how many at a time."""
-
-    TIMED = "timed"
-    FIFO = "fifo"
-    LIFO = "lifo"
-
-    def make_queue(self, alive: Container[int]) -> Queue:
-        """Makes the queue of this order; `alive` is as for `TimerQueue`."""
-        if self is Order.TIMED:
-            return TimerQueue(alive)
-        return FifoQueue(alive) if self is Order.FIFO else LifoQueue(alive)
-
-    @property
-    def concurrency(self) -> int | None:
-        """How many entries run at a time; None for any number."""
-        return None if self is Order.TIMED else 1
-
-
-def due_time(order: Order, when: datetime | timedelta | None, now: int, prefer_utc: bool) -> int:
-    """Gives the due time of a task, `now` if no time is given; 0 in a queue.
-
-    Raises:
-        ValueError: As `clock.to_ns`.
-        TypeError: As `clock.to_ns`, and if a queue is given a time.
-    """
-    if order is not Order.TIMED:
-        if when is not None:
-            raise TypeError("a queue runs tasks in turn and takes no time: leave out when")
-        return 0
-    return now if when is None else to_ns(when, now, prefer_utc)
 
 
 class Engine(Generic[E]):
@@ -196,8 +158,7 @@ class Engine(Generic[E]):
         """
         self.waiting[number] = entry
         self._queue.push(due, number)
-        if not self._waking and (self._looks_at is None or due < self._looks_at):
-            self._look_again()
+        self._look_at(due)
 
     def add_many(
         self, numbers: Sequence[int], dues: int | Sequence[int], entries: Iterable[E]
@@ -233,8 +194,6 @@ class Engine(Generic[E]):
         if (waiting := self.withdraw(number)) is not None:
             self._crew.withdrawn(self, number, waiting)
         elif number in self._launched:
-            if self._head is not None and self._head[0] == number:
-                self._head = None
             self._crew.withdrawn(self, number, self._launched.pop(number))
             if self._concurrency is not None:  # its place is free, though it may never run
                 self.wake_soon()
@@ -291,6 +250,7 @@ class Engine(Generic[E]):
         self._runner = None
         clock, loop, execute = self._clock, self._loop, self._crew.execute
         context_of, base, to_run = self._context_of, self._base, self._to_run
+        running = self.running
         started: list[int] = []  # due times
         first = last = now = clock()
         self._pace.begin(first)
@@ -307,9 +267,7 @@ class Engine(Generic[E]):
                     context = base.copy() if context_of is None else context_of(entry)
                     coro = context.run(execute, self, number, entry, due)
                     if coro is not None:
-                        task = _spawn(coro, loop=loop, context=context)
-                        if not task.done():
-                            self.running[number] = (task, entry)
+                        running.begin(number, entry, coro, loop, context)
                 except Exception:
                     if coro is not None:
                         coro.close()
@@ -323,9 +281,9 @@ class Engine(Generic[E]):
                 continue
             break
         # What has been raised holds this frame by its traceback, and an entry its handle.
-        entry = coro = context = task = None  # type: ignore[assignment]
+        entry = coro = context = None  # type: ignore[assignment]
         if started and self._order is Order.TIMED:
-            if _EAGER or loop is None:
+            if EAGER or loop is None:
                 self._recorder.record(started, first, last)
             else:  # their first steps come with the loop's next turn, just before this call
                 loop.call_soon(self._record_steps, started, now)
@@ -437,9 +395,3 @@ class Engine(Generic[E]):
             self._launched[number] = self.waiting.pop(number)
             self._launching = True
             self._crew.launch(self, [number], [0])
-
-
-# A task takes its first step at once where it can: a coroutine that never waits then costs no
-# turn of the loop. Before 3.12 the first step comes with the next turn.
-_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-_spawn: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, **_EAGER)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, TypeVar
+import sys
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, Generic, TypeVar
 
 E = TypeVar("E")
+
+EAGER: bool = sys.version_info >= (3, 12)
+"""Whether a task takes its first step at once, so that a coroutine that never waits costs no turn
+of the loop. If not, that step comes with the next turn."""
 
 
 class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
@@ -21,6 +27,22 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         self._unbegun = unbegun
         self._asked: set[int] = set()  # to cancel, by whoever may
         self._given_up: set[int] = set()
+
+    def begin(
+        self,
+        number: int,
+        entry: E,
+        coro: Coroutine[Any, Any, None],
+        loop: asyncio.AbstractEventLoop | None,
+        context: Context,
+    ) -> None:
+        """Make an entry's task; what has ended in its first step is not kept."""
+        if sys.version_info >= (3, 12):
+            task = asyncio.Task(coro, loop=loop, context=context, eager_start=True)
+        else:
+            task = asyncio.Task(coro, loop=loop, context=context)
+        if not task.done():
+            self[number] = (task, entry)
 
     def cancel(self, number: int) -> None:
         """Cancel an entry, because somebody asked for it."""

@@ -15,7 +15,7 @@ from turning import turns
 from aioscheduler._processes.process import workers_module
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.clock import SECOND
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.shipping import HostShipper
 from aioscheduler._transport import wire

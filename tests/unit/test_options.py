@@ -29,7 +29,7 @@ from aioscheduler import (
 )
 from aioscheduler._routing.endings import _UNHEARD_NAMED
 from aioscheduler._scheduling.clock import LATEST, SECOND
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 from aioscheduler.options import Options, TaskOptions, read_options, run_with
 from aioscheduler.testing import FakeClock
 

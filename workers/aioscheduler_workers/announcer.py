@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from aioscheduler._scheduling.engine import Engine, Order
+from aioscheduler._scheduling.engine import Engine
+from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import wire
 from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind, Payload

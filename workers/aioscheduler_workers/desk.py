@@ -9,7 +9,7 @@ from typing import Any
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.coroutines import close_refused
-from aioscheduler._scheduling.engine import Order, due_time
+from aioscheduler._scheduling.order import Order, due_time
 from aioscheduler._scheduling.timers import NUMBER_BITS
 from aioscheduler._shipping.shipping import Shipper
 from aioscheduler._transport import wire

@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.coroutines import name_of
-from aioscheduler._scheduling.engine import Engine, Order
+from aioscheduler._scheduling.engine import Engine
+from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.failures import text_of, traceback_of
 from aioscheduler._shipping.shipping import open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog

@@ -15,7 +15,7 @@ from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind, Payload
 
 MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
-_ENDINGS = (wire.RETURNED, wire.RAISED, wire.DROPPED)  # 0, 1, 2
+_ENDINGS = 3  # RETURNED, RAISED, DROPPED: 0, 1, 2
 
 
 class Turn:
@@ -31,7 +31,7 @@ class Turn:
         self._pipe = pipe
         self._fail = fail
         self._outcomes: list[tuple[list[int], list[Payload]]] = [  # by scheduler and ending
-            ([], []) for _ in range(schedulers * len(_ENDINGS))
+            ([], []) for _ in range(schedulers * _ENDINGS)
         ]
         self._retries: dict[int, tuple[list[int], list[int], list[str]]] = {}
         self._bytes = 0
@@ -66,7 +66,7 @@ class Turn:
             self._bytes += len(payload)
             if self._bytes > wire.FRAME_BYTES:
                 self.pack()
-        numbers, payloads = self._outcomes[scheduler * len(_ENDINGS) + ending]
+        numbers, payloads = self._outcomes[scheduler * _ENDINGS + ending]
         numbers.append(number)
         payloads.append(payload)
         if self._end is None:
@@ -111,7 +111,7 @@ class Turn:
         self._bytes = 0
         for index, (numbers, payloads) in enumerate(self._outcomes):
             if numbers:
-                scheduler, ending = divmod(index, len(_ENDINGS))
+                scheduler, ending = divmod(index, _ENDINGS)
                 for start in range(0, len(numbers), MAX_OUTCOMES):
                     part = slice(start, start + MAX_OUTCOMES)
                     finished = [Kind.FINISHED, scheduler, numbers[part], ending, payloads[part]]

@@ -14,7 +14,7 @@ from aioscheduler._processes import incarnation
 from aioscheduler._processes.incarnation import EOF_GRACE, Incarnation
 from aioscheduler._processes.process import REAP_TIME
 from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import pipe
 
 CONFIG = WorkerConfig(

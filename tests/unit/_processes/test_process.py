@@ -17,7 +17,7 @@ from aioscheduler._processes import process
 from aioscheduler._processes.process import WorkerProcess, end_workers, workers_module
 from aioscheduler._processes.spawn import SpawnProcess
 from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 
 CONFIG = WorkerConfig(manager="ab", order=Order.TIMED, layout=(2,), prefer_utc=True, host=0)
 NO_BOX: Any = None

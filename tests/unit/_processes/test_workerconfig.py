@@ -11,7 +11,7 @@ from aioscheduler import LifoQueuedScheduler, Manager
 from aioscheduler._processes.incarnation import Launch
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.fleet import Seams
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 
 
 class Recording(Manager):

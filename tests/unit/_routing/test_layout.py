@@ -7,7 +7,7 @@ import pytest
 
 from aioscheduler._routing import layout
 from aioscheduler._routing.layout import check_count, lay_out
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from turning import turns
 from aioscheduler._routing.local import LocalLink
 from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.clock import SECOND
-from aioscheduler._scheduling.engine import Order
 from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._scheduling.order import Order
 from aioscheduler.batch import Outcomes
 from aioscheduler.errors import ManagerClosed, WorkerStartError
 from aioscheduler.inside import current_task

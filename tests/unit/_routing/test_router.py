@@ -11,8 +11,8 @@ import pytest
 from aioscheduler._routing.placement import Placement
 from aioscheduler._routing.router import Router
 from aioscheduler._scheduling.coroutines import check_awaitable
-from aioscheduler._scheduling.engine import Order
 from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler.batch import Outcomes, Part
 from aioscheduler.errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask

@@ -13,7 +13,7 @@ import pytest
 
 from aioscheduler import Manager
 from aioscheduler._routing.settings import ManagerOptions, Settings, read_settings
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 
 SILENT: Any = {
     "workers": 0,

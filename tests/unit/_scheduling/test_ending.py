@@ -12,8 +12,9 @@ from turning import turns
 from aioscheduler._scheduling import ending
 from aioscheduler._scheduling.alarm import Alarm
 from aioscheduler._scheduling.ending import end_running
-from aioscheduler._scheduling.engine import Engine, Order
+from aioscheduler._scheduling.engine import Engine
 from aioscheduler._scheduling.lateness import Recorder
+from aioscheduler._scheduling.order import Order
 from aioscheduler._scheduling.running import Running
 
 

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from turning import turns
 
 from aioscheduler._scheduling.alarm import Alarm
 from aioscheduler._scheduling.clock import LATEST, SECOND
-from aioscheduler._scheduling.engine import Engine, Order, due_time
+from aioscheduler._scheduling.engine import Engine
 from aioscheduler._scheduling.lateness import Recorder
+from aioscheduler._scheduling.order import Order
 from aioscheduler._scheduling.pace import MAX_SLICE, SLICE_TIME
 
 
@@ -267,14 +267,6 @@ async def test_the_alarm_looks_again_after_a_second_at_the_most() -> None:
     alarm.set(rung.clear, None)
     alarm.stop()
     assert timer.handle is None
-
-
-def test_what_no_time_means() -> None:
-    assert due_time(Order.TIMED, None, 7, True) == 7
-    assert due_time(Order.TIMED, timedelta(0), 7, True) == 7
-    assert due_time(Order.FIFO, None, 7, True) == 0
-    with pytest.raises(TypeError, match="leave out when"):
-        due_time(Order.LIFO, datetime.now(UTC), 7, True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has a timerfd")

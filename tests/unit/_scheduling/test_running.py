@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 
 from turning import turns
 
-from aioscheduler._scheduling.running import Running
+from aioscheduler._scheduling.running import EAGER, Running
 
 
 class Stand:
@@ -21,6 +22,23 @@ class Stand:
         except asyncio.CancelledError:
             self.log.append(number)
             self.running.end(number)
+
+
+async def test_what_ends_in_its_first_step_is_not_kept() -> None:
+    stand = Stand()
+
+    async def end() -> None:
+        stand.log.append("ended")
+
+    loop = asyncio.get_running_loop()
+    stand.running.begin(3, "short", end(), loop, copy_context())
+    stand.running.begin(4, "long", stand.wait(4), loop, copy_context())
+    assert (stand.log, 3 in stand.running) == ((["ended"], False) if EAGER else ([], True))
+    assert stand.running[4][1] == "long"
+    await turns()
+    stand.running.cancel(4)
+    await turns()
+    assert stand.log == ["ended", 4]
 
 
 async def test_who_asked_comes_before_who_gave_up() -> None:

@@ -10,7 +10,7 @@ from solo import LATER, Make, Place, fail, forever, give
 from turning import turns
 
 from aioscheduler._scheduling.clock import SECOND
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
 

@@ -11,7 +11,7 @@ from turning import turns
 
 from aioscheduler._processes.process import workers_module
 from aioscheduler._scheduling.clock import SECOND
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, Kind
 
 

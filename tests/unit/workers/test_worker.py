@@ -8,7 +8,7 @@ from turning import turns
 
 from aioscheduler import current_attempt
 from aioscheduler._scheduling.clock import SECOND
-from aioscheduler._scheduling.engine import Order
+from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
 

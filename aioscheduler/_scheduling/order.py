@@ -1,0 +1,44 @@
+"""In which order a scheduler runs its tasks, and what a time means to it."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from datetime import datetime, timedelta
+from enum import Enum
+
+from .clock import to_ns
+from .queues import FifoQueue, LifoQueue, Queue
+from .timers import TimerQueue
+
+
+class Order(Enum):
+    """In which order an engine runs its entries, and how many at a time."""
+
+    TIMED = "timed"
+    FIFO = "fifo"
+    LIFO = "lifo"
+
+    def make_queue(self, alive: Container[int]) -> Queue:
+        """Makes the queue of this order; `alive` is as for `TimerQueue`."""
+        if self is Order.TIMED:
+            return TimerQueue(alive)
+        return FifoQueue(alive) if self is Order.FIFO else LifoQueue(alive)
+
+    @property
+    def concurrency(self) -> int | None:
+        """How many entries run at a time; None for any number."""
+        return None if self is Order.TIMED else 1
+
+
+def due_time(order: Order, when: datetime | timedelta | None, now: int, prefer_utc: bool) -> int:
+    """Gives the due time of a task, `now` if no time is given; 0 in a queue.
+
+    Raises:
+        ValueError: As `clock.to_ns`.
+        TypeError: As `clock.to_ns`, and if a queue is given a time.
+    """
+    if order is not Order.TIMED:
+        if when is not None:
+            raise TypeError("a queue runs tasks in turn and takes no time: leave out when")
+        return 0
+    return now if when is None else to_ns(when, now, prefer_utc)

@@ -1,0 +1,208 @@
+"""A worker under a host that schedules, cancels, withdraws, gives again and confirms at random.
+
+The host here is a model: what a ledger would say of each task. Every frame of the worker must be
+one that the model allows, and every start must be one that the host knows of, in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from solo import Make, Place
+from turning import turns
+
+from aioscheduler import current_attempt, current_task
+from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.order import Order
+from aioscheduler._transport.wire import DROPPED, IN_BLOB, Kind
+
+HOSTS: list[Host] = []
+
+
+async def act(padding: bytes, nap: int, fails: bool) -> int:
+    number = current_task().number
+    try:
+        HOSTS[-1].began(number)
+    except BaseException as error:
+        HOSTS[-1].faults.append(error)  # it would be this task's
+        raise
+    try:
+        for _ in range(nap):
+            await asyncio.sleep(0)
+    finally:
+        HOSTS[-1].running.remove(number)
+    if fails:
+        raise LookupError(number)
+    return number
+
+
+class Host:
+    """What is true of each task, and what may be done with it."""
+
+    def __init__(self, place: Place, order: Order, seed: int, confirmed: bool) -> None:
+        self.place = place
+        self.order = order
+        self.random = random.Random(seed)
+        self.all_confirmed = confirmed
+        self.calls: list[tuple[int, int, Any]] = []  # scheduler, function, payload
+        self.dues: list[int] = []
+        self.attempts: list[int] = []
+        self.states: list[str] = []
+        self.confirmed: list[bool] = []
+        self.cancelled: set[int] = set()
+        self.withdrawn: set[int] = set()
+        self.blobs: list[int] = []  # not sent yet
+        self.announced: list[list[int]] = []
+        self.entered = 0  # of them, as the worker was told
+        self.running: list[int] = []
+        self.faults: list[BaseException] = []
+        place.worker._wait_before_retry = self.wait_before_retry
+
+    def wait_before_retry(self, options: Any, error: BaseException, attempt: int) -> int | None:
+        waits = (None, 0, SECOND) if attempt < 4 else (None,)
+        return self.random.choice(waits)
+
+    def began(self, number: int) -> None:
+        self.hear()
+        assert self.states[number] == "started"
+        assert self.place.now >= self.dues[number]
+        assert current_attempt() == self.attempts[number]
+        if self.confirmed[number]:
+            assert any(number in slice_ for slice_ in self.announced[: self.entered])
+            assert not any(number in slice_ for slice_ in self.announced[self.entered :])
+        self.running.append(number)
+        if self.order is not Order.TIMED:
+            schedulers = [self.calls[other][0] for other in self.running]
+            assert len(schedulers) == len(set(schedulers))
+
+    def hear(self) -> None:
+        for kind, *fields in self.place.take():
+            if kind in (Kind.STARTED, Kind.ANNOUNCED):
+                assert {self.states[n] for n in fields[1]} == {"pending"}
+                for n in fields[1]:
+                    self.states[n] = "started"
+                if kind == Kind.ANNOUNCED:
+                    self.announced.append(fields[1])
+            elif kind == Kind.FINISHED:
+                for n in fields[1]:
+                    self.ended(n, fields[2])
+            elif kind == Kind.RETRY:
+                for n in fields[1]:
+                    assert self.states[n] == "started"
+                    self.states[n] = "gone" if self.order is Order.TIMED else "pending"
+                    self.attempts[n] += 1
+
+    def ended(self, n: int, ending: int) -> None:
+        if ending != DROPPED:
+            assert self.states[n] == "started"
+        elif self.states[n] == "pending":
+            assert n in self.cancelled | self.withdrawn
+        else:
+            assert n in self.cancelled
+        came_back = self.states[n] == "pending" and n not in self.cancelled
+        self.states[n] = "withdrawn" if came_back else "ended"
+        self.withdrawn.discard(n)
+
+    # ---- what it does
+
+    def schedule(self) -> None:
+        number = len(self.calls)
+        padding = bytes(self.random.choice((0, 0, 0, 40_000)))
+        coro = act(padding, self.random.choice((0, 0, 1, 3)), self.random.random() < 0.4)
+        function, payload, _ = self.place.shipper.take(coro)
+        self.place.tell_definitions()
+        scheduler = self.random.randrange(len(self.place.begun))
+        self.calls.append((scheduler, function, payload))
+        self.dues.append(0)
+        self.attempts.append(1)
+        self.states.append("")
+        self.confirmed.append(self.all_confirmed or self.random.random() < 0.1)
+        self.send(number)
+
+    def send(self, number: int) -> None:
+        scheduler, function, payload = self.calls[number]
+        if self.order is Order.TIMED:
+            later = self.random.choice((0, 0, 1, 2)) * SECOND
+            self.dues[number] = self.random.choice((self.dues[number], self.place.now + later))
+        large = isinstance(payload, bytes) and len(payload) > 1000
+        if large:
+            self.blobs.append(number)
+        record = [None, None, self.attempts[number], self.confirmed[number]]
+        row = [IN_BLOB if large else payload]
+        self.states[number] = "pending"
+        due = self.dues[number]
+        self.place.send(Kind.SCHEDULE, [number], scheduler, due, function, [record], row)
+
+    def send_blob(self) -> None:
+        if self.blobs:
+            number = self.blobs.pop(self.random.randrange(len(self.blobs)))
+            self.place.pipe.receive([Kind.BLOB, number, self.calls[number][2]])
+
+    def some(self, *states: str) -> list[int]:
+        self.hear()
+        found = [n for n, state in enumerate(self.states) if state in states]
+        return self.random.sample(found, min(len(found), self.random.randint(1, 3)))
+
+    def cancel(self) -> None:
+        for n in self.some("pending", "started"):
+            self.cancelled.add(n)
+            self.place.send(Kind.CANCEL, self.calls[n][0], [n])
+
+    def withdraw(self) -> None:
+        for n in self.some("pending"):
+            if n not in self.cancelled:
+                self.withdrawn.add(n)
+                self.place.send(Kind.WITHDRAW, self.calls[n][0], [n])
+
+    def give_again(self) -> None:
+        for n in self.some("gone", "withdrawn"):
+            if n not in self.blobs and n not in self.cancelled:
+                self.send(n)
+
+    def confirm(self) -> None:
+        self.hear()
+        self.entered = self.random.randint(self.entered, len(self.announced))
+        self.place.send(Kind.CONFIRM, self.entered)
+
+    async def live(self) -> None:
+        deeds = (self.schedule, self.send_blob, self.cancel, self.withdraw, self.give_again)
+        for _ in range(120):
+            self.random.choices((*deeds, self.confirm), (6, 2, 1, 2, 3, 3))[0]()
+            if self.random.random() < 0.3:
+                await turns(self.random.randint(1, 6))
+            if self.random.random() < 0.1:
+                await self.place.pass_(self.random.choice((0.5, 1)))
+        for _ in range(300):  # and now let all of them end
+            self.send_blob()
+            self.give_again()
+            self.entered = len(self.announced)
+            self.place.send(Kind.CONFIRM, self.entered)
+            await self.place.pass_(1)
+        self.hear()
+
+
+@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("seed", range(12))
+async def test_every_frame_is_one_that_the_host_can_take(
+    make: Make, order: Order, seed: int
+) -> None:
+    place = make(order, (2,) if order is Order.TIMED else (1,), confirmed=seed % 3 == 0)
+    await place.start()
+    place.take()
+    HOSTS.append(Host(place, order, seed, seed % 3 == 0))
+    try:
+        await HOSTS[-1].live()
+        host = HOSTS.pop()
+    finally:
+        HOSTS.clear()
+    assert host.faults == []
+    assert {*host.states} == {"ended"} or host.cancelled >= {
+        n for n, state in enumerate(host.states) if state != "ended"
+    }
+    announcer = place.worker._announcer
+    assert not (announcer._expected or announcer._some or announcer._late or announcer._announced)
+    for engine in place.worker._engines:
+        assert (engine.pending, engine.running, len(engine._queue)) == (0, {}, 0)
