@@ -50,13 +50,222 @@ class Mutation(NamedTuple):
     fast: bool = False
 
 
+ANNOUNCER = "workers/aioscheduler_workers/announcer.py"
+RUNNER = "workers/aioscheduler_workers/runner.py"
+WORKER = "workers/aioscheduler_workers/worker.py"
+BOOK = "aioscheduler/_routing/book.py"
+ENGINE = "aioscheduler/_scheduling/engine.py"
+LEDGER = "aioscheduler/_transport/ledger.py"
+OUTBOX = "aioscheduler/_transport/outbox.py"
+SUPERVISOR = "aioscheduler/_processes/supervisor.py"
+TIMERS = "aioscheduler/_scheduling/timers.py"
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "begins unheard",
         "a task begins only when its announcement is in the pipe",
-        "workers/aioscheduler_workers/worker.py",
-        "self._pipe.send(started, lambda: engine.run(numbers, dues))",
-        "self._pipe.send(started)\n        engine.run(numbers, dues)",
+        ANNOUNCER,
+        "            self._pipe.send(started, partial(engine.run, numbers, dues))\n",
+        "            self._pipe.send(started)\n            engine.run(numbers, dues)\n",
+        fast=True,
+    ),
+    Mutation(
+        "begins unconfirmed",
+        "a task that waits for the host's word begins on that alone",
+        ANNOUNCER,
+        "self._pipe.send(wire.encode([Kind.ANNOUNCED, engine.index, numbers]))",
+        "self._pipe.send(\n                wire.encode([Kind.ANNOUNCED, engine.index, numbers]),\n"
+        "                partial(engine.run, numbers, dues),\n            )",
+        fast=True,
+    ),
+    Mutation(
+        "a second attempt is unconfirmed",
+        "so does every attempt of it",
+        RUNNER,
+        "            self._announcer.confirm_again(number)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "old words for a new process",
+        "the host's word is for the process that has announced",
+        OUTBOX,
+        "        self._announced = self._confirmed = 0\n        self._skip_to_page()\n",
+        "        self._skip_to_page()\n",
+    ),
+    Mutation(
+        "withdraws what runs",
+        "a withdrawal never touches what has begun",
+        WORKER,
+        "if number in engine.waiting or self._announcer.unannounced((number,)):",
+        "if engine.find(number) is not None:",
+    ),
+    Mutation(
+        "a withdrawal is forgotten",
+        "what was withdrawn and not announced is given to no other process",
+        BOOK,
+        "[number for number in self._asked if number not in moved]",
+        "[n for n, asked in self._asked.items() if asked is _Request.CANCEL]",
+    ),
+    Mutation(
+        "a withdrawal counts twice",
+        "the manager counts what waits",
+        BOOK,
+        "        waits = asked is not _Request.WITHDRAW and self.state(number) is State.PENDING\n",
+        "        waits = self.state(number) is State.PENDING\n",
+        fast=True,
+    ),
+    Mutation(
+        "a start counts as waiting that was cancelled",
+        "the manager counts what waits",
+        BOOK,
+        "                waiting -= isinstance(asked, _Request)\n",
+        "",
+        fast=True,
+    ),
+    Mutation(
+        "moved to its old time",
+        "a task that was rescheduled starts at its new time",
+        BOOK,
+        "{number: entry._replace(due=moved[number]) for number, entry in entries.items()}",
+        "entries",
+        fast=True,
+    ),
+    Mutation(
+        "a move is forgotten",
+        "it does so over a death, too",
+        BOOK,
+        "        self._amend_moved(moved, send=False)\n",
+        "",
+    ),
+    Mutation(
+        "the first frame holds",
+        "it does so over another death",
+        LEDGER,
+        "                        found[number] = Entry._make(row)\n",
+        "                        found.setdefault(number, Entry._make(row))\n",
+    ),
+    Mutation(
+        "an old time comes alive",
+        "it does so however often its number came back",
+        TIMERS,
+        "return number in self._alive and self._again.get(number, due) == due",
+        "return number in self._alive",
+    ),
+    Mutation(
+        "a blob is not sent again",
+        "what is given again comes with its large payload",
+        OUTBOX,
+        "                    self._blobs += [(n, blobs[n]) for n in numbers if n in blobs]\n",
+        "                    del blobs\n",
+    ),
+    Mutation(
+        "a retry does not wait",
+        "a failed task is tried again after its wait",
+        BOOK,
+        "entries[number]._replace(due=now + wait)",
+        "entries[number]._replace(due=now)",
+    ),
+    Mutation(
+        "an attempt is not counted",
+        "a task knows how often it has been started",
+        BOOK,
+        "record = wire.make_record(options, alias, attempt + 1, confirmed)",
+        "record = wire.make_record(options, alias, attempt, confirmed)",
+        fast=True,
+    ),
+    Mutation(
+        "an attempt in a queue is not counted",
+        "a task knows how often it has been started",
+        RUNNER,
+        "record = wire.make_record(options, alias, attempt + 1, confirmed)",
+        "record = wire.make_record(options, alias, attempt, confirmed)",
+    ),
+    Mutation(
+        "a head is overtaken",
+        "a queue runs nothing else while its head waits for its next attempt",
+        ENGINE,
+        "self._head is not None or len(self.running) >= self._concurrency",
+        "len(self.running) >= self._concurrency",
+    ),
+    Mutation(
+        "a queue runs two",
+        "a queue runs one task at a time, though more are announced",
+        ENGINE,
+        "len(self.running) >= self._concurrency",
+        "len(self.running) > self._concurrency",
+    ),
+    Mutation(
+        "a queue goes on past a blob",
+        "nothing overtakes a task whose payload is on its way",
+        ANNOUNCER,
+        "several = (self._all or self._some) and not self._expected",
+        "several = self._all or self._some",
+    ),
+    Mutation(
+        "a place is not free again",
+        "a cancelled task makes room for the next",
+        ENGINE,
+        "if self._concurrency is not None:  # its place is free, though it may never run",
+        "if False:",
+        seeds=1500,
+    ),
+    Mutation(
+        "a drain cancels",
+        "what outlasts a drain is lost or runs again, and is not cancelled",
+        RUNNER,
+        "if given_up and ending == wire.DROPPED:",
+        "if given_up and ending == wire.RAISED:",
+    ),
+    Mutation(
+        "a drain has no end",
+        "a worker that was told to go is gone in the end",
+        SUPERVISOR,
+        "self._loop.call_later(DRAIN_TIME + KILL_AFTER, self._end_drain)",
+        "None",
+    ),
+    Mutation(
+        "one too many has not begun",
+        "what has begun does not begin again",
+        BOOK,
+        "first = announced.index(last) + 1 if last >= 0 else 0",
+        "first = announced.index(last) if last >= 0 else 0",
+    ),
+    Mutation(
+        "what has not begun is lost",
+        "what was announced and has not begun waits again",
+        BOOK,
+        "                changes.append(self.unstarted(scheduler, unbegun))\n",
+        "                del unbegun\n",
+    ),
+    Mutation(
+        "a millisecond early",
+        "no task starts before its time",
+        TIMERS,
+        "bound = (now + 1) << NUMBER_BITS",
+        "bound = (now + 1_000_000) << NUMBER_BITS",
+        fast=True,
+    ),
+    Mutation(
+        "the last comes first",
+        "what is due at the same time starts in the order of scheduling",
+        TIMERS,
+        "        if first == odd:\n",
+        "        if odd < bound:\n",
+    ),
+    Mutation(
+        "the dead rise",
+        "a task that has ended does not start",
+        LEDGER,
+        "        if page.count == page.kept:\n",
+        "        if page.count * 4 > page.kept:\n",
+        fast=True,
+    ),
+    Mutation(
+        "a sweep loses",
+        "no task is forgotten",
+        LEDGER,
+        "                    if states[number % PAGE] != _GONE and wanted(number):\n",
+        "                    if states[number % PAGE] == _PENDING and wanted(number):\n",
     ),
 )
 

@@ -33,7 +33,6 @@ class Life(PairedLife):
         apart: Whether it goes on, though the host has been told its end.
         told_to_go: Whether it drains.
         gone: Whether the host has taken its end.
-        told: Whether the host has sent it all there was, and to begin; `told_up_to`: which number.
         said: Numbers that it has announced; `written` are those of which that is in the pipe, and
             `heard` those of which the host has read it.
         withdrawn: Numbers that it was asked to withdraw before it had announced them.
@@ -53,8 +52,6 @@ class Life(PairedLife):
         self.number = number
         self.born = world.next_pid()
         self.apart = self.told_to_go = self.gone = False
-        self.told = False
-        self.told_up_to = -1
         self.said: set[int] = set()
         self.written: set[int] = set()
         self.heard: set[int] = set()
@@ -150,16 +147,6 @@ class Life(PairedLife):
 
     # ---- what the model hears
 
-    def is_sent(self, frame: list[Any]) -> None:
-        """The host sends tasks, or the word to begin."""
-        kind, *fields = frame
-        if kind == Kind.BOOT:
-            self.told = fields[1]
-        else:
-            first, count = fields[0], len(fields[-1])
-            last = first[-1] if isinstance(first, list) else first + count - 1
-            self.told_up_to = max(self.told_up_to, last)
-
     def is_told(self, frame: list[Any]) -> None:
         """The worker reads a frame."""
         kind, *fields = frame
@@ -176,7 +163,8 @@ class Life(PairedLife):
     def tells(self, kind: int, numbers: list[int]) -> None:
         """The worker sends an announcement, or takes one back."""
         if kind == Kind.RETRY:
-            self.said.difference_update(numbers)
+            for known in (self.said, self.written, self.heard):
+                known.difference_update(numbers)
         else:
             self.said.update(numbers)
 

@@ -174,9 +174,8 @@ class Model:
                 story.settle_move()
 
     def _may_know(self, story: Story) -> bool:
-        """Whether a process has been told of a task, or is just being told of all there are."""
-        lives = [life for life in self.world.lives if life.place == story.place and not life.gone]
-        return any(not life.told or story.number <= life.told_up_to for life in lives)
+        """Whether there is a process that has been told of a task, or may be before the request."""
+        return any(life.place == story.place and not life.gone for life in self.world.lives)
 
     # ---- what the pipes tell
 
@@ -217,7 +216,7 @@ class Model:
         world, story = self.world, self.stories[ident]
         world.say("start", ident, "in", life.pid)
         number, key = story.number, (story.scheduler, story.due)
-        # One that lives on may run what the host had counted as started, whatever it made of it.
+        # One that lives on may run what the host had counted as started, and has ended since.
         left_over = life.apart and number in life.heard
         self._check(ident, not story.ends or left_over, "starts after its end")
         self._check(ident, life.born <= story.last_life, "starts, and was withdrawn or cancelled")

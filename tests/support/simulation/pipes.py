@@ -22,7 +22,6 @@ CAPACITIES = (4096, 20_000, 1 << 20)
 # What is said there must be taken: those tasks have begun, and nothing else says so.
 _BINDING = frozenset((Kind.STARTED,))
 _KIND_AT = 5  # of an encoded frame: after its length and the head of a short array
-_SENT = frozenset((Kind.SCHEDULE, Kind.BOOT))  # of what the host sends
 _SAID = frozenset((Kind.STARTED, Kind.ANNOUNCED, Kind.RETRY))  # of what the worker sends
 
 
@@ -134,10 +133,7 @@ class SimulatedPipe(PairedPipe):
     def send(self, frame: bytes, written: Callable[[], None] | None = None) -> None:
         self._life.suffer(0.001)
         kind, life = frame[_KIND_AT], self._life
-        if self._hosts:
-            if kind in _SENT:
-                life.is_sent(wire.unpack(frame[4:]))
-        elif kind in _SAID:
+        if not self._hosts and kind in _SAID:
             numbers = wire.unpack(frame[4:])[2]
             life.tells(kind, numbers)
             if kind != Kind.RETRY:

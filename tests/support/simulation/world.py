@@ -35,7 +35,7 @@ AHEAD = True
 """THE SWITCH: whether the library takes WITHDRAW, CONFIRM and RETRY, and ends drains as lost."""
 
 EPOCH = 1_700_000_000 * SECOND
-PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000)  # bytes, at most
+PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000, 200_000)  # bytes, at most
 LONGEST = 10_000.0  # virtual seconds in which everything must have ended
 
 
@@ -127,7 +127,7 @@ class World:
         return self.clock() + (int(delay / timedelta(microseconds=1)) * 1000 if delay else 0)
 
     def padding(self) -> bytes:
-        most = self.random.choices(PAYLOADS, (70, 10, 8, 6, 3, 3))[0]
+        most = self.random.choices(PAYLOADS, (70, 10, 8, 6, 3, 2, 1))[0]
         return bytes(self.random.randint(0, most))
 
     def nap(self) -> float:
