@@ -83,7 +83,8 @@ class Book:
         self._asked: dict[int, _Request | int] = {}
         self._announced: list[deque[int]] = [
             deque(maxlen=_REMEMBERED) for _ in range(schedulers)
-        ]  # the last tasks that were, of each scheduler, in order
+        ]  # the last tasks that were, of each scheduler, in the order in which they begin
+        self._heads: set[int] = set()  # of queues, that begin again before what comes after them
         self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
         self._aliases: dict[int, int] = {}  # the other way round
 
@@ -181,7 +182,11 @@ class Book:
         """The worker has announced tasks: they may have begun."""
         known = self.ledger.move(numbers, State.RUNNING)
         waiting = known
-        self._announced[scheduler].extend(numbers[:known])
+        if not self._heads:
+            self._announced[scheduler].extend(numbers[:known])
+        else:
+            self._announced[scheduler].extend(n for n in numbers[:known] if n not in self._heads)
+            self._heads.difference_update(numbers[:known])
         if self._asked:
             for number in numbers[:known]:
                 asked = self._asked.get(number)
@@ -218,6 +223,8 @@ class Book:
                     entries[number] = entries[number]._replace(due=now + wait)
             for number in dropped:
                 del entries[number]
+        else:
+            self._heads.update(numbers[:good])
         self.outbox.amend(entries, send=self._timed)
         known = self.ledger.move(numbers[:good], State.PENDING)
         waiting = known - self._count_asked(numbers[:known])
@@ -276,6 +283,7 @@ class Book:
                 # announced may have begun.
                 changes.append(self.started(scheduler, [last]))
             announced.clear()
+        self._heads.clear()
         return changes + self.drop_asked()
 
     def _runs(self, number: int) -> bool:

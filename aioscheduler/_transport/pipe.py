@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -50,7 +50,7 @@ class Pipe:
         self._decoder = wire.Decoder()
         self._parts: dict[int, bytearray | None] = {}  # of blobs; None: one has no room here
         self._frames: deque[tuple[bytes, Callable[[], None] | None]] = deque()
-        self._blobs: deque[_Blob] = deque()
+        self._blobs: OrderedDict[int, _Blob] = OrderedDict()  # by number, the next one first
         self._rest = memoryview(b"")  # of the current write
         self._written: list[Callable[[], None]] = []  # to call when _rest is written
         self._waits_for_room = False
@@ -73,8 +73,14 @@ class Pipe:
         self.waiting += len(frame)
 
     def send_blob(self, number: int, payload: bytes, then: bytes | None = None) -> None:
-        """Queues a payload, in chunks, and the encoded frame that is to follow it."""
-        self._blobs.append(_Blob(number, payload, then))
+        """Queues a payload, in chunks, and the encoded frame that is to follow it.
+
+        One of the same number that is on its way still, for a task that is given again, is left
+        off: the reader would put both into one.
+        """
+        if (former := self._blobs.pop(number, None)) is not None:
+            self.waiting -= len(former)
+        self._blobs[number] = _Blob(number, payload, then)
         self.waiting += len(payload)
 
     def flush(self) -> None:
@@ -155,13 +161,13 @@ class Pipe:
             if written is not None:
                 self._written.append(written)
         if not taken and self._blobs:
-            blob = self._blobs.popleft()
+            number, blob = self._blobs.popitem(last=False)
             before = len(blob)
             chunk = blob.next_chunk()
             self.waiting += len(chunk) - (before - len(blob))
             taken.append(chunk)
             if blob:
-                self._blobs.append(blob)
+                self._blobs[number] = blob
             elif blob.then is not None:
                 self.send(blob.then)
         self._rest = memoryview(b"".join(taken))

@@ -227,8 +227,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "one too many has not begun",
         "what has begun does not begin again",
         BOOK,
-        "first = announced.index(last) + 1 if last >= 0 else 0",
-        "first = announced.index(last) if last >= 0 else 0",
+        "after = list(reversed(announced)).index(last) if last",
+        "after = list(reversed(announced)).index(last) + 1 if last",
     ),
     Mutation(
         "what has not begun is lost",

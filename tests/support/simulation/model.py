@@ -175,6 +175,8 @@ class Model:
 
     def _may_know(self, story: Story) -> bool:
         """Whether there is a process that has been told of a task, or may be before the request."""
+        if story.number in story.link.book.outbox.loose:  # it is in no frame yet
+            return False
         return any(life.place == story.place and not life.gone for life in self.world.lives)
 
     # ---- what the pipes tell

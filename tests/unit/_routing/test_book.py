@@ -229,6 +229,15 @@ def test_of_what_was_announced_twice_the_last_time_counts() -> None:
     assert [change.ended for change in book.lose_running()] == [[0, 1]]
 
 
+def test_the_head_of_a_queue_begins_again_before_what_was_announced_after_it() -> None:
+    book = make(timed=False)
+    book.announced(0, [0, 1, 2])
+    book.retried(0, [0], [5], 100)
+    book.announced(0, [0])
+    assert book.died([1]) == [Change(0, 2)]  # 1 and 2
+    assert [change.ended for change in book.lose_running()] == [[0]]
+
+
 def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
     book = make(6, 2)
     book.started(0, [0, 2])

@@ -117,6 +117,19 @@ async def test_small_frames_pass_between_the_chunks_of_a_blob(ends: tuple[End, E
     assert order.index(222) > order.index(2)
 
 
+async def test_a_blob_that_is_sent_again_arrives_whole_and_once(ends: tuple[End, End]) -> None:
+    host, worker = ends
+    large = os.urandom(6_000_000)
+    host.pipe.send_blob(1, large)
+    host.pipe.flush()
+    assert 0 < host.pipe.waiting < 6_000_000  # it is on its way
+    host.pipe.send_blob(1, large)
+    host.say(5)
+    await until(lambda: host.pipe.waiting == 0 and len(worker.frames) >= 2)
+    assert [frame[2] for frame in worker.frames if frame[0] == Kind.BLOB] == [large]
+    assert not worker.pipe._parts
+
+
 async def test_half_a_frame_at_the_end_is_dropped(ends: tuple[End, End]) -> None:
     host, worker = ends
     whole = wire.encode([Kind.CANCEL, [1]])
