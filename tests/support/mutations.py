@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("aioscheduler", "workers/aioscheduler_workers")
-PATIENCE = 300.0  # seconds; what is mutated may run for ever
+PATIENCE = 600.0  # seconds; what is mutated may run for ever
 
 
 class OutOfDate(Exception):
@@ -222,6 +222,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         SUPERVISOR,
         "self._loop.call_later(DRAIN_TIME + KILL_AFTER, self._end_drain)",
         "None",
+        seeds=1500,
     ),
     Mutation(
         "one too many has not begun",

@@ -26,7 +26,7 @@ class Attempt:
 
     life: Life
     retry_at: int | None = None  # by the clock; None: there is no retry
-    waited_at: float = 0.0  # the same, by the loop
+    waited_at: int = 0  # the same, however the clock is set
     failed: bool = False
     heard: bool = False  # the host has read that it is to be retried
 
@@ -254,7 +254,7 @@ class Model:
             self._check(ident, last.life.dead, "runs in two processes at once")
         else:
             known = self.world.cls is TimedScheduler or last.life is life  # to this life
-            waited = self.world.loop.time() + 1e-6 >= last.waited_at
+            waited = self.world.elapsed() + 1000 >= last.waited_at
             waited |= self._latest_clock() >= last.retry_at  # if the clock has been set
             self._check(ident, waited or not known, "is tried again early")
 
@@ -302,7 +302,7 @@ class Model:
         wait = world.random.choice((0.0, 0.01, 3.0)) * world.random.random()
         world.say("retry", ident, "after", wait)
         last.retry_at = world.clock() + int(wait * SECOND)
-        last.waited_at = world.loop.time() + wait
+        last.waited_at = world.elapsed() + int(wait * SECOND)
         if world.cls is not TimedScheduler:
             life.waiting[story.scheduler] = ident
         return int(wait * SECOND)
