@@ -131,7 +131,7 @@ class Book:
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Ask that a task start at another time.
 
-        Its worker is asked to give it back, and gets it again with the new time when it has.
+        If it was sent, its worker is asked to give it back, and gets it again when it has.
 
         Returns:
             Whether it may: it was not announced and has not ended, as far as is known, and nobody
@@ -140,6 +140,9 @@ class Book:
         asked = self._asked.get(number)
         if not self._is_waiting(number) or isinstance(asked, _Request):
             return False
+        if number in self.outbox.loose:
+            self.outbox.change_due(number, due)
+            return True
         self._asked[number] = due
         if asked is None:
             self.outbox.request(Kind.WITHDRAW, scheduler, number)
@@ -263,8 +266,10 @@ class Book:
         for scheduler, (word, announced) in enumerate(zip(begun, self._announced, strict=True)):
             last = None if word is None else word - 1
             if last is not None and (last < 0 or last in announced):
-                first = announced.index(last) + 1 if last >= 0 else 0
-                unbegun = [n for n in islice(announced, first, None) if self._runs(n)]
+                # Of one that was announced again for its next attempt, the last time counts.
+                after = list(reversed(announced)).index(last) if last >= 0 else len(announced)
+                rest = islice(announced, len(announced) - after, None)
+                unbegun = [number for number in rest if self._runs(number)]
                 changes.append(self.unstarted(scheduler, unbegun))
             elif last is not None and self.ledger.state(last) is State.PENDING:
                 # It has begun and was not announced: announcements were lost, and all that was

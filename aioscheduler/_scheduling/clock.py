@@ -38,8 +38,12 @@ def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
         TypeError: `when` is neither a datetime nor a timedelta.
     """
     naive = False
-    if isinstance(when, timedelta):
-        due = now + (_span_ns(when) if type(when) is timedelta else _odd_span_ns(when))
+    if type(when) is timedelta:
+        due = now + _span_ns(when)
+        if now <= due <= LATEST:  # as most are
+            return due
+    elif isinstance(when, timedelta):
+        due = now + _odd_span_ns(when)
     elif isinstance(when, datetime):
         due, naive = _datetime_ns(when, prefer_utc)
     else:

@@ -43,6 +43,8 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
             task = asyncio.Task(coro, loop=loop, context=context)
         if not task.done():
             self[number] = (task, entry)
+        # What a first step has raised holds this frame by its traceback, and an entry its handle.
+        del entry, coro, task
 
     def cancel(self, number: int) -> None:
         """Cancel an entry, because somebody asked for it."""

@@ -111,9 +111,14 @@ class Shipper(Generic[C]):
         if shape.by_value:
             self.catalog.refresh(function)
         number, payload = shape.number, None
-        if shape.simple >= 0:
-            # The function is followed by its code, then the arguments.
-            payload = self._encode_simple(referents[position + 2 : position + 2 + shape.simple])
+        if shape.simple == 1:  # The function is followed by its code, then the arguments.
+            payload = referents[position + 2]
+            if payload is None or not is_plain(payload):
+                payload = self.catalog.encode_scalars((payload,))
+        elif shape.simple >= 0:
+            payload = self.catalog.encode_scalars(
+                referents[position + 2 : position + 2 + shape.simple]
+            )
         if payload is None:
             captured = function.__closure__ or ()
             if captured:
@@ -121,12 +126,6 @@ class Shipper(Generic[C]):
             payload = self._pickle_arguments(coro, function, captured)
         coro.close()
         return number, payload, options
-
-    def _encode_simple(self, args: Sequence[Any]) -> Payload:
-        """Gives the payload of positional arguments if they are scalars, else None."""
-        if len(args) == 1 and args[0] is not None and is_plain(args[0]):
-            return args[0]  # type: ignore[no-any-return]  # a number or a text
-        return self.catalog.encode_scalars(args)
 
     def _learn(self, coro: CoroutineType[Any, Any, Any], function: FunctionType) -> _Shape:
         code = function.__code__
@@ -309,7 +308,9 @@ class HostShipper(Shipper[HostCatalog]):
         Raises:
             NotShippable: One of them cannot travel.
         """
-        payload = self._encode_simple(args)
+        if len(args) == 1 and args[0] is not None and is_plain(args[0]):
+            return args[0]  # type: ignore[no-any-return]  # a number or a text
+        payload = self.catalog.encode_scalars(args)
         if payload is not None:
             return payload
         try:

@@ -101,6 +101,10 @@ class Outbox:
         self.full = True
         return first
 
+    def change_due(self, number: int, due: int) -> None:
+        """Give another due time to a task that is in no frame yet."""
+        self._columns[1][number - self._first] = due
+
     def request(self, kind: Kind, scheduler: int, number: int) -> None:
         """Ask for what a task that was added may yet be spared: CANCEL or WITHDRAW."""
         self._requests.setdefault((kind, scheduler), []).append(number)

@@ -221,8 +221,8 @@ class Worker:
                 own_dues = dues if isinstance(dues, int) else list(compress(dues, own))
                 own_numbers = list(compress(numbers, own))
                 self._add(scheduler, own_numbers, own_dues, list(compress(kept, own)), again)
-        if not again:
-            self._largest = max(numbers, default=self._largest)
+        if not again and numbers:
+            self._largest = max(numbers) if isinstance(first, list) else numbers[-1]
 
     def _add(
         self,

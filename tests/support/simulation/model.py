@@ -216,7 +216,7 @@ class Model:
         world, story = self.world, self.stories[ident]
         world.say("start", ident, "in", life.pid)
         number, key = story.number, (story.scheduler, story.due)
-        # One that lives on may run what the host had counted as started, and has ended since.
+        # One that lives on may run what the host had counted as started, whatever it made of it.
         left_over = life.apart and number in life.heard
         self._check(ident, not story.ends or left_over, "starts after its end")
         self._check(ident, life.born <= story.last_life, "starts, and was withdrawn or cancelled")

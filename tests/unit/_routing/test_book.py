@@ -118,6 +118,14 @@ def test_what_is_moved_is_taken_back_and_given_again() -> None:
     assert book.started(0, [1]) == Change(0, -1)
 
 
+def test_what_was_not_sent_yet_is_moved_at_once() -> None:
+    book = make(0)
+    for number in range(3):
+        book.outbox.add(0, 5, 7, number)
+    assert book.reschedule(0, 1, 9)
+    assert frames(book) == [[Kind.SCHEDULE, 0, [0] * 3, [5, 9, 5], [7] * 3, None, [0, 1, 2]]]
+
+
 def test_a_start_on_its_way_wins_over_a_move() -> None:
     book = make()
     book.reschedule(0, 1, 500)
@@ -209,6 +217,16 @@ def test_what_the_black_box_says_of_what_was_announced(
     assert sum(change.waiting for change in changes) == (-1 if begun == 4 else len(unbegun))
     lost = [number for change in book.lose_running() for number in change.ended]
     assert lost == [n for n in ([0, 1, 2, 3] if begun == 4 else [0, 1, 2]) if n not in unbegun]
+
+
+def test_of_what_was_announced_twice_the_last_time_counts() -> None:
+    book = make()
+    book.started(0, [0, 1])
+    book.retried(0, [0], [5], 100)
+    book.started(0, [0, 2])
+    (change,) = book.died([1])
+    assert change == Change(0, 1)  # 2, which comes after it
+    assert [change.ended for change in book.lose_running()] == [[0, 1]]
 
 
 def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import datetime
 import http
@@ -16,8 +17,10 @@ from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.payloads import (
     is_plain,
 )
+from aioscheduler._shipping.shipping import HostShipper
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
+from aioscheduler.errors import NotShippable
 
 values = st.recursive(
     st.one_of(
@@ -106,3 +109,29 @@ def test_subclasses_of_scalars_stay_what_they_are() -> None:
     value = http.HTTPStatus.OK  # to msgpack it is a 200
     assert WorkerCatalog().decode(HostCatalog().encode(value)) is value
     assert HostCatalog().encode_scalars([value]) is None
+
+
+class Panic(BaseException):
+    """As what a library in Rust raises."""
+
+
+class Panicking:
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise self.kind
+
+
+async def take_one(thing: object) -> None: ...
+
+
+@pytest.mark.parametrize("kind", [Panic, SystemExit, asyncio.CancelledError, MemoryError])
+def test_whatever_pickling_raises_is_a_refusal(kind: type[BaseException]) -> None:
+    shipper = HostShipper(HostCatalog())
+    coro = take_one(Panicking(kind))
+    with pytest.raises(NotShippable, match="argument 'thing' of take_one"):
+        shipper.take(coro)
+    coro.close()
+    with pytest.raises(NotShippable):
+        shipper.take_arguments((Panicking(kind),))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+import socket
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from scripted import Script
 
 from aioscheduler._shipping.hostcatalog import HostCatalog
-from aioscheduler._shipping.shipping import HostShipper, open_call
+from aioscheduler._shipping.shipping import Call, HostShipper, open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport.definitionlog import Reader
 from aioscheduler.errors import NotShippable
@@ -175,3 +177,141 @@ def test_nothing_begins_while_something_is_pickled(world: Script) -> None:
 
     assert world.trip(world.echo(Schedules())) == 0
     assert "loop.call_soon" in str(refused[0])
+
+
+FAILING = """
+class Child: pass
+def helper(n): return n * SCALE
+async def work(n): return helper(n)
+async def echo_all(*args): return args
+async def bad_global(): return opened
+"""
+
+
+def test_a_failed_encoding_leaves_no_trace(world: Script) -> None:
+    catalog = world.host.catalog
+    world.run(FAILING)
+    with socket.socket() as opened:
+        world.module.__dict__["opened"] = opened
+
+        async def capture(child: Any) -> Any:
+            return opened, world.Child, child
+
+        def attempts() -> list[tuple[Any, str]]:
+            return [
+                (world.echo_all(world.Child(), opened), r"argument 'args' of echo_all\(\)"),
+                (world.work(opened), r"argument 'n' of work\(\)"),
+                (capture(world.Child()), r"closure variable 'opened' of .*capture\(\)"),
+                (world.bad_global(), "global 'opened' of script_of_mine, which bad_global"),
+            ]
+
+        before: Any = None
+        for _ in range(2):  # the functions themselves can travel, and are known after the first
+            for coro, message in attempts():
+                with pytest.raises(NotShippable, match=message):
+                    world.host.take(coro)
+                assert coro.cr_frame is not None  # left as it was
+                coro.close()
+            after = len(catalog.log.lines), *map(dict, _tables(catalog))
+            assert before is None or before == after
+            before = after
+    assert world.Child not in catalog.class_numbers
+    assert world.trip(world.work(2)) == 20
+
+
+def _tables(catalog: HostCatalog) -> tuple[Mapping[Any, Any], ...]:
+    return (
+        catalog.classes,
+        {name: space.shipped.copy() for name, space in catalog._spaces._of_modules.items()},
+        catalog._adopted,
+    )
+
+
+class Schedules:
+    """Schedules something else while it is pickled, and is then refused."""
+
+    def __init__(self, do: Any, refuse: bool) -> None:
+        self.do, self.refuse = do, refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.do()
+        if self.refuse:
+            raise ValueError("no")
+        return int, ()
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_scheduled_while_something_is_pickled_is_right_or_refused(
+    refuse: bool, known: bool
+) -> None:
+    host, worker = HostCatalog(), WorkerCatalog()
+    shipper = HostShipper(host)
+    space: dict[str, Any] = {"__name__": "__main__", "__file__": "script.py", "__spec__": None}
+    exec("async def outer(x): return 'outer'\nasync def inner(x): return 'inner', x", space)
+    exec("async def later(x): return 'later', x", space)
+    calls: list[Call] = []
+
+    def schedule_inner() -> None:
+        coro = space["inner"](3)
+        try:
+            calls.append(shipper.take(coro))
+        except NotShippable:
+            coro.close()
+
+    if known:
+        schedule_inner()
+    outer = space["outer"](Schedules(schedule_inner, refuse))
+    try:
+        shipper.take(outer)
+    except NotShippable:
+        outer.close()
+    calls.append(shipper.take(space["later"](4)))
+    schedule_inner()
+    for line in host.log.lines.values():
+        worker.read(line)
+    results = []
+    for number, payload, _ in calls:
+        called, args, kwargs = open_call(worker, number, payload)
+        results.append(asyncio.run(called(*args, **kwargs)))
+    assert results[-2:] == [("later", 4), ("inner", 3)]
+    assert set(results) == {("later", 4), ("inner", 3)}
+
+
+def test_a_global_that_cannot_travel_is_refused_where_it_is_looked_at() -> None:
+    shipper = HostShipper(HostCatalog())
+    space: dict[str, Any] = {"__name__": "__main__", "__file__": "script.py", "__spec__": None}
+    space["db"] = None
+    exec(
+        "def use(): return db\nasync def f(): return use()\nasync def g(): return 1\n"
+        "def plain(n): return n",
+        space,
+    )
+    for name in "fg":
+        shipper.take(space[name]())
+    space["db"] = threading.Lock()
+    shipper.take(space["g"]())
+    shipper.take_function(abs)
+    shipper.take_function(space["plain"])
+    coro = space["f"]()
+    with pytest.raises(NotShippable, match="the global 'db'"):
+        shipper.take(coro)
+    coro.close()
+    space["db"] = 5
+    shipper.take(space["f"]())
+
+
+def test_a_global_that_was_deleted_is_followed_again_once_it_is_bound() -> None:
+    host, worker = HostCatalog(), WorkerCatalog()
+    shipper = HostShipper(host)
+    space: dict[str, Any] = {"__name__": "__main__", "__file__": "script.py", "__spec__": None}
+    exec("K = 1\nasync def f(): return K", space)
+    shipper.take(space["f"]())
+    del space["K"]
+    shipper.take(space["f"]())
+    space["K"] = 2
+    number, payload, _ = shipper.take(space["f"]())
+    for line in host.log.lines.values():
+        worker.read(line)
+    called, args, kwargs = open_call(worker, number, payload)
+    assert asyncio.run(called(*args, **kwargs)) == 2

@@ -89,3 +89,13 @@ def test_a_module_that_is_missing_there_is_named_in_the_log(
     assert "code of a module that is missing cannot be read" in caplog.text
     with pytest.raises(ModuleNotFoundError, match="gone_there"):
         worker.function(1)
+
+
+def test_a_line_that_cannot_be_read_fails_where_it_is_used(
+    world: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.host.catalog.log.write(1, b"x")
+    assert world.trip(world.call(len, "abc")) == 3
+    assert "cannot be read" in caplog.text
+    with pytest.raises(Exception, match=r".+"):
+        world.worker.function(0)
