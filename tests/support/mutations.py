@@ -228,8 +228,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "one too many has not begun",
         "what has begun does not begin again",
         BOOK,
-        "first = announced.index(last) + 1 if last >= 0 else 0",
-        "first = announced.index(last) if last >= 0 else 0",
+        "rest = islice(announced, len(announced) - after, None)",
+        "rest = islice(announced, max(0, len(announced) - after - 1), None)",
     ),
     Mutation(
         "what has not begun is lost",

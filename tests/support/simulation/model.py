@@ -160,7 +160,7 @@ class Model:
             story.withdrawn, story.leaves = len(story.attempts), True
             story.last_life = self.world.born  # no later one may begin it
 
-    def asked_to_move(self, ident: int, due: int, asked: bool, state: State) -> None:
+    def asked_to_move(self, ident: int, due: int, asked: bool, state: State, unsent: bool) -> None:
         story = self.stories[ident]
         if not story.asked:
             good = asked is (state is State.PENDING)
@@ -170,7 +170,7 @@ class Model:
             story.moves.append(due)
             if story.attempts and (retry_at := story.attempts[-1].retry_at) is not None:
                 story.attempts[-1].retry_at = min(retry_at, due)
-            if not self._may_know(story):
+            if unsent or not self._may_know(story):
                 story.settle_move()
 
     def _may_know(self, story: Story) -> bool:

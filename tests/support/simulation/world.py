@@ -238,8 +238,9 @@ class World:
             ident, task, story = chosen
             if story.withdrawn is None:
                 state, due = task.state, self.due(self.delay())
+                unsent = story.number in story.link.book.outbox.loose
                 asked = story.link.reschedule(story.scheduler, story.number, due)
-                self.model.asked_to_move(ident, due, asked, state)
+                self.model.asked_to_move(ident, due, asked, state, unsent)
                 self.say("reschedule", ident, due - self.clock(), asked)
 
     # ---- what goes wrong
