@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("aioscheduler", "workers/aioscheduler_workers")
-PATIENCE = 300.0  # seconds; what is mutated may run for ever
+PATIENCE = 600.0  # seconds; what is mutated may run for ever
 
 
 class OutOfDate(Exception):
@@ -222,13 +222,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         SUPERVISOR,
         "self._loop.call_later(DRAIN_TIME + KILL_AFTER, self._end_drain)",
         "None",
+        seeds=1500,
     ),
     Mutation(
         "one too many has not begun",
         "what has begun does not begin again",
         BOOK,
-        "after = list(reversed(announced)).index(last) if last",
-        "after = list(reversed(announced)).index(last) + 1 if last",
+        "rest = islice(announced, len(announced) - after, None)",
+        "rest = islice(announced, max(0, len(announced) - after - 1), None)",
     ),
     Mutation(
         "what has not begun is lost",

@@ -13,6 +13,7 @@ def by_name(mutation: Mutation) -> str:
     return mutation.name
 
 
+@pytest.mark.timeout(2 * mutations.PATIENCE)
 @pytest.mark.parametrize("mutation", [m for m in MUTATIONS if m.fast], ids=by_name)
 def test_a_mutation_is_found(mutation: Mutation) -> None:
     assert mutations.find(mutation)

@@ -33,8 +33,9 @@ async def act(
         if deed == "dies" and model.may_die_of(ident, life):
             life.kill()
             raise asyncio.CancelledError  # as a process that is gone, it says nothing more
-        await _nap(ident, nap, deed == "swallow")
-        if deed.startswith("again") and model.fails_again(ident, int(deed.partition(": ")[2])):
+        kind, _, detail = deed.partition(": ")
+        await _nap(ident, nap, int(detail) if kind == "swallow" else 0)
+        if kind == "again" and model.fails_again(ident, int(detail)):
             raise Again(ident)
     finally:
         model.leaves(ident, life)
@@ -43,20 +44,21 @@ async def act(
     return spoil(deed, "write a result") or spoil(deed, "read a result") or ident
 
 
-async def _nap(ident: int, nap: float, swallows: bool) -> None:
-    """Sleeps; the cancellation of one that swallows it comes to nothing, once."""
-    if not nap:
-        return
+async def _nap(ident: int, nap: float, swallowed: int) -> None:
+    """Sleeps; so many cancellations come to nothing."""
     life = LIFE.get()
-    try:
-        await asyncio.sleep(nap)
-    except asyncio.CancelledError:
-        if life.dead and not life.apart:
-            raise
-        WORLD[-1].model.is_cancelled(ident, life)
-        if not swallows:
-            raise
-        await asyncio.sleep(nap)
+    while nap:
+        try:
+            await asyncio.sleep(nap)
+        except asyncio.CancelledError:
+            if life.dead and not life.apart:
+                raise
+            WORLD[-1].model.is_cancelled(ident, life)
+            if not swallowed:
+                raise
+            swallowed -= 1
+        else:
+            return
 
 
 def traced(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:

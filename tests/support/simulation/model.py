@@ -26,7 +26,7 @@ class Attempt:
 
     life: Life
     retry_at: int | None = None  # by the clock; None: there is no retry
-    waited_at: float = 0.0  # the same, by the loop
+    waited_at: int = 0  # the same, however the clock is set
     failed: bool = False
     heard: bool = False  # the host has read that it is to be retried
 
@@ -160,7 +160,7 @@ class Model:
             story.withdrawn, story.leaves = len(story.attempts), True
             story.last_life = self.world.born  # no later one may begin it
 
-    def asked_to_move(self, ident: int, due: int, asked: bool, state: State) -> None:
+    def asked_to_move(self, ident: int, due: int, asked: bool, state: State, unsent: bool) -> None:
         story = self.stories[ident]
         if not story.asked:
             good = asked is (state is State.PENDING)
@@ -170,13 +170,11 @@ class Model:
             story.moves.append(due)
             if story.attempts and (retry_at := story.attempts[-1].retry_at) is not None:
                 story.attempts[-1].retry_at = min(retry_at, due)
-            if not self._may_know(story):
+            if unsent or not self._may_know(story):
                 story.settle_move()
 
     def _may_know(self, story: Story) -> bool:
         """Whether there is a process that has been told of a task, or may be before the request."""
-        if story.number in story.link.book.outbox.loose:  # it is in no frame yet
-            return False
         return any(life.place == story.place and not life.gone for life in self.world.lives)
 
     # ---- what the pipes tell
@@ -218,7 +216,7 @@ class Model:
         world, story = self.world, self.stories[ident]
         world.say("start", ident, "in", life.pid)
         number, key = story.number, (story.scheduler, story.due)
-        # One that lives on may run what the host had counted as started, and has ended since.
+        # One that lives on may run what the host had counted as started, whatever it made of it.
         left_over = life.apart and number in life.heard
         self._check(ident, not story.ends or left_over, "starts after its end")
         self._check(ident, life.born <= story.last_life, "starts, and was withdrawn or cancelled")
@@ -256,7 +254,7 @@ class Model:
             self._check(ident, last.life.dead, "runs in two processes at once")
         else:
             known = self.world.cls is TimedScheduler or last.life is life  # to this life
-            waited = self.world.loop.time() + 1e-6 >= last.waited_at
+            waited = self.world.elapsed() + 1000 >= last.waited_at
             waited |= self._latest_clock() >= last.retry_at  # if the clock has been set
             self._check(ident, waited or not known, "is tried again early")
 
@@ -304,7 +302,7 @@ class Model:
         wait = world.random.choice((0.0, 0.01, 3.0)) * world.random.random()
         world.say("retry", ident, "after", wait)
         last.retry_at = world.clock() + int(wait * SECOND)
-        last.waited_at = world.loop.time() + wait
+        last.waited_at = world.elapsed() + int(wait * SECOND)
         if world.cls is not TimedScheduler:
             life.waiting[story.scheduler] = ident
         return int(wait * SECOND)

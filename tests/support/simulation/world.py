@@ -19,6 +19,7 @@ from aioscheduler import (
     TimedScheduler,
     WorkerStartError,
 )
+from aioscheduler._processes.supervisor import DRAIN_TIME
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.fleet import Seams
 from aioscheduler._scheduling.clock import SECOND
@@ -30,9 +31,6 @@ from .lives import Life
 from .model import Model, Story
 from .spite import NO_TIMES, ODD, spoil
 from .virtual import Spite, VirtualLoop
-
-AHEAD = True
-"""THE SWITCH: whether the library takes WITHDRAW, CONFIRM and RETRY, and ends drains as lost."""
 
 EPOCH = 1_700_000_000 * SECOND
 PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000, 200_000)  # bytes, at most
@@ -60,6 +58,7 @@ class World:
         self.loop = loop
         self.trace = trace
         self.offset = 0
+        self._ground = 0
         self.jumps: list[tuple[float, int]] = []  # when the clock was set, and what it said before
         self.lives: list[Life] = []
         self.handles: list[Task[Any]] = []
@@ -70,11 +69,11 @@ class World:
         )
         self.rerun = chance() < 0.4
         self.spiteful = chance() < 0.5
-        self.confirmed = chance() < 0.3 and AHEAD
+        self.confirmed = chance() < 0.3
         self.lossy = self.confirmed and chance() < 0.7
-        some_confirmed = chance() < 0.2 and AHEAD
+        some_confirmed = chance() < 0.2
         self.grinding = chance() < 0.4
-        self.long_naps = chance() < 0.3 and AHEAD
+        self.long_naps = chance() < 0.3
         workers = self.random.randint(1, 3)
         schedulers = workers * self.random.randint(1, 2)
         self.born = 0
@@ -104,7 +103,13 @@ class World:
     def grind(self) -> None:
         """Workers take their time in some seeds, so that slices are done in parts."""
         if self.grinding and self.random.random() < 0.3:
-            self.offset += self.random.randint(1, SECOND // 300)
+            spent = self.random.randint(1, SECOND // 300)
+            self.offset += spent
+            self._ground += spent
+
+    def elapsed(self) -> int:
+        """Return what has passed in nanoseconds, however the clock was set."""
+        return self._ground + int(self.loop.time() * SECOND)
 
     def say(self, *words: object) -> None:
         if self.trace:
@@ -131,15 +136,17 @@ class World:
         return bytes(self.random.randint(0, most))
 
     def nap(self) -> float:
-        if self.long_naps and self.random.random() < 0.1:  # longer than a drain takes
+        if self.long_naps and self.random.random() < 0.2:  # longer than a drain takes
             return self.random.random() * 30
         return self.random.choice((0.0, 0.0, self.random.random()))
 
-    def deed(self) -> str:
-        if AHEAD and self.random.random() < 0.1:
+    def deed(self, nap: float = 0.0) -> str:
+        if nap > DRAIN_TIME and self.random.random() < 0.3:
+            return "swallow: 9"
+        if self.random.random() < 0.1:
             return f"again: {self.random.randint(1, 4)}"
         if self.random.random() < 0.05:
-            return self.random.choice(("swallow", "swallow", "dies"))
+            return self.random.choice(("swallow: 1", "swallow: 9", "dies"))
         if not self.spiteful or self.random.random() < 0.8:
             return ""
         where = self.random.choice(("raise", "read an argument", "write a result", "read a result"))
@@ -153,7 +160,8 @@ class World:
     def schedule(self) -> None:
         ident, delay = len(self.handles), self.delay()
         due = self.due(delay)
-        nap, key, deed = self.nap(), self.random.choice((None, "a", "b")), self.deed()
+        nap, key = self.nap(), self.random.choice((None, "a", "b"))
+        deed = self.deed(nap)
         function, padding = self.random.choice(MAKERS)(ident), self.padding()
         coro = function(ident, nap, padding, spoil(deed, "read an argument"), deed)
         task = self.manager.schedule(coro, delay, key=key)
@@ -218,7 +226,7 @@ class World:
             self.say("cancel", ident, asked)
 
     def withdraw(self) -> None:
-        if AHEAD and (chosen := self.choose()):
+        if chosen := self.choose():
             ident, task, story = chosen
             state = task.state
             asked = story.link.withdraw(story.scheduler, story.number)
@@ -226,12 +234,13 @@ class World:
             self.say("withdraw", ident, asked)
 
     def reschedule(self) -> None:
-        if AHEAD and self.cls is TimedScheduler and (chosen := self.choose()):
+        if self.cls is TimedScheduler and (chosen := self.choose()):
             ident, task, story = chosen
             if story.withdrawn is None:
                 state, due = task.state, self.due(self.delay())
+                unsent = story.number in story.link.book.outbox.loose
                 asked = story.link.reschedule(story.scheduler, story.number, due)
-                self.model.asked_to_move(ident, due, asked, state)
+                self.model.asked_to_move(ident, due, asked, state, unsent)
                 self.say("reschedule", ident, due - self.clock(), asked)
 
     # ---- what goes wrong
