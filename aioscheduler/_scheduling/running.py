@@ -20,11 +20,15 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
 
     Args:
         unbegun: Called with number and entry if a task was cancelled before its first step.
+
+    Attributes:
+        coming: Entries whose first step comes with the loop's next turn; who takes it says so.
     """
 
     def __init__(self, unbegun: Callable[[int, E], None]) -> None:
         super().__init__()
         self._unbegun = unbegun
+        self.coming: set[int] = set()
         self._asked: set[int] = set()  # to cancel, by whoever may
         self._given_up: set[int] = set()
 
@@ -41,6 +45,7 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
             task = asyncio.Task(coro, loop=loop, context=context, eager_start=True)
         else:
             task = asyncio.Task(coro, loop=loop, context=context)
+            self.coming.add(number)
         if not task.done():
             self[number] = (task, entry)
         # What the first step has raised holds this frame by its traceback, and an entry its handle.
@@ -73,6 +78,7 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
     def end(self, number: int) -> None:
         """Forget an entry, if it is here."""
         self.pop(number, None)
+        self.coming.discard(number)
         if self._asked:
             self._asked.discard(number)
         if self._given_up:

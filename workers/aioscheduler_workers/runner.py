@@ -10,6 +10,7 @@ worker's own.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
@@ -84,6 +85,7 @@ class Runner:
         self._wait_before_retry = wait_before_retry
         self._fail = fail
         self._known: dict[int | bytes, Callable[..., Any]] = {}  # by number, that took one value
+        self._plain: set[int | bytes] = set()  # those of them that are not async
         self._opened: tuple[bytes, Any] = (b"", None)  # the last function that came with a frame
         self._end_child: Callable[[BaseException | None], NoReturn] | None = None
 
@@ -95,6 +97,7 @@ class Runner:
     def forget(self) -> None:
         """Drop what is kept of functions: some of them may have been retired."""
         self._known.clear()
+        self._plain.clear()
 
     def _begin(
         self, engine: Engine[Entry], number: int, entry: Entry, due: int
@@ -154,17 +157,28 @@ class Runner:
         else:
             self._returned(engine, number, value)
 
-    # A task's first step comes with its first turn before Python 3.12, and so does all of this.
+    # Before Python 3.12 a task's first step comes with its first turn, and so does all of this; but
+    # a plain function is called at once, if no such step is ahead of it.
 
-    async def _execute(self, engine: Engine[Entry], number: int, entry: Entry, due: int) -> None:
+    async def _begin_later(
+        self, engine: Engine[Entry], number: int, entry: Entry, due: int
+    ) -> None:
+        engine.running.coming.discard(number)
         rest = self._begin(engine, number, entry, due)
         if rest is not None:
             await rest
 
+    def _begin_in_turn(
+        self, engine: Engine[Entry], number: int, entry: Entry, due: int
+    ) -> Coroutine[Any, Any, None] | None:
+        if engine.running.coming or entry[0] not in self._plain or type(entry[1]) not in _ALONE:
+            return self._begin_later(engine, number, entry, due)
+        return self._begin(engine, number, entry, due)
+
     if sys.version_info >= (3, 12):
         execute = _begin
     else:
-        execute = _execute
+        execute = _begin_in_turn
 
     def _returned(self, engine: Engine[Entry], number: int, value: object) -> None:
         ending = wire.RETURNED
@@ -276,6 +290,8 @@ class Runner:
         opened = open_call(self._catalog, function, payload)
         if type(payload) in _ALONE:
             self._known[function] = opened[0]
+            if not inspect.iscoroutinefunction(opened[0]):
+                self._plain.add(function)
         return opened
 
     def _open_function(self, pickled: bytes) -> Callable[..., Any]:
@@ -287,7 +303,7 @@ class Runner:
 
 
 STEPS: frozenset[CodeType] = frozenset(
-    (Runner._begin.__code__, Runner._follow.__code__, Runner._execute.__code__)
+    (Runner._begin.__code__, Runner._follow.__code__, Runner._begin_later.__code__)
 )
 """What calls a task's own code."""
 

@@ -130,6 +130,31 @@ def call_later(text: str) -> Any:
     return leave_a_word_later(text)
 
 
+RAN: list[int] = []
+
+
+def note(number: int) -> None:
+    RAN.append(number)
+
+
+async def note_later(number: int) -> None:
+    RAN.append(number)
+
+
+async def test_no_task_overtakes_another_that_is_due_with_it(place: Place) -> None:
+    """Whether a plain function is called at once or a coroutine's first step comes with a turn."""
+    functions = [place.shipper.take_function(note), place.shipper.take_function(note_later)]
+    place.tell_definitions()
+    order = [functions[n % 3 == 1] for n in range(12)]
+    for first in (0, 12):  # the second time they are known
+        RAN.clear()
+        numbers = list(range(first, first + 12))
+        place.send(Kind.SCHEDULE, first, 0, 0, order, None, numbers)
+        await turns()
+        assert numbers == RAN
+    assert not place.worker._engines[0].running.coming
+
+
 async def test_what_it_returns_is_awaited_in_the_context_of_the_call(place: Place) -> None:
     place.call(3, call_later, ["x", "y"])
     place.call(5, leave_a_word_later, ["z"])
