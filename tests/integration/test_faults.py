@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from aioscheduler import (
     Task,
     WorkerLost,
     WorkerStartError,
+    current_attempt,
     current_manager,
 )
 from aioscheduler._processes.process import WorkerProcess
@@ -511,6 +513,45 @@ async def test_sigterm_drains_a_worker_and_is_no_crash(tmp_path: Path, caplog: A
         assert {await task for task in [*soon, late]} == {worker_pid(manager)}
         assert worker_pid(manager) != old
     assert ["was told to end" in record.message for record in caplog.records] == [True]
+
+
+def is_draining(manager: Manager[Any]) -> bool:
+    return state_of(manager) is WorkerState.DRAINING
+
+
+async def outlast_a_drain(attempt_file: Path) -> int:
+    attempt_file.write_text(attempt_file.read_text() + "x")
+    if len(attempt_file.read_text()) == 1:
+        await asyncio.sleep(60)
+    return current_attempt()
+
+
+async def test_what_outlasts_a_drain_is_lost_or_runs_again(tmp_path: Path) -> None:
+    """Nobody has asked to cancel it. What waits is late by the drain, and no more."""
+    files = [tmp_path / name for name in ("fail", "rerun", "asked")]
+    for file in files:
+        file.write_text("")
+    async with (
+        Manager(1, workers=1) as failing,
+        Manager(1, workers=1, on_worker_loss="rerun") as rerunning,
+    ):
+        lost = failing.schedule(outlast_a_drain(files[0]))
+        again = rerunning.schedule(outlast_a_drain(files[1]))
+        asked = failing.schedule(outlast_a_drain(files[2]))
+        waiting = failing.schedule(give(7), timedelta(seconds=1))
+        await until(lambda: all(file.read_text() for file in files))
+        for manager in (failing, rerunning):
+            os.kill(worker_pid(manager), signal.SIGTERM)
+        for manager in (failing, rerunning):
+            await until(partial(is_draining, manager))
+        assert asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        with pytest.raises(WorkerLost, match=r"told to end \(SIGTERM\), and 10 s later") as told:
+            await lost
+        assert told.value.started
+        assert await again == 2
+        assert await waiting == 7
 
 
 async def test_a_slice_that_was_announced_is_given_back(tmp_path: Path) -> None:
