@@ -368,9 +368,10 @@ class Engine(Generic[E]):
         if self._head is not None:
             self._launch_head(*self._head, now)
             return
+        if self._to_run and self._runner is None:  # of a queue, whose place is free again
+            self._run_some()
+            return
         if self._launching:  # `run` looks again
-            if self._to_run and self._runner is None:  # of a queue, whose place is free again
-                self._run_some()
             return
         if self._concurrency is None:
             room = self._pace.next_length(now)

@@ -9,7 +9,7 @@ given. Rules of this file:
 3. The last frame of a page that names a number holds: a task that is to start once more, at
    another time say, has a second frame. What is written anew is in order of number.
 4. When four fifths of what is kept are dead, the pages that are mostly dead have their frames
-   rewritten, so that one timer for next year does not keep 255 forgotten ones. Large tasks are
+   rewritten, so that one timer for next year does not keep 255 forgotten ones. Large payloads are
    few, so their bytes are counted: two fifths of them may be dead.
 5. A page holds the leases of the definitions that its tasks use, until they end.
 """
@@ -27,8 +27,8 @@ from .wire import Payload, Record
 
 PAGE = 256
 _SLACK = 16_384  # dead tasks that are not worth a sweep
-_LARGE = 512  # bytes of a task from which on it is counted in bytes
-_LARGE_SLACK = 8 << 20  # dead bytes of large tasks that are not worth a sweep
+LARGE = 512  # bytes of a payload from which on it is counted in bytes
+_LARGE_SLACK = 8 << 20  # dead bytes of large payloads that are not worth a sweep
 
 _GONE = 0  # in a page's states: the task has ended, or was never sent
 _CODES = {state: 0 if state in ENDED else code for code, state in enumerate(MOVES, start=1)}
@@ -37,6 +37,8 @@ _PENDING, _RUNNING = _CODES[State.PENDING], _CODES[State.RUNNING]
 _BEFORE = {  # the table of moves, from its other side
     after: tuple(_CODES[before] for before in MOVES if after in MOVES[before]) for after in MOVES
 }
+
+_NOTHING: Mapping[int, int] = MappingProxyType({})
 
 
 class Entry(NamedTuple):
@@ -50,13 +52,14 @@ class Entry(NamedTuple):
 
 
 class _Page:
-    __slots__ = ("count", "frames", "kept", "large", "states", "uses")
+    __slots__ = ("count", "dead", "frames", "kept", "sizes", "states", "uses")
 
     def __init__(self) -> None:
         self.states = bytearray(PAGE)
         self.count = 0
         self.kept = 0  # entries in the frames, dead or alive
-        self.large = 0  # bytes of each of them, if they are large
+        self.sizes: dict[int, int] = {}  # bytes of large payloads, of those that have not ended
+        self.dead = 0  # bytes of large payloads in the frames that do not count any more
         self.frames: list[bytes] = []
         self.uses: dict[int, int] = {}  # leases of definitions, with a bit for each task
 
@@ -74,8 +77,8 @@ class Ledger:
         self._newest = -1  # the page that still grows
         self._count = 0
         self._kept = 0
-        self._large = 0  # bytes of large entries in the frames
-        self._large_dead = 0  # of those whose tasks have ended, about
+        self._large = 0  # bytes of large payloads in the frames
+        self._large_dead = 0  # those of them that do not count any more
         self.blobs: dict[int, bytes] = {}
         self.running: int = 0
 
@@ -101,7 +104,12 @@ class Ledger:
     # ---- frames
 
     def record(
-        self, first: int, count: int, frame: bytes, uses: Mapping[int, int] = MappingProxyType({})
+        self,
+        first: int,
+        count: int,
+        frame: bytes,
+        uses: Mapping[int, int] = _NOTHING,
+        sizes: Mapping[int, int] = _NOTHING,
     ) -> None:
         """Enter the tasks `first` to `first + count - 1`, all of one page, and their frame.
 
@@ -110,6 +118,7 @@ class Ledger:
             count: How many.
             frame: What carries them.
             uses: The leases to be held until they end, with a bit for each task, from the first.
+            sizes: The bytes of payloads of `LARGE` or more, by position.
         """
         key, index = divmod(first, PAGE)
         page = self._pages.get(key)
@@ -119,36 +128,32 @@ class Ledger:
             if grown in self._pages:
                 self._drop_if_ended(grown)
         page.states[index : index + count] = bytes((_PENDING,)) * count
+        page.count += count
+        page.kept += count
+        page.frames.append(frame)
         for lease, users in uses.items():
             page.uses[lease] = page.uses.get(lease, 0) | users << index
+        for position, size in sizes.items():
+            page.sizes[index + position] = size
+            self._large += size
         self._count += count
-        self._weigh_anew(page, count, count, frame)
+        self._kept += count
 
-    def amend(self, count: int, first: int, frame: bytes) -> None:
-        """Enter another frame of `count` tasks that have not ended, all of the page of `first`."""
-        self._weigh_anew(self._pages[first // PAGE], 0, count, frame)
-
-    def _weigh_anew(self, page: _Page, tasks: int, entries: int, frame: bytes) -> None:
-        """Add a frame to a page; note how large its entries are, on average, if they are large."""
-        self._kept += entries
-        if not page.large and len(frame) < _LARGE * entries:
-            page.count += tasks
-            page.kept += entries
-            page.frames.append(frame)
-            return
-        self._count_large(page, -1)
-        page.count += tasks
-        page.kept += entries
+    def amend(self, numbers: Sequence[int], frame: bytes) -> None:
+        """Enter another frame of tasks of one page that have not ended."""
+        page = self._pages[numbers[0] // PAGE]
+        page.kept += len(numbers)
         page.frames.append(frame)
-        self._count_large(page, 1)
+        self._kept += len(numbers)
+        if page.sizes:
+            again = sum(page.sizes.get(number % PAGE, 0) for number in numbers)
+            self._large += again
+            self._bury(page, again)
 
-    def _count_large(self, page: _Page, sign: int) -> None:
-        """Take a page out of the count of large entries, or put it in with its new weight."""
-        if sign > 0:
-            each = sum(map(len, page.frames)) // max(1, page.kept)
-            page.large = each if each >= _LARGE else 0
-        self._large += sign * page.large * page.kept
-        self._large_dead += sign * page.large * (page.kept - page.count)
+    def _bury(self, page: _Page, size: int) -> None:
+        """Count bytes of large payloads that do not count any more."""
+        page.dead += size
+        self._large_dead += size
 
     def read(self, numbers: Collection[int]) -> dict[int, Entry]:
         """Return what was sent of tasks that have not ended, in order; each page is read once."""
@@ -242,8 +247,9 @@ class Ledger:
         if page.uses:
             left = ~(((1 << count) - 1) << index)
             page.uses = {lease: users & left for lease, users in page.uses.items() if users & left}
-        if page.large:
-            self._large_dead += page.large * count
+        if page.sizes:
+            ended = range(index, index + count)
+            self._bury(page, sum(page.sizes.pop(each, 0) for each in ended))
         if not page.count:
             self._drop_if_ended(key)
 
@@ -251,7 +257,7 @@ class Ledger:
         page = self._pages[key]
         if not page.count and key != self._newest:
             self._kept -= page.kept
-            self._count_large(page, -1)
+            self._unbury(page)
             del self._pages[key]
 
     def running_numbers(self) -> Iterator[int]:
@@ -285,15 +291,20 @@ class Ledger:
         if self._large_dead > 0.4 * self._large + _LARGE_SLACK:
             # Three twentieths of the bytes go, or more; of what stays a quarter is dead at most.
             for page in self._pages.values():
-                if page.large and page.count * 4 <= page.kept * 3:
+                if page.dead * 3 >= sum(page.sizes.values()) and page.dead:
                     self._rewrite(page)
 
     def _rewrite(self, page: _Page) -> None:
-        frames = [frame for _, frame in make_frames(self._living(page))]
+        page.frames = [frame for _, frame in make_frames(self._living(page))]
         self._kept += page.count - page.kept
-        self._count_large(page, -1)
-        page.frames, page.kept = frames, page.count
-        self._count_large(page, 1)
+        page.kept = page.count
+        self._unbury(page)
+
+    def _unbury(self, page: _Page) -> None:
+        """Count no more what a page has kept of the dead."""
+        self._large -= page.dead
+        self._large_dead -= page.dead
+        page.dead = 0
 
 
 def make_frames(entries: Mapping[int, Entry]) -> Iterator[tuple[list[int], bytes]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import wire
 from .definitionlog import DefinitionLog, Lease, Leased, Reader
-from .ledger import PAGE, Entry, Ledger, make_frames
+from .ledger import LARGE, PAGE, Entry, Ledger, make_frames
 from .wire import FRAME_BYTES, Kind, Payload, Record
 
 _BYTES = frozenset((bytes, Leased))
@@ -124,7 +124,7 @@ class Outbox:
             self._put_requests()  # they were about what the worker has forgotten
         for _, page in groupby(entries.items(), lambda item: item[0] // PAGE):
             for numbers, frame in make_frames(dict(page)):
-                self.ledger.amend(len(numbers), numbers[0], frame)
+                self.ledger.amend(numbers, frame)
                 if send:
                     self._put(frame)
                     blobs = self.ledger.blobs
@@ -190,7 +190,8 @@ class Outbox:
         self._define()
         frame = wire.encode([Kind.SCHEDULE, first, *columns])
         uses = _uses_of(*columns[2:]) if self.definitions.log.leased else {}
-        self.ledger.record(first, self.next - first, frame, uses)
+        sizes = _sizes_of(columns[-1]) if self._bytes >= LARGE else {}
+        self.ledger.record(first, self.next - first, frame, uses, sizes)
         self._put(frame)
         self._first, self._bytes = self.next, 0
 
@@ -229,6 +230,12 @@ def _uses_of(
         for index, payload in enumerate(payloads):
             _note(uses, payload, 1 << index)
     return uses
+
+
+def _sizes_of(payloads: list[Payload]) -> dict[int, int]:
+    """Return the bytes of large payloads, by position."""
+    sizes = enumerate(len(p) if isinstance(p, bytes) else 0 for p in payloads)
+    return {position: size for position, size in sizes if size >= LARGE}
 
 
 def _note(uses: dict[int, int], item: object, users: int) -> None:

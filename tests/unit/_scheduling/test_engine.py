@@ -494,3 +494,21 @@ async def test_what_was_discarded_comes_back_at_its_new_time() -> None:
     assert stand.crew.log == [1, 0]
     await stand.pass_(5)
     assert stand.crew.log == [1, 0]
+
+
+async def test_what_was_launched_in_two_parts_and_waits_for_its_place_gets_it() -> None:
+    """A part comes late, when its payload is here, and the next is launched while it is away."""
+    stand = Stand(Order.FIFO, hold=True)
+    stand.engine.ahead = 3
+    stand.start()
+    stand.engine.add(0, 0, nothing)
+    await turns()
+    stand.engine.run([], [])  # of what was launched nothing is ready
+    for number in (1, 2):
+        stand.engine.add(number, 0, nothing)
+    await turns()
+    late, rest = stand.crew.held
+    late()
+    rest()
+    await turns()
+    assert stand.crew.log == [0, 1, 2]
