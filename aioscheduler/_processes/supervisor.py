@@ -214,7 +214,7 @@ class Supervisor:
         if kind == wire.Kind.READY:
             self._became_ready()
         elif kind == wire.Kind.FAILED:
-            self._traceback = frame[1]
+            self._traceback = str(frame[1])
         elif kind == wire.Kind.DRAINING:
             self._drain()
         else:
@@ -301,10 +301,13 @@ class Supervisor:
         assert self._loop is not None
         self._state = WorkerState.RESTARTING
         self.counts["restarts"] += 1
-        delay = 0.0
-        if self._unready:
-            delay = min(FIRST_DELAY * 2 ** (self._unready - 1), LONGEST_DELAY)
-        self._timer = self._loop.call_later(delay, self._try_to_spawn)
+        self._timer = self._loop.call_later(self._delay(), self._try_to_spawn)
+
+    def _delay(self) -> float:
+        """Return the seconds until the next try, more after each that failed."""
+        if not self._unready:
+            return 0.0
+        return float(min(FIRST_DELAY * 2 ** min(self._unready - 1, 10), LONGEST_DELAY))
 
     def _try_to_spawn(self) -> None:
         """Retries for as long as there is no process to be had; nothing is lost by waiting."""
@@ -314,7 +317,7 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001  the system has no room, no memory, no thread
             self._state = WorkerState.RESTARTING
             self._unready += 1
-            delay = min(FIRST_DELAY * 2 ** (self._unready - 1), LONGEST_DELAY)
+            delay = self._delay()
             log.error(
                 "worker %d cannot be started, the next try is in %.1f s: %s",
                 self._worker,

@@ -49,7 +49,6 @@ class Change(NamedTuple):
         waiting: By how much the number of tasks that wait to start has grown.
         ended: Tasks that have ended.
         state: How they have ended.
-        started: Whether they had been announced as started.
         refused: The number of a task of which the worker has said what cannot be.
     """
 
@@ -57,7 +56,6 @@ class Change(NamedTuple):
     waiting: int = 0
     ended: Sequence[int] = ()
     state: State = State.CANCELLED
-    started: bool = True
     refused: int | None = None
 
 
@@ -168,8 +166,7 @@ class Book:
 
     def find(self, number: int) -> Entry | None:
         """Return what holds of a task that has not ended, as it was asked to be."""
-        self.outbox.pack()
-        entry = self.ledger.find(number)
+        entry = self.outbox.find(number) or self.ledger.find(number)
         if self._asked and entry is not None:
             asked = self._asked.get(number)
             if isinstance(asked, int):
@@ -249,7 +246,7 @@ class Book:
         self._amend_moved(moved, send=True)
         for number in numbers:
             if number in moved:
-                del self._asked[number]
+                self._asked.pop(number, None)
                 continue
             pending = self.ledger.state(number) is State.PENDING
             if not self.ledger.move((number,), State.CANCELLED):
@@ -258,6 +255,8 @@ class Book:
             waiting += pending and number not in self._asked
             ended.append(number)
         self._forget_asked(ended)
+        if self._heads:
+            self._heads.difference_update(ended)
         return Change(scheduler, -waiting, ended, refused=refused)
 
     # ---- from one process to the next
@@ -327,22 +326,25 @@ class Book:
             changes.append(Change(scheduler, 0, numbers, state))
         return changes
 
-    def close(self, lost: bool) -> Iterator[Change]:
-        """End all there is: no process will come any more. What is yielded has no scheduler.
+    def close(self, lost: bool) -> Iterator[tuple[Sequence[int], State, bool]]:
+        """End all there is: no process will come any more.
 
         What was asked to end is cancelled; else what runs is lost, and what waits, too, if `lost`.
+
+        Yields:
+            Tasks that have ended alike, how, and whether they had been announced as started.
         """
         state = State.LOST if lost else State.CANCELLED
         for row in list(self.ledger.pending_rows()):  # millions, maybe: a tenth of the cost
             if not self._asked or all(n not in self._asked for n in row):
                 self.ledger.move(row, state)
-                yield Change(0, 0, row, state, started=False)
+                yield row, state, False
         for number in [*self.ledger, *self.outbox.loose]:  # the last if there was no packing them
             runs, asked = self._runs(number), self._asked.pop(number, None)
             stays = runs or lost
             ends = State.LOST if stays and not isinstance(asked, _Request) else State.CANCELLED
             self.ledger.move((number,), ends)
-            yield Change(0, 0, (number,), ends, started=runs)
+            yield (number,), ends, runs
 
     # ---- inside
 

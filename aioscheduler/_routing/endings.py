@@ -81,14 +81,18 @@ class Endings:
             decode: Reads them, when asked.
             singly: Whether NO_MEMORY may be among them.
         """
-        scheduler, waiting, ended, state, *_ = change
+        scheduler, waiting, ended, state, _ = change
+        if len(values) < len(ended) and state is not State.CANCELLED:
+            raise ValueError(
+                f"{len(values)} outcomes for {len(ended)} tasks that are {state.value}"
+            )
         if waiting:
             self._counter.count_waiting(self._worker, scheduler, waiting)
         if not ended:
             return
-        self._counts[state.value] += len(ended)
         if state is State.CANCELLED:
             values, decode = [None] * len(ended), None
+        self._counts[state.value] += len(ended)
         if state is State.FINISHED and self.holders.has_batches and not singly:
             self._settle_rows(scheduler, ended, values, decode)
         else:
@@ -116,7 +120,9 @@ class Endings:
     ) -> None:
         """Tell a task's end to whoever holds it, or to the loop if it failed unheard."""
         if value is NO_MEMORY:
+            self._counts[state.value] -= 1
             state, value, decode = State.FAILED, _no_memory(state), None
+            self._counts[state.value] += 1
         told = self.holders.settle(number, state, value, decode)
         if not told and state is State.FAILED:
             name = self._unheard.pop(number, "")
@@ -127,11 +133,11 @@ class Endings:
         """Count what is left as ended: there is nothing any more."""
         self._counter.count_emptied(self._worker)
 
-    def settle_alike(self, change: Change, value: Any) -> None:
+    def settle_alike(self, numbers: Sequence[int], state: State, value: Any) -> None:
         """Tell the end of very many tasks, which is the same for all; `empty` counts them."""
-        self._counts[change.state.value] += len(change.ended)
-        self.holders.settle_alike(change.ended, change.state, value)
-        self._book.forget(change.ended)
+        self._counts[state.value] += len(numbers)
+        self.holders.settle_alike(numbers, state, value)
+        self._book.forget(numbers)
 
     # ---- names
 

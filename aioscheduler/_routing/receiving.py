@@ -37,7 +37,6 @@ class Receiver:
         shipper: Reads outcomes.
         clock: Returns the present in nanoseconds since the epoch.
         asked_inside: Called with the fields of each request that a task makes of its manager.
-        answer_soon: Called when the worker waits for an answer.
 
     Attributes:
         history: What the processes have told of lateness.
@@ -51,7 +50,6 @@ class Receiver:
         shipper: HostShipper,
         clock: Callable[[], int],
         asked_inside: Callable[..., None],
-        answer_soon: Callable[[], None],
     ) -> None:
         self.history: History = History()
         self._schedulers = schedulers
@@ -60,7 +58,6 @@ class Receiver:
         self._log = shipper.catalog.log
         self._clock = clock
         self._asked_inside = asked_inside
-        self._answer_soon = answer_soon
         self._decodes: tuple[Decode, Decode, None] = (
             shipper.catalog.decode_result,
             shipper.catalog.decode_failure,
@@ -94,7 +91,6 @@ class Receiver:
         elif kind == Kind.ANNOUNCED:
             self._check(*fields)
             self._take(self._book.announced(*fields))
-            self._answer_soon()
         elif kind == Kind.UNSTARTED:
             self._check(*fields)
             self._take(self._book.unstarted(*fields))
@@ -108,7 +104,8 @@ class Receiver:
     def _check(self, scheduler: int, numbers: list[int], waits: list[int] | None = None) -> None:
         """Look whether a frame can be taken, before anything is changed by it."""
         types = set(map(type, numbers)) | set(map(type, waits or ()))
-        if not 0 <= scheduler < self._schedulers or types - {int}:
+        types.add(type(scheduler))
+        if types - {int} or not 0 <= scheduler < self._schedulers:
             raise wire.WireError(f"no frame of a worker: {scheduler!r}, {numbers!r:.80}")
 
     def _take(self, change: Change, *outcomes: Any) -> None:
@@ -123,7 +120,6 @@ class Receiver:
         if not len(numbers) == len(waits) == len(texts):
             raise wire.WireError(f"{len(waits)} waits of {len(numbers)} tasks")
         self._take(self._book.retried(scheduler, numbers, waits, self._clock()))
-        self._answer_soon()
 
     def _tick(
         self,

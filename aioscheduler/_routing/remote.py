@@ -109,7 +109,7 @@ class RemoteLink:
         self._holders = self._endings.holders
         self._sender = Sender(self._outbox, boot)
         self._receiver = Receiver(
-            schedulers, self.book, self._endings, shipper, clock, asked_inside, self._sender.soon
+            schedulers, self.book, self._endings, shipper, clock, asked_inside
         )
 
     # ---- its life
@@ -160,6 +160,8 @@ class RemoteLink:
         """
         assert self.loop is not None
         self._receiver.receive(frame, self.loop)
+        if self._outbox.answers:
+            self._sender.soon()
 
     def ended(self, end: End) -> None:
         """Sort out what a process leaves: for the next, or, if there is none, for good."""
@@ -175,8 +177,8 @@ class RemoteLink:
 
     def _cut(self, life: Life, exitcode: int | None) -> str:
         """Return in words what becomes of the tasks of a process that is replaced."""
-        self._disconnect()
-        self._sender.expect()
+        self._sender.disconnect()
+        self._receiver.disconnect()
         book = self.book
         for change in book.died([_begun(self._worker, life, n) for n in range(book.schedulers)]):
             self._endings.tell(change)
@@ -190,24 +192,20 @@ class RemoteLink:
             self._endings.tell(change, errors)
         return fate
 
-    def _disconnect(self) -> None:
-        """Forget what was under way between the two processes."""
-        self._sender.disconnect()
-        self._receiver.disconnect()
-
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
         """End every task: no process will come any more. Never raises."""
-        self._disconnect()
+        self._sender.end()
+        self._receiver.disconnect()
         try:
             self._outbox.pack()
         except Exception:
             log.exception("what was scheduled last could not be put into a frame")
-        for change in self.book.close(lost):
+        for numbers, state, started in self.book.close(lost):
             error = None
-            if change.state is State.LOST:
-                one = change.ended[0] if len(change.ended) == 1 else None
-                error = self._lost(exitcode, change.started, one)
-            self._endings.settle_alike(change, error)
+            if state is State.LOST:
+                one = numbers[0] if len(numbers) == 1 else None
+                error = self._lost(exitcode, started, one)
+            self._endings.settle_alike(numbers, state, error)
         self._endings.empty()
 
     def _lost(self, exitcode: int | None, started: bool, number: int | None) -> WorkerLost:

@@ -68,9 +68,15 @@ class Sender:
         self.now()
 
     def disconnect(self) -> None:
-        """Send nothing more to the present process; `flush` goes on."""
+        """Send nothing more to the present process; `flush` waits for the next."""
         self.stop_telling()
         self._life = None
+        if self._told is not None and self._told.done() and self._loop is not None:
+            self._told = self._loop.create_future()
+
+    def end(self) -> None:
+        """Send nothing more to anybody; `flush` goes on."""
+        self.disconnect()
         self._release()
 
     def stop_telling(self) -> None:
@@ -78,11 +84,6 @@ class Sender:
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
-
-    def expect(self) -> None:
-        """Have `flush` wait until the next process has been told everything."""
-        assert self._loop is not None
-        self._told = self._loop.create_future()
 
     def _release(self) -> None:
         if self._told is not None and not self._told.done():

@@ -19,13 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._scheduling.states import ENDED, MOVES, State
 from . import wire
 from .wire import Payload, Record
 
 PAGE = 256
+_PAGE_SLACK = 64  # dead entries of a page that are not worth a sweep of it
 _SLACK = 16_384  # dead tasks that are not worth a sweep
 LARGE = 512  # bytes of a payload from which on it is counted in bytes
 _LARGE_SLACK = 8 << 20  # dead bytes of large payloads that are not worth a sweep
@@ -149,6 +150,9 @@ class Ledger:
             again = sum(page.sizes.get(number % PAGE, 0) for number in numbers)
             self._large += again
             self._bury(page, again)
+        if page.kept > 4 * page.count + _PAGE_SLACK:  # one that is amended again and again
+            self._rewrite(page)
+        self._sweep_if_worth()
 
     def _bury(self, page: _Page, size: int) -> None:
         """Count bytes of large payloads that do not count any more."""
@@ -314,12 +318,17 @@ def make_frames(entries: Mapping[int, Entry]) -> Iterator[tuple[list[int], bytes
     """
     numbers: list[int] = []
     size = 0
+    function: object = None
     for number, entry in entries.items():
         numbers.append(number)
-        size += sum(len(item) for item in entry if isinstance(item, bytes))
+        if isinstance(entry.payload, bytes):
+            size += len(entry.payload)
+        if isinstance(entry.function, bytes) and entry.function != function:
+            size += len(entry.function)
+        function = entry.function
         if size > wire.FRAME_BYTES:
             yield numbers, _frame(numbers, entries)
-            numbers, size = [], 0
+            numbers, size, function = [], 0, None
     if numbers:
         yield numbers, _frame(numbers, entries)
 
@@ -328,7 +337,13 @@ def _frame(numbers: list[int], entries: Mapping[int, Entry]) -> bytes:
     rows = [entries[number] for number in numbers]
     schedulers, dues, functions, records, payloads = map(list, zip(*rows, strict=True))
     some = records if records.count(None) < len(records) else None
-    return wire.encode([wire.Kind.SCHEDULE, numbers, schedulers, dues, functions, some, payloads])
+    alike = map(_column, (schedulers, dues, functions))
+    return wire.encode([wire.Kind.SCHEDULE, numbers, *alike, some, payloads])
+
+
+def _column(items: list[Any]) -> Any:
+    """Return one value for all, if they are alike."""
+    return items[0] if items.count(items[0]) == len(items) else items
 
 
 def end_of_row(numbers: Sequence[int], start: int) -> int:

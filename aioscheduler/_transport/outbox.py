@@ -30,7 +30,7 @@ class Outbox:
     def __init__(self, log: DefinitionLog) -> None:
         self.ledger: Ledger = Ledger()
         self.full: bool = False  # enough is here to be sent before the turn of the loop ends
-        self.size: int = 0  # bytes in frames that were not taken
+        self.size: int = 0  # bytes in frames and blobs that were not taken
         self.next: int = 0  # the number of the next task
         self.definitions: Reader = Reader(log)
         self._first = 0  # the first number in the columns
@@ -101,6 +101,26 @@ class Outbox:
         self.full = True
         return first
 
+    def find(self, number: int) -> Entry | None:
+        """Return what is to be sent of a task that is in no frame yet, else None.
+
+        Any thread may ask, and then what it reads may just be going into a frame.
+        """
+        index = number - self._first
+        if index < 0:
+            return None
+        schedulers, dues, functions, payloads = self._columns
+        try:
+            scheduler, due, function = schedulers[index], dues[index], functions[index]
+            return Entry(scheduler, due, function, self._records.get(number), payloads[index])
+        except IndexError:
+            return None
+
+    @property
+    def answers(self) -> bool:
+        """Whether there is something to be sent that a worker waits for."""
+        return bool(self._frames) or self._announced > self._confirmed
+
     def change_due(self, number: int, due: int) -> None:
         """Give another due time to a task that is in no frame yet."""
         self._columns[1][number - self._first] = due
@@ -128,7 +148,9 @@ class Outbox:
                 if send:
                     self._put(frame)
                     blobs = self.ledger.blobs
-                    self._blobs += [(n, blobs[n]) for n in numbers if n in blobs]
+                    large = [(n, blobs[n]) for n in numbers if n in blobs]
+                    self._blobs += large
+                    self.size += sum(len(payload) for _, payload in large)
 
     def take(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
         """Gives the frames to be sent, and the payloads to be sent as blobs."""
@@ -164,6 +186,7 @@ class Outbox:
             return payload
         self.ledger.blobs[number] = payload
         self._blobs.append((number, payload))
+        self.size += len(payload)
         return wire.IN_BLOB
 
     def pack(self) -> None:

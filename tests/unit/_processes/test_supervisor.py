@@ -280,3 +280,22 @@ async def test_a_process_that_dies_in_a_drain_dies_of_something_else(place: Plac
     place.lives[0].receive([Kind.DRAINING])
     place.lives[0].ended(-9, "")
     assert place.supervisor.cause == ""
+
+
+async def test_however_often_there_was_no_process_it_is_tried_again(
+    place: Place, loop: Loop
+) -> None:
+    place.supervisor._unready = 2_000
+    place.raises = ["launch"]
+    place.lives[0].ended(-9, "")
+    loop.pass_(6.0)
+    loop.pass_(6.0)
+    assert len(place.lives) == 2
+
+
+async def test_what_a_failing_process_says_may_be_anything(place: Place) -> None:
+    words: Any = [1, b"2"]
+    place.lives[0].receive([Kind.FAILED, words])
+    place.lives[0].ended(1, "")
+    assert [end.then for end in place.ends] == [Then.REPLACED]
+    assert "[1, b'2']" in place.ends[0].story

@@ -81,6 +81,32 @@ def test_a_running_task_that_is_asked_to_cancel_may_end_as_it_likes() -> None:
     assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [1])
 
 
+def test_a_worker_that_drops_a_task_twice_is_refused_and_nothing_is_lost() -> None:
+    book = make()
+    book.reschedule(0, 3, 500)
+    assert book.finished(0, [1, 3, 3], State.CANCELLED) == Change(0, -1, [1])
+    assert book.state(3) is State.PENDING
+
+
+def test_a_head_that_is_cancelled_while_it_waits_is_forgotten() -> None:
+    book = make(timed=False)
+    book.started(0, [0])
+    book.retried(0, [0], [5], 100)
+    book.cancel(0, 0)
+    book.finished(0, [0], State.CANCELLED)
+    assert not book._heads
+
+
+def test_a_look_at_a_task_makes_no_frame_of_it() -> None:
+    """Any thread may ask for a due time."""
+    book = make(2)
+    number = book.outbox.add(0, 50, 7, 3)
+    found = book.find(number)
+    assert found is not None
+    assert (found.due, found.payload, book.outbox.loose) == (50, 3, range(2, 3))
+    assert book.find(number + 1) is None
+
+
 def test_what_is_withdrawn_ends_and_a_start_on_its_way_wins() -> None:
     book = make()
     assert book.withdraw(0, 0) == book.withdraw(0, 1) == Change(0, -1)
@@ -112,7 +138,7 @@ def test_what_is_moved_is_taken_back_and_given_again() -> None:
     assert found is not None
     assert found.due == 600
     assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [])
-    assert frames(book) == [[Kind.SCHEDULE, [1], [0], [600], [7], None, [1]]]
+    assert frames(book) == [[Kind.SCHEDULE, [1], 0, 600, 7, None, [1]]]
     assert book.state(1) is State.PENDING
     assert replayed(book)[1] == (600, 1)
     assert book.started(0, [1]) == Change(0, -1)
@@ -164,7 +190,7 @@ def test_a_retried_task_waits_and_is_given_again_at_its_time() -> None:
     frames(book)
     # 2 was to be cancelled, and is nowhere now.
     assert book.retried(0, [0, 2], [50, 60], 1000) == Change(0, 1, [2])
-    assert frames(book) == [[Kind.SCHEDULE, [0], [0], [1050], [7], [[None, None, 2, False]], [0]]]
+    assert frames(book) == [[Kind.SCHEDULE, [0], 0, 1050, 7, [[None, None, 2, False]], [0]]]
     assert book.state(0) is State.PENDING
     assert replayed(book)[0] == (1050, 2)
     book.started(0, [0])
@@ -270,9 +296,9 @@ def test_at_the_end_every_task_ends_once(lost: bool) -> None:
     book.cancel(0, 300)
     book.reschedule(0, 301, 9)
     ends: dict[int, tuple[State, bool]] = {}
-    for change in book.close(lost):
-        assert not ends.keys() & set(change.ended)
-        ends |= dict.fromkeys(change.ended, (change.state, change.started))
+    for numbers, state, started in book.close(lost):
+        assert not ends.keys() & set(numbers)
+        ends |= dict.fromkeys(numbers, (state, started))
     assert ends.keys() == {*range(600), book.outbox.next - 1}
     rest = State.LOST if lost else State.CANCELLED
     assert ends[5] == (State.LOST, True)
@@ -471,8 +497,8 @@ class Story:
     def finish(self) -> None:
         while self.worker.said:
             self.listen()
-        for change in self.book.close(lost=True):
-            self.take(change._replace(waiting=0))
+        for numbers, state, _ in self.book.close(lost=True):
+            self.take(Change(0, 0, numbers, state))
         assert self.ends.keys() == set(range(self.book.outbox.next)) - self.skipped
         for number, starts in self.starts.items():
             assert starts <= self.allowed.get(number, 1)

@@ -122,6 +122,15 @@ async def test_an_outcome_without_memory_is_a_failure_that_says_so(place: Place)
     place.endings.tell(Change(0, 0, [0, 1], State.FINISHED), [NO_MEMORY, 4], decode, True)
     assert isinstance(tasks[0].exception(), RemoteError)
     assert tasks[1].result() == 40
+    assert +place.counts == {"failed": 1, "finished": 1}
+
+
+async def test_no_end_is_told_without_its_outcome(place: Place) -> None:
+    place.add(2)
+    with pytest.raises(ValueError, match="1 outcomes for 2 tasks that are failed"):
+        place.endings.tell(Change(0, 0, [0, 1], State.FAILED), [ValueError()])
+    assert not place.told
+    assert not place.counts
 
 
 async def test_failures_that_nobody_hears_go_to_the_loop_some_by_name(
@@ -153,7 +162,7 @@ async def test_an_alias_is_known_while_its_end_is_told(
 async def test_very_many_that_end_alike_are_counted_once(place: Place) -> None:
     place.add(5)
     task = place.endings.holders.hand_out(0, 2, 5, "task")
-    place.endings.settle_alike(Change(0, 0, range(5), State.CANCELLED), None)
+    place.endings.settle_alike(range(5), State.CANCELLED, None)
     place.endings.empty()
     assert task.cancelled()
     assert place.counts == {"cancelled": 5}

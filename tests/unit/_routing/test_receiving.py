@@ -25,7 +25,6 @@ class Place:
         self.told: list[tuple[Change, tuple[Any, ...]]] = []
         self.unheard: list[list[int]] = []
         self.asked: list[tuple[Any, ...]] = []
-        self.answers = 0
         shipper = HostShipper(HostCatalog())
         self.book = Book(1, True, shipper.catalog.log)
         for number in range(5):
@@ -38,7 +37,6 @@ class Place:
             shipper,
             lambda: NOW,
             lambda *request: self.asked.append(request),
-            self.answer_soon,
         )
         self.say(Kind.STARTED, 0, [0, 1, 2, 3])
         self.told.clear()
@@ -48,9 +46,6 @@ class Place:
 
     def name_unheard(self, numbers: list[int]) -> None:
         self.unheard.append([n for n in numbers if n in self.book.ledger])
-
-    def answer_soon(self) -> None:
-        self.answers += 1
 
     def say(self, *frame: Any) -> None:
         loop: Any = self
@@ -94,6 +89,7 @@ def test_large_outcomes_came_before(place: Place) -> None:
         [Kind.FINISHED, 1, [0], RETURNED, [1]],
         [Kind.FINISHED, -1, [0], RETURNED, [1]],
         [Kind.STARTED, 0, ["0"]],
+        [Kind.STARTED, 0.0, [4]],
         [Kind.STARTED, 0, [True]],
         [Kind.ANNOUNCED, 3, [4]],
         [Kind.RETRY, 0, [0], [], []],
@@ -120,14 +116,25 @@ def test_what_cannot_be_is_refused_after_what_can(place: Place) -> None:
 
 
 def test_the_worker_is_answered_where_it_waits_for_it(place: Place) -> None:
+    outbox = place.book.outbox
     place.say(Kind.UNSTARTED, 0, [2, 3])
+    assert not outbox.answers
     place.say(Kind.ANNOUNCED, 0, [2])
-    assert place.answers == 1
+    assert outbox.answers
+    outbox.take()
     place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
-    assert place.answers == 2
-    assert [place.book.ledger.read([n])[n].due for n in (0, 1)] == [NOW + 5, NOW + 6]
+    assert outbox.answers
+    outbox.take()
+    place.book.reschedule(0, 0, 9)
+    outbox.take()
+    place.say(Kind.FINISHED, 0, [0], DROPPED, [None])
+    assert outbox.answers
+    outbox.take()
+    assert not outbox.answers
+    place.book.reschedule(0, 0, NOW + 5)
+    assert [place.book.find(n).due for n in (0, 1)] == [NOW + 5, NOW + 6]  # type: ignore[union-attr]
     place.say(Kind.FINISHED, 0, [4], DROPPED, [None])
-    assert [change.waiting for change, _ in place.told] == [2, -1, 2, -1]
+    assert [change.waiting for change, _ in place.told] == [2, -1, 2, 0, -1]
 
 
 def test_requests_of_tasks_come_in_parts(place: Place) -> None:

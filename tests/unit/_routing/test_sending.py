@@ -158,15 +158,26 @@ async def test_a_process_that_ends_while_it_is_told_is_told_no_more(
 
 async def test_flush_waits_for_the_next_process_or_for_room(sender: Sender, outbox: Outbox) -> None:
     sender.disconnect()
-    sender.expect()
     while outbox.size <= HIGH_WATER:
         outbox.add_many(0, 5, 0, [b"x" * 30_000] * 3)
     flushing = asyncio.create_task(sender.flush())
     await asyncio.sleep(0)
     assert not flushing.done()
-    life = Life()
-    sender.tell(life, *outbox.restart())
-    await asyncio.sleep(0)
-    assert not flushing.done()  # the pipe takes no more
+    for _ in range(2):  # the first of them dies while it is told
+        sender.disconnect()
+        life = Life()
+        sender.tell(life, *outbox.restart())
+        await asyncio.sleep(0)
+        assert not flushing.done()  # the pipe takes no more
     life.pipe.room.set()
+    await asyncio.wait_for(flushing, 5)
+
+
+async def test_flush_goes_on_when_nobody_will_come(sender: Sender, outbox: Outbox) -> None:
+    while outbox.size <= HIGH_WATER:
+        outbox.add(0, 5, 7, bytes(1 << 20))  # what is large counts, too
+    flushing = asyncio.create_task(sender.flush())
+    await asyncio.sleep(0)
+    assert not flushing.done()
+    sender.end()
     await asyncio.wait_for(flushing, 5)
