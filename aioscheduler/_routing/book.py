@@ -19,7 +19,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import islice
 from typing import NamedTuple
@@ -74,7 +74,7 @@ class Book:
     """
 
     def __init__(self, schedulers: int, timed: bool, log: DefinitionLog) -> None:
-        self.outbox: Outbox = Outbox(log)
+        self.outbox: Outbox = Outbox(log, schedulers)
         self.ledger = self.outbox.ledger
         self.schedulers = schedulers
         self._timed = timed
@@ -104,8 +104,8 @@ class Book:
         self._aliases[number] = alias
 
     def cancel(self, scheduler: int, number: int) -> Change | None:
-        """Ask for a task's cancellation, begun or not; None if it has ended."""
-        if number not in self.outbox:
+        """Ask for a task's cancellation, begun or not; None if there is none such any more."""
+        if self.outbox.scheduler(number) != scheduler:
             return None
         asked = self._asked.get(number)
         if asked is _Request.CANCEL:
@@ -117,7 +117,7 @@ class Book:
 
     def withdraw(self, scheduler: int, number: int) -> Change | None:
         """Ask that a task end before it is announced; None if it was, or has ended."""
-        if not self._is_waiting(number):
+        if not self._is_waiting(scheduler, number):
             return None
         asked = self._asked.get(number)
         if isinstance(asked, _Request):
@@ -137,7 +137,7 @@ class Book:
             has asked for its end.
         """
         asked = self._asked.get(number)
-        if not self._is_waiting(number) or isinstance(asked, _Request):
+        if not self._is_waiting(scheduler, number) or isinstance(asked, _Request):
             return False
         if number in self.outbox.loose:
             self.outbox.change_due(number, due)
@@ -147,8 +147,9 @@ class Book:
             self.outbox.request(Kind.WITHDRAW, scheduler, number)
         return True
 
-    def _is_waiting(self, number: int) -> bool:
-        return number in self.outbox and self.state(number) is State.PENDING
+    def _is_waiting(self, scheduler: int, number: int) -> bool:
+        known = self.outbox.scheduler(number) == scheduler
+        return known and self.state(number) is State.PENDING
 
     # ---- what it knows
 
@@ -293,13 +294,13 @@ class Book:
         self.outbox.pack()
         moved = self._moved_of(self._asked)
         self._amend_moved(moved, send=False)
-        ending = self.ledger.read([number for number in self._asked if number not in moved])
+        ending = sorted(number for number in self._asked if number not in moved)
         self._asked.clear()
         return self._end(ending, State.CANCELLED)
 
     def lose_running(self) -> list[Change]:
         """End what had begun in a process that is gone."""
-        return self._end(self.ledger.read(list(self.ledger.running_numbers())), State.LOST)
+        return self._end(list(self.ledger.running_numbers()), State.LOST)
 
     def rerun_running(self) -> list[Change]:
         """Have what had begun in a process that is gone start again in the next."""
@@ -307,7 +308,7 @@ class Book:
         entries = self._next_attempt(numbers)
         self.outbox.amend(entries, send=False)
         self.ledger.move(numbers, State.PENDING)
-        by_scheduler = _by_scheduler(entries)
+        by_scheduler = self._by_scheduler(numbers)
         return [Change(scheduler, len(own)) for scheduler, own in by_scheduler.items()]
 
     def _next_attempt(self, numbers: Sequence[int]) -> dict[int, Entry]:
@@ -319,12 +320,20 @@ class Book:
             entries[number] = entry._replace(record=record)
         return entries
 
-    def _end(self, entries: Mapping[int, Entry], state: State) -> list[Change]:
+    def _end(self, numbers: Sequence[int], state: State) -> list[Change]:
         changes = []
-        for scheduler, numbers in _by_scheduler(entries).items():
-            self.ledger.move(numbers, state)
-            changes.append(Change(scheduler, 0, numbers, state))
+        for scheduler, own in self._by_scheduler(numbers).items():
+            self.ledger.move(own, state)
+            changes.append(Change(scheduler, 0, own, state))
         return changes
+
+    def _by_scheduler(self, numbers: Sequence[int]) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for number in numbers:
+            scheduler = self.ledger.scheduler(number)
+            if scheduler is not None:
+                found.setdefault(scheduler, []).append(number)
+        return found
 
     def close(self, lost: bool) -> Iterator[tuple[Sequence[int], State, bool]]:
         """End all there is: no process will come any more.
@@ -380,10 +389,3 @@ class Book:
 
 def _after(numbers: list[int], known: int) -> int | None:
     return numbers[known] if known < len(numbers) else None
-
-
-def _by_scheduler(entries: Mapping[int, Entry]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for number, entry in entries.items():
-        found.setdefault(entry.scheduler, []).append(number)
-    return found

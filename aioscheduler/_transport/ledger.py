@@ -16,6 +16,7 @@ given. Rules of this file:
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from types import MappingProxyType
@@ -53,10 +54,11 @@ class Entry(NamedTuple):
 
 
 class _Page:
-    __slots__ = ("count", "dead", "frames", "kept", "sizes", "states", "uses")
+    __slots__ = ("count", "dead", "frames", "kept", "schedulers", "sizes", "states", "uses")
 
-    def __init__(self) -> None:
+    def __init__(self, blank: array[int]) -> None:
         self.states = bytearray(PAGE)
+        self.schedulers = blank[:]
         self.count = 0
         self.kept = 0  # entries in the frames, dead or alive
         self.sizes: dict[int, int] = {}  # bytes of large payloads, of those that have not ended
@@ -68,13 +70,17 @@ class _Page:
 class Ledger:
     """The tasks of one worker place that have not ended.
 
+    Args:
+        schedulers: How many schedulers the worker has.
+
     Attributes:
         blobs: The payloads that were left out of the frames.
         running: How many tasks were announced as started, and have not ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, schedulers: int = 256) -> None:
         self._pages: dict[int, _Page] = {}
+        self._blank = array("B" if schedulers <= 256 else "L", [0] * PAGE)  # a byte a task
         self._newest = -1  # the page that still grows
         self._count = 0
         self._kept = 0
@@ -102,12 +108,19 @@ class Ledger:
         page = self._pages.get(number // PAGE)
         return None if page is None else _STATES.get(page.states[number % PAGE])
 
+    def scheduler(self, number: int) -> int | None:
+        """Return the scheduler of a task, None if it has ended or was never sent."""
+        page = self._pages.get(number // PAGE)
+        index = number % PAGE
+        return None if page is None or page.states[index] == _GONE else page.schedulers[index]
+
     # ---- frames
 
     def record(
         self,
         first: int,
         count: int,
+        schedulers: int | Sequence[int],
         frame: bytes,
         uses: Mapping[int, int] = _NOTHING,
         sizes: Mapping[int, int] = _NOTHING,
@@ -117,6 +130,7 @@ class Ledger:
         Args:
             first: The number of the first.
             count: How many.
+            schedulers: Of each, or of all of them.
             frame: What carries them.
             uses: The leases to be held until they end, with a bit for each task, from the first.
             sizes: The bytes of payloads of `LARGE` or more, by position.
@@ -124,11 +138,13 @@ class Ledger:
         key, index = divmod(first, PAGE)
         page = self._pages.get(key)
         if page is None:
-            page = self._pages[key] = _Page()
+            page = self._pages[key] = _Page(self._blank)
             grown, self._newest = self._newest, key
             if grown in self._pages:
                 self._drop_if_ended(grown)
         page.states[index : index + count] = bytes((_PENDING,)) * count
+        own = [schedulers] * count if isinstance(schedulers, int) else schedulers
+        page.schedulers[index : index + count] = array(self._blank.typecode, own)
         page.count += count
         page.kept += count
         page.frames.append(frame)

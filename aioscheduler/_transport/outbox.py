@@ -25,10 +25,11 @@ class Outbox:
 
     Args:
         log: The definitions.
+        schedulers: How many schedulers the worker has.
     """
 
-    def __init__(self, log: DefinitionLog) -> None:
-        self.ledger: Ledger = Ledger()
+    def __init__(self, log: DefinitionLog, schedulers: int = 256) -> None:
+        self.ledger: Ledger = Ledger(schedulers)
         self.full: bool = False  # enough is here to be sent before the turn of the loop ends
         self.size: int = 0  # bytes in frames and blobs that were not taken
         self.next: int = 0  # the number of the next task
@@ -120,6 +121,12 @@ class Outbox:
     def answers(self) -> bool:
         """Whether there is something to be sent that a worker waits for."""
         return bool(self._frames) or self._announced > self._confirmed
+
+    def scheduler(self, number: int) -> int | None:
+        """Return the scheduler of a task, None if it has ended or was never given."""
+        if number >= self._first:
+            return self._columns[0][number - self._first] if number < self.next else None
+        return self.ledger.scheduler(number)
 
     def change_due(self, number: int, due: int) -> None:
         """Give another due time to a task that is in no frame yet."""
@@ -214,7 +221,7 @@ class Outbox:
         frame = wire.encode([Kind.SCHEDULE, first, *columns])
         uses = _uses_of(*columns[2:]) if self.definitions.log.leased else {}
         sizes = _sizes_of(columns[-1]) if self._bytes >= LARGE else {}
-        self.ledger.record(first, self.next - first, frame, uses, sizes)
+        self.ledger.record(first, self.next - first, columns[0], frame, uses, sizes)
         self._put(frame)
         self._first, self._bytes = self.next, 0
 

@@ -73,6 +73,19 @@ def test_what_was_asked_to_cancel_waits_no_more_and_ends_when_it_is_confirmed() 
     assert book.cancel(0, 1) is None
 
 
+def test_a_task_of_another_scheduler_is_left_alone() -> None:
+    """A reference may be damaged."""
+    book = make(4, 2)
+    book.outbox.add(1, 50, 7, 4)  # in no frame yet
+    for number in (0, 4):
+        wrong = 0 if number == 4 else 1
+        assert book.cancel(wrong, number) is None
+        assert book.withdraw(wrong, number) is None
+        assert not book.reschedule(wrong, number, 9)
+    assert not book._asked
+    assert book.cancel(1, 4) == Change(1, -1)
+
+
 def test_a_running_task_that_is_asked_to_cancel_may_end_as_it_likes() -> None:
     book = make()
     book.started(0, [0, 1])

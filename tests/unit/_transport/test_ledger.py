@@ -29,7 +29,8 @@ def enter(ledger: Ledger, first: int, count: int) -> None:
         [payload_of(n) for n in range(first, first + count)],
     ]
     sizes = {n: len(payload_of(first + n)) for n in range(count) if (first + n) % 4 == 0}
-    ledger.record(first, count, wire.encode([Kind.SCHEDULE, first, *columns]), sizes=sizes)
+    frame = wire.encode([Kind.SCHEDULE, first, *columns])
+    ledger.record(first, count, columns[0], frame, sizes=sizes)  # type: ignore[arg-type]  # ints
 
 
 def replayed(ledger: Ledger) -> dict[int, Entry]:
@@ -110,6 +111,8 @@ def test_it_knows_what_is_out(steps: list[tuple[str, int]]) -> None:
     assert ledger.running == len(running)
     assert list(ledger.running_numbers()) == running
     assert {n: ledger.state(n) for n in states} == states
+    assert all(ledger.scheduler(n) == n % 3 for n in states)
+    assert ledger.scheduler(number) is None
     assert replayed(ledger) == sent
     some = list(states)[::2]
     assert ledger.read(some) == {n: sent[n] for n in some}
@@ -151,7 +154,7 @@ def test_what_is_alike_is_written_once() -> None:
     """A callable that came by value may be 32 KiB, and a page has 256 tasks of it."""
     ledger = Ledger()
     columns = [0, 10, bytes(30_000), None, list(range(PAGE))]
-    ledger.record(0, PAGE, wire.encode([Kind.SCHEDULE, 0, *columns]))
+    ledger.record(0, PAGE, 0, wire.encode([Kind.SCHEDULE, 0, *columns]))
     ledger.move([5], State.CANCELLED)
     assert sum(map(len, ledger.replay())) < 40_000
     assert replayed(ledger)[6] == (0, 10, bytes(30_000), None, 6)
@@ -230,8 +233,8 @@ def test_what_is_pending_comes_in_rows() -> None:
     ledger = Ledger()
     assert list(ledger.pending_rows()) == []
     for first in (0, PAGE):
-        ledger.record(first, PAGE, b"")
-    ledger.record(2 * PAGE, 3, b"")
+        ledger.record(first, PAGE, 0, b"")
+    ledger.record(2 * PAGE, 3, 0, b"")
     assert ledger.move([0, 5, 6, PAGE + 1], State.RUNNING) == 4
     assert ledger.move([5], State.FAILED) == 1
     rows = list(ledger.pending_rows())
@@ -259,7 +262,7 @@ def test_no_frame_is_over_its_limit_however_pages_are_merged(
     ledger = Ledger()
     for number, size in enumerate(sizes):
         columns = [0, 10, bytes(function), None, [bytes(size)]]
-        ledger.record(number, 1, wire.encode([Kind.SCHEDULE, number, *columns]))
+        ledger.record(number, 1, 0, wire.encode([Kind.SCHEDULE, number, *columns]))
     alive = set(range(len(sizes)))
     for number in ended:
         if number in alive:
@@ -284,7 +287,7 @@ def test_large_tasks_that_have_ended_are_not_kept_beside_far_off_ones() -> None:
     for number in range(8_000):
         payload = bytes(4_000) if number % 2 else b""
         frame = wire.encode([Kind.SCHEDULE, number, 0, 10, 7, None, [payload]])
-        ledger.record(number, 1, frame, sizes={0: 4_000} if payload else {})
+        ledger.record(number, 1, 0, frame, sizes={0: 4_000} if payload else {})
         if number % 2:
             ledger.move([number], State.LOST)
     kept_bytes = sum(map(len, ledger.replay()))
@@ -292,3 +295,9 @@ def test_large_tasks_that_have_ended_are_not_kept_beside_far_off_ones() -> None:
     in_frames = sum(len(f) for page in ledger._pages.values() for f in page.frames)
     assert in_frames < 2 * module._LARGE_SLACK
     assert len(ledger) == 4_000
+
+
+def test_there_may_be_many_schedulers() -> None:
+    ledger = Ledger(1_000)
+    ledger.record(0, 2, [3, 999], b"")
+    assert ledger.scheduler(1) == 999
