@@ -293,10 +293,11 @@ class LocalLink:
     # The crew of its engines.
 
     def launch(self, engine: Engine[_Entry], numbers: list[int], dues: list[int]) -> None:
-        self._counter.count_waiting(0, engine.index, -len(numbers))
         engine.run(numbers, dues)
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry, due: int) -> None:
+        # Here, and not when it is launched: it may be cancelled in between.
+        self._counter.count_waiting(0, engine.index, -1)
         _, awaitable, _, options, _ = entry
         value: Any = None
         running.set((self._places[engine.index], number, due, 1))
@@ -323,12 +324,12 @@ class LocalLink:
 
     def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         close_unstarted(entry[1])
-        if number not in engine.running:
-            self._counter.count_waiting(0, engine.index, -1)
+        self._counter.count_waiting(0, engine.index, -1)
         self._end(engine, number, entry, State.CANCELLED, None)
 
     def broken(self, engine: Engine[_Entry], error: Exception, launched: dict[int, _Entry]) -> None:
         assert self.loop is not None
+        self._counter.count_waiting(0, engine.index, -len(launched))
         for number, entry in launched.items():
             close_unstarted(entry[1])
             self._end(engine, number, entry, State.FAILED, error)
