@@ -26,6 +26,7 @@ from .._scheduling.lateness import History, Recorder
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
+from .._scheduling.unheard import tell_unheard
 from ..batch import Outcomes, Part
 from ..errors import WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
@@ -329,14 +330,12 @@ class LocalLink:
 
     def broken(self, engine: Engine[_Entry], error: Exception, launched: dict[int, _Entry]) -> None:
         assert self.loop is not None
+        self.loop.call_later(TICK, engine.wake_soon)
         self._counter.count_waiting(0, engine.index, -len(launched))
         for number, entry in launched.items():
             close_unstarted(entry[1])
             self._end(engine, number, entry, State.FAILED, error)
-        self.loop.call_exception_handler(
-            {"message": "a scheduler could not start what was due", "exception": error}
-        )
-        self.loop.call_later(TICK, engine.wake_soon)
+        tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
 
     def _end(
         self, engine: Engine[_Entry], number: int, entry: _Entry, state: State, value: Any

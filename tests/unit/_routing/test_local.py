@@ -178,6 +178,40 @@ async def test_what_could_not_begin_has_failed_and_is_told(
     await place.link.close(0)
 
 
+def test_a_handler_that_ends_the_loop_does_not_end_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aioscheduler._routing.local.TICK", 0)
+    place = Place()
+    begun: Any = place.link.engines[0].running
+
+    def begin(*args: Any) -> None:
+        del begun.begin  # once
+        raise MemoryError
+
+    def leave(*args: Any) -> None:
+        raise SystemExit(3)
+
+    async def fill() -> list[Task[Any]]:
+        begun.begin = begin
+        place.start()
+        return [place.schedule(give(n)) for n in range(20)]  # more than the first slice
+
+    async def go_on() -> None:
+        await turns()
+        await place.link.close(0)
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(leave)
+    tasks = loop.run_until_complete(fill())
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(turns())
+    loop.run_until_complete(go_on())
+    assert isinstance(tasks[0].exception(), MemoryError)
+    assert tasks[-1].result() == 19
+    loop.close()
+
+
 async def test_a_task_that_cancels_itself_is_cancelled(place: Place) -> None:
     task = place.schedule(fail(asyncio.CancelledError()))
     await turns()
