@@ -311,15 +311,16 @@ class LocalLink:
                 )
             state = State.FINISHED
         except asyncio.CancelledError:
+            close_unstarted(awaitable)  # if it had not come to that
             state = State.CANCELLED
             own = asyncio.current_task()
             if own is not None and own.cancelling():
                 engine.was_cancelled(number)
         except BaseException as error:
+            close_unstarted(awaitable)  # if it was too late to start, say
             if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             value, state = error, State.FAILED
-            close_unstarted(awaitable)  # if it was too late to start
         self._end(engine, number, entry, state, value)
         del value, entry  # an exception holds this frame by its traceback, and a handle it
 

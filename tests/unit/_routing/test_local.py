@@ -20,6 +20,7 @@ from aioscheduler._scheduling.order import Order
 from aioscheduler.batch import Outcomes
 from aioscheduler.errors import ManagerClosed, WorkerStartError
 from aioscheduler.inside import current_task
+from aioscheduler.options import Options
 from aioscheduler.stats import WorkerState
 from aioscheduler.task import State, Task, TaskRef
 
@@ -210,6 +211,25 @@ def test_a_handler_that_ends_the_loop_does_not_end_the_scheduler(
     assert isinstance(tasks[0].exception(), MemoryError)
     assert tasks[-1].result() == 19
     loop.close()
+
+
+async def test_a_task_that_is_cancelled_before_its_call_is_closed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_first(*args: Any) -> None:
+        await forever()
+
+    monkeypatch.setattr("aioscheduler._routing.local.run_with", wait_first)
+    coro = give(1)
+    call = place.link.shipper.take(coro, Options(timeout=1.0))
+    place.placement.added(0)
+    task = place.link.schedule(0, 0, 0, call)
+    await turns()
+    task.cancel()
+    await turns()
+    assert task.cancelled()
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED
+    await place.link.close(0)
 
 
 async def test_a_task_that_cancels_itself_is_cancelled(place: Place) -> None:
