@@ -32,6 +32,7 @@ from .._processes.workerconfig import WorkerConfig
 from .._scheduling.alarm import next_tick
 from .._scheduling.lateness import History
 from .._scheduling.order import Order
+from .._scheduling.unheard import tell_unheard
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.shipping import HostShipper
 from .._transport.pipe import abandon
@@ -242,15 +243,13 @@ class Fleet:
         for link in router.links:
             link.kill(reason)
         self.abroad.relay()
-        told = self._ready_awaited and isinstance(reason, WorkerStartError)
-        if self._loop_thread.loop is not None and not told:
-            self._loop_thread.loop.call_exception_handler(
-                {
-                    "message": f"{self._owner!r} has failed, and its {unfinished} unfinished tasks "
-                    "with it; make a new one",
-                    "exception": reason,
-                }
+        if not (self._ready_awaited and isinstance(reason, WorkerStartError)):
+            message = (
+                f"{self._owner!r} has failed, and its {unfinished} unfinished tasks with it; "
+                "make a new one"
             )
+            # Whatever the handler raises: our caller has yet to end the tasks of its worker.
+            tell_unheard(self._loop_thread.loop, message, reason, None)
 
     def loop_ended(self) -> None:
         """Is called when the loop is closed, or will not run any more: nothing can end."""

@@ -115,6 +115,34 @@ async def test_a_failure_that_nobody_waits_for_is_told_to_the_loop(
     await manager.close()
 
 
+def test_a_handler_that_ends_the_loop_leaves_no_task_without_an_end() -> None:
+    def leave(*args: Any) -> None:
+        raise SystemExit(3)
+
+    async def fail_and_close() -> None:
+        clock = FakeClock()
+        manager = clock.manager(2, workers=2, max_restarts=(0, 1.0))
+        manager.start()
+        tasks.extend(manager.schedule(give(), DAY) for _ in range(4))
+        await clock.advance(0)
+        loop.set_exception_handler(leave)
+        manager.kill()
+        try:
+            await clock.advance(0)
+        finally:
+            await manager.close()
+
+    tasks: list[Any] = []
+    loop = asyncio.new_event_loop()
+    failing = loop.create_task(fail_and_close())
+    with pytest.raises(SystemExit):  # in a turn of its own
+        loop.run_until_complete(failing)
+    loop.run_until_complete(failing)
+    loop.close()
+    assert all(isinstance(task.exception(), WorkerLost) for task in tasks)
+    assert len(tasks) == 4
+
+
 async def test_a_process_that_cannot_be_had_is_the_end(
     clock: FakeClock, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
