@@ -271,17 +271,18 @@ class Fleet:
 
     def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
         """Looks once a tick whether the workers answer, and how late this loop is."""
+        self._loop_thread.check()  # the loop may have moved to another thread
         router = self._router
         now = loop.time()
-        self._loop_thread.check()  # the loop may have moved to another thread
+        # First: whatever raises below is told by the loop, and not the end of the looks.
+        if router.closed is None or self._closing is not None:
+            at = next_tick(now)
+            self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
         lag = max(0.0, now - planned)
         self.host.add(now, lag, (0, 0, []))
         for link in router.links:
             link.look_after(lag)
         router.placement.avoid([link.vitals().avoided for link in router.links])
-        if router.closed is None or self._closing is not None:
-            at = next_tick(now)
-            self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
 
     def _count_cancelled(self) -> int:
         return sum(link.vitals().counts[State.CANCELLED.value] for link in self._router.links)

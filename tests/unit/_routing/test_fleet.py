@@ -80,6 +80,38 @@ async def test_close_says_how_much_it_cancelled(
     ]
 
 
+def tick(manager: Manager) -> None:
+    """Has the next look come now."""
+    fleet: Any = manager._fleet
+    timer = fleet._watch()
+    timer._run()
+    timer.cancel()
+
+
+async def test_a_look_that_raises_is_told_and_not_the_last(
+    manager: Manager,
+    reports: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link = manager._router.links[-1]
+    look_after, looks = link.look_after, 0
+
+    def look(lag: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise MemoryError
+        look_after(lag)
+
+    monkeypatch.setattr(link, "look_after", look)
+    tick(manager)
+    tick(manager)
+    assert looks == 2
+    (report,) = reports
+    assert isinstance(report["exception"], MemoryError)
+    reports.clear()
+
+
 # ---- its failure
 
 
