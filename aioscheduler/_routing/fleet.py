@@ -102,6 +102,7 @@ class Fleet:
         self.abroad = Abroad(router, self.loop_ended)
         self.host: History = History()
         self._alive: Alive = {}
+        self._catalog: HostCatalog | None = None  # what all workers are told
         self._ready_awaited = False
         self._closing: asyncio.Task[None] | None = None
         self._finalizer: multiprocessing.util.Finalize | None = None
@@ -127,7 +128,7 @@ class Fleet:
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
-        catalog = HostCatalog()
+        self._catalog = catalog = HostCatalog()
         catalog.owner = self._owner
         shipper = HostShipper(catalog)
         boot = None if settings.boot is None else shipper.take_call(*settings.boot)
@@ -280,6 +281,8 @@ class Fleet:
             self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
         lag = max(0.0, now - planned)
         self.host.add(now, lag, (0, 0, []))
+        if self._catalog is not None:  # before the links, which tell the workers
+            self._catalog.look_after()
         for link in router.links:
             link.look_after(lag)
         router.placement.avoid([link.vitals().avoided for link in router.links])

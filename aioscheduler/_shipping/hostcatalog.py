@@ -242,9 +242,10 @@ class HostCatalog(Codec):
         for number in self.log.forgotten():
             self._forget(number)
 
-    def forget_namespaces(self) -> None:
-        """Let namespaces go that are garbage here, and that no task needs any more."""
+    def look_after(self) -> None:
+        """Forget what nothing uses, and namespaces that are garbage here: once a tick."""
         self._spaces.let_go()
+        self.forget_unused()
 
     def _forget(self, number: int) -> None:
         kind, _, *fields = unpack(self.log.drop(number))

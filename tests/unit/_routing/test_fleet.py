@@ -112,6 +112,21 @@ async def test_a_look_that_raises_is_told_and_not_the_last(
     reports.clear()
 
 
+async def test_definitions_are_looked_after_once_a_tick_whatever_the_workers(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with clock.manager(4, workers=2) as manager:
+        told: list[str] = []
+        for index, link in enumerate(manager._remotes):
+            monkeypatch.setattr(link, "look_after", lambda _, n=index: told.append(f"link {n}"))
+        catalog = manager._remotes[0].shipper.catalog
+        monkeypatch.setattr(catalog._spaces, "let_go", lambda: told.append("namespaces"))
+        monkeypatch.setattr(catalog, "forget_unused", lambda: told.append("lines"))
+        tick(manager)
+        assert told == ["namespaces", "lines", "link 0", "link 1"]
+        monkeypatch.undo()
+
+
 # ---- its failure
 
 
