@@ -32,6 +32,7 @@ from .._processes.workerconfig import WorkerConfig
 from .._scheduling.alarm import next_tick
 from .._scheduling.lateness import History
 from .._scheduling.order import Order
+from .._scheduling.unheard import tell_unheard
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.shipping import HostShipper
 from .._transport.pipe import abandon
@@ -101,6 +102,7 @@ class Fleet:
         self.abroad = Abroad(router, self.loop_ended)
         self.host: History = History()
         self._alive: Alive = {}
+        self._catalog: HostCatalog | None = None  # what all workers are told
         self._ready_awaited = False
         self._closing: asyncio.Task[None] | None = None
         self._finalizer: multiprocessing.util.Finalize | None = None
@@ -126,7 +128,7 @@ class Fleet:
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
-        catalog = HostCatalog()
+        self._catalog = catalog = HostCatalog()
         catalog.owner = self._owner
         shipper = HostShipper(catalog)
         boot = None if settings.boot is None else shipper.take_call(*settings.boot)
@@ -242,15 +244,13 @@ class Fleet:
         for link in router.links:
             link.kill(reason)
         self.abroad.relay()
-        told = self._ready_awaited and isinstance(reason, WorkerStartError)
-        if self._loop_thread.loop is not None and not told:
-            self._loop_thread.loop.call_exception_handler(
-                {
-                    "message": f"{self._owner!r} has failed, and its {unfinished} unfinished tasks "
-                    "with it; make a new one",
-                    "exception": reason,
-                }
+        if not (self._ready_awaited and isinstance(reason, WorkerStartError)):
+            message = (
+                f"{self._owner!r} has failed, and its {unfinished} unfinished tasks with it; "
+                "make a new one"
             )
+            # Whatever the handler raises: our caller has yet to end the tasks of its worker.
+            tell_unheard(self._loop_thread.loop, message, reason, None)
 
     def loop_ended(self) -> None:
         """Is called when the loop is closed, or will not run any more: nothing can end."""
@@ -272,17 +272,20 @@ class Fleet:
 
     def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
         """Looks once a tick whether the workers answer, and how late this loop is."""
+        self._loop_thread.check()  # the loop may have moved to another thread
         router = self._router
         now = loop.time()
-        self._loop_thread.check()  # the loop may have moved to another thread
-        lag = max(0.0, now - planned)
-        self.host.add(now, lag, (0, 0, []))
-        for link in router.links:
-            link.look_after(lag)
-        router.placement.avoid([link.vitals().avoided for link in router.links])
+        # First: whatever raises below is told by the loop, and not the end of the looks.
         if router.closed is None or self._closing is not None:
             at = next_tick(now)
             self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
+        lag = max(0.0, now - planned)
+        self.host.add(now, lag, (0, 0, []))
+        if self._catalog is not None:  # before the links, which tell the workers
+            self._catalog.look_after()
+        for link in router.links:
+            link.look_after(lag)
+        router.placement.avoid([link.vitals().avoided for link in router.links])
 
     def _count_cancelled(self) -> int:
         return sum(link.vitals().counts[State.CANCELLED.value] for link in self._router.links)

@@ -26,6 +26,7 @@ from .._scheduling.lateness import History, Recorder
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
+from .._scheduling.unheard import tell_unheard
 from ..batch import Outcomes, Part
 from ..errors import WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
@@ -293,10 +294,11 @@ class LocalLink:
     # The crew of its engines.
 
     def launch(self, engine: Engine[_Entry], numbers: list[int], dues: list[int]) -> None:
-        self._counter.count_waiting(0, engine.index, -len(numbers))
         engine.run(numbers, dues)
 
     async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry, due: int) -> None:
+        # Here, and not when it is launched: it may be cancelled in between.
+        self._counter.count_waiting(0, engine.index, -1)
         _, awaitable, _, options, _ = entry
         value: Any = None
         running.set((self._places[engine.index], number, due, 1))
@@ -309,33 +311,32 @@ class LocalLink:
                 )
             state = State.FINISHED
         except asyncio.CancelledError:
+            close_unstarted(awaitable)  # if it had not come to that
             state = State.CANCELLED
             own = asyncio.current_task()
             if own is not None and own.cancelling():
                 engine.was_cancelled(number)
         except BaseException as error:
+            close_unstarted(awaitable)  # if it was too late to start, say
             if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             value, state = error, State.FAILED
-            close_unstarted(awaitable)  # if it was too late to start
         self._end(engine, number, entry, state, value)
         del value, entry  # an exception holds this frame by its traceback, and a handle it
 
     def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
         close_unstarted(entry[1])
-        if number not in engine.running:
-            self._counter.count_waiting(0, engine.index, -1)
+        self._counter.count_waiting(0, engine.index, -1)
         self._end(engine, number, entry, State.CANCELLED, None)
 
     def broken(self, engine: Engine[_Entry], error: Exception, launched: dict[int, _Entry]) -> None:
         assert self.loop is not None
+        self.loop.call_later(TICK, engine.wake_soon)
+        self._counter.count_waiting(0, engine.index, -len(launched))
         for number, entry in launched.items():
             close_unstarted(entry[1])
             self._end(engine, number, entry, State.FAILED, error)
-        self.loop.call_exception_handler(
-            {"message": "a scheduler could not start what was due", "exception": error}
-        )
-        self.loop.call_later(TICK, engine.wake_soon)
+        tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
 
     def _end(
         self, engine: Engine[_Entry], number: int, entry: _Entry, state: State, value: Any

@@ -301,8 +301,6 @@ class RemoteLink:
         """Is called once a tick."""
         assert self.loop is not None
         self.supervisor.look_after()
-        self.shipper.catalog.forget_namespaces()
-        self.shipper.catalog.forget_unused()
         self._sender.now()  # which tells the worker of it
         self._endings.look_after()
         self._receiver.history.expire(self.loop.time())

@@ -8,7 +8,7 @@ A line of the log (`definitionlog`) is msgpack: a kind, its number, and the fiel
     [GLOBAL, n, space, name, payload]
     [CLASSES, n, payload, first, count]       with numbers of their own, from `first`
     [VALUE, n, payload]                       any callable
-    [PATH, n, folders]                        of modules, added since the host has begun
+    [PATH, n, folders]                        of modules, in bytes, added since the host has begun
     [RELOAD, n, module]                       the host has loaded it again
     [OPTIONS, n, ...]                         the fields of `Options`
     [FORGET, serial, numbers]                 of lines that nothing uses any more

@@ -74,11 +74,9 @@ class HostCatalog(Codec):
             NotShippable: A global cannot travel.
         """
         self._begin()
-        if len(sys.path) != len(self._path):
-            self.log.write(PATH, [folder for folder in sys.path if folder not in self._path])
-            self._path = list(sys.path)
-            self._mark = self.log.next
         try:
+            if len(sys.path) != len(self._path):
+                self._ship_path()
             yield
             # Globals come last: a class may be the value of a global that its methods look at.
             if self._to_ship:
@@ -91,6 +89,15 @@ class HostCatalog(Codec):
             raise
         finally:
             self._end()
+
+    def _ship_path(self) -> None:
+        """Tell the workers of new folders, whatever becomes of the change."""
+        # What is no text, Python passes over when it imports. The text may be no UTF-8.
+        new = [folder for folder in sys.path if isinstance(folder, str)]
+        new = [folder for folder in new if folder not in self._path]
+        self.log.write(PATH, [str.encode(folder, "utf-8", "surrogatepass") for folder in new])
+        self._path = list(sys.path)
+        self._mark = self.log.next
 
     def _begin(self) -> None:
         """Begin a change. None begins within another, whose end is not known yet.
@@ -235,9 +242,10 @@ class HostCatalog(Codec):
         for number in self.log.forgotten():
             self._forget(number)
 
-    def forget_namespaces(self) -> None:
-        """Let namespaces go that are garbage here, and that no task needs any more."""
+    def look_after(self) -> None:
+        """Forget what nothing uses, and namespaces that are garbage here: once a tick."""
         self._spaces.let_go()
+        self.forget_unused()
 
     def _forget(self, number: int) -> None:
         kind, _, *fields = unpack(self.log.drop(number))

@@ -105,7 +105,8 @@ class WorkerCatalog(Codec):
         elif kind == SPACE:
             self._define_space(number, *fields)
         elif kind == PATH:
-            sys.path += [folder for folder in fields[0] if folder not in sys.path]
+            folders = [folder.decode("utf-8", "surrogatepass") for folder in fields[0]]
+            sys.path += [folder for folder in folders if folder not in sys.path]
             invalidate_caches()
         elif kind == OPTIONS:
             self.options[number] = Options(*fields)

@@ -87,10 +87,14 @@ class DefinitionLog:
 
         Returns:
             Its number.
+
+        Raises:
+            Exception: Msgpack does not take a field; there is no line then.
         """
         number = self.next
+        line = wire.pack([kind, number, *fields])  # first: if it raises, nothing has changed
         self.next = number + 1
-        self.lines[number] = wire.pack([kind, number, *fields])
+        self.lines[number] = line
         if names is not None:
             self._holds[number] = tuple(names)
         return number

@@ -59,7 +59,7 @@ class Script:
         self.host.catalog.forget_unused()
         for _ in range(FORGET_AT):
             log.retire(log.write(0))
-        self.host.catalog.forget_namespaces()
+        self.host.catalog.look_after()
         for _ in range(8):  # a line that goes gives back those that it names
             self.tell()
             self.host.catalog.forget_unused()

@@ -80,6 +80,53 @@ async def test_close_says_how_much_it_cancelled(
     ]
 
 
+def tick(manager: Manager) -> None:
+    """Has the next look come now."""
+    fleet: Any = manager._fleet
+    timer = fleet._watch()
+    timer._run()
+    timer.cancel()
+
+
+async def test_a_look_that_raises_is_told_and_not_the_last(
+    manager: Manager,
+    reports: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link = manager._router.links[-1]
+    look_after, looks = link.look_after, 0
+
+    def look(lag: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise MemoryError
+        look_after(lag)
+
+    monkeypatch.setattr(link, "look_after", look)
+    tick(manager)
+    tick(manager)
+    assert looks == 2
+    (report,) = reports
+    assert isinstance(report["exception"], MemoryError)
+    reports.clear()
+
+
+async def test_definitions_are_looked_after_once_a_tick_whatever_the_workers(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with clock.manager(4, workers=2) as manager:
+        told: list[str] = []
+        for index, link in enumerate(manager._remotes):
+            monkeypatch.setattr(link, "look_after", lambda _, n=index: told.append(f"link {n}"))
+        catalog = manager._remotes[0].shipper.catalog
+        monkeypatch.setattr(catalog._spaces, "let_go", lambda: told.append("namespaces"))
+        monkeypatch.setattr(catalog, "forget_unused", lambda: told.append("lines"))
+        tick(manager)
+        assert told == ["namespaces", "lines", "link 0", "link 1"]
+        monkeypatch.undo()
+
+
 # ---- its failure
 
 
@@ -113,6 +160,34 @@ async def test_a_failure_that_nobody_waits_for_is_told_to_the_loop(
     assert isinstance(task.exception(), WorkerLost)
     reports.clear()
     await manager.close()
+
+
+def test_a_handler_that_ends_the_loop_leaves_no_task_without_an_end() -> None:
+    def leave(*args: Any) -> None:
+        raise SystemExit(3)
+
+    async def fail_and_close() -> None:
+        clock = FakeClock()
+        manager = clock.manager(2, workers=2, max_restarts=(0, 1.0))
+        manager.start()
+        tasks.extend(manager.schedule(give(), DAY) for _ in range(4))
+        await clock.advance(0)
+        loop.set_exception_handler(leave)
+        manager.kill()
+        try:
+            await clock.advance(0)
+        finally:
+            await manager.close()
+
+    tasks: list[Any] = []
+    loop = asyncio.new_event_loop()
+    failing = loop.create_task(fail_and_close())
+    with pytest.raises(SystemExit):  # in a turn of its own
+        loop.run_until_complete(failing)
+    loop.run_until_complete(failing)
+    loop.close()
+    assert all(isinstance(task.exception(), WorkerLost) for task in tasks)
+    assert len(tasks) == 4
 
 
 async def test_a_process_that_cannot_be_had_is_the_end(

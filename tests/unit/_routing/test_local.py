@@ -20,6 +20,7 @@ from aioscheduler._scheduling.order import Order
 from aioscheduler.batch import Outcomes
 from aioscheduler.errors import ManagerClosed, WorkerStartError
 from aioscheduler.inside import current_task
+from aioscheduler.options import Options
 from aioscheduler.stats import WorkerState
 from aioscheduler.task import State, Task, TaskRef
 
@@ -32,9 +33,10 @@ class Desk:
 
 
 class Place:
-    """A link whose clock stands still, and the counts that it keeps right."""
+    """A link whose clock stands still by itself, and the counts that it keeps right."""
 
     def __init__(self, order: Order = Order.TIMED, schedulers: int = 2, boot: Any = None) -> None:
+        self.now = NOW
         self.placement = Placement([schedulers], by_worker=True)
         self.failures: list[Exception] = []
         loop_thread = LoopThread("manager")
@@ -44,7 +46,7 @@ class Place:
             schedulers,
             self.placement,
             loop_thread,
-            lambda: NOW,
+            lambda: self.now,
             "ab",
             boot,
             desk,
@@ -123,6 +125,111 @@ async def test_every_end_is_counted_once(place: Place) -> None:
     assert not pending.cancel()
     await place.link.close(0)
     assert sum(place.ends().values()) == 4
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+async def test_what_is_launched_and_has_not_begun_ends_once(place: Place, how: str) -> None:
+    async def compute() -> None:
+        place.now += SECOND  # longer than a slice: the rest of it waits for the loop's next turn
+
+    first, second = place.schedule(compute()), place.schedule(give(1), NOW)
+    while not first.done():
+        await asyncio.sleep(0)
+    if how == "cancel":
+        second.cancel()
+    else:
+        await place.link.close(0)
+    await turns()
+    assert second.done()
+    assert place.counts == (0, 0)
+    assert sum(place.ends().values()) == 2
+    await place.link.close(0)
+
+
+async def test_a_task_that_is_cancelled_by_one_of_its_slice_ends_once(place: Place) -> None:
+    async def cancel() -> bool:
+        return second.cancel()
+
+    first = place.schedule(cancel())
+    second = place.schedule(give(1))
+    await turns()
+    assert first.result() is True
+    assert second.cancelled()
+    assert place.counts == (0, 0)
+    await place.link.close(0)
+
+
+async def test_what_could_not_begin_has_failed_and_is_told(
+    place: Place, reports: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(*args: Any) -> None:
+        raise MemoryError
+
+    coros = [give(n) for n in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(place.link.engines[0].running, "begin", begin)
+        tasks = [place.schedule(coro) for coro in coros]
+        await turns()
+    assert all(isinstance(task.exception(), MemoryError) for task in tasks)
+    assert all(inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED for coro in coros)
+    assert place.counts == (0, 0)
+    (report,) = reports
+    assert report["message"] == "a scheduler could not start what was due"
+    reports.clear()
+    await place.link.close(0)
+
+
+def test_a_handler_that_ends_the_loop_does_not_end_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aioscheduler._routing.local.TICK", 0)
+    place = Place()
+    begun: Any = place.link.engines[0].running
+
+    def begin(*args: Any) -> None:
+        del begun.begin  # once
+        raise MemoryError
+
+    def leave(*args: Any) -> None:
+        raise SystemExit(3)
+
+    async def fill() -> list[Task[Any]]:
+        begun.begin = begin
+        place.start()
+        return [place.schedule(give(n)) for n in range(20)]  # more than the first slice
+
+    async def go_on() -> None:
+        await turns()
+        await place.link.close(0)
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(leave)
+    tasks = loop.run_until_complete(fill())
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(turns())
+    loop.run_until_complete(go_on())
+    assert isinstance(tasks[0].exception(), MemoryError)
+    assert tasks[-1].result() == 19
+    loop.close()
+
+
+async def test_a_task_that_is_cancelled_before_its_call_is_closed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_first(*args: Any) -> None:
+        await forever()
+
+    monkeypatch.setattr("aioscheduler._routing.local.run_with", wait_first)
+    coro = give(1)
+    call = place.link.shipper.take(coro, Options(timeout=1.0))
+    place.placement.added(0)
+    task = place.link.schedule(0, 0, 0, call)
+    await turns()
+    task.cancel()
+    await turns()
+    assert task.cancelled()
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED
+    await place.link.close(0)
 
 
 async def test_a_task_that_cancels_itself_is_cancelled(place: Place) -> None:

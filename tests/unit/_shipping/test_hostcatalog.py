@@ -119,6 +119,32 @@ def test_folders_that_come_later_are_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert asyncio.run(called(*args)) == 2
 
 
+def test_folders_are_told_of_whatever_name(world: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = ["/before"]
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("/no-text"), "/not-utf-8-\udcff", "/later"])
+    assert world.trip(world.echo([1])) == [1]  # a worker with the same path
+    world.begin()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", there)
+        world.tell()
+    assert there == ["/before", "/not-utf-8-\udcff", "/later"]
+
+
+def test_a_path_that_cannot_be_told_leaves_what_comes_next_alone(
+    world: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoMemory(list[Any]):
+        def __iter__(self) -> Any:
+            raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", NoMemory([*sys.path, "/later"]))
+        with pytest.raises(MemoryError):
+            world.host.take(coro := world.echo([1]))
+        coro.close()
+    assert world.trip(world.echo([1])) == [1]
+
+
 def test_a_module_that_is_loaded_again_is_loaded_again_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,13 @@ def test_a_line_without_leases_stays() -> None:
     assert type(log.lease(number)) is int
     assert not log.leased
     assert list(log.unused()) == []
+
+
+def test_a_line_that_cannot_be_packed_is_none() -> None:
+    log = DefinitionLog()
+    with pytest.raises(UnicodeEncodeError):
+        log.write(3, "\udc80")
+    assert (log.next, log.lines) == (0, {})
 
 
 def test_a_line_is_unused_when_its_last_lease_has_come_back() -> None:
