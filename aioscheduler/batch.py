@@ -129,7 +129,7 @@ class Outcomes:
                 self.first_failed = index
         if not self.dropped or index == self.first_failed:
             self.values[index] = value
-            self.decodes[state] = decode
+            self.decodes[state] = decode or self.decodes.get(state)
             if decode is None and isinstance(value, BaseException):
                 self._tracebacks[index] = traceback_of(value)
         reference = self.tasks.pop(index, None)
@@ -154,7 +154,7 @@ class Outcomes:
         self.states[first:until] = [state] * len(values)
         if not self.dropped:
             self.values[first:until] = values
-            self.decodes[state] = decode
+            self.decodes[state] = decode or self.decodes.get(state)
         if state is not State.FINISHED and self.first_bad is None:
             self.first_bad = first
         self.left -= len(values)
@@ -172,7 +172,7 @@ class Outcomes:
             if state is None:
                 self.tasks[index] = weakref.ref(task)
             else:
-                task._settle(state, self._raised(index), self.decodes.get(state))
+                task._settle(state, self._raised(index), self._decode_of(index, state))
         return task
 
     def check(self, call: str) -> None:
@@ -190,7 +190,7 @@ class Outcomes:
         assert state is not None
         if state is State.CANCELLED:
             raise asyncio.CancelledError(f"task {index} of the batch was cancelled")
-        value, decode = self._raised(index), self.decodes[state]
+        value, decode = self._raised(index), self._decode_of(index, state)
         if decode is not None:
             value = decode(value)
         if state is State.FINISHED:
@@ -199,6 +199,11 @@ class Outcomes:
             raise value
         finally:
             del self, value  # no circle, as in `Task.result`
+
+    def _decode_of(self, index: int, state: State) -> Decode | None:
+        """Return what reads an outcome; a failure of this process's own is none to be read."""
+        own = isinstance(self.values[index], BaseException)
+        return None if own else self.decodes.get(state)
 
     def _raised(self, index: int) -> Any:
         """Gives the value of a task that has ended; a failure as it was before it was raised."""
@@ -226,7 +231,7 @@ class Outcomes:
             f"{self.failed} of the {len(self.states)} tasks of a batch of {self.name} failed, and "
             "nobody awaited it; this is the first failure"
         )
-        decode = self.decodes[State.FAILED]
+        decode = self._decode_of(self.first_failed, State.FAILED)
         tell_unheard(loop, message, self.values[self.first_failed], decode)
 
 

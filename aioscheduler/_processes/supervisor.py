@@ -103,8 +103,8 @@ class Supervisor:
 
     @property
     def avoided(self) -> bool:
-        """Whether new tasks are better sent elsewhere: it does not answer, or is not ready yet."""
-        return self._slow or self.state is WorkerState.SILENT
+        """Whether new tasks are better sent elsewhere: it is silent, slow to begin, or drains."""
+        return self._slow or self.state in (WorkerState.SILENT, WorkerState.DRAINING)
 
     # ---- life
 

@@ -193,3 +193,22 @@ def test_one_made_by_hand_is_refused_quietly() -> None:
     with pytest.raises(TypeError, match="outcomes"):
         Batch()  # type: ignore[call-arg]
     gc.collect()  # an error in its __del__ would be a warning, and that an error
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+async def test_failures_of_this_process_and_of_workers_are_told_apart(
+    home: Home, own_first: bool
+) -> None:
+    """One for which there was no memory, say, among others that are to be read."""
+
+    def read(value: Any) -> Exception:
+        return LookupError(value)
+
+    batch, parts = make(home)
+    ends: list[tuple[int, Any, Any]] = [(10, MemoryError("no room"), None), (11, b"x", read)]
+    for number, value, decode in ends if own_first else ends[::-1]:
+        parts[0].settle(number, State.FAILED, value, decode)
+    assert isinstance(batch[0].exception(), MemoryError)
+    assert isinstance(batch[1].exception(), LookupError)
+    with pytest.raises(MemoryError if own_first else LookupError):
+        await batch
