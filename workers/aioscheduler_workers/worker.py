@@ -100,8 +100,8 @@ class Worker:
         )
         self._garbage = ClassGarbage()
         self._largest = -1  # of the numbers seen so far
-        self._definition = b""  # the parts of a line so far
-        self._boot_call = b""  # the parts so far
+        self._definition = wire.Parts()
+        self._boot_call = wire.Parts()
 
     @property
     def ticked(self) -> float:
@@ -188,10 +188,8 @@ class Worker:
         elif kind == Kind.BLOB:
             self._announcer.take_blob(*fields)
         elif kind == Kind.BOOT:
-            part, last = fields
-            self._boot_call += part
-            if last:
-                call, self._boot_call = self._boot_call, b""
+            call = self._boot_call.add(*fields)
+            if call is not None:
                 self._life.boot(call)
         elif kind == Kind.CLOSE:
             self._life.close(fields[0])
@@ -275,9 +273,8 @@ class Worker:
                 engine.cancel(number)
 
     def _define(self, part: bytes, last: bool) -> None:
-        self._definition += part
-        if last:
-            line, self._definition = self._definition, b""
+        line = self._definition.add(part, last)
+        if line is not None:
             known = self._catalog.confirmed
             self._catalog.read(line)
             if self._catalog.confirmed != known:
