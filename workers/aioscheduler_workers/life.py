@@ -222,8 +222,8 @@ class Life:
         self._pipe.send(wire.encode([Kind.DRAINING]))
         for engine in self._engines:
             launched, _ = engine.stop()
-            kept = self._announcer.unannounced(launched)
-            unbegun = [number for number in launched if number not in kept]
+            held_back = self._announcer.is_held_back
+            unbegun = [number for number in launched if not held_back(number)]
             if unbegun:
                 self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
         await self._finish(partial(end_running, self._engines, DRAIN_TIME, cancel=Running.give_up))

@@ -269,7 +269,7 @@ class Worker:
         """Drop what has not been announced; the others are left alone, without a word."""
         engine = self._engines[scheduler]
         for number in numbers:
-            if number in engine.waiting or self._announcer.unannounced((number,)):
+            if number in engine.waiting or self._announcer.is_held_back(number):
                 engine.cancel(number)
 
     def _define(self, part: bytes, last: bool) -> None:
