@@ -105,6 +105,11 @@ class Announcer:
         self._late.pop(number, None)
         self._set_ahead()
 
+    def stop(self) -> None:
+        """Announce nothing any more, though its blob may come: the engines have been stopped."""
+        self._late.clear()
+        self._expected.clear()
+
     def confirm_again(self, number: int) -> None:
         """Have a task that has begun wait for CONFIRM at its next attempt, too."""
         self._some.add(number)

@@ -123,6 +123,7 @@ class Life:
         for engine in self._engines:
             engine.stop()
             engine.running.lose()
+        self._announcer.stop()
         with contextlib.suppress(Exception):  # it is known by its end, if it cannot say more
             self._turn.pack()
         with contextlib.suppress(Exception):
@@ -212,6 +213,7 @@ class Life:
             launched, _ = engine.stop()
             for number, entry in launched.items():
                 self._runner.withdrawn(engine, number, entry)
+        self._announcer.stop()
         await self._finish(partial(end_running, self._engines, timeout))
 
     async def _drain(self) -> None:
@@ -226,6 +228,7 @@ class Life:
             unbegun = [number for number in launched if not held_back(number)]
             if unbegun:
                 self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
+        self._announcer.stop()
         await self._finish(partial(end_running, self._engines, DRAIN_TIME, cancel=Running.give_up))
 
     async def _finish(self, end: Callable[[], Coroutine[Any, Any, list[tuple[int, int]]]]) -> None:

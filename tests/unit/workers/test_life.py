@@ -12,7 +12,7 @@ from turning import turns
 from aioscheduler._processes.process import workers_module
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
-from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, Kind
+from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
 
 
 async def test_it_runs_nothing_before_it_is_told_to_begin(make: Make) -> None:
@@ -114,6 +114,22 @@ async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Plac
     place.send(Kind.CANCEL, 1, [0])
     await place.serving
     assert place.take() == [[Kind.FINISHED, 1, [0], DROPPED, [None]]]
+
+
+async def test_a_blob_that_comes_to_a_draining_worker_starts_nothing(place: Place) -> None:
+    place.schedule(0, forever())
+    place.send(Kind.SCHEDULE, 1, 0, 0, 0, None, [IN_BLOB])
+    await turns()
+    place.take()
+    place.worker.drain()
+    await turns()
+    assert place.take() == [[Kind.DRAINING]]  # the host has not heard of task 1
+    place.pipe.receive([Kind.BLOB, 1, b"x" * 100_000])
+    await turns()
+    assert place.take() == []
+    assert place.worker._announcer._blobs == {}
+    place.send(Kind.CANCEL, 0, [0])
+    await place.serving
 
 
 async def test_what_fails_in_it_ends_it_and_is_told(place: Place) -> None:
