@@ -29,13 +29,12 @@ from aioscheduler._transport import wire
 from aioscheduler._transport.pipe import MakePipe, Pipe
 from aioscheduler._transport.wire import Kind, Payload
 from aioscheduler.inside import ManagerProxy
-from aioscheduler.options import Options
 
 from .announcer import Announcer, Entry
 from .desk import TaskDesk
 from .life import Life
 from .outcome import encode_failure
-from .runner import Runner
+from .runner import Runner, WaitBeforeRetry, no_retry
 from .turn import Turn
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -50,6 +49,7 @@ class Worker:
         begun: Where to store the number of the task that each scheduler began last, plus one.
         clock: Gives the present in nanoseconds since the epoch.
         make_pipe: Makes the worker's end of the connection.
+        wait_before_retry: As for `Runner`.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Worker:
         begun: memoryview[int] | list[int],
         clock: Callable[[], int] = time.time_ns,
         make_pipe: MakePipe = Pipe,
+        wait_before_retry: WaitBeforeRetry = no_retry,
     ) -> None:
         self._catalog = WorkerCatalog()
         self._catalog.handed = list(config.handed)
@@ -78,7 +79,7 @@ class Worker:
             proxy,
             begun,
             clock,
-            lambda *failed: self._wait_before_retry(*failed),  # noqa: PLW0108  a test may set it
+            wait_before_retry,
             self._fail,
         )
         recorder = Recorder()
@@ -140,18 +141,6 @@ class Worker:
         if current is not None and current is self._life.part:
             return "the initializer"
         return self._runner.describe(current, self._loop_thread.ident or 0)
-
-    def _wait_before_retry(
-        self, options: Options | None, error: BaseException, attempt: int
-    ) -> int | None:
-        """Return how many nanoseconds a failed task waits for its next attempt; None: it has none.
-
-        Args:
-            options: The task's.
-            error: What it raised.
-            attempt: How many times it has been started.
-        """
-        return None
 
     def _fail(self, error: BaseException) -> None:
         self._life.fail(error)

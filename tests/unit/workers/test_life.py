@@ -180,7 +180,7 @@ async def test_what_a_drain_cancels_is_lost_unless_somebody_had_asked(
 
 
 async def test_what_a_drain_cancels_may_start_once_more(place: Place, no_patience: None) -> None:
-    place.worker._wait_before_retry = lambda *_: 5
+    place.wait_before_retry = lambda *_: 5
     place.call(0, resist, ["raise"])
     await turns()
     place.take()
@@ -193,7 +193,7 @@ async def test_what_a_drain_cancels_may_start_once_more(place: Place, no_patienc
 async def test_a_task_that_rests_in_a_queue_waits_for_the_next_process(make: Make) -> None:
     place = make(Order.FIFO, (1,))
     await place.start()
-    place.worker._wait_before_retry = lambda *_: SECOND
+    place.wait_before_retry = lambda *_: SECOND
     place.schedule(0, fail("once"))
     place.schedule(1, give(1))
     await turns()
