@@ -155,7 +155,7 @@ class Worker:
 
     def _receive(self, frame: wire.Frame) -> None:
         kind, *fields = frame
-        if self._life.has_failed:
+        if self._life.is_over:
             return
         if kind == Kind.SCHEDULE:
             try:

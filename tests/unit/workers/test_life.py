@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -69,6 +70,56 @@ async def test_what_went_wrong_before_is_told_in_place_of_ready(make: Make) -> N
     assert kind == Kind.FAILED
     assert "ImportError: no uvloop" in text
     await place.serving
+
+
+async def swallow_and(then: str) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await forever()
+    if then == "raise":
+        raise LookupError(then)
+
+
+@pytest.mark.parametrize("then", ["return", "raise"])
+@pytest.mark.parametrize("end", ["drain", "close", "halt"])
+async def test_an_initializer_that_swallows_its_cancellation_begins_nothing(
+    make: Make, end: str, then: str
+) -> None:
+    place = make()
+    await place.start(place.shipper.take_call(swallow_and, (then,)))
+    place.schedule(0, give(1))
+    if end == "close":
+        place.send(Kind.CLOSE, 0.0)
+    else:
+        getattr(place.worker, end)()
+    await turns()
+    assert place.serving.done() == (end != "halt")
+    place.pipe.flush()
+    assert place.take() == []
+    assert not any(engine.running for engine in place.worker._engines)
+
+
+async def test_one_that_was_told_to_go_before_it_could_begin_does_not(make: Make) -> None:
+    place = make()
+    await place.start(boot=None)
+    place.worker.drain()
+    place.send(Kind.BOOT, b"", True)
+    await place.serving
+    assert place.take() == []
+
+
+async def test_who_has_failed_has_its_last_words(make: Make) -> None:
+    place = make()
+    read = asyncio.Event()
+    place.pipe.drain = read.wait  # type: ignore[method-assign, assignment]
+    await place.start(place.shipper.take_call(fail, ("no database",)))
+    place.worker.drain()
+    place.pipe.closed(None)
+    await turns()
+    assert not place.serving.done()
+    read.set()
+    await place.serving
+    assert [frame[0] for frame in place.take()] == [Kind.FAILED]
+    assert place.pipe.ticks == []  # it does not end as one that was told to
 
 
 async def test_close_cancels_what_waits_and_writes_the_last_outcomes(place: Place) -> None:
