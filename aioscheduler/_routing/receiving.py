@@ -65,12 +65,12 @@ class Receiver:
         )
         # Large outcomes, ahead of their FINISHED; None: there was no memory for it.
         self._blobs: dict[int, bytes | None] = {}
-        self._inside = b""  # the parts of a request so far
+        self._inside = wire.Parts()  # of a request
 
     def disconnect(self) -> None:
         """Forget what was under way from a process that is gone."""
         self._blobs.clear()
-        self._inside = b""
+        self._inside = wire.Parts()
 
     def receive(self, frame: wire.Frame, loop: asyncio.AbstractEventLoop) -> None:
         """Take a frame of the worker's.
@@ -180,7 +180,6 @@ class Receiver:
 
     def _take_inside(self, part: bytes, last: bool) -> None:
         """Collect a request that a task makes of its manager."""
-        self._inside += part
-        if last:
-            request, self._inside = wire.unpack(self._inside), b""
-            self._asked_inside(*request)
+        request = self._inside.add(part, last)
+        if request is not None:
+            self._asked_inside(*wire.unpack(request))

@@ -232,6 +232,9 @@ class Engine(Generic[E]):
             self._run_some()
 
     def _run_some(self) -> None:
+        self._runner = None
+        if self._hold_back.active:  # `_launch_due` goes on with it then
+            return
         # We may be called from a task's step, or by a callback that it left: what it has set is
         # its own.
         self._guard(partial(self._base.copy().run, self._run_slice))
@@ -247,7 +250,6 @@ class Engine(Generic[E]):
             self._crew.broken(self, error, broken)
 
     def _run_slice(self) -> None:
-        self._runner = None
         clock, loop, execute = self._clock, self._loop, self._crew.execute
         context_of, base, to_run = self._context_of, self._base, self._to_run
         running = self.running
@@ -368,7 +370,8 @@ class Engine(Generic[E]):
         if self._head is not None:
             self._launch_head(*self._head, now)
             return
-        if self._to_run and self._runner is None:  # of a queue, whose place is free again
+        # Of a queue, whose place is free again; or of any order, if it was held back.
+        if self._to_run and self._runner is None:
             self._run_some()
             return
         if self._launching:  # `run` looks again

@@ -27,8 +27,8 @@ class HoldBack:
         self._go_on = go_on
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hold back from now on."""
-        if not loop.is_closed():
+        """Hold back from now on, if it does not do so already."""
+        if not self.active and not loop.is_closed():
             self.active = True
             loop.call_later(LOOK_EVERY, self._look, loop)
 
@@ -37,7 +37,7 @@ class HoldBack:
         # asyncio has no public word for the second; loops of another make lack it.
         ending = bool(others) and all(task.cancelling() for task in others)
         if ending or getattr(loop, "_asyncgens_shutdown_called", False):
-            self.begin(loop)
+            loop.call_later(LOOK_EVERY, self._look, loop)
         else:
             self.active = False
             self._go_on()

@@ -107,6 +107,21 @@ def cut(body: bytes) -> Iterator[tuple[bytes, bool]]:
         yield body[start : start + CHUNK], start + CHUNK >= len(body)
 
 
+class Parts:
+    """Puts together what was cut. In place: to copy it with each part would take the square."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def add(self, part: bytes, last: bool) -> bytes | None:
+        """Take the next part; return the whole with its last one, and begin anew."""
+        self._body += part
+        if not last:
+            return None
+        body, self._body = bytes(self._body), bytearray()
+        return body
+
+
 def text(message: str) -> str:
     """Return the end of a text as far as a frame takes it, with what UTF-8 has not in escapes."""
     return message[-CHUNK:].encode("utf-8", "backslashreplace").decode()

@@ -96,7 +96,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "withdraws what runs",
         "a withdrawal never touches what has begun",
         WORKER,
-        "if number in engine.waiting or self._announcer.unannounced((number,)):",
+        "if number in engine.waiting or self._announcer.is_held_back(number):",
         "if engine.find(number) is not None:",
     ),
     Mutation(

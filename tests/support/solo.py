@@ -79,7 +79,11 @@ Make = Callable[..., "Place"]
 
 
 class Place:
-    """A worker, and the host's part of its life."""
+    """A worker, and the host's part of its life.
+
+    Attributes:
+        wait_before_retry: As for `Runner`; none by default.
+    """
 
     def __init__(
         self,
@@ -101,8 +105,14 @@ class Place:
             confirmed=confirmed,
         )
         self.now = NOW
+        self.wait_before_retry: Callable[..., int | None] = workers_module("runner").no_retry
         self.worker = workers_module("worker").Worker(
-            config, list(failures), self.begun, lambda: self.now, self._make_pipe
+            config,
+            list(failures),
+            self.begun,
+            lambda: self.now,
+            self._make_pipe,
+            lambda *failed: self.wait_before_retry(*failed),
         )
         self._told = 0  # of the lines of definitions
 

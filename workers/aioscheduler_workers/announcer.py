@@ -13,7 +13,7 @@ enough: such tasks begin when the host says that it has entered them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from aioscheduler._scheduling.engine import Engine
@@ -105,14 +105,19 @@ class Announcer:
         self._late.pop(number, None)
         self._set_ahead()
 
+    def stop(self) -> None:
+        """Announce nothing any more, though its blob may come: the engines have been stopped."""
+        self._late.clear()
+        self._expected.clear()
+
     def confirm_again(self, number: int) -> None:
         """Have a task that has begun wait for CONFIRM at its next attempt, too."""
         self._some.add(number)
         self._set_ahead()
 
-    def unannounced(self, numbers: Iterable[int]) -> list[int]:
-        """Return those of launched tasks that are held back."""
-        return [number for number in numbers if number in self._late]
+    def is_held_back(self, number: int) -> bool:
+        """Whether a launched task waits for its blob, and was not announced."""
+        return number in self._late
 
     def launch(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
         """Announce a slice, without the tasks whose blobs are not here yet."""

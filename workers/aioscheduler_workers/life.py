@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,22 @@ from .turn import Turn
 LAST_WORDS = 1.0  # seconds that a process which has failed has to say why
 
 
+class _Phase(Enum):
+    """How far a life has come; it never goes back.
+
+    Attributes:
+        BOOTING: The schedulers have not been started.
+        READY: They have.
+        ENDING: Nothing more is started, and what runs is let finish.
+        OVER: It has failed or was halted: no frame is taken, and only outcomes are written.
+    """
+
+    BOOTING = auto()
+    READY = auto()
+    ENDING = auto()
+    OVER = auto()
+
+
 class Life:
     """Starts the engines of a worker, and stops them.
 
@@ -53,7 +70,6 @@ class Life:
 
     Attributes:
         ticked: When the loop turned last, by its own clock.
-        has_failed: Whether it ends because something has failed.
         part: What it does now, if that takes its time.
     """
 
@@ -70,7 +86,6 @@ class Life:
         failures: list[BaseException],
     ) -> None:
         self.ticked: float = 0.0
-        self.has_failed: bool = False
         self.part: asyncio.Task[None] | None = None
         self._engines = engines
         self._runner = runner
@@ -82,8 +97,13 @@ class Life:
         self._clock = clock
         self._failures = failures
         self._alarm: Alarm | None = None
-        self._ready = self._ending = False
+        self._phase = _Phase.BOOTING
         self._ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has failed or was halted, and takes no frames any more."""
+        return self._phase is _Phase.OVER
 
     async def live(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
         """Return when it has ended; `begin` opens the pipe, from where it is told what to do."""
@@ -96,20 +116,22 @@ class Life:
 
     def boot(self, call: bytes) -> None:
         """Call the initializer (b"": there is none), then start the schedulers and say READY."""
-        self._go_on(self._boot(call))
+        if self._phase is _Phase.BOOTING:  # else it was told to go meanwhile
+            self._go_on(self._boot(call))
 
     def drain(self) -> None:
         """Start nothing more, give what runs `DRAIN_TIME`, and end: the process is to go."""
-        if not self._ready:
+        if self._phase is _Phase.BOOTING:
             self.close(0)
-        elif not self._ending:
-            self._ending = True
+        elif self._phase is _Phase.READY:
+            self._phase = _Phase.ENDING
             self._go_on(self._drain())
 
     def close(self, timeout: float | None) -> None:
         """Start nothing more, give what runs so many seconds, and end."""
-        self._ending = True
-        self._go_on(self._close(timeout))
+        if self._phase is not _Phase.OVER:
+            self._phase = _Phase.ENDING
+            self._go_on(self._close(timeout))
 
     def fail(self, error: BaseException) -> None:
         """End this process, because something in it that must not fail has failed.
@@ -117,12 +139,13 @@ class Life:
         What had not begun goes to the next process, and what runs is lost: it is not reported as
         cancelled, which nobody asked for.
         """
-        if self.has_failed:
+        if self._phase is _Phase.OVER:
             return
-        self.has_failed = self._ending = True
+        self._phase = _Phase.OVER
         for engine in self._engines:
             engine.stop()
             engine.running.lose()
+        self._announcer.stop()
         with contextlib.suppress(Exception):  # it is known by its end, if it cannot say more
             self._turn.pack()
         with contextlib.suppress(Exception):
@@ -132,6 +155,7 @@ class Life:
 
     def halt(self) -> None:
         """Stop where it is, with nothing more written: how one dies that has no process."""
+        self._phase = _Phase.OVER
         if self.part is not None:
             self.part.cancel()
         if self._ticker is not None:
@@ -174,13 +198,13 @@ class Life:
                 result = initializer(*args)
                 if inspect.isawaitable(result):
                     await result
-        except BaseException as error:
-            if self._ending and isinstance(error, asyncio.CancelledError):
-                raise
-            self.fail(error)
+        except BaseException as error:  # noqa: BLE001  a user's code may raise anything
+            if self._phase is _Phase.BOOTING:
+                self.fail(error)
+        if self._phase is not _Phase.BOOTING:  # an initializer may swallow its cancellation
             return
         self._pipe.send(wire.encode([Kind.READY]))
-        self._ready = True
+        self._phase = _Phase.READY
         self._tick()
         self._alarm = Alarm(self._loop, self._clock)
         for engine in self._engines:
@@ -212,6 +236,7 @@ class Life:
             launched, _ = engine.stop()
             for number, entry in launched.items():
                 self._runner.withdrawn(engine, number, entry)
+        self._announcer.stop()
         await self._finish(partial(end_running, self._engines, timeout))
 
     async def _drain(self) -> None:
@@ -222,10 +247,11 @@ class Life:
         self._pipe.send(wire.encode([Kind.DRAINING]))
         for engine in self._engines:
             launched, _ = engine.stop()
-            kept = self._announcer.unannounced(launched)
-            unbegun = [number for number in launched if number not in kept]
+            held_back = self._announcer.is_held_back
+            unbegun = [number for number in launched if not held_back(number)]
             if unbegun:
                 self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
+        self._announcer.stop()
         await self._finish(partial(end_running, self._engines, DRAIN_TIME, cancel=Running.give_up))
 
     async def _finish(self, end: Callable[[], Coroutine[Any, Any, list[tuple[int, int]]]]) -> None:

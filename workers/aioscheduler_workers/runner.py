@@ -36,6 +36,11 @@ from .turn import Turn
 
 WaitBeforeRetry = Callable[["Options | None", BaseException, int], "int | None"]
 
+
+def no_retry(options: Options | None, error: BaseException, attempt: int) -> None:
+    """Have what has failed end with its failure."""
+
+
 _PLAIN = (None, None, 1)  # a task without a record
 _ALONE = frozenset((NoneType, bool, int, float, str))  # of a payload that is the one argument
 _VALUES = frozenset((NoneType, bool, int, float, str, bytes, tuple, list, dict, set))

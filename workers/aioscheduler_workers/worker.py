@@ -29,13 +29,12 @@ from aioscheduler._transport import wire
 from aioscheduler._transport.pipe import MakePipe, Pipe
 from aioscheduler._transport.wire import Kind, Payload
 from aioscheduler.inside import ManagerProxy
-from aioscheduler.options import Options
 
 from .announcer import Announcer, Entry
 from .desk import TaskDesk
 from .life import Life
 from .outcome import encode_failure
-from .runner import Runner
+from .runner import Runner, WaitBeforeRetry, no_retry
 from .turn import Turn
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -50,6 +49,7 @@ class Worker:
         begun: Where to store the number of the task that each scheduler began last, plus one.
         clock: Gives the present in nanoseconds since the epoch.
         make_pipe: Makes the worker's end of the connection.
+        wait_before_retry: As for `Runner`.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Worker:
         begun: memoryview[int] | list[int],
         clock: Callable[[], int] = time.time_ns,
         make_pipe: MakePipe = Pipe,
+        wait_before_retry: WaitBeforeRetry = no_retry,
     ) -> None:
         self._catalog = WorkerCatalog()
         self._catalog.handed = list(config.handed)
@@ -78,7 +79,7 @@ class Worker:
             proxy,
             begun,
             clock,
-            lambda *failed: self._wait_before_retry(*failed),  # noqa: PLW0108  a test may set it
+            wait_before_retry,
             self._fail,
         )
         recorder = Recorder()
@@ -100,8 +101,8 @@ class Worker:
         )
         self._garbage = ClassGarbage()
         self._largest = -1  # of the numbers seen so far
-        self._definition = b""  # the parts of a line so far
-        self._boot_call = b""  # the parts so far
+        self._definition = wire.Parts()
+        self._boot_call = wire.Parts()
 
     @property
     def ticked(self) -> float:
@@ -141,18 +142,6 @@ class Worker:
             return "the initializer"
         return self._runner.describe(current, self._loop_thread.ident or 0)
 
-    def _wait_before_retry(
-        self, options: Options | None, error: BaseException, attempt: int
-    ) -> int | None:
-        """Return how many nanoseconds a failed task waits for its next attempt; None: it has none.
-
-        Args:
-            options: The task's.
-            error: What it raised.
-            attempt: How many times it has been started.
-        """
-        return None
-
     def _fail(self, error: BaseException) -> None:
         self._life.fail(error)
 
@@ -166,7 +155,7 @@ class Worker:
 
     def _receive(self, frame: wire.Frame) -> None:
         kind, *fields = frame
-        if self._life.has_failed:
+        if self._life.is_over:
             return
         if kind == Kind.SCHEDULE:
             try:
@@ -188,10 +177,8 @@ class Worker:
         elif kind == Kind.BLOB:
             self._announcer.take_blob(*fields)
         elif kind == Kind.BOOT:
-            part, last = fields
-            self._boot_call += part
-            if last:
-                call, self._boot_call = self._boot_call, b""
+            call = self._boot_call.add(*fields)
+            if call is not None:
                 self._life.boot(call)
         elif kind == Kind.CLOSE:
             self._life.close(fields[0])
@@ -271,13 +258,12 @@ class Worker:
         """Drop what has not been announced; the others are left alone, without a word."""
         engine = self._engines[scheduler]
         for number in numbers:
-            if number in engine.waiting or self._announcer.unannounced((number,)):
+            if number in engine.waiting or self._announcer.is_held_back(number):
                 engine.cancel(number)
 
     def _define(self, part: bytes, last: bool) -> None:
-        self._definition += part
-        if last:
-            line, self._definition = self._definition, b""
+        line = self._definition.add(part, last)
+        if line is not None:
             known = self._catalog.confirmed
             self._catalog.read(line)
             if self._catalog.confirmed != known:

@@ -67,7 +67,7 @@ class Life(PairedLife):
         self.pid = self.born
         self.context.run(LIFE.set, self)
         self.context.run(IN_WORKER.set, True)
-        self.worker._wait_before_retry = self._wait_before_retry
+        self.worker._runner._wait_before_retry = self._wait_before_retry
 
     def _make_channel(self) -> SimulatedChannel:
         return self._channels.pop()

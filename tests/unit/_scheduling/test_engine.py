@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 import pytest
@@ -337,6 +337,34 @@ async def test_entries_that_cannot_be_queued_leave_nothing_behind() -> None:
     stand.engine.add_many([3, 4], [0, 0], [nothing] * 2)
     await turns()
     assert stand.crew.log == [3, 4]
+
+
+@pytest.mark.parametrize("order", [Order.TIMED, Order.FIFO])
+async def test_nothing_begins_while_the_loop_seems_to_be_ending(order: Order) -> None:
+    """What was launched, and the rest of a slice, wait as well."""
+    stand = Stand(order)
+    stand.engine.ahead = 4
+    loop = asyncio.get_running_loop()
+
+    begun: list[int] = []
+
+    def begin(entry: object) -> Context:
+        stand.clock.now += 2 * SLICE_TIME
+        begun.append(len(begun))
+        if len(begun) == 2:
+            stand.engine.was_cancelled(77)
+        return copy_context()
+
+    stand.engine._context_of = begin
+    stand.start()
+    stand.engine.add_many(range(4), stand.clock.now, [nothing] * 4)
+    await turns(40)
+    assert begun == stand.crew.log == [0, 1]
+    assert stand.engine.pending == 2
+    stand.engine._hold_back._look(loop)  # this test is not cancelled: the loop goes on
+    await turns(40)
+    assert stand.crew.log == [0, 1, 2, 3]
+    stand.alarm.stop()
 
 
 async def fail() -> None:

@@ -60,9 +60,25 @@ def test_it_waits_while_the_loop_shuts_down(tasks: list[Task]) -> None:
     loop._asyncgens_shutdown_called = True
     loop.later.pop()()
     assert held.active
-    loop.closed = True
+    assert len(loop.later) == 1  # it looks again, if the loop turns once more
+
+
+def test_it_looks_once_however_many_tasks_were_cancelled(tasks: list[Task]) -> None:
+    loop: Any = Loop()
+    log: list[str] = []
+    held = HoldBack(lambda: log.append("on"))
+    for _ in range(3):
+        held.begin(loop)
+    assert len(loop.later) == 1
+    tasks.append(Task(1))
     loop.later.pop()()
-    assert (held.active, loop.later) == (True, [])  # nobody will look again
+    held.begin(loop)
+    assert len(loop.later) == 1
+    tasks[0] = Task(0)
+    loop.later.pop()()
+    assert log == ["on"]
+    held.begin(loop)  # and it may begin anew
+    assert (held.active, len(loop.later)) == (True, 1)
 
 
 def test_a_loop_that_is_closed_is_not_asked(tasks: list[Task]) -> None:

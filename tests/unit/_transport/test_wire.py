@@ -76,6 +76,20 @@ def test_what_is_cut_comes_together_again(body: bytes) -> None:
     assert b"".join(part for part, _ in parts) == body
     assert [last for _, last in parts] == [False] * (len(parts) - 1) + [True]
     assert all(len(part) <= wire.CHUNK for part, _ in parts)
+    collector = wire.Parts()
+    for _ in range(2):
+        *partial, whole = (collector.add(*part) for part in parts)
+        assert whole == body
+        assert partial == [None] * (len(parts) - 1)
+
+
+def test_parts_are_collected_in_place() -> None:
+    parts = wire.Parts()
+    collected = parts._body
+    for _ in range(3):
+        parts.add(b"part", False)
+    assert parts._body is collected
+    assert parts.add(b" last", True) == b"partpartpart last"
 
 
 def test_any_text_fits_a_frame() -> None:

@@ -300,7 +300,7 @@ async def test_a_task_that_starts_once_more_waits_again(make: Make) -> None:
     place = make(Order.FIFO, (1,))
     await place.start()
     place.take()
-    place.worker._wait_before_retry = lambda *_: 0 if _[2] == 1 else None
+    place.wait_before_retry = lambda *_: 0 if _[2] == 1 else None
     place.schedule(0, fail("once"), record=CONFIRMED)
     await turns()
     place.send(Kind.CONFIRM, 1)
@@ -316,7 +316,7 @@ async def test_what_was_announced_ahead_waits_for_an_attempt_that_failed(make: M
     place = make(Order.FIFO, (1,), confirmed=True)
     await place.start()
     place.take()
-    place.worker._wait_before_retry = lambda *_: SECOND if _[2] == 1 else None
+    place.wait_before_retry = lambda *_: SECOND if _[2] == 1 else None
     ran.clear()
     place.schedule(0, trace_and_fail("once"))
     place.call(1, trace_alone, ["a", "b"])

@@ -59,7 +59,7 @@ class Host:
         self.entered = 0  # of them, as the worker was told
         self.running: list[int] = []
         self.faults: list[BaseException] = []
-        place.worker._wait_before_retry = self.wait_before_retry
+        place.wait_before_retry = self.wait_before_retry
 
     def wait_before_retry(self, options: Any, error: BaseException, attempt: int) -> int | None:
         waits = (None, 0, SECOND) if attempt < 4 else (None,)

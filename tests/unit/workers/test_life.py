@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -12,7 +13,7 @@ from turning import turns
 from aioscheduler._processes.process import workers_module
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
-from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, Kind
+from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
 
 
 async def test_it_runs_nothing_before_it_is_told_to_begin(make: Make) -> None:
@@ -71,6 +72,56 @@ async def test_what_went_wrong_before_is_told_in_place_of_ready(make: Make) -> N
     await place.serving
 
 
+async def swallow_and(then: str) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await forever()
+    if then == "raise":
+        raise LookupError(then)
+
+
+@pytest.mark.parametrize("then", ["return", "raise"])
+@pytest.mark.parametrize("end", ["drain", "close", "halt"])
+async def test_an_initializer_that_swallows_its_cancellation_begins_nothing(
+    make: Make, end: str, then: str
+) -> None:
+    place = make()
+    await place.start(place.shipper.take_call(swallow_and, (then,)))
+    place.schedule(0, give(1))
+    if end == "close":
+        place.send(Kind.CLOSE, 0.0)
+    else:
+        getattr(place.worker, end)()
+    await turns()
+    assert place.serving.done() == (end != "halt")
+    place.pipe.flush()
+    assert place.take() == []
+    assert not any(engine.running for engine in place.worker._engines)
+
+
+async def test_one_that_was_told_to_go_before_it_could_begin_does_not(make: Make) -> None:
+    place = make()
+    await place.start(boot=None)
+    place.worker.drain()
+    place.send(Kind.BOOT, b"", True)
+    await place.serving
+    assert place.take() == []
+
+
+async def test_who_has_failed_has_its_last_words(make: Make) -> None:
+    place = make()
+    read = asyncio.Event()
+    place.pipe.drain = read.wait  # type: ignore[method-assign, assignment]
+    await place.start(place.shipper.take_call(fail, ("no database",)))
+    place.worker.drain()
+    place.pipe.closed(None)
+    await turns()
+    assert not place.serving.done()
+    read.set()
+    await place.serving
+    assert [frame[0] for frame in place.take()] == [Kind.FAILED]
+    assert place.pipe.ticks == []  # it does not end as one that was told to
+
+
 async def test_close_cancels_what_waits_and_writes_the_last_outcomes(place: Place) -> None:
     place.schedule(0, forever())
     place.schedule(1, give(1), LATER)
@@ -114,6 +165,22 @@ async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Plac
     place.send(Kind.CANCEL, 1, [0])
     await place.serving
     assert place.take() == [[Kind.FINISHED, 1, [0], DROPPED, [None]]]
+
+
+async def test_a_blob_that_comes_to_a_draining_worker_starts_nothing(place: Place) -> None:
+    place.schedule(0, forever())
+    place.send(Kind.SCHEDULE, 1, 0, 0, 0, None, [IN_BLOB])
+    await turns()
+    place.take()
+    place.worker.drain()
+    await turns()
+    assert place.take() == [[Kind.DRAINING]]  # the host has not heard of task 1
+    place.pipe.receive([Kind.BLOB, 1, b"x" * 100_000])
+    await turns()
+    assert place.take() == []
+    assert place.worker._announcer._blobs == {}
+    place.send(Kind.CANCEL, 0, [0])
+    await place.serving
 
 
 async def test_what_fails_in_it_ends_it_and_is_told(place: Place) -> None:
@@ -164,7 +231,7 @@ async def test_what_a_drain_cancels_is_lost_unless_somebody_had_asked(
 
 
 async def test_what_a_drain_cancels_may_start_once_more(place: Place, no_patience: None) -> None:
-    place.worker._wait_before_retry = lambda *_: 5
+    place.wait_before_retry = lambda *_: 5
     place.call(0, resist, ["raise"])
     await turns()
     place.take()
@@ -177,7 +244,7 @@ async def test_what_a_drain_cancels_may_start_once_more(place: Place, no_patienc
 async def test_a_task_that_rests_in_a_queue_waits_for_the_next_process(make: Make) -> None:
     place = make(Order.FIFO, (1,))
     await place.start()
-    place.worker._wait_before_retry = lambda *_: SECOND
+    place.wait_before_retry = lambda *_: SECOND
     place.schedule(0, fail("once"))
     place.schedule(1, give(1))
     await turns()

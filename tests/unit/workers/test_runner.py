@@ -247,7 +247,7 @@ def wait_before_retry(place: Place, *waits: int | None) -> list[Any]:
         asked.append((options, repr(error), attempt))
         return waits[len(asked) - 1]
 
-    place.worker._wait_before_retry = wait
+    place.wait_before_retry = wait
     return asked
 
 
