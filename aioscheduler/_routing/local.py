@@ -268,7 +268,7 @@ class LocalLink:
         return self.engines[scheduler].cancel(number)
 
     def state(self, number: int) -> State:
-        if any(number in engine.running for engine in self.engines):
+        if any(engine.running.find(number) is not None for engine in self.engines):
             return State.RUNNING
         return State.PENDING
 
@@ -279,8 +279,9 @@ class LocalLink:
 
     def due(self, scheduler: int, number: int) -> int | None:
         engine = self.engines[scheduler]
-        entry = None if number in engine.running else engine.find(number)
-        return None if entry is None else entry[4] or None
+        entry = engine.find(number)
+        begun = engine.running.find(number) is not None
+        return None if entry is None or begun else entry[4] or None
 
     def name_of(self, label: Any) -> str:
         return str(label)

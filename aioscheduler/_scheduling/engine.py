@@ -17,44 +17,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from .alarm import Alarm
+from .crew import Crew
 from .holdback import HoldBack
 from .lateness import Recorder
 from .order import Order
-from .pace import SLICE_TIME, Pace
+from .pace import MAX_SLICE, SLICE_TIME, Pace
 from .running import EAGER, Running
 
 E = TypeVar("E")
-
-
-class Crew(Protocol[E]):
-    """Who knows what the entries are."""
-
-    def launch(self, engine: Engine[E], numbers: list[int], dues: list[int]) -> None:
-        """Calls `engine.run` when the slice has been announced, which may be at once.
-
-        Entries that are not ready are left out, and run by a later call.
-        """
-
-    def execute(
-        self, engine: Engine[E], number: int, entry: E, due: int
-    ) -> Coroutine[Any, Any, None] | None:
-        """Begin an entry that was due at `due`, in its own context; report its end. Never raises.
-
-        Returns:
-            What is left to be run of it in an asyncio task; None if it has ended.
-        """
-
-    def withdrawn(self, engine: Engine[E], number: int, entry: E) -> None:
-        """Reports the end of an entry that was cancelled before its first step."""
-
-    def broken(self, engine: Engine[E], error: Exception, launched: dict[int, E]) -> None:
-        """Take what the engine had launched, and could not begin because of an error of its own."""
 
 
 class Engine(Generic[E]):
@@ -93,6 +69,7 @@ class Engine(Generic[E]):
         self._launching = False  # a slice is between `launch` and the end of its `run`
         # What was announced, in order, as iterators over numbers and due times: a queue's singly.
         self._to_run: deque[Iterator[tuple[int, int]]] = deque()
+        self._ready: deque[tuple[int, int]] = deque()  # left out of their slices; to be launched
         self._head: tuple[int, int] | None = None  # of a queue: what rests there, and until when
         self._runner: asyncio.Handle | None = None
         self._order = order
@@ -118,9 +95,8 @@ class Engine(Generic[E]):
 
     def find(self, number: int) -> E | None:
         """Gives an entry that has not ended, else None."""
-        if number in self.running:
-            return self.running[number][1]
-        return self.waiting.get(number) or self._launched.get(number)
+        running = self.running.find(number)
+        return running or self.waiting.get(number) or self._launched.get(number)
 
     def start(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
         """Begins to run what is due."""
@@ -140,6 +116,7 @@ class Engine(Generic[E]):
         dropped = self._launched, self.waiting
         self._launched, self.waiting, self._head = {}, {}, None
         self._to_run.clear()
+        self._ready.clear()
         self._queue = self._order.make_queue(self.waiting)
         return dropped
 
@@ -197,7 +174,7 @@ class Engine(Generic[E]):
             self._crew.withdrawn(self, number, self._launched.pop(number))
             if self._concurrency is not None:  # its place is free, though it may never run
                 self.wake_soon()
-        elif number in self.running:
+        elif self.running.find(number) is not None:
             self.running.cancel(number)
         else:
             return False
@@ -214,6 +191,11 @@ class Engine(Generic[E]):
         else:
             self._queue.discard()
         return entry
+
+    def ready(self, number: int, due: int) -> None:
+        """Launch an entry that the crew has left out of its slice, in a slice of those like it."""
+        self._ready.append((number, due))
+        self.wake_soon()
 
     def run(self, numbers: list[int], dues: list[int]) -> None:
         """Starts the entries of a launched slice, in this order and after those of earlier calls.
@@ -348,6 +330,9 @@ class Engine(Generic[E]):
         """Sleeps until the queue is worth a look, or wakes at the next turn of the loop."""
         if self._alarm is None:
             return
+        if self._ready:
+            self.wake_soon()
+            return
         if self._head is None:
             self._looks_at = self._queue.next_look()
         else:
@@ -376,6 +361,11 @@ class Engine(Generic[E]):
             return
         if self._launching:  # `run` looks again
             return
+        if self._ready:
+            some = [self._ready.popleft() for _ in range(min(MAX_SLICE, len(self._ready)))]
+            living = [pair for pair in some if pair[0] in self._launched]
+            self._launch([number for number, _ in living], [due for _, due in living])
+            return
         if self._concurrency is None:
             room = self._pace.next_length(now)
         else:
@@ -385,10 +375,13 @@ class Engine(Generic[E]):
             numbers, dues = self._queue.pop_due(now, room)
             if numbers:
                 self._launched.update(zip(numbers, map(self.waiting.pop, numbers), strict=True))
-                self._launching = True
-                self._crew.launch(self, numbers, dues)
+                self._launch(numbers, dues)
             else:
                 self._look_again()
+
+    def _launch(self, numbers: list[int], dues: list[int]) -> None:
+        self._launching = True
+        self._crew.launch(self, numbers, dues)
 
     def _launch_head(self, number: int, until: int, now: int) -> None:
         if number not in self.waiting:  # it has been launched
@@ -397,5 +390,4 @@ class Engine(Generic[E]):
             self._look_again()
         else:
             self._launched[number] = self.waiting.pop(number)
-            self._launching = True
-            self._crew.launch(self, [number], [0])
+            self._launch([number], [0])

@@ -29,6 +29,7 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         super().__init__()
         self._unbegun = unbegun
         self.coming: set[int] = set()
+        self._first: tuple[int, E] | None = None  # takes its first step, and is not here yet
         self._asked: set[int] = set()  # to cancel, by whoever may
         self._given_up: set[int] = set()
 
@@ -41,19 +42,31 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         context: Context,
     ) -> None:
         """Make an entry's task; what has ended in its first step is not kept."""
+        self._first = number, entry
         if sys.version_info >= (3, 12):
             task = asyncio.Task(coro, loop=loop, context=context, eager_start=True)
         else:
             task = asyncio.Task(coro, loop=loop, context=context)
             self.coming.add(number)
+        self._first = None
         if not task.done():
             self[number] = (task, entry)
+            if number in self._asked:  # by itself, in its first step
+                task.cancel()
         # What the first step has raised holds this frame by its traceback, and an entry its handle.
         del entry, coro, context, task
+
+    def find(self, number: int) -> E | None:
+        """Return an entry that has begun and not ended, else None."""
+        if self._first is not None and self._first[0] == number:
+            return self._first[1]
+        return self[number][1] if number in self else None
 
     def cancel(self, number: int) -> None:
         """Cancel an entry, because somebody asked for it."""
         self._asked.add(number)
+        if number not in self:  # it is in its first step
+            return
         self._given_up.discard(number)
         self._interrupt(number)
 

@@ -36,7 +36,7 @@ PURE = (
 METHODS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
 # An entry, and protocols without a body.
-NOT_TESTED_ALONE = {"__main__", "_routing.link", "_processes.occupant"}
+NOT_TESTED_ALONE = {"__main__", "_routing.link", "_processes.occupant", "_scheduling.crew"}
 
 
 def imported(path: Path) -> set[str]:

@@ -84,7 +84,7 @@ class Announcer:
             self._set_ahead()
         if number in self._late:
             engine, due = self._late.pop(number)
-            self._announce(engine, [number], [due])
+            engine.ready(number, due)
 
     def pop_blob(self, number: int) -> bytes:
         """Return the payload that came as a blob.

@@ -137,6 +137,10 @@ class Runner:
                 return self._follow(engine, number, entry, called, options, attempt, value)
         except asyncio.CancelledError:
             self._end(engine, number, wire.DROPPED, None)
+        except StopIteration as error:  # nobody could raise it in who awaits: as in a coroutine
+            stopped = RuntimeError(f"{name_of(called)} raised StopIteration")
+            stopped.__cause__ = error
+            self._raised(engine, number, entry, options, attempt, stopped)
         except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
             self._raised(engine, number, entry, options, attempt, error)
         else:
@@ -301,7 +305,7 @@ class Runner:
 
     def _open_function(self, pickled: bytes) -> Callable[..., Any]:
         """Decode a function that came with its frame; once for the tasks of a frame."""
-        if self._opened[0] != pickled:
+        if self._opened[0] is not pickled:  # one for all tasks of a frame, and for no other
             self._opened = pickled, self._catalog.decode(pickled)
         function: Callable[..., Any] = self._opened[1]
         return function

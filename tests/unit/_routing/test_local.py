@@ -431,3 +431,27 @@ async def test_vitals_are_those_of_this_process(place: Place) -> None:
     place.link.look_after(0.25)  # once a second
     assert (vitals.history.most, vitals.history.lag) == (1.0, 0.25)
     await place.link.close(0)
+
+
+async def test_a_task_knows_itself_and_may_cancel_itself_in_its_first_step(place: Place) -> None:
+    seen: list[Any] = []
+
+    async def look(wait: float | None) -> str:
+        (number,) = (n for n in (task._number for task in tasks) if n not in {s[0] for s in seen})
+        found = place.link.find(0, number)
+        seen.append((number, found is not None, place.link.state(number)))
+        seen[-1] += (place.link.cancel(0, number), place.link.due(0, number))
+        if wait is not None:
+            await asyncio.sleep(wait)
+        return "not cancelled"
+
+    tasks: list[Task[Any]] = []
+    tasks.append(place.schedule(look(60)))
+    await turns()
+    tasks.append(place.schedule(look(None)))
+    await turns()
+    assert [row[1:] for row in seen] == [(True, State.RUNNING, True, None)] * 2
+    assert tasks[0].cancelled()
+    assert tasks[1].result() == "not cancelled"  # it has not waited for anything
+    assert not place.link.engines[0].running._asked
+    assert place.counts == (0, 0)

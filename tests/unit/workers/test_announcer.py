@@ -11,6 +11,7 @@ from turning import turns
 
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
+from aioscheduler._scheduling.pace import MAX_SLICE
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
 
@@ -160,11 +161,30 @@ async def test_a_late_payload_does_not_let_others_by(place: Place) -> None:
     place.pipe.receive([Kind.BLOB, 0, payload])
     place.schedule(2, trace(2))
     await turns()
-    # Were it plain, the end of its slice would have the next one begin, before the one that waits.
-    assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
-    place.send(Kind.CONFIRM, 2)
+    assert place.take() == []  # it is announced when the slice that waits has begun
+    place.send(Kind.CONFIRM, 1)
     await turns(20)
     assert ran == [1, b"x" * 40_000, 2]
+
+
+async def test_late_payloads_that_come_together_are_announced_in_slices(place: Place) -> None:
+    """What is announced has begun, to the host: after a death it could not be given back."""
+    ran.clear()
+    count = 3 * MAX_SLICE
+    function, payload, _ = place.shipper.take(trace(b"x" * 40_000))
+    place.tell_definitions()
+    for first in range(0, count, MAX_SLICE):
+        place.send(Kind.SCHEDULE, first, 0, 0, function, None, [IN_BLOB] * MAX_SLICE)
+    await turns()
+    assert place.take() == []
+    for number in range(count):
+        place.pipe.receive([Kind.BLOB, number, payload])
+    place.send(Kind.CANCEL, 0, [1])
+    await turns(40)
+    started = [frame[2] for frame in place.take() if frame[0] == Kind.STARTED]
+    assert [len(numbers) for numbers in started] == [MAX_SLICE - 1, MAX_SLICE, MAX_SLICE]
+    assert [n for numbers in started for n in numbers] == [n for n in range(count) if n != 1]
+    assert len(ran) == count - 1
 
 
 async def test_what_is_cancelled_before_the_word_comes_does_not_begin(make: Make) -> None:

@@ -347,3 +347,36 @@ async def test_what_rests_can_be_dropped(make: Make, kind: Kind) -> None:
     assert frames[-1] == [Kind.FINISHED, 0, [1], RETURNED, [1]]
     await place.pass_(2)
     assert place.take() == []
+
+
+def exhausted(number: int) -> int:
+    return next(iter([]))
+
+
+async def test_a_plain_function_that_runs_out_fails_as_a_coroutine_does(place: Place) -> None:
+    function = place.shipper.take_function(exhausted)
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [1])
+    await turns()
+    error = place.failure(place.take()[-1][4][0])
+    assert (type(error), str(error)) == (RuntimeError, f"{__name__}:exhausted raised StopIteration")
+
+
+class Counting:
+    """Has a state of its own."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, number: int) -> int:
+        self.calls += 1
+        return self.calls
+
+
+async def test_a_callable_that_is_mapped_again_begins_anew(place: Place) -> None:
+    function = place.shipper.take_function(Counting())
+    place.tell_definitions()
+    for first in (0, 3):
+        place.send(Kind.SCHEDULE, first, 0, 0, function, None, [1, 1, 1])
+        await turns()
+        assert place.take()[-1][4] == [1, 2, 3]
