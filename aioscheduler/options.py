@@ -4,9 +4,9 @@
                                                                     whose number tasks have
                                      run_with ◄─ Options ◄──────────┘ in their record
 
-To add one: a key of `TaskOptions` and a field of `Options`, read in `read_options`; and what it
-does, in `run_with` if it holds for one run of a task, in a worker and in this loop alike. Engines,
-outbox, ledger and links pass the record on, and do not look inside.
+To add one: a key of `TaskOptions` and a field of `Options`, behind the others, read in
+`read_options`; and what it does, in `run_with` if it holds for one run of a task, in a worker and
+in this loop alike. Engines, outbox, ledger and links pass the record on, and do not look inside.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ class Options(NamedTuple):
     name: str | None = None
     timeout: float | None = None
     max_lateness: int | None = None
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether `run_with` has something to do: more is set than the name, which comes first."""
+        return self[1:] != _NONE[1:]
 
 
 def read_options(given: TaskOptions, order: Order) -> Options | None:

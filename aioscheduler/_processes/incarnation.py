@@ -42,15 +42,41 @@ SOON = 0.01  # seconds between two looks at a process that is about to end
 
 
 class Life(Protocol):
-    """What a worker's place needs of the process in it; simulated in tests."""
+    """What a worker's place needs of the process in it; simulated in tests.
+
+    Its end is told (`Launch`) once: never from within `start` or `kill`, and in bounded time after
+    the process has ended or was killed, whatever else fails.
+    """
 
     @property
-    def pid(self) -> int | None: ...
+    def pid(self) -> int | None:
+        """Its process id; None before the start and after the end."""
+
     @property
-    def pipe(self) -> Pipe: ...
-    def start(self, loop: asyncio.AbstractEventLoop) -> None: ...
-    def begun(self, scheduler: int) -> int: ...
-    def kill(self, cause: str = "") -> None: ...
+    def pipe(self) -> Pipe:
+        """For frames to it, from `start` on; it has been read to its end when that is told."""
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin.
+
+        Raises:
+            Exception: It cannot be had, whatever the reason. Nothing is left open, and its end is
+                not told.
+        """
+
+    def begun(self, scheduler: int) -> int | None:
+        """Return the number of the task that a scheduler began last, plus one; 0 for none.
+
+        Asked when its end is told. None, or an exception: nobody knows, and what was announced is
+        taken as begun.
+        """
+
+    def kill(self, cause: str = "") -> None:
+        """End it at once; nothing if it has ended.
+
+        Args:
+            cause: What is wrong with it, if something is: told with its end.
+        """
 
 
 Ended = Callable[["int | None", str], None]

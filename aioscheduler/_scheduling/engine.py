@@ -355,8 +355,7 @@ class Engine(Generic[E]):
         if self._head is not None:
             self._launch_head(*self._head, now)
             return
-        # Of a queue, whose place is free again; or of any order, if it was held back.
-        if self._to_run and self._runner is None:
+        if self._to_run and self._runner is None:  # a queue's place is free, or it was held back
             self._run_some()
             return
         if self._launching:  # `run` looks again

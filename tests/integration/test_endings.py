@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+import psutil
 import pytest
 
 from aioscheduler import (
     LifoQueuedScheduler,
     Manager,
     QueuedScheduler,
+    State,
     TimedScheduler,
     WorkerStartError,
 )
@@ -207,6 +211,35 @@ def test_nothing_begins_after_main_has_ended(make: Any) -> None:
     queue = not isinstance(scheduler, TimedScheduler) and len(begun) == 1
     assert queue or begun == [0, 1, 2]
     asyncio.run(scheduler.close())
+
+
+def test_a_worker_does_not_outlive_a_loop_that_left_it_behind() -> None:
+    """Nor does it when a task swallows every cancellation, and so does what it has started."""
+
+    async def main() -> tuple[Manager, int]:
+        manager = Manager(1, workers=1)
+        manager.start()
+        stubborn = manager.schedule(resist())
+        while stubborn.state is not State.RUNNING:
+            await asyncio.sleep(0.01)
+        pid = manager.stats().workers[0].pid
+        assert pid is not None
+        return manager, pid
+
+    manager, pid = asyncio.run(main())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while process.status() != psutil.STATUS_ZOMBIE:  # the test has its own limit
+            time.sleep(0.05)
+    asyncio.run(manager.close())
+
+
+async def resist(*, alone: bool = False) -> None:
+    if not alone:
+        asyncio.create_task(resist(alone=True))  # noqa: RUF006  its timer holds it
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
 
 
 async def test_a_queue_goes_on_after_somebody_else_has_cancelled_its_task() -> None:

@@ -98,6 +98,7 @@ class Life:
         self._failures = failures
         self._alarm: Alarm | None = None
         self._phase = _Phase.BOOTING
+        self._is_alone = False
         self._ticker: asyncio.TimerHandle | None = None
 
     @property
@@ -132,6 +133,11 @@ class Life:
         if self._phase is not _Phase.OVER:
             self._phase = _Phase.ENDING
             self._go_on(self._close(timeout))
+
+    def host_gone(self) -> None:
+        """End as by `close`, at once; nobody is left to end what swallows its cancellation."""
+        self._is_alone = True
+        self.close(0)
 
     def fail(self, error: BaseException) -> None:
         """End this process, because something in it that must not fail has failed.
@@ -263,7 +269,9 @@ class Life:
         self._tell_load(0.0)
         self._turn.write()
         await self._pipe.drain()
-        if given_up:  # the host ends this process, and tells what swallows its cancellation
+        if (
+            given_up and not self._is_alone
+        ):  # the host ends this process, and tells what swallows its cancellation
             await self._loop.create_future()
         self._leave_now()
 

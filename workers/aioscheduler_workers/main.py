@@ -46,7 +46,7 @@ BLOCKED_AFTER = 3 * TICK  # seconds without a turn of the loop, after which it i
 WATCH_EVERY = 2 * TICK
 LATE = 0.5  # seconds after which a look of the watching thread shows that the process stood still
 _STEPS = STEPS | {BOOT, asyncio.Handle._run.__code__}  # they call what is a user's
-ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks
+ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks, or what they have left
 
 
 async def main(reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig) -> None:
@@ -78,7 +78,8 @@ async def main(reader: Connection, writer: Connection, box: BlackBox, config: Wo
     watched = (worker, loop, config.host, thresholds)
     threading.Thread(target=_watch, args=watched, daemon=True).start()
     await worker.serve(loop, *fds)
-    await _end_everything()
+    if not await _end_everything():
+        os._exit(0)  # asyncio's own way would wait for it
 
 
 def _ignore_interrupt() -> None:
@@ -248,11 +249,16 @@ def _write_whole_lines() -> None:
             stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
 
 
-async def _end_everything() -> None:
-    """Ends what tasks have left running, as `asyncio.run` does."""
+async def _end_everything() -> bool:
+    """End what tasks have left running, as `asyncio.run` does; False if some of it does not end."""
     own = asyncio.current_task()
     left = [task for task in asyncio.all_tasks() if task is not own]
     for task in left:
         task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    ends = asyncio.gather(*left, return_exceptions=True)
+    if left:
+        await asyncio.wait([ends], timeout=ORPHAN_GRACE)
+    if not ends.done():
+        return False
     await asyncio.get_running_loop().shutdown_asyncgens()
+    return True

@@ -126,7 +126,7 @@ class Runner:
             return None
         running.set((self._places[engine.index], alias or number, due, attempt))
         try:
-            if options is None or options.timeout is options.max_lateness is None:
+            if options is None or not options.has_effect:
                 value = called(*args, **kwargs) if kwargs else called(*args)
             else:
                 name = options.name or name_of(called)

@@ -147,7 +147,7 @@ class Worker:
 
     def _host_gone(self, error: Exception | None) -> None:
         if error is None:
-            self._life.close(0)
+            self._life.host_gone()
         else:
             self._fail(error)
 

@@ -11,6 +11,7 @@ from solo import LATER, Make, Place, fail, forever, give
 from turning import turns
 
 from aioscheduler._processes.process import workers_module
+from aioscheduler._scheduling import ending
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
@@ -140,6 +141,34 @@ async def test_it_ends_when_its_host_has_gone(place: Place) -> None:
     place.pipe.closed(None)
     await place.serving
     assert place.take()[-1] == [Kind.FINISHED, 0, [0], DROPPED, [None]]
+
+
+async def swallow() -> None:
+    while not may_end:
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever()
+
+
+may_end: list[bool] = []
+
+
+async def test_what_swallows_its_cancellation_is_the_hosts_to_end_if_there_is_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patience in ("CLEANUP_TIME", "LAST_WORDS"):
+        monkeypatch.setattr(ending, patience, 0)
+    may_end.clear()
+    place.schedule(0, swallow())
+    await turns()
+    place.send(Kind.CLOSE, 0.0)
+    await turns(30)
+    assert not place.serving.done()
+    place.pipe.closed(None)
+    await place.serving
+    may_end.append(True)
+    (running,) = place.worker._engines[0].running.values()
+    running[0].cancel()
+    await asyncio.wait([running[0]])
 
 
 async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Place) -> None:

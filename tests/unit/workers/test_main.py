@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import sys
@@ -125,10 +126,27 @@ async def test_nothing_that_tasks_have_left_running_outlives_the_worker() -> Non
         break
     left = asyncio.create_task(resist())
     await asyncio.sleep(0)
-    await main._end_everything()
+    assert await main._end_everything()
     assert left.done()
     assert sorted(seen) == ["cancelled", "closed"]
     assert isinstance(left.exception(), LookupError)
+
+
+async def test_what_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "ORPHAN_GRACE", 0)
+    gate = asyncio.Event()
+
+    async def swallow() -> None:
+        while not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await gate.wait()
+
+    left = asyncio.create_task(swallow())
+    await asyncio.sleep(0)
+    assert not await main._end_everything()
+    assert not left.done()
+    gate.set()
+    await asyncio.wait([left])
 
 
 def test_what_is_printed_is_written_by_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
