@@ -103,8 +103,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a withdrawal is forgotten",
         "what was withdrawn and not announced is given to no other process",
         BOOK,
-        "[number for number in self._asked if number not in moved]",
-        "[n for n, asked in self._asked.items() if asked is _Request.CANCEL]",
+        "sorted(number for number in self._asked if number not in moved)",
+        "sorted(n for n, asked in self._asked.items() if asked is _Request.CANCEL)",
     ),
     Mutation(
         "a withdrawal counts twice",
@@ -155,8 +155,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a blob is not sent again",
         "what is given again comes with its large payload",
         OUTBOX,
-        "                    self._blobs += [(n, blobs[n]) for n in numbers if n in blobs]\n",
-        "                    del blobs\n",
+        "large = [(n, blobs[n]) for n in numbers if n in blobs]",
+        "large = [(n, blobs[n]) for n in () if n in blobs]",
     ),
     Mutation(
         "a retry does not wait",

@@ -82,9 +82,9 @@ class Announcer:
             self._expected.remove(number)
             self._blobs[number] = payload
             self._set_ahead()
-        if number in self._late:
-            engine, due = self._late.pop(number)
-            engine.ready(number, due)
+            if number in self._late:
+                engine, due = self._late[number]
+                engine.ready(number, due)
 
     def pop_blob(self, number: int) -> bytes:
         """Return the payload that came as a blob.
@@ -126,6 +126,9 @@ class Announcer:
             for number in self._expected.intersection(numbers):
                 self._late[number] = engine, slice_.pop(number)
             numbers, dues = list(slice_), list(slice_.values())
+        if self._late:
+            for number in numbers:
+                self._late.pop(number, None)
         self._announce(engine, numbers, dues)
 
     def confirm(self, count: int) -> None:

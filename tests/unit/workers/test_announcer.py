@@ -354,3 +354,18 @@ async def test_what_was_announced_ahead_waits_for_an_attempt_that_failed(make: M
     assert ran == ["once", "once", "a", "b"]
     ends = [frame[2:4] for frame in place.take() if frame[0] == Kind.FINISHED]
     assert sorted(ends) == [[[0], RAISED], [[1], RETURNED], [[2], RETURNED]]
+
+
+async def test_what_has_its_payload_and_is_not_announced_can_be_withdrawn(place: Place) -> None:
+    ran.clear()
+    function, payload, _ = place.shipper.take(trace(b"x" * 40_000))
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [IN_BLOB])
+    place.schedule(1, trace(1), record=CONFIRMED)
+    await turns()
+    place.pipe.receive([Kind.BLOB, 0, payload])
+    place.send(Kind.WITHDRAW, 0, [0])
+    place.send(Kind.CONFIRM, 1)
+    await turns(20)
+    assert ran == [1]
+    assert [Kind.FINISHED, 0, [0], DROPPED, [None]] in place.take()
