@@ -55,19 +55,30 @@ def _row(figures: Figures, benchmark: str, **fields: object) -> dict[str, Any]:
 
 
 def _throughput(version: str, figures: Figures) -> list[Row]:
-    least = 4 if version == "3.11" else 12
-    ours = _row(figures, "throughput", who="Manager.map")
-    pool = _row(figures, "throughput", who="aiomultiprocess.Pool.map")["tasks/s"]
-    rows: list[Row] = [
+    least = 7 if version == "3.11" else 10
+    contestants = (
+        ("Manager.map", "`map` of a no-op", least),
+        # The goal is for 3.13; before, it is to be no slower than a coroutine.
         (
-            "end to end with results, `map` of a no-op, 2 workers",
-            f"≥ {least} × aiomultiprocess",
-            f"{pool:,.0f}/s",
-            f"{ours['tasks/s']:,.0f}/s",
-            f"{ours['x pool']:.1f} ×",
-            ours["x pool"] >= least,
+            "Manager.map, plain function",
+            "`map` of a plain function",
+            14 if version == "3.13" else least,
+        ),
+    )
+    pool = _row(figures, "throughput", who="aiomultiprocess.Pool.map")["tasks/s"]
+    rows: list[Row] = []
+    for who, what, goal in contestants:
+        ours = _row(figures, "throughput", who=who)
+        rows.append(
+            (
+                f"end to end with results, {what}, 2 workers",
+                f"≥ {goal} × aiomultiprocess",
+                f"{pool:,.0f}/s",
+                f"{ours['tasks/s']:,.0f}/s",
+                f"{ours['x pool']:.1f} ×",
+                ours["x pool"] >= goal,
+            )
         )
-    ]
     burst = _row(figures, "burst", who="Manager")["tasks/s"]
     old = find(figures, "burst", who="aioscheduler 1.4.2, one process")
     if old is not None:
@@ -86,16 +97,31 @@ def _throughput(version: str, figures: Figures) -> list[Row]:
 
 
 def _accepting(figures: Figures) -> list[Row]:
+    single = _row(figures, "accept", what="schedule(coro, when)")
+    share = single["per s"] / single["asyncio in one loop, per s"]
+    against_timers = (
+        "`schedule(coro, when)` against `call_later` in one loop",
+        "≥ 0.4 ×",
+        f"{single['asyncio in one loop, per s']:,.0f}/s (asyncio's timers)",
+        f"{single['per s']:,.0f}/s",
+        f"{share:.2f} ×",
+        share >= 0.4,
+    )
     return [
-        (
-            f"`{row['what']}`" if row["what"] != "cancel" else "cancel at 1 M pending, confirmed",
-            f"≥ {row['goal']:,}/s",
-            f"{row['asyncio in one loop, per s']:,.0f}/s (asyncio's timers)",
-            f"{row['per s']:,.0f}/s",
-            f"{row['per s'] / row['asyncio in one loop, per s']:.2f} ×",
-            row["per s"] >= row["goal"],
-        )
-        for row in figures["accept"]["rows"]
+        against_timers,
+        *(
+            (
+                f"`{row['what']}`"
+                if row["what"] != "cancel"
+                else "cancel at 1 M pending, confirmed",
+                f"≥ {row['goal']:,}/s",
+                f"{row['asyncio in one loop, per s']:,.0f}/s (asyncio's timers)",
+                f"{row['per s']:,.0f}/s",
+                f"{row['per s'] / row['asyncio in one loop, per s']:.2f} ×",
+                row["per s"] >= row["goal"],
+            )
+            for row in figures["accept"]["rows"]
+        ),
     ]
 
 

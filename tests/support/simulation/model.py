@@ -251,7 +251,8 @@ class Model:
         last = story.attempts[-1]
         if last.retry_at is None or not (last.heard or last.life is life):
             self._check(ident, rerun, "started twice")
-            self._check(ident, last.life.dead, "runs in two processes at once")
+            # One that lives on after it was given up may run what was counted as started there.
+            self._check(ident, last.life.dead or life.apart, "runs in two processes at once")
         else:
             known = self.world.cls is TimedScheduler or last.life is life  # to this life
             waited = self.world.elapsed() + 1000 >= last.waited_at

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from acting import decode_with_another
+
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.sharedcode import EMPTY
 from aioscheduler._shipping.workercatalog import WorkerCatalog
@@ -18,10 +20,6 @@ class Another:
 
     def __reduce__(self) -> Any:
         return decode_with_another, (HostCatalog().pickle(EMPTY),)
-
-
-def decode_with_another(payload: bytes) -> Any:
-    return WorkerCatalog().decode(payload)
 
 
 def test_it_is_the_catalog_that_reads_whose_numbers_are_meant() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
+from acting import ran, trace, trace_alone, trace_and_fail
 from solo import LATER, Make, Place, fail, forever, give
 from turning import turns
 
@@ -274,27 +274,6 @@ async def test_a_queue_that_waits_announces_ahead_and_runs_one_at_a_time(
     assert ran == announced
     assert ran == (list(range(40)) if order is Order.FIFO else list(range(40))[::-1])
     assert confirmed == (2 if order is Order.FIFO else 40)
-
-
-ran: list[Any] = []
-running: set[Any] = set()
-
-
-async def trace(what: Any, together: bool = True) -> None:
-    ran.append(what)
-    running.add(what)
-    assert together or len(running) == 1
-    await asyncio.sleep(0)
-    running.remove(what)
-
-
-async def trace_alone(what: Any) -> None:
-    await trace(what, together=False)
-
-
-async def trace_and_fail(what: Any) -> None:
-    ran.append(what)
-    raise LookupError(what)
 
 
 async def test_a_plain_queue_does_not_announce_ahead_nor_one_that_waits_for_a_payload(

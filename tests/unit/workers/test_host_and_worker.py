@@ -6,37 +6,18 @@ one that the model allows, and every start must be one that the host knows of, i
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import Any
 
 import pytest
+from acting import HOSTS, act
 from solo import Make, Place
 from turning import turns
 
-from aioscheduler import current_attempt, current_task
+from aioscheduler import current_attempt
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, Kind
-
-HOSTS: list[Host] = []
-
-
-async def act(padding: bytes, nap: int, fails: bool) -> int:
-    number = current_task().number
-    try:
-        HOSTS[-1].began(number)
-    except BaseException as error:
-        HOSTS[-1].faults.append(error)  # it would be this task's
-        raise
-    try:
-        for _ in range(nap):
-            await asyncio.sleep(0)
-    finally:
-        HOSTS[-1].running.remove(number)
-    if fails:
-        raise LookupError(number)
-    return number
 
 
 class Host:

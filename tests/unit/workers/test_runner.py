@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from acting import (
+    Counting,
+    call_later,
+    exhausted,
+    leave_a_word,
+    leave_a_word_later,
+    note,
+    note_later,
+    ran,
+)
 from solo import NOW, Make, Place, fail, forever, give
 from turning import turns
 
-from aioscheduler import TooLate, current_task
+from aioscheduler import TooLate
 from aioscheduler._processes.process import workers_module
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
@@ -95,15 +104,6 @@ async def test_nor_does_it_begin_the_rest_of_a_slice(
 # ---- what needs no asyncio task
 
 
-word: ContextVar[str] = ContextVar("word", default="none")
-
-
-def leave_a_word(text: str) -> str:
-    before = word.get()
-    word.set(text)
-    return f"{before}, {asyncio.current_task()}"
-
-
 async def test_a_plain_function_is_called_in_its_slice_with_a_context_of_its_own(
     place: Place,
 ) -> None:
@@ -118,40 +118,17 @@ async def test_a_plain_function_is_called_in_its_slice_with_a_context_of_its_own
     assert not any(engine.running for engine in place.worker._engines)
 
 
-async def leave_a_word_later(text: str) -> str:
-    before = word.get()
-    word.set(text)
-    await asyncio.sleep(0)
-    return f"{before} {word.get()} {current_task().number}"
-
-
-def call_later(text: str) -> Any:
-    word.set("of the call")
-    return leave_a_word_later(text)
-
-
-RAN: list[int] = []
-
-
-def note(number: int) -> None:
-    RAN.append(number)
-
-
-async def note_later(number: int) -> None:
-    RAN.append(number)
-
-
 async def test_no_task_overtakes_another_that_is_due_with_it(place: Place) -> None:
     """Whether a plain function is called at once or a coroutine's first step comes with a turn."""
     functions = [place.shipper.take_function(note), place.shipper.take_function(note_later)]
     place.tell_definitions()
     order = [functions[n % 3 == 1] for n in range(12)]
     for first in (0, 12):  # the second time they are known
-        RAN.clear()
+        ran.clear()
         numbers = list(range(first, first + 12))
         place.send(Kind.SCHEDULE, first, 0, 0, order, None, numbers)
         await turns()
-        assert numbers == RAN
+        assert numbers == ran
     assert not place.worker._engines[0].running.coming
 
 
@@ -349,28 +326,13 @@ async def test_what_rests_can_be_dropped(make: Make, kind: Kind) -> None:
     assert place.take() == []
 
 
-def exhausted(number: int) -> int:
-    return next(iter([]))
-
-
 async def test_a_plain_function_that_runs_out_fails_as_a_coroutine_does(place: Place) -> None:
     function = place.shipper.take_function(exhausted)
     place.tell_definitions()
     place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [1])
     await turns()
     error = place.failure(place.take()[-1][4][0])
-    assert (type(error), str(error)) == (RuntimeError, f"{__name__}:exhausted raised StopIteration")
-
-
-class Counting:
-    """Has a state of its own."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, number: int) -> int:
-        self.calls += 1
-        return self.calls
+    assert (type(error), str(error)) == (RuntimeError, "acting:exhausted raised StopIteration")
 
 
 async def test_a_callable_that_is_mapped_again_begins_anew(place: Place) -> None:

@@ -1,0 +1,98 @@
+"""Functions that tests ship: they are found by name, as those of a module of a user's are.
+
+Those of a test's own file would go by value, with copies of the file's globals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import Any
+
+from aioscheduler import current_task
+from aioscheduler._shipping.workercatalog import WorkerCatalog
+
+word: ContextVar[str] = ContextVar("word", default="none")
+ran: list[Any] = []
+running: set[Any] = set()
+HOSTS: list[Any] = []
+"""Models of a host, the last of which is told what its tasks do."""
+
+
+def leave_a_word(text: str) -> str:
+    before = word.get()
+    word.set(text)
+    return f"{before}, {asyncio.current_task()}"
+
+
+async def leave_a_word_later(text: str) -> str:
+    before = word.get()
+    word.set(text)
+    await asyncio.sleep(0)
+    return f"{before} {word.get()} {current_task().number}"
+
+
+def call_later(text: str) -> Any:
+    word.set("of the call")
+    return leave_a_word_later(text)
+
+
+def note(number: int) -> None:
+    ran.append(number)
+
+
+async def note_later(number: int) -> None:
+    ran.append(number)
+
+
+def exhausted(number: int) -> int:
+    return next(iter([]))
+
+
+class Counting:
+    """Has a state of its own."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, number: int) -> int:
+        self.calls += 1
+        return self.calls
+
+
+async def trace(what: Any, together: bool = True) -> None:
+    ran.append(what)
+    running.add(what)
+    assert together or len(running) == 1
+    await asyncio.sleep(0)
+    running.remove(what)
+
+
+async def trace_alone(what: Any) -> None:
+    await trace(what, together=False)
+
+
+async def trace_and_fail(what: Any) -> None:
+    ran.append(what)
+    raise LookupError(what)
+
+
+async def act(padding: bytes, nap: int, fails: bool) -> int:
+    number = current_task().number
+    try:
+        HOSTS[-1].began(number)
+    except BaseException as error:
+        HOSTS[-1].faults.append(error)  # it would be this task's
+        raise
+    try:
+        for _ in range(nap):
+            await asyncio.sleep(0)
+    finally:
+        HOSTS[-1].running.remove(number)
+    if fails:
+        raise LookupError(number)
+    return number
+
+
+def decode_with_another(payload: bytes) -> Any:
+    return WorkerCatalog().decode(payload)
