@@ -191,8 +191,9 @@ class Model:
         elif kind == Kind.RETRY:
             for story in self._stories_of(life, fields[1]):
                 tried = [a for a in story.attempts if a.life is life and a.failed and not a.heard]
-                if tried:
-                    tried[0].heard = True
+                # Where the word of one was refused, out of spite, the next is heard for both.
+                for attempt in tried if self.world.spiteful else tried[:1]:
+                    attempt.heard = True
         elif kind == Kind.FINISHED and fields[2] == DROPPED:
             for story in self._stories_of(life, fields[1]):
                 story.settle_move()
