@@ -9,7 +9,7 @@ Nothing here raises: a task is struck out of the book by now, and the next one i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -129,15 +129,17 @@ class Endings:
             who = f"{name} {self._home.ref(scheduler, number)}".lstrip()
             report(self._home.loop, f"task {who}", value, decode)
 
-    def empty(self) -> None:
-        """Count what is left as ended: there is nothing any more."""
-        self._counter.count_emptied(self._worker)
+    def settle_all(self, ends: Iterable[tuple[Sequence[int], State, Any]]) -> None:
+        """Tell the end of every task there is, very many at a time.
 
-    def settle_alike(self, numbers: Sequence[int], state: State, value: Any) -> None:
-        """Tell the end of very many tasks, which is the same for all; `empty` counts them."""
-        self._counts[state.value] += len(numbers)
-        self.holders.settle_alike(numbers, state, value)
-        self._book.forget(numbers)
+        Args:
+            ends: Tasks that have ended alike, how, and with what.
+        """
+        for numbers, state, value in ends:
+            self._counts[state.value] += len(numbers)
+            self.holders.settle_alike(numbers, state, value)
+            self._book.forget(numbers)
+        self._counter.count_emptied(self._worker)
 
     # ---- names
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -200,13 +200,18 @@ class RemoteLink:
             self._outbox.pack()
         except Exception:
             log.exception("what was scheduled last could not be put into a frame")
+        self._endings.settle_all(self._close_book(exitcode, lost))
+
+    def _close_book(
+        self, exitcode: int | None, lost: bool
+    ) -> Iterator[tuple[Sequence[int], State, WorkerLost | None]]:
+        """Yield the ends of all tasks: those that ended alike, how, and with what."""
         for numbers, state, started in self.book.close(lost):
             error = None
             if state is State.LOST:
                 one = numbers[0] if len(numbers) == 1 else None
                 error = self._lost(exitcode, started, one)
-            self._endings.settle_alike(numbers, state, error)
-        self._endings.empty()
+            yield numbers, state, error
 
     def _lost(self, exitcode: int | None, started: bool, number: int | None) -> WorkerLost:
         """Return what a task ends with that was lost; for many of them, without a number."""
@@ -225,7 +230,7 @@ class RemoteLink:
         """Give a task its number and put it into the next frame."""
         function, payload, options = call
         number = self._outbox.add(scheduler, due, function, payload, options)
-        if self._sender.turn is None or self._outbox.full:
+        if self._sender.turn is None or self._outbox.full:  # else the call is spared
             self._sender.soon()
         label = function if options is None else self.shipper.label(function, options)
         return self._holders.hand_out(scheduler, number, when, label)

@@ -1,4 +1,4 @@
-"""Where tasks go: due time, place, cargo, link. The manager's work, without its life.
+"""Where tasks go: due time, place, call, link. The manager's work, without its life.
 
     schedule(work(1), when)
         │ due time      (order.due_time)

@@ -58,8 +58,7 @@ class Sender:
                     life.pipe.flush()
                     await life.pipe.drain(HIGH_WATER)
             boot = (wire.encode([Kind.BOOT, *part]) for part in wire.cut(self._boot or b""))
-            _send(life.pipe, (), blobs)
-            _send(life.pipe, boot, ())
+            _send(life.pipe, boot, blobs)
         except Exception as error:  # noqa: BLE001  whatever it is, this process knows too little
             life.kill(f"it cannot be told its tasks: {error!r}")
             return

@@ -49,8 +49,7 @@ class FifoQueue:
 
     def push_again(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
         """Add numbers that were here before and are not alive now, as new ones."""
-        self._numbers = deque(n for n in self._numbers if n in self._alive)
-        self._dead = 0
+        self._drop_dead()
         self._numbers.extend(numbers)
 
     def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
@@ -76,8 +75,11 @@ class FifoQueue:
 
     def _sweep(self) -> None:
         if self._dead * 2 > len(self._numbers):
-            self._numbers = deque(n for n in self._numbers if n in self._alive)
-            self._dead = 0
+            self._drop_dead()
+
+    def _drop_dead(self) -> None:
+        self._numbers = deque(n for n in self._numbers if n in self._alive)
+        self._dead = 0
 
     def _take(self) -> int:
         return self._numbers.popleft()

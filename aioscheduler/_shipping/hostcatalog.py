@@ -60,7 +60,7 @@ class HostCatalog(Codec):
         self._path = list(sys.path)
         self._undo_log = UndoLog()
         self._spaces = Spaces(self.log, self._undo_log)
-        self._values = Values(self.log, self._undo_log)
+        self.values: Values = Values(self.log, self._undo_log)
         self._to_ship: list[tuple[Space, str, str]] = []  # globals, with their users
         self._touched: list[Space] = []  # by what was shipped
         self._changes = False  # a change is under way
@@ -228,15 +228,11 @@ class HostCatalog(Codec):
             self._undo_log.set(self.options, number, options)
         return self.log.lease(number)
 
-    def callable_number(self, payload: bytes, lines: list[int]) -> int:
-        """Gives a number, leased, to the pickle of a callable, which names these lines."""
-        return self._values.number(payload, lines)
-
     def forget_unused(self) -> None:
         """Retire the lines that nothing uses, but for a few values; drop what no worker knows."""
         for number in self.log.unused():
-            if number in self._values:
-                self._values.rest(number)
+            if number in self.values:
+                self.values.rest(number)
             else:
                 self.log.retire(number)
         for number in self.log.forgotten():

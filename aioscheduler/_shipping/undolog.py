@@ -22,7 +22,7 @@ class UndoLog:
 
     def set(self, table: Any, key: Any, value: Any) -> None:
         """Change or make an entry."""
-        self._before.append((table, key, table.get(key, _MISSING)))
+        self.note(table, key)
         table[key] = value
 
     def undo(self) -> None:

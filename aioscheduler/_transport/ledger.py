@@ -92,10 +92,6 @@ class Ledger:
     def __len__(self) -> int:
         return self._count
 
-    def __contains__(self, number: int) -> bool:
-        page = self._pages.get(number // PAGE)
-        return page is not None and page.states[number % PAGE] != _GONE
-
     def __iter__(self) -> Iterator[int]:
         """The numbers that have not ended, in order."""
         for key, page in self._pages.items():

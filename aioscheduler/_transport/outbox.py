@@ -43,10 +43,6 @@ class Outbox:
         self._requests: dict[tuple[Kind, int], list[int]] = {}  # by kind and scheduler
         self._announced = self._confirmed = 0  # slices of the present worker's
 
-    def __contains__(self, number: int) -> bool:
-        """Whether a task was given and has not ended."""
-        return self._first <= number < self.next or number in self.ledger
-
     @property
     def loose(self) -> range:
         """The numbers that are in no frame yet."""

@@ -7,7 +7,7 @@ Rules of this file:
 1. A frame holds integers, floats, text, bytes, booleans, None and arrays of those; everything
    else that users pass has become bytes before it gets here.
 2. A payload is one value of a user: itself if it is a number, None or a short text, which msgpack
-   carries exactly, else bytes that only `pickling` can read.
+   carries exactly, else bytes that only `codec` can read.
 3. No frame is longer than `MAX_FRAME`. Payloads over `BLOB_LIMIT` are left out of their frame
    and follow as `BLOB` frames of at most `CHUNK` bytes, between which other frames pass.
 4. Whatever may be long is cut where its frame is made: text by `text`, bytes by `cut`, columns by

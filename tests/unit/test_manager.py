@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import math
 import pickle
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,17 +27,6 @@ from aioscheduler._scheduling.clock import SECOND
 from aioscheduler.testing import FakeClock
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def clock(reports: list[Any], no_tasks_left: None) -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture(params=[0, 2])
-async def manager(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[Manager]:
-    async with clock.manager(4, workers=request.param) as manager:
-        yield manager
 
 
 async def give(value: Any = None) -> Any:

@@ -37,11 +37,6 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def clock(reports: list[Any], no_tasks_left: None) -> FakeClock:
-    return FakeClock(START)
-
-
 @pytest.fixture(params=["no workers", "workers", "alone"])
 async def scheduler(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     if request.param == "alone":

@@ -41,12 +41,6 @@ SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def clock(reports: list[Any], no_tasks_left: None) -> FakeClock:
-    """Every test that has it is watched for tasks left behind and failures unheard."""
-    return FakeClock(START)
-
-
 @pytest.fixture(params=[0, 1, 2])
 async def manager(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[Manager]:
     async with clock.manager(4, workers=request.param) as manager:

@@ -2,7 +2,7 @@
 
     engine.launch ─┬─► STARTED ── in the pipe ────────────────────► engine.run
                    ├─► ANNOUNCED ── CONFIRM, the host's own word ─► engine.run
-                   └─► held back until its BLOB is here, and then announced alone
+                   └─► held back until its BLOB is here: then engine.ready ─► engine.launch
 
 A slice is announced before the first of its bytes is decoded, and begins once the announcement is
 in the pipe, where it survives this process. So what the host has not heard of has not begun. Where
@@ -148,7 +148,7 @@ class Announcer:
         if not numbers:
             engine.run(numbers, dues)
             return
-        if self._waits(engine, numbers):
+        if self._all or (self._some and not self._some.isdisjoint(numbers)):
             self._some.difference_update(numbers)
             self._set_ahead()
             self._announced.append((engine, numbers, dues))
@@ -157,14 +157,6 @@ class Announcer:
             started = wire.encode([Kind.STARTED, engine.index, numbers])
             self._pipe.send(started, partial(engine.run, numbers, dues))
         self._write_soon()
-
-    def _waits(self, engine: Engine[Entry], numbers: list[int]) -> bool:
-        """Whether a slice begins on CONFIRM: it has such a task, or comes behind one that waits."""
-        return (
-            self._all
-            or (bool(self._some) and not self._some.isdisjoint(numbers))
-            or (bool(self._announced) and any(waits[0] is engine for waits in self._announced))
-        )
 
     def _set_ahead(self) -> None:
         """Have a queue announce one at a time where nobody waits, or a payload is on its way.

@@ -269,9 +269,8 @@ class Life:
         self._tell_load(0.0)
         self._turn.write()
         await self._pipe.drain()
-        if (
-            given_up and not self._is_alone
-        ):  # the host ends this process, and tells what swallows its cancellation
+        if given_up and not self._is_alone:
+            # The host ends this process, and tells what swallows its cancellation.
             await self._loop.create_future()
         self._leave_now()
 

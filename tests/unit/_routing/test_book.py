@@ -445,7 +445,7 @@ class Story:
             book.outbox.add(0, self.now + draw.randrange(9), 7, 0)
             self.waiting += 1
         elif deed == "cancel":
-            if number in book.outbox:
+            if book.outbox.scheduler(number) is not None:
                 self.cancelled.add(number)
             self.take(book.cancel(0, number))
         elif deed == "withdraw":
@@ -467,7 +467,8 @@ class Story:
         elif deed == "die":
             self.die()
         asked = {n for n, request in book._asked.items() if isinstance(request, _Request)}
-        pending = [n for n in range(book.outbox.next) if n in book.outbox and not book._runs(n)]
+        known = [n for n in range(book.outbox.next) if book.outbox.scheduler(n) is not None]
+        pending = [n for n in known if not book._runs(n)]
         assert self.waiting == len(set(pending) - asked)
 
     def listen(self) -> None:

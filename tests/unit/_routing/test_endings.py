@@ -162,8 +162,7 @@ async def test_an_alias_is_known_while_its_end_is_told(
 async def test_very_many_that_end_alike_are_counted_once(place: Place) -> None:
     place.add(5)
     task = place.endings.holders.hand_out(0, 2, 5, "task")
-    place.endings.settle_alike(range(5), State.CANCELLED, None)
-    place.endings.empty()
+    place.endings.settle_all([(range(5), State.CANCELLED, None)])
     assert task.cancelled()
     assert place.counts == {"cancelled": 5}
     assert place.told == [("emptied", 3)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -26,17 +25,6 @@ from aioscheduler import (
 from aioscheduler.testing import FakeClock
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def clock(reports: list[Any], no_tasks_left: None) -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture(params=[0, 2])
-async def manager(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[Manager]:
-    async with clock.manager(4, workers=request.param) as manager:
-        yield manager
 
 
 async def give(value: Any = None) -> Any:

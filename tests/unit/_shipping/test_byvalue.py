@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import typing
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -153,12 +152,6 @@ async def everything():
         facts(wrapped)[:3], facts(Shop.price)[:3],
     )
 """
-
-
-@pytest.fixture
-def world() -> Iterator[Script]:
-    with Script(SCRIPT) as world:
-        yield world
 
 
 def test_a_script_is_the_same_there(world: Script, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from scripted import Script
 
 from aioscheduler._shipping.catalog import ClassTable
-
-SCRIPT = """
-SCALE = 10
-
-async def call(function, *args):
-    return function(*args)
-
-async def echo(value):
-    return value
-"""
-
-
-@pytest.fixture
-def world() -> Iterator[Script]:
-    with Script(SCRIPT) as world:
-        yield world
-
 
 METACLASSES = {
     "whose hash needs an attribute": (

@@ -25,12 +25,6 @@ async def echo(value):
 """
 
 
-@pytest.fixture
-def world() -> Iterator[Script]:
-    with Script(SCRIPT) as world:
-        yield world
-
-
 MADE = {
     "class": "class Made:\n    n = 1\n    def twice(self): return 2 * n",
     "named tuple": "Made = collections.namedtuple('Made', 'n m', defaults=(1, 2))",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from scripted import Script
@@ -15,12 +14,6 @@ import dataclasses, enum
 
 SCALE = 10
 """
-
-
-@pytest.fixture
-def world() -> Iterator[Script]:
-    with Script(SCRIPT) as world:
-        yield world
 
 
 ENUMS = """

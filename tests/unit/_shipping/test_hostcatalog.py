@@ -8,7 +8,7 @@ import importlib
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,6 @@ from aioscheduler._shipping.shipping import Call, HostShipper, open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport.definitionlog import Reader
 from aioscheduler.errors import NotShippable
-
-SCRIPT = """
-SCALE = 10
-
-async def call(function, *args):
-    return function(*args)
-
-async def echo(value):
-    return value
-"""
-
-
-@pytest.fixture
-def world() -> Iterator[Script]:
-    with Script(SCRIPT) as world:
-        yield world
 
 
 def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: Script) -> None:
@@ -186,7 +170,7 @@ def test_a_value_of_a_change_that_was_undone_is_forgotten(world: Script) -> None
     world.run("LOCK = 1")
     world.host.take_function(functools.partial(world.big, b"x" * 100_000))
     catalog.forget_unused()
-    values = catalog._values
+    values = catalog.values
     assert len(values._numbers) == len(values._digests) == len(values._idle) == 1
 
 

@@ -6,7 +6,6 @@ import fractions
 import importlib
 import signal
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,6 @@ from scripted import Script
 from aioscheduler._shipping.names import importable_name
 from aioscheduler._shipping.sharedcode import EMPTY
 from aioscheduler.errors import NotShippable
-
-SCRIPT = """
-SCALE = 10
-
-async def call(function, *args):
-    return function(*args)
-
-async def echo(value):
-    return value
-"""
-
-
-@pytest.fixture
-def world() -> Iterator[Script]:
-    with Script(SCRIPT) as world:
-        yield world
-
 
 SENTINELS = {
     "its class": "class Kind:\n    def __reduce__(self): return 'MISSING'\nMISSING = Kind()",

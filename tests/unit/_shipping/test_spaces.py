@@ -6,7 +6,6 @@ import functools
 import runpy
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,6 @@ from scripted import Script
 from aioscheduler._shipping.spaces import Spaces, function_in, looks_at
 from aioscheduler._shipping.undolog import UndoLog
 from aioscheduler._transport.definitionlog import DefinitionLog
-
-SCRIPT = """
-SCALE = 10
-
-async def call(function, *args):
-    return function(*args)
-
-async def echo(value):
-    return value
-"""
-
-
-@pytest.fixture
-def world() -> Iterator[Script]:
-    with Script(SCRIPT) as world:
-        yield world
 
 
 def test_two_namespaces_of_one_name_are_two(world: Script, tmp_path: Path) -> None:

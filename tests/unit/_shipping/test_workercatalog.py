@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,6 @@ from scripted import Script
 from aioscheduler._shipping.definitions import CODE, IMPORTED, SPACE
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport.wire import pack
-
-SCRIPT = """
-SCALE = 10
-
-async def call(function, *args):
-    return function(*args)
-
-async def echo(value):
-    return value
-"""
-
-
-@pytest.fixture
-def world() -> Iterator[Script]:
-    with Script(SCRIPT) as world:
-        yield world
 
 
 def test_what_a_script_says_of_itself_is_there(

@@ -150,13 +150,19 @@ async def test_a_slice_with_one_that_waits_waits_as_a_whole(place: Place) -> Non
     assert place.worker._announcer._some == set()
 
 
-async def test_a_late_payload_does_not_let_others_by(place: Place) -> None:
+async def let_one_wait(place: Place) -> object:
+    """Have task 0 wait for its payload, which is returned, and task 1 for CONFIRM."""
     ran.clear()
     function, payload, _ = place.shipper.take(trace(b"x" * 40_000))
     place.tell_definitions()
     place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [IN_BLOB])
     place.schedule(1, trace(1), record=CONFIRMED)
     await turns()
+    return payload
+
+
+async def test_a_late_payload_does_not_let_others_by(place: Place) -> None:
+    payload = await let_one_wait(place)
     assert place.take() == [[Kind.ANNOUNCED, 0, [1]]]
     place.pipe.receive([Kind.BLOB, 0, payload])
     place.schedule(2, trace(2))
@@ -336,12 +342,7 @@ async def test_what_was_announced_ahead_waits_for_an_attempt_that_failed(make: M
 
 
 async def test_what_has_its_payload_and_is_not_announced_can_be_withdrawn(place: Place) -> None:
-    ran.clear()
-    function, payload, _ = place.shipper.take(trace(b"x" * 40_000))
-    place.tell_definitions()
-    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [IN_BLOB])
-    place.schedule(1, trace(1), record=CONFIRMED)
-    await turns()
+    payload = await let_one_wait(place)
     place.pipe.receive([Kind.BLOB, 0, payload])
     place.send(Kind.WITHDRAW, 0, [0])
     place.send(Kind.CONFIRM, 1)
