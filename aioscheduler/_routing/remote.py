@@ -170,10 +170,12 @@ class RemoteLink:
             fate = self._cut(end.life, end.exitcode)
             log.warning("%s; it is replaced: %s", end.story, fate)
             return
-        if end.reason is not None:
-            self._reason = self._reason or end.reason
-            self._failed(end.reason)  # which ends the others
-        self.settle_all(end.exitcode, lost=self._reason is not None)
+        self._reason = self._reason or end.reason
+        try:
+            if end.reason is not None:
+                self._failed(end.reason)  # which ends the others
+        finally:  # whatever comes of that, no task is left open here
+            self.settle_all(end.exitcode, lost=self._reason is not None)
 
     def _cut(self, life: Life, exitcode: int | None) -> str:
         """Return in words what becomes of the tasks of a process that is replaced."""

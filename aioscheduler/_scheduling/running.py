@@ -43,12 +43,14 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
     ) -> None:
         """Make an entry's task; what has ended in its first step is not kept."""
         self._first = number, entry
-        if sys.version_info >= (3, 12):
-            task = asyncio.Task(coro, loop=loop, context=context, eager_start=True)
-        else:
-            task = asyncio.Task(coro, loop=loop, context=context)
-            self.coming.add(number)
-        self._first = None
+        try:
+            if sys.version_info >= (3, 12):
+                task = asyncio.Task(coro, loop=loop, context=context, eager_start=True)
+            else:
+                task = asyncio.Task(coro, loop=loop, context=context)
+                self.coming.add(number)
+        finally:
+            self._first = None
         if not task.done():
             self[number] = (task, entry)
             if number in self._asked:  # by itself, in its first step

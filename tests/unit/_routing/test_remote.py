@@ -8,10 +8,12 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aioscheduler import Manager, State, Task, WorkerLost
+from aioscheduler._processes.occupant import End, Then
 from aioscheduler._scheduling.lateness import BOUNDS
 from aioscheduler._transport.wire import Kind
 
@@ -99,3 +101,19 @@ def test_whatever_a_worker_says_every_task_ends_once(frames: list[Any]) -> None:
         await manager.close()
 
     asyncio.run(live())
+
+
+async def test_whatever_comes_of_telling_that_a_place_has_failed_no_task_is_left_open() -> None:
+    manager = Manager(1, workers=1)
+    (link,) = manager._remotes
+    task = manager.schedule(asyncio.sleep(0))
+
+    def raising(reason: Exception) -> None:
+        raise KeyboardInterrupt
+
+    link._failed = raising
+    with pytest.raises(KeyboardInterrupt):
+        link.ended(End(Then.FAILED, reason=WorkerLost(0, -9, started=None)))
+    assert task.state is State.LOST
+    assert len(manager) == 0
+    await manager.close()

@@ -4,6 +4,7 @@ import asyncio
 import weakref
 from contextvars import copy_context
 
+import pytest
 from turning import turns
 
 from aioscheduler._scheduling.running import EAGER, Running
@@ -121,3 +122,18 @@ async def test_an_end_is_remembered_no_longer() -> None:
     assert dict(stand.running) == {}
     await turns()
     assert stand.log == []
+
+
+async def test_what_could_not_begin_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand()
+
+    def no_memory(*args: object, **kwargs: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(asyncio, "Task", no_memory)
+    coro = stand.wait(3)
+    with pytest.raises(MemoryError):
+        stand.running.begin(3, "entry", coro, asyncio.get_running_loop(), copy_context())
+    coro.close()
+    assert stand.running.find(3) is None
+    assert not stand.running.coming
