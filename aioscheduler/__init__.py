@@ -22,6 +22,7 @@ from .inside import (
     now,
 )
 from .manager import Manager
+from .retry import Retry
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler
 from .stats import HostStats, ManagerStats, WorkerState, WorkerStats
 from .task import State, Task, TaskRef
@@ -41,6 +42,7 @@ __all__ = [
     "QueuedScheduler",
     "RemoteError",
     "RemoteTraceback",
+    "Retry",
     "State",
     "Task",
     "TaskLimitReached",

@@ -2,7 +2,7 @@
 
     schedule(work(1), when, timeout=5) ─ read_options ─► Options ─► one line of the definitions,
                                                                     whose number tasks have
-                                     run_with ◄─ Options ◄──────────┘ in their record
+               lateness_error, run_with ◄─ Options ◄──────────┘ in their record
 
 To add one: a key of `TaskOptions` and a field of `Options`, behind the others, read in
 `read_options`; and what it does, in `run_with` if it holds for one run of a task, in a worker and
@@ -12,14 +12,14 @@ in this loop alike. Engines, outbox, ledger and links pass the record on, and do
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict
 
-from ._scheduling.clock import LATEST, SECOND
+from ._scheduling.clock import LATEST, SECOND, read_seconds
 from ._scheduling.order import Order
 from .errors import TooLate
+from .retry import Retry
 
 
 class TaskOptions(TypedDict, total=False):
@@ -33,11 +33,15 @@ class TaskOptions(TypedDict, total=False):
         max_lateness: Seconds (a number, 0 or more, or a timedelta) after its due time within
             which the task may start. Later it does not start, and fails with `TooLate`. Not for
             queues.
+        retry: Which failures have the task start once more, how often, and after which waits.
+            While it waits it is pending again; in a queue it keeps its place, and the queue waits
+            for it.
     """
 
     name: str | None
     timeout: float | timedelta | None
     max_lateness: float | timedelta | None
+    retry: Retry | None
 
 
 class Options(NamedTuple):
@@ -47,15 +51,17 @@ class Options(NamedTuple):
         name: The label.
         timeout: Seconds.
         max_lateness: Nanoseconds.
+        retry: Which failures have the task start once more.
     """
 
     name: str | None = None
     timeout: float | None = None
     max_lateness: int | None = None
+    retry: Retry | None = None
 
     @property
     def has_effect(self) -> bool:
-        """Whether `run_with` has something to do: more is set than the name, which comes first."""
+        """Whether more is set than the name, which comes first: one run of the task is to heed it."""
         return self[1:] != _NONE[1:]
 
 
@@ -76,10 +82,11 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
         raise TypeError("a queue has no due times to be late after: leave out max_lateness")
     options = Options(
         None if name is None else _read_label(name),
-        None if timeout is None else _read_seconds("timeout", timeout, above_zero=True),
+        None if timeout is None else read_seconds("timeout", timeout, above_zero=True),
         None
         if max_lateness is None
-        else int(min(_read_seconds("max_lateness", max_lateness) * SECOND, LATEST)),
+        else int(min(read_seconds("max_lateness", max_lateness) * SECOND, LATEST)),
+        None if (retry := given.get("retry")) is None else _read_retry(retry),
     )
     return None if options == _NONE else options
 
@@ -100,52 +107,42 @@ def _read_label(name: str) -> str:
     return name
 
 
-def _read_seconds(option: str, value: float | timedelta, above_zero: bool = False) -> float:
-    # By the methods of the classes themselves: those of a class made of them may raise.
-    if isinstance(value, timedelta):
-        value = timedelta.total_seconds(value)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{option} is seconds or a timedelta, not {type(value).__name__}")
-    if isinstance(value, float):
-        seconds = float.__float__(value)
-    else:
-        try:
-            seconds = int.__float__(value)
-        except OverflowError:
-            seconds = math.inf if int.__gt__(value, 0) else -math.inf
-    if not math.isfinite(seconds) or seconds < 0 or (above_zero and not seconds):
-        least = "more than 0" if above_zero else "0 or more"
-        raise ValueError(f"{option} must be finite, and {least} seconds, not {seconds:g}")
-    return seconds
+def _read_retry(retry: Retry) -> Retry:
+    if not isinstance(retry, Retry):
+        given = "the class" if retry is Retry else type(retry).__name__
+        raise TypeError(f"retry is a Retry, such as Retry(attempts=3), not {given}")
+    return retry
 
 
-async def run_with(
-    options: Options,
-    name: str,
-    due: int,
-    attempt: int,
-    clock: Callable[[], int],
-    call: Callable[[], Any],
-) -> Any:
+def lateness_error(options: Options, name: str, due: int, attempt: int, now: int) -> TooLate | None:
+    """Return with what a task ends that starts too late by its options, else None.
+
+    It is asked right before the task's own first step.
+
+    Args:
+        options: The task's.
+        name: Of the task, for messages.
+        due: When it was to start; nanoseconds since the epoch.
+        attempt: How many times it has been started, with this one.
+        now: The present.
+    """
+    if options.max_lateness is None or now - due <= options.max_lateness:
+        return None
+    return TooLate(name, (now - due) / SECOND, options.max_lateness / SECOND, attempt)
+
+
+async def run_with(options: Options, name: str, call: Callable[[], Any]) -> Any:
     """Run a task by its options.
 
     Args:
         options: The task's.
         name: Of the task, for messages.
-        due: When it was to start.
-        attempt: How many times it has been started, with this one.
-        clock: Gives the present, as `due` in nanoseconds since the epoch.
         call: Begins it: gives its result, or what is to be awaited for that.
 
     Raises:
-        TooLate: It was to start earlier, and has not been called.
         TimeoutError: It ran too long.
         BaseException: Whatever it raises.
     """
-    if options.max_lateness is not None:
-        late = clock() - due
-        if late > options.max_lateness:
-            raise TooLate(name, late / SECOND, options.max_lateness / SECOND, attempt)
     result = call()
     if not isinstance(result, Awaitable):
         return result

@@ -30,7 +30,7 @@ from .._scheduling.unheard import tell_unheard
 from ..batch import Outcomes, Part
 from ..errors import WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
-from ..options import Options, run_with
+from ..options import Options, lateness_error, run_with
 from ..stats import WorkerState
 from ..task import State, Task, TaskRef
 from .link import LoadCounter, Vitals
@@ -307,9 +307,10 @@ class LocalLink:
             if options is None:
                 value = await awaitable
             else:
-                value = await run_with(
-                    options, _name(entry), due, 1, self._clock, lambda: awaitable
-                )
+                late = lateness_error(options, _name(entry), due, 1, self._clock())
+                if late is not None:
+                    raise late
+                value = await run_with(options, _name(entry), lambda: awaitable)
             state = State.FINISHED
         except asyncio.CancelledError:
             close_unstarted(awaitable)  # if it had not come to that

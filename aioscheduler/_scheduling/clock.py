@@ -7,6 +7,7 @@ time. "Now" is always handed in: nothing here reads a clock.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from operator import index
@@ -125,3 +126,33 @@ def _show(when: datetime | timedelta) -> str:
         return repr(when)
     except Exception:  # noqa: BLE001  whatever a subclass raises
         return f"a {type(when).__name__}"
+
+
+def read_seconds(option: str, value: float | timedelta, above_zero: bool = False) -> float:
+    """Return what an option gives in seconds, or as a timedelta.
+
+    Args:
+        option: Its name, for the refusal.
+        value: What was given.
+        above_zero: Whether 0 is refused, too.
+
+    Raises:
+        TypeError: It is of another type.
+        ValueError: It is less than 0, or not finite.
+    """
+    # By the methods of the classes themselves: those of a class made of them may raise.
+    if isinstance(value, timedelta):
+        value = timedelta.total_seconds(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{option} is seconds or a timedelta, not {type(value).__name__}")
+    if isinstance(value, float):
+        seconds = float.__float__(value)
+    else:
+        try:
+            seconds = int.__float__(value)
+        except OverflowError:
+            seconds = math.inf if int.__gt__(value, 0) else -math.inf
+    if not math.isfinite(seconds) or seconds < 0 or (above_zero and not seconds):
+        least = "more than 0" if above_zero else "0 or more"
+        raise ValueError(f"{option} must be finite, and {least} seconds, not {seconds:g}")
+    return seconds

@@ -21,8 +21,8 @@ SOURCES = {
 
 # Each may import those before it; the public modules in between are named where they stand.
 ORDER = (
-    *("errors", "stats", "_scheduling", "_transport", "options", "_shipping", "task", "batch"),
-    *("inside", "_processes", "_routing", "_monitoring", "scheduler", "manager"),
+    *("errors", "stats", "_scheduling", "_transport", "retry", "options", "_shipping", "task"),
+    *("batch", "inside", "_processes", "_routing", "_monitoring", "scheduler", "manager"),
     *("metrics", "testing", "top", "__main__"),
 )
 WINGS = [name for name in ORDER if name.startswith("_") and name != "__main__"]

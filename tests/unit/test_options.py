@@ -30,7 +30,7 @@ from aioscheduler import (
 from aioscheduler._routing.endings import _UNHEARD_NAMED
 from aioscheduler._scheduling.clock import LATEST, SECOND
 from aioscheduler._scheduling.order import Order
-from aioscheduler.options import Options, TaskOptions, read_options, run_with
+from aioscheduler.options import Options, TaskOptions, lateness_error, read_options
 from aioscheduler.testing import FakeClock
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -96,7 +96,11 @@ def test_numbers_and_timedeltas_are_seconds() -> None:
         ({"name": 5}, TypeError, "name is a str, not int"),
         ({"name": ""}, ValueError, "must not be empty"),
         ({"name": "\ud800"}, ValueError, "cannot be written down"),
-        ({"nmae": "a"}, TypeError, "no option 'nmae' here; .* are name, timeout, max_lateness$"),
+        (
+            {"nmae": "a"},
+            TypeError,
+            "no option 'nmae' here; .* are name, timeout, max_lateness, retry$",
+        ),
         ({"key": 1}, TypeError, "no option 'key' here; the options are name, timeout, max_late"),
     ],
 )
@@ -354,25 +358,20 @@ async def test_of_a_map_each_has_its_timeout(clock: FakeClock, workers: int) -> 
 # ---- max_lateness
 
 
-async def begin(options: Options, late: float, called: list[int], attempt: int = 1) -> Any:
-    clock = int(100 * SECOND + late * SECOND)
-    call = called.append
-    return await run_with(options, "work", 100 * SECOND, attempt, lambda: clock, lambda: call(1))
+def late(options: Options, seconds: float, attempt: int = 1) -> TooLate | None:
+    now = int(100 * SECOND + seconds * SECOND)
+    return lateness_error(options, "work", 100 * SECOND, attempt, now)
 
 
-async def test_what_is_too_late_is_not_started() -> None:
-    called: list[int] = []
-    await begin(Options(max_lateness=SECOND), 1.0, called)
-    await begin(Options(), 1000.0, called)
-    assert called == [1, 1]
-    with pytest.raises(
-        TooLate, match=r"task work was not started, as it was 1\.500 s late"
-    ) as told:
-        await begin(Options(max_lateness=SECOND), 1.5, called)
-    assert called == [1, 1]
-    assert told.value.lateness == 1.5
-    with pytest.raises(TooLate, match=r"^attempt 2 of task work was not started, as it was 3"):
-        await begin(Options(max_lateness=SECOND), 3.0, called, attempt=2)
+def test_what_starts_too_late_is_told_by_how_much() -> None:
+    assert late(Options(max_lateness=SECOND), 1.0) is None
+    assert late(Options(), 1000.0) is None
+    found = late(Options(max_lateness=SECOND), 1.5)
+    assert found is not None
+    assert found.lateness == 1.5
+    assert str(found).startswith("task work was not started, as it was 1.500 s late")
+    again = late(Options(max_lateness=SECOND), 3.0, attempt=2)
+    assert str(again).startswith("attempt 2 of task work was not started, as it was 3")
 
 
 async def test_each_is_judged_before_its_own_first_step(clock: FakeClock, scheduler: Any) -> None:

@@ -27,7 +27,7 @@ from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import Payload
 from aioscheduler.inside import ManagerProxy, Place, running
-from aioscheduler.options import Options, run_with
+from aioscheduler.options import Options, lateness_error, run_with
 from aioscheduler.task import TaskRef
 
 from .announcer import Announcer, Entry
@@ -130,8 +130,10 @@ class Runner:
                 value = called(*args, **kwargs) if kwargs else called(*args)
             else:
                 name = options.name or name_of(called)
-                call = partial(called, *args, **(kwargs or {}))
-                value = run_with(options, name, due, attempt, self._clock, call)
+                late = lateness_error(options, name, due, attempt, self._clock())
+                if late is not None:
+                    raise late
+                value = run_with(options, name, partial(called, *args, **(kwargs or {})))
             kind = type(value)
             if kind not in _VALUES and (kind is CoroutineType or isinstance(value, Awaitable)):
                 return self._follow(engine, number, entry, called, options, attempt, value)

@@ -1,0 +1,170 @@
+"""When a task that failed starts once more: `Retry`, one of the options of a task.
+
+    it raises ─► wait_before_retry ─┬─► nanoseconds: it is pending again, until then
+                                    └─► None: that was its last attempt; its failure says so
+
+The names are those of stamina (https://stamina.hynek.me), and so is the formula of the wait. That
+it is pending again, and who keeps it meanwhile, is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import random
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
+from datetime import timedelta
+from typing import Any
+
+from ._scheduling.clock import LATEST, SECOND, read_seconds
+from .errors import TooLate, WorkerLost
+
+__all__ = ["Retry"]
+
+Predicate = Callable[[Any], "bool | float | timedelta"]
+
+_NEVER = (
+    *(asyncio.CancelledError, SystemExit, KeyboardInterrupt, GeneratorExit),
+    *(WorkerLost, TooLate),
+)
+"""What is never retried: it says that nobody wants the task to go on, or that it cannot."""
+
+_ANSWER = "its answer, if not True or False,"
+
+
+@dataclass(frozen=True, eq=False)
+class Retry:
+    """Which failures have a task start once more, how often, and after which waits.
+
+    After the nth attempt that failed it waits `wait_initial * wait_exp_base ** (n - 1)` seconds and
+    a random part of `wait_jitter`, `wait_max` at most. Never retried: a cancelled task, SystemExit
+    and KeyboardInterrupt, `WorkerLost`, `TooLate`, and a task whose arguments could not be decoded.
+
+    Args:
+        on: An exception class, a tuple of them, or a function of the exception. That returns True
+            or False, or seconds (a number, or a timedelta) to wait, however many. If it raises or
+            returns anything else, there is no retry, and a note on the failure says why.
+        attempts: How many may fail, the first included; 1 or more. That a worker died with the
+            task does not count.
+        wait_initial: Seconds, or a timedelta.
+        wait_max: Seconds, or a timedelta.
+        wait_exp_base: 1 or more; 1 has all waits alike.
+        wait_jitter: Seconds, or a timedelta.
+
+    Raises:
+        TypeError: Something is of a wrong type.
+        ValueError: A number is out of range.
+    """
+
+    on: type[BaseException] | tuple[type[BaseException], ...] | Predicate = Exception
+    _: KW_ONLY
+    attempts: int = 5
+    wait_initial: float | timedelta = 1.0
+    wait_max: float | timedelta = 300.0
+    wait_exp_base: float = 2.0
+    wait_jitter: float | timedelta = 1.0
+
+    def __post_init__(self) -> None:
+        _check_on(self.on)
+        if not isinstance(self.attempts, int) or isinstance(self.attempts, bool):
+            raise TypeError(f"attempts is an int, not {type(self.attempts).__name__}")
+        if self.attempts < 1:
+            raise ValueError(
+                f"attempts counts the first one, so it is 1 or more, not {self.attempts}"
+            )
+        for name in ("wait_initial", "wait_max", "wait_exp_base", "wait_jitter"):
+            value = getattr(self, name)
+            if name == "wait_exp_base" and isinstance(value, timedelta):
+                raise TypeError("wait_exp_base is a number, not timedelta")
+            # Seconds from here on, whatever was given.
+            object.__setattr__(self, name, read_seconds(name, value))
+        if self.wait_exp_base < 1:
+            raise ValueError(f"wait_exp_base must be 1 or more, not {self.wait_exp_base:g}")
+
+    # Equal ones travel once. A predicate is itself alone, whatever its class takes for equal.
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Retry) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        on = tuple(map(id, self.on)) if isinstance(self.on, tuple) else id(self.on)
+        waits = self.wait_initial, self.wait_max, self.wait_exp_base, self.wait_jitter
+        return on, self.attempts, waits
+
+
+def _check_on(on: object) -> None:
+    classes = on if isinstance(on, tuple) else (on,)
+    if all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
+        if not classes:
+            raise ValueError("on is an empty tuple: nothing would be retried")
+        return
+    if isinstance(on, tuple | type) or not callable(on):
+        raise TypeError(f"on is an exception class, a tuple of them, or a function, not {on!r}")
+    if inspect.iscoroutinefunction(on) or inspect.isasyncgenfunction(on):
+        raise TypeError("on is a plain function: what an async def returns is never True")
+
+
+def wait_before_retry(
+    retry: Retry, error: BaseException, failed: int, rand: Callable[[], float] = random.random
+) -> int | None:
+    """Return how long a task that failed waits for its next attempt, in nanoseconds.
+
+    None if that was its last one; what it raised has a note then of how many there were.
+
+    Args:
+        retry: Of the task.
+        error: What it raised.
+        failed: How many of its attempts have failed, this one included.
+        rand: Gives a number from 0 to 1.
+    """
+    if issubclass(type(error), _NEVER):
+        return None
+    wait = _ask(retry, error, failed, rand) if failed < retry.attempts else None
+    if wait is None:
+        plural = "s" if failed > 1 else ""
+        _note(error, f"it had {failed} attempt{plural}, of {retry.attempts} at most")
+        return None
+    return int(min(wait * SECOND, LATEST))
+
+
+def _ask(
+    retry: Retry, error: BaseException, failed: int, rand: Callable[[], float]
+) -> float | None:
+    """Return seconds, None for no retry."""
+    on = retry.on
+    if isinstance(on, tuple | type):
+        return _back_off(retry, failed, rand) if issubclass(type(error), on) else None
+    try:
+        answer = on(error)
+        if answer is True:
+            return _back_off(retry, failed, rand)
+        return None if answer is False else read_seconds(_ANSWER, answer)
+    except BaseException as reason:  # noqa: BLE001  whatever a user's function may raise
+        why = traceback.format_exception_only(reason)[-1].strip()
+        _note(error, f"not retried, for its predicate gave no answer: {why}")
+        return None
+
+
+def _back_off(retry: Retry, failed: int, rand: Callable[[], float]) -> float:
+    initial, most, base, jitter = (
+        float(seconds)  # type: ignore[arg-type]  # since `__post_init__`
+        for seconds in (retry.wait_initial, retry.wait_max, retry.wait_exp_base, retry.wait_jitter)
+    )
+    try:
+        wait = initial * base ** (failed - 1)
+    except OverflowError:
+        wait = math.inf if initial else 0.0
+    return min(most, wait + rand() * jitter)
+
+
+def _note(error: BaseException, text: str) -> None:
+    with suppress(Exception):  # its class may forbid it
+        BaseException.add_note(error, text)
