@@ -61,7 +61,7 @@ class Options(NamedTuple):
 
     @property
     def has_effect(self) -> bool:
-        """Whether more is set than the name, which comes first: one run of the task is to heed it."""
+        """Whether one run of the task is to heed more than the name, which comes first."""
         return self[1:] != _NONE[1:]
 
 
