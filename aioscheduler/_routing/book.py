@@ -96,12 +96,17 @@ class Book:
         payload: Payload,
         options: int | None,
         alias: int,
-    ) -> None:
-        """Add a task that was scheduled inside a worker, which gave it a number: its alias."""
+    ) -> int:
+        """Add a task that was scheduled inside a worker, which gave it a number: its alias.
+
+        Returns:
+            The number that it has here.
+        """
         record = wire.make_record(options, alias)
         number = self.outbox.add(scheduler, due, function, payload, record)
         self._numbers[alias] = number
         self._aliases[number] = alias
+        return number
 
     def cancel(self, scheduler: int, number: int) -> Change | None:
         """Ask for a task's cancellation, begun or not; None if there is none such any more."""
@@ -173,6 +178,21 @@ class Book:
             if isinstance(asked, int):
                 return entry._replace(due=asked)
         return entry
+
+    def read(self, numbers: Sequence[int]) -> dict[int, Entry]:
+        """Return what holds of tasks that were sent and have not ended, as `find`.
+
+        Those that wait, and are to end before they begin, are not among it.
+        """
+        entries = self.ledger.read(numbers)
+        if self._asked:
+            for number in entries.keys() & self._asked.keys():
+                asked = self._asked[number]
+                if isinstance(asked, int):
+                    entries[number] = entries[number]._replace(due=asked)
+                elif self.state(number) is State.PENDING:
+                    del entries[number]
+        return entries
 
     # ---- what the worker says
 

@@ -23,6 +23,7 @@ from ..errors import RemoteError
 from ..task import Home
 from .book import Book, Change
 from .holders import Holders
+from .ids import Ids
 from .link import LoadCounter
 
 NO_MEMORY = object()
@@ -42,6 +43,7 @@ class Endings:
         shipper: Has the names of functions.
         counter: Told of what waits and what has ended.
         counts: Where ends are counted, by the names of `stats.COUNTS`.
+        ids: Of the manager's tasks.
 
     Attributes:
         holders: Of the tasks.
@@ -55,6 +57,7 @@ class Endings:
         shipper: HostShipper,
         counter: LoadCounter,
         counts: Counter[str],
+        ids: Ids,
     ) -> None:
         self.holders: Holders = Holders(home)
         self._worker = worker
@@ -63,6 +66,8 @@ class Endings:
         self._shipper = shipper
         self._counter = counter
         self._counts = counts
+        self._ids = ids
+        self._own_ids = ids.of[worker]
         self._unheard: dict[int, str] = {}  # names of tasks whose failure nobody will be told of
         self._may_name = _UNHEARD_NAMED
 
@@ -92,6 +97,7 @@ class Endings:
             return
         if state is State.CANCELLED:
             values, decode = [None] * len(ended), None
+        self._free_ids(ended)
         self._counts[state.value] += len(ended)
         if state is State.FINISHED and self.holders.has_batches and not singly:
             self._settle_rows(scheduler, ended, values, decode)
@@ -136,18 +142,25 @@ class Endings:
             ends: Tasks that have ended alike, how, and with what.
         """
         for numbers, state, value in ends:
+            self._free_ids(numbers)
             self._counts[state.value] += len(numbers)
             self.holders.settle_alike(numbers, state, value)
             self._book.forget(numbers)
         self._counter.count_emptied(self._worker)
 
+    def _free_ids(self, numbers: Sequence[int]) -> None:
+        """Free the ids of tasks that have ended, before anybody is told who may ask for them."""
+        if self._own_ids or self._ids.leads:
+            self._ids.ended(self._worker, numbers)
+
     # ---- names
 
-    def name(self, entry: Entry) -> str:
-        """Return the name of a task that has no handle."""
+    def name(self, number: int, entry: Entry) -> str:
+        """Return the name of a task that has no handle; "" if it is not known."""
         options, *_ = wire.read_record(entry.record)
         label = self._shipper.label(entry.function, options)
-        return label if isinstance(label, str) else self._shipper.name_of(label)
+        name = label if isinstance(label, str) else self._shipper.name_of(label)
+        return name or self.holders.name_of_batch(number)
 
     def describe_running(self) -> str:
         """Name tasks that have started and not ended; at most a few."""
@@ -155,7 +168,7 @@ class Endings:
         names = []
         for number, entry in ledger.read(list(islice(ledger.running_numbers(), _NAMED))).items():
             task = self.holders.find(number)
-            name = self.name(entry) if task is None else task.name
+            name = self.name(number, entry) if task is None else task.name
             names.append(f"{name and name + ' '}{self._home.ref(entry.scheduler, number)}")
         more = f" and {ledger.running - _NAMED:,} more" if ledger.running > _NAMED else ""
         return ", ".join(names) + more
@@ -173,7 +186,7 @@ class Endings:
                 self._may_name -= 1
                 entry = self._book.ledger.find(number)
                 if entry is not None:
-                    self._unheard[number] = self.name(entry)
+                    self._unheard[number] = self.name(number, entry)
 
     def look_after(self) -> None:
         """Is called once a tick."""

@@ -99,6 +99,10 @@ class Ledger:
                 if state != _GONE:
                     yield key * PAGE + index
 
+    def pages(self) -> list[range]:
+        """Return the numbers of each page there is: all tasks are among them."""
+        return [range(key * PAGE, (key + 1) * PAGE) for key in self._pages]
+
     def state(self, number: int) -> State | None:
         """Return PENDING or RUNNING; None for a task that has ended or was never sent."""
         page = self._pages.get(number // PAGE)
