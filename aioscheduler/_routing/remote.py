@@ -247,17 +247,15 @@ class RemoteLink:
     def cancel(self, scheduler: int, number: int) -> bool:
         """Ask for a task's cancellation; False if it is known to have ended."""
         number = self.book.number_of(number)
-        change = self.book.cancel(scheduler, number)
-        if change is not None and change.waiting:  # it never starts, and so its id is free
-            self._ids.release(self._worker, number)
-        return self._request(change)
+        return self._request(number, self.book.cancel(scheduler, number))
 
     def withdraw(self, scheduler: int, number: int) -> bool:
         """Ask that a task end before it begins; False if it is known that it has, or has ended.
 
         Unlike a cancellation it never touches what has begun: a start on its way wins.
         """
-        return self._request(self.book.withdraw(scheduler, self.book.number_of(number)))
+        number = self.book.number_of(number)
+        return self._request(number, self.book.withdraw(scheduler, number))
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Ask that a timed task start at another time, in nanoseconds since the epoch.
@@ -269,9 +267,11 @@ class RemoteLink:
         self._sender.soon()
         return asked
 
-    def _request(self, change: Change | None) -> bool:
+    def _request(self, number: int, change: Change | None) -> bool:
         if change is None:
             return False
+        if change.waiting:  # it waits no more, and so its id is free
+            self._ids.release(self._worker, number)
         self._endings.tell(change)
         self._sender.soon()
         return True
