@@ -192,6 +192,7 @@ async def test_at_the_limit_an_id_that_is_taken_gives_its_task(
         await clock.advance(DAY)
         assert await new == 3
         assert task.cancelled()
+        running.cancel()
 
 
 async def test_nothing_is_kept_of_ids(clock: FakeClock) -> None:
@@ -213,6 +214,7 @@ async def test_nothing_is_kept_of_ids(clock: FakeClock) -> None:
         manager.schedule(forever(), id="a")
         manager.schedule(forever(), DAY, id="b")
         await clock.advance(0)
+        await manager.close(0)
     assert (ids._tasks, ids.of) == ({}, ({}, {}))
 
 
@@ -431,6 +433,7 @@ async def test_what_has_begun_or_ended_or_is_to_end_stays(
         assert not manager.reschedule(task.ref, DAY)
     await clock.advance(DAY)
     assert cancelled.cancelled()
+    running.cancel()
 
 
 async def test_what_is_no_new_time_is_refused(clock: FakeClock, manager: Manager) -> None:
@@ -495,6 +498,7 @@ async def test_what_is_told_of_a_task(clock: FakeClock, manager: Manager) -> Non
     assert found[plain.ref].name == plain.name == f"{__name__}:give"
     assert (found[runs.ref].state, found[runs.ref].due) == (State.RUNNING, None)
     assert found[batch[0].ref].name == batch[0].name
+    runs.cancel()
 
 
 async def test_only_what_is_asked_for(clock: FakeClock, manager: Manager) -> None:
@@ -522,6 +526,7 @@ async def test_only_what_is_asked_for(clock: FakeClock, manager: Manager) -> Non
     assert len(await refs(limit=4)) == 4
     with pytest.raises(TypeError, match="state is a State"):
         manager.tasks(state="pending")  # type: ignore[arg-type]
+    await manager.close(0)
 
 
 async def test_it_is_given_as_it_was_asked_to_be(clock: FakeClock, manager: Manager) -> None:
