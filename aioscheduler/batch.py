@@ -363,6 +363,8 @@ class _Iteration(AsyncIterator[T]):
         if not failed or self._batch._return_exceptions:
             return value  # type: ignore[no-any-return]  # a T by now
         try:
+            if isinstance(value, StopAsyncIteration):  # the loop would take it for its own end
+                raise RuntimeError("a task of the batch raised StopAsyncIteration") from value
             raise value
         finally:
             del self, outcomes, value  # no circle, as in `Task.result`
