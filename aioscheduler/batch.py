@@ -114,7 +114,7 @@ class Outcomes:
         self.first_bad: int | None = None  # the first, in time, that did not return
         self.dropped: bool = False  # the user's handle is gone
         self.heard: int = 0  # somebody was given the ends of all tasks before this one
-        self._failed: int | None = None  # the failed task that is to be reported, if unheard yet
+        self._failed: int = -1  # the failed task whose failure is to be reported, if not heard
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
         self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
         self._waiters = Waiters()
@@ -124,11 +124,7 @@ class Outcomes:
         self.left -= 1
         if state is not State.FINISHED and self.first_bad is None:
             self.first_bad = index
-        to_report = (
-            state is State.FAILED
-            and index >= self.heard
-            and (self._failed is None or self._failed < self.heard)
-        )
+        to_report = state is State.FAILED and self._failed < self.heard <= index
         if to_report:
             self._failed = index
         if not self.dropped or to_report:
@@ -226,7 +222,7 @@ class Outcomes:
         Garbage collection says so, in any thread: the report is the loop's to make.
         """
         self.dropped = True
-        if not self.left and self._failed is not None:
+        if not self.left and self._failed >= 0:
             tell(self.parts[0].home.loop, self._report)
 
     def _report(self) -> None:
@@ -235,7 +231,7 @@ class Outcomes:
         if not count:
             return
         first = self._failed
-        if first is None or first < self.heard:  # the others came before the drop, and are kept
+        if first < self.heard:  # the others came before the drop, and are kept
             first = self.states.index(State.FAILED, self.heard)
         self.heard = len(self.states)  # the last end and the drop may both come to this
         message = (

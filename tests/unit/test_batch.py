@@ -205,6 +205,7 @@ async def test_failures_take_the_places_of_results_if_asked(home: Home) -> None:
     batch, parts = make(home, True)
     end_each_way(parts)
     assert shown(await batch) == shown([end async for end in batch]) == EACH_WAY
+    assert [end.__traceback__ for end in await batch] == [None] * 5
     empty: Batch[Any] = Batch(Outcomes(0), True)
     assert (await empty, await give_all(aiter(empty))) == ([], [])
 
@@ -347,6 +348,28 @@ async def test_failures_behind_the_end_of_all_iterations_are_told(
         assert f"task {NUMBERS.index(number)} failed with this" in report["message"]
     kept = [value for value in outcomes.values[heard:] if value is not None]
     assert len(kept) <= max(1, before)  # of those after the drop one at most
+
+
+async def test_one_that_is_dropped_while_its_last_task_ends_is_told_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As garbage collection may drop it at any point of that."""
+    batch, parts = make(home)
+    held, last, ref = [batch], batch[4], home.ref
+    del batch
+    fail(parts, *NUMBERS[:4])
+
+    def ref_and_drop(scheduler: int, number: int) -> TaskRef:
+        held.clear()
+        return ref(scheduler, number)
+
+    monkeypatch.setattr(home, "ref", ref_and_drop)
+    fail(parts, 41)
+    assert not held
+    assert isinstance(last.exception(), KeyError)
+    await asyncio.sleep(0)  # the loop reports
+    (report,) = home.reports
+    assert report["message"].startswith("5 of the 5 tasks")
 
 
 @pytest.mark.parametrize("flag", [False, True])
