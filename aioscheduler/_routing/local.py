@@ -81,6 +81,7 @@ class LocalLink:
         boot: The initializer and its arguments, if there is one.
         desk: Takes what tasks schedule, if there is a manager.
         failed: Called if the initializer raises.
+        max_running: How many timed tasks may run at a time on each scheduler; None for any number.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class LocalLink:
         boot: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
         desk: Desk | None = None,
         failed: Callable[[Exception], None] = lambda reason: None,
+        max_running: int | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
@@ -103,7 +105,7 @@ class LocalLink:
         self._counts: Counter[str] = Counter()
         self._state = WorkerState.STARTING
         self.engines: list[Engine[_Entry]] = [
-            Engine(index, order, self, self._recorder, clock, _context_of)
+            Engine(index, order, self, self._recorder, clock, _context_of, max_running)
             for index in range(schedulers)
         ]
         self.shipper = LocalShipper()
