@@ -158,10 +158,9 @@ class Announcer:
         else:
             started = wire.encode([Kind.STARTED, engine.index, numbers])
             self._pipe.send(started, partial(engine.run, numbers, dues))
-        if engine.concurrency is not None:  # what ends at once is followed at once
-            self._turn.write()
-        else:
-            self._turn.write_soon()
+        self._turn.write_soon()
+        if engine.concurrency is not None:
+            self._pipe.flush()  # what ends at once is followed at once
 
     def _set_ahead(self) -> None:
         """Have a queue announce one at a time where nobody waits, or a payload is on its way.
