@@ -99,13 +99,16 @@ class Manager(Generic[When]):
             manager fails. (0, 1.0): the first death is the end.
         monitor: Whether `aioscheduler top` may watch it, on a socket that only this user can
             open. The environment variable AIOSCHEDULER_MONITOR=1 says so for all managers.
+        max_running: How many tasks may run at a time on each scheduler, 1 or more; None for no
+            limit. What is due beyond it waits, in the order of due times, and is pending. Not for
+            queues, which run one at a time.
         **kwargs: For `cls`.
 
     Raises:
         TypeError: A count is no int, a flag no bool, `cls` none of the three, or the initializer
             cannot be called, or is a generator function.
-        ValueError: A count or a choice is out of range, or there are more workers than
-            schedulers.
+        ValueError: A count or a choice is out of range, there are more workers than schedulers,
+            or `max_running` is given for queues.
         NotShippable: The initializer or one of its arguments cannot travel.
     """
 
@@ -150,6 +153,7 @@ class Manager(Generic[When]):
         on_worker_loss: Literal["fail", "rerun"] = "fail",
         max_restarts: tuple[int, float] = (5, 30.0),
         monitor: bool = False,
+        max_running: int | None = None,
         **kwargs: Any,
     ) -> None:
         seams: Seams = kwargs.pop("_seams", Seams())  # private: not in the signature
@@ -164,6 +168,7 @@ class Manager(Generic[When]):
             on_worker_loss=on_worker_loss,
             max_restarts=max_restarts,
             monitor=monitor,
+            max_running=max_running,
         )
         settings = read_settings(model.order, model.prefer_utc, schedulers, options)
         self._id = secrets.token_hex(4)

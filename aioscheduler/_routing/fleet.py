@@ -125,6 +125,7 @@ class Fleet:
             settings.boot,
             router,
             self.fail,
+            settings.max_running,
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
@@ -139,6 +140,7 @@ class Fleet:
             prefer_utc=settings.prefer_utc,
             host=os.getpid(),
             handed=tuple(catalog.handed),  # by `take_call`
+            max_running=settings.max_running,
         )
         budget = RestartBudget(*settings.max_restarts)
         return [

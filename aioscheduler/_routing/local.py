@@ -85,6 +85,7 @@ class LocalLink:
         boot: The initializer and its arguments, if there is one.
         desk: Takes what tasks schedule, if there is a manager.
         failed: Called if the initializer raises.
+        max_running: How many timed tasks may run at a time on each scheduler; None for any number.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class LocalLink:
         boot: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
         desk: Desk | None = None,
         failed: Callable[[Exception], None] = lambda reason: None,
+        max_running: int | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
@@ -112,7 +114,7 @@ class LocalLink:
         ]
         self._crew = LocalCrew(order, counter, self._places, clock, manager)
         self.engines: list[Engine[Entry]] = [
-            Engine(index, order, self._crew, self._recorder, clock, context_of)
+            Engine(index, order, self._crew, self._recorder, clock, context_of, max_running)
             for index in range(schedulers)
         ]
         self._counter = counter

@@ -92,6 +92,7 @@ class Place:
         failures: tuple[BaseException, ...] = (),
         generation: int = 0,
         confirmed: bool = False,
+        max_running: int | None = None,
     ) -> None:
         self.shipper = HostShipper(HostCatalog())
         self.begun = [0] * layout[0]
@@ -103,6 +104,7 @@ class Place:
             host=0,
             generation=generation,
             confirmed=confirmed,
+            max_running=max_running,
         )
         self.now = NOW
         self.wait_before_retry: Callable[..., int | None] = workers_module("runner").no_retry

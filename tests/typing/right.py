@@ -62,6 +62,7 @@ async def managers() -> None:
     Manager(schedulers=2, cls=LifoQueuedScheduler, workers=2, monitor=True)
     Manager(initializer=double, initargs=(1,), loop_initializer=asyncio.new_event_loop)
     Manager(on_worker_loss="rerun", max_restarts=(0, 1.0))
+    Manager(max_running=4)
     for cls in (TimedScheduler, QueuedScheduler):
         Manager(cls=cls)
 
