@@ -17,7 +17,7 @@ from ._routing.local import LocalLink
 from ._routing.placement import limit_reached
 from ._scheduling.coroutines import close_unstarted
 from ._scheduling.loopthread import LoopThread
-from ._scheduling.order import Order, due_time
+from ._scheduling.order import Order, due_time, new_due_time
 from .errors import ManagerClosed
 from .options import TaskOptions, read_options
 from .task import State, Task
@@ -62,7 +62,7 @@ class _Scheduler:
         self.max_tasks = max_tasks
         self._clock = clock
         self._loop_thread = LoopThread("scheduler")
-        self._link = LocalLink(self.order, 1, _NoCounter(), self._loop_thread, clock)
+        self._link = LocalLink(self.order, 1, _NoCounter(), self._loop_thread, self._new_due, clock)
         self._closed = False
 
     @property
@@ -139,6 +139,9 @@ class _Scheduler:
                 type(self).__name__,
                 f"{cancelled:,}",
             )
+
+    def _new_due(self, when: datetime | timedelta | None) -> int:
+        return new_due_time(self.order, when, self._clock(), self.prefer_utc)
 
     def _count_cancelled(self) -> int:
         return self._link.vitals().counts[State.CANCELLED.value]

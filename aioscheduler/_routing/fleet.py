@@ -120,12 +120,14 @@ class Fleet:
             settings.layout[0],
             router.placement,
             self._loop_thread,
+            router.new_due,
             seams.clock,
             manager,
             settings.boot,
             router,
             self.fail,
             settings.max_running,
+            router.ids,
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:

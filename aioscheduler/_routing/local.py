@@ -12,14 +12,15 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextvars import copy_context
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import repeat
 from typing import Any
 
 from .._scheduling.alarm import Alarm
+from .._scheduling.clock import to_datetime
 from .._scheduling.coroutines import check_awaitable, name_of, take_apart
 from .._scheduling.ending import end_running
 from .._scheduling.engine import Engine
@@ -30,12 +31,14 @@ from .._scheduling.pace import MAX_SLICE
 from ..batch import Outcomes, Part
 from ..errors import WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
+from ..inspection import TaskInfo, Wanted
 from ..options import Options
 from ..stats import WorkerState
 from ..task import State, Task, TaskRef
+from .ids import Ids
 from .link import LoadCounter, Vitals
 from .localcrew import LocalCrew
-from .localentry import Attempts, Entry, Work, context_of, move, start_of
+from .localentry import Attempts, Entry, Work, attempt_of, context_of, move, start_of
 from .localentry import name_of as name_of_entry
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -80,12 +83,14 @@ class LocalLink:
         schedulers: How many.
         counter: Told of every start and end.
         loop_thread: Of the manager or the scheduler.
+        new_due: Reads the time to which a task is rescheduled.
         clock: Gives the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
         boot: The initializer and its arguments, if there is one.
         desk: Takes what tasks schedule, if there is a manager.
         failed: Called if the initializer raises.
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
+        ids: Of the manager's tasks, if there is one.
     """
 
     def __init__(
@@ -94,16 +99,19 @@ class LocalLink:
         schedulers: int,
         counter: LoadCounter,
         loop_thread: LoopThread,
+        new_due: Callable[[datetime | timedelta | None], int],
         clock: Callable[[], int] = time.time_ns,
         manager: str | None = None,
         boot: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
         desk: Desk | None = None,
         failed: Callable[[Exception], None] = lambda reason: None,
         max_running: int | None = None,
+        ids: Ids | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
         self.identity: int = secrets.randbits(128)
+        self.new_due: Callable[[datetime | timedelta | None], int] = new_due
         self._recorder = Recorder()
         self._history = History()
         self._state = WorkerState.STARTING
@@ -112,7 +120,8 @@ class LocalLink:
         self._places: list[Place] = [
             (proxy, manager or "", 0, index, clock) for index in range(schedulers)
         ]
-        self._crew = LocalCrew(order, counter, self._places, clock, manager)
+        self._ids = ids or Ids(1)
+        self._crew = LocalCrew(order, counter, self._places, clock, manager, self._ids)
         self.engines: list[Engine[Entry]] = [
             Engine(index, order, self._crew, self._recorder, clock, context_of, max_running)
             for index in range(schedulers)
@@ -296,6 +305,36 @@ class LocalLink:
             return False
         engine.add_again([number], due, [move(entry, due)])
         return True
+
+    def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
+        """Yield what is known of the tasks that have not ended, a slice at a time."""
+        for engine in self.engines:
+            numbers = engine.numbers()
+            for start in range(0, len(numbers), MAX_SLICE):
+                some = [self._info(engine, n, wanted) for n in numbers[start : start + MAX_SLICE]]
+                yield [info for info in some if info is not None]
+
+    def _info(self, engine: Engine[Entry], number: int, wanted: Wanted) -> TaskInfo | None:
+        """Return what is known of a task, if it is wanted and has not ended."""
+        entry, id_ = engine.find(number), self._ids.of[0].get(number)
+        if entry is None or not wanted.has_id(id_):
+            return None
+        name, ref = name_of_entry(entry), self.ref(engine.index, number)
+        state = State.PENDING if engine.running.find(number) is None else State.RUNNING
+        assert ref is not None  # there is a manager, or who would ask?
+        if wanted.state not in (None, state) or wanted.name not in (None, name):
+            return None
+        due = start_of(entry) if state is State.PENDING else 0
+        return TaskInfo(
+            ref,
+            name,
+            id_,
+            state,
+            to_datetime(due) if due else None,
+            attempt_of(entry),
+            0,
+            engine.index,
+        )
 
     # The home of its tasks' handles.
 

@@ -25,6 +25,7 @@ from ..inside import Place, running
 from ..options import Options, lateness_error, run_with
 from ..retry import Retry, wait_before_retry
 from ..task import State, Task, TaskRef
+from .ids import Ids
 from .link import LoadCounter
 from .localentry import Attempts, Entry, Work, attempt_of, begin, close, name_of
 
@@ -40,6 +41,7 @@ class LocalCrew:
         places: Of each engine, for its tasks to ask.
         clock: Gives the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
+        ids: Of the manager's tasks.
 
     Attributes:
         loop: The one in which they run; None before the start.
@@ -55,6 +57,7 @@ class LocalCrew:
         places: Sequence[Place],
         clock: Callable[[], int],
         manager: str | None,
+        ids: Ids,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stopped = False
@@ -65,6 +68,8 @@ class LocalCrew:
         self._places = places
         self._clock = clock
         self._manager = manager
+        self._ids = ids
+        self._own_ids = ids.of[0]
 
     def ref(self, scheduler: int, number: int) -> TaskRef | None:
         """Return a task's reference; None without a manager."""
@@ -201,6 +206,8 @@ class LocalCrew:
         except RuntimeError:  # the loop is closed: nothing follows on it
             pass
         self.counts[state.value] += 1
+        if self._own_ids:  # free, before anybody is told who may ask for it
+            self._ids.release(0, number)
         try:
             if isinstance(holder, Task):
                 holder._settle(state, value)

@@ -102,6 +102,10 @@ class Engine(Generic[E]):
         """Gives an entry that has not ended, else None."""
         return self.running.find(number) or self.waiting.get(number) or self._launched.get(number)
 
+    def numbers(self) -> list[int]:
+        """Return the numbers of all entries that have not ended."""
+        return [*self.waiting, *self._launched, *self.running.numbers()]
+
     def start(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
         """Begins to run what is due."""
         self._loop, self._alarm = loop, alarm

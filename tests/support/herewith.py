@@ -10,7 +10,7 @@ from aioscheduler._routing.local import LocalLink
 from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.loopthread import LoopThread
-from aioscheduler._scheduling.order import Order
+from aioscheduler._scheduling.order import Order, new_due_time
 from aioscheduler.options import Options
 from aioscheduler.task import ENDED, State, Task
 
@@ -35,6 +35,7 @@ class Place:
             schedulers,
             self.placement,
             loop_thread,
+            lambda when: new_due_time(order, when, self.now, prefer_utc=True),
             lambda: self.now,
             "ab",
             boot,
