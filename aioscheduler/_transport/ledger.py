@@ -52,6 +52,26 @@ class Entry(NamedTuple):
     record: Record
     payload: Payload
 
+    def rerun(self) -> Entry:
+        """Return it for another start, because its worker has died with it."""
+        more = wire.read_record(self.record)
+        return self._replace(record=wire.make_record(more._replace(attempt=more.attempt + 1)))
+
+    def retry(self, due: int | None) -> Entry:
+        """Return it for another start, because it has failed; None: a queue has no due times."""
+        options, alias, attempt, confirmed, failed, given = wire.read_record(self.record)
+        if due is None:
+            due = self.due
+        elif given is None:
+            given = self.due
+        more = wire.More(options, alias, attempt + 1, confirmed, failed + 1, given)
+        return self._replace(due=due, record=wire.make_record(more))
+
+    def move(self, due: int) -> Entry:
+        """Return it with another due time, which it has been given."""
+        more = wire.read_record(self.record)
+        return self._replace(due=due, record=wire.make_record(more._replace(given=None)))
+
 
 class _Page:
     __slots__ = ("count", "dead", "frames", "kept", "schedulers", "sizes", "states", "uses")

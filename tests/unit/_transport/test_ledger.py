@@ -12,7 +12,8 @@ from aioscheduler._transport.wire import Kind
 
 def record_of(number: int) -> wire.Record:
     """None for most, options for some, and an alias for some."""
-    return wire.make_record(number if number % 5 == 0 else None, 9 if number % 7 == 0 else None)
+    more = wire.More(number if number % 5 == 0 else None, 9 if number % 7 == 0 else None)
+    return wire.make_record(more)
 
 
 def payload_of(number: int) -> bytes:
