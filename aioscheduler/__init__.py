@@ -21,6 +21,7 @@ from .inside import (
     current_task,
     now,
 )
+from .inspection import TaskInfo
 from .manager import Manager
 from .retry import Retry
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler
@@ -45,6 +46,7 @@ __all__ = [
     "Retry",
     "State",
     "Task",
+    "TaskInfo",
     "TaskLimitReached",
     "TaskRef",
     "TimedScheduler",

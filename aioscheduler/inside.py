@@ -31,6 +31,8 @@ class Desk(Protocol):
         key: str | bytes | int | None,
         origin: TaskRef | None,
         options: TaskOptions,
+        id_: str | None,
+        replace: bool,
     ) -> TaskRef:
         """As `ManagerProxy.schedule`; `origin` is the task that asks."""
 
@@ -63,6 +65,8 @@ class ManagerProxy:
         when: datetime | timedelta | None = None,
         *,
         key: str | bytes | int | None = None,
+        id: str | None = None,  # noqa: A002  the word for it
+        replace: bool = False,
         **options: Unpack[TaskOptions],
     ) -> TaskRef:
         """Schedules a task from inside a task.
@@ -74,11 +78,13 @@ class ManagerProxy:
             coro: As for `Manager.schedule`.
             when: As for `Manager.schedule`.
             key: Where it runs; without one, on the scheduler of the task that schedules it.
+            id: As for `Manager.schedule`.
+            replace: As for `Manager.schedule`.
             **options: As for `Manager.schedule`.
 
         Returns:
-            The reference of the new task. It cannot be awaited: the outcome goes to the host, whose
-            `manager.task(ref)` gives a handle.
+            A reference that leads to the new task, or to the one that has the id. It cannot be
+            awaited: the outcome goes to the host, whose `manager.task(ref)` gives a handle.
 
         Raises:
             NotShippable: The coroutine, or something it needs, cannot travel.
@@ -97,7 +103,7 @@ class ManagerProxy:
         origin = None
         if found is not None and found[0][0] is self:
             origin = _ref(found)
-        return self._desk.schedule_inside(coro, when, key, origin, options)
+        return self._desk.schedule_inside(coro, when, key, origin, options, id, replace)
 
     def cancel(self, ref: TaskRef) -> bool:
         """Asks for a task's cancellation; False if it is known here to have ended.

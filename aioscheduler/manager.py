@@ -13,9 +13,18 @@ import asyncio
 import itertools
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import Future
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
@@ -32,10 +41,11 @@ from ._scheduling.loopthread import LoopThread
 from ._scheduling.order import Order
 from .batch import Batch
 from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
+from .inspection import TaskInfo, list_tasks, read_wanted
 from .options import TaskOptions
 from .scheduler import QueuedScheduler, TimedScheduler, make_model, running_loop
 from .stats import ManagerStats
-from .task import Task, TaskRef
+from .task import State, Task, TaskRef
 
 __all__ = ["Manager", "ManagerOptions", "When"]
 
@@ -271,6 +281,8 @@ class Manager(Generic[When]):
         when: When | None = None,
         *,
         key: str | bytes | int | None = None,
+        id: str | None = None,  # noqa: A002  the word for it
+        replace: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Task[T]:
         """Has a coroutine run in one of the workers.
@@ -283,21 +295,29 @@ class Manager(Generic[When]):
                 timedelta from now; None is at once. Queues take none.
             key: Tasks of the same key go to the same scheduler of the same worker. By default
                 a task goes to the worker, or queue, with the fewest that have not ended.
-            **options: `name`, `timeout`, `max_lateness`; see `options.TaskOptions`.
+            id: Unique among the tasks of this manager that have not ended. If one has it, its
+                handle is returned, and the new coroutine is closed. The id is free again when its
+                task has ended, and once it was cancelled before its start.
+            replace: The task that has the id gives it to the new one. If it waits, for its start
+                or its next attempt, it ends cancelled; what has begun goes on, without the id.
+            **options: `name`, `timeout`, `max_lateness`, `retry`; see `options.TaskOptions`.
 
         Returns:
             A handle, which may be dropped.
 
         Raises:
             NotShippable: The coroutine, or something it needs, cannot travel.
-            ValueError: The time has passed, or an option cannot mean anything.
+            ValueError: The time has passed, an option cannot mean anything, or `replace` is True
+                without an id.
             TypeError: `coro` is no coroutine, or has started; `when`, `key` or an option is of a
                 wrong type; or `when` or `max_lateness` was given to a queue.
             TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
             ManagerClosed: The manager was closed, or has failed.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        return self._router.schedule(coro, when, key, options)
+        if id is None and not replace:
+            return self._router.schedule(coro, when, key, options)
+        return self._router.schedule_once(coro, when, key, options, id, replace)
 
     def schedule_threadsafe(
         self,
@@ -305,6 +325,8 @@ class Manager(Generic[When]):
         when: When | None = None,
         *,
         key: str | bytes | int | None = None,
+        id: str | None = None,  # noqa: A002  the word for it
+        replace: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Future[T]:
         """Schedule a coroutine from any thread, such as a plain `def` endpoint of FastAPI.
@@ -317,6 +339,8 @@ class Manager(Generic[When]):
             coro: As for `schedule`.
             when: As for `schedule`.
             key: As for `schedule`.
+            id: As for `schedule`.
+            replace: As for `schedule`.
             **options: As for `schedule`.
 
         Returns:
@@ -327,7 +351,10 @@ class Manager(Generic[When]):
             ManagerClosed: The manager was closed, or has failed, or its loop has ended.
             RuntimeError: The manager was not started.
         """
-        return self._fleet.abroad.schedule(coro, when, key, options)
+        schedule: Callable[[Awaitable[T]], Task[T]] = partial(
+            self.schedule, when=when, key=key, id=id, replace=replace, **options
+        )
+        return self._fleet.abroad.schedule(coro, schedule, options.get("name"))
 
     @overload
     def map(
@@ -430,7 +457,8 @@ class Manager(Generic[When]):
             RuntimeError: It is called in another thread than that of the loop.
         """
         self._loop_thread.check()
-        task = self._router.link_to(ref).find(ref.scheduler, ref.number)
+        link, scheduler, number = self._router.locate(ref)
+        task = link.find(scheduler, number)
         if task is None:
             raise UnknownTask(f"{ref} has ended, or never was; keep its handle to ask it later")
         return task
@@ -448,12 +476,84 @@ class Manager(Generic[When]):
         """
         self._loop_thread.check("manager.cancel, task")
         if isinstance(task, TaskRef):
-            return self._router.link_to(task).cancel(task.scheduler, task.number)
+            link, scheduler, number = self._router.locate(task)
+            return link.cancel(scheduler, number)
+        return self._is_own("cancel", task) and task.cancel()
+
+    def reschedule(self, task: Task[Any] | TaskRef, when: datetime | timedelta | None) -> bool:
+        """Asks that a task that waits start at another time, in the order of the new time.
+
+        It is a request, as a cancellation is: a start that is on its way already wins. What was
+        asked to be cancelled stays so.
+
+        Args:
+            task: A handle or a reference. Another manager's task is left alone: False.
+            when: As for `schedule`.
+
+        Returns:
+            False if it is known to have begun, to have ended, or that it is to end.
+
+        Raises:
+            ValueError: The time has passed.
+            TypeError: `when` is no time, this manager is of queues, or `task` is neither a handle
+                nor a reference.
+            UnknownTask: A reference is damaged or another manager's.
+            RuntimeError: It is called in another thread than that of the loop.
+        """
+        self._loop_thread.check("manager.reschedule, task, when")
+        if isinstance(task, TaskRef):
+            due = self._router.new_due(when)
+            link, scheduler, number = self._router.locate(task)
+            return link.reschedule(scheduler, number, due)
+        return self._is_own("reschedule", task) and task.reschedule(when)
+
+    def _is_own(self, call: str, task: object) -> bool:
         if not isinstance(task, Task):
             raise TypeError(
-                f"cancel() takes what schedule() gave, or a TaskRef, not {type(task).__name__}"
+                f"{call}() takes what schedule() gave, or a TaskRef, not {type(task).__name__}"
             )
-        return task._home in self._router.links and task.cancel()
+        return task._home in self._router.links
+
+    async def find(self, id: str) -> Task[Any] | None:  # noqa: A002
+        """Gives the handle of the task that has an id; None if no task has it.
+
+        Raises:
+            TypeError: The id is no str.
+            RuntimeError: It is awaited in another thread or loop than that of the manager.
+        """
+        self._loop_thread.check_inside()
+        if not isinstance(id, str):
+            raise TypeError(f"an id is a str, not {type(id).__name__}")
+        return self._router.find(id)
+
+    def tasks(
+        self,
+        *,
+        name: str | None = None,
+        id_prefix: str | None = None,
+        state: State | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[TaskInfo]:
+        """Lists the tasks that have not ended: `async for info in manager.tasks(): ...`.
+
+        What is there from the beginning to the end of it is given exactly once; what comes, goes
+        or changes its state meanwhile, at most once. There is no order. The loop turns in between,
+        so that a million tasks do not hold it up.
+
+        Args:
+            name: Only those of exactly this name.
+            id_prefix: Only those with an id that begins so.
+            state: Only those in this state, PENDING or RUNNING: others have ended.
+            limit: So many at most.
+
+        Raises:
+            TypeError: An argument is of a wrong type.
+            ValueError: The limit is less than 0.
+            RuntimeError: It is called in another thread or loop than that of the manager.
+        """
+        self._loop_thread.check_inside()
+        wanted = read_wanted(name, id_prefix, state, limit)
+        return list_tasks(self._router.links, wanted, limit)
 
     async def flush(self) -> None:
         """Returns when little enough waits to be sent to the workers: call it in long loops.

@@ -81,7 +81,7 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
     if max_lateness is not None and order is not Order.TIMED:
         raise TypeError("a queue has no due times to be late after: leave out max_lateness")
     options = Options(
-        None if name is None else _read_label(name),
+        None if name is None else _read_text("name", name, "for the function's"),
         None if timeout is None else read_seconds("timeout", timeout, above_zero=True),
         None
         if max_lateness is None
@@ -94,17 +94,31 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
 _NONE = Options()
 
 
-def _read_label(name: str) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"name is a str, not {type(name).__name__}")
-    name = str.__str__(name)  # what a class made of it may raise, or not be picklable
+def _read_text(option: str, text: str, without: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{option} is a str, not {type(text).__name__}")
+    text = str.__str__(text)  # what a class made of it may raise, or not be picklable
     try:
-        name.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"name cannot be written down: {error}") from None
-    if not name:
-        raise ValueError("name must not be empty; leave it out for the function's")
-    return name
+        raise ValueError(f"{option} cannot be written down: {error}") from None
+    if not text:
+        raise ValueError(f"{option} must not be empty; leave it out {without}")
+    return text
+
+
+def read_id(id_: str | None, replace: bool) -> str:
+    """Return the id that was given, where one or `replace` was.
+
+    Raises:
+        TypeError: One of them is of a wrong type.
+        ValueError: The id is empty, or there is none to be replaced.
+    """
+    if not isinstance(replace, bool):
+        raise TypeError(f"replace is True or False, not {type(replace).__name__}")
+    if id_ is None:
+        raise ValueError("replace=True needs the id of the task that is to be replaced")
+    return _read_text("id", id_, "for none")
 
 
 def _read_retry(retry: Retry) -> Retry:

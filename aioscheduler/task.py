@@ -9,66 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import uuid
-from collections.abc import Callable, Container, Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from ._scheduling.clock import to_datetime
 from ._scheduling.loopthread import LoopThread
 from ._scheduling.states import ENDED, MOVES, State
 from ._scheduling.unheard import Unseen
 from ._shipping.failures import traceback_of
-from .errors import RemoteError, UnknownTask
+from .errors import RemoteError
+from .refs import TaskRef, check_ref
 
-__all__ = ["ENDED", "MOVES", "State", "Task", "TaskRef"]
+__all__ = ["ENDED", "MOVES", "State", "Task", "TaskRef", "check_ref"]
 
 T = TypeVar("T")
-
-
-class TaskRef(NamedTuple):
-    """Addresses a task from anywhere: immutable, hashable, picklable.
-
-    Attributes:
-        manager: The manager's id; a scheduler without a manager has no references.
-        worker: The worker's place, from 0.
-        scheduler: The scheduler within the worker, from 0.
-        number: The task within the worker's place.
-    """
-
-    manager: str
-    worker: int
-    scheduler: int
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.manager}/{self.worker}/{self.scheduler}/{self.number}"
-
-
-def check_ref(ref: object, manager: str, schedulers: Container[tuple[int, int]]) -> None:
-    """Refuse a reference that names none of a manager's schedulers.
-
-    Args:
-        ref: What was given.
-        manager: The manager's id.
-        schedulers: Its schedulers, as (worker, scheduler).
-
-    Raises:
-        UnknownTask: It is damaged, or another manager's.
-        TypeError: It is no reference.
-    """
-    if not isinstance(ref, TaskRef):
-        raise TypeError(f"a TaskRef is needed, not {type(ref).__name__}")
-    if ref.manager != manager:
-        raise UnknownTask(f"{ref} is a task of another manager; ask that one")
-    if not (
-        all(type(field) is int for field in ref[1:])
-        and (ref.worker, ref.scheduler) in schedulers
-        and 0 <= ref.number < 1 << 64
-    ):
-        raise UnknownTask(f"{ref} is damaged: this manager has no such scheduler or number")
 
 
 class Home(Protocol):
@@ -77,9 +35,13 @@ class Home(Protocol):
     loop: asyncio.AbstractEventLoop | None
     loop_thread: LoopThread
     identity: int
-    """128 random bits, from which the ids of its tasks are made."""
+    """128 random bits, from which the uuids of its tasks are made."""
+
+    def new_due(self, when: datetime | timedelta | None, /) -> int:
+        """Reads the time to which a task is rescheduled; a queue refuses all."""
 
     def cancel(self, scheduler: int, number: int) -> bool: ...
+    def reschedule(self, scheduler: int, number: int, due: int) -> bool: ...
     def state(self, number: int) -> State: ...
     def ref(self, scheduler: int, number: int) -> TaskRef | None: ...
     def due(self, scheduler: int, number: int) -> int | None:
@@ -118,12 +80,15 @@ class Task(_Awaited[T]):
     cancelling the awaiting side does not cancel the task. Made by `schedule`, never by hand.
     """
 
+    _id: str | None
+
     __slots__ = (
         "__weakref__",
         "_callbacks",
         "_decode",
         "_failure",
         "_home",
+        "_id",
         "_label",
         "_number",
         "_scheduler",
@@ -165,6 +130,11 @@ class Task(_Awaited[T]):
         """Its label: the option `name`, or else its function's `module:qualname`."""
         label = self._label
         return label if isinstance(label, str) else self._home.name_of(label)
+
+    @property
+    def id(self) -> str | None:
+        """The option `id`; None without one, and once a task with `replace=True` has taken it."""
+        return getattr(self, "_id", None)  # so that nobody pays for it who has none
 
     @property
     def uuid(self) -> uuid.UUID:
@@ -240,6 +210,18 @@ class Task(_Awaited[T]):
         """
         self._home.loop_thread.check("task.cancel")
         return self._state is None and self._home.cancel(self._scheduler, self._number)
+
+    def reschedule(self, when: datetime | timedelta | None) -> bool:
+        """Asks that the task start at another time; see `Manager.reschedule`.
+
+        Raises:
+            ValueError: The time has passed.
+            TypeError: It is no time, or the task is in a queue.
+            RuntimeError: It is called in another thread than that of the loop.
+        """
+        self._home.loop_thread.check("task.reschedule, when")
+        due = self._home.new_due(when)
+        return self._state is None and self._home.reschedule(self._scheduler, self._number, due)
 
     def add_done_callback(
         self,

@@ -28,7 +28,7 @@ from .._scheduling.clock import LATEST
 from .._scheduling.states import State
 from .._transport import wire
 from .._transport.definitionlog import DefinitionLog
-from .._transport.ledger import Entry
+from .._transport.entry import Entry
 from .._transport.outbox import Outbox
 from .._transport.wire import Kind, More, Payload
 
@@ -97,12 +97,17 @@ class Book:
         payload: Payload,
         options: int | None,
         alias: int,
-    ) -> None:
-        """Add a task that was scheduled inside a worker, which gave it a number: its alias."""
+    ) -> int:
+        """Add a task that was scheduled inside a worker, which gave it a number: its alias.
+
+        Returns:
+            The number that it has here.
+        """
         record = wire.make_record(More(options, alias))
         number = self.outbox.add(scheduler, due, function, payload, record)
         self._numbers[alias] = number
         self._aliases[number] = alias
+        return number
 
     def cancel(self, scheduler: int, number: int) -> Change | None:
         """Ask for a task's cancellation, begun or not; None if there is none such any more."""
@@ -175,6 +180,21 @@ class Book:
                 return entry._replace(due=asked)
         return entry
 
+    def read(self, numbers: Sequence[int]) -> dict[int, Entry]:
+        """Return what holds of tasks that were sent and have not ended, as `find`.
+
+        Those that wait, and are to end before they begin, are not among it.
+        """
+        entries = self.ledger.read(numbers)
+        if self._asked:
+            for number in entries.keys() & self._asked.keys():
+                asked = self._asked[number]
+                if isinstance(asked, int):
+                    entries[number] = entries[number]._replace(due=asked)
+                elif self.state(number) is State.PENDING:
+                    del entries[number]
+        return entries
+
     # ---- what the worker says
 
     def started(self, scheduler: int, numbers: list[int]) -> Change:
@@ -214,18 +234,17 @@ class Book:
         """
         good = next((i for i, n in enumerate(numbers) if not self._runs(n)), len(numbers))
         entries = self.ledger.read(numbers[:good])
-        dropped: list[int] = []  # were to be cancelled, and are nowhere now
-        if self._timed:
-            dropped = [number for number in entries if number in self._asked]
-            for number in dropped:
-                del entries[number]
-        else:
+        # Were to be cancelled, and are nowhere now.
+        dropped = [n for n in entries if n in self._asked] if self._timed else []
+        if not self._timed:
             self._heads.update(numbers[:good])
-        for number, wait in zip(numbers, waits, strict=True):
-            if number in entries:
-                due = min(now + wait, LATEST) if self._timed else None
-                entries[number] = entries[number].retry(due)
-        self.outbox.amend(entries, send=self._timed)
+        until = {n: min(now + wait, LATEST) for n, wait in zip(numbers, waits, strict=True)}
+        again = {
+            number: entry.retry(until[number] if self._timed else None)
+            for number, entry in entries.items()
+            if number not in dropped
+        }
+        self.outbox.amend(again, send=self._timed)
         known = self.ledger.move(numbers[:good], State.PENDING)
         waiting = known - self._count_asked(numbers[:known])
         self.ledger.move(dropped, State.CANCELLED)
@@ -310,8 +329,7 @@ class Book:
         entries = {n: entry.rerun() for n, entry in self.ledger.read(numbers).items()}
         self.outbox.amend(entries, send=False)
         self.ledger.move(numbers, State.PENDING)
-        by_scheduler = self._by_scheduler(numbers)
-        return [Change(scheduler, len(own)) for scheduler, own in by_scheduler.items()]
+        return [Change(s, len(own)) for s, own in self._by_scheduler(numbers).items()]
 
     def _end(self, numbers: Sequence[int], state: State) -> list[Change]:
         changes = []

@@ -17,12 +17,14 @@ from .._scheduling.states import State
 from .._scheduling.unheard import report
 from .._shipping.shipping import HostShipper
 from .._transport import wire
-from .._transport.ledger import Entry, end_of_row
+from .._transport.entry import Entry
+from .._transport.ledger import end_of_row
 from ..batch import Decode
 from ..errors import RemoteError
 from ..task import Home
 from .book import Book, Change
 from .holders import Holders
+from .ids import Ids
 from .link import LoadCounter
 from .retrying import LastFailures
 
@@ -43,6 +45,7 @@ class Endings:
         shipper: Has the names of functions.
         counter: Told of what waits and what has ended.
         counts: Where ends are counted, by the names of `stats.COUNTS`.
+        ids: Of the manager's tasks.
 
     Attributes:
         holders: Of the tasks.
@@ -57,6 +60,7 @@ class Endings:
         shipper: HostShipper,
         counter: LoadCounter,
         counts: Counter[str],
+        ids: Ids,
     ) -> None:
         self.holders: Holders = Holders(home)
         self.failures: LastFailures = LastFailures()
@@ -66,6 +70,8 @@ class Endings:
         self._shipper = shipper
         self._counter = counter
         self._counts = counts
+        self._ids = ids
+        self._own_ids = ids.of[worker]
         self._unheard: dict[int, str] = {}  # names of tasks whose failure nobody will be told of
         self._may_name = _UNHEARD_NAMED
 
@@ -96,6 +102,7 @@ class Endings:
         if state is State.CANCELLED:
             values, decode = [None] * len(ended), None
             self.failures.tell(ended, self._home.ref)
+        self._free_ids(ended)
         self._counts[state.value] += len(ended)
         if state is State.FINISHED and self.holders.has_batches and not singly:
             self._settle_rows(scheduler, ended, values, decode)
@@ -157,6 +164,7 @@ class Endings:
             ends: Tasks that have ended alike, how, and with what.
         """
         for numbers, state, value in ends:
+            self._free_ids(numbers)
             self._counts[state.value] += len(numbers)
             if state is State.CANCELLED:
                 self.failures.tell(numbers, self._home.ref)
@@ -164,12 +172,18 @@ class Endings:
             self._book.forget(numbers)
         self._counter.count_emptied(self._worker)
 
+    def _free_ids(self, numbers: Sequence[int]) -> None:
+        """Free the ids of tasks that have ended, before anybody is told who may ask for them."""
+        if self._own_ids or self._ids.leads:
+            self._ids.ended(self._worker, numbers)
+
     # ---- names
 
-    def name(self, entry: Entry) -> str:
-        """Return the name of a task that has no handle."""
+    def name(self, number: int, entry: Entry) -> str:
+        """Return the name of a task that has no handle; "" if it is not known."""
         label = self._shipper.label(entry.function, wire.read_record(entry.record).options)
-        return label if isinstance(label, str) else self._shipper.name_of(label)
+        name = label if isinstance(label, str) else self._shipper.name_of(label)
+        return name or self.holders.name_of_batch(number)
 
     def describe_running(self) -> str:
         """Name tasks that have started and not ended; at most a few."""
@@ -177,7 +191,7 @@ class Endings:
         names = []
         for number, entry in ledger.read(list(islice(ledger.running_numbers(), _NAMED))).items():
             task = self.holders.find(number)
-            name = self.name(entry) if task is None else task.name
+            name = self.name(number, entry) if task is None else task.name
             names.append(f"{name and name + ' '}{self._home.ref(entry.scheduler, number)}")
         more = f" and {ledger.running - _NAMED:,} more" if ledger.running > _NAMED else ""
         return ", ".join(names) + more
@@ -195,7 +209,7 @@ class Endings:
                 self._may_name -= 1
                 entry = self._book.ledger.find(number)
                 if entry is not None:
-                    self._unheard[number] = self.name(entry)
+                    self._unheard[number] = self.name(number, entry)
 
     def look_after(self) -> None:
         """Is called once a tick."""

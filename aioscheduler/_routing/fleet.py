@@ -159,6 +159,8 @@ class Fleet:
                 settings.rerun,
                 self.fail,
                 partial(self._router.asked_inside, self.remotes, catalog),
+                self._router.new_due,
+                self._router.ids,
             )
             for worker, schedulers in enumerate(settings.layout)
         ]

@@ -72,6 +72,11 @@ class Holders:
         handle = self._handles.get(number)
         return handle() if handle is not None else None
 
+    def name_of_batch(self, number: int) -> str:
+        """Give the name of the function that a task of a batch calls; "" if it is of none."""
+        part = self._part_of(number)
+        return "" if part is None else part.name
+
     def __contains__(self, number: int) -> bool:
         """Whether somebody is to be told of a task's end."""
         return self.handle_of(number) is not None or self._part_of(number) is not None

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from .._scheduling.lateness import History
 from .._shipping.shipping import Call
 from ..batch import Outcomes
+from ..inspection import TaskInfo, Wanted
 from ..options import Options
 from ..stats import WorkerState
 from ..task import Home, Task
@@ -132,6 +133,18 @@ class Link(Home, Protocol):
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
         """Gives a handle on a task that has not ended, else None."""
 
+    def withdraw(self, scheduler: int, number: int) -> bool:
+        """Ask that a task end before it begins; False if it is known that it has, or has ended.
+
+        Unlike a cancellation it never touches what has begun: a start on its way wins.
+        """
+
+    def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
+        """Yield what is known of the tasks that have not ended, some hundred at a time.
+
+        Each is told of as it is when its list is made; what comes meanwhile may be left out.
+        """
+
     async def flush(self) -> None:
         """Returns when little enough waits to be sent."""
 
@@ -151,7 +164,7 @@ class Link(Home, Protocol):
 class AcrossLink(Link, Protocol):
     """A link to another process, whose tasks may schedule others through the host."""
 
-    def adopt(self, scheduler: int, due: int, call: Call, alias: int) -> None:
+    def adopt(self, scheduler: int, due: int, call: Call, alias: int) -> int:
         """Accepts a task that was scheduled inside a worker.
 
         Args:
@@ -159,4 +172,7 @@ class AcrossLink(Link, Protocol):
             due: Nanoseconds since the epoch.
             call: What there is to do.
             alias: The number that the worker gave it, by which references know it.
+
+        Returns:
+            The number that it has here.
         """

@@ -35,6 +35,7 @@ class Placement:
 
     Attributes:
         emptied: Called whenever no task is left anywhere.
+        workers: How many there are.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Placement:
         self._worker_loads = [0] * len(layout)
         self._avoided = [False] * len(layout)
         self._layout = tuple(layout)
+        self.workers: int = len(layout)
         self._schedulers = frozenset(zip(self.worker_of, self.scheduler_of, strict=True))
         self._by_worker = by_worker
         self._max_tasks = max_tasks
@@ -133,6 +135,15 @@ class Placement:
                     else (loads[p], worker_loads[worker_of[p]])
                 ),
             )
+
+    def check_key(self, key: str | bytes | int | None) -> None:
+        """Refuse what is no key.
+
+        Raises:
+            TypeError: The key is neither None, str, bytes nor int.
+        """
+        if key is not None:
+            self.place_of_key(key)
 
     def place_of_key(self, key: str | bytes | int) -> int:
         """Gives the place of a key: the same in every process, run and Python version.

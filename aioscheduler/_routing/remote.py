@@ -25,26 +25,30 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from .._processes.budget import RestartBudget
 from .._processes.incarnation import Launch, Life
 from .._processes.occupant import End, Then
 from .._processes.supervisor import Supervisor
+from .._scheduling.clock import to_datetime
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.states import State
 from .._shipping.shipping import Call, HostShipper
 from .._transport import wire
+from .._transport.entry import Entry
 from .._transport.ledger import PAGE
 from .._transport.wire import Payload
 from ..batch import Outcomes, Part
-from ..errors import WorkerLost
+from ..inspection import TaskInfo, Wanted
 from ..task import Task, TaskRef
 from .book import Book, Change
 from .endings import Endings
+from .ids import Ids
 from .link import LoadCounter, Vitals
 from .receiving import Receiver
+from .recovery import Recovery
 from .sending import Sender
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -68,6 +72,8 @@ class RemoteLink:
         rerun: Whether tasks that had started run again when their worker has died.
         failed: Called with the reason when the place cannot be filled.
         asked_inside: Called with the fields of each request that a task makes of its manager.
+        new_due: Reads the time to which a task is rescheduled.
+        ids: Of the manager's tasks.
 
     Attributes:
         supervisor: Keeps a process in the place.
@@ -91,22 +97,25 @@ class RemoteLink:
         rerun: bool,
         failed: Callable[[Exception], None],
         asked_inside: Callable[..., None],
+        new_due: Callable[[datetime | timedelta | None], int],
+        ids: Ids,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread: LoopThread = loop_thread
         self.identity: int = secrets.randbits(128)
+        self.new_due: Callable[[datetime | timedelta | None], int] = new_due
         self.supervisor: Supervisor = Supervisor(worker, launch, budget, self)
         self.shipper: HostShipper = shipper
         self.book: Book = Book(schedulers, timed, shipper.catalog.log)
         self._worker = worker
         self._manager = manager
-        self._rerun = rerun
         self._failed = failed
-        self._reason: Exception | None = None  # why the manager has failed
         self._outbox = self.book.outbox
         self._counts = self.supervisor.counts
-        self._endings = Endings(worker, self, self.book, shipper, counter, self._counts)
+        self._ids = ids
+        self._endings = Endings(worker, self, self.book, shipper, counter, self._counts, ids)
         self._holders = self._endings.holders
+        self._recovery = Recovery(worker, self.book, self._endings, rerun, self.supervisor)
         self._sender = Sender(self._outbox, boot)
         self._receiver = Receiver(
             schedulers, self.book, self._endings, shipper, clock, asked_inside
@@ -140,7 +149,7 @@ class RemoteLink:
 
     def kill(self, reason: Exception) -> None:
         """End the process at once: the manager has failed."""
-        self._reason = reason
+        self._recovery.reason = reason
         self.supervisor.kill()
 
     # ---- what the supervisor reports (`occupant.Occupant`)
@@ -165,66 +174,26 @@ class RemoteLink:
 
     def ended(self, end: End) -> None:
         """Sort out what a process leaves: for the next, or, if there is none, for good."""
+        recovery = self._recovery
         if end.then is Then.REPLACED:
             assert end.life is not None
-            fate = self._cut(end.life, end.exitcode)
+            self._sender.disconnect()
+            self._receiver.disconnect()
+            fate = recovery.pass_on(end.life, end.exitcode)
             log.warning("%s; it is replaced: %s", end.story, fate)
             return
-        self._reason = self._reason or end.reason
+        recovery.reason = recovery.reason or end.reason
         try:
             if end.reason is not None:
                 self._failed(end.reason)  # which ends the others
         finally:  # whatever comes of that, no task is left open here
-            self.settle_all(end.exitcode, lost=self._reason is not None)
-
-    def _cut(self, life: Life, exitcode: int | None) -> str:
-        """Return in words what becomes of the tasks of a process that is replaced."""
-        self._sender.disconnect()
-        self._receiver.disconnect()
-        book = self.book
-        for change in book.died([_begun(self._worker, life, n) for n in range(book.schedulers)]):
-            self._endings.tell(change)
-        waiting, running = len(book.ledger) - book.ledger.running, book.ledger.running
-        fate = f"{waiting:,} pending tasks go to the next process"
-        if running:
-            then = "started, to run again" if self._rerun else "started, and lost"
-            fate += f"; {then}: {running:,} ({self._endings.describe_running()})"
-        for change in book.rerun_running() if self._rerun else book.lose_running():
-            errors = [self._lost(exitcode, True, number) for number in change.ended]
-            self._endings.tell(change, errors)
-        return fate
+            self.settle_all(end.exitcode, lost=recovery.reason is not None)
 
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
         """End every task: no process will come any more. Never raises."""
         self._sender.end()
         self._receiver.disconnect()
-        try:
-            self._outbox.pack()
-        except Exception:
-            log.exception("what was scheduled last could not be put into a frame")
-        self._endings.settle_all(self._close_book(exitcode, lost))
-
-    def _close_book(
-        self, exitcode: int | None, lost: bool
-    ) -> Iterator[tuple[Sequence[int], State, WorkerLost | None]]:
-        """Yield the ends of all tasks: those that ended alike, how, and with what."""
-        for numbers, state, started in self.book.close(lost):
-            error = None
-            if state is State.LOST:
-                one = numbers[0] if len(numbers) == 1 else None
-                error = self._lost(exitcode, started, one)
-            yield numbers, state, error
-
-    def _lost(self, exitcode: int | None, started: bool, number: int | None) -> WorkerLost:
-        """Return what a task ends with that was lost; for many of them, without a number."""
-        why = self._reason
-        text = "" if why is None else getattr(why, "__notes__", [str(why)])[0]
-        error = WorkerLost(self._worker, exitcode, started, text, self.supervisor.cause)
-        error.__cause__ = why
-        task = None if number is None else self._holders.handle_of(number)
-        if task is not None:
-            error.add_note(task._note)
-        return error
+        self._recovery.settle_all(exitcode, lost)
 
     # ---- tasks (`link.Link`)
 
@@ -256,10 +225,11 @@ class RemoteLink:
         """How many calls `schedule_many` takes at a time."""
         return PAGE
 
-    def adopt(self, scheduler: int, due: int, call: Call, alias: int) -> None:
+    def adopt(self, scheduler: int, due: int, call: Call, alias: int) -> int:
         """Accept a task that was scheduled inside a worker, which gave it a number: its alias."""
-        self.book.adopt(scheduler, due, *call, alias)
+        number = self.book.adopt(scheduler, due, *call, alias)
         self._sender.soon()
+        return number
 
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
         """Return a handle on a task that has not ended, else None."""
@@ -267,21 +237,26 @@ class RemoteLink:
         entry = self.book.find(number)
         if entry is None or entry.scheduler != scheduler:
             return None
-        # By its name, as nothing keeps the function's number for a new handle.
-        return self._holders.find(number) or self._holders.hand_out(
-            scheduler, number, entry.due, self._endings.name(entry)
-        )
+        task = self._holders.find(number)
+        if task is None:
+            # By its name, as nothing keeps the function's number for a new handle.
+            name = self._endings.name(number, entry)
+            task = self._holders.hand_out(scheduler, number, entry.due, name)
+            task._id = self._ids.of[self._worker].get(number)
+        return task
 
     def cancel(self, scheduler: int, number: int) -> bool:
         """Ask for a task's cancellation; False if it is known to have ended."""
-        return self._request(self.book.cancel(scheduler, self.book.number_of(number)))
+        number = self.book.number_of(number)
+        return self._request(number, self.book.cancel(scheduler, number))
 
     def withdraw(self, scheduler: int, number: int) -> bool:
         """Ask that a task end before it begins; False if it is known that it has, or has ended.
 
         Unlike a cancellation it never touches what has begun: a start on its way wins.
         """
-        return self._request(self.book.withdraw(scheduler, self.book.number_of(number)))
+        number = self.book.number_of(number)
+        return self._request(number, self.book.withdraw(scheduler, number))
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Ask that a timed task start at another time, in nanoseconds since the epoch.
@@ -293,12 +268,38 @@ class RemoteLink:
         self._sender.soon()
         return asked
 
-    def _request(self, change: Change | None) -> bool:
+    def _request(self, number: int, change: Change | None) -> bool:
         if change is None:
             return False
+        if change.waiting:  # it waits no more, and so its id is free
+            self._ids.release(self._worker, number)
         self._endings.tell(change)
         self._sender.soon()
         return True
+
+    def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
+        """Yield what is known of the tasks that have not ended, those of a page at a time."""
+        ids, ledger = self._ids.of[self._worker], self.book.ledger
+        self._outbox.pack()
+        for page in ledger.pages():
+            some: Sequence[int] = page
+            if wanted.id_prefix is not None:
+                some = [number for number in some if wanted.has_id(ids.get(number))]
+            if wanted.state is not None:
+                some = [number for number in some if ledger.state(number) is wanted.state]
+            infos = []
+            for number, entry in self.book.read(some).items() if some else ():
+                name = self._endings.name(number, entry)
+                if wanted.name is None or name == wanted.name:
+                    infos.append(self._info(number, entry, name, ids.get(number)))
+            yield infos
+
+    def _info(self, number: int, entry: Entry, name: str, id_: str | None) -> TaskInfo:
+        scheduler, state = entry.scheduler, self.book.state(number)
+        due = to_datetime(entry.due) if entry.due and state is State.PENDING else None
+        attempt = wire.read_record(entry.record).attempt
+        ref = self.ref(scheduler, number)
+        return TaskInfo(ref, name, id_, state, due, attempt, self._worker, scheduler)
 
     async def flush(self) -> None:
         """Return when little enough waits to be written."""
@@ -348,12 +349,3 @@ class RemoteLink:
 
     def release(self, task: Task[Any]) -> None:
         self._holders.release(task)
-
-
-def _begun(worker: int, life: Life, scheduler: int) -> int | None:
-    """Return what the black box says, None if it cannot be read."""
-    try:
-        return life.begun(scheduler)
-    except Exception:
-        log.exception("the black box of worker %d cannot be read", worker)
-        return None

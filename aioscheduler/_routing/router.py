@@ -23,14 +23,15 @@ from typing import Any
 
 from .._scheduling.coroutines import close_refused, close_unstarted, name_of
 from .._scheduling.loopthread import LoopThread, Waiters
-from .._scheduling.order import Order, due_time
+from .._scheduling.order import Order, due_time, new_due_time
 from .._shipping.hostcatalog import HostCatalog
 from .._transport.definitionlog import leased
 from .._transport.wire import FRAME_BYTES
 from ..batch import Batch, Outcomes
 from ..errors import ManagerClosed, NotShippable, TaskLimitReached
-from ..options import TaskOptions, read_options
-from ..task import Task, TaskRef, check_ref
+from ..options import TaskOptions, read_id, read_options
+from ..task import State, Task, TaskRef, check_ref
+from .ids import Address, Ids
 from .link import AcrossLink, Link, Shipper
 from .placement import Placement
 
@@ -52,6 +53,7 @@ class Router:
     Attributes:
         closed: Why nothing is accepted any more; None while it is.
         links: One for each worker; set before the first task.
+        ids: Of its tasks.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Router:
     ) -> None:
         self.closed: ManagerClosed | None = None
         self.links: Sequence[Link] = ()
+        self.ids: Ids = Ids(placement.workers)
         self.placement = placement
         self.loop_thread = loop_thread
         self._manager = manager
@@ -100,8 +103,88 @@ class Router:
             self.placement.scheduler_of[place], due, shown, call
         )
 
+    def schedule_once(
+        self,
+        coro: Awaitable[Any],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        options: TaskOptions,
+        id_: str | None,
+        replace: bool,
+    ) -> Task[Any]:
+        """Takes one task, unless there is one with its id; see `Manager.schedule`."""
+        try:
+            self.check_open()
+            self.loop_thread.check()
+            id_ = read_id(id_, replace)
+            due = due_time(self._order, when, self._clock(), self._prefer_utc)
+            self.placement.check_key(key)
+            # It is looked at though the id may be taken: what cannot be right is refused.
+            call = self.links[0].shipper.take(coro, self._take_options(options))
+            known = self.ids.find(id_)
+            if known is not None and not replace:
+                close_unstarted(coro)
+                return self._handle(known)
+            place = self._choose_instead(known, key)
+        except BaseException as refusal:
+            close_refused(coro, refusal)
+            raise
+        shown = when if isinstance(when, datetime) else due
+        return self._schedule_as(id_, place, due, shown, call)
+
+    def _choose_instead(self, known: Address | None, key: str | bytes | int | None) -> int:
+        """Choose a place for a task that takes the id of another: that may wait no more then."""
+        placement = self.placement
+        if known is None or self.links[known[0]].state(known[2]) is not State.PENDING:
+            return placement.choose(key)
+        placement.count_waiting(*known[:2], -1)
+        try:
+            return placement.choose(key)
+        finally:
+            placement.count_waiting(*known[:2], 1)
+
+    def _schedule_as(
+        self, id_: str, place: int, due: int, when: datetime | int, call: Any
+    ) -> Task[Any]:
+        """Schedule a task that takes its id from whoever has it."""
+        self._dispossess(id_)
+        worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]
+        task = self._link_of(place, 1).schedule(scheduler, due, when, call)
+        self.ids.give(id_, (worker, scheduler, task._number))
+        task._id = id_
+        return task
+
+    def _dispossess(self, id_: str) -> None:
+        """Withdraw the task that has an id; if it has begun, it goes on without."""
+        known = self.ids.find(id_)
+        if known is not None:
+            worker, scheduler, number = known
+            self._handle(known)._id = None
+            self.ids.release(worker, number)
+            self.links[worker].withdraw(scheduler, number)
+
+    def _handle(self, address: Address) -> Task[Any]:
+        worker, scheduler, number = address
+        task = self.links[worker].find(scheduler, number)
+        assert task is not None  # it has an id, and so has not ended
+        return task
+
+    def find(self, id_: str) -> Task[Any] | None:
+        """Gives the handle of the task that has an id."""
+        known = self.ids.find(id_)
+        return None if known is None else self._handle(known)
+
+    def new_due(self, when: datetime | timedelta | None) -> int:
+        """Reads the time to which a task is rescheduled.
+
+        Raises:
+            ValueError: It has passed.
+            TypeError: It is no time, or this manager is of queues.
+        """
+        return new_due_time(self._order, when, self._clock(), self._prefer_utc)
+
     def _take_options(self, given: TaskOptions) -> Any:
-        options = read_options(given, self._order)
+        options = read_options(given, self._order) if given else None
         return None if options is None else self.links[0].shipper.take_options(options)
 
     def submit(
@@ -180,15 +263,16 @@ class Router:
             raise _name_item(len(dues), refusal) from refusal
         return dues
 
-    def link_to(self, ref: TaskRef) -> Link:
-        """Gives the link of a task.
+    def locate(self, ref: TaskRef) -> tuple[Link, int, int]:
+        """Gives the link of a task, its scheduler and its number there.
 
         Raises:
             UnknownTask: The reference is damaged or another manager's.
             TypeError: It is no reference.
         """
         check_ref(ref, self._manager, self.placement)
-        return self.links[ref.worker]
+        worker, scheduler, number = self.ids.leads.get(ref.number, ref[1:])
+        return self.links[worker], scheduler, number
 
     async def join(self) -> None:
         """Returns when every task has ended."""
@@ -213,25 +297,37 @@ class Router:
         key: str | bytes | int | None,
         origin: TaskRef | None,
         options: TaskOptions,
+        id_: str | None,
+        replace: bool,
     ) -> TaskRef:
         """Takes a task that a task of this process schedules."""
         try:
             self.check_open()
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
-            call = self.links[0].shipper.take(
-                coro, self._take_options(options) if options else None
-            )
+            call = self.links[0].shipper.take(coro, self._take_options(options))
+            known = None
+            if id_ is not None or replace:
+                id_ = read_id(id_, replace)
+                known = self.ids.find(id_)
         except BaseException as refusal:
             close_refused(coro, refusal)
             raise
-        ref = self._link_of(place, 1).schedule(place, due, due, call).ref
+        if known is not None and not replace:
+            close_unstarted(coro)
+            task = self._handle(known)
+        elif id_ is not None:
+            task = self._schedule_as(id_, place, due, due, call)
+        else:
+            task = self._link_of(place, 1).schedule(place, due, due, call)
+        ref = task.ref
         assert ref is not None
         return ref
 
     def cancel_inside(self, ref: TaskRef) -> bool:
         """Takes a request of a task of this process."""
-        return self.link_to(ref).cancel(ref.scheduler, ref.number)
+        link, scheduler, number = self.locate(ref)
+        return link.cancel(scheduler, number)
 
     def asked_inside(
         self, links: Sequence[AcrossLink], catalog: HostCatalog, what: str, *fields: Any
@@ -239,19 +335,27 @@ class Router:
         """Takes a request of a task of another process: the fields are the worker's `_ask`."""
         if what == "cancel":
             worker, scheduler, number = fields
+            worker, scheduler, number = self.ids.leads.get(number, (worker, scheduler, number))
             links[worker].cancel(scheduler, number)
         elif self.closed is None:
-            place, due, function, payload, options, alias, lines = fields
+            place, due, function, payload, options, alias, lines, id_, replace = fields
+            known = None if id_ is None else self.ids.find(id_)
+            if known is not None and not replace:
+                self.ids.lead(alias, known)
+                return
             with catalog.change():
                 number = catalog.adopt(function)
                 if options is not None:
                     options = catalog.adopt_options(options)
             if isinstance(payload, bytes):
                 payload = leased(payload, map(catalog.log.lease, lines))
+            if id_ is not None:
+                self._dispossess(id_)
             self.placement.added(place)
-            link = links[self.placement.worker_of[place]]
-            call = number, payload, options
-            link.adopt(self.placement.scheduler_of[place], due, call, alias)
+            worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]
+            own = links[worker].adopt(scheduler, due, (number, payload, options), alias)
+            if id_ is not None:
+                self.ids.give(id_, (worker, scheduler, own))
 
     # ---- inside
 

@@ -14,12 +14,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from .._scheduling.coroutines import close_unstarted, name_of
 from .._scheduling.loopthread import tell
-from ..options import TaskOptions
 from ..task import State, Task
 from .router import Router
 
@@ -42,11 +40,16 @@ class Abroad:
     def schedule(
         self,
         coro: Awaitable[T],
-        when: datetime | timedelta | None,
-        key: str | bytes | int | None,
-        options: TaskOptions,
+        schedule: Callable[[Awaitable[T]], Task[T]],
+        name: str | None,
     ) -> Future[T]:
-        """Takes one task, in any thread; see `Manager.schedule_threadsafe`."""
+        """Takes one task, in any thread; see `Manager.schedule_threadsafe`.
+
+        Args:
+            coro: The coroutine.
+            schedule: Schedules it, in the loop.
+            name: Of the task, for the report of its failure; None for that of the function.
+        """
         router, loop_thread = self._router, self._router.loop_thread
         loop = loop_thread.loop
         try:
@@ -58,10 +61,7 @@ class Abroad:
             close_unstarted(coro)
             raise
 
-        def schedule(coro: Awaitable[T]) -> Task[T]:
-            return router.schedule(coro, when, key, options)
-
-        future = ThreadFuture(loop, self._unfinished, schedule, coro, options.get("name"))
+        future = ThreadFuture(loop, self._unfinished, schedule, coro, name)
         try:
             future.send()
         except RuntimeError:

@@ -42,3 +42,17 @@ def due_time(order: Order, when: datetime | timedelta | None, now: int, prefer_u
             raise TypeError("a queue runs tasks in turn and takes no time: leave out when")
         return 0
     return now if when is None else to_ns(when, now, prefer_utc)
+
+
+def new_due_time(
+    order: Order, when: datetime | timedelta | None, now: int, prefer_utc: bool
+) -> int:
+    """Give the due time to which a task is rescheduled, `now` if no time is given.
+
+    Raises:
+        ValueError: As `clock.to_ns`.
+        TypeError: As `clock.to_ns`, and for a queue.
+    """
+    if order is not Order.TIMED:
+        raise TypeError("a queue runs tasks in turn: they have no due times to be changed")
+    return due_time(order, when, now, prefer_utc)

@@ -20,11 +20,11 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._scheduling.states import ENDED, MOVES, State
 from . import wire
-from .wire import Payload, Record
+from .entry import Entry
 
 PAGE = 256
 _PAGE_SLACK = 64  # dead entries of a page that are not worth a sweep of it
@@ -41,36 +41,6 @@ _BEFORE = {  # the table of moves, from its other side
 }
 
 _NOTHING: Mapping[int, int] = MappingProxyType({})
-
-
-class Entry(NamedTuple):
-    """What was sent of a task, beside its number; see `wire.Kind.SCHEDULE`."""
-
-    scheduler: int
-    due: int
-    function: int | bytes
-    record: Record
-    payload: Payload
-
-    def rerun(self) -> Entry:
-        """Return it for another start, because its worker has died with it."""
-        more = wire.read_record(self.record)
-        return self._replace(record=wire.make_record(more._replace(attempt=more.attempt + 1)))
-
-    def retry(self, due: int | None) -> Entry:
-        """Return it for another start, because it has failed; None: a queue has no due times."""
-        options, alias, attempt, confirmed, failed, given = wire.read_record(self.record)
-        if due is None:
-            due = self.due
-        elif given is None:
-            given = self.due
-        more = wire.More(options, alias, attempt + 1, confirmed, failed + 1, given)
-        return self._replace(due=due, record=wire.make_record(more))
-
-    def move(self, due: int) -> Entry:
-        """Return it with another due time, which it has been given."""
-        more = wire.read_record(self.record)
-        return self._replace(due=due, record=wire.make_record(more._replace(given=None)))
 
 
 class _Page:
@@ -118,6 +88,10 @@ class Ledger:
             for index, state in enumerate(page.states):
                 if state != _GONE:
                     yield key * PAGE + index
+
+    def pages(self) -> list[range]:
+        """Return the numbers of each page there is: all tasks are among them."""
+        return [range(key * PAGE, (key + 1) * PAGE) for key in self._pages]
 
     def state(self, number: int) -> State | None:
         """Return PENDING or RUNNING; None for a task that has ended or was never sent."""

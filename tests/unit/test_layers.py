@@ -21,8 +21,18 @@ SOURCES = {
 
 # Each may import those before it; the public modules in between are named where they stand.
 ORDER = (
-    *("errors", "stats", "_scheduling", "_transport", "retry", "options", "_shipping", "task"),
-    *("batch", "inside", "_processes", "_routing", "_monitoring", "scheduler", "manager"),
+    *("errors", "stats", "_scheduling", "_transport", "retry", "options", "_shipping", "refs"),
+    *(
+        "task",
+        "batch",
+        "inspection",
+        "inside",
+        "_processes",
+        "_routing",
+        "_monitoring",
+        "scheduler",
+        "manager",
+    ),
     *("metrics", "testing", "top", "__main__"),
 )
 WINGS = [name for name in ORDER if name.startswith("_") and name != "__main__"]
@@ -30,8 +40,16 @@ PURE = (
     *("_scheduling.timers", "_scheduling.queues", "_scheduling.clock", "_scheduling.lateness"),
     *("_scheduling.pace", "_scheduling.states"),
     *("_transport.wire", "_transport.definitionlog", "_transport.ledger", "_transport.outbox"),
+    "_transport.entry",
     *("_shipping.definitions", "_shipping.undolog", "_shipping.values"),
-    *("_routing.placement", "_routing.book", "_processes.budget", "errors", "stats"),
+    *(
+        "_routing.placement",
+        "_routing.book",
+        "_routing.ids",
+        "_processes.budget",
+        "errors",
+        "stats",
+    ),
 )
 METHODS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}

@@ -22,12 +22,20 @@ class Home:
         self.loop_thread = LoopThread("manager")
         self.loop_thread.enter(self.loop)
         self.cancelled: list[int] = []
+        self.moved: list[tuple[int, int]] = []
         self.held: list[Any] = []
         self.reports: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.reports.append(context))
 
     def cancel(self, scheduler: int, number: int) -> bool:
         self.cancelled.append(number)
+        return True
+
+    def new_due(self, when: Any) -> int:
+        return 5
+
+    def reschedule(self, scheduler: int, number: int, due: int) -> bool:
+        self.moved.append((number, due))
         return True
 
     def state(self, number: int) -> State:

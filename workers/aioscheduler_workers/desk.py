@@ -16,7 +16,7 @@ from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import Leased
 from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind
-from aioscheduler.options import TaskOptions, read_options
+from aioscheduler.options import TaskOptions, read_id, read_options
 from aioscheduler.task import TaskRef, check_ref
 
 ALIAS_BITS = 36  # of the number of a task that a process gives
@@ -61,6 +61,8 @@ class TaskDesk:
         key: str | bytes | int | None,
         origin: TaskRef | None,
         options: TaskOptions,
+        id_: str | None,
+        replace: bool,
     ) -> TaskRef:
         """Send the host a task to route."""
         config, placement = self._config, self._placement
@@ -70,6 +72,8 @@ class TaskDesk:
             place = placement.place_near(key, config.worker, scheduler)
             read = read_options(options, config.order) if options else None
             taken = None if read is None else self._shipper.take_options(read)
+            if id_ is not None or replace:
+                id_ = read_id(id_, replace)
             function, payload, _ = self._shipper.take(coro)
         except BaseException as refusal:
             close_refused(coro, refusal)
@@ -77,7 +81,7 @@ class TaskDesk:
         alias = self._next_alias
         self._next_alias += 1
         lines = payload.leases if isinstance(payload, Leased) else ()
-        self._ask("schedule", place, due, function, payload, taken, alias, lines)
+        self._ask("schedule", place, due, function, payload, taken, alias, lines, id_, replace)
         worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
         return TaskRef(config.manager, worker, scheduler, alias)
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from aioscheduler import State, Task, TimedScheduler
 from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.states import ENDED
 from aioscheduler._transport.wire import BLOB_LIMIT, DROPPED, Kind
+from aioscheduler.inspection import Wanted
 
 from .acts import Again
 from .lives import Life
@@ -54,6 +56,7 @@ class Story:
         attempts: Its starts.
         cancels: CancelledErrors seen inside.
         ends: What its handle has told.
+        id_: The id that it has, None once that is free or another's.
         error: What it ended with.
     """
 
@@ -74,6 +77,7 @@ class Story:
     attempts: list[Attempt] = field(default_factory=list)
     cancels: int = 0
     ends: list[State] = field(default_factory=list)
+    id_: str | None = None
     error: BaseException | None = None
 
     @property
@@ -137,6 +141,8 @@ class Model:
         story = self.stories[ident]
         self.open.pop(ident, None)
         story.ends.append(task.state)
+        self._check(ident, not story.id_ or task.id == story.id_, f"ends with the id {task.id}")
+        story.id_ = None
         try:
             story.error = task.exception()
         except BaseException as error:  # noqa: BLE001  it is judged later
@@ -144,8 +150,36 @@ class Model:
         self.world.say("end", ident, task.state, type(story.error).__name__)
         self.world.suffer_handler()
 
-    def asked_to_cancel(self, ident: int, asked: bool, done: bool) -> None:
+    def has_id(self, id_: str) -> int | None:
+        """Return which task has an id: the one that got it last, unless it has ended since."""
+        found = [
+            n for n, task in self.open.items() if self.stories[n].id_ == id_ and not task.done()
+        ]
+        if len(found) > 1:
+            self.fault(f"{found} all have the id {id_}")
+        known = found[-1] if found else None
+        told = self.world.manager._router.find(id_)
+        if told is not (None if known is None else self.open[known]):
+            self.fault(f"task {known} has the id {id_}, and the manager says {told}")
+        return known
+
+    def was_taken(self, ident: int, task: Task[Any]) -> None:
+        """Another was to be scheduled with the id of a task, and this was returned."""
+        self._check(ident, task is self.open[ident], f"has the id, and {task} was returned")
+
+    def was_replaced(self, ident: int, state: State) -> None:
+        """Another task has taken the id of one that was in this state."""
         story = self.stories[ident]
+        self._check(ident, self.open[ident].id is None, "was replaced and has its id")
+        story.id_ = None
+        if state is State.PENDING:
+            self.asked_to_withdraw(ident, True, state)
+
+    def asked_to_cancel(self, ident: int, asked: bool, state: State) -> None:
+        story = self.stories[ident]
+        done = state in ENDED
+        if state is State.PENDING:
+            story.id_ = None
         self._check(ident, asked is not done, f"was done: {done}, and its cancel said {asked}")
         if asked and not story.asked:
             story.asked = True
@@ -157,6 +191,7 @@ class Model:
             good = asked is (state is State.PENDING)
             self._check(ident, good, f"was {state}, and its withdraw said {asked}")
         if asked:
+            story.id_ = None
             story.withdrawn, story.leaves = len(story.attempts), True
             story.last_life = self.world.born  # no later one may begin it
 
@@ -334,6 +369,23 @@ class Model:
             told = manager.stats().running
             if not self._is(told, running):
                 self.fault(f"{running} tasks run, and the statistics say {told}")
+            self._check_list()
+
+    def _check_list(self) -> None:
+        """Judge what is listed: each task that is to start, or runs, once and as it is."""
+        links = self.world.manager._router.links
+        infos = [info for link in links for part in link.infos(Wanted()) for info in part]
+        listed = {info.ref: info for info in infos}
+        if len(listed) != len(infos):
+            self.fault("a task is listed twice")
+        for ident, task in self.open.items():
+            story = self.stories[ident]
+            if task.done() or (task.state is State.PENDING and (story.asked or story.leaves)):
+                continue
+            info = listed.get(task.ref)
+            told = info and (info.state, info.due, info.id)
+            right = task.state, task.due, story.id_
+            self._check(ident, told == right, f"is {right}, and listed as {told}")
 
     def _is(self, told: int, own: int) -> bool:
         """Whether a count is right; of the tasks without a handle it is not known."""

@@ -74,6 +74,7 @@ class World:
         some_confirmed = chance() < 0.2
         self.grinding = chance() < 0.4
         self.long_naps = chance() < 0.3
+        self.naming = 0.3 if chance() < 0.4 else 0.0  # how many tasks have ids
         workers = self.random.randint(1, 3)
         schedulers = workers * self.random.randint(1, 2)
         self.born = 0
@@ -164,9 +165,19 @@ class World:
         deed = self.deed(nap)
         function, padding = self.random.choice(MAKERS)(ident), self.padding()
         coro = function(ident, nap, padding, spoil(deed, "read an argument"), deed)
-        task = self.manager.schedule(coro, delay, key=key)
+        id_ = self.random.choice("abc") if self.random.random() < self.naming else None
+        replace = id_ is not None and self.random.random() < 0.5
+        known = None if id_ is None else self.model.has_id(id_)
+        state = None if known is None else self.handles[known].state
+        task = self.manager.schedule(coro, delay, key=key, id=id_, replace=replace)
+        self.say("schedule", ident, delay, nap, deed, task.ref, id_, replace)
+        if known is not None and not replace:
+            self.model.was_taken(known, task)
+            return
         self.watch(task, due, len(padding) + 1000, deed)
-        self.say("schedule", ident, delay, nap, deed, task.ref)
+        if known is not None and state is not None:
+            self.model.was_replaced(known, state)
+        self.model.stories[ident].id_ = id_
 
     def bulk(self) -> None:
         """Many at once, large and small, due now and later: pages that will be half done."""
@@ -220,9 +231,9 @@ class World:
     def cancel(self) -> None:
         if chosen := self.choose():
             ident, task, _ = chosen
-            done = task.done()
+            state = task.state
             asked = task.cancel()
-            self.model.asked_to_cancel(ident, asked, done)
+            self.model.asked_to_cancel(ident, asked, state)
             self.say("cancel", ident, asked)
 
     def withdraw(self) -> None:

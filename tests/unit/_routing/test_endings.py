@@ -11,6 +11,7 @@ import pytest
 
 from aioscheduler._routing.book import Book, Change
 from aioscheduler._routing.endings import _UNHEARD_NAMED, NO_MEMORY, Endings
+from aioscheduler._routing.ids import Ids
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.states import State
 from aioscheduler._transport.definitionlog import DefinitionLog
@@ -28,8 +29,9 @@ class Place:
         self.loop_thread = LoopThread("manager")
         self.book = Book(2, True, DefinitionLog())
         self.counts: Counter[str] = Counter()
+        self.ids = Ids(4)
         self.told: list[Any] = []
-        self.endings = Endings(3, self, self.book, self, self, self.counts)  # type: ignore[arg-type]
+        self.endings = Endings(3, self, self.book, self, self, self.counts, self.ids)  # type: ignore[arg-type]
 
     def add(self, count: int) -> None:
         for number in range(count):
@@ -58,6 +60,12 @@ class Place:
 
     def ref(self, scheduler: int, number: int) -> Any:
         return f"#{number}"
+
+    def new_due(self, when: Any) -> int:
+        return 5
+
+    def reschedule(self, scheduler: int, number: int, due: int) -> bool:
+        return False
 
     def state(self, number: int) -> State:
         return self.book.state(number)

@@ -25,6 +25,12 @@ class Home:
     def cancel(self, scheduler: int, number: int) -> bool:
         return False
 
+    def new_due(self, when: Any) -> int:
+        return 5
+
+    def reschedule(self, scheduler: int, number: int, due: int) -> bool:
+        return False
+
     def state(self, number: int) -> State:
         return State.PENDING
 

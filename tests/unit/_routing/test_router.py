@@ -87,8 +87,9 @@ class FakeLink:
     def ref(self, scheduler: int, number: int) -> TaskRef:
         return TaskRef("m", 0, scheduler, number)
 
-    def adopt(self, scheduler: int, due: int, call: Any, alias: int) -> None:
+    def adopt(self, scheduler: int, due: int, call: Any, alias: int) -> int:
         self.adopted.append((scheduler, due, call, alias))
+        return len(self.adopted)
 
 
 def make(
@@ -149,7 +150,7 @@ def test_nothing_is_accepted_once_closed() -> None:
     for call in (
         lambda: router.schedule(coro, None, None, {}),
         lambda: router.submit(work, [(1,)], None, None, {}),
-        lambda: router.schedule_inside(work(), None, None, None, {}),
+        lambda: router.schedule_inside(work(), None, None, None, {}, None, False),
     ):
         with pytest.raises(ManagerClosed, match="over"):
             call()
@@ -235,7 +236,7 @@ def test_that_it_is_no_coroutine_is_said_before_all_else(
         router.schedule(func, when, None, {})
     assert told.value.__cause__ is None
     with pytest.raises(TypeError, match="call it, schedule"):
-        router.schedule_inside(func, when, None, None, {})
+        router.schedule_inside(func, when, None, None, {}, None, False)
 
 
 def check_take(coro: Any, options: Any) -> Any:
@@ -244,8 +245,8 @@ def check_take(coro: Any, options: Any) -> Any:
 
 def test_a_reference_leads_to_its_link() -> None:
     router, links = make([2, 1])
-    found: Any = router.link_to(TaskRef("m", 1, 0, 5))
-    assert found is links[1]
+    found: Any = router.locate(TaskRef("m", 1, 0, 5))
+    assert found == (links[1], 0, 5)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_a_reference_leads_to_its_link() -> None:
 def test_a_damaged_reference_is_refused(ref: TaskRef) -> None:
     router, _ = make([2, 1])
     with pytest.raises(UnknownTask):
-        router.link_to(ref)
+        router.locate(ref)
     with pytest.raises(UnknownTask):
         router.cancel_inside(ref)
 
@@ -288,19 +289,19 @@ def test_what_a_worker_asks_is_entered_even_at_the_limit() -> None:
     catalog = HostCatalog()
     places: Any = links
     asked = "schedule", 1, 77, "asyncio:sleep", b"args", None
-    router.asked_inside(places, catalog, *asked, 1 << 48, [])
+    router.asked_inside(places, catalog, *asked, 1 << 48, [], None, False)
     router.asked_inside(places, catalog, "cancel", 1, 0, 1 << 48)
     assert links[1].adopted == [(0, 77, (0, b"args", None), 1 << 48)]
     assert links[1].cancelled == [(0, 1 << 48)]
     assert router.placement.loads == [1, 1]
     router.closed = ManagerClosed("over")
-    router.asked_inside(places, catalog, *asked, 2 << 48, [])
+    router.asked_inside(places, catalog, *asked, 2 << 48, [], None, False)
     assert len(links[1].adopted) == 1
 
 
 def test_a_task_here_schedules_beside_itself() -> None:
     router, (link,) = make([3])
-    ref = router.schedule_inside(work(), None, None, TaskRef("m", 0, 2, 9), {})
+    ref = router.schedule_inside(work(), None, None, TaskRef("m", 0, 2, 9), {}, None, False)
     assert ref.scheduler == link.scheduled[0][0] == 2
 
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from aioscheduler._scheduling.states import ENDED, MOVES, State
 from aioscheduler._transport import ledger as module
 from aioscheduler._transport import wire
-from aioscheduler._transport.ledger import PAGE, Entry, Ledger, make_frames
+from aioscheduler._transport.entry import Entry
+from aioscheduler._transport.ledger import PAGE, Ledger, make_frames
 from aioscheduler._transport.wire import Kind
 
 

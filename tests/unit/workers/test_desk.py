@@ -25,7 +25,7 @@ async def test_a_successor_is_told_before_the_outcome_of_its_task(place: Place) 
     started, asked, finished = place.take()
     assert started == [Kind.STARTED, 1, [3]]
     assert (asked[0], asked[2]) == (Kind.INSIDE, True)
-    what, at, due, _, payload, _, alias, _ = wire.unpack(asked[1])
+    what, at, due, _, payload, _, alias, *_ = wire.unpack(asked[1])
     assert (what, at, due, payload) == ("schedule", 1, NOW, "next")  # beside the task that asks
     assert finished[:4] == [Kind.FINISHED, 1, [3], RETURNED]
     own, ref = place.shipper.catalog.decode_result(finished[4][0])

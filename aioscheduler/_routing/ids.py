@@ -1,0 +1,77 @@
+"""Which task has which id, as long as it has not ended. Pure.
+
+    schedule(…, id="x") ─► find ─┬─► the task that has it, and nothing new is scheduled
+                                 └─► give ─ … ─► ended, or released: the id is free again
+
+An id names one task of its manager. A new task may take it from one that has it (`replace`): what
+becomes of that one is not decided here. A task in a worker that schedules another does not know
+whether the id is taken, and is told a number of its own making, an alias: that leads to the task
+that has the id, until it ends.
+
+Nothing is kept for tasks without one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+MOST_ALIASES = 1024
+"""Of one task. A task may ask for the same id for ever, and only its last requests matter."""
+
+Address = tuple[int, int, int]
+"""Worker, scheduler, and the number there."""
+
+
+class Ids:
+    """The ids of one manager's tasks.
+
+    Args:
+        workers: How many places for workers it has.
+
+    Attributes:
+        of: For each worker, the ids of its tasks by number.
+        leads: Where aliases lead to.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.of: tuple[dict[int, str], ...] = tuple({} for _ in range(workers))
+        self.leads: dict[int, Address] = {}
+        self._tasks: dict[str, Address] = {}
+        self._aliases: dict[tuple[int, int], deque[int]] = {}  # by worker and number
+
+    def find(self, id_: str) -> Address | None:
+        """Return the task that has an id, None if it is free."""
+        return self._tasks.get(id_)
+
+    def give(self, id_: str, address: Address) -> None:
+        """Give an id to a task that has none, whoever has it now."""
+        before = self._tasks.get(id_)
+        if before is not None:
+            del self.of[before[0]][before[2]]
+        self._tasks[id_] = address
+        self.of[address[0]][address[2]] = id_
+
+    def release(self, worker: int, number: int) -> None:
+        """Free the id of a task, if it has one."""
+        id_ = self.of[worker].pop(number, None)
+        if id_ is not None:
+            del self._tasks[id_]
+
+    def ended(self, worker: int, numbers: Sequence[int]) -> None:
+        """Forget tasks that have ended."""
+        if self.of[worker]:
+            for number in numbers:
+                self.release(worker, number)
+        if self._aliases:
+            for number in numbers:
+                for alias in self._aliases.pop((worker, number), ()):
+                    del self.leads[alias]
+
+    def lead(self, alias: int, address: Address) -> None:
+        """Have an alias lead to a task that has not ended."""
+        aliases = self._aliases.setdefault((address[0], address[2]), deque())
+        aliases.append(alias)
+        self.leads[alias] = address
+        if len(aliases) > MOST_ALIASES:
+            del self.leads[aliases.popleft()]

@@ -1,0 +1,96 @@
+"""What becomes of the tasks of a process that is gone: for the next process, or for good.
+
+a life has ended ─► Book: what waits, what had begun ─► Endings: the lost are told why
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+from .._processes.incarnation import Life
+from .._processes.supervisor import Supervisor
+from .._scheduling.states import State
+from ..errors import WorkerLost
+from .book import Book
+from .endings import Endings
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+
+class Recovery:
+    """Sorts out what the processes in one worker's place leave.
+
+    Args:
+        worker: The place, from 0.
+        book: Has the tasks.
+        endings: Told what has become of them.
+        rerun: Whether tasks that had started run again when their worker has died.
+        supervisor: Knows why the last process has ended.
+
+    Attributes:
+        reason: Why the manager has failed; None while it has not.
+    """
+
+    def __init__(
+        self, worker: int, book: Book, endings: Endings, rerun: bool, supervisor: Supervisor
+    ) -> None:
+        self.reason: Exception | None = None
+        self._worker = worker
+        self._book = book
+        self._endings = endings
+        self._rerun = rerun
+        self._supervisor = supervisor
+
+    def pass_on(self, life: Life, exitcode: int | None) -> str:
+        """Keep for the next process what it is to have, end the rest, and say so in words."""
+        book, endings = self._book, self._endings
+        for change in book.died([self._begun(life, n) for n in range(book.schedulers)]):
+            endings.tell(change)
+        waiting, running = len(book.ledger) - book.ledger.running, book.ledger.running
+        fate = f"{waiting:,} pending tasks go to the next process"
+        if running:
+            then = "started, to run again" if self._rerun else "started, and lost"
+            fate += f"; {then}: {running:,} ({endings.describe_running()})"
+        for change in book.rerun_running() if self._rerun else book.lose_running():
+            errors = [self._lost(exitcode, True, number) for number in change.ended]
+            endings.tell(change, errors)
+        return fate
+
+    def _begun(self, life: Life, scheduler: int) -> int | None:
+        """Return what the black box says, None if it cannot be read."""
+        try:
+            return life.begun(scheduler)
+        except Exception:
+            log.exception("the black box of worker %d cannot be read", self._worker)
+            return None
+
+    def settle_all(self, exitcode: int | None, lost: bool) -> None:
+        """End every task: no process will come any more. Never raises."""
+        try:
+            self._book.outbox.pack()
+        except Exception:
+            log.exception("what was scheduled last could not be put into a frame")
+        self._endings.settle_all(self._close_book(exitcode, lost))
+
+    def _close_book(
+        self, exitcode: int | None, lost: bool
+    ) -> Iterator[tuple[Sequence[int], State, WorkerLost | None]]:
+        """Yield the ends of all tasks: those that ended alike, how, and with what."""
+        for numbers, state, started in self._book.close(lost):
+            error = None
+            if state is State.LOST:
+                one = numbers[0] if len(numbers) == 1 else None
+                error = self._lost(exitcode, started, one)
+            yield numbers, state, error
+
+    def _lost(self, exitcode: int | None, started: bool, number: int | None) -> WorkerLost:
+        """Return what a task ends with that was lost; for many of them, without a number."""
+        why = self.reason
+        text = "" if why is None else getattr(why, "__notes__", [str(why)])[0]
+        error = WorkerLost(self._worker, exitcode, started, text, self._supervisor.cause)
+        error.__cause__ = why
+        task = None if number is None else self._endings.holders.handle_of(number)
+        if task is not None:
+            error.add_note(task._note)
+        return error

@@ -1,0 +1,104 @@
+"""What can be seen of the tasks that have not ended, without a handle on them.
+
+    manager.tasks(name="send", …) ─ read_wanted ─► Wanted ─► link.infos ─► some hundred at a time
+
+Nothing is kept for it: links read what they have, when somebody asks. Between two lists the loop
+turns, however many tasks there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from .refs import TaskRef
+from .task import State
+
+__all__ = ["TaskInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """What is known of a task that has not ended; given by `Manager.tasks`.
+
+    Attributes:
+        ref: Its reference; `manager.task(ref)` gives a handle, `manager.cancel(ref)` cancels it.
+        name: The option `name`, or its function's `module:qualname`; "" if that is not known.
+        id: The option `id`, or None.
+        state: PENDING or RUNNING.
+        due: When it starts next, in aware UTC; None in a queue, and once it has begun.
+        attempt: How many times it has been started, the start it waits for included.
+        worker: Its worker, from 0.
+        scheduler: Its scheduler there, from 0.
+    """
+
+    ref: TaskRef
+    name: str
+    id: str | None
+    state: State
+    due: datetime | None
+    attempt: int
+    worker: int
+    scheduler: int
+
+
+class Wanted(NamedTuple):
+    """Which tasks are asked for; None: whatever it is.
+
+    Attributes:
+        name: Of which name.
+        id_prefix: With what their ids begin.
+        state: In which state.
+    """
+
+    name: str | None = None
+    id_prefix: str | None = None
+    state: State | None = None
+
+    def has_id(self, id_: str | None) -> bool:
+        """Whether a task of this id, or without one, may be wanted."""
+        prefix = self.id_prefix
+        return prefix is None or (id_ is not None and id_.startswith(prefix))
+
+
+def read_wanted(name: object, id_prefix: object, state: object, limit: object) -> Wanted:
+    """Read what `Manager.tasks` was asked.
+
+    Raises:
+        TypeError: Something is of a wrong type.
+        ValueError: The limit is less than 0.
+    """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name is a str, not {type(name).__name__}")
+    if id_prefix is not None and not isinstance(id_prefix, str):
+        raise TypeError(f"id_prefix is a str, not {type(id_prefix).__name__}")
+    if state is not None and not isinstance(state, State):
+        raise TypeError(f"state is a State, such as State.PENDING, not {state!r}")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+        raise TypeError(f"limit is an int, not {type(limit).__name__}")
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit must be 0 or more, not {limit}")
+    return Wanted(name, id_prefix, state)
+
+
+class _Source(Protocol):
+    def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]: ...
+
+
+async def list_tasks(
+    links: Iterable[_Source], wanted: Wanted, limit: int | None
+) -> AsyncIterator[TaskInfo]:
+    """Yield the tasks of links, `limit` of them at most."""
+    left = limit
+    for link in links:
+        for infos in link.infos(wanted):
+            for info in infos:
+                if left is not None:
+                    if not left:
+                        return
+                    left -= 1
+                yield info
+            await asyncio.sleep(0)

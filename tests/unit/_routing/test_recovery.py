@@ -1,0 +1,127 @@
+"""What a process leaves: for the next, or for good."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from aioscheduler import State, WorkerLost
+from aioscheduler._routing.book import Book
+from aioscheduler._routing.recovery import Recovery
+from aioscheduler._transport.definitionlog import DefinitionLog
+
+
+class Place:
+    """A book with four tasks, of which the last waits; the first of the others have begun."""
+
+    def __init__(self, rerun: bool = False) -> None:
+        self.book = Book(1, True, DefinitionLog())
+        for number in range(4):
+            self.book.outbox.add(0, 5, 7, number)
+        self.book.outbox.take()
+        self.book.started(0, [0, 1, 2])
+        self.word: int | None = 2  # of the black box: 0 and 1 have begun
+        self.fails: Exception | None = None
+        self.cause = "it said so"
+        self.ends: dict[int, tuple[State, Any]] = {}
+        self.waiting = 0
+        self.recovery = Recovery(3, self.book, self, rerun, self)  # type: ignore[arg-type]
+
+    # What it asks of the endings, their holders, the supervisor and the life.
+
+    @property
+    def holders(self) -> Any:
+        return self
+
+    def handle_of(self, number: int) -> None: ...
+
+    def tell(self, change: Any, values: Any = ()) -> None:
+        self.waiting += change.waiting
+        for number, value in zip(change.ended, values or [None] * len(change.ended), strict=True):
+            self.ends[number] = change.state, value
+
+    def settle_all(self, ends: Any) -> None:
+        for numbers, state, value in ends:
+            self.ends |= dict.fromkeys(numbers, (state, value))
+
+    def describe_running(self) -> str:
+        return "their names"
+
+    def begun(self, scheduler: int) -> int | None:
+        if self.fails is not None:
+            raise self.fails
+        return self.word
+
+    def states(self) -> Counter[State | None]:
+        return Counter(self.book.ledger.state(number) for number in range(4))
+
+
+def test_what_has_begun_is_lost_and_the_rest_goes_on() -> None:
+    place = Place()
+    life: Any = place
+    fate = place.recovery.pass_on(life, -9)
+    assert fate == "2 pending tasks go to the next process; started, and lost: 2 (their names)"
+    assert place.states() == {State.PENDING: 2, None: 2}
+    assert place.waiting == 1  # the one that was announced, and had not begun
+    for number in (0, 1):
+        state, error = place.ends[number]
+        assert state is State.LOST
+        assert isinstance(error, WorkerLost)
+        assert (error.worker, error.exitcode, error.started) == (3, -9, True)
+        assert error.cause == "it said so"
+
+
+def test_with_rerun_it_goes_on_too() -> None:
+    place = Place(rerun=True)
+    life: Any = place
+    fate = place.recovery.pass_on(life, -9)
+    assert fate == "2 pending tasks go to the next process; started, to run again: 2 (their names)"
+    assert place.states() == {State.PENDING: 4}
+    assert place.waiting == 3
+    assert not place.ends
+
+
+def test_what_nobody_knows_may_have_begun(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place()
+    life: Any = place
+    place.fails = OSError("no box")
+    with caplog.at_level(logging.ERROR, "aioscheduler"):
+        place.recovery.pass_on(life, None)
+    assert place.ends.keys() == {0, 1, 2}
+    assert "the black box of worker 3 cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_the_end_of_all_leaves_nothing_open(lost: bool) -> None:
+    place = Place()
+    place.recovery.reason = OSError("no room")
+    place.book.outbox.add(0, 5, 7, 4)  # in no frame yet
+    place.recovery.settle_all(1, lost)
+    assert place.ends.keys() == {0, 1, 2, 3, 4}
+    waiting = State.LOST if lost else State.CANCELLED
+    assert [place.ends[n][0] for n in range(5)] == [*[State.LOST] * 3, waiting, waiting]
+    error = place.ends[0][1]
+    assert isinstance(error, WorkerLost)
+    assert (error.reason, error.started) == ("no room", True)
+    assert error.__cause__ is place.recovery.reason
+    if lost:
+        assert place.ends[3][1].started is False
+
+
+def test_a_frame_that_cannot_be_made_keeps_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place()
+    place.book.outbox.add(0, 5, 7, 4)
+
+    def fail() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(place.book.outbox, "pack", fail)
+    with caplog.at_level(logging.ERROR, "aioscheduler"):
+        place.recovery.settle_all(1, lost=True)
+    assert place.ends.keys() == {0, 1, 2, 3, 4}
+    assert "could not be put into a frame" in caplog.text
