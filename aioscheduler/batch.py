@@ -4,7 +4,9 @@
                               └─► Task    (made by batch[i], one at a time)
 
 The links hold the `Outcomes` until the last task has ended; the user holds the `Batch`. Once
-that is dropped, results are forgotten as they come, and failures are only counted.
+that is dropped, results are forgotten as they come, and failures are only counted. Those that
+nobody was given are reported then: to await the batch is to hear of all, to iterate it of those
+before the place where the iteration was left.
 """
 
 from __future__ import annotations
@@ -110,10 +112,9 @@ class Outcomes:
         self.parts: list[Part] = []
         self.left: int = count
         self.first_bad: int | None = None  # the first, in time, that did not return
-        self.first_failed: int | None = None
-        self.failed: int = 0
         self.dropped: bool = False  # the user's handle is gone
-        self.asked: bool = False  # somebody has been given all there is, or a failure
+        self.heard: int = 0  # somebody was given the ends of all tasks before this one
+        self._failed: int = -1  # the failed task whose failure is to be reported, if not heard
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
         self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
         self._waiters = Waiters()
@@ -123,14 +124,13 @@ class Outcomes:
         self.left -= 1
         if state is not State.FINISHED and self.first_bad is None:
             self.first_bad = index
-        if state is State.FAILED:
-            self.failed += 1
-            if self.first_failed is None:
-                self.first_failed = index
-        if not self.dropped or index == self.first_failed:
+        to_report = state is State.FAILED and self._failed < self.heard <= index
+        if to_report:
+            self._failed = index
+        if not self.dropped or to_report:
             self.values[index] = value
             self.decodes[state] = decode or self.decodes.get(state)
-            if decode is None and isinstance(value, BaseException):
+            if decode is None and isinstance(value, BaseException) and traceback_of(value):
                 self._tracebacks[index] = traceback_of(value)
         reference = self.tasks.pop(index, None)
         task = reference() if reference is not None else None
@@ -184,21 +184,25 @@ class Outcomes:
         """Returns when another task has ended."""
         await self._waiters.wait(self.parts[0].home.loop_thread.make_waiter())
 
-    def read(self, index: int) -> Any:
-        """Gives a result, or raises what there is instead."""
+    def read(self, index: int) -> tuple[Any, bool]:
+        """Return what a task has ended with, and whether it is a failure.
+
+        Raises:
+            KeyboardInterrupt: Of a Ctrl-C, perhaps, which has nothing to do with the task.
+        """
         state = self.states[index]
         assert state is not None
         if state is State.CANCELLED:
-            raise asyncio.CancelledError(f"task {index} of the batch was cancelled")
+            return asyncio.CancelledError(f"task {index} of the batch was cancelled"), True
         value, decode = self._raised(index), self._decode_of(index, state)
-        if decode is not None:
-            value = decode(value)
-        if state is State.FINISHED:
-            return value
+        if decode is None:
+            return value, state is not State.FINISHED
         try:
-            raise value
-        finally:
-            del self, value  # no circle, as in `Task.result`
+            return decode(value), state is not State.FINISHED
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  a user's class may raise anything here
+            return BaseException.with_traceback(error, None), True
 
     def _decode_of(self, index: int, state: State) -> Decode | None:
         """Return what reads an outcome; a failure of this process's own is none to be read."""
@@ -208,8 +212,8 @@ class Outcomes:
     def _raised(self, index: int) -> Any:
         """Gives the value of a task that has ended; a failure as it was before it was raised."""
         value = self.values[index]
-        if index in self._tracebacks:
-            BaseException.with_traceback(value, self._tracebacks[index])
+        if isinstance(value, BaseException):
+            BaseException.with_traceback(value, self._tracebacks.get(index))
         return value
 
     def drop(self) -> None:
@@ -218,33 +222,43 @@ class Outcomes:
         Garbage collection says so, in any thread: the report is the loop's to make.
         """
         self.dropped = True
-        if not self.left and self.first_failed is not None:
+        if not self.left and self._failed >= 0:
             tell(self.parts[0].home.loop, self._report)
 
     def _report(self) -> None:
-        """Hands failures that nobody asked for to the loop's exception handler, once."""
-        loop = self.parts[0].home.loop if self.parts else None
-        if self.asked or self.first_failed is None:
+        """Hands failures that nobody was given to the loop's exception handler, once."""
+        count = self.states[self.heard :].count(State.FAILED)
+        if not count:
             return
-        self.asked = True  # the last end and the drop may both come to this
+        first = self._failed
+        if first < self.heard:  # the others came before the drop, and are kept
+            first = self.states.index(State.FAILED, self.heard)
+        self.heard = len(self.states)  # the last end and the drop may both come to this
         message = (
-            f"{self.failed} of the {len(self.states)} tasks of a batch of {self.name} failed, and "
-            "nobody awaited it; this is the first failure"
+            f"{count} of the {len(self.states)} tasks of a batch of {self.name} failed, and nobody "
+            f"awaited them; task {first} failed with this"
         )
-        decode = self._decode_of(self.first_failed, State.FAILED)
-        tell_unheard(loop, message, self.values[self.first_failed], decode)
+        loop = self.parts[0].home.loop
+        tell_unheard(loop, message, self.values[first], self._decode_of(first, State.FAILED))
 
 
 class Batch(Generic[T]):
     """The handle on the tasks of one `map` or `starmap`: await it, iterate it, or drop it.
 
     `await batch` gives the results in order, or raises the first failure when it happens, as
-    `asyncio.gather` does. `async for` gives the results in order, as they come. `batch[i]` is
-    the handle of one task. Made by `map` and `starmap`, never by hand.
+    `asyncio.gather` does. `async for` gives the results in order, as they come, and raises the
+    failure of a task in its turn, which ends the loop. An iterator goes on behind it: who catches
+    what `anext` raises may ask for the next.
+
+    With `return_exceptions` neither raises what a task has ended with: a failure is given in the
+    place of its result, and so is the `asyncio.CancelledError` of a task that was cancelled.
+
+    `batch[i]` is the handle of one task. Made by `map` and `starmap`, never by hand.
     """
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    def __init__(self, outcomes: Outcomes, return_exceptions: bool = False) -> None:
         self._outcomes = outcomes
+        self._return_exceptions = return_exceptions
 
     def __del__(self) -> None:
         if hasattr(self, "_outcomes"):  # not if it was made by hand, with wrong arguments
@@ -274,18 +288,8 @@ class Batch(Generic[T]):
     def __await__(self) -> Generator[Any, None, list[T]]:
         return self._gather().__await__()
 
-    async def __aiter__(self) -> AsyncIterator[T]:
-        outcomes = self._outcomes
-        for index in range(len(self)):
-            while outcomes.states[index] is None:
-                await outcomes.changed()
-            outcomes.asked |= outcomes.states[index] is State.FAILED
-            try:
-                result = outcomes.read(index)
-            except BaseException:
-                del self, outcomes  # no circle, as in `Task.result`
-                raise
-            yield result
+    def __aiter__(self) -> AsyncIterator[T]:
+        return _Iteration(self)
 
     def done(self) -> bool:
         """Whether every task has ended."""
@@ -311,17 +315,52 @@ class Batch(Generic[T]):
         return f"<Batch of {len(self)} tasks of {outcomes.name}, {outcomes.left} not ended>"
 
     async def _gather(self) -> list[T]:
-        outcomes = self._outcomes
-        while outcomes.left and outcomes.first_bad is None:
+        outcomes, quiet = self._outcomes, self._return_exceptions
+        while outcomes.left and (quiet or outcomes.first_bad is None):
             await outcomes.changed()
-        outcomes.asked = True
+        outcomes.heard = len(self)
+        if quiet:
+            return [outcomes.read(index)[0] for index in range(len(self))]
         if outcomes.first_bad is not None:
+            failure, _ = outcomes.read(outcomes.first_bad)
             try:
-                outcomes.read(outcomes.first_bad)
+                raise failure
             finally:
-                del self, outcomes  # no circle, as in `Task.result`
+                del self, outcomes, failure  # no circle, as in `Task.result`
         decode = outcomes.decodes.get(State.FINISHED)
         if decode is None:
             return list(outcomes.values)
         # What is no bytes is the result itself (rule 2 of `wire`).
         return [decode(v) if isinstance(v, bytes) else v for v in outcomes.values]  # type: ignore[misc]  # Ts by now
+
+
+class _Iteration(AsyncIterator[T]):
+    """Gives the ends of a batch's tasks in order; each once, also to several who ask at a time.
+
+    It is no generator: one would be over with the first failure that it raises.
+    """
+
+    __slots__ = ("_batch", "_next")
+
+    def __init__(self, batch: Batch[T]) -> None:
+        self._batch = batch  # which would be dropped, and its results with it
+        self._next = 0
+
+    async def __anext__(self) -> T:
+        outcomes = self._batch._outcomes
+        states = outcomes.states
+        while self._next < len(states) and states[self._next] is None:
+            await outcomes.changed()
+        if self._next == len(states):
+            raise StopAsyncIteration
+        value, failed = outcomes.read(self._next)
+        self._next += 1
+        outcomes.heard = max(outcomes.heard, self._next)
+        if not failed or self._batch._return_exceptions:
+            return value  # type: ignore[no-any-return]  # a T by now
+        try:
+            if isinstance(value, StopAsyncIteration):  # the loop would take it for its own end
+                raise RuntimeError("a task of the batch raised StopAsyncIteration") from value
+            raise value
+        finally:
+            del self, outcomes, value  # no circle, as in `Task.result`

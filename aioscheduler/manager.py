@@ -99,13 +99,16 @@ class Manager(Generic[When]):
             manager fails. (0, 1.0): the first death is the end.
         monitor: Whether `aioscheduler top` may watch it, on a socket that only this user can
             open. The environment variable AIOSCHEDULER_MONITOR=1 says so for all managers.
+        max_running: How many tasks may run at a time on each scheduler, 1 or more; None for no
+            limit. What is due beyond it waits, in the order of due times, and is pending. Not for
+            queues, which run one at a time.
         **kwargs: For `cls`.
 
     Raises:
         TypeError: A count is no int, a flag no bool, `cls` none of the three, or the initializer
             cannot be called, or is a generator function.
-        ValueError: A count or a choice is out of range, or there are more workers than
-            schedulers.
+        ValueError: A count or a choice is out of range, there are more workers than schedulers,
+            or `max_running` is given for queues.
         NotShippable: The initializer or one of its arguments cannot travel.
     """
 
@@ -150,6 +153,7 @@ class Manager(Generic[When]):
         on_worker_loss: Literal["fail", "rerun"] = "fail",
         max_restarts: tuple[int, float] = (5, 30.0),
         monitor: bool = False,
+        max_running: int | None = None,
         **kwargs: Any,
     ) -> None:
         seams: Seams = kwargs.pop("_seams", Seams())  # private: not in the signature
@@ -164,6 +168,7 @@ class Manager(Generic[When]):
             on_worker_loss=on_worker_loss,
             max_restarts=max_restarts,
             monitor=monitor,
+            max_running=max_running,
         )
         settings = read_settings(model.order, model.prefer_utc, schedulers, options)
         self._id = secrets.token_hex(4)
@@ -364,6 +369,7 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
+        return_exceptions: Literal[False] = ...,
         **options: Unpack[TaskOptions],
     ) -> Batch[T]: ...
     @overload
@@ -374,8 +380,31 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
+        return_exceptions: Literal[False] = ...,
         **options: Unpack[TaskOptions],
     ) -> Batch[T]: ...
+    @overload
+    def map(
+        self,
+        func: Callable[[A], Coroutine[Any, Any, T]],
+        iterable: Iterable[A],
+        when: When | Sequence[When | None] | None = ...,
+        *,
+        key: str | bytes | int | None = ...,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> Batch[T | BaseException]: ...
+    @overload
+    def map(
+        self,
+        func: Callable[[A], T],
+        iterable: Iterable[A],
+        when: When | Sequence[When | None] | None = ...,
+        *,
+        key: str | bytes | int | None = ...,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> Batch[T | BaseException]: ...
     def map(
         self,
         func: Callable[[Any], Any],
@@ -383,6 +412,7 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = None,
         *,
         key: str | bytes | int | None = None,
+        return_exceptions: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Batch[Any]:
         """Has `func(item)` called in the workers for each item.
@@ -398,6 +428,8 @@ class Manager(Generic[When]):
             iterable: The items; consumed at once.
             when: As for `schedule`; one for all, or a sequence with one for each item.
             key: As for `schedule`; one for all.
+            return_exceptions: Whether the batch gives failures in the place of results, as
+                `asyncio.gather` does, instead of raising them; `asyncio.CancelledError`, too.
             **options: As for `schedule`; for each.
 
         Returns:
@@ -406,13 +438,15 @@ class Manager(Generic[When]):
         Raises:
             NotShippable: `func`, an item, or something they need, cannot travel.
             ValueError: A time has passed, or `when` has another length than the items.
-            TypeError: As for `schedule`, or `func` cannot be called.
+            TypeError: As for `schedule`; `func` cannot be called, or `return_exceptions` is no
+                bool.
             TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
             ManagerClosed: The manager was closed, or has failed.
             RuntimeError: It is called in another thread than that of the loop.
         """
         items = _iterate("map", func, iterable)
-        return self._router.submit(func, zip(items, strict=True), when, key, options)
+        calls = zip(items, strict=True)
+        return self._router.submit(func, calls, when, key, options, return_exceptions)
 
     @overload
     def starmap(
@@ -422,6 +456,7 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
+        return_exceptions: Literal[False] = ...,
         **options: Unpack[TaskOptions],
     ) -> Batch[T]: ...
     @overload
@@ -432,8 +467,31 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = ...,
         *,
         key: str | bytes | int | None = ...,
+        return_exceptions: Literal[False] = ...,
         **options: Unpack[TaskOptions],
     ) -> Batch[T]: ...
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., Coroutine[Any, Any, T]],
+        iterable: Iterable[Iterable[Any]],
+        when: When | Sequence[When | None] | None = ...,
+        *,
+        key: str | bytes | int | None = ...,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> Batch[T | BaseException]: ...
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        when: When | Sequence[When | None] | None = ...,
+        *,
+        key: str | bytes | int | None = ...,
+        return_exceptions: bool,
+        **options: Unpack[TaskOptions],
+    ) -> Batch[T | BaseException]: ...
     def starmap(
         self,
         func: Callable[..., Any],
@@ -441,12 +499,13 @@ class Manager(Generic[When]):
         when: When | Sequence[When | None] | None = None,
         *,
         key: str | bytes | int | None = None,
+        return_exceptions: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Batch[Any]:
         """Has `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
         items = _iterate("starmap", func, iterable)
         calls = map(_arguments, itertools.count(), items)
-        return self._router.submit(func, calls, when, key, options)
+        return self._router.submit(func, calls, when, key, options, return_exceptions)
 
     def task(self, ref: TaskRef) -> Task[Any]:
         """Gives the handle of a task that has not ended.

@@ -17,7 +17,7 @@ from ._routing.local import LocalLink
 from ._routing.placement import limit_reached
 from ._scheduling.coroutines import close_unstarted
 from ._scheduling.loopthread import LoopThread
-from ._scheduling.order import Order, due_time
+from ._scheduling.order import Order, due_time, new_due_time
 from .errors import ManagerClosed
 from .options import TaskOptions, read_options
 from .task import State, Task
@@ -62,7 +62,7 @@ class _Scheduler:
         self.max_tasks = max_tasks
         self._clock = clock
         self._loop_thread = LoopThread("scheduler")
-        self._link = LocalLink(self.order, 1, _NoCounter(), self._loop_thread, clock)
+        self._link = LocalLink(self.order, 1, _NoCounter(), self._loop_thread, self._new_due, clock)
         self._closed = False
 
     @property
@@ -140,6 +140,9 @@ class _Scheduler:
                 f"{cancelled:,}",
             )
 
+    def _new_due(self, when: datetime | timedelta | None) -> int:
+        return new_due_time(self.order, when, self._clock(), self.prefer_utc)
+
     def _count_cancelled(self) -> int:
         return self._link.vitals().counts[State.CANCELLED.value]
 
@@ -190,7 +193,7 @@ class TimedScheduler(_Scheduler):
             coro: A coroutine that has not started, or another awaitable.
             when: A datetime (a naive one as `prefer_utc` says), or a timedelta from now;
                 None is at once.
-            **options: `name`, `timeout`, `max_lateness`; see `options.TaskOptions`.
+            **options: `name`, `timeout`, `max_lateness`, `retry`; see `options.TaskOptions`.
 
         Raises:
             ValueError: The time has passed, or an option cannot mean anything.
@@ -223,7 +226,7 @@ class QueuedScheduler(_Scheduler):
         Args:
             coro: A coroutine that has not started, or another awaitable.
             when: None: a queue runs tasks in turn.
-            **options: `name`, `timeout`; see `options.TaskOptions`.
+            **options: `name`, `timeout`, `retry`; see `options.TaskOptions`.
 
         Raises:
             ValueError: An option cannot mean anything.

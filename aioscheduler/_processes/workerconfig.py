@@ -26,6 +26,7 @@ class WorkerConfig:
         prefer_utc: What a naive datetime means, to tasks that schedule others.
         host: The host's process id.
         handed: What of the initializer's arguments only a new process can be given.
+        max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         worker: The place of this worker, from 0.
         generation: Which process in its place this is, from 0.
         confirmed: Whether every task waits for the host's word (CONFIRM) before it begins: for a
@@ -38,6 +39,7 @@ class WorkerConfig:
     prefer_utc: bool
     host: int
     handed: tuple[Any, ...] = ()
+    max_running: int | None = None
     worker: int = 0
     generation: int = 0
     confirmed: bool = False

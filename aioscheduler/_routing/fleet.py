@@ -120,11 +120,14 @@ class Fleet:
             settings.layout[0],
             router.placement,
             self._loop_thread,
+            router.new_due,
             seams.clock,
             manager,
             settings.boot,
             router,
             self.fail,
+            settings.max_running,
+            router.ids,
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
@@ -139,6 +142,7 @@ class Fleet:
             prefer_utc=settings.prefer_utc,
             host=os.getpid(),
             handed=tuple(catalog.handed),  # by `take_call`
+            max_running=settings.max_running,
         )
         budget = RestartBudget(*settings.max_restarts)
         return [

@@ -32,6 +32,7 @@ from ..errors import ManagerClosed, NotShippable, TaskLimitReached
 from ..options import TaskOptions, read_id, read_options
 from ..task import State, Task, TaskRef, check_ref
 from .ids import Address, Ids
+from .layout import check_flag
 from .link import AcrossLink, Link, Shipper
 from .placement import Placement
 
@@ -194,6 +195,7 @@ class Router:
         when: Whens,
         key: str | bytes | int | None,
         options: TaskOptions,
+        return_exceptions: bool = False,
     ) -> Batch[Any]:
         """Takes calls of one function; see `Manager.map`."""
         if not callable(func):
@@ -204,6 +206,7 @@ class Router:
             raise TypeError(
                 f"map() takes a function and its items, not {type(func).__name__}{hint}"
             )
+        check_flag("return_exceptions", return_exceptions)
         self.check_open()
         self.loop_thread.check("manager.map, func, items")
         placement = self.placement
@@ -218,7 +221,7 @@ class Router:
         taken = None if read is None else front.shipper.take_options(read)
         name = None if read is None else read.name
         outcomes = Outcomes(count, name or name_of(func))
-        batch: Batch[Any] = Batch(outcomes)
+        batch: Batch[Any] = Batch(outcomes, return_exceptions)
         # Small batches, too, are to use every scheduler.
         share = -(-count // len(placement.loads)) if key is None else count
         sent = 0

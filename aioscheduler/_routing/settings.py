@@ -29,6 +29,7 @@ class ManagerOptions(TypedDict, total=False):
     on_worker_loss: Literal["fail", "rerun"]
     max_restarts: tuple[int, float]
     monitor: bool
+    max_running: int | None
 
 
 class Settings(NamedTuple):
@@ -44,6 +45,7 @@ class Settings(NamedTuple):
         rerun: Whether tasks that had started run again when their worker has died.
         max_restarts: How many replacements, in how many seconds.
         monitor: Whether others may watch.
+        max_running: How many tasks may run at a time on each scheduler; None: as its order says.
     """
 
     order: Order
@@ -55,6 +57,7 @@ class Settings(NamedTuple):
     rerun: bool
     max_restarts: tuple[int, float]
     monitor: bool
+    max_running: int | None
 
 
 def read_settings(
@@ -78,6 +81,11 @@ def read_settings(
     if on_worker_loss not in ("fail", "rerun"):
         raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
     check_flag("monitor", monitor)
+    max_running = options["max_running"]
+    if max_running is not None:
+        check_count("max_running", max_running, 1)
+        if order is not Order.TIMED:
+            raise ValueError("a queue runs one task at a time: leave out max_running")
     initializer, initargs = options["initializer"], options["initargs"]
     if initializer is not None:
         _check_initializer(initializer)
@@ -101,6 +109,7 @@ def read_settings(
         on_worker_loss == "rerun",
         max_restarts,
         monitor,
+        max_running,
     )
 
 

@@ -1,10 +1,15 @@
-"""What may be scheduled: an unstarted coroutine, with an answer for each thing that is not one."""
+"""What may be scheduled: an unstarted coroutine, with an answer for each thing that is not one.
+
+A coroutine that has not started is its function and its arguments, nothing else: with those it can
+be made anew.
+"""
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Awaitable
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import Any
 
 
@@ -32,6 +37,43 @@ def check_awaitable(awaitable: object) -> None:
         raise TypeError(
             f"schedule() takes a coroutine such as work(1), not {type(awaitable).__name__}"
         )
+
+
+def take_apart(coro: object) -> tuple[FunctionType, list[Any], dict[str, Any]]:
+    """Return function, positional and keyword arguments of an unstarted coroutine, unharmed.
+
+    Raises:
+        TypeError: It is another awaitable, or that call of its function cannot be made again.
+    """
+    if not isinstance(coro, CoroutineType):
+        raise TypeError(
+            f"retry needs a coroutine of an async def function, and a {type(coro).__name__} cannot "
+            "be made anew: wrap it in an async def function that makes and awaits it"
+        )
+    # `gc` knows the function, even where a decorator has given it another's name.
+    function = next((each for each in gc.get_referents(coro) if type(each) is FunctionType), None)
+    if function is None or function.__code__ is not coro.cr_code:
+        raise TypeError(
+            f"the code of {coro.__qualname__}() was exchanged after the call, and retry needs to "
+            "call it again: make the call anew"
+        )
+    return function, *read_arguments(coro)
+
+
+def read_arguments(coro: CoroutineType[Any, Any, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return positional and keyword arguments of an unstarted coroutine, defaults included."""
+    assert coro.cr_frame is not None
+    values, code = coro.cr_frame.f_locals, coro.cr_code
+    names, count = code.co_varnames, code.co_argcount
+    rest = count + code.co_kwonlyargcount
+    args = [values[name] for name in names[:count]]
+    kwargs = {name: values[name] for name in names[count:rest]}
+    if code.co_flags & inspect.CO_VARARGS:
+        args += values[names[rest]]
+        rest += 1
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        kwargs |= values[names[rest]]
+    return args, kwargs
 
 
 def name_of(called: Any) -> str:

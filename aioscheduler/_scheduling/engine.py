@@ -8,8 +8,9 @@ or frames: an entry is opaque, and its crew (`Crew`) says how to run it.
                  │  └──────────── rest: a queue's head, until its next attempt ◄──────┘
                  └─ cancel: withdrawn, never started
 
-A slice is what is started without giving the loop a turn (`pace`). A queue runs one entry at a
-time; it may launch more than that together (`Engine.ahead`), if to launch takes its time.
+A slice is what is started without giving the loop a turn (`pace`). Where only so many entries may
+run at a time, as in a queue, no more are launched together than have their place, and what ends at
+once is followed at once. A queue may launch ahead (`Engine.ahead`), if to launch takes its time.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ class Engine(Generic[E]):
         clock: Gives the present in nanoseconds since the epoch.
         context_of: Gives the context that an entry's task takes for its own; None: each takes a
             copy of the one in which the engine was started.
+        max_running: How many timed entries may run at a time; None for any number.
 
     Attributes:
         waiting: What has not been launched, by number.
         running: What has begun and not ended, with its asyncio task.
+        concurrency: How many entries may run at a time; None for any number.
         ahead: How many entries of a queue may be launched together. With 1, none is launched
             before the one that runs has ended.
     """
@@ -60,6 +63,7 @@ class Engine(Generic[E]):
         recorder: Recorder,
         clock: Callable[[], int] = time.time_ns,
         context_of: Callable[[E], Context] | None = None,
+        max_running: int | None = None,
     ) -> None:
         self.index = index
         self.waiting: dict[int, E] = {}
@@ -73,7 +77,7 @@ class Engine(Generic[E]):
         self._head: tuple[int, int] | None = None  # of a queue: what rests there, and until when
         self._runner: asyncio.Handle | None = None
         self._order = order
-        self._concurrency = order.concurrency
+        self.concurrency = order.concurrency or max_running
         self._queue = order.make_queue(self.waiting)
         self._crew = crew
         self._recorder = recorder
@@ -85,8 +89,9 @@ class Engine(Generic[E]):
         self._sleeper = self._wake  # one object, as the alarm's key
         self._waking = False
         self._hold_back = HoldBack(self.wake_soon)
-        self._looks_at: int | None = None  # when the alarm wakes us; None: it does not
+        self._looks_at: int | None = None  # what is due earlier wakes us; None: all that comes
         self._pace = Pace()
+        self._left = 0  # how many more may be launched in this turn of the loop
 
     @property
     def pending(self) -> int:
@@ -95,8 +100,11 @@ class Engine(Generic[E]):
 
     def find(self, number: int) -> E | None:
         """Gives an entry that has not ended, else None."""
-        running = self.running.find(number)
-        return running or self.waiting.get(number) or self._launched.get(number)
+        return self.running.find(number) or self.waiting.get(number) or self._launched.get(number)
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all entries that have not ended."""
+        return [*self.waiting, *self._launched, *self.running.numbers()]
 
     def start(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
         """Begins to run what is due."""
@@ -121,7 +129,8 @@ class Engine(Generic[E]):
         return dropped
 
     def drop_slice(self) -> None:
-        """Start nothing more of the slice that is being run: this is a copy, in a forked child."""
+        """Start nothing more, in the middle of a slice: this is a copy, in a forked child."""
+        self._left = 0
         self._to_run.clear()
         self._launched.clear()
 
@@ -172,7 +181,7 @@ class Engine(Generic[E]):
             self._crew.withdrawn(self, number, waiting)
         elif number in self._launched:
             self._crew.withdrawn(self, number, self._launched.pop(number))
-            if self._concurrency is not None:  # its place is free, though it may never run
+            if self.concurrency is not None:  # its place is free, though it may never run
                 self.wake_soon()
         elif self.running.find(number) is not None:
             self.running.cancel(number)
@@ -203,7 +212,7 @@ class Engine(Generic[E]):
         Those that were cancelled meanwhile are left out.
         """
         slice_ = zip(numbers, dues, strict=True)
-        if self._concurrency is None:
+        if self._order is Order.TIMED:  # there is room for all of it
             self._to_run.append(slice_)
         elif self._head is not None and numbers == [self._head[0]]:
             self._head = None
@@ -217,8 +226,7 @@ class Engine(Generic[E]):
         self._runner = None
         if self._hold_back.active:  # `_launch_due` goes on with it then
             return
-        # We may be called from a task's step, or by a callback that it left: what it has set is
-        # its own.
+        # We may be called from a task's step, or by a callback of its: what it has set is its own.
         self._guard(partial(self._base.copy().run, self._run_slice))
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -228,7 +236,7 @@ class Engine(Generic[E]):
         except Exception as error:  # noqa: BLE001  whatever it is
             broken, self._launched = self._launched, {}
             self._to_run.clear()
-            self._launching = False
+            self._launching, self._left = False, 0
             self._crew.broken(self, error, broken)
 
     def _run_slice(self) -> None:
@@ -270,7 +278,7 @@ class Engine(Generic[E]):
             if EAGER or loop is None:
                 self._recorder.record(started, first, last)
             else:  # their first steps come with the loop's next turn, just before this call
-                loop.call_soon(self._record_steps, started, now)
+                loop.call_soon(self._recorder.record_until, started, now, clock)
         if not to_run:
             self._launching = False
             self._look_again()
@@ -278,20 +286,22 @@ class Engine(Generic[E]):
             self._runner = loop.call_soon(self._run_some)
 
     def _is_full(self) -> bool:
-        """Whether nothing more may begin: a queue's place is taken, or its head comes first."""
-        if self._concurrency is None:
+        """Whether nothing more may begin: all places are taken, or a queue's head comes first."""
+        if self.concurrency is None:
             return False
-        return self._head is not None or len(self.running) >= self._concurrency
+        return self._head is not None or len(self.running) >= self.concurrency
 
-    def _record_steps(self, started: list[int], first: int) -> None:
-        """Records the starts of a slice whose first steps have just been taken."""
-        now = self._clock()
-        self._recorder.record(started, first, now - (now - first) // len(started))
+    def _room(self, most: int) -> int:
+        """Return how many entries may be launched, up to `most`."""
+        if self.concurrency is None:
+            return most
+        places = self.concurrency - len(self.running) if self.ahead == 1 else self.ahead
+        return min(most, places - len(self._launched))
 
     def ended(self, number: int) -> None:
         """The crew's word that an entry has ended; makes room for the next."""
         self.running.end(number)
-        if self._concurrency is not None:
+        if self.concurrency is not None:
             self.wake_soon()
 
     def rest(self, number: int, entry: E, until: int) -> None:
@@ -305,7 +315,7 @@ class Engine(Generic[E]):
             until: Nanoseconds since the epoch.
         """
         self.waiting[number] = entry
-        self._head = number, until
+        self._head, self._left = (number, until), 0
         self.ended(number)
 
     def was_cancelled(self, number: int) -> None:
@@ -314,6 +324,7 @@ class Engine(Generic[E]):
         If it was not asked for here, nothing is started until it is clear that the loop goes on.
         """
         if not self.running.was_asked(number) and self._loop is not None:
+            self._left = 0
             self._hold_back.begin(self._loop)
 
     def _report_unbegun(self, number: int, entry: E) -> None:
@@ -330,19 +341,20 @@ class Engine(Generic[E]):
         """Sleeps until the queue is worth a look, or wakes at the next turn of the loop."""
         if self._alarm is None:
             return
+        look: int | None = None  # while all places are taken: what ends wakes us,
+        self._looks_at = 0  # and what comes does not
         if self._ready:
-            self.wake_soon()
-            return
-        if self._head is None:
-            self._looks_at = self._queue.next_look()
-        else:
+            look = 0
+        elif self._head is not None:
             number, until = self._head
-            self._looks_at = until if number in self.waiting else None
-        if self._looks_at is not None and self._looks_at <= self._clock():
+            look = until if number in self.waiting else None
+        elif self._room(1) > 0:
+            look = self._looks_at = self._queue.next_look()
+        if look is not None and look <= self._clock():
             self.wake_soon()
         else:
             self._pace.pause()
-            self._alarm.set(self._sleeper, self._looks_at)
+            self._alarm.set(self._sleeper, look)
 
     def _wake(self) -> None:
         self._waking = False
@@ -353,40 +365,40 @@ class Engine(Generic[E]):
             return
         now = self._clock()
         if self._head is not None:
-            self._launch_head(*self._head, now)
-            return
-        if self._to_run and self._runner is None:  # a queue's place is free, or it was held back
+            number, until = self._head
+            if number in self.waiting and until <= now:
+                self._launched[number] = self.waiting.pop(number)
+                self._launch([number], [0])
+            else:  # it rests, or has been launched
+                self._look_again()
+        elif self._to_run and self._runner is None:  # a queue's place is free, or it was held back
             self._run_some()
+        elif self._launching:  # `run` looks again
             return
-        if self._launching:  # `run` looks again
-            return
-        if self._ready:
+        elif self._ready:
             some = [self._ready.popleft() for _ in range(min(MAX_SLICE, len(self._ready)))]
             living = [pair for pair in some if pair[0] in self._launched]
             self._launch([number for number, _ in living], [due for _, due in living])
-            return
-        if self._concurrency is None:
-            room = self._pace.next_length(now)
         else:
-            taken = len(self.running) if self.ahead == 1 else 0
-            room = self.ahead - taken - len(self._launched)
-        if room > 0:
+            self._launch_slice(now)
+
+    def _launch_slice(self, began: int) -> None:
+        """Launch what is due, again and again where what was launched has made room at once."""
+        now, self._left = began, self._pace.next_length(began)
+        while (room := self._room(self._left)) > 0:
             numbers, dues = self._queue.pop_due(now, room)
-            if numbers:
-                self._launched.update(zip(numbers, map(self.waiting.pop, numbers), strict=True))
-                self._launch(numbers, dues)
-            else:
+            if not numbers:
                 self._look_again()
+                return
+            self._launched.update(zip(numbers, map(self.waiting.pop, numbers), strict=True))
+            self._left -= len(numbers)
+            self._launch(numbers, dues)
+            if self.concurrency is None or self._launching or not self._waking:
+                return
+            now = self._clock()
+            if now - began > SLICE_TIME:
+                return
 
     def _launch(self, numbers: list[int], dues: list[int]) -> None:
         self._launching = True
         self._crew.launch(self, numbers, dues)
-
-    def _launch_head(self, number: int, until: int, now: int) -> None:
-        if number not in self.waiting:  # it has been launched
-            return
-        if now < until:
-            self._look_again()
-        else:
-            self._launched[number] = self.waiting.pop(number)
-            self._launch([number], [0])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _FIRST_SHIFT = 14  # the first bucket is of what is less than 2**14 ns late, 16 µs
 _LATEST = 1 << 63  # ns, 292 years: the most that is told
@@ -54,6 +54,11 @@ class Recorder:
                 self._counts[_bucket(late)] += 1
         self._total += max(0, total)
         self._most = max(self._most, most)
+
+    def record_until(self, dues: Sequence[int], first: int, clock: Callable[[], int]) -> None:
+        """Note tasks as `record` does, the last of which has just taken its first step."""
+        now = clock()
+        self.record(dues, first, now - (now - first) // len(dues))
 
     def take(self) -> Report:
         """Gives what was recorded since the last call."""

@@ -64,6 +64,11 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
             return self._first[1]
         return self[number][1] if number in self else None
 
+    def numbers(self) -> list[int]:
+        """Return what has begun and not ended, what takes its first step now included."""
+        first = () if self._first is None else (self._first[0],)
+        return [*first, *self]
+
     def cancel(self, number: int) -> None:
         """Cancel an entry, because somebody asked for it."""
         self._asked.add(number)

@@ -20,7 +20,7 @@ from itertools import chain
 from types import CellType, CodeType, CoroutineType, FunctionType
 from typing import Any, Generic, NoReturn, TypeVar
 
-from .._scheduling.coroutines import check_awaitable
+from .._scheduling.coroutines import check_awaitable, read_arguments
 from .._transport.definitionlog import leased
 from .._transport.wire import BLOB_LIMIT, Payload
 from ..errors import NotShippable
@@ -202,20 +202,7 @@ class Shipper(Generic[C]):
         function: FunctionType,
         captured: tuple[CellType, ...],
     ) -> bytes:
-        code = function.__code__
-        assert coro.cr_frame is not None  # it has not started
-        values = coro.cr_frame.f_locals
-        count = code.co_argcount
-        names = code.co_varnames
-        args = [values[name] for name in names[:count]]
-        keywords = names[count : count + code.co_kwonlyargcount]
-        kwargs = {name: values[name] for name in keywords}
-        rest = count + len(keywords)
-        if code.co_flags & inspect.CO_VARARGS:
-            args += values[names[rest]]
-            rest += 1
-        if code.co_flags & inspect.CO_VARKEYWORDS:
-            kwargs |= values[names[rest]]
+        args, kwargs = read_arguments(coro)
         contents = [contents_of(cell) for cell in captured]
         try:
             with self.catalog.change():
@@ -223,9 +210,11 @@ class Shipper(Generic[C]):
         except NotShippable:
             raise  # which names a global
         except Exception as error:
-            own = {name: values[name] for name in names[:rest] if name in values}
-            if code.co_flags & inspect.CO_VARKEYWORDS:
-                own |= values[names[rest]]
+            code = function.__code__
+            count = code.co_argcount
+            own = dict(zip(code.co_varnames[:count], args, strict=False)) | kwargs
+            if code.co_flags & inspect.CO_VARARGS:
+                own[code.co_varnames[count + code.co_kwonlyargcount]] = args[count:]
             closure = dict(zip(code.co_freevars, contents, strict=False))
             what = self._blame({"argument": own, "closure variable": closure}, error)
             raise NotShippable(f"{what[0]} of {coro.__qualname__}() {what[1]}") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from acting import end_as
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -95,6 +96,11 @@ async def test_a_failure_after_a_wait_was_given_up_is_reported(
             async for _ in manager.map(fail_late, [0, 1]):
                 break
 
+        async def first() -> None:
+            with pytest.raises(ValueError, match="1"):
+                async for _ in manager.map(fail_late, [1, 2]):
+                    pass
+
         async def never() -> None:
             manager.map(fail_late, [1, 2])
 
@@ -103,12 +109,11 @@ async def test_a_failure_after_a_wait_was_given_up_is_reported(
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
 
-        for case in (single, batch, left, never):
+        for case in (single, batch, left, first, never):
             await case()
             await manager.join()
             gc.collect()
-            for _ in range(10):  # an iteration that was left ends in turns of its own
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the loop reports
             assert len(reports) == 1, case
             reports.clear()
         for told in (manager.map(fail_late, [1, 2]), manager.schedule(fail_late(1))):
@@ -119,6 +124,22 @@ async def test_a_failure_after_a_wait_was_given_up_is_reported(
 
 
 # ---- closing
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_batch_can_be_asked_after_its_manager_was_closed(workers: int) -> None:
+    async with Manager(1, workers=workers) as manager:
+        quiet = manager.map(end_as, ["fine"] * 3, NEVER, return_exceptions=True)
+        loud = manager.map(end_as, ["fine"] * 3, NEVER)
+    for _ in range(2):
+        for ends in (await quiet, [end async for end in quiet]):
+            assert [type(end) for end in ends] == [asyncio.CancelledError] * 3
+    iterator = aiter(loud)
+    for _ in range(3):
+        with pytest.raises(asyncio.CancelledError):
+            await anext(iterator)
+    with pytest.raises(StopAsyncIteration):
+        await anext(iterator)
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 import pytest
+from acting import end_as
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -320,6 +321,23 @@ async def test_what_was_announced_and_had_not_begun_is_not_lost(tmp_path: Path) 
         assert sorted(ran) == list(range(100))
         with pytest.raises(WorkerLost):
             await batch
+
+
+async def test_what_is_lost_takes_its_place_in_a_batch() -> None:
+    async with Manager(1, workers=1, max_restarts=OPEN) as manager:
+        batch = manager.map(end_as, ["kills", "fine"], key=1, return_exceptions=True)
+        for ends in (await batch, [end async for end in batch]):
+            assert isinstance(ends[0], WorkerLost)
+            assert ends[0].exitcode == -signal.SIGKILL
+            # It ran beside the other, whose signal may have come before its outcome was sent.
+            assert ends[1] == "fine" or isinstance(ends[1], WorkerLost)
+        iterator = aiter(manager.starmap(end_as, [("kills",), ("fine",)], key=1))
+        with pytest.raises(WorkerLost):
+            await anext(iterator)
+        with contextlib.suppress(WorkerLost):
+            assert await anext(iterator) == "fine"
+        with pytest.raises(StopAsyncIteration):
+            await anext(iterator)
 
 
 async def test_large_arguments_survive_a_death() -> None:

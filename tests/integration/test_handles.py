@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
+from acting import end_as
+from raising import Raises
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -23,6 +25,7 @@ from aioscheduler import (
     NotShippable,
     QueuedScheduler,
     RemoteError,
+    RemoteTraceback,
     State,
     TaskLimitReached,
     TaskRef,
@@ -387,6 +390,57 @@ async def test_a_dropped_batch_reports_its_failures_once(
     await manager.join()
     del asked
     gc.collect()
+
+
+async def test_a_batch_gives_failures_in_the_place_of_results_if_asked(
+    manager: Manager, reports: list[Any]
+) -> None:
+    here = not manager._remotes
+    right = [str, LookupError, Raises if here else RemoteError, asyncio.CancelledError, str]
+    ways = ["fine", "fails", "cannot be read", "waits", "fine"]
+    for batch in (
+        manager.map(end_as, ways, return_exceptions=True),
+        manager.starmap(end_as, [(way,) for way in ways], return_exceptions=True),
+    ):
+        batch[3].cancel()
+        for ends in (await batch, [end async for end in batch]):
+            assert [type(end) for end in ends] == right
+        failure = batch[1].exception()
+        assert isinstance(failure, LookupError)
+        assert here or isinstance(failure.__cause__, RemoteTraceback)
+    del batch
+    gc.collect()
+    await asyncio.sleep(0)
+    assert reports == []
+    manager.map(end_as, ways[:2], return_exceptions=True)
+    await manager.join()
+    gc.collect()
+    await asyncio.sleep(0)  # the loop reports
+    (report,) = reports
+    assert report["message"].startswith("1 of the 2 tasks")
+    reports.clear()
+    wrong: Any = "no"
+    with pytest.raises(TypeError, match="return_exceptions must be True or False, not 'no'"):
+        manager.map(end_as, ways, NEVER, return_exceptions=wrong)
+    assert len(manager) == 0
+
+
+async def test_an_iterator_gives_what_is_behind_failures(manager: Manager) -> None:
+    ways = ["fails", "fine", "cannot be read", "waits", "fails", "fine"]
+    batch = manager.map(end_as, ways)
+    batch[3].cancel()
+    ends: list[Any] = []
+    iterator = aiter(batch)
+    for _ in ways:
+        try:
+            ends.append(await anext(iterator))
+        except BaseException as error:
+            ends.append(error)
+    unreadable = RemoteError if manager._remotes else Raises
+    right = [LookupError, str, unreadable, asyncio.CancelledError, LookupError, str]
+    assert [type(end) for end in ends] == right
+    with pytest.raises(StopAsyncIteration):
+        await anext(iterator)
 
 
 async def test_a_refused_item_is_named_and_the_rest_taken_back() -> None:

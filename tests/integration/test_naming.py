@@ -88,7 +88,7 @@ async def test_a_new_time_holds_over_a_death(tmp_path: Path) -> None:
         await asyncio.sleep(0.05)
         os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(30):
-            assert await asyncio.gather(sooner, new) == ["sooner", "new"]
+            assert [await sooner, await new] == ["sooner", "new"]
         assert (later.state, gone.state) == (State.PENDING, State.CANCELLED)
         assert later.due is not None
         infos = [info async for info in manager.tasks()]

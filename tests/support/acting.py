@@ -6,8 +6,12 @@ Those of a test's own file would go by value, with copies of the file's globals.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextvars import ContextVar
 from typing import Any
+
+from raising import Raises, throw_in_host
 
 from aioscheduler import current_task
 from aioscheduler._shipping.workercatalog import WorkerCatalog
@@ -43,6 +47,20 @@ def note(number: int) -> None:
 
 async def note_later(number: int) -> None:
     ran.append(number)
+
+
+async def end_as(how: str) -> Any:
+    """Ends in the way that it is told, on its own worker or here."""
+    await asyncio.sleep(0)
+    if how == "fails":
+        raise LookupError(how)
+    if how == "cannot be read":
+        return Raises(throw_in_host, ValueError)
+    if how == "waits":
+        await asyncio.sleep(60)
+    if how == "kills":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return how
 
 
 def exhausted(number: int) -> int:

@@ -90,6 +90,7 @@ class Place:
         failures: tuple[BaseException, ...] = (),
         generation: int = 0,
         confirmed: bool = False,
+        max_running: int | None = None,
     ) -> None:
         self.shipper = HostShipper(HostCatalog())
         self.begun = [0] * layout[0]
@@ -101,6 +102,7 @@ class Place:
             host=0,
             generation=generation,
             confirmed=confirmed,
+            max_running=max_running,
         )
         self.now = NOW
         self.worker = workers_module("worker").Worker(

@@ -62,6 +62,7 @@ async def managers() -> None:
     Manager(schedulers=2, cls=LifoQueuedScheduler, workers=2, monitor=True)
     Manager(initializer=double, initargs=(1,), loop_initializer=asyncio.new_event_loop)
     Manager(on_worker_loss="rerun", max_restarts=(0, 1.0))
+    Manager(max_running=4)
     for cls in (TimedScheduler, QueuedScheduler):
         Manager(cls=cls)
 
@@ -134,6 +135,17 @@ async def maps(manager: Manager) -> None:
     assert_type(await manager.starmap(add, [(1, 2), [3, 4]]), list[int])
     async for text in texts:
         assert_type(text, str)
+    ends = manager.map(work, range(3), SOON, return_exceptions=True, timeout=1)
+    assert_type(ends, Batch[str | BaseException])
+    assert_type(await ends, list[str | BaseException])
+    async for end in ends:
+        print(end.upper() if isinstance(end, str) else end.__cause__)
+    assert_type(await manager.map(double, [1], return_exceptions=False), list[int])
+    assert_type(await manager.map(double, [1], return_exceptions=True), list[int | BaseException])
+    sure: bool = ends.done()
+    perhaps = manager.starmap(add, [(1, 2)], return_exceptions=sure)
+    assert_type(perhaps, Batch[int | BaseException])
+    assert_type(await anext(aiter(perhaps)), int | BaseException)
     assert_type(texts[0], Task[str])
     print(len(texts), texts.done(), texts.cancel())
 

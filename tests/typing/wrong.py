@@ -51,8 +51,11 @@ async def maps(manager: Manager) -> None:
     manager.map(work(1), [1])  # type: ignore
     manager.map(work, [1], [1.5])  # type: ignore
     manager.starmap(work, [1, 2])  # type: ignore
+    manager.map(work, [1], return_exceptions="no")  # type: ignore
+    manager.schedule(work(1), return_exceptions=True)  # type: ignore
     numbers: list[int] = await manager.map(work, [1])  # type: ignore
-    print(numbers)
+    texts: list[str] = await manager.map(work, [1], return_exceptions=True)  # type: ignore
+    print(numbers, texts)
 
 
 async def handles(task: Task[str]) -> None:

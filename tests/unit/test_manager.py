@@ -9,15 +9,21 @@ import asyncio
 import inspect
 import math
 import pickle
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from crowding import BEGUN, GATES, look, wait
+from crowding import fail as fail_beside
 
 from aioscheduler import (
+    LifoQueuedScheduler,
     Manager,
     ManagerClosed,
     NotShippable,
+    QueuedScheduler,
+    State,
     TaskRef,
     UnknownTask,
     current_manager,
@@ -197,3 +203,94 @@ async def test_the_clock_may_be_any_function() -> None:
     assert task.due == datetime.fromtimestamp(8, UTC)
     await manager.close()
     assert not [name for name in inspect.signature(Manager).parameters if name.startswith("_")]
+
+
+# ---- how many run at a time
+
+
+@pytest.fixture
+def gates() -> Iterator[dict[int, asyncio.Event]]:
+    yield GATES
+    BEGUN.clear()
+    GATES.clear()
+
+
+@pytest.mark.parametrize("cls", [QueuedScheduler, LifoQueuedScheduler])
+def test_a_queue_is_not_told_how_many_may_run(cls: Any) -> None:
+    with pytest.raises(ValueError, match="one task at a time: leave out max_running"):
+        Manager(cls=cls, workers=0, max_running=1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_what_is_due_beyond_the_limit_is_pending(
+    clock: FakeClock, workers: int, gates: dict[int, asyncio.Event]
+) -> None:
+    async with clock.manager(1, workers=workers, max_running=2) as manager:
+        tasks = [manager.schedule(wait(n), timedelta(seconds=9 - n)) for n in range(5)]
+        await clock.advance(60)
+        assert BEGUN == [4, 3]
+        assert [task.state for task in tasks] == [State.PENDING] * 3 + [State.RUNNING] * 2
+        assert (len(manager), manager.stats().running) == (3, 2)
+        at_once = manager.schedule(wait(5))
+        assert tasks[1].cancel()
+        gates[3].set()
+        await clock.advance(0)
+        assert BEGUN == [4, 3, 2]
+        assert tasks[4].cancel()  # what is cancelled makes room, too
+        await clock.advance(0)
+        assert BEGUN == [4, 3, 2, 0]
+        for number in (0, 2, 5):
+            gates.setdefault(number, asyncio.Event()).set()
+        await clock.advance(0)
+        assert BEGUN == [4, 3, 2, 0, 5]
+        assert max(await asyncio.gather(tasks[0], tasks[2], tasks[3], at_once)) == 2
+        assert [task.state for task in (tasks[1], tasks[4])] == [State.CANCELLED] * 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_each_scheduler_has_its_own_limit(
+    clock: FakeClock, workers: int, gates: dict[int, asyncio.Event]
+) -> None:
+    async with clock.manager(2, workers=workers, max_running=1) as manager:
+        tasks = [manager.schedule(wait(n)) for n in range(6)]
+        await clock.advance(0)
+        assert [task.state for task in tasks].count(State.RUNNING) == 2
+        for number in range(6):
+            gates.setdefault(number, asyncio.Event()).set()
+        await clock.advance(0)
+        assert sorted(BEGUN) == list(range(6))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_what_fails_or_ends_at_once_makes_room(clock: FakeClock, workers: int) -> None:
+    async with clock.manager(1, workers=workers, max_running=1) as manager:
+        looks, fails = manager.map(look, range(700)), manager.map(fail_beside, range(30))
+        last = manager.schedule(give("the last"))
+        await clock.advance(0)
+        assert await looks == [1] * 700
+        assert await last == "the last"
+        with pytest.raises(LookupError):
+            await fails
+
+
+async def test_what_waits_for_its_place_can_be_withdrawn_or_moved(
+    clock: FakeClock, gates: dict[int, asyncio.Event]
+) -> None:
+    async with clock.manager(1, workers=1, max_running=1) as manager:
+        tasks = [manager.schedule(wait(n)) for n in range(4)]
+        await clock.advance(0)
+        (link,) = manager._remotes
+        first, second, third, _ = (task._number for task in tasks)
+        assert not link.withdraw(0, first)
+        assert link.withdraw(0, second)
+        assert link.reschedule(0, third, clock() + 5 * SECOND)
+        await clock.advance(0)
+        assert [task.state for task in tasks[:3]] == [
+            *(State.RUNNING, State.CANCELLED, State.PENDING)
+        ]
+        for number in range(4):
+            gates.setdefault(number, asyncio.Event()).set()
+        await clock.advance(0)
+        assert BEGUN == [0, 3]
+        await clock.advance(5)
+        assert BEGUN == [0, 3, 2]

@@ -256,7 +256,7 @@ async def test_in_queues_too(clock: FakeClock) -> None:
             new = manager.schedule(give(3), id="x", replace=True)
             first.cancel()
             await clock.advance(0)
-            assert await asyncio.gather(last, new) == [2, 3]
+            assert [await last, await new] == [2, 3]
             assert old.cancelled()
 
 
@@ -438,10 +438,15 @@ async def test_what_has_begun_or_ended_or_is_to_end_stays(
 
 async def test_what_is_no_new_time_is_refused(clock: FakeClock, manager: Manager) -> None:
     task = manager.schedule(give(1), DAY)
-    for when, error in ((-DAY, ValueError), ("soon", TypeError), (START - DAY, ValueError)):
+    refused: list[tuple[Any, type[Exception]]] = [
+        (-DAY, ValueError),
+        ("soon", TypeError),
+        (START - DAY, ValueError),
+    ]
+    for when, error in refused:
         for call in (task.reschedule, lambda when: manager.reschedule(task.ref, when)):
             with pytest.raises(error):
-                call(when)  # type: ignore[operator]
+                call(when)
     unknown: Any = 5
     with pytest.raises(TypeError, match="reschedule.. takes what schedule.. gave, or a TaskRef"):
         manager.reschedule(unknown, DAY)

@@ -13,7 +13,7 @@ enough: such tasks begin when the host says that it has entered them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from aioscheduler._scheduling.engine import Engine
@@ -21,6 +21,8 @@ from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import wire
 from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind, Payload
+
+from .turn import Turn
 
 AHEAD = 32  # tasks of a FIFO queue that are announced together, where they wait for CONFIRM
 
@@ -35,22 +37,20 @@ class Announcer:
 
     Args:
         pipe: To the host.
+        turn: Writes what was sent.
         order: Of the engines.
         confirmed: Whether every task waits for CONFIRM.
-        write_soon: Has what was sent written.
 
     Attributes:
         engines: The schedulers, once they are made.
     """
 
-    def __init__(
-        self, pipe: Pipe, order: Order, confirmed: bool, write_soon: Callable[[], None]
-    ) -> None:
+    def __init__(self, pipe: Pipe, turn: Turn, order: Order, confirmed: bool) -> None:
         self.engines: Sequence[Engine[Entry]] = ()
         self._pipe = pipe
+        self._turn = turn
         self._order = order
         self._all = confirmed
-        self._write_soon = write_soon
         self._blobs: dict[int, bytes | None] = {}  # None: there was no memory for it
         self._expected: set[int] = set()  # tasks whose blob is not here yet
         self._late: dict[int, tuple[Engine[Entry], int]] = {}  # those of them that are due
@@ -148,6 +148,8 @@ class Announcer:
         if not numbers:
             engine.run(numbers, dues)
             return
+        if engine.concurrency is not None:
+            self._turn.pack()  # first the ends that have made room
         if self._all or (self._some and not self._some.isdisjoint(numbers)):
             self._some.difference_update(numbers)
             self._set_ahead()
@@ -156,7 +158,9 @@ class Announcer:
         else:
             started = wire.encode([Kind.STARTED, engine.index, numbers])
             self._pipe.send(started, partial(engine.run, numbers, dues))
-        self._write_soon()
+        self._turn.write_soon()
+        if engine.concurrency is not None:
+            self._pipe.flush()  # what ends at once is followed at once
 
     def _set_ahead(self) -> None:
         """Have a queue announce one at a time where nobody waits, or a payload is on its way.

@@ -68,7 +68,7 @@ class Worker:
         write_soon = self._turn.write_soon
         self._desk = TaskDesk(config, self._shipper, self._pipe, clock, write_soon, self._fail)
         proxy = self._catalog.owner = ManagerProxy(self._desk, self._loop_thread)
-        self._announcer = Announcer(self._pipe, config.order, config.confirmed, write_soon)
+        self._announcer = Announcer(self._pipe, self._turn, config.order, config.confirmed)
         self._runner = Runner(
             config,
             self._catalog,
@@ -81,7 +81,10 @@ class Worker:
         )
         recorder = Recorder()
         self._engines: list[Engine[Entry]] = [
-            Engine(index, config.order, self._runner, recorder, clock)
+            Engine(
+                *(index, config.order, self._runner, recorder, clock),
+                max_running=config.max_running,
+            )
             for index in range(config.schedulers)
         ]
         self._announcer.engines = self._engines

@@ -37,6 +37,8 @@ class Life(PairedLife):
             `heard` those of which the host has read it.
         withdrawn: Numbers that it was asked to withdraw before it had announced them.
         cancelled: Numbers that it was asked to cancel before it had announced them.
+        told: Scheduler and due time, by number, of the tasks that it has and has not announced;
+            those left out whose payloads come later.
         latest: By scheduler and due time, the number of the task that has begun last.
         begun_now: By scheduler, the tasks that have begun and not ended.
         waiting: By scheduler, the task at the head that waits for its next attempt.
@@ -57,6 +59,7 @@ class Life(PairedLife):
         self.heard: set[int] = set()
         self.withdrawn: set[int] = set()
         self.cancelled: set[int] = set()
+        self.told: dict[int, tuple[int, int]] = {}
         self.latest: dict[tuple[int, int], int] = {}
         self.begun_now: Counter[int] = Counter()
         self.waiting: dict[int, int] = {}
@@ -151,13 +154,24 @@ class Life(PairedLife):
         kind, *fields = frame
         if kind == Kind.WITHDRAW:
             self.withdrawn.update(set(fields[1]) - self.said)
+            self._forget(fields[1])
         elif kind == Kind.CANCEL:
             self.cancelled.update(set(fields[1]) - self.said)
-        elif kind == Kind.SCHEDULE and (self.said or self.withdrawn):
-            first, count = fields[0], len(fields[-1])
-            again = first if isinstance(first, list) else range(first, first + count)
-            self.said.difference_update(again)
-            self.withdrawn.difference_update(again)
+            self._forget(fields[1])
+        elif kind == Kind.SCHEDULE:
+            first, schedulers, dues, *_, payloads = fields
+            count = len(payloads)
+            numbers = first if isinstance(first, list) else range(first, first + count)
+            self.said.difference_update(numbers)
+            self.withdrawn.difference_update(numbers)
+            columns = [c if isinstance(c, list) else [c] * count for c in (schedulers, dues)]
+            for number, payload, *place in zip(numbers, payloads, *columns, strict=True):
+                if not isinstance(payload, list):
+                    self.told[number] = place[0], place[1]
+
+    def _forget(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self.told.pop(number, None)
 
     def tells(self, kind: int, numbers: list[int]) -> None:
         """The worker sends an announcement, or takes one back."""
@@ -166,6 +180,9 @@ class Life(PairedLife):
                 known.difference_update(numbers)
         else:
             self.said.update(numbers)
+            for number in numbers:
+                if (place := self.told.pop(number, None)) is not None:
+                    self.world.model.is_announced(number, place, self)
 
     def has_written(self, numbers: list[int], then: Callable[[], None] | None) -> None:
         """An announcement is in the pipe."""

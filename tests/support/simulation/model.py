@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -254,6 +255,16 @@ class Model:
             if story.place == life.place and story.number not in life.heard:
                 story.settle_move()
 
+    # ---- what workers tell
+
+    def is_announced(self, number: int, place: tuple[int, int], life: Life) -> None:
+        """A worker takes a task from its scheduler's queue, where only so many may run."""
+        world, (scheduler, due) = self.world, place
+        if world.max_running is not None and not world.spiteful:  # else its frame may be refused
+            waiting = [(d, n) for n, (other, d) in life.told.items() if other == scheduler]
+            if waiting and min(waiting) < (due, number):
+                self.fault(f"{number}, due at {due}, overtook {min(waiting)} in {life.pid}")
+
     # ---- what tasks tell
 
     def begins(self, ident: int, life: Life, due: int) -> None:
@@ -321,6 +332,9 @@ class Model:
             waits = self.stories[head]
             left = waits.asked or waits.withdrawn is not None or waits.ends
             self._check(ident, head == ident or left, f"overtook {head}, which is to be retried")
+        elif self.world.max_running is not None:
+            room = self.world.max_running - life.begun_now[scheduler]
+            self._check(ident, room > 0, "runs beside as many as may run on its scheduler")
         life.begun_now[scheduler] += 1
 
     def leaves(self, ident: int, life: Life) -> None:
@@ -383,6 +397,8 @@ class Model:
             if not self._is(told, running):
                 self.fault(f"{running} tasks run, and the statistics say {told}")
             self._check_list()
+            if self.world.max_running is not None:
+                self._check_limit(self.world.max_running)
 
     def _check_list(self) -> None:
         """Judge what is listed: each task that is to start, or runs, once and as it is."""
@@ -399,6 +415,13 @@ class Model:
             told = info and (info.state, info.due, info.id)
             right = task.state, task.due, story.id_
             self._check(ident, told == right, f"is {right}, and listed as {told}")
+
+    def _check_limit(self, most: int) -> None:
+        """Judge that to the host, too, no more run on a scheduler than may."""
+        running = [self.stories[n] for n, task in self.open.items() if task.state is State.RUNNING]
+        for place, count in Counter((story.place, story.scheduler) for story in running).items():
+            if count > most:
+                self.fault(f"{count} tasks run in {place}, where {most} may")
 
     def _is(self, told: int, own: int) -> bool:
         """Whether a count is right; of the tasks without a handle it is not known."""

@@ -51,6 +51,7 @@ class World:
         born: How many lives have begun so far.
         confirmed: Whether the tasks of all workers wait for the host's word.
         grinding: Whether time passes while a worker works.
+        max_running: How many timed tasks may run at a time on each scheduler.
         lossy: Whether lives end without what was under way, and without a word of what had begun.
     """
 
@@ -78,6 +79,10 @@ class World:
         self.naming = 0.3 if chance() < 0.4 else 0.0  # how many tasks have ids
         workers = self.random.randint(1, 3)
         schedulers = workers * self.random.randint(1, 2)
+        self.max_running: int | None = None
+        limits = random.Random(f"limits of {seed}")
+        if self.cls is TimedScheduler and limits.random() < 0.3:
+            self.max_running = limits.randint(1, 4)
         self.born = 0
         self.manager = SimulatedManager(
             self,
@@ -86,6 +91,7 @@ class World:
             workers=workers,
             on_worker_loss="rerun" if self.rerun else "fail",
             max_restarts=(10**9, 1.0),
+            max_running=self.max_running,
         )
         self._places = {id(link): place for place, link in enumerate(self.manager._remotes)}
         self._confirms: Callable[[Task[Any]], bool] = lambda task: self.confirmed

@@ -120,7 +120,8 @@ def test_a_batch_hears_of_its_tasks_and_is_forgotten_after_the_last(holders: Hol
     assert not holders.settle(PAGE + 2, State.FINISHED, 1, decode)  # nobody's
     for number in (PAGE + 4, PAGE + 3, PAGE + 5):
         assert holders.settle(number, State.FINISHED, number, decode)
-    assert [outcomes.read(index) for index in range(3)] == [(PAGE + 3 + n) * 10 for n in range(3)]
+    ends = [((PAGE + 3 + n) * 10, False) for n in range(3)]
+    assert [outcomes.read(index) for index in range(3)] == ends
     assert not holders.has_batches
 
 
@@ -140,7 +141,8 @@ def test_a_row_is_settled_whole_or_not_at_all(holders: Holders) -> None:
     holders.hold(holders.hand_out(0, 99, 0, ""))
     assert not holders.settle_row(10, [1], State.FINISHED, decode)
     assert holders.settle(10, State.FINISHED, 1, decode)
-    assert [outcomes.read(index) for index in range(4)] == [10, 20, 30, 40]
+    ends = [(value, False) for value in (10, 20, 30, 40)]
+    assert [outcomes.read(index) for index in range(4)] == ends
     assert not holders.has_batches
 
 

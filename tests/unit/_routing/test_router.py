@@ -212,6 +212,14 @@ def test_a_refusal_names_the_item_and_takes_back_what_was_sent(
     assert len(link.cancelled) == len(link.many)
 
 
+@pytest.mark.parametrize("flag", ["no", 1, None])
+def test_a_batch_with_a_wrong_flag_is_refused(flag: Any) -> None:
+    router, (link,) = make([1])
+    with pytest.raises(TypeError, match="return_exceptions must be True or False"):
+        router.submit(work, [(1,)], None, None, {}, flag)
+    assert not link.many
+
+
 def test_only_callables_are_mapped() -> None:
     router, _ = make([1])
     coro: Any = work()

@@ -23,6 +23,7 @@ SILENT: Any = {
     "on_worker_loss": "fail",
     "max_restarts": (5, 30.0),
     "monitor": False,
+    "max_running": None,
 }
 """All that is said by who says nothing, but for `workers`."""
 
@@ -33,7 +34,9 @@ def read(**said: Any) -> Settings:
 
 def test_each_option_is_read() -> None:
     assert ManagerOptions.__annotations__.keys() == SILENT.keys()
-    assert read() == Settings(Order.TIMED, True, [1], True, None, None, False, (5, 30.0), False)
+    assert read() == Settings(
+        *(Order.TIMED, True, [1], True, None, None, False, (5, 30.0), False, None)
+    )
     said = read(
         workers=1,
         initializer=print,
@@ -42,10 +45,11 @@ def test_each_option_is_read() -> None:
         on_worker_loss="rerun",
         max_restarts=[0, 1],
         monitor=True,
+        max_running=3,
     )
     assert said == Settings(
         *(Order.TIMED, True, [1], False, (print, ("dsn",)), asyncio.new_event_loop),
-        *(True, (0, 1), True),
+        *(True, (0, 1), True, 3),
     )
 
 
@@ -71,6 +75,8 @@ def test_the_manager_says_what_was_left_unsaid(monkeypatch: pytest.MonkeyPatch) 
         ({"max_restarts": 5}, r"max_restarts must be \(how many, in seconds\), not 5"),
         ({"max_restarts": (1, 2, 3)}, "max_restarts must be"),
         ({"max_restarts": (1.5, 30.0)}, r"max_restarts\[0\] must be an int, not float"),
+        ({"max_running": 2.0}, "max_running must be an int, not float"),
+        ({"max_running": True}, "max_running must be an int, not bool"),
         *(({"monitor": wrong}, f"must be True or False, not {wrong!r}") for wrong in ("no", 1)),
     ],
 )
@@ -88,11 +94,20 @@ def test_arguments_that_no_manager_takes(said: Any, message: str) -> None:
         ({"max_restarts": (5, 0)}, r"max_restarts\[1\] must be seconds, more than 0, not 0"),
         ({"max_restarts": (5, math.inf)}, r"max_restarts\[1\] must be seconds"),
         ({"loop_initializer": asyncio.new_event_loop}, "workers=0 has none"),
+        *(({"max_running": no}, "max_running must be at least 1") for no in (0, -1)),
     ],
 )
 def test_values_that_no_manager_takes(said: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(**said)
+
+
+@pytest.mark.parametrize("order", [Order.FIFO, Order.LIFO])
+def test_a_queue_takes_no_limit_of_its_own(order: Order) -> None:
+    with pytest.raises(ValueError, match="a queue runs one task at a time: leave out max_running"):
+        read_settings(order, True, 1, SILENT | {"max_running": 1})
+    with pytest.raises(TypeError, match="must be an int"):
+        read_settings(order, True, 1, SILENT | {"max_running": "1"})
 
 
 @contextlib.contextmanager

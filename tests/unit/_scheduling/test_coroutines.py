@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Iterator
 from functools import partial
+from types import FunctionType
 from typing import Any
 
+import kinds
 import pytest
 
-from aioscheduler._scheduling.coroutines import check_awaitable, close_unstarted, name_of
+from aioscheduler._scheduling.coroutines import (
+    check_awaitable,
+    close_unstarted,
+    name_of,
+    take_apart,
+)
 
 
 async def work(n: int = 0) -> int:
@@ -67,3 +76,54 @@ async def test_functions_and_coroutines_say_their_names() -> None:
     assert name_of(coro) == "work"
     assert name_of(len) == "builtins:len"
     assert name_of(partial(work)).endswith("partial")
+
+
+@pytest.fixture(params=[0, 3], ids=["as ever", "debug mode"])
+def origins(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What asyncio does in its debug mode: coroutines know where they were made."""
+    before = sys.get_coroutine_origin_tracking_depth()
+    sys.set_coroutine_origin_tracking_depth(request.param)
+    yield
+    sys.set_coroutine_origin_tracking_depth(before)
+
+
+@pytest.mark.usefixtures("origins")
+@pytest.mark.parametrize("kind", kinds.ASYNC)
+async def test_what_was_taken_apart_can_be_made_anew(kind: str) -> None:
+    function, args, kwargs, expected = kinds.ASYNC[kind]
+    coro = function(*args, **kwargs)
+    again, positional, keywords = take_apart(coro)
+    assert [await again(*positional, **keywords) for _ in range(2)] == [expected] * 2
+    assert await coro == expected  # it is as it was
+
+
+async def test_arguments_are_the_same_objects_each_time() -> None:
+    async def look(*args: Any, one: list[int], **kwargs: Any) -> list[Any]:
+        given = [*args, one, *kwargs.values()]
+        kwargs.clear()
+        return given
+
+    objects: list[Any] = [[], [], []]
+    coro = look(objects[0], one=objects[1], other=objects[2])
+    function, args, kwargs = take_apart(coro)
+    for awaitable in (coro, function(*args, **kwargs)):
+        assert all(a is b for a, b in zip(await awaitable, objects, strict=True))
+
+
+@pytest.mark.parametrize("wrong", [Awaitable(), partial(work)])
+def test_only_a_coroutine_can_be_taken_apart(wrong: Any) -> None:
+    kind = type(wrong).__name__
+    with pytest.raises(TypeError, match=f"a {kind} cannot be made anew: wrap it in an async def"):
+        take_apart(wrong)
+
+
+async def other() -> None: ...
+
+
+def test_of_code_that_was_exchanged_the_call_cannot_be_made_again() -> None:
+    function = FunctionType(work.__code__, globals(), "work", (0,))
+    coro: Any = function(1)
+    function.__code__ = other.__code__
+    with pytest.raises(TypeError, match=r"code of work\(\) was exchanged after the call"):
+        take_apart(coro)
+    coro.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from turning import turns
 
 from aioscheduler._scheduling.alarm import Alarm
@@ -67,11 +70,15 @@ async def forever() -> None:
 class Stand:
     """An engine with a clock that is set by hand."""
 
-    def __init__(self, order: Order = Order.TIMED, *, hold: bool = False) -> None:
+    def __init__(
+        self, order: Order = Order.TIMED, *, hold: bool = False, max_running: int | None = None
+    ) -> None:
         self.clock = Clock()
         self.crew = Crew(hold=hold)
         self.recorder = Recorder()
-        self.engine: Engine[Any] = Engine(0, order, self.crew, self.recorder, self.clock)
+        self.engine: Engine[Any] = Engine(
+            0, order, self.crew, self.recorder, self.clock, max_running=max_running
+        )
         self.alarm = Alarm(asyncio.get_running_loop(), self.clock)
 
     def start(self) -> None:
@@ -339,11 +346,16 @@ async def test_entries_that_cannot_be_queued_leave_nothing_behind() -> None:
     assert stand.crew.log == [3, 4]
 
 
-@pytest.mark.parametrize("order", [Order.TIMED, Order.FIFO])
-async def test_nothing_begins_while_the_loop_seems_to_be_ending(order: Order) -> None:
-    """What was launched, and the rest of a slice, wait as well."""
-    stand = Stand(order)
-    stand.engine.ahead = 4
+@pytest.mark.parametrize(
+    ("order", "ahead", "max_running"),
+    [(Order.TIMED, 1, None), (Order.FIFO, 4, None), (Order.TIMED, 1, 4), (Order.TIMED, 1, 1)],
+)
+async def test_nothing_begins_while_the_loop_seems_to_be_ending(
+    order: Order, ahead: int, max_running: int | None
+) -> None:
+    """What was launched, the rest of a slice, and what comes after it wait as well."""
+    stand = Stand(order, max_running=max_running)
+    stand.engine.ahead = ahead
     loop = asyncio.get_running_loop()
 
     begun: list[int] = []
@@ -492,8 +504,9 @@ async def test_what_ends_at_once_needs_no_task() -> None:
     stand.alarm.stop()
 
 
-async def test_a_forked_copy_begins_nothing_more() -> None:
-    stand = Stand()
+@pytest.mark.parametrize("max_running", [None, 1, 2])
+async def test_a_forked_copy_begins_nothing_more(max_running: int | None) -> None:
+    stand = Stand(max_running=max_running)
 
     def execute(engine: Engine[Any], number: int, entry: Any, due: int) -> None:
         stand.crew.log.append(number)
@@ -502,7 +515,7 @@ async def test_a_forked_copy_begins_nothing_more() -> None:
     stand.crew.execute = execute  # type: ignore[method-assign, assignment]
     stand.start()
     stand.engine.add_many(range(3), 0, [nothing] * 3)
-    await turns()
+    await asyncio.sleep(0)  # a copy has no other turn
     assert stand.crew.log == [0]
     stand.alarm.stop()
 
@@ -540,3 +553,328 @@ async def test_what_was_launched_in_two_parts_and_waits_for_its_place_gets_it() 
     rest()
     await turns()
     assert stand.crew.log == [0, 1, 2]
+
+
+# ---- no more than so many at a time
+
+
+class PlainCrew(Crew):
+    """Runs plain functions, which have ended when they have begun."""
+
+    def execute(self, engine: Engine[Any], number: int, entry: Any, due: int) -> None:  # type: ignore[override]
+        self.log.append(number)
+        entry()
+
+
+def limited(max_running: int, *, hold: bool = False, plain: bool = False) -> Stand:
+    stand = Stand(max_running=max_running)
+    stand.crew = PlainCrew(hold=hold) if plain else Crew(hold=hold)
+    stand.engine = Engine(
+        0, Order.TIMED, stand.crew, stand.recorder, stand.clock, max_running=max_running
+    )
+    stand.start()
+    return stand
+
+
+async def test_what_is_due_beyond_the_limit_waits_in_the_order_of_due_times() -> None:
+    stand = limited(2)
+    engine, start = stand.engine, stand.clock.now
+    gates = [asyncio.Event() for _ in range(6)]
+    for number, after in enumerate([5, 4, 3, 2, 1]):
+        engine.add(number, start + after, gates[number].wait)
+    await stand.pass_(1)
+    assert sorted(engine.running) == [3, 4]
+    assert engine.pending == len(engine.waiting) == 3  # not launched: nobody has heard of them
+    engine.add(5, start, gates[5].wait)  # comes later, and is due earlier
+    gates[3].set()
+    await turns()
+    assert sorted(engine.running) == [4, 5]
+    for gate in gates:
+        gate.set()
+    await turns(30)
+    assert stand.crew.log[0] == 3
+    assert [number for number in stand.crew.log if number < 3] == [2, 1, 0]
+    assert (engine.pending, engine.running) == (0, {})
+
+
+async def test_while_all_places_are_taken_nobody_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = limited(1)
+    gate = asyncio.Event()
+    stand.engine.add(0, stand.clock.now, gate.wait)
+    await turns()
+    looks: list[int] = []
+    launch_due = stand.engine._launch_due
+
+    def look() -> None:
+        looks.append(stand.clock.now)
+        launch_due()
+
+    monkeypatch.setattr(stand.engine, "_launch_due", look)
+    stand.engine.add(1, stand.clock.now, nothing)
+    stand.engine.add(2, stand.clock.now + SECOND, nothing)
+    await turns(50)
+    await stand.pass_(2)
+    assert (looks, stand.alarm._sleepers) == ([], {})
+    gate.set()
+    await turns(20)
+    assert stand.crew.log == [0, 1, 2]
+    stand.engine.add(3, stand.clock.now + SECOND, nothing)
+    looks.clear()
+    await stand.pass_(0.999)
+    assert stand.crew.log == [0, 1, 2]
+    await stand.pass_(0.001)
+    assert stand.crew.log == [0, 1, 2, 3]
+
+
+async def test_with_a_free_place_the_next_starts_on_time() -> None:
+    stand = limited(2)
+    stand.engine.add(0, stand.clock.now, forever)
+    stand.engine.add(1, stand.clock.now + SECOND, nothing)
+    await turns()
+    (wakes_at,) = stand.alarm._sleepers.values()
+    assert 0 < wakes_at - stand.clock.now <= SECOND
+    await stand.pass_(1)
+    assert stand.crew.log == [1]
+    stand.engine.cancel(0)
+    await turns()
+
+
+async def test_what_is_cancelled_keeps_its_place_until_it_has_ended() -> None:
+    stand = limited(1)
+    cleaned = asyncio.Event()
+
+    async def clean_up() -> None:
+        try:
+            await forever()
+        finally:
+            await cleaned.wait()
+
+    stand.engine.add(0, 0, clean_up)
+    stand.engine.add(1, 1, nothing)
+    await turns()
+    assert stand.engine.cancel(0)
+    await turns()
+    assert stand.crew.log == []
+    cleaned.set()
+    await turns()
+    assert stand.crew.log == [("cancelled", 0), 1]
+
+
+async def test_what_is_announced_has_its_place() -> None:
+    stand = limited(3, hold=True)
+    stand.engine.add_many(range(5), 0, [forever] * 5)
+    await turns()
+    assert stand.crew.slices == [[0, 1, 2]]
+    assert stand.engine.cancel(1)  # which makes room, but nothing is launched before the rest runs
+    await turns()
+    stand.crew.held.pop()()
+    await turns()
+    assert stand.crew.slices == [[0, 1, 2], [3]]
+    assert sorted(stand.engine.running) == [0, 2]
+    stand.crew.held.pop()()
+    assert sorted(stand.engine.running) == [0, 2, 3]
+    assert stand.engine.stop() == ({}, {4: forever})
+    for number in (0, 2, 3):
+        stand.engine.cancel(number)
+    await turns()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_what_is_not_ready_has_its_place(cancelled: bool) -> None:
+    stand = limited(1)
+    launch = stand.crew.launch
+
+    def leave_out(engine: Engine[Any], numbers: list[int], dues: list[int]) -> None:
+        stand.crew.launch = launch  # type: ignore[method-assign]
+        engine.run([], [])
+
+    stand.crew.launch = leave_out  # type: ignore[method-assign]
+    stand.engine.add_many(range(2), 0, [nothing] * 2)
+    await turns()
+    assert (stand.crew.log, stand.engine.pending) == ([], 2)
+    if cancelled:
+        stand.engine.cancel(0)
+    else:
+        stand.engine.ready(0, 0)
+    await turns()
+    assert stand.crew.log == [("withdrawn", 0) if cancelled else 0, 1]
+
+
+@pytest.mark.parametrize("max_running", [1, 8])
+async def test_what_ends_at_once_costs_no_turn(max_running: int) -> None:
+    stand = limited(max_running, plain=True)
+    stand.engine.add_many(range(1000), 0, [lambda: None] * 1000)
+    seen = [0]
+    while len(stand.crew.log) < 1000:
+        await asyncio.sleep(0)  # anything else gets its turn in between
+        seen.append(len(stand.crew.log))
+    assert stand.crew.log == list(range(1000))
+    assert max(map(len, stand.crew.slices)) == max_running
+    by_turn = [after - before for before, after in itertools.pairwise(seen)]
+    assert MAX_SLICE / 2 < max(by_turn) <= MAX_SLICE
+    await turns()
+    assert stand.recorder.take()[:2] == (stand.clock.now, 1000 * stand.clock.now)
+
+
+async def test_what_ends_at_once_and_takes_long_gives_the_loop_its_turn() -> None:
+    stand = limited(1, plain=True)
+
+    def slow() -> None:
+        stand.clock.now += SLICE_TIME
+
+    stand.engine.add_many(range(20), 0, [slow] * 20)
+    seen = [0]
+    while len(stand.crew.log) < 20:
+        await asyncio.sleep(0)
+        seen.append(len(stand.crew.log))
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= 2
+
+
+async def test_what_is_more_than_a_slice_runs_together() -> None:
+    stand = limited(10 * MAX_SLICE)
+    stand.engine.add_many(range(12 * MAX_SLICE), 0, [forever] * 12 * MAX_SLICE)
+    await turns(40)
+    assert len(stand.engine.running) == 10 * MAX_SLICE
+    assert max(map(len, stand.crew.slices)) == MAX_SLICE
+    for number in list(stand.engine.running):
+        stand.engine.cancel(number)
+    stand.engine.stop()
+    await turns()
+
+
+async def test_an_engine_that_fails_does_not_go_on_at_once() -> None:
+    stand = limited(1, plain=True)
+    contexts = iter([copy_context(), None, copy_context()])
+
+    def context_of(entry: object) -> Context:
+        context = next(contexts)
+        if context is None:
+            raise MemoryError
+        return context
+
+    stand.engine._context_of = context_of
+    stand.engine.add_many(range(3), 0, [lambda: None] * 3)
+    await asyncio.sleep(0)
+    assert stand.crew.log == [0, ("MemoryError()", [1])]
+    await turns()
+    assert stand.crew.log[2:] == [2]
+
+
+async def test_what_rests_at_once_is_followed_by_nothing() -> None:
+    stand = Stand(Order.LIFO)
+    stand.crew = PlainCrew()
+    stand.engine = Engine(0, Order.LIFO, stand.crew, stand.recorder, stand.clock)
+
+    def rest() -> None:
+        stand.engine.rest(1, lambda: None, stand.clock.now + SECOND)
+
+    stand.engine.add_many(range(3), 0, [lambda: None, rest, lambda: None])
+    stand.start()
+    await turns()
+    assert stand.crew.slices == [[2], [1]]
+    await stand.pass_(1)
+    assert stand.crew.log == [2, 1, 1, 0]
+    stand.alarm.stop()
+
+
+class Player(Crew):
+    """Plays against a model of a limited engine: who may start, and in which order.
+
+    Attributes:
+        due: What the model knows to wait, by number.
+        gates: Of what may run on; None: it ends at once.
+    """
+
+    def __init__(self, max_running: int) -> None:
+        super().__init__()
+        self.max_running = max_running
+        self.due: dict[int, int] = {}
+        self.gates: dict[int, asyncio.Event | None] = {}
+        self.begun: set[int] = set()
+
+    def execute(self, engine: Engine[Any], number: int, entry: Any, due: int) -> Any:
+        assert self.due[number] == due <= stand_clock(engine)
+        assert (due, number) == min((due, number) for number, due in self.due.items())
+        del self.due[number]
+        self.begun.add(number)
+        assert len(self.begun) <= self.max_running
+        gate = self.gates[number]
+        if gate is None:
+            self.begun.remove(number)
+            return None
+        return self._follow(engine, number, gate)
+
+    async def _follow(self, engine: Engine[Any], number: int, gate: asyncio.Event) -> None:
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            if number % 2:  # it takes its time
+                await asyncio.sleep(0)
+        self.begun.remove(number)
+        engine.ended(number)
+
+    def withdrawn(self, engine: Engine[Any], number: int, entry: Any) -> None:
+        self.due.pop(number, None)
+        self.begun.discard(number)
+
+    def broken(self, engine: Engine[Any], error: Exception, launched: dict[int, Any]) -> None:
+        raise error
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(-3, 3), st.booleans()),
+        st.tuples(st.sampled_from(("end", "cancel", "withdraw", "move")), st.integers(0, 30)),
+        st.tuples(st.just("pass"), st.integers(0, 3)),
+        st.tuples(st.just("turn")),
+    ),
+    max_size=40,
+)
+
+
+@given(max_running=st.integers(1, 4), steps=STEPS)
+def test_an_engine_with_a_limit_does_as_its_model(
+    max_running: int, steps: list[tuple[Any, ...]]
+) -> None:
+    async def play() -> None:
+        stand = Stand(max_running=max_running)
+        player = stand.crew = Player(max_running)
+        engine = stand.engine = Engine(
+            0, Order.TIMED, player, stand.recorder, stand.clock, max_running=max_running
+        )
+        stand.start()
+        for word, *detail in steps:
+            if word == "add":
+                number, due = len(player.gates), stand.clock.now + detail[0] * SECOND
+                player.gates[number] = asyncio.Event() if detail[1] else None
+                player.due[number] = due
+                engine.add(number, due, nothing)
+            elif word == "pass":
+                stand.clock.now += detail[0] * SECOND
+                stand.alarm._ring()
+                await turns()
+            elif word == "turn":
+                await asyncio.sleep(0)
+            elif word == "end" and (gate := player.gates.get(detail[0])):
+                gate.set()
+            elif word == "cancel":
+                player.due.pop(detail[0], None)
+                engine.cancel(detail[0])
+            elif engine.withdraw(detail[0]) is not None:
+                del player.due[detail[0]]
+                if word == "move":
+                    player.due[detail[0]] = due = stand.clock.now + SECOND
+                    engine.add_again([detail[0]], due, [nothing])
+        await turns()
+        now_due = [number for number, due in player.due.items() if due <= stand.clock.now]
+        assert len(player.begun) == max_running or not now_due
+        while player.due or player.begun:
+            for number in list(player.begun):
+                engine.cancel(number)
+            stand.clock.now += SECOND
+            stand.alarm._ring()
+            await turns()
+        assert engine.pending == len(engine.running) == len(engine._queue) == 0
+        stand.alarm.stop()
+
+    asyncio.run(asyncio.wait_for(play(), 30))

@@ -102,3 +102,9 @@ def test_a_quantile_is_in_the_bucket_where_it_belongs(lates: list[int]) -> None:
         lower = BOUNDS[BOUNDS.index(bound) - 1] if bound != BOUNDS[0] else 0.0
         assert lower <= found <= min(bound, lates[-1] / 1e9)
     assert history.quantiles(1.0)[0] == pytest.approx(lates[-1] / 1e9)
+
+
+def test_of_tasks_that_have_taken_their_first_steps_the_last_began_before_now() -> None:
+    recorder = Recorder()
+    recorder.record_until([100 * MS, 100 * MS], 100 * MS, lambda: 110 * MS)
+    assert recorder.take()[:2] == (5 * MS, 5 * MS)

@@ -49,6 +49,72 @@ async def test_a_queue_announces_one_at_a_time(make: Make) -> None:
     )
 
 
+async def test_where_so_many_may_run_ends_are_told_before_more_is_announced(make: Make) -> None:
+    """So that the host never counts more."""
+    place = make(max_running=2)
+    await place.start()
+    place.take()
+    place.call(0, abs, [-1, -2, -3, -4, -5])
+    await turns()
+    assert place.take() == [
+        [Kind.STARTED, 0, [0, 1]],
+        [Kind.FINISHED, 0, [0, 1], RETURNED, [1, 2]],
+        [Kind.STARTED, 0, [2, 3]],
+        [Kind.FINISHED, 0, [2, 3], RETURNED, [3, 4]],
+        [Kind.STARTED, 0, [4]],
+        [Kind.FINISHED, 0, [4], RETURNED, [5]],
+    ]
+
+
+async def test_what_waits_for_the_pipe_or_its_arguments_has_its_place(make: Make) -> None:
+    place = make(max_running=2)
+    await place.start()
+    function, payload, _ = place.shipper.take(give(b"x" * 100_000))
+    place.tell_definitions()
+    place.take()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [IN_BLOB])
+    place.pipe.held = True
+    place.call(1, abs, [-1, -2])
+    await turns()
+    place.pipe.held = False
+    place.pipe.flush()
+    assert place.take() == [[Kind.STARTED, 0, [1]]]
+    await turns()
+    assert [frame[2] for frame in place.take() if frame[0] == Kind.STARTED] == [[2]]
+    place.schedule(3, forever())
+    place.schedule(4, forever())
+    place.schedule(5, forever())
+    await turns()
+    assert place.take() == [[Kind.STARTED, 0, [3]]]
+    place.send(Kind.CANCEL, 0, [0])  # its arguments will not be waited for
+    await turns()
+    assert place.take() == [
+        [Kind.FINISHED, 0, [0], DROPPED, [None]],
+        [Kind.STARTED, 0, [4]],
+    ]
+    place.send(Kind.CANCEL, 0, [3])
+    await turns()
+    assert place.take() == [
+        [Kind.FINISHED, 0, [3], DROPPED, [None]],
+        [Kind.STARTED, 0, [5]],
+    ]
+
+
+async def test_what_waits_for_the_hosts_word_has_its_place(make: Make) -> None:
+    place = make(confirmed=True, max_running=2)
+    await place.start()
+    place.take()
+    place.call(0, abs, [-1, -2, -3])
+    await turns()
+    assert place.take() == [[Kind.ANNOUNCED, 0, [0, 1]]]
+    place.send(Kind.CONFIRM, 1)
+    await turns()
+    assert place.take() == [
+        [Kind.FINISHED, 0, [0, 1], RETURNED, [1, 2]],
+        [Kind.ANNOUNCED, 0, [2]],
+    ]
+
+
 async def test_a_task_waits_for_its_large_arguments(place: Place) -> None:
     function, payload, _ = place.shipper.take(give(b"x" * 100_000))
     place.tell_definitions()
