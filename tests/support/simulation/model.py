@@ -227,6 +227,8 @@ class Model:
                 if story.leaves and not story.asked:  # it came too late
                     story.leaves, story.last_life = False, sys.maxsize
                 story.moves.clear()
+        elif kind == Kind.UNSTARTED:
+            life.heard.difference_update(fields[1])
         elif kind == Kind.RETRY:
             life.heard.difference_update(fields[1])
             for story in self._stories_of(life, fields[1]):

@@ -73,8 +73,8 @@ def wait_after(drawn: Drawn | None, error: BaseException, failed: int) -> float 
         return None
     if answer is True:
         waits: Any = retry  # its numbers are seconds
-        most: float = waits.wait_max
-        return min(most, waits.wait_initial * waits.wait_exp_base ** (failed - 1))
+        wait = waits.wait_initial * waits.wait_exp_base ** (failed - 1)
+        return float(min(waits.wait_max, wait))
     if isinstance(answer, timedelta):
         return answer.total_seconds()
     told = isinstance(answer, int | float) and answer is not False and answer >= 0
