@@ -24,7 +24,7 @@ from ..options import Options
 from .codec import Codec
 from .definitions import CLASSES, CODE, GLOBAL, IMPORTED, MODULE, OPTIONS, PATH, RELOAD, SPACE
 from .failures import describe
-from .names import module_of, resolve, submodules
+from .names import importable, module_of, resolve, submodules
 from .payloads import with_names
 from .sharedcode import SharedCode
 
@@ -145,7 +145,7 @@ class WorkerCatalog(Codec):
         if how == IMPORTED:
             contents = import_module(module).__dict__
         elif how == MODULE:
-            contents = self.namespace(module)
+            contents = self._namespace_of_its_own(module)
         else:
             contents = _new_module(module).__dict__
         if how != IMPORTED:
@@ -298,6 +298,12 @@ class WorkerCatalog(Codec):
         return self._class_lines[self.class_numbers[cls]]
 
     def namespace(self, module: str) -> dict[str, Any]:
+        # Of a function that another worker has made by value, of a module that it has imported.
+        if module not in self._namespaces and module not in sys.modules and importable(module):
+            return import_module(module).__dict__
+        return self._namespace_of_its_own(module)
+
+    def _namespace_of_its_own(self, module: str) -> dict[str, Any]:
         namespace = self._namespaces.get(module)
         if namespace is None:
             if module == "__main__" or module not in sys.modules:

@@ -123,11 +123,12 @@ class Runner:
                 value = called(*args, **kwargs) if kwargs else called(*args)
             else:
                 name = options.name or name_of(called)
-                late = lateness_error(options, name, due, attempt, self._clock())
-                if late is not None:
-                    payload = encode_failure(self._catalog, late)
-                    self._end(engine, number, wire.TOO_LATE, payload)
-                    return None
+                if options.max_lateness is not None:
+                    late = lateness_error(options, name, due, attempt, self._clock())
+                    if late is not None:
+                        payload = encode_failure(self._catalog, late)
+                        self._end(engine, number, wire.TOO_LATE, payload)
+                        return None
                 value = run_with(options, name, partial(called, *args, **(kwargs or {})))
             kind = type(value)
             if kind not in _VALUES and (kind is CoroutineType or isinstance(value, Awaitable)):

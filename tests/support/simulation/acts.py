@@ -7,6 +7,8 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from aioscheduler.inside import running
+
 from .lives import LIFE
 from .spite import ODD, Spiteful, spoil
 
@@ -28,7 +30,7 @@ async def act(
     if life.dead and not life.apart:  # cannot be: only our way to kill lets it come here
         return -1
     model = WORLD[-1].model
-    model.begins(ident, life)
+    model.begins(ident, life, running.get()[2])
     try:
         if deed == "dies" and model.may_die_of(ident, life):
             life.kill()
@@ -36,11 +38,11 @@ async def act(
         kind, _, detail = deed.partition(": ")
         await _nap(ident, nap, int(detail) if kind == "swallow" else 0)
         if kind == "again" and model.fails_again(ident, int(detail)):
-            raise Again(ident)
+            raise model.fails(ident, life, Again(ident))
     finally:
         model.leaves(ident, life)
     if deed.startswith("raise"):
-        raise ODD[deed.partition(": ")[2]]()
+        raise model.fails(ident, life, ODD[deed.partition(": ")[2]]())
     return spoil(deed, "write a result") or spoil(deed, "read a result") or ident
 
 

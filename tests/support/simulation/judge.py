@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aioscheduler import QueuedScheduler, RemoteError, State, Task, WorkerLost
 
 from .acts import Again
-from .model import ATTEMPTS, Story
+from .model import Story
 from .spite import ODD
 from .virtual import Spite
 
@@ -38,6 +38,8 @@ def judge(world: World, closed: bool) -> None:
     told = (stats.pending, stats.running, stats.finished)
     others = stats.failed + stats.cancelled + stats.lost - model.unheard
     seen = ends[State.FAILED] + ends[State.CANCELLED] + ends[State.LOST]
+    if stats.retried > model.retried or stats.too_late:
+        model.fault(f"stats say {stats}, and {model.retried} were retried")
     if told != (0, 0, ends[State.FINISHED]) or others != seen:
         model.fault(f"stats say {stats} and not {ends}, {model.unheard} unheard")
 
@@ -51,7 +53,8 @@ def _faults_of(
     odd = story.deed.partition(": ")[2]
     attempts = story.attempts
     failures = sum(attempt.failed for attempt in attempts)
-    promises.append((failures <= ATTEMPTS or story.outlived, "was tried too often"))
+    allowed = 1 if story.retry is None else story.retry.retry.attempts
+    promises.append((failures <= allowed or story.outlived, "was tried too often"))
     if end is State.FINISHED:
         promises.append((attempts, "finished and never started"))
         if story.deed.startswith("read a result"):
@@ -101,7 +104,10 @@ def _faults_of(
         if story.deed.startswith("again") and not spite:
             promises += [
                 (type(story.error) is Again, f"arrived as {story.error!r}"),
-                (failures >= ATTEMPTS, "was not tried as often as it may be"),
+                (
+                    any(attempt.failed and attempt.retry_at is None for attempt in attempts),
+                    "was not tried as often as it may be",
+                ),
             ]
     return [what for good, what in promises if not good]
 

@@ -70,7 +70,6 @@ class Life(PairedLife):
         self.pid = self.born
         self.context.run(LIFE.set, self)
         self.context.run(IN_WORKER.set, True)
-        self.worker._runner._wait_before_retry = self._wait_before_retry
 
     def _make_channel(self) -> SimulatedChannel:
         return self._channels.pop()
@@ -190,6 +189,3 @@ class Life(PairedLife):
         self.written.update(numbers)
         if then is not None:
             then()
-
-    def _wait_before_retry(self, options: object, error: BaseException, attempt: int) -> int | None:
-        return self.world.model.attempt_failed(self, error, attempt)

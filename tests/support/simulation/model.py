@@ -13,13 +13,12 @@ from aioscheduler._scheduling.states import ENDED
 from aioscheduler._transport.wire import BLOB_LIMIT, DROPPED, Kind
 from aioscheduler.inspection import Wanted
 
-from .acts import Again
 from .lives import Life
+from .retrying import Drawn, wait_after
 
 if TYPE_CHECKING:
     from .world import World
 
-ATTEMPTS = 3  # of a task that may fail and be retried
 SLICE_PATIENCE = 30.0  # virtual seconds from being due to the start, at most
 
 
@@ -32,6 +31,7 @@ class Attempt:
     waited_at: int = 0  # the same, however the clock is set
     failed: bool = False
     heard: bool = False  # the host has read that it is to be retried
+    counted: bool = False  # and that it has failed
 
 
 @dataclass
@@ -48,6 +48,7 @@ class Story:
         deed: "" for one that returns; else what it does, and which exception.
         asked: Whether it was asked to cancel.
         confirmed: Whether it waits for the host's word.
+        retry: Which of its failures are followed by another attempt.
         withdrawn: How often it had started when it was asked to withdraw; None: it was not.
         leaves: Whether that may still come before its start.
         last_life: The last of the lives that may begin it.
@@ -70,6 +71,7 @@ class Story:
     deed: str = ""
     asked: bool = False
     confirmed: bool = False
+    retry: Drawn | None = None
     withdrawn: int | None = None
     leaves: bool = False
     last_life: int = sys.maxsize
@@ -102,6 +104,7 @@ class Model:
         open: The tasks whose handles have told no end.
         order: Of first starts, those aside of lives that were given up.
         unheard: How many tasks have no handle.
+        retried: How many attempts have failed, and the host has heard of another to come.
         closing: Whether the manager is told to close.
     """
 
@@ -111,7 +114,7 @@ class Model:
         self.stories: list[Story] = []
         self.open: dict[int, Task[Any]] = {}
         self.order: list[int] = []
-        self.unheard = 0
+        self.unheard = self.retried = 0
         self.closing = False
         self._known: dict[tuple[int, int], int] = {}  # by worker and number
 
@@ -224,12 +227,20 @@ class Model:
                 if story.leaves and not story.asked:  # it came too late
                     story.leaves, story.last_life = False, sys.maxsize
                 story.moves.clear()
+        elif kind == Kind.UNSTARTED:
+            life.heard.difference_update(fields[1])
         elif kind == Kind.RETRY:
+            life.heard.difference_update(fields[1])
             for story in self._stories_of(life, fields[1]):
                 tried = [a for a in story.attempts if a.life is life and a.failed and not a.heard]
                 # Where the word of one was refused, out of spite, the next is heard for both.
                 for attempt in tried if self.world.spiteful else tried[:1]:
                     attempt.heard = True
+                uncounted = [a for a in story.attempts if a.life is life and a.failed]
+                uncounted = [a for a in uncounted if not a.counted]
+                for attempt in uncounted[:1]:
+                    attempt.counted = True
+                    self.retried += 1
         elif kind == Kind.FINISHED and fields[2] == DROPPED:
             for story in self._stories_of(life, fields[1]):
                 story.settle_move()
@@ -258,8 +269,14 @@ class Model:
 
     # ---- what tasks tell
 
-    def begins(self, ident: int, life: Life) -> None:
-        """A task takes its first step; most of the promises are about that."""
+    def begins(self, ident: int, life: Life, due: int) -> None:
+        """A task takes its first step; most of the promises are about that.
+
+        Args:
+            ident: The task.
+            life: Where it is.
+            due: What it is told of its due time.
+        """
         world, story = self.world, self.stories[ident]
         world.say("start", ident, "in", life.pid)
         number, key = story.number, (story.scheduler, story.due)
@@ -267,7 +284,9 @@ class Model:
         left_over = life.apart and number in life.heard
         self._check(ident, not story.ends or left_over, "starts after its end")
         self._check(ident, life.born <= story.last_life, "starts, and was withdrawn or cancelled")
-        self._check(ident, number in life.written, "starts before that is written")
+        # What is read has been written, though who writes may not have been told.
+        written = number in life.written or number in life.heard
+        self._check(ident, written, "starts before that is written")
         if story.confirmed:
             self._check(ident, number in life.heard, "starts without the host's word")
         if story.attempts:
@@ -284,6 +303,8 @@ class Model:
         self._check(ident, not gone, "starts, and was withdrawn or cancelled before")
         early = min((story.due, *story.moves)) - self._latest_clock()
         self._check(ident, early <= 0, f"is early by {early / SECOND:.3f} s")
+        given = {story.due, *story.moves}
+        self._check(ident, due in given, f"believes that it was due at {due}, and not at {given}")
         story.attempts.append(Attempt(life))
         self._takes_its_turn(ident, story.scheduler, life)
 
@@ -337,26 +358,20 @@ class Model:
         """Whether an attempt of one that fails so many times fails."""
         return len(self.stories[ident].attempts) <= times
 
-    def attempt_failed(self, life: Life, error: BaseException, attempt: int) -> int | None:
-        """The worker asks how long to wait before the next attempt, in nanoseconds."""
-        if type(error) is not Again:
-            return None
-        ident: int = error.args[0]
+    def fails(self, ident: int, life: Life, error: BaseException) -> BaseException:
+        """An attempt ends with an error, which this returns: what is to follow?"""
         story, world = self.stories[ident], self.world
         last = story.attempts[-1]
         last.failed = True
-        if not any(other.dead and other.place == life.place for other in world.lives):
-            right = attempt == len(story.attempts)
-            self._check(ident, right, f"believes that this is attempt {attempt}")
-        if sum(a.failed and (a.heard or a.life is life) for a in story.attempts) >= ATTEMPTS:
-            return None
-        wait = world.random.choice((0.0, 0.01, 3.0)) * world.random.random()
-        world.say("retry", ident, "after", wait)
-        last.retry_at = world.clock() + int(wait * SECOND)
-        last.waited_at = world.elapsed() + int(wait * SECOND)
-        if world.cls is not TimedScheduler:
-            life.waiting[story.scheduler] = ident
-        return int(wait * SECOND)
+        failed = sum(a.failed and (a.counted or a.life is life) for a in story.attempts)
+        wait = wait_after(story.retry, error, failed)
+        world.say("fails", ident, repr(error), "and waits", wait)
+        if wait is not None:
+            last.retry_at = world.clock() + int(wait * SECOND)
+            last.waited_at = world.elapsed() + int(wait * SECOND)
+            if world.cls is not TimedScheduler:
+                life.waiting[story.scheduler] = ident
+        return error
 
     # ---- counts
 

@@ -29,6 +29,7 @@ from .confirming import confirm_some
 from .judge import judge
 from .lives import Life
 from .model import Model, Story
+from .retrying import Drawn, draw_retry
 from .spite import NO_TIMES, ODD, spoil
 from .virtual import Spite, VirtualLoop
 
@@ -159,10 +160,12 @@ class World:
         where = self.random.choice(("raise", "read an argument", "write a result", "read a result"))
         return f"{where}: {self.random.choice(tuple(ODD))}"
 
-    def watch(self, task: Task[Any], due: int, size: int, deed: str = "") -> None:
+    def watch(
+        self, task: Task[Any], due: int, size: int, deed: str = "", retry: Drawn | None = None
+    ) -> None:
         self.handles.append(task)
         place, confirmed = self._places[id(task._home)], self._confirms(task)
-        self.model.watch(task, place, due, size=size, deed=deed, confirmed=confirmed)
+        self.model.watch(task, place, due, size=size, deed=deed, confirmed=confirmed, retry=retry)
 
     def schedule(self) -> None:
         ident, delay = len(self.handles), self.delay()
@@ -175,12 +178,14 @@ class World:
         replace = id_ is not None and self.random.random() < 0.5
         known = None if id_ is None else self.model.has_id(id_)
         state = None if known is None else self.handles[known].state
-        task = self.manager.schedule(coro, delay, key=key, id=id_, replace=replace)
+        drawn = draw_retry(self.random, 0.8 if deed.startswith(("again", "raise")) else 0.1)
+        retry = drawn and drawn.retry
+        task = self.manager.schedule(coro, delay, key=key, id=id_, replace=replace, retry=retry)
         self.say("schedule", ident, delay, nap, deed, task.ref, id_, replace)
         if known is not None and not replace:
             self.model.was_taken(known, task)
             return
-        self.watch(task, due, len(padding) + 1000, deed)
+        self.watch(task, due, len(padding) + 1000, deed, drawn)
         if known is not None and state is not None:
             self.model.was_replaced(known, state)
         self.model.stories[ident].id_ = id_
@@ -200,11 +205,13 @@ class World:
     def map(self) -> None:
         first, count, delay = len(self.handles), self.random.randint(1, 40), self.delay()
         due = self.due(delay)
-        calls = [(first + n, 0.0, self.padding()) for n in range(count)]
+        drawn = draw_retry(self.random, 0.3)
+        deed = f"again: {self.random.randint(1, 3)}" if drawn is not None else ""
+        calls = [(first + n, 0.0, self.padding(), None, deed) for n in range(count)]
         function = self.random.choice(MAKERS)(first)
-        batch = self.manager.starmap(function, calls, delay)
+        batch = self.manager.starmap(function, calls, delay, retry=drawn and drawn.retry)
         for n in range(count):
-            self.watch(batch[n], due, len(calls[n][2]) + 1000)
+            self.watch(batch[n], due, len(calls[n][2]) + 1000, deed, drawn)
         self.say("map", first, count, delay)
 
     def drop(self) -> None:

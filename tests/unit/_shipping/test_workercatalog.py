@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import pickle
 import sys
@@ -118,3 +119,14 @@ def test_options_go_to_the_host_with_what_their_pickle_names(world: Script) -> N
     mine = next(iter(world.worker.classes.values()))
     *_, retry = world.worker.options_number(Options(retry=Retry(mine)))
     assert list(names_in(retry)) == [world.worker.line_of_class(mine)]
+
+
+def test_a_function_that_another_worker_has_made_sees_the_module_that_it_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imported_there.py").write_text("N = 7\nmake = lambda: lambda: N\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    payload = WorkerCatalog().pickle(importlib.import_module("imported_there").make())
+    monkeypatch.delitem(sys.modules, "imported_there")
+    assert WorkerCatalog().decode(payload)() == 7
+    assert importlib.import_module("imported_there").N == 7  # the module, and no empty one

@@ -1,0 +1,69 @@
+"""Functions that fail until some attempt, for the tests of retries: found by name in workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from datetime import datetime, timedelta
+from importlib import import_module
+from typing import Any
+
+from aioscheduler import Retry, TaskRef, current_attempt, current_due, current_manager
+
+
+class Failed(Exception):
+    """One of a module's own."""
+
+
+async def fail_until(attempt: int) -> tuple[int, datetime | None, int]:
+    """Fail before an attempt; that returns its number, its due time and its process."""
+    if current_attempt() < attempt:
+        raise Failed(f"attempt {current_attempt()}")
+    return current_attempt(), current_due(), os.getpid()
+
+
+def fail_plainly(attempt: int) -> int:
+    if current_attempt() < attempt:
+        raise Failed(f"attempt {current_attempt()}")
+    return current_attempt()
+
+
+async def die_then_fail(dying: int) -> None:
+    """End the process in an attempt, and fail in the others."""
+    if current_attempt() == dying:
+        os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.Event().wait()
+    raise Failed(f"attempt {current_attempt()}")
+
+
+async def when() -> float:
+    return time.time()
+
+
+async def fail_then_tell(attempt: int) -> float:
+    await fail_until(attempt)
+    return time.time()
+
+
+def briefly(error: BaseException) -> float | bool:
+    return isinstance(error, Failed) and 0.01
+
+
+async def schedule_inside(attempt: int, by_value: bool) -> TaskRef:
+    """Schedule what is retried for half a second, and less than a minute."""
+    seconds = 0.02
+    on: Any = (lambda error: isinstance(error, Failed) and seconds) if by_value else briefly
+    after = timedelta(seconds=0.5)
+    return current_manager().schedule(fail_until(attempt), after, retry=Retry(on, attempts=9))
+
+
+class Unreadable:
+    """A predicate that needs what a worker has not."""
+
+    def __call__(self, error: BaseException) -> bool:
+        return True
+
+    def __reduce__(self) -> Any:
+        return import_module, ("no_such_module",)
