@@ -65,6 +65,22 @@ COUNTS = {
         "restarts",
         "rst",
     ),
+    "retried": Count(
+        Kind.EVENT,
+        "Attempts that failed and are followed by another.",
+        "task_retries",
+        "retried",
+        "retry",
+        rare=True,
+    ),
+    "too_late": Count(
+        Kind.EVENT,
+        "Tasks that did not start, as they were too late; also in `failed`.",
+        "tasks_too_late",
+        "too late",
+        "late",
+        rare=True,
+    ),
 }
 """What is counted in each worker's place, and summed up for the manager: by its name there."""
 
@@ -133,6 +149,8 @@ class WorkerStats(_Plain):
         cancelled: Tasks that were cancelled.
         lost: Tasks that ended as `WorkerLost`.
         restarts: How many times the worker's process was replaced.
+        retried: Attempts that failed and are followed by another.
+        too_late: Tasks that did not start, as they were too late; also in `failed`.
         lateness_p50: Seconds from due time to start, the median over the last minute. Like all of
             its kind it is pushed once a second, and 0.0 for queues, where no task is late.
         lateness_p99: The same, of all but the latest hundredth.
@@ -156,6 +174,8 @@ class WorkerStats(_Plain):
     cancelled: int
     lost: int
     restarts: int
+    retried: int
+    too_late: int
     lateness_p50: float
     lateness_p99: float
     lateness_max: float
@@ -194,3 +214,5 @@ class ManagerStats(_Plain):
     cancelled: int
     lost: int
     restarts: int
+    retried: int
+    too_late: int

@@ -24,12 +24,13 @@ from enum import Enum
 from itertools import islice
 from typing import NamedTuple
 
+from .._scheduling.clock import LATEST
 from .._scheduling.states import State
 from .._transport import wire
 from .._transport.definitionlog import DefinitionLog
-from .._transport.ledger import Entry
+from .._transport.entry import Entry
 from .._transport.outbox import Outbox
-from .._transport.wire import Kind, Payload
+from .._transport.wire import Kind, More, Payload
 
 _REMEMBERED = 1024  # announced tasks, of each scheduler, that may turn out not to have begun
 
@@ -102,7 +103,7 @@ class Book:
         Returns:
             The number that it has here.
         """
-        record = wire.make_record(options, alias)
+        record = wire.make_record(More(options, alias))
         number = self.outbox.add(scheduler, due, function, payload, record)
         self._numbers[alias] = number
         self._aliases[number] = alias
@@ -232,18 +233,18 @@ class Book:
         The worker of a queue keeps them at its head; a timed one has forgotten them.
         """
         good = next((i for i, n in enumerate(numbers) if not self._runs(n)), len(numbers))
-        entries = self._next_attempt(numbers[:good])
-        dropped: list[int] = []  # were to be cancelled, and are nowhere now
-        if self._timed:
-            dropped = [number for number in entries if number in self._asked]
-            for number, wait in zip(numbers, waits, strict=True):
-                if number in entries:
-                    entries[number] = entries[number]._replace(due=now + wait)
-            for number in dropped:
-                del entries[number]
-        else:
+        entries = self.ledger.read(numbers[:good])
+        # Were to be cancelled, and are nowhere now.
+        dropped = [n for n in entries if n in self._asked] if self._timed else []
+        if not self._timed:
             self._heads.update(numbers[:good])
-        self.outbox.amend(entries, send=self._timed)
+        until = {n: min(now + wait, LATEST) for n, wait in zip(numbers, waits, strict=True)}
+        again = {
+            number: entry.retry(until[number] if self._timed else None)
+            for number, entry in entries.items()
+            if number not in dropped
+        }
+        self.outbox.amend(again, send=self._timed)
         known = self.ledger.move(numbers[:good], State.PENDING)
         waiting = known - self._count_asked(numbers[:known])
         self.ledger.move(dropped, State.CANCELLED)
@@ -325,20 +326,10 @@ class Book:
     def rerun_running(self) -> list[Change]:
         """Have what had begun in a process that is gone start again in the next."""
         numbers = list(self.ledger.running_numbers())
-        entries = self._next_attempt(numbers)
+        entries = {n: entry.rerun() for n, entry in self.ledger.read(numbers).items()}
         self.outbox.amend(entries, send=False)
         self.ledger.move(numbers, State.PENDING)
-        by_scheduler = self._by_scheduler(numbers)
-        return [Change(scheduler, len(own)) for scheduler, own in by_scheduler.items()]
-
-    def _next_attempt(self, numbers: Sequence[int]) -> dict[int, Entry]:
-        """Return what holds of tasks that are to start once more."""
-        entries = self.ledger.read(numbers)
-        for number, entry in entries.items():
-            options, alias, attempt, confirmed = wire.read_record(entry.record)
-            record = wire.make_record(options, alias, attempt + 1, confirmed)
-            entries[number] = entry._replace(record=record)
-        return entries
+        return [Change(s, len(own)) for s, own in self._by_scheduler(numbers).items()]
 
     def _end(self, numbers: Sequence[int], state: State) -> list[Change]:
         changes = []
@@ -391,9 +382,7 @@ class Book:
 
     def _amend_moved(self, moved: dict[int, int], send: bool) -> None:
         entries = self.ledger.read(moved)
-        self.outbox.amend(
-            {number: entry._replace(due=moved[number]) for number, entry in entries.items()}, send
-        )
+        self.outbox.amend({n: entry.move(moved[n]) for n, entry in entries.items()}, send)
 
     def _count_asked(self, numbers: list[int]) -> int:
         """Return how many of these count as waiting no more, because they were asked to end."""

@@ -17,7 +17,8 @@ from .._scheduling.states import State
 from .._scheduling.unheard import report
 from .._shipping.shipping import HostShipper
 from .._transport import wire
-from .._transport.ledger import Entry, end_of_row
+from .._transport.entry import Entry
+from .._transport.ledger import end_of_row
 from ..batch import Decode
 from ..errors import RemoteError
 from ..task import Home
@@ -25,6 +26,7 @@ from .book import Book, Change
 from .holders import Holders
 from .ids import Ids
 from .link import LoadCounter
+from .retrying import LastFailures
 
 NO_MEMORY = object()
 """In the place of an outcome for which this process had no memory."""
@@ -47,6 +49,7 @@ class Endings:
 
     Attributes:
         holders: Of the tasks.
+        failures: Of those that wait for another attempt.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Endings:
         ids: Ids,
     ) -> None:
         self.holders: Holders = Holders(home)
+        self.failures: LastFailures = LastFailures()
         self._worker = worker
         self._home = home
         self._book = book
@@ -97,6 +101,7 @@ class Endings:
             return
         if state is State.CANCELLED:
             values, decode = [None] * len(ended), None
+            self.failures.tell(ended, self._home.ref)
         self._free_ids(ended)
         self._counts[state.value] += len(ended)
         if state is State.FINISHED and self.holders.has_batches and not singly:
@@ -106,6 +111,23 @@ class Endings:
                 self._settle(scheduler, number, state, value, decode)
         self._book.forget(ended)
         self._counter.count_ended(self._worker, scheduler, len(ended))
+
+    def retried(self, change: Change, numbers: Sequence[int], lines: Sequence[str]) -> None:
+        """Tell that tasks have failed and wait for another attempt.
+
+        Args:
+            change: What the book has changed; it has ended what was to be cancelled.
+            numbers: The tasks of which the worker says so.
+            lines: Why each has failed.
+        """
+        known = len(numbers) if change.refused is None else numbers.index(change.refused)
+        self._counts["retried"] += change.waiting
+        self.failures.note(change.scheduler, numbers[:known], lines[:known])
+        self.tell(change)
+
+    def count_too_late(self, count: int) -> None:
+        """Count tasks that have not started because they were too late; `tell` is told, too."""
+        self._counts["too_late"] += count
 
     def _settle_rows(
         self, scheduler: int, numbers: Sequence[int], values: Sequence[Any], decode: Decode | None
@@ -144,6 +166,8 @@ class Endings:
         for numbers, state, value in ends:
             self._free_ids(numbers)
             self._counts[state.value] += len(numbers)
+            if state is State.CANCELLED:
+                self.failures.tell(numbers, self._home.ref)
             self.holders.settle_alike(numbers, state, value)
             self._book.forget(numbers)
         self._counter.count_emptied(self._worker)
@@ -157,8 +181,7 @@ class Endings:
 
     def name(self, number: int, entry: Entry) -> str:
         """Return the name of a task that has no handle; "" if it is not known."""
-        options, *_ = wire.read_record(entry.record)
-        label = self._shipper.label(entry.function, options)
+        label = self._shipper.label(entry.function, wire.read_record(entry.record).options)
         name = label if isinstance(label, str) else self._shipper.name_of(label)
         return name or self.holders.name_of_batch(number)
 

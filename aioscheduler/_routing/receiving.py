@@ -24,7 +24,12 @@ from ..batch import Decode
 from .book import Book, Change
 from .endings import NO_MEMORY, Endings
 
-_STATES = {wire.RETURNED: State.FINISHED, wire.RAISED: State.FAILED, wire.DROPPED: State.CANCELLED}
+_STATES = {
+    wire.RETURNED: State.FINISHED,
+    wire.RAISED: State.FAILED,
+    wire.DROPPED: State.CANCELLED,
+    wire.TOO_LATE: State.FAILED,
+}
 
 
 class Receiver:
@@ -58,11 +63,12 @@ class Receiver:
         self._log = shipper.catalog.log
         self._clock = clock
         self._asked_inside = asked_inside
-        self._decodes: tuple[Decode, Decode, None] = (
-            shipper.catalog.decode_result,
-            shipper.catalog.decode_failure,
-            None,
-        )
+        self._decodes: dict[int, Decode | None] = {
+            wire.RETURNED: shipper.catalog.decode_result,
+            wire.RAISED: shipper.catalog.decode_failure,
+            wire.DROPPED: None,
+            wire.TOO_LATE: shipper.catalog.decode_failure,
+        }
         # Large outcomes, ahead of their FINISHED; None: there was no memory for it.
         self._blobs: dict[int, bytes | None] = {}
         self._inside = wire.Parts()  # of a request
@@ -83,6 +89,7 @@ class Receiver:
             self._finished(*fields)
         elif kind == Kind.STARTED:
             self._check(*fields)
+            self._endings.failures.forget(fields[1])
             self._take(self._book.started(*fields))
         elif kind == Kind.BLOB:
             self._blobs[fields[0]] = fields[1]
@@ -90,6 +97,7 @@ class Receiver:
             self._take_inside(*fields)
         elif kind == Kind.ANNOUNCED:
             self._check(*fields)
+            self._endings.failures.forget(fields[1])
             self._take(self._book.announced(*fields))
         elif kind == Kind.UNSTARTED:
             self._check(*fields)
@@ -110,16 +118,22 @@ class Receiver:
 
     def _take(self, change: Change, *outcomes: Any) -> None:
         self._endings.tell(change, *outcomes)
+        self._refuse(change)
+
+    def _refuse(self, change: Change) -> None:
+        """Raise if the worker has said what cannot be; what came before that has been taken."""
         if change.refused is not None:
             raise wire.WireError(f"task {change.refused} was never sent, or was told of twice")
 
     def _retry(
-        self, scheduler: int, numbers: list[int], waits: list[int], texts: list[str]
+        self, scheduler: int, numbers: list[int], waits: list[int], lines: list[str]
     ) -> None:
         self._check(scheduler, numbers, waits)
-        if not len(numbers) == len(waits) == len(texts):
-            raise wire.WireError(f"{len(waits)} waits of {len(numbers)} tasks")
-        self._take(self._book.retried(scheduler, numbers, waits, self._clock()))
+        if not len(numbers) == len(waits) == len(lines) or set(map(type, lines)) - {str}:
+            raise wire.WireError(f"{len(waits)} waits of {len(numbers)} tasks, {lines!r:.80}")
+        change = self._book.retried(scheduler, numbers, waits, self._clock())
+        self._endings.retried(change, numbers, lines)
+        self._refuse(change)
 
     def _tick(
         self,
@@ -155,7 +169,10 @@ class Receiver:
             payloads = [self._lease(payload) for payload in payloads]
         if state is State.FAILED:
             self._endings.name_unheard(numbers)
-        self._take(self._book.finished(scheduler, numbers, state), payloads, decode, large)
+        change = self._book.finished(scheduler, numbers, state)
+        if ending == wire.TOO_LATE:
+            self._endings.count_too_late(len(change.ended))
+        self._take(change, payloads, decode, large)
 
     def _put_blobs_in(self, numbers: list[int], payloads: list[Payload]) -> list[Any]:
         """Return outcomes with the large ones; NO_MEMORY where there was none for one.

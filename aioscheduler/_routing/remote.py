@@ -37,7 +37,8 @@ from .._scheduling.loopthread import LoopThread
 from .._scheduling.states import State
 from .._shipping.shipping import Call, HostShipper
 from .._transport import wire
-from .._transport.ledger import PAGE, Entry
+from .._transport.entry import Entry
+from .._transport.ledger import PAGE
 from .._transport.wire import Payload
 from ..batch import Outcomes, Part
 from ..inspection import TaskInfo, Wanted
@@ -296,7 +297,7 @@ class RemoteLink:
     def _info(self, number: int, entry: Entry, name: str, id_: str | None) -> TaskInfo:
         scheduler, state = entry.scheduler, self.book.state(number)
         due = to_datetime(entry.due) if entry.due and state is State.PENDING else None
-        attempt = wire.read_record(entry.record)[2]
+        attempt = wire.read_record(entry.record).attempt
         ref = self.ref(scheduler, number)
         return TaskInfo(ref, name, id_, state, due, attempt, self._worker, scheduler)
 

@@ -29,7 +29,7 @@ from .._transport.definitionlog import leased
 from .._transport.wire import FRAME_BYTES
 from ..batch import Batch, Outcomes
 from ..errors import ManagerClosed, NotShippable, TaskLimitReached
-from ..options import Options, TaskOptions, read_id, read_options
+from ..options import TaskOptions, read_id, read_options
 from ..task import State, Task, TaskRef, check_ref
 from .ids import Address, Ids
 from .layout import check_flag
@@ -349,7 +349,7 @@ class Router:
             with catalog.change():
                 number = catalog.adopt(function)
                 if options is not None:
-                    options = catalog.options_number(Options(*options))
+                    options = catalog.adopt_options(options)
             if isinstance(payload, bytes):
                 payload = leased(payload, map(catalog.log.lease, lines))
             if id_ is not None:

@@ -89,7 +89,7 @@ class Engine(Generic[E]):
         self._sleeper = self._wake  # one object, as the alarm's key
         self._waking = False
         self._hold_back = HoldBack(self.wake_soon)
-        self._looks_at: int | None = None  # when the alarm wakes us; None: it does not
+        self._looks_at: int | None = None  # what is due earlier wakes us; None: all that comes
         self._pace = Pace()
         self._left = 0  # how many more may be launched in this turn of the loop
 
@@ -341,15 +341,15 @@ class Engine(Generic[E]):
         """Sleeps until the queue is worth a look, or wakes at the next turn of the loop."""
         if self._alarm is None:
             return
-        look: int | None = None  # while all places are taken: what ends wakes us
+        look: int | None = None  # while all places are taken: what ends wakes us,
+        self._looks_at = 0  # and what comes does not
         if self._ready:
             look = 0
         elif self._head is not None:
             number, until = self._head
             look = until if number in self.waiting else None
         elif self._room(1) > 0:
-            look = self._queue.next_look()
-        self._looks_at = look
+            look = self._looks_at = self._queue.next_look()
         if look is not None and look <= self._clock():
             self.wake_soon()
         else:

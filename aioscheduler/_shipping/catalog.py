@@ -13,6 +13,7 @@ from collections.abc import MutableMapping
 from types import CodeType, FunctionType
 from typing import Any, Generic, TypeVar
 
+from ..options import Options
 from .names import importable_name
 
 V = TypeVar("V")
@@ -74,6 +75,10 @@ class Catalog(ABC):
     @abstractmethod
     def name_number(self, name: str, function: FunctionType) -> Any:
         """Gives what stands for a function that is found by name."""
+
+    @abstractmethod
+    def options_number(self, options: Options) -> Any:
+        """Gives what stands for the options of a task in a frame."""
 
     @abstractmethod
     def code_number(self, function: FunctionType) -> Any:

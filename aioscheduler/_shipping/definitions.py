@@ -10,7 +10,7 @@ A line of the log (`definitionlog`) is msgpack: a kind, its number, and the fiel
     [VALUE, n, payload]                       any callable
     [PATH, n, folders]                        of modules, in bytes, added since the host has begun
     [RELOAD, n, module]                       the host has loaded it again
-    [OPTIONS, n, ...]                         the fields of `Options`
+    [OPTIONS, n, ...]                         the fields of `Options`, its `Retry` as a payload
     [FORGET, serial, numbers]                 of lines that nothing uses any more
 
 Who writes them is `hostcatalog`, who reads them `workercatalog`; both know them by the words here.

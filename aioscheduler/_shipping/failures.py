@@ -37,6 +37,7 @@ _OWN_WAYS = (
 _LEFT_OUT = frozenset(("__suppress_context__", "obj", "exceptions", "message"))  # of built-in ones
 _HEAP_TYPE = 1 << 9  # in __flags__: a class made by a class statement
 LONGEST = 1000  # characters of a text or repr that is told
+LINE = 200  # of one that stands in a line
 
 
 def reduce_error(error: BaseException) -> Any:
@@ -118,6 +119,14 @@ def text_of(error: BaseException) -> str:
     except BaseException:  # noqa: BLE001  a user's __getattr__ may raise anything
         lines = traceback.format_tb(traceback_of(error))
         return "".join(lines) + f"{type(error).__qualname__}: {describe(str, error)}\n"
+
+
+def line_of(error: BaseException) -> str:
+    """Type and text, in one line that is not long. Does not fail."""
+    with contextlib.suppress(BaseException):  # a metaclass may forbid it
+        text = " ".join(str.split(describe(str, error)))
+        return f"{type_name(error)}: {text}"[:LINE].removesuffix(": ")
+    return "an exception that cannot be named"
 
 
 def describe(say: Callable[[Any], str], value: object) -> str:

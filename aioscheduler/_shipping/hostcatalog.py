@@ -10,7 +10,7 @@ What may add to the log is one change, which is completed or undone (`undolog`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import CodeType, FunctionType
 from typing import Any
@@ -25,6 +25,8 @@ from .classgarbage import ClassGarbage
 from .codec import Codec
 from .definitions import CLASSES, CODE, GLOBAL, OPTIONS, PATH, REFERENCE, RELOAD, SPACE
 from .names import module_of, submodules
+from .optionlines import OptionLines
+from .payloads import names_in, without_names
 from .refusals import cannot_travel
 from .sharedcode import SharedCode
 from .spaces import Space, Spaces, looks_at
@@ -52,8 +54,6 @@ class HostCatalog(Codec):
         self._garbage = ClassGarbage()
         self._functions: WeakValueDictionary[int, FunctionType] = WeakValueDictionary()
         self._codes: dict[int, ref[CodeType]] = {}
-        self.options: dict[int, Options] = {}
-        self._options: dict[Options, int] = {}  # the other way round
         self._adopted: dict[str | bytes, int] = {}
         self._adopted_as: dict[int, bytes] = {}  # the other way round, of codes
         self._loaded: dict[str, CodeType] = {}  # what a name led to when it was first shipped
@@ -61,6 +61,7 @@ class HostCatalog(Codec):
         self._undo_log = UndoLog()
         self._spaces = Spaces(self.log, self._undo_log)
         self.values: Values = Values(self.log, self._undo_log)
+        self.options: OptionLines = OptionLines(self.log, self._undo_log, self.dump)
         self._to_ship: list[tuple[Space, str, str]] = []  # globals, with their users
         self._touched: list[Space] = []  # by what was shipped
         self._changes = False  # a change is under way
@@ -221,12 +222,13 @@ class HostCatalog(Codec):
 
     def options_number(self, options: Options) -> int:
         """Gives a number, leased, to the options of a task; the same to equal ones."""
-        number = self._options.get(options)
-        if number is None:
-            number = self.log.write(OPTIONS, *options, names=())
-            self._undo_log.set(self._options, options, number)
-            self._undo_log.set(self.options, number, options)
-        return self.log.lease(number)
+        return self.options.number(options)
+
+    def adopt_options(self, fields: Sequence[Any]) -> int:
+        """Gives the number, leased, for what the `WorkerCatalog` of a worker gave."""
+        *others, retry = fields
+        lines = [self.log.lease(line) for line in names_in(retry)]
+        return self.options.adopt([*others, without_names(retry) if lines else retry], lines)
 
     def forget_unused(self) -> None:
         """Retire the lines that nothing uses, but for a few values; drop what no worker knows."""
@@ -257,7 +259,7 @@ class HostCatalog(Codec):
         elif kind == SPACE:
             self._spaces.drop(number)
         elif kind == OPTIONS:
-            del self._options[self.options.pop(number)]
+            self.options.drop(number)
 
     def code_key(self, function: FunctionType) -> int:
         code, contents = function.__code__, function.__globals__

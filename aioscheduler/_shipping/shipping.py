@@ -125,6 +125,25 @@ class Shipper(Generic[C]):
         coro.close()
         return number, payload, options
 
+    def take_options(self, options: Options) -> Any:
+        """Gives what stands for options, which travel once for all tasks that have the same.
+
+        Raises:
+            NotShippable: What `retry` asks cannot travel.
+        """
+        on: Any = None if options.retry is None else options.retry.on
+        asks = callable(on) and not isinstance(on, type)
+        if asks and importable_name(on) is None:
+            self.catalog.refresh(on)
+        try:
+            with self.catalog.change():
+                return self.catalog.options_number(options)
+        except NotShippable:
+            raise  # which names a global
+        except Exception as error:
+            what, why = self._blame(parts_of(on) if asks else {}, error)
+            raise NotShippable(f"{what and what + ' of '}the option retry {why}") from error
+
     def _encode_simple(self, args: Sequence[Any]) -> Payload:
         """Gives the payload of positional arguments if they are scalars, else None."""
         if len(args) == 1 and args[0] is not None and is_plain(args[0]):
@@ -214,14 +233,9 @@ class Shipper(Generic[C]):
 class HostShipper(Shipper[HostCatalog]):
     """The host's, which also takes functions that are not called yet."""
 
-    def take_options(self, options: Options) -> int:
-        """Gives the number of options, which travel once for all tasks that have the same."""
-        with self.catalog.change():
-            return self.catalog.options_number(options)
-
     def label(self, function: int | bytes, options: int | None) -> object:
         """Return what names a task for as long as it is known: its name, or the function's."""
-        named = None if options is None else self.catalog.options[options].name
+        named = None if options is None else self.catalog.options.name(options)
         return named or function
 
     def name_of(self, label: Any) -> str:

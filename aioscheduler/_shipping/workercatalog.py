@@ -41,7 +41,8 @@ class WorkerCatalog(Codec):
     def __init__(self) -> None:
         super().__init__()
         self.codes: dict[int, SharedCode] = {}
-        self.options: dict[int, Options] = {}
+        self._options: dict[int, Options] = {}
+        self._unread_options: dict[int, Sequence[Any]] = {}
         self.code_numbers: dict[tuple[int, int], int] = {}  # by ids, which `codes` keeps alive
         self.forgotten: int = 0  # classes
         self.confirmed: int = 0  # the serial of the last FORGET
@@ -109,7 +110,8 @@ class WorkerCatalog(Codec):
             sys.path += [folder for folder in folders if folder not in sys.path]
             invalidate_caches()
         elif kind == OPTIONS:
-            self.options[number] = Options(*fields)
+            # A `Retry` is read where a task has it: what it names may need the initializer.
+            self._unread_options[number] = fields
         elif kind == FORGET:
             for line in fields[0]:
                 self._forget(line)
@@ -122,8 +124,9 @@ class WorkerCatalog(Codec):
 
     def _forget(self, line: int) -> None:
         """Forgets what a line has defined; tasks that run may have it in their hands."""
-        for table in (self._keys, self._functions, self._unread, self.options):
+        for table in (self._keys, self._functions, self._unread, self._options):
             table.pop(line, None)
+        self._unread_options.pop(line, None)
         shared = self.codes.pop(line, None)
         if shared is not None:
             self.code_numbers.pop((id(shared.code), id(shared.namespace)), None)
@@ -190,6 +193,19 @@ class WorkerCatalog(Codec):
             self._functions[number] = found
         return found
 
+    def find_options(self, number: int) -> Options:
+        """Return the options of a number.
+
+        Raises:
+            Exception: Whatever reading their `Retry` raises.
+        """
+        found = self._options.get(number)
+        if found is None:
+            *others, retry = self._unread_options[number]
+            found = self._options[number] = Options._make([*others, self.decode(retry)])
+            del self._unread_options[number]
+        return found
+
     def closure(self, number: int, contents: Sequence[Any]) -> Any:
         """Gives a function with its own contents of the closure.
 
@@ -237,6 +253,11 @@ class WorkerCatalog(Codec):
         except Exception as error:  # noqa: BLE001  a user's __reduce__ may raise anything
             return error
         return None
+
+    def options_number(self, options: Options) -> Sequence[Any]:
+        """Gives what is sent of options, which the host makes a number of."""
+        retry = options.retry
+        return options if retry is None else [*options[:-1], self.pickle(retry)]
 
     def name_number(self, name: str, function: FunctionType) -> str:
         """Gives the name, which the host makes a number of."""

@@ -20,11 +20,11 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._scheduling.states import ENDED, MOVES, State
 from . import wire
-from .wire import Payload, Record
+from .entry import Entry
 
 PAGE = 256
 _PAGE_SLACK = 64  # dead entries of a page that are not worth a sweep of it
@@ -41,16 +41,6 @@ _BEFORE = {  # the table of moves, from its other side
 }
 
 _NOTHING: Mapping[int, int] = MappingProxyType({})
-
-
-class Entry(NamedTuple):
-    """What was sent of a task, beside its number; see `wire.Kind.SCHEDULE`."""
-
-    scheduler: int
-    due: int
-    function: int | bytes
-    record: Record
-    payload: Payload
 
 
 class _Page:

@@ -14,7 +14,8 @@ from typing import Any
 
 from . import wire
 from .definitionlog import DefinitionLog, Lease, Leased, Reader
-from .ledger import LARGE, PAGE, Entry, Ledger, make_frames
+from .entry import Entry
+from .ledger import LARGE, PAGE, Ledger, make_frames
 from .wire import FRAME_BYTES, Kind, Payload, Record
 
 _BYTES = frozenset((bytes, Leased))

@@ -24,7 +24,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]  # ships no type information
 
@@ -32,8 +32,8 @@ MAX_FRAME = 1 << 20
 BLOB_LIMIT = 32 * 1024
 CHUNK = 64 * 1024
 
-RETURNED, RAISED, DROPPED = 0, 1, 2
-"""How a task ended; a dropped one was cancelled."""
+RETURNED, RAISED, DROPPED, TOO_LATE = 0, 1, 2, 3
+"""How a task ended; a dropped one was cancelled, and one that is too late has not started."""
 
 Payload = bytes | int | float | str | list[Any] | None
 """What travels of a value (rule 2), or IN_BLOB."""
@@ -42,8 +42,7 @@ IN_BLOB: list[Any] = []
 """In the place of a payload: it is in the blob of this task's number."""
 
 Record = int | list[Any] | None
-"""More of a task: the number of its options, or a list of that, its alias, its attempt and whether
-it begins on the host's word alone."""
+"""More of a task: the number of its options, or a list of all that `More` has."""
 
 FRAME_BYTES = 64 * 1024
 """Bytes of payloads after which a frame is not held back for more tasks."""
@@ -69,7 +68,7 @@ class Kind(IntEnum):
     ANNOUNCED = 17  # [scheduler, numbers]: as STARTED, but they begin on CONFIRM alone
     UNSTARTED = 12  # [scheduler, numbers]: were announced, and did not begin; give them to another
     INSIDE = 11  # [bytes, last]: a part of a request that a task makes of its manager
-    # [scheduler, numbers, waits in ns, texts of the failures]: have failed, and start once more. A
+    # [scheduler, numbers, waits in ns, lines on the failures]: have failed, and start once more. A
     # queue keeps them at its head; timed ones are forgotten, and to be given again.
     RETRY = 18
     FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
@@ -127,28 +126,37 @@ def text(message: str) -> str:
     return message[-CHUNK:].encode("utf-8", "backslashreplace").decode()
 
 
-def make_record(
-    options: int | None, alias: int | None = None, attempt: int = 1, confirmed: bool = False
-) -> Record:
-    """Return the record of a task.
+class More(NamedTuple):
+    """What the record of a task says.
 
-    Args:
+    Attributes:
         options: The number of its options, if it has any.
         alias: The number that the worker gave it in which it was scheduled, if it was.
         attempt: How many times it has been started when it starts next.
         confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`).
+        failed: How many attempts have failed; one that its worker did not survive has not.
+        given: The due time that it was given, where that of its frame is of a further attempt.
     """
-    if alias is None and attempt == 1 and not confirmed:
-        return options
-    return [options, alias, attempt, confirmed]
+
+    options: int | None = None
+    alias: int | None = None
+    attempt: int = 1
+    confirmed: bool = False
+    failed: int = 0
+    given: int | None = None
 
 
-def read_record(record: Record) -> tuple[int | None, int | None, int, bool]:
-    """Return options, alias, attempt and whether it is confirmed; see `make_record`."""
-    if isinstance(record, list):
-        options, alias, attempt, confirmed = record
-        return options, alias, attempt, confirmed
-    return record, None, 1, False
+def make_record(more: More) -> Record:
+    """Return the record of a task; a list only if there is more than options."""
+    return list(more) if more[1:] != _NO_MORE[1:] else more.options
+
+
+def read_record(record: Record) -> More:
+    """Return what a record says."""
+    return More(*record) if isinstance(record, list) else More(record)
+
+
+_NO_MORE = More()
 
 
 class Decoder:

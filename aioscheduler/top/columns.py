@@ -194,7 +194,7 @@ RARE = tuple(name for name, count in COUNTS.items() if count.rare)
 # From the least important; what is not here is never left out.
 LEFT_OUT = (
     *(*SPARKS[::-1], "pid", "lag", "running", "p50", "restarts"),
-    *(*RARE, "memory", "failed"),
+    *(*RARE[::-1], "memory", "failed"),
 )
 # How wide columns become where there is room, step by step; between the steps and the longest
 # sparklines come the long heads.

@@ -29,6 +29,8 @@ def worker(number: int, finished: int = 0, **more: Any) -> WorkerStats:
         "cancelled": 0,
         "lost": 0,
         "restarts": 0,
+        "retried": 0,
+        "too_late": 0,
         "lateness_p50": 0.00008,
         "lateness_p99": 0.0012,
         "lateness_max": 0.5,

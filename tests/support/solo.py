@@ -20,6 +20,8 @@ from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.shipping import HostShipper
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import IN_BLOB, Kind
+from aioscheduler.options import Options
+from aioscheduler.retry import Retry
 
 NOW = 100 * SECOND
 LATER = NOW + SECOND
@@ -79,11 +81,7 @@ Make = Callable[..., "Place"]
 
 
 class Place:
-    """A worker, and the host's part of its life.
-
-    Attributes:
-        wait_before_retry: As for `Runner`; none by default.
-    """
+    """A worker, and the host's part of its life."""
 
     def __init__(
         self,
@@ -107,14 +105,12 @@ class Place:
             max_running=max_running,
         )
         self.now = NOW
-        self.wait_before_retry: Callable[..., int | None] = workers_module("runner").no_retry
         self.worker = workers_module("worker").Worker(
             config,
             list(failures),
             self.begun,
             lambda: self.now,
             self._make_pipe,
-            lambda *failed: self.wait_before_retry(*failed),
         )
         self._told = 0  # of the lines of definitions
 
@@ -143,13 +139,30 @@ class Place:
                 self._told = number + 1
 
     def schedule(
-        self, number: int, coro: Any, due: int = 0, scheduler: int = 0, record: Any = None
+        self,
+        number: int,
+        coro: Any,
+        due: int = 0,
+        scheduler: int = 0,
+        record: Any = None,
+        retry: Retry | None = None,
     ) -> None:
+        if retry is not None:
+            options = self.shipper.take_options(Options(retry=retry))
+            record = wire.make_record(wire.read_record(record)._replace(options=options))
         function, payload, _ = self.shipper.take(coro)
         self.tell_definitions()
         blob = isinstance(payload, bytes) and len(payload) > wire.BLOB_LIMIT
         row = [IN_BLOB if blob else payload]
-        self.send(Kind.SCHEDULE, number, scheduler, due, function, record and [record], row)
+        self.send(
+            Kind.SCHEDULE,
+            number,
+            scheduler,
+            due,
+            function,
+            None if record is None else [record],
+            row,
+        )
         if blob:
             self.pipe.receive([Kind.BLOB, number, payload])
 
@@ -181,6 +194,11 @@ async def give(value: Any) -> Any:
 
 async def fail(word: str) -> None:
     raise LookupError(word)
+
+
+def after(seconds: float, attempts: int = 2) -> Retry:
+    """Have what fails wait so long before each further attempt."""
+    return Retry(attempts=attempts, wait_initial=seconds, wait_exp_base=1, wait_jitter=0)
 
 
 async def forever() -> None:

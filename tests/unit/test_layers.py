@@ -40,6 +40,7 @@ PURE = (
     *("_scheduling.timers", "_scheduling.queues", "_scheduling.clock", "_scheduling.lateness"),
     *("_scheduling.pace", "_scheduling.states"),
     *("_transport.wire", "_transport.definitionlog", "_transport.ledger", "_transport.outbox"),
+    "_transport.entry",
     *("_shipping.definitions", "_shipping.undolog", "_shipping.values"),
     *(
         "_routing.placement",

@@ -40,6 +40,8 @@ WORKER = stats.WorkerStats(
     cancelled=2,
     lost=0,
     restarts=1,
+    retried=6,
+    too_late=2,
     lateness_p50=0.25,
     lateness_p99=0.5,
     lateness_max=0.75,
@@ -64,6 +66,13 @@ aioscheduler_tasks_running{worker="0"} 1.0
 # HELP aioscheduler_worker_restarts_total How many times the worker's process was replaced.
 # TYPE aioscheduler_worker_restarts_total counter
 aioscheduler_worker_restarts_total{worker="0"} 1.0
+# HELP aioscheduler_task_retries_total Attempts that failed and are followed by another.
+# TYPE aioscheduler_task_retries_total counter
+aioscheduler_task_retries_total{worker="0"} 6.0
+# HELP aioscheduler_tasks_too_late_total \
+Tasks that did not start, as they were too late; also in `failed`.
+# TYPE aioscheduler_tasks_too_late_total counter
+aioscheduler_tasks_too_late_total{worker="0"} 2.0
 # HELP aioscheduler_task_lateness_seconds Time from the due time of a task to its start.
 # TYPE aioscheduler_task_lateness_seconds histogram
 aioscheduler_task_lateness_seconds_bucket{le="1.6384e-05",worker="0"} 0.0

@@ -24,6 +24,8 @@ WORKER = WorkerStats(
     cancelled=5,
     lost=6,
     restarts=7,
+    retried=8,
+    too_late=9,
     lateness_p50=0.1,
     lateness_p99=0.2,
     lateness_max=0.3,
@@ -40,7 +42,7 @@ def test_they_are_frozen_and_compare_by_value() -> None:
 
 
 def test_as_dict_is_fit_for_strict_json() -> None:
-    stats = ManagerStats("ab", (WORKER,), HostStats(1, 0.0, 2, 0.0), 1, 2, 3, 4, 5, 6, 7)
+    stats = ManagerStats("ab", (WORKER,), HostStats(1, 0.0, 2, 0.0), *range(9))
     made = stats.as_dict()
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert made["workers"] == [WORKER.as_dict()]

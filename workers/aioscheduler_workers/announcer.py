@@ -72,7 +72,7 @@ class Announcer:
             self._some.update(
                 number
                 for number, record in zip(numbers, records, strict=True)
-                if wire.read_record(record)[3]
+                if isinstance(record, list) and wire.read_record(record).confirmed
             )
         self._set_ahead()
 

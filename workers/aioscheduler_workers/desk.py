@@ -71,6 +71,7 @@ class TaskDesk:
             scheduler = 0 if origin is None else origin.scheduler
             place = placement.place_near(key, config.worker, scheduler)
             read = read_options(options, config.order) if options else None
+            taken = None if read is None else self._shipper.take_options(read)
             if id_ is not None or replace:
                 id_ = read_id(id_, replace)
             function, payload, _ = self._shipper.take(coro)
@@ -80,7 +81,7 @@ class TaskDesk:
         alias = self._next_alias
         self._next_alias += 1
         lines = payload.leases if isinstance(payload, Leased) else ()
-        self._ask("schedule", place, due, function, payload, read, alias, lines, id_, replace)
+        self._ask("schedule", place, due, function, payload, taken, alias, lines, id_, replace)
         worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
         return TaskRef(config.manager, worker, scheduler, alias)
 

@@ -18,31 +18,27 @@ from types import CodeType, CoroutineType, NoneType, TracebackType
 from typing import Any, NoReturn
 
 from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._scheduling.clock import LATEST
 from aioscheduler._scheduling.coroutines import name_of
 from aioscheduler._scheduling.engine import Engine
 from aioscheduler._scheduling.order import Order
-from aioscheduler._shipping.failures import text_of, traceback_of
+from aioscheduler._shipping.failures import describe, line_of, traceback_of
 from aioscheduler._shipping.shipping import open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import Payload
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.options import Options, lateness_error, run_with
+from aioscheduler.retry import wait_before_retry
 from aioscheduler.task import TaskRef
 
 from .announcer import Announcer, Entry
 from .outcome import encode_failure, encode_refusal, encode_unopened
 from .turn import Turn
 
-WaitBeforeRetry = Callable[["Options | None", BaseException, int], "int | None"]
-
-
-def no_retry(options: Options | None, error: BaseException, attempt: int) -> None:
-    """Have what has failed end with its failure."""
-
-
-_PLAIN = (None, None, 1)  # a task without a record
+_PLAIN = (None, None, 1, None)  # a task without a record
 _ALONE = frozenset((NoneType, bool, int, float, str))  # of a payload that is the one argument
+_LONGEST_NAME = 100  # characters of a name in the line of a failure
 _VALUES = frozenset((NoneType, bool, int, float, str, bytes, tuple, list, dict, set))
 
 
@@ -57,8 +53,6 @@ class Runner:
         proxy: The manager, to tasks.
         begun: Where to store the number of the task that each scheduler began last, plus one.
         clock: Gives the present in nanoseconds since the epoch.
-        wait_before_retry: Given a task's options, what it raised and its attempt, returns
-            nanoseconds until the next attempt, or None.
         fail: Ends the worker.
     """
 
@@ -71,7 +65,6 @@ class Runner:
         proxy: ManagerProxy,
         begun: memoryview[int] | list[int],
         clock: Callable[[], int],
-        wait_before_retry: WaitBeforeRetry,
         fail: Callable[[BaseException], None],
     ) -> None:
         self.launch = announcer.launch
@@ -87,7 +80,6 @@ class Runner:
         ]
         self._begun = begun
         self._clock = clock
-        self._wait_before_retry = wait_before_retry
         self._fail = fail
         self._known: dict[int | bytes, Callable[..., Any]] = {}  # by number, that took one value
         self._plain: set[int | bytes] = set()  # those of them that are not async
@@ -111,7 +103,7 @@ class Runner:
         self._begun[engine.index] = number + 1
         try:
             function, payload, record = entry
-            options, alias, attempt = _PLAIN if record is None else self._read_record(record)
+            options, alias, attempt, given = _PLAIN if record is None else self._read_record(record)
             args: Sequence[Any]
             if type(payload) in _ALONE and function in self._known:
                 called, args, kwargs = self._known[function], (payload,), None
@@ -124,7 +116,8 @@ class Runner:
         except BaseException as error:  # noqa: BLE001  a sys.exit() in a module, for example
             self._end(engine, number, wire.RAISED, encode_unopened(self._catalog, error))
             return None
-        running.set((self._places[engine.index], alias or number, due, attempt))
+        shown = due if given is None else given
+        running.set((self._places[engine.index], alias or number, shown, attempt))
         try:
             if options is None or not options.has_effect:
                 value = called(*args, **kwargs) if kwargs else called(*args)
@@ -132,19 +125,21 @@ class Runner:
                 name = options.name or name_of(called)
                 late = lateness_error(options, name, due, attempt, self._clock())
                 if late is not None:
-                    raise late
+                    payload = encode_failure(self._catalog, late)
+                    self._end(engine, number, wire.TOO_LATE, payload)
+                    return None
                 value = run_with(options, name, partial(called, *args, **(kwargs or {})))
             kind = type(value)
             if kind not in _VALUES and (kind is CoroutineType or isinstance(value, Awaitable)):
-                return self._follow(engine, number, entry, called, options, attempt, value)
+                return self._follow(engine, number, entry, called, options, value)
         except asyncio.CancelledError:
             self._end(engine, number, wire.DROPPED, None)
         except StopIteration as error:  # nobody could raise it in who awaits: as in a coroutine
             stopped = RuntimeError(f"{name_of(called)} raised StopIteration")
             stopped.__cause__ = error
-            self._raised(engine, number, entry, options, attempt, stopped)
+            self._raised(engine, number, entry, called, options, stopped)
         except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
-            self._raised(engine, number, entry, options, attempt, error)
+            self._raised(engine, number, entry, called, options, error)
         else:
             self._returned(engine, number, value)
         return None
@@ -156,7 +151,6 @@ class Runner:
         entry: Entry,
         called: object,
         options: Options | None,
-        attempt: int,
         awaitable: Awaitable[Any],
     ) -> None:
         try:
@@ -164,7 +158,7 @@ class Runner:
         except asyncio.CancelledError:
             self._end(engine, number, wire.DROPPED, None)
         except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
-            self._raised(engine, number, entry, options, attempt, error)
+            self._raised(engine, number, entry, called, options, error)
         else:
             self._returned(engine, number, value)
 
@@ -209,40 +203,44 @@ class Runner:
         engine: Engine[Entry],
         number: int,
         entry: Entry,
+        called: object,
         options: Options | None,
-        attempt: int,
         error: BaseException,
     ) -> None:
         if self._end_child is not None:
             self._end_child(error)
         try:
             BaseException.with_traceback(error, _of_task(traceback_of(error)))
-            wait = None
-            if not engine.running.was_asked(number):
-                wait = self._wait_before_retry(options, error, attempt)
-            if wait is not None:
-                self._retry(engine, number, entry, wait, error)
-                return
+            retry = None if options is None else options.retry
+            if retry is not None and not engine.running.was_asked(number):
+                failed = wire.read_record(entry[2]).failed + 1
+                wait = wait_before_retry(retry, error, failed)
+                if wait is not None:
+                    name = (options and options.name) or describe(name_of, called)
+                    line = f"{name[:_LONGEST_NAME]}: {line_of(error)}"
+                    self._retry(engine, number, entry, wait, line)
+                    return
         except Exception as own:  # noqa: BLE001  it would have no end
             self._fail(own)
             return
         self._end(engine, number, wire.RAISED, encode_failure(self._catalog, error))
 
     def _retry(
-        self, engine: Engine[Entry], number: int, entry: Entry, wait: int, error: BaseException
+        self, engine: Engine[Entry], number: int, entry: Entry, wait: int, line: str
     ) -> None:
         """Have a task start once more: the host gives it to us again, or a queue keeps it."""
-        self._turn.retry(engine.index, number, wait, text_of(error))
+        self._turn.retry(engine.index, number, wait, line)
         if not self._is_queue:
             engine.ended(number)
             return
         self._turn.pack()  # ahead of its next announcement
         function, payload, record = entry
-        options, alias, attempt, confirmed = wire.read_record(record)
-        record = wire.make_record(options, alias, attempt + 1, confirmed)
-        if confirmed:
+        more = wire.read_record(record)
+        if more.confirmed:
             self._announcer.confirm_again(number)
-        engine.rest(number, (function, payload, record), self._clock() + wait)
+        again = more._replace(attempt=more.attempt + 1, failed=more.failed + 1)
+        until = min(self._clock() + wait, LATEST)
+        engine.rest(number, (function, payload, wire.make_record(again)), until)
 
     def _end(self, engine: Engine[Entry], number: int, ending: int, payload: Payload) -> None:
         try:
@@ -288,10 +286,17 @@ class Runner:
             return f"task {where}"
         return f"task {(options and options.name) or name_of(called)} {where}"
 
-    def _read_record(self, record: wire.Record) -> tuple[Options | None, int | None, int]:
-        """Give the options of a task, its alias and its attempt."""
-        number, alias, attempt, _ = wire.read_record(record)
-        return None if number is None else self._catalog.options[number], alias, attempt
+    def _read_record(
+        self, record: wire.Record
+    ) -> tuple[Options | None, int | None, int, int | None]:
+        """Give the options of a task, its alias, its attempt and the due time it was given."""
+        if not isinstance(record, list):
+            number, alias, attempt, given = record, None, 1, None
+        else:
+            number, alias, attempt, _, _, given = wire.read_record(record)
+        if number is None:
+            return None, alias, attempt, given
+        return self._catalog.find_options(number), alias, attempt, given
 
     def _open(
         self, function: int | bytes, payload: Payload

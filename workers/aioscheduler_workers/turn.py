@@ -15,7 +15,7 @@ from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind, Payload
 
 MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
-_ENDINGS = 3  # RETURNED, RAISED, DROPPED: 0, 1, 2
+_ENDINGS = 4  # RETURNED, RAISED, DROPPED, TOO_LATE: 0, 1, 2, 3
 
 
 class Turn:
@@ -54,7 +54,7 @@ class Turn:
         Args:
             scheduler: Its scheduler.
             number: Its number.
-            ending: RETURNED, RAISED or DROPPED.
+            ending: RETURNED, RAISED, DROPPED or TOO_LATE.
             payload: What it returned or raised.
         """
         if type(payload) is bytes:
@@ -72,20 +72,20 @@ class Turn:
         if self._end is None:
             self.write_soon()
 
-    def retry(self, scheduler: int, number: int, wait: int, text: str) -> None:
+    def retry(self, scheduler: int, number: int, wait: int, line: str) -> None:
         """Tell the host that an attempt has failed, and that the task is to start once more.
 
         Args:
             scheduler: Its scheduler.
             number: Its number.
             wait: Nanoseconds until then.
-            text: The failure.
+            line: Who has failed, and with what.
         """
-        numbers, waits, texts = self._retries.setdefault(scheduler, ([], [], []))
+        numbers, waits, lines = self._retries.setdefault(scheduler, ([], [], []))
         numbers.append(number)
         waits.append(wait)
-        texts.append(wire.text(text))
-        self._bytes += len(texts[-1])
+        lines.append(wire.text(line))
+        self._bytes += len(lines[-1])
         if len(numbers) >= MAX_OUTCOMES or self._bytes > wire.FRAME_BYTES:
             self.pack()
         self.write_soon()

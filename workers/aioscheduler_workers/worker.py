@@ -34,7 +34,7 @@ from .announcer import Announcer, Entry
 from .desk import TaskDesk
 from .life import Life
 from .outcome import encode_failure
-from .runner import Runner, WaitBeforeRetry, no_retry
+from .runner import Runner
 from .turn import Turn
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -49,7 +49,6 @@ class Worker:
         begun: Where to store the number of the task that each scheduler began last, plus one.
         clock: Gives the present in nanoseconds since the epoch.
         make_pipe: Makes the worker's end of the connection.
-        wait_before_retry: As for `Runner`.
     """
 
     def __init__(
@@ -59,7 +58,6 @@ class Worker:
         begun: memoryview[int] | list[int],
         clock: Callable[[], int] = time.time_ns,
         make_pipe: MakePipe = Pipe,
-        wait_before_retry: WaitBeforeRetry = no_retry,
     ) -> None:
         self._catalog = WorkerCatalog()
         self._catalog.handed = list(config.handed)
@@ -79,7 +77,6 @@ class Worker:
             proxy,
             begun,
             clock,
-            wait_before_retry,
             self._fail,
         )
         recorder = Recorder()

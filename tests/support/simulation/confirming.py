@@ -22,8 +22,7 @@ def confirm_some(manager: Manager, generator: random.Random) -> Callable[[Task[A
         ) -> int:
             confirmed = generator.random() < 0.3
             if confirmed:
-                options, alias, attempt, _ = wire.read_record(record)
-                record = wire.make_record(options, alias, attempt, True)
+                record = wire.make_record(wire.read_record(record)._replace(confirmed=True))
             number: int = add(scheduler, due, function, payload, record)
             if confirmed:
                 chosen.add((link, number))

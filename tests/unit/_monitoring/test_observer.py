@@ -56,7 +56,7 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     counts = Counter(finished=5, failed=4, cancelled=3, lost=2)
     observer, placement, _ = make(
         vitals(700, running=3, counts=counts),
-        vitals(800, running=1, counts=Counter(lost=10, restarts=6)),
+        vitals(800, running=1, counts=Counter(lost=10, restarts=6, retried=7, too_late=1)),
         layout=[2, 1],
     )
     for place, count in ((0, 4), (1, 5), (2, 6)):
@@ -68,7 +68,7 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     assert (second.worker, second.schedulers, second.pending, second.running) == (1, 1, 6, 1)
     assert (second.finished, second.lost, second.restarts) == (0, 10, 6)
     totals = [getattr(stats, name) for name in COUNTS]
-    assert totals == [15, 4, 5, 4, 3, 12, 6]
+    assert totals == [15, 4, 5, 4, 3, 12, 6, 7, 1]
     assert stats.manager == "ab"
     json.dumps(stats.as_dict(), allow_nan=False)
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioscheduler._routing.book import Book, Change, _Request
+from aioscheduler._scheduling.clock import LATEST
 from aioscheduler._scheduling.states import State
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import DefinitionLog
@@ -41,7 +42,7 @@ def replayed(book: Book) -> dict[int, tuple[int, int]]:
         for index, number in enumerate(own):
             due = dues[index] if isinstance(dues, list) else dues
             record = records[index] if isinstance(records, list) else records
-            found[number] = due, wire.read_record(record)[2]
+            found[number] = due, wire.read_record(record).attempt
     return found
 
 
@@ -203,12 +204,66 @@ def test_a_retried_task_waits_and_is_given_again_at_its_time() -> None:
     frames(book)
     # 2 was to be cancelled, and is nowhere now.
     assert book.retried(0, [0, 2], [50, 60], 1000) == Change(0, 1, [2])
-    assert frames(book) == [[Kind.SCHEDULE, [0], 0, 1050, 7, [[None, None, 2, False]], [0]]]
+    record = [None, None, 2, False, 1, 100]  # it has failed once, and was given 100
+    assert frames(book) == [[Kind.SCHEDULE, [0], 0, 1050, 7, [record], [0]]]
     assert book.state(0) is State.PENDING
     assert replayed(book)[0] == (1050, 2)
     book.started(0, [0])
     book.retried(0, [0], [10], 2000)
     assert replayed(book)[0] == (2010, 3)
+
+
+def more_of(book: Book, number: int) -> wire.More:
+    """What the record of a task says to whoever is sent it next."""
+    entry = book.find(number)
+    assert entry is not None
+    return wire.read_record(entry.record)
+
+
+def test_a_retry_does_not_move_the_due_time_that_was_given_and_a_reschedule_does() -> None:
+    book = make()
+    for times, now in enumerate((1000, 2000), start=1):
+        book.started(0, [1])
+        book.retried(0, [1], [50], now)
+        assert more_of(book, 1)[2:] == (times + 1, False, times, 101)
+    frames(book)
+    assert book.reschedule(0, 1, 5000)
+    book.finished(0, [1], State.CANCELLED)
+    assert replayed(book)[1] == (5000, 3)
+    assert more_of(book, 1)[2:] == (3, False, 2, None)
+    book.started(0, [1])
+    book.retried(0, [1], [50], 6000)
+    assert more_of(book, 1)[2:] == (4, False, 3, 5000)
+
+
+def test_what_runs_again_after_a_death_has_not_failed() -> None:
+    book = make()
+    book.started(0, [2])
+    book.retried(0, [2], [50], 1000)
+    book.started(0, [2])
+    book.rerun_running()
+    assert replayed(book)[2] == (1050, 3)
+    assert more_of(book, 2) == wire.More(None, None, 3, False, 1, 102)
+
+
+def test_a_wait_without_end_is_until_the_latest_due_time() -> None:
+    book = make()
+    book.started(0, [0])
+    book.retried(0, [0], [LATEST], 1000)
+    assert replayed(book)[0] == (LATEST, 2)
+
+
+def test_a_task_that_waits_for_its_next_attempt_is_pending() -> None:
+    book = make()
+    book.started(0, [0, 1, 2])
+    book.retried(0, [0, 1, 2], [50, 50, 50], 1000)
+    assert book.withdraw(0, 0) == book.cancel(0, 1) == Change(0, -1)
+    assert book.finished(0, [0, 1], State.CANCELLED) == Change(0, 0, [0, 1])
+    assert book.died([0]) == [Change(0)]
+    assert replayed(book)[2] == (1050, 2)
+    assert [(list(row), state) for row, state, _ in book.close(lost=False)] == [
+        ([2, 3], State.CANCELLED)
+    ]
 
 
 def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None:
@@ -222,6 +277,7 @@ def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None
     book.started(0, [1])
     assert book.retried(0, [1], [50], 1000) == Change(0, 1, [])
     assert replayed(book)[1] == (101, 2)
+    assert more_of(book, 1) == wire.More(None, None, 2, False, 1, None)
 
 
 def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn() -> None:

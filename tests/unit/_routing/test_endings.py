@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from typing import Any
 
@@ -122,6 +123,45 @@ async def test_a_cancelled_task_has_no_outcome_whatever_came(place: Place) -> No
     place.endings.tell(Change(0, -1, [0]), [b"odd"], decode)
     assert task.cancelled()
     assert place.told == [("waiting", 3, 0, -1), ("ended", 3, 0, 1)]
+
+
+async def test_what_is_retried_is_counted_and_reported_to_nobody(
+    place: Place, reports: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    place.add(3)
+    place.book.cancel(0, 2)
+    change = place.book.retried(0, [0, 2, 9], [5, 6, 7], 10)
+    with caplog.at_level(logging.INFO, "aioscheduler"):
+        place.endings.retried(change, [0, 2, 9], ["first: E", "third: E", "none: E"])
+        assert place.told == [("waiting", 3, 0, 1), ("ended", 3, 0, 1)]
+        assert place.counts == {"retried": 1, "cancelled": 1}
+        assert len(place.endings.failures) == 1
+        place.endings.tell(Change(0, -1, [0]))
+        place.endings.tell(Change(0, -1, [1]))
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"task #{n} was cancelled while it waited for another attempt; the last one failed: {why}"
+        for n, why in ((2, "third: E"), (0, "first: E"))
+    ]
+    assert not place.endings.failures
+
+
+async def test_at_the_close_what_waits_for_another_attempt_says_why(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.add(3)
+    change = place.book.retried(0, [0, 1], [5, 6], 10)
+    place.endings.retried(change, [0, 1], ["first: E", "second: E"])
+    with caplog.at_level(logging.INFO, "aioscheduler"):
+        place.endings.settle_all([([1], State.LOST, ValueError()), ([0], State.CANCELLED, None)])
+    (record,) = caplog.records
+    assert "#0 was cancelled" in record.getMessage()
+    assert "first: E" in record.getMessage()
+
+
+async def test_what_was_too_late_is_counted(place: Place) -> None:
+    place.endings.count_too_late(3)
+    assert place.counts == {"too_late": 3}
 
 
 async def test_an_outcome_without_memory_is_a_failure_that_says_so(place: Place) -> None:

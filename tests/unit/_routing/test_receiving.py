@@ -9,11 +9,12 @@ import pytest
 from aioscheduler._routing.book import Book, Change
 from aioscheduler._routing.endings import NO_MEMORY
 from aioscheduler._routing.receiving import Receiver
+from aioscheduler._routing.retrying import LastFailures
 from aioscheduler._scheduling.states import State
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.shipping import HostShipper
 from aioscheduler._transport import wire
-from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
+from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, TOO_LATE, Kind
 
 NOW = 1000
 
@@ -24,6 +25,8 @@ class Place:
     def __init__(self) -> None:
         self.told: list[tuple[Change, tuple[Any, ...]]] = []
         self.unheard: list[list[int]] = []
+        self.failures = LastFailures()
+        self.too_late = 0
         self.asked: list[tuple[Any, ...]] = []
         shipper = HostShipper(HostCatalog())
         self.book = Book(1, True, shipper.catalog.log)
@@ -47,6 +50,12 @@ class Place:
     def name_unheard(self, numbers: list[int]) -> None:
         self.unheard.append([n for n in numbers if n in self.book.ledger])
 
+    def retried(self, change: Change, numbers: list[int], lines: list[str]) -> None:
+        self.told.append((change, (numbers, lines)))
+
+    def count_too_late(self, count: int) -> None:
+        self.too_late += count
+
     def say(self, *frame: Any) -> None:
         loop: Any = self
         self.receiver.receive(list(frame), loop)
@@ -69,6 +78,32 @@ def test_outcomes_come_with_what_reads_them(place: Place) -> None:
     place.say(Kind.FINISHED, 0, [2], RAISED, [b"\x90"])
     assert place.told[1][1] == ([b"\x90"], catalog[1], False)
     assert place.unheard == [[2]]  # while the book has it
+    assert place.too_late == 0
+
+
+def test_what_is_too_late_has_failed_and_is_counted(place: Place) -> None:
+    place.say(Kind.FINISHED, 0, [0, 1], TOO_LATE, [b"\x90", b"\x91"])
+    change, outcomes = place.told[0]
+    assert change == Change(0, 0, [0, 1], State.FAILED)
+    assert outcomes == ([b"\x90", b"\x91"], place.receiver._decodes[RAISED], False)
+    assert place.unheard == [[0, 1]]
+    assert place.too_late == 2
+    with pytest.raises(wire.WireError, match="task 0 was"):
+        place.say(Kind.FINISHED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
+    assert place.too_late == 3  # what came before it has been taken
+
+
+def test_what_is_retried_is_told_with_its_failures_until_it_starts(place: Place) -> None:
+    place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
+    assert place.told == [(Change(0, 2, []), ([0, 1], ["one", "two"]))]
+    place.failures.note(0, [0, 1], ["one", "two"])
+    place.say(Kind.STARTED, 0, [0])
+    assert len(place.failures) == 1
+    place.say(Kind.ANNOUNCED, 0, [1])
+    assert len(place.failures) == 0
+    with pytest.raises(wire.WireError, match="task 4 was never sent"):
+        place.say(Kind.RETRY, 0, [2, 4], [5, 6], ["one", "two"])
+    assert place.told[-1] == (Change(0, 1, [], refused=4), ([2, 4], ["one", "two"]))
 
 
 def test_large_outcomes_came_before(place: Place) -> None:
@@ -94,6 +129,8 @@ def test_large_outcomes_came_before(place: Place) -> None:
         [Kind.ANNOUNCED, 3, [4]],
         [Kind.RETRY, 0, [0], [], []],
         [Kind.RETRY, 0, [0], ["1"], [""]],
+        [Kind.RETRY, 0, [0], [1], [b"no text"]],
+        [Kind.FINISHED, 0, [0], TOO_LATE, []],
         [Kind.UNSTARTED, 0, 5],
         [Kind.TICK, 0.0, 0, 0, [-1], 0],
         [Kind.TICK, float("inf"), 0, 0, [], 0],

@@ -18,8 +18,11 @@ from scripted import Script
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.shipping import Call, HostShipper, open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
+from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import Reader
 from aioscheduler.errors import NotShippable
+from aioscheduler.options import Options
+from aioscheduler.retry import Retry
 
 
 def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: Script) -> None:
@@ -325,3 +328,136 @@ def test_a_global_that_was_deleted_is_followed_again_once_it_is_bound() -> None:
         worker.read(line)
     called, args, kwargs = open_call(worker, number, payload)
     assert asyncio.run(called(*args, **kwargs)) == 2
+
+
+ASKING = """
+WORDS = ["busy"]
+class Busy(Exception): pass
+def asks(error): return str(error) in WORDS
+def make(seconds): return lambda error: seconds if isinstance(error, Busy) else False
+class Asks:
+    def __init__(self, word): self.word = word
+    def __call__(self, error): return str(error) == self.word
+"""
+
+
+def read_there(world: Script, taken: Any) -> Any:
+    """What a worker reads of options that the host has taken."""
+    ours = world.module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, ours.__name__)
+        for name, module in world.modules.items():
+            patch.setitem(sys.modules, name, module)
+        world.tell()
+        if ours.__name__ in sys.modules:
+            world.modules[ours.__name__] = sys.modules[ours.__name__]
+        retry = world.worker.find_options(int(taken)).retry
+    assert retry is not None
+    return retry
+
+
+def test_what_a_retry_asks_travels_by_value(world: Script) -> None:
+    world.run(ASKING)
+    taken = world.host.take_options(Options("a", retry=Retry(world.asks, attempts=7)))
+    there = read_there(world, taken)
+    assert (there.attempts, there.wait_initial, there.on.__name__) == (7, 1.0, "asks")
+    assert there.on is not world.asks
+    assert there.on(ValueError("busy")) is True
+    world.run("WORDS = ['idle']")  # what it looks at is bound anew
+    again = Options("a", retry=Retry(world.asks, attempts=7))
+    assert world.host.take_options(again) == taken
+    assert read_there(world, taken).on(ValueError("busy")) is False
+    closure = read_there(world, world.host.take_options(Options(retry=Retry(world.make(5)))))
+    busy = next(cls for cls in world.worker.classes.values() if cls.__name__ == "Busy")
+    assert (closure.on(busy()), closure.on(ValueError())) == (5, False)
+    called = read_there(world, world.host.take_options(Options(retry=Retry(world.Asks("x")))))
+    assert called.on(ValueError("x"))
+
+
+def test_a_class_that_a_retry_names_is_the_one_that_a_task_raises(world: Script) -> None:
+    world.run(ASKING)
+    taken = world.host.take_options(Options(retry=Retry((OSError, world.Busy))))
+    there = read_there(world, taken)
+    world.run("async def give_class(): return Busy")
+    known, busy = there.on
+    assert known is OSError
+    assert busy is next(cls for cls in world.worker.classes.values() if cls.__name__ == "Busy")
+    assert world.trip(world.give_class()) is world.Busy
+
+
+def test_what_a_retry_names_is_there_as_long_as_a_task_has_it(world: Script) -> None:
+    world.run(ASKING)
+    held = world.host.take_options(Options(retry=Retry(world.make(5))))
+    world.run("del make, Busy")
+    world.forget()
+    there = read_there(world, held)
+    busy = next(cls for cls in world.worker.classes.values() if cls.__name__ == "Busy")
+    assert there.on(busy()) == 5
+    number = int(held)
+    assert number in world.host.catalog.log.lines
+    del held, there, busy
+    for _ in range(3):
+        world.forget()
+    assert number not in world.host.catalog.log.lines
+    assert number not in world.host.catalog.options
+    assert not (world.worker._options or world.worker._unread_options)
+
+
+def test_a_retry_that_cannot_travel_is_refused_by_name_and_leaves_no_trace(world: Script) -> None:
+    world.run(ASKING)
+    held = world.host.take_options(Options(retry=Retry(world.make(5))))
+    lock = threading.Lock()
+    world.module.__dict__["LOCK"] = lock
+    world.run("def locks(error): return LOCK")
+    world.run("class Holds:\n    def __init__(self, x): self.x = x\n    __call__ = print")
+
+    def holds(error: BaseException) -> bool:
+        return bool(lock)
+
+    log, options = world.host.catalog.log, world.host.catalog.options
+    before = len(log.lines), dict(options._numbers)
+    for on, message in (
+        (holds, "^the closure variable 'lock' of the option retry cannot travel"),
+        (world.locks, "^the global 'LOCK' of script_of_mine, which locks.. looks at, cannot"),
+        (world.Holds(lock), "^the option retry cannot travel to a worker process"),
+        (functools.partial(world.asks, lock), "^the argument 1 of the option retry cannot travel"),
+    ):
+        with pytest.raises(NotShippable, match=message):
+            world.host.take_options(Options(retry=Retry(on)))
+        assert (len(log.lines), options._numbers) == before
+    assert held in options
+
+
+def test_options_of_a_worker_are_one_line_with_those_of_the_host(world: Script) -> None:
+    """The host reads no pickle for that: a class may be one that raises when it is read."""
+    world.run(ASKING)
+    catalog = world.host.catalog
+    retries = [Retry(OSError), Retry(world.Busy), Retry(world.asks), Retry(world.make(5))]
+    taken = [world.host.take_options(Options("a", retry=retry)) for retry in retries]
+    lines = len(catalog.log.lines)
+    for number in taken:
+        there = Options("a", retry=read_there(world, number))
+        fields = wire.unpack(wire.pack(world.worker.options_number(there)))
+        assert catalog.adopt_options(fields) == number
+    assert len(catalog.log.lines) == lines
+    unreadable = [None, None, None, b"\x80 no pickle"]
+    assert catalog.adopt_options(unreadable) == catalog.adopt_options(unreadable)
+    plain = wire.unpack(wire.pack(world.worker.options_number(Options("b", 2.0))))
+    assert catalog.adopt_options(plain) == catalog.options_number(Options("b", 2.0))
+
+
+def test_what_a_worker_names_in_options_is_kept_by_their_line(world: Script) -> None:
+    world.run(ASKING)
+    held = world.host.take_options(Options(retry=Retry(world.make(5))))
+    there = Options("inside", retry=read_there(world, held))
+    fields = wire.unpack(wire.pack(world.worker.options_number(there)))
+    adopted = world.host.catalog.adopt_options(fields)
+    assert adopted != held
+    world.run("del make, Busy")
+    del held, there
+    for _ in range(3):
+        world.forget()
+    world.begin()  # the next process
+    again = read_there(world, adopted)
+    busy = next(cls for cls in world.worker.classes.values() if cls.__name__ == "Busy")
+    assert again.on(busy()) == 5

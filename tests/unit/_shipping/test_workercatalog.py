@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import pickle
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from scripted import Script
 
-from aioscheduler._shipping.definitions import CODE, IMPORTED, SPACE
+from aioscheduler._shipping.definitions import CODE, IMPORTED, OPTIONS, SPACE
+from aioscheduler._shipping.payloads import names_in
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport.wire import pack
+from aioscheduler.options import Options
+from aioscheduler.retry import Retry
 
 
 def test_what_a_script_says_of_itself_is_there(
@@ -82,3 +88,33 @@ def test_a_line_that_cannot_be_read_fails_where_it_is_used(
     assert "cannot be read" in caplog.text
     with pytest.raises(Exception, match=r".+"):
         world.worker.function(0)
+
+
+def test_options_are_read_where_a_task_has_them_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = WorkerCatalog()
+    retry = pickle.dumps(Retry(attempts=3))
+    worker.read(pack([OPTIONS, 5, "a", 2.0, None, retry]))
+    worker.read(pack([OPTIONS, 6, "b", None, None, b"\x80\x05cno_such_module\nasks\n."]))
+    found = worker.find_options(5)
+    assert found == Options("a", 2.0, None, Retry(attempts=3))
+    assert worker.find_options(5) is found
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+            worker.find_options(6)
+    module = ModuleType("no_such_module")
+    module.__dict__["asks"] = "it is there now"
+    monkeypatch.setitem(sys.modules, "no_such_module", module)
+    assert worker.find_options(6).retry == "it is there now"
+    for line in (5, 6):
+        worker._forget(line)
+        with pytest.raises(KeyError):
+            worker.find_options(line)
+
+
+def test_options_go_to_the_host_with_what_their_pickle_names(world: Script) -> None:
+    assert WorkerCatalog().options_number(Options("a", 2.0)) == ("a", 2.0, None, None)
+    world.run("class Mine(Exception): pass\nasync def give_class(): return Mine")
+    world.trip(world.give_class())
+    mine = next(iter(world.worker.classes.values()))
+    *_, retry = world.worker.options_number(Options(retry=Retry(mine)))
+    assert list(names_in(retry)) == [world.worker.line_of_class(mine)]

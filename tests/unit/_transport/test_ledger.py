@@ -6,13 +6,15 @@ from hypothesis import strategies as st
 from aioscheduler._scheduling.states import ENDED, MOVES, State
 from aioscheduler._transport import ledger as module
 from aioscheduler._transport import wire
-from aioscheduler._transport.ledger import PAGE, Entry, Ledger, make_frames
+from aioscheduler._transport.entry import Entry
+from aioscheduler._transport.ledger import PAGE, Ledger, make_frames
 from aioscheduler._transport.wire import Kind
 
 
 def record_of(number: int) -> wire.Record:
     """None for most, options for some, and an alias for some."""
-    return wire.make_record(number if number % 5 == 0 else None, 9 if number % 7 == 0 else None)
+    more = wire.More(number if number % 5 == 0 else None, 9 if number % 7 == 0 else None)
+    return wire.make_record(more)
 
 
 def payload_of(number: int) -> bytes:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioscheduler._transport import wire
-from aioscheduler._transport.wire import Decoder, Kind, WireError
+from aioscheduler._transport.wire import Decoder, Kind, More, WireError
 
 fields = st.recursive(
     st.one_of(st.none(), st.integers(-(2**63), 2**64 - 1), st.binary(max_size=40), st.text()),
@@ -96,3 +96,18 @@ def test_any_text_fits_a_frame() -> None:
     told = wire.text("x" * 10_000_000 + "\udce9 ends")
     assert told.endswith("\\udce9 ends")
     wire.encode([Kind.FAILED, told])
+
+
+def test_a_record_says_what_was_put_into_it() -> None:
+    for more in (
+        More(),
+        More(7),
+        More(None, 1 << 50),
+        More(7, None, 3, True, 2, 10**18),
+        More(given=0),
+        More(failed=1),
+    ):
+        record = wire.make_record(more)
+        assert wire.read_record(wire.unpack(wire.pack(record))) == more
+    assert wire.make_record(More()) is None
+    assert wire.make_record(More(7)) == 7

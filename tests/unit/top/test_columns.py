@@ -9,7 +9,7 @@ import pytest
 from screen import render, sampled, snapshot, worker
 
 from aioscheduler.stats import WorkerState
-from aioscheduler.top.columns import COLUMNS, GROWTH, LEFT_OUT, LONGEST, Row, fit, line
+from aioscheduler.top.columns import COLUMNS, GROWTH, LEFT_OUT, LONGEST, RARE, Row, fit, line
 from aioscheduler.top.rates import SORTS
 
 
@@ -48,6 +48,16 @@ def test_what_was_lost_is_shown_in_every_width() -> None:
         lines = render(shown, width, rates=rates)
         assert " lost " in lines[2]
         assert lines[5].split().count("3") == 1
+
+
+def test_what_was_retried_or_too_late_is_shown_where_it_happened() -> None:
+    shown, rates = sampled(3, worker(0, retried=5, too_late=7))
+    heads, values = (render(shown, 160, rates=rates)[row] for row in (2, 5))
+    assert " retried " in heads
+    assert " too late" in heads
+    assert [values.split().count(value) for value in ("5", "7")] == [1, 1]
+    shown, rates = sampled(3, worker(0, retried=5, lost=3))
+    assert " retry" not in render(shown, 70, rates=rates)[2]  # what was lost matters more
 
 
 def test_every_key_of_the_columns_is_one() -> None:
@@ -116,7 +126,7 @@ def test_a_full_bar_is_a_core_for_each_process(percent: float, processes: int, f
 
 
 def test_the_least_important_columns_go_first() -> None:
-    rows = [Row("0", {"lost": 1})]
+    rows = [Row("0", dict.fromkeys(RARE, 1))]
     before = {column.key for column in COLUMNS}
     left_out: list[str] = []
     for width in range(200, 0, -1):

@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 from acting import ran, trace, trace_alone, trace_and_fail
-from solo import LATER, Make, Place, fail, forever, give
+from solo import LATER, Make, Place, after, fail, forever, give
 from turning import turns
 
-from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
 from aioscheduler._scheduling.pace import MAX_SLICE
 from aioscheduler._transport import wire
@@ -371,8 +370,7 @@ async def test_a_task_that_starts_once_more_waits_again(make: Make) -> None:
     place = make(Order.FIFO, (1,))
     await place.start()
     place.take()
-    place.wait_before_retry = lambda *_: 0 if _[2] == 1 else None
-    place.schedule(0, fail("once"), record=CONFIRMED)
+    place.schedule(0, fail("once"), record=CONFIRMED, retry=after(0))
     await turns()
     place.send(Kind.CONFIRM, 1)
     await turns(20)
@@ -387,9 +385,8 @@ async def test_what_was_announced_ahead_waits_for_an_attempt_that_failed(make: M
     place = make(Order.FIFO, (1,), confirmed=True)
     await place.start()
     place.take()
-    place.wait_before_retry = lambda *_: SECOND if _[2] == 1 else None
     ran.clear()
-    place.schedule(0, trace_and_fail("once"))
+    place.schedule(0, trace_and_fail("once"), retry=after(1))
     place.call(1, trace_alone, ["a", "b"])
     await turns()
     place.send(Kind.CONFIRM, 1)

@@ -10,14 +10,16 @@ import random
 from typing import Any
 
 import pytest
-from acting import HOSTS, act
+from acting import HOSTS, act, ask_host
 from solo import Make, Place
 from turning import turns
 
-from aioscheduler import current_attempt
+from aioscheduler import Retry, current_attempt
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
-from aioscheduler._transport.wire import DROPPED, IN_BLOB, Kind
+from aioscheduler._transport import wire
+from aioscheduler._transport.wire import DROPPED, IN_BLOB, Kind, More
+from aioscheduler.options import Options
 
 
 class Host:
@@ -40,11 +42,10 @@ class Host:
         self.entered = 0  # of them, as the worker was told
         self.running: list[int] = []
         self.faults: list[BaseException] = []
-        place.wait_before_retry = self.wait_before_retry
+        self.options = place.shipper.take_options(Options(retry=Retry(ask_host, attempts=4)))
 
-    def wait_before_retry(self, options: Any, error: BaseException, attempt: int) -> int | None:
-        waits = (None, 0, SECOND) if attempt < 4 else (None,)
-        return self.random.choice(waits)
+    def answer(self) -> bool | float:
+        return self.random.choice((False, 0, 1))
 
     def began(self, number: int) -> None:
         self.hear()
@@ -111,11 +112,14 @@ class Host:
         large = isinstance(payload, bytes) and len(payload) > 1000
         if large:
             self.blobs.append(number)
-        record = [None, None, self.attempts[number], self.confirmed[number]]
+        attempt = self.attempts[number]
+        more = More(self.options, None, attempt, self.confirmed[number], attempt - 1)
         row = [IN_BLOB if large else payload]
         self.states[number] = "pending"
         due = self.dues[number]
-        self.place.send(Kind.SCHEDULE, [number], scheduler, due, function, [record], row)
+        self.place.send(
+            Kind.SCHEDULE, [number], scheduler, due, function, [wire.make_record(more)], row
+        )
 
     def send_blob(self) -> None:
         if self.blobs:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 
 import pytest
-from solo import LATER, Make, Place, fail, forever, give
+from solo import LATER, Make, Place, after, fail, forever, give
 from turning import turns
 
 from aioscheduler._processes.process import workers_module
@@ -260,21 +260,19 @@ async def test_what_a_drain_cancels_is_lost_unless_somebody_had_asked(
 
 
 async def test_what_a_drain_cancels_may_start_once_more(place: Place, no_patience: None) -> None:
-    place.wait_before_retry = lambda *_: 5
-    place.call(0, resist, ["raise"])
+    place.schedule(0, resist("raise"), retry=after(5))
     await turns()
     place.take()
     place.worker.drain()
     await place.serving
     _, retry = place.take()
-    assert retry[:4] == [Kind.RETRY, 0, [0], [5]]
+    assert retry[:4] == [Kind.RETRY, 0, [0], [5 * SECOND]]
 
 
 async def test_a_task_that_rests_in_a_queue_waits_for_the_next_process(make: Make) -> None:
     place = make(Order.FIFO, (1,))
     await place.start()
-    place.wait_before_retry = lambda *_: SECOND
-    place.schedule(0, fail("once"))
+    place.schedule(0, fail("once"), retry=after(1))
     place.schedule(1, give(1))
     await turns()
     place.take()

@@ -18,16 +18,16 @@ from acting import (
     note_later,
     ran,
 )
-from solo import NOW, Make, Place, fail, forever, give
+from solo import NOW, Make, Place, after, fail, forever, give
 from turning import turns
 
-from aioscheduler import TooLate
+from aioscheduler import Retry, TooLate, current_attempt, current_due
 from aioscheduler._processes.process import workers_module
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import FORGET
-from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, Kind
+from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, TOO_LATE, Kind
 from aioscheduler.options import Options
 
 runner_module = workers_module("runner")
@@ -197,6 +197,7 @@ async def test_options_hold_for_plain_functions_too(place: Place) -> None:
     await turns(20)
     frames = [frame for frame in place.take() if frame[0] == Kind.FINISHED]
     late, on_time = sorted(frames, key=lambda frame: frame[2])
+    assert late[2:4] == [[0], TOO_LATE]
     assert isinstance(place.failure(late[4][0]), TooLate)
     assert on_time[2:] == [[1], RETURNED, [1]]
 
@@ -216,51 +217,113 @@ async def test_its_own_failure_ends_the_worker(place: Place) -> None:
 # ---- what starts once more
 
 
-def wait_before_retry(place: Place, *waits: int | None) -> list[Any]:
-    """Have failed tasks wait so long, one after the other."""
-    asked: list[Any] = []
-
-    def wait(options: Any, error: BaseException, attempt: int) -> int | None:
-        asked.append((options, repr(error), attempt))
-        return waits[len(asked) - 1]
-
-    place.wait_before_retry = wait
-    return asked
-
-
 async def test_a_timed_task_that_is_to_start_once_more_is_forgotten(place: Place) -> None:
-    asked = wait_before_retry(place, 5, 7, None)
     for number in (0, 1):
-        place.schedule(number, fail(f"the {number}th"))
+        place.schedule(number, fail(f"the\n{number}th"), retry=after(5 + 2 * number))
     await turns()
     _, *retries = place.take()
     (retry,) = [frame for frame in retries if frame[0] == Kind.RETRY]
-    assert retry[1:4] == [0, [0, 1], [5, 7]]
-    assert [text.splitlines()[-1] for text in retry[4]] == [
-        "LookupError: the 0th",
-        "LookupError: the 1th",
-    ]
-    assert "aioscheduler_workers" not in retry[4][0]
+    assert retry[1:4] == [0, [0, 1], [5 * SECOND, 7 * SECOND]]
+    assert retry[4] == [f"solo:fail: LookupError: the {n}th" for n in (0, 1)]
     assert all(engine.find(0) is None for engine in place.worker._engines)
-    place.schedule(1, fail("again"), due=NOW, record=[None, None, 2, False])
+    again = [None, None, 2, False, 1, NOW]
+    place.schedule(1, fail("again"), due=NOW, record=again, retry=after(5))
     await turns()
     started, failed = place.take()
     assert started == [Kind.STARTED, 0, [1]]
     assert failed[:4] == [Kind.FINISHED, 0, [1], RAISED]
-    assert [attempt for _, _, attempt in asked] == [1, 1, 2]
+    error = place.failure(failed[4][0])
+    note = "it had 2 attempts, of 2 at most"
+    assert error.__notes__ == [note]
+    assert note in str(error.__cause__)
+
+
+async def test_attempts_that_failed_count_and_not_those_that_their_worker_did_not_survive(
+    place: Place,
+) -> None:
+    for number, (attempt, failed) in enumerate(((9, 0), (9, 1), (2, 1))):
+        record = [None, None, attempt, False, failed, NOW]
+        place.schedule(number, fail("again"), record=record, retry=after(1))
+    await turns()
+    frames = place.take()
+    assert [frame[2] for frame in frames if frame[0] == Kind.RETRY] == [[0]]
+    assert [frame[2] for frame in frames if frame[0] == Kind.FINISHED] == [[1, 2]]
+
+
+async def tell_times() -> tuple[int, float]:
+    due = current_due()
+    assert due is not None
+    return current_attempt(), due.timestamp()
+
+
+async def test_a_further_attempt_knows_the_due_time_that_the_task_was_given(place: Place) -> None:
+    place.schedule(0, tell_times(), due=NOW - 5, record=[None, None, 3, False, 2, 7 * SECOND])
+    await turns()
+    assert place.shipper.catalog.decode(place.take()[-1][4][0]) == (3, 7.0)
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+async def fail_oddly(large: bool) -> None:
+    raise LookupError("x" * 10**6) if large else Unspeakable()
+
+
+async def test_the_line_of_a_failure_is_short_whatever_the_failure_is(place: Place) -> None:
+    name = "n" * 10**6
+    options = place.shipper.take_options(Options(name=name, retry=after(1)))
+    place.schedule(0, fail_oddly(large=True), record=options)
+    place.schedule(1, fail_oddly(large=False), retry=after(1))
+    await turns()
+    ((_, _, numbers, _, lines),) = [f for f in place.take() if f[0] == Kind.RETRY]
+    assert numbers == [0, 1]
+    assert lines[0].startswith("nnn")
+    assert len(lines[0]) <= 302
+    assert "Unspeakable, whose str raises ValueError" in lines[1]
+
+
+async def test_a_predicate_that_cannot_be_read_fails_its_tasks_alone(place: Place) -> None:
+    place.schedule(0, give(0), retry=Retry(_Unreadable()))
+    place.schedule(1, give(1), retry=after(1))
+    await turns()
+    first, second = [f for f in place.take() if f[0] == Kind.FINISHED]
+    failed, returned = sorted((first, second), key=lambda frame: frame[2])
+    assert failed[2:4] == [[0], RAISED]
+    assert repr(place.failure(failed[4][0])) == "LookupError('no such module')"
+    assert returned[2:] == [[1], RETURNED, [1]]
+
+
+class _Unreadable:
+    def __call__(self, error: BaseException) -> bool:
+        return True
+
+    def __reduce__(self) -> Any:
+        return refuse_to_be_read, ()
+
+
+def refuse_to_be_read() -> None:
+    raise LookupError("no such module")
 
 
 async def test_what_cannot_be_read_or_was_cancelled_does_not_start_once_more(place: Place) -> None:
-    asked = wait_before_retry(place)
-    place.send(Kind.SCHEDULE, 0, 0, 0, 999, None, [1])
-    place.schedule(1, forever())
-    place.schedule(2, resist())
+    options = place.shipper.take_options(Options(retry=Retry(BaseException)))
+    place.send(Kind.SCHEDULE, 0, 0, 0, 999, [options], [1])
+    place.schedule(1, forever(), record=options)
+    place.schedule(2, resist(), record=options)
+    place.schedule(3, cancel_itself(), record=options)
     await turns()
     place.send(Kind.CANCEL, 0, [1, 2])
     await turns()
-    ends = [frame[2:4] for frame in place.take() if frame[0] == Kind.FINISHED]
-    assert sorted(ends) == [[[0], RAISED], [[1], DROPPED], [[2], RAISED]]
-    assert asked == []
+    frames = place.take()
+    assert {frame[0] for frame in frames} == {Kind.STARTED, Kind.FINISHED}
+    ends = [(n, frame[3]) for frame in frames if frame[0] == Kind.FINISHED for n in frame[2]]
+    assert sorted(ends) == [(0, RAISED), (1, DROPPED), (2, RAISED), (3, DROPPED)]
+
+
+async def cancel_itself() -> None:
+    raise asyncio.CancelledError
 
 
 async def resist() -> None:
@@ -275,8 +338,7 @@ async def test_a_queue_waits_for_what_starts_once_more(make: Make, order: Order)
     place = make(order, (1,))
     await place.start()
     place.take()
-    wait_before_retry(place, SECOND, None)
-    place.schedule(0, fail("x" * 100_000))
+    place.schedule(0, fail("x" * 100_000), retry=after(1))
     await turns()
     place.call(1, abs, [-1, -2])
     await turns()
@@ -300,20 +362,17 @@ async def test_the_announcement_of_the_next_attempt_comes_behind_the_word_of_the
     place = make(Order.FIFO, (1,))
     await place.start()
     place.take()
-    asked = wait_before_retry(place, 0, 0, None)
-    place.schedule(0, fail("at once"))
+    place.schedule(0, fail("at once"), retry=after(0, attempts=3))
     await turns(30)
     kinds = [frame[0] for frame in place.take()]
     assert kinds == [*(Kind.STARTED, Kind.RETRY) * 2, Kind.STARTED, Kind.FINISHED]
-    assert [attempt for _, _, attempt in asked] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("kind", [Kind.CANCEL, Kind.WITHDRAW])
 async def test_what_rests_can_be_dropped(make: Make, kind: Kind) -> None:
     place = make(Order.FIFO, (1,))
     await place.start()
-    wait_before_retry(place, SECOND)
-    place.schedule(0, fail("once"))
+    place.schedule(0, fail("once"), retry=after(1))
     place.call(1, abs, [-1])
     await turns()
     place.take()

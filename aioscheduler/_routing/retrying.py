@@ -1,0 +1,62 @@
+"""Why tasks have failed that wait for another attempt: told in the log if none comes.
+
+A failure that is followed by another attempt is reported to nobody. If its task is cancelled while
+it waits, it was the last one, and a line says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+MOST = 10_000
+"""Tasks of a worker whose failures are kept, those that failed last: 3 MB at most."""
+
+_LONGEST = 300  # characters, whatever a worker says
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+
+class LastFailures:
+    """The last failures of tasks that wait for another attempt, in a line each."""
+
+    def __init__(self) -> None:
+        self._lines: dict[int, tuple[int, str]] = {}  # with the scheduler, the oldest first
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def note(self, scheduler: int, numbers: Sequence[int], lines: Sequence[str]) -> None:
+        """Keep why tasks have failed, which each line says with the task's name."""
+        for number, line in zip(numbers, lines, strict=True):
+            self._lines[number] = scheduler, line[:_LONGEST]
+        while len(self._lines) > MOST:
+            del self._lines[next(iter(self._lines))]
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Drop what is kept of tasks that have started once more."""
+        if self._lines:
+            for number in numbers:
+                self._lines.pop(number, None)
+
+    def tell(self, cancelled: Iterable[int], ref: Callable[[int, int], object]) -> None:
+        """Log of cancelled tasks why their last attempt has failed; nothing of the others.
+
+        Args:
+            cancelled: Their numbers.
+            ref: Gives the reference of a task, by its scheduler and number.
+        """
+        if not self._lines:
+            return
+        for number in cancelled:
+            known = self._lines.pop(number, None)
+            if known is not None:
+                scheduler, line = known
+                with suppress(Exception):  # a filter of the user's may raise; others are to be told
+                    log.info(
+                        "task %s was cancelled while it waited for another attempt; "
+                        "the last one failed: %s",
+                        ref(scheduler, number),
+                        line,
+                    )

@@ -1,0 +1,37 @@
+"""What was sent of a task, and what of it changes when it is to start once more. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .wire import More, Payload, Record, make_record, read_record
+
+
+class Entry(NamedTuple):
+    """What was sent of a task, beside its number; see `wire.Kind.SCHEDULE`."""
+
+    scheduler: int
+    due: int
+    function: int | bytes
+    record: Record
+    payload: Payload
+
+    def rerun(self) -> Entry:
+        """Return it for another start, because its worker has died with it."""
+        more = read_record(self.record)
+        return self._replace(record=make_record(more._replace(attempt=more.attempt + 1)))
+
+    def retry(self, due: int | None) -> Entry:
+        """Return it for another start, because it has failed; None: a queue has no due times."""
+        options, alias, attempt, confirmed, failed, given = read_record(self.record)
+        if due is None:
+            due = self.due
+        elif given is None:
+            given = self.due
+        more = More(options, alias, attempt + 1, confirmed, failed + 1, given)
+        return self._replace(due=due, record=make_record(more))
+
+    def move(self, due: int) -> Entry:
+        """Return it with another due time, which it has been given."""
+        more = read_record(self.record)
+        return self._replace(due=due, record=make_record(more._replace(given=None)))

@@ -1,0 +1,61 @@
+"""The last failures of tasks that wait for another attempt."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from aioscheduler._routing.retrying import MOST, LastFailures
+
+
+@pytest.fixture(autouse=True)
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "aioscheduler")
+    return caplog
+
+
+def ref(scheduler: int, number: int) -> str:
+    return f"{scheduler}/{number}"
+
+
+def test_one_line_is_told_of_each_that_is_cancelled(told: pytest.LogCaptureFixture) -> None:
+    failures = LastFailures()
+    failures.note(1, [3, 4, 5], ["a: E", "b: E", "c: E"])
+    failures.note(1, [4], ["b: F"])
+    failures.forget([5, 99])
+    assert len(failures) == 2
+    for _ in range(2):
+        failures.tell(range(10), ref)
+    assert [(record.levelname, record.args) for record in told.records] == [
+        ("INFO", ("1/3", "a: E")),
+        ("INFO", ("1/4", "b: F")),
+    ]
+    assert not failures
+
+
+def test_no_line_is_long_and_there_are_not_too_many() -> None:
+    failures = LastFailures()
+    failures.note(0, range(MOST), ["x" * 10_000] * MOST)
+    assert max(len(line) for _, line in failures._lines.values()) == 300
+    failures.note(0, [MOST, MOST + 1], ["late", "later"])
+    assert len(failures) == MOST
+    assert next(iter(failures._lines)) == 2  # those that failed first are gone
+
+
+def test_a_filter_that_raises_keeps_no_other_from_being_told(
+    told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = LastFailures()
+    failures.note(0, [1, 2], ["a: E", "b: E"])
+    asked: list[int] = []
+
+    def ref_or_raise(scheduler: int, number: int) -> str:
+        asked.append(number)
+        if number == 1:
+            raise LookupError
+        return "2"
+
+    failures.tell([1, 2], ref_or_raise)
+    assert asked == [1, 2]
+    assert len(told.records) == 1
