@@ -10,7 +10,6 @@ What is accepted, and the life of the place where it runs, is the link's (`local
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -28,8 +27,7 @@ from ..task import State, Task, TaskRef
 from .ids import Ids
 from .link import LoadCounter
 from .localentry import Attempts, Entry, Work, attempt_of, begin, close, name_of
-
-log: logging.Logger = logging.getLogger("aioscheduler")
+from .retrying import log_failure
 
 
 class LocalCrew:
@@ -169,19 +167,11 @@ class LocalCrew:
         self._log_failure(engine, number, entry)
 
     def _log_failure(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
-        """Say why a task that was cancelled between two attempts was to be retried: no other will.
-
-        It has ended by now, whatever the log's handlers raise.
-        """
+        """Say why a task was to be retried that was cancelled between two attempts."""
         work = entry[1]
         if isinstance(work, Attempts) and work.failure:
-            log.info(
-                "task %s %s was cancelled before its attempt %d; the last one had failed: %s",
-                name_of(entry),
-                self.ref(engine.index, number) or number,
-                work.number,
-                work.failure,
-            )
+            task = self.ref(engine.index, number) or number
+            log_failure(task, f"{name_of(entry)}: {work.failure}")
 
     def broken(self, engine: Engine[Entry], error: Exception, launched: dict[int, Entry]) -> None:
         assert self.loop is not None

@@ -15,8 +15,7 @@ from contextvars import Context
 from typing import Any
 
 from .._scheduling.coroutines import close_unstarted
-from .._shipping.failures import describe
-from .._shipping.names import type_name
+from .._shipping.failures import line_of
 from ..batch import Part
 from ..options import Options
 from ..task import Task
@@ -54,7 +53,7 @@ class Attempts:
 
     def failed(self, error: BaseException) -> None:
         """Note what an attempt has raised; the next one is to follow."""
-        self.failure = f"{type_name(error)}: {describe(str, error)}"
+        self.failure = line_of(error)
         self.number += 1
 
 

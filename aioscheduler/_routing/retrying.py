@@ -53,10 +53,14 @@ class LastFailures:
             known = self._lines.pop(number, None)
             if known is not None:
                 scheduler, line = known
-                with suppress(Exception):  # a filter of the user's may raise; others are to be told
-                    log.info(
-                        "task %s was cancelled while it waited for another attempt; "
-                        "the last one failed: %s",
-                        ref(scheduler, number),
-                        line,
-                    )
+                log_failure(ref(scheduler, number), line)
+
+
+def log_failure(task: object, line: str) -> None:
+    """Log of a cancelled task why its last attempt has failed, in a line with its name."""
+    with suppress(Exception):  # a filter of the user's may raise; others are to be told
+        log.info(
+            "task %s was cancelled while it waited for another attempt; the last one failed: %s",
+            task,
+            line,
+        )

@@ -135,13 +135,7 @@ class Engine(Generic[E]):
         self._launched.clear()
 
     def add(self, number: int, due: int, entry: E) -> None:
-        """Accepts an entry.
-
-        Args:
-            number: Counts up from entry to entry.
-            due: Nanoseconds since the epoch.
-            entry: Handed to the crew when it is due.
-        """
+        """Accept an entry: numbers grow from one to the next, times are ns since the epoch."""
         self.waiting[number] = entry
         self._queue.push(due, number)
         self._look_at(due)
@@ -224,10 +218,9 @@ class Engine(Generic[E]):
 
     def _run_some(self) -> None:
         self._runner = None
-        if self._hold_back.active:  # `_launch_due` goes on with it then
-            return
-        # We may be called from a task's step, or by a callback of its: what it has set is its own.
-        self._guard(partial(self._base.copy().run, self._run_slice))
+        if not self._hold_back.active:  # else `_launch_due` goes on with it then
+            # We may be called in a task's step, or by its callback: what it has set is its own.
+            self._guard(partial(self._base.copy().run, self._run_slice))
 
     def _guard(self, step: Callable[[], None]) -> None:
         """Take a step; if it raises, for want of memory say, what was launched has an end."""

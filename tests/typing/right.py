@@ -15,8 +15,10 @@ from aioscheduler import (
     Manager,
     ManagerStats,
     QueuedScheduler,
+    Retry,
     State,
     Task,
+    TaskInfo,
     TaskRef,
     TimedScheduler,
     WorkerLost,
@@ -114,6 +116,30 @@ async def handles(manager: Manager) -> None:
     if isinstance(error, WorkerLost):
         print(error.exitcode, error.started)
     assert_type(manager.schedule_threadsafe(work(1)), concurrent.futures.Future[str])
+
+
+def busy(error: OSError) -> bool | float | timedelta:
+    return error.errno == 11 or 2.5
+
+
+async def options(manager: Manager) -> None:
+    retry = Retry(ConnectionError, attempts=3, wait_max=timedelta(minutes=1))
+    assert_type(manager.schedule(work(1), SOON, id="a", replace=True, retry=retry), Task[str])
+    manager.schedule(work(1), timeout=1, max_lateness=SOON, name="mail", retry=Retry(busy))
+    manager.map(work, [1], retry=Retry((OSError, ValueError)), timeout=timedelta(seconds=1))
+    assert_type(manager.schedule_threadsafe(add(1, 2), id="b"), concurrent.futures.Future[int])
+    await TimedScheduler().schedule(work(1), retry=Retry(lambda error: False))
+    task = await manager.find("a")
+    assert_type(task, Task[Any] | None)
+    if task is not None:
+        print(task.id, task.due, task.reschedule(SOON), manager.reschedule(task.ref, SOON))
+    async for info in manager.tasks(name="mail", id_prefix="a", state=State.PENDING, limit=10):
+        assert_type(info, TaskInfo)
+        print(info.ref, info.name, info.id, info.due, info.attempt, info.worker, info.scheduler)
+
+
+async def inside() -> None:
+    assert_type(current_manager().schedule(work(1), SOON, id="a", replace=True), TaskRef)
 
 
 def ended(task: Task[str]) -> None:

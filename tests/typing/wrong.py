@@ -8,7 +8,14 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from aioscheduler import LifoQueuedScheduler, Manager, QueuedScheduler, Task, TimedScheduler
+from aioscheduler import (
+    LifoQueuedScheduler,
+    Manager,
+    QueuedScheduler,
+    Retry,
+    Task,
+    TimedScheduler,
+)
 
 SOON = timedelta(seconds=1)
 
@@ -32,6 +39,13 @@ def managers(any_manager: Manager) -> None:
     any_manager.cancel(work(1))  # type: ignore
     any_manager.task(None)  # type: ignore
     any_manager.close(1)  # type: ignore
+    any_manager.schedule(work(1), id=5)  # type: ignore
+    any_manager.schedule(work(1), retry=3)  # type: ignore
+    any_manager.map(work, [1], id="a")  # type: ignore
+    any_manager.tasks(state="pending")  # type: ignore
+    Retry(OSError, 3)  # type: ignore
+    Retry("OSError")  # type: ignore
+    TimedScheduler().schedule(work(1), id="a")  # type: ignore
 
 
 def queues() -> None:

@@ -175,8 +175,7 @@ async def test_closing_cancels_what_waits_for_another_attempt(
         assert task.cancelled()
         told = [record.getMessage() for record in caplog.records]
         (line,) = (line for line in told if "attempt" in line)
-        assert line.startswith("task daily ")
-        assert line.endswith("the last one had failed: ConnectionError: call 1")
+        assert line.endswith("the last one failed: daily: ConnectionError: call 1")
 
 
 async def test_join_waits_for_the_last_attempt(clock: FakeClock) -> None:

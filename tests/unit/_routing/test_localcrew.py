@@ -372,8 +372,8 @@ async def test_what_waits_for_an_attempt_ends_cancelled_and_its_failure_is_told(
         await place.link.close(None)
     assert task.cancelled()
     assert [record.getMessage() for record in caplog.records] == [
-        "task a report ab/0/0/0 was cancelled before its attempt 2; the last one had failed: "
-        "LookupError: failure 1"
+        "task ab/0/0/0 was cancelled while it waited for another attempt; the last one failed: "
+        "a report: LookupError: failure 1"
     ]
     await ring(place, 60)
     assert len(failing.starts) == 1
@@ -402,9 +402,8 @@ async def test_what_fails_when_it_is_closed_is_not_retried(
     assert place.counts == (0, 0)
     assert place.link.vitals().counts["retried"] == 0
     (record,) = caplog.records
-    assert record.getMessage().endswith(
-        "before its attempt 2; the last one had failed: ValueError: gate"
-    )
+    assert record.getMessage().startswith("task ab/0/0/0 was cancelled while it waited for")
+    assert record.getMessage().endswith("wait: ValueError: gate")
 
 
 @pytest.mark.parametrize("when", ["before it failed", "in its first step", "by its predicate"])
