@@ -190,7 +190,7 @@ class TimedScheduler(_Scheduler):
             coro: A coroutine that has not started, or another awaitable.
             when: A datetime (a naive one as `prefer_utc` says), or a timedelta from now;
                 None is at once.
-            **options: `name`, `timeout`, `max_lateness`; see `options.TaskOptions`.
+            **options: `name`, `timeout`, `max_lateness`, `retry`; see `options.TaskOptions`.
 
         Raises:
             ValueError: The time has passed, or an option cannot mean anything.
@@ -223,7 +223,7 @@ class QueuedScheduler(_Scheduler):
         Args:
             coro: A coroutine that has not started, or another awaitable.
             when: None: a queue runs tasks in turn.
-            **options: `name`, `timeout`; see `options.TaskOptions`.
+            **options: `name`, `timeout`, `retry`; see `options.TaskOptions`.
 
         Raises:
             ValueError: An option cannot mean anything.

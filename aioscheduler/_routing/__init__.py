@@ -1,8 +1,8 @@
 """Which worker takes a task, and who is told of its end.
 
-Placement, the links (one contract, `link`, whether the schedulers are in this loop or in another
-process), the fleet of all of them, and the holders of handles. What users call is above, in the
-public modules.
+Placement, the links (one contract, `link`, whether the schedulers are in another process, or, with
+their entries and their crew, in this loop: `local`), the fleet of all of them, and the holders of
+handles. What users call is above, in the public modules.
 
 Doors: `fleet`, `layout`, `link`, `local`, `placement`, `router`, `settings`.
 """

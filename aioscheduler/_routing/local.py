@@ -1,6 +1,7 @@
 """The link to schedulers in this process and loop: no frames, no copies, the same contract.
 
-It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`.
+It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`. What it
+accepts are entries (`localentry`), which its crew runs (`localcrew`).
 """
 
 from __future__ import annotations
@@ -11,36 +12,35 @@ import logging
 import os
 import secrets
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextvars import Context, copy_context
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import copy_context
 from datetime import datetime
+from functools import partial
 from itertools import repeat
 from typing import Any
 
-from .._scheduling.alarm import TICK, Alarm
-from .._scheduling.coroutines import check_awaitable, close_unstarted, name_of
+from .._scheduling.alarm import Alarm
+from .._scheduling.coroutines import check_awaitable, name_of, take_apart
 from .._scheduling.ending import end_running
 from .._scheduling.engine import Engine
 from .._scheduling.lateness import History, Recorder
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
-from .._scheduling.unheard import tell_unheard
 from ..batch import Outcomes, Part
 from ..errors import WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
-from ..options import Options, lateness_error, run_with
+from ..options import Options
 from ..stats import WorkerState
 from ..task import State, Task, TaskRef
 from .link import LoadCounter, Vitals
+from .localcrew import LocalCrew
+from .localentry import Attempts, Entry, Work, context_of, move, start_of
+from .localentry import name_of as name_of_entry
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-# The context is that of the call that scheduled it; the calls of a batch share one. Last comes the
-# due time, for who asks.
-_Call = tuple[Awaitable[Any], "Options | None"]
-_Entry = tuple["Task[Any] | Part", Awaitable[Any], Context, "Options | None", int]
+_Call = tuple[Work, "Options | None"]
 
 
 class LocalShipper:
@@ -53,9 +53,13 @@ class LocalShipper:
         """Check that something can be scheduled here.
 
         Raises:
-            TypeError: It is no awaitable, or has started.
+            TypeError: It is no awaitable, or has started; or it is to be retried, and cannot be
+                made anew.
         """
         check_awaitable(coro)
+        if options is not None and options.retry is not None:
+            function, args, kwargs = take_apart(coro)
+            return Attempts(partial(function, *args, **kwargs), coro), options
         return coro, options
 
     def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,21 +104,19 @@ class LocalLink:
         self.identity: int = secrets.randbits(128)
         self._recorder = Recorder()
         self._history = History()
-        self._counts: Counter[str] = Counter()
         self._state = WorkerState.STARTING
-        self.engines: list[Engine[_Entry]] = [
-            Engine(index, order, self, self._recorder, clock, _context_of)
-            for index in range(schedulers)
-        ]
         self.shipper = LocalShipper()
-        self._counter = counter
-        self._clock = clock
-        self._manager = manager
         proxy = ManagerProxy(desk, loop_thread) if desk is not None else None
         self._places: list[Place] = [
             (proxy, manager or "", 0, index, clock) for index in range(schedulers)
         ]
-        self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
+        self._crew = LocalCrew(order, counter, self._places, clock, manager)
+        self.engines: list[Engine[Entry]] = [
+            Engine(index, order, self._crew, self._recorder, clock, context_of)
+            for index in range(schedulers)
+        ]
+        self._counter = counter
+        self._clock = clock
         self._alarm: Alarm | None = None
         self._boot = boot
         self._failed = failed
@@ -123,7 +125,7 @@ class LocalLink:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to run what is due, once the initializer is through."""
-        self.loop = loop
+        self.loop = self._crew.loop = loop
         if self._boot is None:
             self._start_engines()
         else:
@@ -166,12 +168,14 @@ class LocalLink:
 
     def schedule(self, scheduler: int, due: int, when: datetime | int, call: _Call) -> Task[Any]:
         """Accepts what `take` gave."""
-        awaitable, options = call
+        work, options = call
         number = self._next
         self._next = number + 1
-        name = options.name if options is not None else None
-        task: Task[Any] = Task(self, scheduler, number, when, name or name_of(awaitable))
-        entry = task, awaitable, copy_context(), options, due
+        name = None
+        if options is not None:
+            name = options.name or (name_of(work.first) if isinstance(work, Attempts) else None)
+        task: Task[Any] = Task(self, scheduler, number, when, name or name_of(work))
+        entry = task, work, copy_context(), options, due
         self.engines[scheduler].add(number, due, entry)
         return task
 
@@ -192,9 +196,11 @@ class LocalLink:
         engine = self.engines[scheduler]
         context = copy_context()
         each = repeat(dues, count) if isinstance(dues, int) else dues
+        works: Iterable[Work] = map(_call, repeat(function), calls)
+        if options is not None and options.retry is not None:
+            works = (Attempts(partial(_call, function, args)) for args in calls)
         entries = (
-            (part, _call(function, args), context, options, due)
-            for args, due in zip(calls, each, strict=True)
+            (part, work, context, options, due) for work, due in zip(works, each, strict=True)
         )
         engine.add_many(range(first, first + count), dues, entries)
 
@@ -221,7 +227,7 @@ class LocalLink:
     def vitals(self) -> Vitals:
         """Gives what `Manager.stats()` needs to know."""
         running = sum(len(engine.running) for engine in self.engines)
-        return Vitals(self._state, False, os.getpid(), running, self._counts, self._history)
+        return Vitals(self._state, False, os.getpid(), running, self._crew.counts, self._history)
 
     async def close(self, timeout: float | None) -> None:
         """Cancels what waits and lets what runs finish.
@@ -231,10 +237,11 @@ class LocalLink:
         """
         if self._booting is not None:
             self._booting.cancel()
+        self._crew.stopped = True
         for engine in self.engines:
             for entries in engine.stop():
                 for number, entry in entries.items():
-                    self.withdrawn(engine, number, entry)
+                    self._crew.withdrawn(engine, number, entry)
         if self._alarm is not None:
             self._alarm.stop()
         caller = running.get(None)  # a task of ours that closes its manager, itself or by a child
@@ -244,7 +251,7 @@ class LocalLink:
         for scheduler, number in await end_running(self.engines, timeout, spared):
             log.warning(
                 "%s: task %s swallows its cancellation; it runs on",
-                _name(self.engines[scheduler].running[number][1]),
+                name_of_entry(self.engines[scheduler].running[number][1]),
                 self.ref(scheduler, number) or number,
             )
         self._state = WorkerState.STOPPED
@@ -254,13 +261,39 @@ class LocalLink:
         """Ends every task as lost: the initializer has failed, or the loop is closed."""
         if self._alarm is not None:
             self._alarm.stop()
+        self._crew.stopped = True
         for engine in self.engines:
             for entries in engine.stop():
                 for number, entry in entries.items():
-                    close_unstarted(entry[1])
-                    self._end(engine, number, entry, State.LOST, reason)
+                    self._crew.lose(engine, number, entry, reason)
         self._state = WorkerState.STOPPED
         self._counter.count_emptied(0)
+
+    def withdraw(self, scheduler: int, number: int) -> bool:
+        """End a task that has not been launched as cancelled; False if it has, or has ended.
+
+        Unlike a cancellation it never touches what has begun. What waits for its next attempt has
+        not.
+        """
+        engine = self.engines[scheduler]
+        entry = engine.withdraw(number)
+        if entry is None:
+            return False
+        self._crew.withdrawn(engine, number, entry)
+        return True
+
+    def reschedule(self, scheduler: int, number: int, due: int) -> bool:
+        """Have a timed task start at another time, in nanoseconds since the epoch.
+
+        False if it has been launched, has begun or has ended. It starts in the order of the new
+        time, and that is its due time from now on, whichever attempt it waits for.
+        """
+        engine = self.engines[scheduler]
+        entry = engine.withdraw(number)
+        if entry is None:
+            return False
+        engine.add_again([number], due, [move(entry, due)])
+        return True
 
     # The home of its tasks' handles.
 
@@ -273,96 +306,22 @@ class LocalLink:
         return State.PENDING
 
     def ref(self, scheduler: int, number: int) -> TaskRef | None:
-        if self._manager is None:
-            return None
-        return TaskRef(self._manager, 0, scheduler, number)
+        return self._crew.ref(scheduler, number)
 
     def due(self, scheduler: int, number: int) -> int | None:
         engine = self.engines[scheduler]
         entry = engine.find(number)
         begun = engine.running.find(number) is not None
-        return None if entry is None or begun else entry[4] or None
+        return None if entry is None or begun else start_of(entry) or None
 
     def name_of(self, label: Any) -> str:
         return str(label)
 
     def hold(self, task: Task[Any]) -> None:
-        self._held[task._number] = task
+        self._crew.held[task._number] = task
 
     def release(self, task: Task[Any]) -> None:
-        self._held.pop(task._number, None)
-
-    # The crew of its engines.
-
-    def launch(self, engine: Engine[_Entry], numbers: list[int], dues: list[int]) -> None:
-        engine.run(numbers, dues)
-
-    async def execute(self, engine: Engine[_Entry], number: int, entry: _Entry, due: int) -> None:
-        # Here, and not when it is launched: it may be cancelled in between.
-        self._counter.count_waiting(0, engine.index, -1)
-        _, awaitable, _, options, _ = entry
-        value: Any = None
-        running.set((self._places[engine.index], number, due, 1))
-        try:
-            if options is None:
-                value = await awaitable
-            else:
-                late = lateness_error(options, _name(entry), due, 1, self._clock())
-                if late is not None:
-                    raise late
-                value = await run_with(options, _name(entry), lambda: awaitable)
-            state = State.FINISHED
-        except asyncio.CancelledError:
-            close_unstarted(awaitable)  # if it had not come to that
-            state = State.CANCELLED
-            own = asyncio.current_task()
-            if own is not None and own.cancelling():
-                engine.was_cancelled(number)
-        except BaseException as error:
-            close_unstarted(awaitable)  # if it was too late to start, say
-            if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
-                raise  # nobody is left to tell: the coroutine is being collected
-            value, state = error, State.FAILED
-        self._end(engine, number, entry, state, value)
-        del value, entry  # an exception holds this frame by its traceback, and a handle it
-
-    def withdrawn(self, engine: Engine[_Entry], number: int, entry: _Entry) -> None:
-        close_unstarted(entry[1])
-        self._counter.count_waiting(0, engine.index, -1)
-        self._end(engine, number, entry, State.CANCELLED, None)
-
-    def broken(self, engine: Engine[_Entry], error: Exception, launched: dict[int, _Entry]) -> None:
-        assert self.loop is not None
-        self.loop.call_later(TICK, engine.wake_soon)
-        self._counter.count_waiting(0, engine.index, -len(launched))
-        for number, entry in launched.items():
-            close_unstarted(entry[1])
-            self._end(engine, number, entry, State.FAILED, error)
-        tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
-
-    def _end(
-        self, engine: Engine[_Entry], number: int, entry: _Entry, state: State, value: Any
-    ) -> None:
-        holder = entry[0]
-        engine.ended(number)
-        self._counts[state.value] += 1
-        try:
-            if isinstance(holder, Task):
-                holder._settle(state, value)
-            else:
-                holder.settle(number, state, value, None)
-        finally:  # whatever raises, it counts as ended
-            if self._held:
-                self._held.pop(number, None)
-            self._counter.count_ended(0, engine.index, 1)
-
-
-def _name(entry: _Entry) -> str:
-    return entry[0].name
-
-
-def _context_of(entry: _Entry) -> Context:
-    return entry[2].copy()
+        self._crew.held.pop(task._number, None)
 
 
 async def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

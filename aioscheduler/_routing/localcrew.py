@@ -1,0 +1,212 @@
+"""Runs the tasks of this process, and tells how they end.
+
+    engine ─► execute ─► awaited ─┬─► it returned, was cancelled, or failed for good
+                 ▲                │         └─► _end: counts, handle or batch
+                 └─── engine ◄────┴─► it failed, and is retried: it waits again
+
+What is accepted, and the life of the place where it runs, is the link's (`local`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+from .._scheduling.alarm import TICK
+from .._scheduling.clock import LATEST
+from .._scheduling.engine import Engine
+from .._scheduling.order import Order
+from .._scheduling.unheard import tell_unheard
+from ..inside import Place, running
+from ..options import Options, lateness_error, run_with
+from ..retry import Retry, wait_before_retry
+from ..task import State, Task, TaskRef
+from .link import LoadCounter
+from .localentry import Attempts, Entry, Work, attempt_of, begin, close, name_of
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+
+class LocalCrew:
+    """The crew of the engines in one loop (`engine.Crew`).
+
+    Args:
+        order: Of the engines.
+        counter: Told of every start and end.
+        places: Of each engine, for its tasks to ask.
+        clock: Gives the present in nanoseconds since the epoch.
+        manager: The manager's id, if there is one.
+
+    Attributes:
+        loop: The one in which they run; None before the start.
+        stopped: Whether the engines are: then no task waits for another attempt.
+        counts: What has been counted, by the names of `stats.COUNTS`.
+        held: Handles whose callbacks somebody waits for, by number.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        counter: LoadCounter,
+        places: Sequence[Place],
+        clock: Callable[[], int],
+        manager: str | None,
+    ) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.stopped = False
+        self.counts: Counter[str] = Counter()
+        self.held: dict[int, Task[Any]] = {}
+        self._is_queue = order is not Order.TIMED
+        self._counter = counter
+        self._places = places
+        self._clock = clock
+        self._manager = manager
+
+    def ref(self, scheduler: int, number: int) -> TaskRef | None:
+        """Return a task's reference; None without a manager."""
+        if self._manager is None:
+            return None
+        return TaskRef(self._manager, 0, scheduler, number)
+
+    def launch(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
+        engine.run(numbers, dues)
+
+    async def execute(self, engine: Engine[Entry], number: int, entry: Entry, due: int) -> None:
+        # Here, and not when it is launched: it may be cancelled in between.
+        self._counter.count_waiting(0, engine.index, -1)
+        _, work, _, options, given = entry
+        value: Any = None
+        attempt = 1 if options is None else attempt_of(entry)
+        running.set((self._places[engine.index], number, given, attempt))
+        try:
+            if options is None:
+                value = await work  # type: ignore[misc]  # attempts have options
+            else:
+                value = await self._begin(work, options, name_of(entry), due, attempt)
+            state = State.FINISHED
+        except asyncio.CancelledError:
+            close(entry)  # if it had not come to that
+            state = State.CANCELLED
+            own = asyncio.current_task()
+            if own is not None and own.cancelling():
+                engine.was_cancelled(number)
+        except BaseException as error:
+            close(entry)  # if it was too late to start, say
+            if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
+                raise  # nobody is left to tell: the coroutine is being collected
+            retry = None if options is None else options.retry
+            if retry is not None and self._retry(engine, number, entry, retry, error):
+                return
+            value, state = error, State.FAILED
+        self._end(engine, number, entry, state, value)
+        del value, entry  # an exception holds this frame by its traceback, and a handle it
+
+    def _begin(
+        self, work: Work, options: Options, name: str, due: int, attempt: int
+    ) -> Awaitable[Any]:
+        """Return what is to be awaited of a task that begins.
+
+        It is not given the entry: what is raised holds this frame, and an entry its handle.
+
+        Raises:
+            TooLate: It begins too late.
+        """
+        late = lateness_error(options, name, due, attempt, self._clock())
+        if late is not None:
+            self.counts["too_late"] += 1
+            raise late
+        return run_with(options, name, partial(begin, work))
+
+    def _retry(
+        self,
+        engine: Engine[Entry],
+        number: int,
+        entry: Entry,
+        retry: Retry,
+        error: BaseException,
+    ) -> bool:
+        """Have a task that failed wait for its next attempt; False if that was its last one."""
+        attempts = entry[1]
+        assert isinstance(attempts, Attempts)
+        wait = None
+        if not engine.running.was_asked(number):
+            wait = wait_before_retry(retry, error, attempts.number)
+        if wait is None or engine.running.was_asked(number):  # by its predicate, even
+            return False
+        attempts.failed(error)
+        if self.stopped or self.loop is None or self.loop.is_closed():
+            # It would never come to the next one.
+            self._end(engine, number, entry, State.CANCELLED, None)
+            self._log_failure(engine, number, entry)
+            return True
+        self.counts["retried"] += 1
+        own = asyncio.current_task(self.loop)
+        if own is not None and own.cancelling():  # and it has raised something else
+            engine.was_cancelled(number)
+        self._counter.count_waiting(0, engine.index, 1)
+        until = min(self._clock() + wait, LATEST)
+        if self._is_queue:
+            engine.rest(number, entry, until)
+        else:
+            attempts.start = until
+            engine.ended(number)
+            engine.add_again([number], until, [entry])
+        return True
+
+    def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
+        close(entry)
+        self._counter.count_waiting(0, engine.index, -1)
+        self._end(engine, number, entry, State.CANCELLED, None)
+        self._log_failure(engine, number, entry)
+
+    def _log_failure(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
+        """Say why a task that was cancelled between two attempts was to be retried: no other will.
+
+        It has ended by now, whatever the log's handlers raise.
+        """
+        work = entry[1]
+        if isinstance(work, Attempts) and work.failure:
+            log.info(
+                "task %s %s was cancelled while it waited for another attempt; "
+                "the last one failed: %s",
+                name_of(entry),
+                self.ref(engine.index, number) or number,
+                work.failure,
+            )
+
+    def broken(self, engine: Engine[Entry], error: Exception, launched: dict[int, Entry]) -> None:
+        assert self.loop is not None
+        self.loop.call_later(TICK, engine.wake_soon)
+        self._counter.count_waiting(0, engine.index, -len(launched))
+        for number, entry in launched.items():
+            close(entry)
+            self._end(engine, number, entry, State.FAILED, error)
+        tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
+
+    def lose(self, engine: Engine[Entry], number: int, entry: Entry, reason: Exception) -> None:
+        """End a task that never starts, as its place has failed."""
+        close(entry)
+        self._end(engine, number, entry, State.LOST, reason)
+
+    def _end(
+        self, engine: Engine[Entry], number: int, entry: Entry, state: State, value: Any
+    ) -> None:
+        holder = entry[0]
+        try:  # noqa: SIM105  which costs every task
+            engine.ended(number)
+        except RuntimeError:  # the loop is closed: nothing follows on it
+            pass
+        self.counts[state.value] += 1
+        try:
+            if isinstance(holder, Task):
+                holder._settle(state, value)
+            else:
+                holder.settle(number, state, value, None)
+        finally:  # whatever raises, it counts as ended
+            if self.held:
+                self.held.pop(number, None)
+            self._counter.count_ended(0, engine.index, 1)

@@ -1,0 +1,109 @@
+"""What is kept of a task of this process until it ends: its entry in an engine.
+
+    schedule(work(1))             ─► the awaitable that was given, which is awaited once
+    schedule(work(1), retry=...)  ─► Attempts: work(1) is the first one, and the function and its
+                                     arguments are kept for more
+    map(work, items, retry=...)   ─► Attempts, whose first one is called when its time has come
+
+Who runs it, and what follows when it fails, is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from typing import Any
+
+from .._scheduling.coroutines import close_unstarted
+from .._shipping.failures import describe
+from .._shipping.names import type_name
+from ..batch import Part
+from ..options import Options
+from ..task import Task
+
+
+class Attempts:
+    """The attempts of a task that is retried. While it waits for one there is no coroutine of it.
+
+    Args:
+        call: Makes what is awaited, anew for each attempt.
+        first: What is awaited in the first one, if there is such a thing yet.
+
+    Attributes:
+        number: Of the attempt that runs, or of the next one if none does.
+        start: When that starts, if not at the task's due time; nanoseconds since the epoch.
+        failure: What the one before has raised, in a line; "" if there was none. The exception
+            itself, which holds much by its traceback, is not kept.
+    """
+
+    __slots__ = ("_call", "failure", "first", "number", "start")
+
+    def __init__(
+        self, call: Callable[[], Awaitable[Any]], first: Awaitable[Any] | None = None
+    ) -> None:
+        self._call = call
+        self.first: Awaitable[Any] | None = first
+        self.number: int = 1
+        self.start: int | None = None
+        self.failure: str = ""
+
+    def begin(self) -> Awaitable[Any]:
+        """Return what is awaited in the attempt that begins."""
+        first, self.first = self.first, None
+        return self._call() if first is None else first
+
+    def failed(self, error: BaseException) -> None:
+        """Note what an attempt has raised; the next one is to follow."""
+        self.failure = f"{type_name(error)}: {describe(str, error)}"
+        self.number += 1
+
+
+Work = Awaitable[Any] | Attempts
+Entry = tuple["Task[Any] | Part", Work, Context, "Options | None", int]
+"""Who is told its end, what is awaited, the context of the call that has scheduled it (the calls of
+a batch share one), its options, and the due time that was given, 0 in a queue.
+
+A bare tuple, as one is made in each `schedule()`: with named fields that takes twice to four times
+as long.
+"""
+
+
+def name_of(entry: Entry) -> str:
+    """Return the task's name."""
+    return entry[0].name
+
+
+def context_of(entry: Entry) -> Context:
+    """Return a context for one attempt: a copy, as another may follow."""
+    return entry[2].copy()
+
+
+def attempt_of(entry: Entry) -> int:
+    """Return how many times the task has been started, or will have been once it has begun."""
+    work = entry[1]
+    return work.number if isinstance(work, Attempts) else 1
+
+
+def start_of(entry: Entry) -> int:
+    """Return when a task that waits is to start: nanoseconds since the epoch, 0 in a queue."""
+    work, due = entry[1], entry[4]
+    return work.start if isinstance(work, Attempts) and work.start is not None else due
+
+
+def begin(work: Work) -> Awaitable[Any]:
+    """Return what is awaited of a task that begins."""
+    return work.begin() if isinstance(work, Attempts) else work
+
+
+def close(entry: Entry) -> None:
+    """Close what has not begun, and never will."""
+    work = entry[1]
+    close_unstarted(work.first if isinstance(work, Attempts) else work)
+
+
+def move(entry: Entry, due: int) -> Entry:
+    """Return the entry of a task that waits, with another due time."""
+    holder, work, context, options, _ = entry
+    if isinstance(work, Attempts):
+        work.start = None
+    return holder, work, context, options, due

@@ -1,0 +1,82 @@
+"""A link to schedulers in this loop for its tests, and coroutines for it to run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from aioscheduler._routing.local import LocalLink
+from aioscheduler._routing.placement import Placement
+from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._scheduling.order import Order
+from aioscheduler.options import Options
+from aioscheduler.task import ENDED, State, Task
+
+NOW = 100 * SECOND
+
+
+class Desk:
+    """Takes nothing: it is there so that tasks know their manager."""
+
+
+class Place:
+    """A link whose clock stands still by itself, and the counts that it keeps right."""
+
+    def __init__(self, order: Order = Order.TIMED, schedulers: int = 2, boot: Any = None) -> None:
+        self.now = NOW
+        self.placement = Placement([schedulers], by_worker=True)
+        self.failures: list[Exception] = []
+        loop_thread = LoopThread("manager")
+        desk: Any = Desk()
+        self.link = LocalLink(
+            order,
+            schedulers,
+            self.placement,
+            loop_thread,
+            lambda: self.now,
+            "ab",
+            boot,
+            desk,
+            self.failures.append,
+        )
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.link.loop_thread.enter(loop)
+        self.link.start(loop)
+
+    def schedule(
+        self,
+        awaitable: Awaitable[Any],
+        due: int = 0,
+        scheduler: int = 0,
+        options: Options | None = None,
+    ) -> Task[Any]:
+        call = self.link.shipper.take(awaitable, options)
+        self.placement.added(scheduler)
+        return self.link.schedule(scheduler, due, due, call)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Tasks that wait, and tasks that have not ended; each scheduler's are right, too."""
+        waiting, loads = self.placement.waiting, self.placement.loads
+        assert all(0 <= w <= load for w, load in zip(waiting, loads, strict=True))
+        return self.placement.all_waiting, self.placement.all_loads
+
+    def ends(self) -> dict[State, int]:
+        counts = self.link.vitals().counts
+        return {state: counts[state.value] for state in ENDED if counts[state.value]}
+
+
+async def give(value: Any) -> Any:
+    return value
+
+
+async def fail(error: BaseException) -> None:
+    raise error
+
+
+async def forever() -> None:
+    await asyncio.get_running_loop().create_future()

@@ -1,0 +1,537 @@
+"""The crew of the schedulers of this loop: a task is told to whoever has it, whatever its end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import logging
+import weakref
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from herewith import NOW, Place, fail, forever, give
+from turning import turns
+
+from aioscheduler._scheduling.clock import SECOND, to_datetime
+from aioscheduler._scheduling.order import Order
+from aioscheduler.batch import Outcomes
+from aioscheduler.errors import ManagerClosed, TooLate
+from aioscheduler.inside import current_attempt, current_due, current_task
+from aioscheduler.options import Options
+from aioscheduler.retry import Retry
+from aioscheduler.task import State, Task, TaskRef
+
+word: ContextVar[str] = ContextVar("word", default="none")
+
+
+@pytest.fixture
+async def place(no_tasks_left: None, reports: list[Any]) -> Place:
+    place = Place()
+    place.start()
+    return place
+
+
+async def test_every_end_is_counted_once(place: Place) -> None:
+    finished, failed = place.schedule(give(1)), place.schedule(fail(LookupError("no")))
+    running, pending = place.schedule(forever()), place.schedule(give(2), NOW + 1)
+    await turns()
+    assert place.counts == (1, 2)
+    assert place.link.vitals().running == 1
+    assert (running.state, pending.state) == (State.RUNNING, State.PENDING)
+    assert running.cancel()
+    assert pending.cancel()
+    await turns()
+    assert (finished.result(), str(failed.exception())) == (1, "no")
+    assert running.cancelled()
+    assert pending.cancelled()
+    assert place.counts == (0, 0)
+    assert place.ends() == {State.FINISHED: 1, State.FAILED: 1, State.CANCELLED: 2}
+    assert not pending.cancel()
+    await place.link.close(0)
+    assert sum(place.ends().values()) == 4
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+async def test_what_is_launched_and_has_not_begun_ends_once(place: Place, how: str) -> None:
+    async def compute() -> None:
+        place.now += SECOND  # longer than a slice: the rest of it waits for the loop's next turn
+
+    first, second = place.schedule(compute()), place.schedule(give(1), NOW)
+    while not first.done():
+        await asyncio.sleep(0)
+    if how == "cancel":
+        second.cancel()
+    else:
+        await place.link.close(0)
+    await turns()
+    assert second.done()
+    assert place.counts == (0, 0)
+    assert sum(place.ends().values()) == 2
+    await place.link.close(0)
+
+
+async def test_a_task_that_is_cancelled_by_one_of_its_slice_ends_once(place: Place) -> None:
+    async def cancel() -> bool:
+        return second.cancel()
+
+    first = place.schedule(cancel())
+    second = place.schedule(give(1))
+    await turns()
+    assert first.result() is True
+    assert second.cancelled()
+    assert place.counts == (0, 0)
+    await place.link.close(0)
+
+
+async def test_what_could_not_begin_has_failed_and_is_told(
+    place: Place, reports: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(*args: Any) -> None:
+        raise MemoryError
+
+    coros = [give(n) for n in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(place.link.engines[0].running, "begin", begin)
+        tasks = [place.schedule(coro) for coro in coros]
+        await turns()
+    assert all(isinstance(task.exception(), MemoryError) for task in tasks)
+    assert all(inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED for coro in coros)
+    assert place.counts == (0, 0)
+    (report,) = reports
+    assert report["message"] == "a scheduler could not start what was due"
+    reports.clear()
+    await place.link.close(0)
+
+
+def test_a_handler_that_ends_the_loop_does_not_end_the_scheduler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aioscheduler._routing.localcrew.TICK", 0)
+    place = Place()
+    begun: Any = place.link.engines[0].running
+
+    def begin(*args: Any) -> None:
+        del begun.begin  # once
+        raise MemoryError
+
+    def leave(*args: Any) -> None:
+        raise SystemExit(3)
+
+    async def fill() -> list[Task[Any]]:
+        begun.begin = begin
+        place.start()
+        return [place.schedule(give(n)) for n in range(20)]  # more than the first slice
+
+    async def go_on() -> None:
+        await turns()
+        await place.link.close(0)
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(leave)
+    tasks = loop.run_until_complete(fill())
+    with pytest.raises(SystemExit):
+        loop.run_until_complete(turns())
+    loop.run_until_complete(go_on())
+    assert isinstance(tasks[0].exception(), MemoryError)
+    assert tasks[-1].result() == 19
+    loop.close()
+
+
+async def test_a_task_that_is_cancelled_before_its_call_is_closed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_first(*args: Any) -> None:
+        await forever()
+
+    monkeypatch.setattr("aioscheduler._routing.localcrew.run_with", wait_first)
+    coro = give(1)
+    call = place.link.shipper.take(coro, Options(timeout=1.0))
+    place.placement.added(0)
+    task = place.link.schedule(0, 0, 0, call)
+    await turns()
+    task.cancel()
+    await turns()
+    assert task.cancelled()
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED
+    await place.link.close(0)
+
+
+async def test_a_task_that_cancels_itself_is_cancelled(place: Place) -> None:
+    task = place.schedule(fail(asyncio.CancelledError()))
+    await turns()
+    assert task.cancelled()
+    assert place.counts == (0, 0)
+    await place.link.close(0)
+
+
+async def test_a_task_has_the_context_of_its_call_and_knows_itself(place: Place) -> None:
+    async def look() -> tuple[str, TaskRef]:
+        before = word.get()
+        word.set("of the task")
+        return before, current_task()
+
+    word.set("first")
+    first = place.schedule(look())
+    word.set("second")
+    second = place.schedule(look(), scheduler=1)
+    await turns()
+    assert first.result() == ("first", TaskRef("ab", 0, 0, 0))
+    assert second.result() == ("second", TaskRef("ab", 0, 1, 1))
+    assert word.get() == "second"
+    await place.link.close(0)
+
+
+async def test_calls_of_a_batch_do_not_see_each_others_context(place: Place) -> None:
+    def look(new: str) -> str:
+        before = word.get()
+        word.set(new)
+        return before
+
+    word.set("of the batch")
+    outcomes = Outcomes(2)
+    place.placement.added(0, 2)
+    place.link.schedule_many(outcomes, 0, 0, 0, look, [("one",), ("other",)], None)
+    word.set("later")
+    await turns()
+    assert outcomes.values == ["of the batch", "of the batch"]
+    await place.link.close(0)
+
+
+async def test_a_task_knows_itself_and_may_cancel_itself_in_its_first_step(place: Place) -> None:
+    seen: list[Any] = []
+
+    async def look(wait: float | None) -> str:
+        (number,) = (n for n in (task._number for task in tasks) if n not in {s[0] for s in seen})
+        found = place.link.find(0, number)
+        seen.append((number, found is not None, place.link.state(number)))
+        seen[-1] += (place.link.cancel(0, number), place.link.due(0, number))
+        if wait is not None:
+            await asyncio.sleep(wait)
+        return "not cancelled"
+
+    tasks: list[Task[Any]] = []
+    tasks.append(place.schedule(look(60)))
+    await turns()
+    tasks.append(place.schedule(look(None)))
+    await turns()
+    assert [row[1:] for row in seen] == [(True, State.RUNNING, True, None)] * 2
+    assert tasks[0].cancelled()
+    assert tasks[1].result() == "not cancelled"  # it has not waited for anything
+    assert not place.link.engines[0].running._asked
+    assert place.counts == (0, 0)
+
+
+# ---- attempts
+
+RETRY = Options(retry=Retry(Exception, attempts=3, wait_initial=1, wait_jitter=0))
+
+
+class Failing:
+    """What a task of a test does: fails so often, and then returns.
+
+    Attributes:
+        starts: For each start, its attempt and its due time.
+    """
+
+    def __init__(self, failures: int = 9) -> None:
+        self.failures = failures
+        self.starts: list[tuple[int, Any]] = []
+
+    async def work(self) -> str:
+        self.starts.append((current_attempt(), current_due()))
+        if len(self.starts) <= self.failures:
+            raise LookupError(f"failure {len(self.starts)}")
+        return "done"
+
+
+async def ring(place: Place, seconds: float = 0) -> None:
+    """Let so much time pass, and what is due by then run."""
+    place.now += int(seconds * SECOND)
+    for engine in place.link.engines:
+        engine.wake_soon()
+    await turns()
+
+
+@pytest.mark.parametrize("order", list(Order))
+async def test_what_failed_waits_and_starts_again(order: Order, reports: list[Any]) -> None:
+    place, failing = Place(order), Failing(2)
+    place.start()
+    due = NOW if order is Order.TIMED else 0
+    task = place.schedule(failing.work(), due, options=RETRY)
+    await ring(place)
+    assert (task.state, place.counts, place.link.vitals().running) == (State.PENDING, (1, 1), 0)
+    assert place.link.find(0, 0) is task
+    assert place.link.due(0, 0) == (due + SECOND or None if due else None)
+    await ring(place, 0.9)
+    assert len(failing.starts) == 1
+    await ring(place, 0.1)
+    assert place.link.due(0, 0) == (due + 3 * SECOND if due else None)
+    await ring(place, 2)
+    assert task.result() == "done"
+    given = to_datetime(NOW) if due else None
+    assert failing.starts == [(1, given), (2, given), (3, given)]
+    assert place.counts == (0, 0)
+    assert place.ends() == {State.FINISHED: 1}
+    assert place.link.vitals().counts["retried"] == 2
+    assert not reports
+    await place.link.close(0)
+
+
+async def test_the_last_failure_is_the_tasks(place: Place) -> None:
+    failing = Failing()
+    task = place.schedule(failing.work(), options=RETRY)
+    for _ in range(5):
+        await ring(place, 5)
+    assert len(failing.starts) == 3
+    error = task.exception()
+    assert str(error) == "failure 3"
+    assert getattr(error, "__notes__", None) == ["it had 3 attempts, of 3 at most"]
+    assert place.ends() == {State.FAILED: 1}
+    await place.link.close(0)
+
+
+async def test_of_a_failure_that_is_retried_nothing_is_kept(place: Place) -> None:
+    """It is garbage at once: no circle holds it."""
+    found: list[weakref.ref[BaseException]] = []
+
+    class Failure(Exception): ...
+
+    async def work() -> None:
+        error = Failure()
+        found.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    gc.disable()
+    try:
+        task = place.schedule(work(), options=RETRY)
+        await ring(place)
+        await ring(place, 1)
+        assert [each() for each in found] == [None, None]
+        await ring(place, 2)
+        assert task.exception() is found[2]()
+        del task
+        await ring(place)
+        assert found[2]() is None
+    finally:
+        gc.enable()
+    await place.link.close(0)
+
+
+def test_nothing_is_left_of_a_task_that_failed_by_its_options() -> None:
+    """As above: neither of one that was too late, nor of one that ran too long."""
+
+    async def run() -> list[weakref.ref[Any]]:
+        place = Place()
+        place.start()
+        options = (Options(max_lateness=0), Options(timeout=0.001), RETRY)
+        tasks = [
+            place.schedule(forever(), NOW - SECOND, options=options[0]),
+            place.schedule(forever(), options=options[1]),
+            place.schedule(fail(TooLate("of its own", 1.0, 0.0, 1)), options=options[2]),
+        ]
+        await asyncio.wait(tasks)
+        errors = [task.exception() for task in tasks]
+        assert [type(error) for error in errors] == [TooLate, TimeoutError, TooLate]
+        assert place.link.vitals().counts["too_late"] == 1
+        await place.link.close(0)
+        return [weakref.ref(task) for task in tasks]
+
+    gc.disable()
+    try:
+        handles = asyncio.run(run())
+        assert [handle() for handle in handles] == [None] * 3
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("how", ["cancel", "withdraw", "close"])
+async def test_what_waits_for_an_attempt_ends_cancelled_and_its_failure_is_told(
+    how: str, order: Order, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aioscheduler")
+    place, failing = Place(order), Failing()
+    place.start()
+    options = RETRY._replace(name="a report")
+    task = place.schedule(failing.work(), options=options)
+    after = place.schedule(give(1), 0 if order is not Order.TIMED else NOW + SECOND)
+    if order is Order.LIFO:
+        after.cancel()
+    await ring(place)
+    if how == "cancel":
+        assert task.cancel()
+    elif how == "withdraw":
+        assert place.link.withdraw(0, 0)
+    else:
+        await place.link.close(None)
+    assert task.cancelled()
+    assert [record.getMessage() for record in caplog.records] == [
+        "task a report ab/0/0/0 was cancelled while it waited for another attempt; "
+        "the last one failed: LookupError: failure 1"
+    ]
+    await ring(place, 60)
+    assert len(failing.starts) == 1
+    assert after.done()
+    assert place.counts == (0, 0)
+    assert not place.link.withdraw(0, 0)
+    await place.link.close(0)
+
+
+async def test_what_fails_when_it_is_closed_is_not_retried(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aioscheduler")
+    gate = asyncio.get_running_loop().create_future()
+
+    async def wait() -> None:
+        await gate
+
+    task = place.schedule(wait(), options=RETRY)
+    await ring(place)
+    closing = asyncio.create_task(place.link.close(None))
+    await turns()
+    gate.set_exception(ValueError("gate"))
+    await closing
+    assert task.cancelled()
+    assert place.counts == (0, 0)
+    assert place.link.vitals().counts["retried"] == 0
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "waited for another attempt; the last one failed: ValueError: gate"
+    )
+
+
+@pytest.mark.parametrize("when", ["before it failed", "in its first step", "by its predicate"])
+async def test_an_attempt_that_was_to_be_cancelled_is_the_last(place: Place, when: str) -> None:
+    tasks: list[Task[Any]] = []
+
+    async def resist() -> None:
+        if when == "in its first step":
+            assert place.link.cancel(0, 0)
+        else:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0 if when == "by its predicate" else 60)
+        raise LookupError("resisted")
+
+    def decide(error: Exception) -> bool:
+        assert when == "by its predicate"
+        return tasks[0].cancel()
+
+    tasks.append(place.schedule(resist(), options=Options(retry=Retry(decide))))
+    await turns(3)
+    if when == "before it failed":
+        tasks[0].cancel()
+    await ring(place, 60)
+    error = tasks[0].exception()
+    assert (str(error), hasattr(error, "__notes__")) == ("resisted", False)
+    assert place.counts == (0, 0)
+    await place.link.close(0)
+
+
+async def test_what_is_cancelled_while_its_next_attempt_runs_is_cancelled(place: Place) -> None:
+    async def work() -> None:
+        if current_attempt() == 1:
+            raise LookupError
+        await forever()
+
+    task = place.schedule(work(), options=RETRY)
+    await ring(place)
+    await ring(place, 1)
+    assert task.state is State.RUNNING
+    task.cancel()
+    await turns()
+    assert task.cancelled()
+    assert place.ends() == {State.CANCELLED: 1}
+    await place.link.close(0)
+
+
+async def test_a_retry_is_late_after_the_time_it_was_to_start(place: Place) -> None:
+    options = RETRY._replace(max_lateness=SECOND)
+    slow, quick = Failing(), Failing(1)
+    late = place.schedule(slow.work(), NOW, options=options)
+    timely = place.schedule(quick.work(), NOW, options=options)
+    await ring(place)
+    await ring(place, 2)  # a second after the time of the second attempt
+    assert timely.result() == "done"
+    await ring(place, 3.1)  # the third was to start two seconds after the second
+    error = late.exception()
+    assert isinstance(error, TooLate)
+    assert str(error).startswith("attempt 3 of task ")
+    assert error.lateness == pytest.approx(1.1)
+    counts = place.link.vitals().counts
+    assert (counts["too_late"], counts["retried"], len(slow.starts)) == (1, 3, 2)
+    await place.link.close(0)
+
+
+async def test_each_attempt_has_the_context_of_the_call(place: Place) -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        seen.append(word.get())
+        word.set("of an attempt")
+        raise LookupError
+
+    word.set("of the call")
+    task = place.schedule(work(), options=RETRY)
+    word.set("later")
+    for _ in range(4):
+        await ring(place, 5)
+    assert seen == ["of the call"] * 3
+    assert isinstance(task.exception(), LookupError)
+    await place.link.close(0)
+
+
+async def test_nothing_starts_again_while_the_loop_may_be_ending(place: Place) -> None:
+    """Somebody cancels all there is, as `asyncio.run` does at its end."""
+
+    async def resist() -> None:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            raise LookupError("cancelled") from None
+
+    at_once = Options(retry=Retry(wait_initial=0, wait_jitter=0))
+    task = place.schedule(resist(), options=at_once)
+    await turns()
+    ((running, _),) = place.link.engines[0].running.values()
+    running.cancel()
+    await turns()
+    assert task.state is State.PENDING
+    assert place.link.engines[0]._hold_back.active
+    assert task.cancel()
+    await place.link.close(0)
+
+
+@pytest.mark.parametrize("order", [Order.TIMED, Order.FIFO])
+def test_on_a_closed_loop_nothing_is_retried(order: Order) -> None:
+    """A coroutine that is collected may raise what it likes; its handle has an end all the same."""
+    place = Place(order)
+
+    async def work() -> None:
+        try:
+            await forever()
+        finally:
+            raise LookupError("no loop")
+
+    async def start() -> Task[Any]:
+        place.start()
+        task = place.schedule(work(), options=RETRY)
+        await turns()
+        return task
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(start())
+    ((running, _),) = place.link.engines[0].running.values()
+    loop.close()
+    coro: Any = running.get_coro()
+    coro.close()  # as garbage collection does
+    assert task.cancelled()
+    assert place.counts == (0, 0)
+    running._log_destroy_pending = False  # type: ignore[attr-defined]
+    place.link.kill(ManagerClosed("the loop is closed"))
