@@ -269,13 +269,14 @@ class Model:
 
     # ---- what tasks tell
 
-    def begins(self, ident: int, life: Life, due: int) -> None:
+    def begins(self, ident: int, life: Life, due: int, attempt: int) -> None:
         """A task takes its first step; most of the promises are about that.
 
         Args:
             ident: The task.
             life: Where it is.
             due: What it is told of its due time.
+            attempt: And of how often it has been started.
         """
         world, story = self.world, self.stories[ident]
         world.say("start", ident, "in", life.pid)
@@ -306,6 +307,9 @@ class Model:
         given = {story.due, *story.moves}
         self._check(ident, due in given, f"believes that it was due at {due}, and not at {given}")
         story.attempts.append(Attempt(life))
+        if not any(other.dead and other.place == life.place for other in world.lives):
+            right = attempt == len(story.attempts)
+            self._check(ident, right, f"believes that this is attempt {attempt}")
         self._takes_its_turn(ident, story.scheduler, life)
 
     def _latest_clock(self) -> int:
