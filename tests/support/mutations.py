@@ -55,6 +55,7 @@ RUNNER = "workers/aioscheduler_workers/runner.py"
 WORKER = "workers/aioscheduler_workers/worker.py"
 BOOK = "aioscheduler/_routing/book.py"
 ENGINE = "aioscheduler/_scheduling/engine.py"
+ENTRY = "aioscheduler/_transport/entry.py"
 LEDGER = "aioscheduler/_transport/ledger.py"
 OUTBOX = "aioscheduler/_transport/outbox.py"
 SUPERVISOR = "aioscheduler/_processes/supervisor.py"
@@ -162,15 +163,38 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a retry does not wait",
         "a failed task is tried again after its wait",
         BOOK,
-        "due = min(now + wait, LATEST) if self._timed else None",
-        "due = now if self._timed else None",
+        "n: min(now + wait, LATEST) for",
+        "n: now for",
     ),
     Mutation(
         "an attempt is not counted",
         "a task knows how often it has been started",
-        LEDGER,
-        "wire.More(options, alias, attempt + 1, confirmed, failed + 1, given)",
-        "wire.More(options, alias, attempt, confirmed, failed + 1, given)",
+        ENTRY,
+        "More(options, alias, attempt + 1, confirmed, failed + 1, given)",
+        "More(options, alias, attempt, confirmed, failed + 1, given)",
+        fast=True,
+    ),
+    Mutation(
+        "a failure is not counted",
+        "no more attempts fail than may",
+        ENTRY,
+        "More(options, alias, attempt + 1, confirmed, failed + 1, given)",
+        "More(options, alias, attempt + 1, confirmed, failed, given)",
+        fast=True,
+    ),
+    Mutation(
+        "a death is a failure",
+        "an attempt that its worker did not survive has not failed",
+        ENTRY,
+        "more._replace(attempt=more.attempt + 1)",
+        "more._replace(attempt=more.attempt + 1, failed=more.failed + 1)",
+    ),
+    Mutation(
+        "a retry moves the due time",
+        "a task is told the due time that it was given, whichever attempt it is",
+        RUNNER,
+        "shown = due if given is None else given",
+        "shown = due",
         fast=True,
     ),
     Mutation(
