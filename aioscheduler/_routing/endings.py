@@ -102,7 +102,8 @@ class Endings:
         if state is State.CANCELLED:
             values, decode = [None] * len(ended), None
             self.failures.tell(ended, self._home.ref)
-        self._free_ids(ended)
+        if self._own_ids or self._ids.leads:  # free, before anybody is told who may ask for one
+            self._ids.ended(self._worker, ended)
         self._counts[state.value] += len(ended)
         if state is State.FINISHED and self.holders.has_batches and not singly:
             self._settle_rows(scheduler, ended, values, decode)
@@ -164,18 +165,14 @@ class Endings:
             ends: Tasks that have ended alike, how, and with what.
         """
         for numbers, state, value in ends:
-            self._free_ids(numbers)
+            if self._own_ids or self._ids.leads:
+                self._ids.ended(self._worker, numbers)
             self._counts[state.value] += len(numbers)
             if state is State.CANCELLED:
                 self.failures.tell(numbers, self._home.ref)
             self.holders.settle_alike(numbers, state, value)
             self._book.forget(numbers)
         self._counter.count_emptied(self._worker)
-
-    def _free_ids(self, numbers: Sequence[int]) -> None:
-        """Free the ids of tasks that have ended, before anybody is told who may ask for them."""
-        if self._own_ids or self._ids.leads:
-            self._ids.ended(self._worker, numbers)
 
     # ---- names
 

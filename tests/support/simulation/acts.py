@@ -56,7 +56,7 @@ async def _nap(ident: int, nap: float, swallowed: int) -> None:
         except asyncio.CancelledError:
             if life.dead and not life.apart:
                 raise
-            WORLD[-1].model.is_cancelled(ident, life)
+            WORLD[-1].model.is_cancelled(ident, life, swallowed > 0)
             if not swallowed:
                 raise
             swallowed -= 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from aioscheduler import QueuedScheduler, RemoteError, State, Task, WorkerLost
+from aioscheduler import QueuedScheduler, RemoteError, State, Task, TooLate, WorkerLost
+from aioscheduler._scheduling.clock import SECOND
 
 from .acts import Again
 from .model import Story
@@ -38,8 +39,11 @@ def judge(world: World, closed: bool) -> None:
     told = (stats.pending, stats.running, stats.finished)
     others = stats.failed + stats.cancelled + stats.lost - model.unheard
     seen = ends[State.FAILED] + ends[State.CANCELLED] + ends[State.LOST]
-    if stats.retried > model.retried or stats.too_late:
+    if stats.retried > model.retried:
         model.fault(f"stats say {stats}, and {model.retried} were retried")
+    too_late = sum(isinstance(story.error, TooLate) for story in model.stories)
+    if stats.too_late != too_late:
+        model.fault(f"stats say {stats}, and {too_late} were too late")
     if told != (0, 0, ends[State.FINISHED]) or others != seen:
         model.fault(f"stats say {stats} and not {ends}, {model.unheard} unheard")
 
@@ -68,6 +72,13 @@ def _faults_of(
                 ),
                 (handle.result() == ident, "has another's result"),
                 (not attempts or not attempts[-1].failed, "finished by an attempt that failed"),
+                (
+                    story.timeout is None
+                    or story.nap <= story.timeout
+                    or story.deed.startswith("swallow")
+                    or attempts[-1].life.apart,
+                    "ran longer than it may",
+                ),
             ]
     if end is State.LOST:
         promises += [
@@ -97,6 +108,13 @@ def _faults_of(
     if end is State.FAILED:
         # Spite in a worker that takes a frame fails the tasks of the frame.
         spite = isinstance(story.error, Spite)
+        if isinstance(story.error, TooLate):
+            limit = story.max_lateness
+            right = limit is not None and story.error.lateness * SECOND > limit - 1000
+            return [what for good, what in [*promises, (right, "was not too late")] if not good]
+        if type(story.error) is TimeoutError:
+            right = story.timeout is not None and story.timeout <= story.nap
+            return [what for good, what in [*promises, (right, "had its time")] if not good]
         promises.append((story.deed or spite, f"failed: {story.error!r}"))
         if story.deed.startswith("raise") and not spite:
             want = RemoteError if odd.startswith("unpicklable") else type(ODD[odd]())

@@ -27,6 +27,7 @@ class Attempt:
     """One start of a task."""
 
     life: Life
+    began: float = 0.0  # by the clock of the loop
     retry_at: int | None = None  # by the clock; None: there is no retry
     waited_at: int = 0  # the same, however the clock is set
     failed: bool = False
@@ -58,6 +59,9 @@ class Story:
         attempts: Its starts.
         cancels: CancelledErrors seen inside.
         ends: What its handle has told.
+        nap: Seconds that it sleeps.
+        timeout: Seconds that it may run.
+        max_lateness: Nanoseconds by which it may start late.
         id_: The id that it has, None once that is free or another's.
         error: What it ended with.
     """
@@ -80,6 +84,9 @@ class Story:
     attempts: list[Attempt] = field(default_factory=list)
     cancels: int = 0
     ends: list[State] = field(default_factory=list)
+    nap: float = 0.0
+    timeout: float | None = None
+    max_lateness: int | None = None
     id_: str | None = None
     error: BaseException | None = None
 
@@ -306,7 +313,11 @@ class Model:
         self._check(ident, early <= 0, f"is early by {early / SECOND:.3f} s")
         given = {story.due, *story.moves}
         self._check(ident, due in given, f"believes that it was due at {due}, and not at {given}")
-        story.attempts.append(Attempt(life))
+        if story.max_lateness is not None and not story.attempts and not story.moved:
+            # Time may pass between the look at it and the step.
+            late = world.clock() - story.due - story.max_lateness
+            self._check(ident, late < SECOND // 10, f"starts too late by {late / SECOND:.3f} s")
+        story.attempts.append(Attempt(life, world.loop.time()))
         if not any(other.dead and other.place == life.place for other in world.lives):
             right = attempt == len(story.attempts)
             self._check(ident, right, f"believes that this is attempt {attempt}")
@@ -347,12 +358,16 @@ class Model:
         """A task takes its last step."""
         life.begun_now[self.stories[ident].scheduler] -= 1
 
-    def is_cancelled(self, ident: int, life: Life) -> None:
-        """A task hears that it is cancelled."""
+    def is_cancelled(self, ident: int, life: Life, swallows: bool) -> None:
+        """A task hears that it is cancelled; or that its time is over."""
         story = self.stories[ident]
         story.cancels += 1
-        wanted = story.asked or self.closing or life.told_to_go or life.apart
+        ran = self.world.loop.time() - story.attempts[-1].began
+        over = story.timeout is not None and ran + 1e-6 >= story.timeout
+        wanted = over or story.asked or self.closing or life.told_to_go or life.apart
         self._check(ident, wanted, "was cancelled inside by nobody")
+        if over and not swallows:
+            self.fails(ident, life, TimeoutError())
 
     def may_die_of(self, ident: int, life: Life) -> bool:
         """Whether a task that ends its process does so: the first time."""

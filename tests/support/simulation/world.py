@@ -76,6 +76,7 @@ class World:
         some_confirmed = chance() < 0.2
         self.grinding = chance() < 0.4
         self.long_naps = chance() < 0.3
+        self.limiting = 0.3 if chance() < 0.4 else 0.0  # how many tasks have a limit of time
         self.naming = 0.3 if chance() < 0.4 else 0.0  # how many tasks have ids
         workers = self.random.randint(1, 3)
         schedulers = workers * self.random.randint(1, 2)
@@ -180,15 +181,35 @@ class World:
         state = None if known is None else self.handles[known].state
         drawn = draw_retry(self.random, 0.8 if deed.startswith(("again", "raise")) else 0.1)
         retry = drawn and drawn.retry
-        task = self.manager.schedule(coro, delay, key=key, id=id_, replace=replace, retry=retry)
-        self.say("schedule", ident, delay, nap, deed, task.ref, id_, replace)
+        timeout, late = self.limits()
+        task = self.manager.schedule(
+            coro,
+            delay,
+            key=key,
+            id=id_,
+            replace=replace,
+            retry=retry,
+            timeout=timeout,
+            max_lateness=late,
+        )
+        self.say("schedule", ident, delay, nap, deed, id_, replace, task.ref)
         if known is not None and not replace:
             self.model.was_taken(known, task)
             return
         self.watch(task, due, len(padding) + 1000, deed, drawn)
         if known is not None and state is not None:
             self.model.was_replaced(known, state)
-        self.model.stories[ident].id_ = id_
+        story = self.model.stories[ident]
+        story.id_, story.nap, story.timeout = id_, nap, timeout
+        story.max_lateness = None if late is None else int(late * SECOND)
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """Draw how long a task may run, and how late it may start, in seconds."""
+        if self.random.random() >= self.limiting:
+            return None, None
+        late = self.random.choice((None, 0.0, 0.5, 3.0))
+        timeout = self.random.choice((None, 0.02, 0.4, 12.0))
+        return timeout, late if self.cls is TimedScheduler else None
 
     def bulk(self) -> None:
         """Many at once, large and small, due now and later: pages that will be half done."""
