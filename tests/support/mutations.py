@@ -127,7 +127,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "moved to its old time",
         "a task that was rescheduled starts at its new time",
         BOOK,
-        "{number: entry._replace(due=moved[number]) for number, entry in entries.items()}",
+        "{n: entry.move(moved[n]) for n, entry in entries.items()}",
         "entries",
         fast=True,
     ),
