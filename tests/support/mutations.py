@@ -57,7 +57,10 @@ BOOK = "aioscheduler/_routing/book.py"
 ENGINE = "aioscheduler/_scheduling/engine.py"
 ENTRY = "aioscheduler/_transport/entry.py"
 LEDGER = "aioscheduler/_transport/ledger.py"
+OPTIONS = "aioscheduler/options.py"
 OUTBOX = "aioscheduler/_transport/outbox.py"
+ROUTER = "aioscheduler/_routing/router.py"
+REMOTE = "aioscheduler/_routing/remote.py"
 SUPERVISOR = "aioscheduler/_processes/supervisor.py"
 TIMERS = "aioscheduler/_scheduling/timers.py"
 
@@ -298,6 +301,35 @@ MUTATIONS: tuple[Mutation, ...] = (
         LEDGER,
         "                    if states[number % PAGE] != _GONE and wanted(number):\n",
         "                    if states[number % PAGE] == _PENDING and wanted(number):\n",
+    ),
+    Mutation(
+        "a replacement cancels",
+        "nothing that has begun is cancelled because another takes its id",
+        ROUTER,
+        "            self.links[worker].withdraw(scheduler, number)\n",
+        "            self.links[worker].cancel(scheduler, number)\n",
+    ),
+    Mutation(
+        "a cancelled task keeps its id",
+        "the id of a task that never starts is free",
+        REMOTE,
+        "        if change.waiting:  # it waits no more, and so its id is free\n",
+        "        if not change:\n",
+        fast=True,
+    ),
+    Mutation(
+        "two have an id",
+        "an id names one task",
+        ROUTER,
+        "        self._dispossess(id_)\n        worker, scheduler = self",
+        "        worker, scheduler = self",
+    ),
+    Mutation(
+        "too late for its limit",
+        "a task does not start later than it may",
+        OPTIONS,
+        "    if options.max_lateness is None or now - due <= options.max_lateness:\n",
+        "    if options.max_lateness is None or now - due <= 2 * options.max_lateness + 10**9:\n",
     ),
 )
 
