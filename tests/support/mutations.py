@@ -55,8 +55,12 @@ RUNNER = "workers/aioscheduler_workers/runner.py"
 WORKER = "workers/aioscheduler_workers/worker.py"
 BOOK = "aioscheduler/_routing/book.py"
 ENGINE = "aioscheduler/_scheduling/engine.py"
+ENTRY = "aioscheduler/_transport/entry.py"
 LEDGER = "aioscheduler/_transport/ledger.py"
+OPTIONS = "aioscheduler/options.py"
 OUTBOX = "aioscheduler/_transport/outbox.py"
+ROUTER = "aioscheduler/_routing/router.py"
+REMOTE = "aioscheduler/_routing/remote.py"
 SUPERVISOR = "aioscheduler/_processes/supervisor.py"
 TIMERS = "aioscheduler/_scheduling/timers.py"
 
@@ -126,7 +130,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "moved to its old time",
         "a task that was rescheduled starts at its new time",
         BOOK,
-        "{number: entry._replace(due=moved[number]) for number, entry in entries.items()}",
+        "{n: entry.move(moved[n]) for n, entry in entries.items()}",
         "entries",
         fast=True,
     ),
@@ -162,15 +166,38 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a retry does not wait",
         "a failed task is tried again after its wait",
         BOOK,
-        "due = min(now + wait, LATEST) if self._timed else None",
-        "due = now if self._timed else None",
+        "n: min(now + wait, LATEST) for",
+        "n: now for",
     ),
     Mutation(
         "an attempt is not counted",
         "a task knows how often it has been started",
-        LEDGER,
-        "wire.More(options, alias, attempt + 1, confirmed, failed + 1, given)",
-        "wire.More(options, alias, attempt, confirmed, failed + 1, given)",
+        ENTRY,
+        "More(options, alias, attempt + 1, confirmed, failed + 1, given)",
+        "More(options, alias, attempt, confirmed, failed + 1, given)",
+        fast=True,
+    ),
+    Mutation(
+        "a failure is not counted",
+        "no more attempts fail than may",
+        ENTRY,
+        "More(options, alias, attempt + 1, confirmed, failed + 1, given)",
+        "More(options, alias, attempt + 1, confirmed, failed, given)",
+        fast=True,
+    ),
+    Mutation(
+        "a death is a failure",
+        "an attempt that its worker did not survive has not failed",
+        ENTRY,
+        "more._replace(attempt=more.attempt + 1)",
+        "more._replace(attempt=more.attempt + 1, failed=more.failed + 1)",
+    ),
+    Mutation(
+        "a retry moves the due time",
+        "a task is told the due time that it was given, whichever attempt it is",
+        RUNNER,
+        "shown = due if given is None else given",
+        "shown = due",
         fast=True,
     ),
     Mutation(
@@ -274,6 +301,35 @@ MUTATIONS: tuple[Mutation, ...] = (
         LEDGER,
         "                    if states[number % PAGE] != _GONE and wanted(number):\n",
         "                    if states[number % PAGE] == _PENDING and wanted(number):\n",
+    ),
+    Mutation(
+        "a replacement cancels",
+        "nothing that has begun is cancelled because another takes its id",
+        ROUTER,
+        "            self.links[worker].withdraw(scheduler, number)\n",
+        "            self.links[worker].cancel(scheduler, number)\n",
+    ),
+    Mutation(
+        "a cancelled task keeps its id",
+        "the id of a task that never starts is free",
+        REMOTE,
+        "        if change.waiting:  # it waits no more, and so its id is free\n",
+        "        if not change:\n",
+        fast=True,
+    ),
+    Mutation(
+        "two have an id",
+        "an id names one task",
+        ROUTER,
+        "        self._dispossess(id_)\n        worker, scheduler = self",
+        "        worker, scheduler = self",
+    ),
+    Mutation(
+        "too late for its limit",
+        "a task does not start later than it may",
+        OPTIONS,
+        "    if options.max_lateness is None or now - due <= options.max_lateness:\n",
+        "    if options.max_lateness is None or now - due <= 2 * options.max_lateness + 10**9:\n",
     ),
 )
 

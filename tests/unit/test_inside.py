@@ -34,16 +34,16 @@ def test_a_task_knows_itself_and_its_manager() -> None:
         running.set(((proxy, *HERE[:3], lambda: 5_000_000_000), HERE.number, 3_000_000_000, 2))
         assert current_task() == HERE
         assert current_manager() is proxy
-        assert proxy.schedule("coro", timedelta(1), key="k") == HERE  # type: ignore[arg-type]
+        assert proxy.schedule("coro", timedelta(1), key="k", id="x", replace=True) == HERE  # type: ignore[arg-type]
         assert proxy.cancel(HERE)
         # Another manager's proxy, as when one is passed along, has no task of its own here.
         ManagerProxy(desk, LoopThread("manager")).schedule("other")  # type: ignore[arg-type]
 
     copy_context().run(inside)
     assert desk.asked == [
-        ("coro", timedelta(1), "k", HERE, {}),
+        ("coro", timedelta(1), "k", HERE, {}, "x", True),
         HERE,
-        ("other", None, None, None, {}),
+        ("other", None, None, None, {}, None, False),
     ]
 
 

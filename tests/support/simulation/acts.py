@@ -30,7 +30,8 @@ async def act(
     if life.dead and not life.apart:  # cannot be: only our way to kill lets it come here
         return -1
     model = WORLD[-1].model
-    model.begins(ident, life, running.get()[2])
+    _, _, due, attempt = running.get()
+    model.begins(ident, life, due, attempt)
     try:
         if deed == "dies" and model.may_die_of(ident, life):
             life.kill()

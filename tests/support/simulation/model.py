@@ -276,13 +276,14 @@ class Model:
 
     # ---- what tasks tell
 
-    def begins(self, ident: int, life: Life, due: int) -> None:
+    def begins(self, ident: int, life: Life, due: int, attempt: int) -> None:
         """A task takes its first step; most of the promises are about that.
 
         Args:
             ident: The task.
             life: Where it is.
             due: What it is told of its due time.
+            attempt: And of how often it has been started.
         """
         world, story = self.world, self.stories[ident]
         world.say("start", ident, "in", life.pid)
@@ -317,6 +318,9 @@ class Model:
             late = world.clock() - story.due - story.max_lateness
             self._check(ident, late < SECOND // 10, f"starts too late by {late / SECOND:.3f} s")
         story.attempts.append(Attempt(life, world.loop.time()))
+        if not any(other.dead and other.place == life.place for other in world.lives):
+            right = attempt == len(story.attempts)
+            self._check(ident, right, f"believes that this is attempt {attempt}")
         self._takes_its_turn(ident, story.scheduler, life)
 
     def _latest_clock(self) -> int:

@@ -192,7 +192,7 @@ class World:
             timeout=timeout,
             max_lateness=late,
         )
-        self.say("schedule", ident, delay, nap, deed, task.ref, id_, replace)
+        self.say("schedule", ident, delay, nap, deed, id_, replace, task.ref)
         if known is not None and not replace:
             self.model.was_taken(known, task)
             return
