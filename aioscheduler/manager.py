@@ -568,9 +568,9 @@ class Manager(Generic[When]):
 
     def _is_own(self, call: str, task: object) -> bool:
         if not isinstance(task, Task):
-            raise TypeError(
-                f"{call}() takes what schedule() gave, or a TaskRef, not {type(task).__name__}"
-            )
+            hint = "; for an id: await manager.find(id)" if isinstance(task, str) else ""
+            wrong = type(task).__name__
+            raise TypeError(f"{call}() takes a Task or a TaskRef, not {wrong}{hint}")
         return task._home in self._router.links
 
     async def find(self, id: str) -> Task[Any] | None:  # noqa: A002

@@ -75,7 +75,10 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
     unknown = given.keys() - TaskOptions.__annotations__.keys()
     if unknown:
         known = ", ".join(TaskOptions.__annotations__)
-        raise TypeError(f"there is no option {min(unknown)!r} here; the options are {known}")
+        raise TypeError(
+            f"there is no option {min(unknown)!r} here; the options are {known}; a manager's "
+            "schedule() takes key, id and replace, too, and its map() key and return_exceptions"
+        )
     name, timeout = given.get("name"), given.get("timeout")
     max_lateness = given.get("max_lateness")
     if max_lateness is not None and order is not Order.TIMED:
@@ -123,8 +126,11 @@ def read_id(id_: str | None, replace: bool) -> str:
 
 def _read_retry(retry: Retry) -> Retry:
     if not isinstance(retry, Retry):
-        given = "the class" if retry is Retry else type(retry).__name__
-        raise TypeError(f"retry is a Retry, such as Retry(attempts=3), not {given}")
+        what = getattr(retry, "__name__", None) if callable(retry) else None
+        write = (
+            "Retry(attempts=3)" if retry is Retry or not isinstance(what, str) else f"Retry({what})"
+        )
+        raise TypeError(f"retry is a Retry: write {write}, not {retry!r:.100}")
     return retry
 
 

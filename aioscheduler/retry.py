@@ -33,6 +33,11 @@ _NEVER = (
 )
 """What is never retried: it says that nobody wants the task to go on, or that it cannot."""
 
+_ODD = (
+    inspect.iscoroutinefunction,
+    inspect.isasyncgenfunction,
+    inspect.isgeneratorfunction,
+)
 _ANSWER = "its answer, if not True or False,"
 
 
@@ -107,9 +112,19 @@ def _check_on(on: object) -> None:
             raise ValueError("on is an empty tuple: nothing would be retried")
         return
     if isinstance(on, tuple | type) or not callable(on):
-        raise TypeError(f"on is an exception class, a tuple of them, or a function, not {on!r}")
-    if inspect.iscoroutinefunction(on) or inspect.isasyncgenfunction(on):
-        raise TypeError("on is a plain function: what an async def returns is never True")
+        hint = "; write (A, B) for several" if isinstance(on, list | set) else ""
+        raise TypeError(
+            f"on is an exception class, a tuple of them, or a function, not {on!r}{hint}"
+        )
+    for body in (on, type(on).__call__):
+        if any(is_odd(body) for is_odd in _ODD):
+            raise TypeError("on is a plain function: what others return is never True")
+    try:
+        inspect.signature(on).bind(None)
+    except TypeError as error:
+        raise TypeError(f"on is called with one argument, the exception: {error}") from None
+    except ValueError:
+        pass  # a builtin that does not say what it takes
 
 
 def wait_before_retry(

@@ -275,10 +275,13 @@ class Task(_Awaited[T]):
 
     def __repr__(self) -> str:
         where = self.ref
-        due = f" due {self.priority}" if self._when else ""
-        if isinstance(self._when, datetime) and self._when.tzinfo is None:
+        next_start = self.due
+        due = f" due {next_start or self.priority}" if self._when else ""
+        if not next_start and isinstance(self._when, datetime) and self._when.tzinfo is None:
             due += " (naive)"  # UTC or local time, as its scheduler was told
         name = f"{self.name} " if self.name else ""
+        if self.id is not None:
+            name += f"{self.id!r} "
         return f"<Task {name}{where if where else self._number} {self.state.value}{due}>"
 
     def __reduce__(self) -> NoReturn:

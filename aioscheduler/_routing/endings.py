@@ -206,7 +206,9 @@ class Endings:
                 self._may_name -= 1
                 entry = self._book.ledger.find(number)
                 if entry is not None:
-                    self._unheard[number] = self.name(number, entry)
+                    id_ = self._own_ids.get(number)
+                    known = "" if id_ is None else f" {id_!r}"
+                    self._unheard[number] = self.name(number, entry) + known
 
     def look_after(self) -> None:
         """Is called once a tick."""

@@ -139,6 +139,9 @@ class Link(Home, Protocol):
         Unlike a cancellation it never touches what has begun: a start on its way wins.
         """
 
+    def dispossess(self, scheduler: int, number: int) -> None:
+        """Withdraw a task whose id another takes; what has begun goes on without it."""
+
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
         """Yield what is known of the tasks that have not ended, some hundred at a time.
 

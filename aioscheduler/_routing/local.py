@@ -293,6 +293,14 @@ class LocalLink:
         self._crew.withdrawn(engine, number, entry)
         return True
 
+    def dispossess(self, scheduler: int, number: int) -> None:
+        """Withdraw a task whose id another takes; what has begun goes on without it."""
+        task = self.find(scheduler, number)
+        assert task is not None  # it has an id, and so has not ended
+        task._id = None
+        self._ids.release(0, number)
+        self.withdraw(scheduler, number)
+
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Have a timed task start at another time, in nanoseconds since the epoch.
 

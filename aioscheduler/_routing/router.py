@@ -160,9 +160,7 @@ class Router:
         known = self.ids.find(id_)
         if known is not None:
             worker, scheduler, number = known
-            self._handle(known)._id = None
-            self.ids.release(worker, number)
-            self.links[worker].withdraw(scheduler, number)
+            self.links[worker].dispossess(scheduler, number)
 
     def _handle(self, address: Address) -> Task[Any]:
         worker, scheduler, number = address

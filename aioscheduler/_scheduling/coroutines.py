@@ -35,7 +35,8 @@ def check_awaitable(awaitable: object) -> None:
             name = getattr(awaitable, "__name__", "work")
             raise TypeError(f"{name} is the function: call it, schedule({name}(...))")
         raise TypeError(
-            f"schedule() takes a coroutine such as work(1), not {type(awaitable).__name__}"
+            f"schedule() takes a coroutine such as work(1), not {type(awaitable).__name__}; "
+            "plain functions are called by a manager's map()"
         )
 
 

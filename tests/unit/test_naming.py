@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import itertools
 import threading
@@ -236,6 +237,46 @@ async def test_an_id_outlives_its_worker(clock: FakeClock) -> None:
         assert found.cancelled()
 
 
+async def test_a_failure_that_nobody_awaits_is_told_with_its_id(
+    clock: FakeClock, manager: Manager, reports: list[Any]
+) -> None:
+    held = manager.schedule(fail(), id="held", name="mail")
+    manager.schedule(fail(), id="dropped", name="mail")
+    assert "mail 'held'" in repr(held)
+    await clock.advance(0)
+    del held
+    gc.collect()
+    await clock.advance(0)
+    messages = " ".join(report["message"] for report in reports)
+    assert "mail 'dropped'" in messages
+    assert "mail 'held'" in messages
+    reports.clear()
+
+
+async def test_a_task_that_is_held_is_found_without_its_frames(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which are read by the page."""
+    async with clock.manager(1, workers=1) as manager:
+        task = manager.schedule(give(1), DAY, id="x")
+        dropped = manager.schedule(give(2), DAY, id="y").ref
+        await clock.advance(0)
+        read: list[Any] = []
+        ledger = manager._remotes[0].book.ledger
+        monkeypatch.setattr(ledger, "read", read.append)
+        assert await manager.find("x") is manager.task(task.ref) is task
+        assert manager.schedule(give(), id="x") is task
+        new = [manager.schedule(give(3), DAY, id=id_, replace=True) for id_ in "xy"]
+        assert read == []
+        monkeypatch.undo()
+        await clock.advance(0)
+        assert task.cancelled()
+        with pytest.raises(UnknownTask):
+            manager.task(dropped)
+        await clock.advance(DAY)
+        assert [await each for each in new] == [3, 3]
+
+
 async def test_of_a_closed_manager_there_is_none(clock: FakeClock) -> None:
     async with clock.manager(1, workers=1) as manager:
         manager.schedule(forever(), DAY, id="x")
@@ -448,7 +489,7 @@ async def test_what_is_no_new_time_is_refused(clock: FakeClock, manager: Manager
             with pytest.raises(error):
                 call(when)
     unknown: Any = 5
-    with pytest.raises(TypeError, match="reschedule.. takes what schedule.. gave, or a TaskRef"):
+    with pytest.raises(TypeError, match="reschedule.. takes a Task or a TaskRef"):
         manager.reschedule(unknown, DAY)
     with pytest.raises(UnknownTask):
         manager.reschedule(TaskRef("m", 0, 0, 0), DAY)

@@ -17,6 +17,7 @@ from aioscheduler import (
     Manager,
     QueuedScheduler,
     RemoteError,
+    Retry,
     State,
     Task,
     TimedScheduler,
@@ -99,8 +100,11 @@ def test_numbers_and_timedeltas_are_seconds() -> None:
         (
             {"nmae": "a"},
             TypeError,
-            "no option 'nmae' here; .* are name, timeout, max_lateness, retry$",
+            "no option 'nmae' here; .* are name, timeout, max_lateness, retry; a man",
         ),
+        ({"retry": Retry}, TypeError, r"retry is a Retry: write Retry\(attempts=3\), not"),
+        ({"retry": 3}, TypeError, r"write Retry\(attempts=3\), not 3"),
+        ({"retry": OSError}, TypeError, r"write Retry\(OSError\), not <class"),
         ({"key": 1}, TypeError, "no option 'key' here; the options are name, timeout, max_late"),
     ],
 )

@@ -24,6 +24,10 @@ def wait(retry: Retry, error: BaseException, failed: int = 1, rand: float = 0.0)
     return None if found is None else found / SECOND
 
 
+def yielding(error: BaseException) -> Any:
+    yield True
+
+
 # ---- what is made
 
 
@@ -43,7 +47,10 @@ def wait(retry: Retry, error: BaseException, failed: int = 1, rand: float = 0.0)
         ({"on": "OSError"}, TypeError, "on is an exception class, a tuple of them, or a function"),
         ({"on": int}, TypeError, "on is an exception class"),
         ({"on": (OSError, print)}, TypeError, "on is an exception class"),
-        ({"on": [OSError]}, TypeError, "on is an exception class"),
+        ({"on": [OSError]}, TypeError, r"on is an exception class.*; write \(A, B\) for several"),
+        ({"on": lambda: True}, TypeError, "on is called with one argument, the exception: "),
+        ({"on": lambda error, attempt: True}, TypeError, "missing a required argument: 'attempt'"),
+        ({"on": yielding}, TypeError, "on is a plain function"),
         ({"on": asyncio.sleep}, TypeError, "on is a plain function"),
     ],
 )
@@ -70,6 +77,15 @@ def test_equal_ones_are_one_and_predicates_are_equal_to_themselves_alone() -> No
     assert Retry(functools.partial(first)) != Retry(functools.partial(first))
     assert Retry() != Retry(attempts=4)
     assert Retry() != 5
+
+
+def test_whatever_can_be_called_with_a_failure_may_decide() -> None:
+    class Deciding:
+        def __call__(self, error: BaseException, *more: Any) -> bool:
+            return True
+
+    for on in (Deciding(), functools.partial(isinstance, 5), Deciding().__call__, id):
+        assert Retry(on).on is on
 
 
 def test_it_can_be_copied() -> None:

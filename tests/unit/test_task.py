@@ -21,6 +21,7 @@ class Home:
         self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         self.loop_thread = LoopThread("manager")
         self.loop_thread.enter(self.loop)
+        self.next_start: int | None = None
         self.cancelled: list[int] = []
         self.moved: list[tuple[int, int]] = []
         self.held: list[Any] = []
@@ -45,7 +46,7 @@ class Home:
         return TaskRef("m", 1, scheduler, number)
 
     def due(self, scheduler: int, number: int) -> int | None:
-        return 1_000_000_000
+        return self.next_start
 
     def name_of(self, label: Any) -> str:
         return f"function {label}"
@@ -291,6 +292,11 @@ async def test_what_it_shows(home: Home) -> None:
     assert repr(make(home, when=when)) == "<Task m/1/2/3 running due 2100-01-01 00:00:00 (naive)>"
     when = when.replace(tzinfo=UTC)
     assert repr(make(home, when=when)) == "<Task m/1/2/3 running due 2100-01-01 00:00:00+00:00>"
+    home.next_start = 1_000_000_000  # of another attempt, say
+    assert repr(make(home, when=when)) == "<Task m/1/2/3 running due 1970-01-01 00:00:01+00:00>"
+    task = make(home)
+    task._id = "x"
+    assert repr(task) == "<Task 'x' m/1/2/3 running>"
     assert pickle.loads(pickle.dumps(make(home).ref)) == make(home).ref
     with pytest.raises(TypeError, match="pass task.ref"):
         pickle.dumps(make(home))
