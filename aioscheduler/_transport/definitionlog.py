@@ -180,7 +180,7 @@ class Reader:
         self.told: set[int] = set()
         self._next = 0
         self._weight = self.log.weight
-        self._again: list[int] = []
+        self._again: dict[int, int] = {}  # lines, with the FORGET that has named each; 0: none has
         self._forgetting: dict[int, list[int]] = {}  # what is not confirmed, by serial
         self.log.look_again()
 
@@ -190,17 +190,22 @@ class Reader:
         if log.weight - self._weight > FORGET_AT + len(self.told) // 8:
             self._weight = log.weight
             under_way = {number for gone in self._forgetting.values() for number in gone}
+            under_way.update(self._again)
             gone = [n for n in self.told & log.retired if n not in under_way]
             if gone:
                 self._serial += 1
                 self._forgetting[self._serial] = gone
                 lines.append(wire.pack([FORGET, self._serial, gone]))
         if self._again:
-            # One that came back may have gone once more since.
-            there = log.lines.keys() - log.retired
-            again = [number for number in self._again if number in there]
-            self.told.update(again)
-            lines += [log.lines[number] for number in again]
+            for number, serial in self._again.items():
+                if number in log.lines and number not in log.retired:
+                    self.told.add(number)
+                    lines.append(log.lines[number])
+                elif serial in self._forgetting:  # it has gone once more since
+                    self._forgetting[serial].append(number)
+                elif serial:  # the process has forgotten it by now
+                    self.told.discard(number)
+                    log.look_again()
             self._again.clear()
         if log.next > self._next:
             start, self._next = self._next, log.next
@@ -218,10 +223,10 @@ class Reader:
 
     def tell_again(self, number: int) -> None:
         """Have a line told again, unless the process knows it for sure."""
-        for gone in self._forgetting.values():
+        for serial, gone in self._forgetting.items():
             if number in gone:
                 gone.remove(number)  # it is not gone when that is confirmed
-                self._again.append(number)
+                self._again[number] = serial
                 return
         if number < self._next and number not in self.told:  # it was retired when its turn came
-            self._again.append(number)
+            self._again[number] = 0
