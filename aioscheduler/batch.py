@@ -116,6 +116,7 @@ class Outcomes:
         self.heard: int = 0  # somebody was given the ends of all tasks before this one
         self._failed: int = -1  # the failed task whose failure is to be reported, if not heard
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
+        self._told: set[int] = set()  # failed tasks whose handles have been told
         self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
         self._waiters = Waiters()
 
@@ -124,7 +125,9 @@ class Outcomes:
         self.left -= 1
         if state is not State.FINISHED and self.first_bad is None:
             self.first_bad = index
-        to_report = state is State.FAILED and self._failed < self.heard <= index
+        reference = self.tasks.pop(index, None)
+        task = reference() if reference is not None else None
+        to_report = state is State.FAILED and self._failed < self.heard <= index and task is None
         if to_report:
             self._failed = index
         if not self.dropped or to_report:
@@ -132,11 +135,17 @@ class Outcomes:
             self.decodes[state] = decode or self.decodes.get(state)
             if decode is None and isinstance(value, BaseException) and traceback_of(value):
                 self._tracebacks[index] = traceback_of(value)
-        reference = self.tasks.pop(index, None)
-        task = reference() if reference is not None else None
         if task is not None:
-            task._settle(state, value, decode)
+            self._settle(task, index, state, value, decode)
         self._tell()
+
+    def _settle(
+        self, task: Task[Any], index: int, state: State, value: Any, decode: Decode | None
+    ) -> None:
+        """Tell the handle of one task its end; a failure is its own to report from then on."""
+        if state is State.FAILED:
+            self._told.add(index)
+        task._settle(state, value, decode)
 
     def _tell(self) -> None:
         if self._waiters:
@@ -172,7 +181,8 @@ class Outcomes:
             if state is None:
                 self.tasks[index] = weakref.ref(task)
             else:
-                task._settle(state, self._raised(index), self._decode_of(index, state))
+                value, decode = self._raised(index), self._decode_of(index, state)
+                self._settle(task, index, state, value, decode)
         return task
 
     def check(self, call: str) -> None:
@@ -227,12 +237,15 @@ class Outcomes:
 
     def _report(self) -> None:
         """Hands failures that nobody was given to the loop's exception handler, once."""
-        count = self.states[self.heard :].count(State.FAILED)
-        if not count:
+        heard, told = self.heard, self._told
+        count = self.states[heard:].count(State.FAILED) - sum(index >= heard for index in told)
+        if count <= 0:
             return
         first = self._failed
-        if first < self.heard:  # the others came before the drop, and are kept
-            first = self.states.index(State.FAILED, self.heard)
+        if first < heard or first in told:  # the others came before the drop, and are kept
+            first = self.states.index(State.FAILED, heard)
+            while first in told:
+                first = self.states.index(State.FAILED, first + 1)
         self.heard = len(self.states)  # the last end and the drop may both come to this
         message = (
             f"{count} of the {len(self.states)} tasks of a batch of {self.name} failed, and nobody "

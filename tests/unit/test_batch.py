@@ -369,7 +369,31 @@ async def test_one_that_is_dropped_while_its_last_task_ends_is_told_once(
     assert isinstance(last.exception(), KeyError)
     await asyncio.sleep(0)  # the loop reports
     (report,) = home.reports
-    assert report["message"].startswith("5 of the 5 tasks")
+    assert report["message"].startswith("4 of the 5 tasks")  # of the last its handle told
+
+
+@pytest.mark.parametrize("held", [[10], [12, 41], list(NUMBERS)])
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_failure_that_a_handle_of_its_own_was_told_is_no_more_of_the_batch(
+    home: Home, held: list[int], early: bool, asked: bool
+) -> None:
+    batch, parts = make(home)
+    handles = [batch[NUMBERS.index(number)] for number in held] if early else []
+    fail(parts, *NUMBERS)
+    handles = handles or [batch[NUMBERS.index(number)] for number in held]
+    if asked:
+        assert all(isinstance(handle.exception(), KeyError) for handle in handles)
+    del batch, handles
+    gc.collect()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    told = sorted(report["exception"].args[0] for report in home.reports)
+    left = [number for number in NUMBERS if number not in held]
+    assert told == sorted(([] if asked else held) + left[:1])
+    if left:
+        (report,) = [r for r in home.reports if r["message"].startswith(f"{len(left)} of the 5")]
+        assert f"task {NUMBERS.index(left[0])} failed with this" in report["message"]
 
 
 @pytest.mark.parametrize("flag", [False, True])
