@@ -19,8 +19,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from enum import Enum
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -31,15 +30,9 @@ from .._transport.definitionlog import DefinitionLog
 from .._transport.entry import Entry
 from .._transport.outbox import Outbox
 from .._transport.wire import Kind, More, Payload
+from .requests import Request, Requests
 
 _REMEMBERED = 1024  # announced tasks, of each scheduler, that may turn out not to have begun
-
-
-class _Request(Enum):
-    """What a task was asked for; a third is to start at another time, which is that time."""
-
-    CANCEL = "cancel"
-    WITHDRAW = "withdraw"
 
 
 class Change(NamedTuple):
@@ -79,7 +72,7 @@ class Book:
         self.ledger = self.outbox.ledger
         self.schedulers = schedulers
         self._timed = timed
-        self._asked: dict[int, _Request | int] = {}
+        self._asked: Requests = Requests()
         self._announced: list[deque[int]] = [
             deque(maxlen=_REMEMBERED) for _ in range(schedulers)
         ]  # the last tasks that were, of each scheduler, in the order in which they begin
@@ -114,11 +107,11 @@ class Book:
         if self.outbox.scheduler(number) != scheduler:
             return None
         asked = self._asked.get(number)
-        if asked is _Request.CANCEL:
+        if asked is Request.CANCEL:
             return Change(scheduler)
-        self._asked[number] = _Request.CANCEL
+        self._asked[number] = Request.CANCEL
         self.outbox.request(Kind.CANCEL, scheduler, number)
-        waits = asked is not _Request.WITHDRAW and self.state(number) is State.PENDING
+        waits = asked is not Request.WITHDRAW and self.state(number) is State.PENDING
         return Change(scheduler, -waits)
 
     def withdraw(self, scheduler: int, number: int) -> Change | None:
@@ -126,9 +119,9 @@ class Book:
         if not self._is_waiting(scheduler, number):
             return None
         asked = self._asked.get(number)
-        if isinstance(asked, _Request):
+        if isinstance(asked, Request):
             return Change(scheduler)
-        self._asked[number] = _Request.WITHDRAW
+        self._asked[number] = Request.WITHDRAW
         if asked is None:
             self.outbox.request(Kind.WITHDRAW, scheduler, number)
         return Change(scheduler, -1)
@@ -143,7 +136,7 @@ class Book:
             has asked for its end.
         """
         asked = self._asked.get(number)
-        if not self._is_waiting(scheduler, number) or isinstance(asked, _Request):
+        if not self._is_waiting(scheduler, number) or isinstance(asked, Request):
             return False
         if number in self.outbox.loose:
             self.outbox.change_due(number, due)
@@ -174,11 +167,7 @@ class Book:
     def find(self, number: int) -> Entry | None:
         """Return what holds of a task that has not ended, as it was asked to be."""
         entry = self.outbox.find(number) or self.ledger.find(number)
-        if self._asked and entry is not None:
-            asked = self._asked.get(number)
-            if isinstance(asked, int):
-                return entry._replace(due=asked)
-        return entry
+        return None if entry is None else self._asked.apply(number, entry)
 
     def read(self, numbers: Sequence[int]) -> dict[int, Entry]:
         """Return what holds of tasks that were sent and have not ended, as `find`.
@@ -188,11 +177,10 @@ class Book:
         entries = self.ledger.read(numbers)
         if self._asked:
             for number in entries.keys() & self._asked.keys():
-                asked = self._asked[number]
-                if isinstance(asked, int):
-                    entries[number] = entries[number]._replace(due=asked)
-                elif self.state(number) is State.PENDING:
+                if self._asked.ends(number) and self.state(number) is State.PENDING:
                     del entries[number]
+                else:
+                    entries[number] = self._asked.apply(number, entries[number])
         return entries
 
     # ---- what the worker says
@@ -209,8 +197,8 @@ class Book:
         if self._asked:
             for number in numbers[:known]:
                 asked = self._asked.get(number)
-                waiting -= isinstance(asked, _Request)
-                if asked is not _Request.CANCEL:  # the start was on its way, and has won
+                waiting -= isinstance(asked, Request)
+                if asked is not Request.CANCEL:  # the start was on its way, and has won
                     self._asked.pop(number, None)
         return Change(scheduler, -waiting, refused=_after(numbers, known))
 
@@ -224,13 +212,14 @@ class Book:
     def unstarted(self, scheduler: int, numbers: list[int]) -> Change:
         """Tasks that were announced have not begun."""
         known = self.ledger.move(numbers, State.PENDING)
-        waiting = known - self._count_asked(numbers[:known])
+        waiting = known - self._asked.count_ending(numbers[:known])
         return Change(scheduler, waiting, refused=_after(numbers, known))
 
     def retried(self, scheduler: int, numbers: list[int], waits: list[int], now: int) -> Change:
         """Tasks have failed, and are to start once more, so many nanoseconds from now.
 
-        The worker of a queue keeps them at its head; a timed one has forgotten them.
+        A timed worker has forgotten them; that of a queue keeps one at its head, and so does the
+        next process, which sees by its due time that it is the one.
         """
         good = next((i for i, n in enumerate(numbers) if not self._runs(n)), len(numbers))
         entries = self.ledger.read(numbers[:good])
@@ -240,15 +229,15 @@ class Book:
             self._heads.update(numbers[:good])
         until = {n: min(now + wait, LATEST) for n, wait in zip(numbers, waits, strict=True)}
         again = {
-            number: entry.retry(until[number] if self._timed else None)
+            number: entry.retry(until[number], self._timed)
             for number, entry in entries.items()
             if number not in dropped
         }
         self.outbox.amend(again, send=self._timed)
         known = self.ledger.move(numbers[:good], State.PENDING)
-        waiting = known - self._count_asked(numbers[:known])
+        waiting = known - self._asked.count_ending(numbers[:known])
         self.ledger.move(dropped, State.CANCELLED)
-        self._forget_asked(dropped)
+        self._asked.forget(dropped)
         return Change(scheduler, waiting, dropped, refused=_after(numbers, known))
 
     def finished(self, scheduler: int, numbers: list[int], state: State) -> Change:
@@ -257,14 +246,14 @@ class Book:
             return self._dropped(scheduler, numbers)
         known = self.ledger.move(numbers, state)
         ended = numbers if known == len(numbers) else numbers[:known]
-        self._forget_asked(ended)
+        self._asked.forget(ended)
         return Change(scheduler, 0, ended, state, refused=_after(numbers, known))
 
     def _dropped(self, scheduler: int, numbers: list[int]) -> Change:
         waiting = 0
         refused = None
         ended: list[int] = []
-        moved = self._moved_of(numbers) if self._asked else {}
+        moved = self._asked.moves(numbers) if self._asked else {}
         self._amend_moved(moved, send=True)
         for number in numbers:
             if number in moved:
@@ -276,7 +265,7 @@ class Book:
                 break
             waiting += pending and number not in self._asked
             ended.append(number)
-        self._forget_asked(ended)
+        self._asked.forget(ended)
         if self._heads:
             self._heads.difference_update(ended)
         return Change(scheduler, -waiting, ended, refused=refused)
@@ -313,7 +302,7 @@ class Book:
     def drop_asked(self) -> list[Change]:
         """End what was asked to end and has no process to confirm it; move what was to be moved."""
         self.outbox.pack()
-        moved = self._moved_of(self._asked)
+        moved = self._asked.moves(self._asked)
         self._amend_moved(moved, send=False)
         ending = sorted(number for number in self._asked if number not in moved)
         self._asked.clear()
@@ -362,7 +351,7 @@ class Book:
         for number in [*self.ledger, *self.outbox.loose]:  # the last if there was no packing them
             runs, asked = self._runs(number), self._asked.pop(number, None)
             stays = runs or lost
-            ends = State.LOST if stays and not isinstance(asked, _Request) else State.CANCELLED
+            ends = State.LOST if stays and not isinstance(asked, Request) else State.CANCELLED
             self.ledger.move((number,), ends)
             yield (number,), ends, runs
 
@@ -375,25 +364,9 @@ class Book:
                 if number in self._aliases:
                     del self._numbers[self._aliases.pop(number)]
 
-    def _moved_of(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Return those of these that were asked to start at another time, with that time."""
-        asked = ((number, self._asked.get(number)) for number in numbers)
-        return {number: due for number, due in asked if isinstance(due, int)}
-
     def _amend_moved(self, moved: dict[int, int], send: bool) -> None:
         entries = self.ledger.read(moved)
         self.outbox.amend({n: entry.move(moved[n]) for n, entry in entries.items()}, send)
-
-    def _count_asked(self, numbers: list[int]) -> int:
-        """Return how many of these count as waiting no more, because they were asked to end."""
-        if not self._asked:
-            return 0
-        return sum(isinstance(self._asked.get(number), _Request) for number in numbers)
-
-    def _forget_asked(self, numbers: Sequence[int]) -> None:
-        if self._asked:
-            for number in numbers:
-                self._asked.pop(number, None)
 
 
 def _after(numbers: list[int], known: int) -> int | None:

@@ -108,6 +108,7 @@ class RemoteLink:
         self.shipper: HostShipper = shipper
         self.book: Book = Book(schedulers, timed, shipper.catalog.log)
         self._worker = worker
+        self._timed = timed
         self._manager = manager
         self._failed = failed
         self._outbox = self.book.outbox
@@ -242,7 +243,8 @@ class RemoteLink:
             assert entry is not None
             # By its name, as nothing keeps the function's number for a new handle.
             name = self._endings.name(number, entry)
-            task = self._holders.hand_out(scheduler, number, entry.due, name)
+            given = entry.given if self._timed else 0
+            task = self._holders.hand_out(scheduler, number, given, name)
             task._id = self._ids.of[self._worker].get(number)
         return task
 
@@ -305,7 +307,7 @@ class RemoteLink:
 
     def _info(self, number: int, entry: Entry, name: str, id_: str | None) -> TaskInfo:
         scheduler, state = entry.scheduler, self.book.state(number)
-        due = to_datetime(entry.due) if entry.due and state is State.PENDING else None
+        due = to_datetime(entry.due) if self._timed and state is State.PENDING else None
         attempt = wire.read_record(entry.record).attempt
         ref = self.ref(scheduler, number)
         return TaskInfo(ref, name, id_, state, due, attempt, self._worker, scheduler)
@@ -345,10 +347,10 @@ class RemoteLink:
         return TaskRef(self._manager, self._worker, scheduler, self.book.alias_of(number))
 
     def due(self, scheduler: int, number: int) -> int | None:
-        if self.book.state(number) is State.RUNNING:
+        if not self._timed or self.book.state(number) is State.RUNNING:
             return None
         entry = self.book.find(number)
-        return None if entry is None else entry.due or None
+        return None if entry is None else entry.due
 
     def name_of(self, label: Any) -> str:
         return self.shipper.name_of(label)

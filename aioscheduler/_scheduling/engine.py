@@ -174,6 +174,8 @@ class Engine(Generic[E]):
         if (waiting := self.withdraw(number)) is not None:
             self._crew.withdrawn(self, number, waiting)
         elif number in self._launched:
+            if self._head is not None and self._head[0] == number:  # it may never run
+                self._head = None
             self._crew.withdrawn(self, number, self._launched.pop(number))
             if self.concurrency is not None:  # its place is free, though it may never run
                 self.wake_soon()
@@ -357,7 +359,11 @@ class Engine(Generic[E]):
         if self._alarm is None or self._hold_back.active:
             return
         now = self._clock()
-        if self._head is not None:
+        if self._ready and not self._launching:  # a queue's head may be among them
+            some = [self._ready.popleft() for _ in range(min(MAX_SLICE, len(self._ready)))]
+            living = [pair for pair in some if pair[0] in self._launched]
+            self._launch([number for number, _ in living], [due for _, due in living])
+        elif self._head is not None:
             number, until = self._head
             if number in self.waiting and until <= now:
                 self._launched[number] = self.waiting.pop(number)
@@ -368,10 +374,6 @@ class Engine(Generic[E]):
             self._run_some()
         elif self._launching:  # `run` looks again
             return
-        elif self._ready:
-            some = [self._ready.popleft() for _ in range(min(MAX_SLICE, len(self._ready)))]
-            living = [pair for pair in some if pair[0] in self._launched]
-            self._launch([number for number, _ in living], [due for _, due in living])
         else:
             self._launch_slice(now)
 

@@ -21,15 +21,22 @@ class Entry(NamedTuple):
         more = read_record(self.record)
         return self._replace(record=make_record(more._replace(attempt=more.attempt + 1)))
 
-    def retry(self, due: int | None) -> Entry:
-        """Return it for another start, because it has failed; None: a queue has no due times."""
+    def retry(self, due: int, timed: bool) -> Entry:
+        """Return it for another start, because it has failed.
+
+        In a queue no other has a due time, and none is given to users: it rests at the head.
+        """
         options, alias, attempt, confirmed, failed, given = read_record(self.record)
-        if due is None:
-            due = self.due
-        elif given is None:
+        if timed and given is None:
             given = self.due
         more = More(options, alias, attempt + 1, confirmed, failed + 1, given)
         return self._replace(due=due, record=make_record(more))
+
+    @property
+    def given(self) -> int:
+        """The due time that it was given, which retries do not move."""
+        given = read_record(self.record).given
+        return self.due if given is None else given
 
     def move(self, due: int) -> Entry:
         """Return it with another due time, which it has been given."""

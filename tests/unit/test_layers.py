@@ -46,6 +46,7 @@ PURE = (
         "_routing.placement",
         "_routing.book",
         "_routing.ids",
+        "_routing.requests",
         "_processes.budget",
         "errors",
         "stats",

@@ -464,6 +464,73 @@ async def test_a_queue_waits_for_the_next_attempt_of_its_head(clock: FakeClock, 
     assert ran == ([0, 1, 2] if cls is QueuedScheduler else [2, 1, 0])
 
 
+@pytest.mark.parametrize("cls", [QueuedScheduler, LifoQueuedScheduler])
+@pytest.mark.parametrize("rerun", [False, True])
+async def test_a_head_that_waits_is_the_head_in_the_next_process(
+    clock: FakeClock, cls: Any, rerun: bool
+) -> None:
+    ran: list[int] = []
+    loss: Any = "rerun" if rerun else "fail"
+    async with clock.manager(1, workers=1, cls=cls, on_worker_loss=loss) as manager:
+        before = manager.schedule(echo(-1))
+        await clock.advance(0)
+        head = manager.schedule(fail_until(3), retry=steady(100))
+        await clock.advance(0)
+        rest = [manager.schedule(echo(n)) for n in range(3)]
+        for task in rest:
+            task.add_done_callback(lambda task: ran.append(task.result()))
+        await clock.advance(50)
+        manager.kill(0)
+        await clock.advance(49)
+        assert (head.state, head.due, len(manager)) == (State.PENDING, None, 4)
+        await clock.advance(1)
+        assert head.state is State.PENDING  # it has failed once more
+        manager.kill(0)
+        await clock.advance(99)
+        assert ran == []
+        await clock.advance(1)
+        assert await head == (3, None, clock.now())
+        assert await before == -1
+        await asyncio.gather(*rest)
+    assert ran == ([0, 1, 2] if cls is QueuedScheduler else [2, 1, 0])
+
+
+@pytest.mark.parametrize("how", ["cancel", "replace"])
+async def test_a_head_in_the_next_process_may_end_there(clock: FakeClock, how: str) -> None:
+    async with clock.manager(1, workers=1, cls=QueuedScheduler) as manager:
+        head = manager.schedule(fail_until(2), retry=steady(100), id="x")
+        after = manager.schedule(echo(1))
+        await clock.advance(1)
+        manager.kill(0)
+        await clock.advance(1)
+        if how == "cancel":
+            head.cancel()
+        else:
+            manager.schedule(echo(2), id="x", replace=True)
+        assert await after == 1
+        assert head.cancelled()
+
+
+async def test_a_head_with_large_arguments_waits_for_them_in_the_next_process(
+    clock: FakeClock,
+) -> None:
+    async with clock.manager(1, workers=1, cls=QueuedScheduler) as manager:
+        head = manager.schedule(fail_with(bytes(200_000), 2), retry=steady(0.001))
+        after = manager.schedule(echo(1))
+        await clock.advance(0)
+        assert head.state is State.PENDING
+        manager.kill(0)
+        await clock.advance(1)
+        assert await head == 200_000
+        assert await after == 1
+
+
+async def fail_with(payload: bytes, attempt: int) -> int:
+    if current_attempt() < attempt:
+        raise LookupError
+    return len(payload)
+
+
 async def echo(value: Any) -> Any:
     return value
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, repeat
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.engine import Engine
 from aioscheduler._scheduling.lateness import Recorder
 from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.classgarbage import ClassGarbage
 from aioscheduler._shipping.shipping import Shipper
 from aioscheduler._shipping.workercatalog import WorkerCatalog
@@ -100,6 +101,7 @@ class Worker:
             failures,
         )
         self._garbage = ClassGarbage()
+        self._is_queue = config.order is not Order.TIMED
         self._largest = -1  # of the numbers seen so far
         self._definition = wire.Parts()
         self._boot_call = wire.Parts()
@@ -221,12 +223,30 @@ class Worker:
     ) -> None:
         engine = self._engines[scheduler]
         if not again:
+            if self._is_queue and dues and (isinstance(dues, int) or any(dues)):
+                self._add_head(engine, numbers, _column(dues, len(numbers)), entries)
+                return
             engine.add_many(numbers, dues, entries)
             return
         for number in numbers:
             if engine.find(number) is not None:
                 raise wire.WireError(f"task {number} was given again, and is here")
         engine.add_again(numbers, dues, entries)
+
+    def _add_head(
+        self,
+        engine: Engine[Entry],
+        numbers: Sequence[int],
+        dues: Iterable[int],
+        entries: list[Entry],
+    ) -> None:
+        """Accept a queue's tasks, one of which has a due time: it waits for another attempt."""
+        rows = list(zip(numbers, dues, entries, strict=True))
+        rest = [(number, entry) for number, due, entry in rows if not due]
+        engine.add_many([number for number, _ in rest], 0, [entry for _, entry in rest])
+        for number, due, entry in rows:
+            if due:
+                engine.rest(number, entry, due)
 
     def _refuse(
         self,

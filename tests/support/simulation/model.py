@@ -337,7 +337,8 @@ class Model:
             # One that lives on after it was given up may run what was counted as started there.
             self._check(ident, last.life.dead or life.apart, "runs in two processes at once")
         else:
-            known = self.world.cls is TimedScheduler or last.life is life  # to this life
+            # In a spiteful world the word of the one before may have been taken for this one's.
+            known = self.world.cls is TimedScheduler or last.life is life or not self.world.spiteful
             waited = self.world.elapsed() + 1000 >= last.waited_at
             waited |= self._latest_clock() >= last.retry_at  # if the clock has been set
             self._check(ident, waited or not known, "is tried again early")
@@ -349,10 +350,25 @@ class Model:
             waits = self.stories[head]
             left = waits.asked or waits.withdrawn is not None or waits.ends
             self._check(ident, head == ident or left, f"overtook {head}, which is to be retried")
+            self._check_heads_of_the_dead(ident, scheduler, life)
         elif self.world.max_running is not None:
             room = self.world.max_running - life.begun_now[scheduler]
             self._check(ident, room > 0, "runs beside as many as may run on its scheduler")
         life.begun_now[scheduler] += 1
+
+    def _check_heads_of_the_dead(self, ident: int, scheduler: int, life: Life) -> None:
+        """What waited at the head of a queue when its process died comes first in the next."""
+        if self.world.spiteful or life.apart:
+            return
+        for other in self.open:
+            story = self.stories[other]
+            if other == ident or (story.place, story.scheduler) != (life.place, scheduler):
+                continue
+            last = story.attempts[-1] if story.attempts else None
+            if last is None or last.retry_at is None or not last.heard or story.asked:
+                continue
+            if last.life.born < life.born and story.withdrawn is None:
+                self._check(other, False, f"was at the head, and {ident} has overtaken it")
 
     def leaves(self, ident: int, life: Life) -> None:
         """A task takes its last step."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioscheduler._routing.book import Book, Change, _Request
+from aioscheduler._routing.book import Book, Change
 from aioscheduler._scheduling.clock import LATEST
 from aioscheduler._scheduling.states import State
 from aioscheduler._transport import wire
@@ -276,7 +276,7 @@ def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None
     assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
     book.started(0, [1])
     assert book.retried(0, [1], [50], 1000) == Change(0, 1, [])
-    assert replayed(book)[1] == (101, 2)
+    assert replayed(book)[1] == (1050, 2)
     assert more_of(book, 1) == wire.More(None, None, 2, False, 1, None)
 
 
@@ -522,7 +522,7 @@ class Story:
             self.listen()
         elif deed == "die":
             self.die()
-        asked = {n for n, request in book._asked.items() if isinstance(request, _Request)}
+        asked = {n for n in book._asked if book._asked.ends(n)}
         known = [n for n in range(book.outbox.next) if book.outbox.scheduler(n) is not None]
         pending = [n for n in known if not book._runs(n)]
         assert self.waiting == len(set(pending) - asked)

@@ -16,32 +16,39 @@ def entry(due: int, more: More) -> Entry:
 
 
 def test_one_that_has_failed_starts_at_its_time_and_knows_what_it_was_given() -> None:
-    second = FIRST.retry(500)
+    second = FIRST.retry(500, timed=True)
     assert second == entry(500, More(attempt=2, failed=1, given=100))
-    assert second.retry(900) == entry(900, More(attempt=3, failed=2, given=100))
+    assert second.retry(900, timed=True) == entry(900, More(attempt=3, failed=2, given=100))
 
 
-def test_in_a_queue_it_has_no_time() -> None:
+def test_in_a_queue_it_rests_until_then_and_was_given_no_time() -> None:
     queued = FIRST._replace(due=0)
-    assert queued.retry(None).retry(None) == entry(0, More(attempt=3, failed=2))
+    again = queued.retry(500, timed=False).retry(900, timed=False)
+    assert again == entry(900, More(attempt=3, failed=2))
+    assert again.rerun() == entry(900, More(attempt=4, failed=2))
+
+
+def test_what_it_was_given_is_moved_by_no_retry() -> None:
+    assert FIRST.given == FIRST.retry(500, timed=True).retry(900, timed=True).given == 100
+    assert FIRST.retry(500, timed=True).move(300).given == 300
 
 
 def test_one_whose_worker_has_died_has_not_failed() -> None:
     assert FIRST.rerun() == entry(100, More(attempt=2))
-    assert FIRST.retry(500).rerun() == entry(500, More(attempt=3, failed=1, given=100))
+    assert FIRST.retry(500, timed=True).rerun() == entry(500, More(attempt=3, failed=1, given=100))
 
 
 def test_one_that_is_moved_was_given_that_time() -> None:
     assert FIRST.move(300) == FIRST._replace(due=300)
-    moved = FIRST.retry(500).move(300)
+    moved = FIRST.retry(500, timed=True).move(300)
     assert moved == entry(300, More(attempt=2, failed=1))
-    assert moved.retry(700) == entry(700, More(attempt=3, failed=2, given=300))
+    assert moved.retry(700, timed=True) == entry(700, More(attempt=3, failed=2, given=300))
 
 
 @pytest.mark.parametrize("record", [5, wire.make_record(More(5, 1 << 50, 3, True))])
 def test_nothing_else_changes(record: Record) -> None:
     before = wire.read_record(record)
-    again = FIRST._replace(record=record).retry(500).rerun().move(300)
+    again = FIRST._replace(record=record).retry(500, timed=True).rerun().move(300)
     options, alias, _, confirmed, _, _ = wire.read_record(again.record)
     assert (options, alias, confirmed) == (before.options, before.alias, before.confirmed)
     assert (again.scheduler, again.function, again.payload) == (1, 7, b"payload")
