@@ -25,8 +25,8 @@ from ..task import Home
 from .book import Book, Change
 from .holders import Holders
 from .ids import Ids
+from .lastfailures import LastFailures
 from .link import LoadCounter
-from .retrying import LastFailures
 
 NO_MEMORY = object()
 """In the place of an outcome for which this process had no memory."""

@@ -25,9 +25,9 @@ from ..options import Options, lateness_error, run_with
 from ..retry import Retry, wait_before_retry
 from ..task import State, Task, TaskRef
 from .ids import Ids
+from .lastfailures import log_failure
 from .link import LoadCounter
 from .localentry import Attempts, Entry, Work, attempt_of, begin, close, name_of
-from .retrying import log_failure
 
 
 class LocalCrew:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +20,6 @@ from retried import (
     briefly,
     die_then_fail,
     fail_plainly,
-    fail_then_tell,
     fail_until,
     schedule_inside,
     when,
@@ -67,7 +65,7 @@ async def test_what_waits_runs_in_the_replacement_at_its_time(sign: int) -> None
         await until(lambda: waits_again(task, first))
         again = task.due
         pid = kill_worker(manager, sign=sign)
-        attempt, due, other = await task
+        attempt, due, _, other = await task
         assert again is not None
         assert datetime.now(UTC) >= again
         assert (attempt, due) == (2, first)
@@ -90,12 +88,12 @@ async def test_a_death_in_an_attempt_does_not_count_as_a_failure() -> None:
 @pytest.mark.parametrize("killed", [False, True])
 async def test_nothing_overtakes_the_head_that_waits(cls: Any, killed: bool) -> None:
     async with Manager(1, cls=cls, workers=1) as manager:
-        head = manager.schedule(fail_then_tell(3), retry=steady(0.3))
+        head = manager.schedule(fail_until(3), retry=steady(0.3))
         await until(lambda: manager.stats().retried)
         others = [manager.schedule(when()) for _ in range(5)]
         if killed and cls is QueuedScheduler:  # a LIFO queue begins with its newest then
             kill_worker(manager)
-        done = await head
+        _, _, done, _ = await head
         assert all(at >= done for at in await asyncio.gather(*others))
         assert manager.stats().retried == 2
 
@@ -219,9 +217,10 @@ def test_a_script_has_predicates_and_exceptions_of_its_own(tmp_path: Path) -> No
 
 
 def test_the_waits_of_a_script_are_real() -> None:
-    async def live() -> float:
+    async def live() -> timedelta:
         async with Manager(1, workers=1) as manager:
-            begun = time.time()
-            return await manager.schedule(fail_then_tell(3), retry=steady(0.2)) - begun
+            begun = datetime.now(UTC)
+            _, _, done, _ = await manager.schedule(fail_until(3), retry=steady(0.2))
+            return done - begun
 
-    assert asyncio.run(live()) >= 0.4
+    assert asyncio.run(live()) >= timedelta(seconds=0.4)

@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from datetime import datetime, timedelta
 from importlib import import_module
 from typing import Any
 
-from aioscheduler import Retry, TaskRef, current_attempt, current_due, current_manager
+from aioscheduler import Retry, TaskRef, current_attempt, current_due, current_manager, now
 
 
-class Failed(Exception):
+class Failed(LookupError):
     """One of a module's own."""
 
 
-async def fail_until(attempt: int) -> tuple[int, datetime | None, int]:
-    """Fail before an attempt; that returns its number, its due time and its process."""
+async def fail_until(
+    attempt: int, error: type[BaseException] = Failed
+) -> tuple[int, datetime | None, datetime, int]:
+    """Fail before an attempt; that returns its number, its due time, the present, its process."""
     if current_attempt() < attempt:
-        raise Failed(f"attempt {current_attempt()}")
-    return current_attempt(), current_due(), os.getpid()
+        raise error(f"attempt {current_attempt()}")
+    return current_attempt(), current_due(), now(), os.getpid()
 
 
 def fail_plainly(attempt: int) -> int:
+    """Fail before an attempt; that returns its number."""
     if current_attempt() < attempt:
         raise Failed(f"attempt {current_attempt()}")
     return current_attempt()
@@ -38,13 +40,8 @@ async def die_then_fail(dying: int) -> None:
     raise Failed(f"attempt {current_attempt()}")
 
 
-async def when() -> float:
-    return time.time()
-
-
-async def fail_then_tell(attempt: int) -> float:
-    await fail_until(attempt)
-    return time.time()
+async def when() -> datetime:
+    return now()
 
 
 def briefly(error: BaseException) -> float | bool:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from retried import fail_plainly, fail_until
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -24,7 +25,6 @@ from aioscheduler import (
     current_due,
     current_manager,
     current_task,
-    now,
 )
 from aioscheduler.testing import FakeClock
 
@@ -36,12 +36,19 @@ KINDS = ["workers", "no workers", "alone"]
 
 
 @pytest.fixture(params=KINDS)
-async def scheduler(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    if request.param == "alone":
-        made: Any = clock.timed_scheduler()
-    else:
-        made = clock.manager(2, workers=0 if request.param == "no workers" else 2)
-    async with made:
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def make(clock: FakeClock, kind: str, max_tasks: int | None = None) -> Any:
+    if kind == "alone":
+        return clock.timed_scheduler(max_tasks)
+    return clock.manager(2, max_tasks, workers=0 if kind == "no workers" else 2)
+
+
+@pytest.fixture
+async def scheduler(clock: FakeClock, kind: str) -> AsyncIterator[Any]:
+    async with make(clock, kind) as made:
         yield made
 
 
@@ -49,19 +56,6 @@ def steady(seconds: float = 10, **more: Any) -> Retry:
     """Have all waits alike."""
     alike = {"wait_initial": seconds, "wait_max": seconds, "wait_jitter": 0}
     return Retry(**(alike | more))
-
-
-async def fail_until(attempt: int, error: type[BaseException] = LookupError) -> tuple[Any, ...]:
-    """Fail before an attempt; that returns its number, the due time and the present."""
-    if current_attempt() < attempt:
-        raise error(f"attempt {current_attempt()}")
-    return current_attempt(), current_due(), now()
-
-
-def fail_plainly(attempt: int) -> int:
-    if current_attempt() < attempt:
-        raise LookupError(f"attempt {current_attempt()}")
-    return current_attempt()
 
 
 # ---- attempts and waits
@@ -80,7 +74,8 @@ async def test_it_waits_longer_each_time_and_its_due_time_stays(
         await clock.advance(wait - 0.001)
         assert task.state is State.PENDING
         await clock.advance(0.001)
-    assert await task == (4, START + DAY, START + DAY + timedelta(seconds=130))
+    attempt, due, at, _ = await task
+    assert (attempt, due, at) == (4, START + DAY, START + DAY + timedelta(seconds=130))
     assert task.due is None
     assert len(scheduler) == 0
 
@@ -284,8 +279,9 @@ async def test_a_failure_of_the_task_s_own_is_not_counted_as_too_late(
         assert (scheduler.stats().too_late, scheduler.stats().failed) == (0, 1)
 
 
-async def test_attempts_are_counted(clock: FakeClock) -> None:
-    async with clock.manager(2, workers=2) as manager:
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_attempts_are_counted(clock: FakeClock, workers: int) -> None:
+    async with clock.manager(2, workers=workers) as manager:
         tasks = [manager.schedule(fail_until(n), retry=steady(attempts=3)) for n in (1, 2, 3, 4)]
         await clock.advance(20)
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -312,7 +308,7 @@ async def test_one_that_waits_may_be_cancelled_and_its_failure_is_told(
     assert record.levelname == "INFO"
     assert record.getMessage() == (
         f"task {task.ref or task._number} was cancelled while it waited for another attempt; "
-        "the last one failed: my import: LookupError: attempt 1"
+        "the last one failed: my import: retried.Failed: attempt 1"
     )
 
 
@@ -353,12 +349,12 @@ async def fail_when_cancelled() -> None:
 
 
 async def test_a_close_cancels_what_waits_and_what_fails_meanwhile(
-    clock: FakeClock, caplog: pytest.LogCaptureFixture
+    clock: FakeClock, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "aioscheduler"):
-        async with clock.manager(2, workers=2) as manager:
-            waits = manager.schedule(fail_until(2), retry=steady())
-            runs = manager.schedule(fail_later(0.05), name="still", retry=steady())
+        async with make(clock, kind) as scheduler:
+            waits = scheduler.schedule(fail_until(2), retry=steady())
+            runs = scheduler.schedule(fail_later(0.05), name="still", retry=steady())
             await clock.advance(0)
             assert (waits.state, runs.state) == (State.PENDING, State.RUNNING)
     assert (waits.state, runs.state) == (State.CANCELLED, State.CANCELLED)
@@ -372,25 +368,28 @@ async def fail_later(seconds: float) -> None:
     raise LookupError("later")
 
 
-async def test_max_tasks_never_refuses_a_retry(clock: FakeClock) -> None:
-    async with clock.manager(1, 1, workers=1) as manager:
-        retried = manager.schedule(fail_until(2), retry=steady())
+async def test_max_tasks_never_refuses_a_retry(clock: FakeClock, kind: str) -> None:
+    async with make(clock, kind, max_tasks=1) as scheduler:
+        retried = scheduler.schedule(fail_until(2), retry=steady())
         await clock.advance(0)
         other: Any = fail_until(1)
         with pytest.raises(TaskLimitReached):
-            manager.schedule(other, DAY)
+            scheduler.schedule(other, DAY)
         await clock.advance(10)
         await retried
 
 
-async def test_join_waits_for_the_next_attempt(clock: FakeClock) -> None:
-    async with clock.manager(1, workers=1) as manager:
-        manager.schedule(fail_until(2), retry=steady())
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_join_waits_for_the_next_attempt(clock: FakeClock, workers: int) -> None:
+    async with clock.manager(1, workers=workers) as manager:
+        task = manager.schedule(fail_until(2), retry=steady())
+        batch = manager.map(fail_until, [2], retry=steady())
         joining = asyncio.create_task(manager.join())
         await clock.advance(9)
-        assert not joining.done()
+        assert (len(manager), manager.stats().pending, joining.done()) == (2, 2, False)
         await clock.advance(1)
         await joining
+        assert (task.done(), batch.done()) == (True, True)
 
 
 async def test_one_that_waits_and_is_moved_has_another_due_time(clock: FakeClock) -> None:
@@ -403,7 +402,7 @@ async def test_one_that_waits_and_is_moved_has_another_due_time(clock: FakeClock
         await clock.advance(3599)
         assert task.state is State.PENDING
         await clock.advance(1)
-        attempt, due, at = await task
+        attempt, due, at, _ = await task
         assert (attempt, due, at) == (2, clock.now(), clock.now())
 
 
@@ -446,20 +445,23 @@ async def hang_then_fail(attempt: int) -> None:
 
 
 @pytest.mark.parametrize("cls", [QueuedScheduler, LifoQueuedScheduler])
-async def test_a_queue_waits_for_the_next_attempt_of_its_head(clock: FakeClock, cls: Any) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_queue_waits_for_the_next_attempt_of_its_head(
+    clock: FakeClock, cls: Any, workers: int
+) -> None:
     ran: list[int] = []
 
-    async with clock.manager(1, workers=1, cls=cls) as manager:
+    async with clock.manager(1, workers=workers, cls=cls) as manager:
         head = manager.schedule(fail_until(3), retry=steady(100))
         await clock.advance(0)
         rest = [manager.schedule(echo(n)) for n in range(3)]
         for task in rest:
             task.add_done_callback(lambda task: ran.append(task.result()))
         await clock.advance(199)
-        assert (head.state, len(manager)) == (State.PENDING, 4)
+        assert (head.state, head.due, len(manager)) == (State.PENDING, None, 4)
         assert ran == []
         await clock.advance(1)
-        assert await head == (3, None, clock.now())
+        assert (await head)[:3] == (3, None, clock.now())
         await asyncio.gather(*rest)
     assert ran == ([0, 1, 2] if cls is QueuedScheduler else [2, 1, 0])
 
@@ -489,7 +491,7 @@ async def test_a_head_that_waits_is_the_head_in_the_next_process(
         await clock.advance(99)
         assert ran == []
         await clock.advance(1)
-        assert await head == (3, None, clock.now())
+        assert (await head)[:3] == (3, None, clock.now())
         assert await before == -1
         await asyncio.gather(*rest)
     assert ran == ([0, 1, 2] if cls is QueuedScheduler else [2, 1, 0])
@@ -535,8 +537,9 @@ async def echo(value: Any) -> Any:
     return value
 
 
-async def test_a_head_that_is_cancelled_holds_nothing_up(clock: FakeClock) -> None:
-    async with clock.manager(1, workers=1, cls=QueuedScheduler) as manager:
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_head_that_is_cancelled_holds_nothing_up(clock: FakeClock, workers: int) -> None:
+    async with clock.manager(1, workers=workers, cls=QueuedScheduler) as manager:
         head = manager.schedule(fail_until(2), retry=steady(100))
         after = manager.schedule(echo(1))
         await clock.advance(1)

@@ -1,10 +1,9 @@
-"""Retries in this process, as users have them: the in-loop schedulers, and `workers=0`."""
+"""What is particular to retries in this process: the in-loop schedulers, and `workers=0`."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from retried import fail_until
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -20,7 +20,6 @@ from aioscheduler import (
     Retry,
     State,
     Task,
-    TaskLimitReached,
     TimedScheduler,
     current_attempt,
     current_due,
@@ -35,175 +34,48 @@ ONCE_A_DAY = Retry(wait_initial=DAY, wait_max=DAY, wait_jitter=0, attempts=3)
 ORDERS = [TimedScheduler, QueuedScheduler, LifoQueuedScheduler]
 
 
-def make(clock: FakeClock, cls: Any, alone: bool, **kwargs: Any) -> Any:
-    """Make what runs tasks in this loop, on a fake clock."""
-    if not alone:
-        return clock.manager(1, cls=cls, workers=0, **kwargs)
-    scheduler = cls(**kwargs)
-    base: Any = TimedScheduler if cls is TimedScheduler else QueuedScheduler
-    super(base, scheduler).__init__(scheduler.max_tasks, clock)
-    return scheduler
-
-
-@pytest.fixture(params=[True, False], ids=["alone", "no workers"])
-def alone(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
-@pytest.fixture(params=ORDERS)
-async def scheduler(
-    clock: FakeClock, alone: bool, request: pytest.FixtureRequest
-) -> AsyncIterator[Any]:
-    async with make(clock, request.param, alone) as scheduler:
-        yield scheduler
-
-
-class Flaky:
-    """Fails so often, and says how often it was called."""
-
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
-        self.calls = 0
-
-    async def __call__(self, *args: Any) -> Any:
-        self.calls += 1
-        assert current_attempt() == self.calls
-        if self.calls <= self.failures:
-            raise ConnectionError(f"call {self.calls}")
-        return args
-
-
-async def test_a_task_is_tried_until_it_returns(
-    clock: FakeClock, scheduler: Any, reports: list[Any]
-) -> None:
-    flaky = Flaky(2)
-    task = scheduler.schedule(flaky("a"), retry=ONCE_A_DAY)
-    timed = task.due is not None
-    for calls in (1, 2):
-        await clock.advance(DAY if calls == 2 else 0)
-        assert (flaky.calls, task.state, len(scheduler)) == (calls, State.PENDING, 1)
-        assert task.due == (START + calls * DAY if timed else None)
-    await clock.advance(DAY)
-    assert await task == ("a",)
-    assert len(scheduler) == 0
-    assert not reports
-
-
-async def test_a_retry_is_not_refused_where_there_is_no_more_room(
-    clock: FakeClock, alone: bool
-) -> None:
-    async with make(clock, TimedScheduler, alone, max_tasks=1) as scheduler:
-        flaky = Flaky(1)
-        task = scheduler.schedule(flaky(), retry=ONCE_A_DAY)
-        await clock.advance(0)
-        with pytest.raises(TaskLimitReached):
-            scheduler.schedule(flaky())
-        await clock.advance(DAY)
-        assert task.done()
-
-
-async def test_a_queue_waits_for_its_head(clock: FakeClock, alone: bool) -> None:
-    for cls in ORDERS[1:]:
-        log: list[str] = []
-
-        async def work(name: str, fails: bool, log: list[str] = log) -> None:
-            log.append(name)
-            if fails and current_attempt() == 1:
-                raise ConnectionError
-
-        async with make(clock, cls, alone) as queue:
-            queue.schedule(work("first", True), retry=ONCE_A_DAY)
-            await clock.advance(0)
-            later = [queue.schedule(work(name, False)) for name in "ab"]
-            await clock.advance(DAY / 2)
-            assert (log, len(queue)) == (["first"], 3)
-            await clock.advance(DAY / 2)
-            order = "ab" if cls is QueuedScheduler else "ba"
-            assert log == ["first", "first", *order]
-            assert all(task.done() for task in later)
-
-
-async def test_the_others_go_on_when_a_head_is_cancelled(clock: FakeClock, alone: bool) -> None:
-    async with make(clock, QueuedScheduler, alone) as queue:
-        head = queue.schedule(Flaky(1)(), retry=ONCE_A_DAY)
-        after = queue.schedule(Flaky(0)())
-        await clock.advance(0)
-        assert not after.done()
-        assert queue.cancel(head)
-        await clock.advance(0)
-        assert head.cancelled()
-        assert after.done()
-
-
-async def test_a_time_that_ran_out_is_a_failure(clock: FakeClock, scheduler: Any) -> None:
-    async def work() -> str:
-        if current_attempt() == 1:
-            await asyncio.sleep(60)
-        return "quick"
-
-    once = Retry(TimeoutError, wait_initial=0, wait_jitter=0)
-    assert await scheduler.schedule(work(), timeout=0.001, retry=once) == "quick"
-
-
-@pytest.mark.parametrize(
-    "error", [asyncio.CancelledError(), SystemExit(3), ValueError("not this one")]
-)
-async def test_what_is_not_retried(clock: FakeClock, scheduler: Any, error: BaseException) -> None:
-    async def work() -> None:
-        raise error
-
-    on = (BaseException,) if not isinstance(error, ValueError) else ConnectionError
-    task = scheduler.schedule(work(), retry=Retry(on))
-    await clock.advance(DAY)
-    assert task.done()
-    if task.cancelled():
-        assert isinstance(error, asyncio.CancelledError)
+@pytest.fixture(params=[None, *ORDERS], ids=["alone", *(cls.__name__ for cls in ORDERS)])
+async def scheduler(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """One without a manager, and a manager's of each order."""
+    if request.param is None:
+        made: Any = clock.timed_scheduler()
     else:
-        assert task.exception() is error
+        made = clock.manager(1, cls=request.param, workers=0)
+    async with made:
+        yield made
 
 
-async def test_closing_cancels_what_waits_for_another_attempt(
-    clock: FakeClock, alone: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "aioscheduler")
-    for cls in ORDERS:
-        caplog.clear()
-        async with make(clock, cls, alone) as scheduler:
-            task = scheduler.schedule(Flaky(1)(), retry=ONCE_A_DAY, name="daily")
-            await clock.advance(0)
-            assert not task.done()
-        assert task.cancelled()
-        told = [record.getMessage() for record in caplog.records]
-        (line,) = (line for line in told if "attempt" in line)
-        assert line.endswith("the last one failed: daily: ConnectionError: call 1")
+@pytest.mark.parametrize("cls", ORDERS[1:])
+async def test_a_queue_alone_retries_its_head_first(cls: Any) -> None:
+    ran: list[str] = []
+    begun = asyncio.Event()
 
+    async def work(name: str, failures: int = 0) -> None:
+        ran.append(name)
+        begun.set()
+        if current_attempt() <= failures:
+            raise ConnectionError
 
-async def test_join_waits_for_the_last_attempt(clock: FakeClock) -> None:
-    async with clock.manager(2, workers=0) as manager:
-        task = manager.schedule(Flaky(1)(), retry=ONCE_A_DAY)
-        batch = manager.map(Flaky(1), [1], retry=ONCE_A_DAY)
-        joining = asyncio.create_task(manager.join())
-        await clock.advance(0)
-        assert (len(manager), manager.stats().pending, joining.done()) == (2, 2, False)
-        await clock.advance(DAY)
-        await joining
-        assert task.done()
-        assert await batch == [(1,)]
+    async with cls() as queue:
+        tasks = [queue.schedule(work("x", 4), retry=Retry(wait_initial=0, wait_jitter=0))]
+        await begun.wait()
+        tasks += [queue.schedule(work(name)) for name in "ab"]
+        await asyncio.gather(*tasks)
+    assert "".join(ran) == ("xxxxxab" if cls is QueuedScheduler else "xxxxxba")
 
 
 async def test_a_task_gives_retries_too(clock: FakeClock) -> None:
-    flaky = Flaky(2)
-
     async def ask() -> Any:
         with pytest.raises(TypeError, match="cannot be made anew"):
             current_manager().schedule(asyncio.get_running_loop().create_future(), retry=Retry())
-        return current_manager().schedule(flaky(), retry=ONCE_A_DAY)
+        return current_manager().schedule(fail_until(3), retry=ONCE_A_DAY)
 
     async with clock.manager(1, workers=0) as manager:
-        task = manager.schedule(ask())
+        asking = manager.schedule(ask())
+        await clock.advance(0)
+        task = manager.task(asking.result())
         await clock.advance(2 * DAY)
-        assert flaky.calls == 3
-        assert task.done()
+        assert task.result()[0] == 3
 
 
 class Room:

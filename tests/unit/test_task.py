@@ -9,58 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from homes import DUE, Home
 
-from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler.task import ENDED, State, Task, TaskRef
 
 
-class Home:
-    identity = 5 << 64
-
-    def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        self.loop_thread = LoopThread("manager")
-        self.loop_thread.enter(self.loop)
-        self.next_start: int | None = None
-        self.cancelled: list[int] = []
-        self.moved: list[tuple[int, int]] = []
-        self.held: list[Any] = []
-        self.reports: list[dict[str, Any]] = []
-        self.loop.set_exception_handler(lambda _, context: self.reports.append(context))
-
-    def cancel(self, scheduler: int, number: int) -> bool:
-        self.cancelled.append(number)
-        return True
-
-    def new_due(self, when: Any) -> int:
-        return 5
-
-    def reschedule(self, scheduler: int, number: int, due: int) -> bool:
-        self.moved.append((number, due))
-        return True
-
-    def state(self, number: int) -> State:
-        return State.RUNNING
-
-    def ref(self, scheduler: int, number: int) -> TaskRef | None:
-        return TaskRef("m", 1, scheduler, number)
-
-    def due(self, scheduler: int, number: int) -> int | None:
-        return self.next_start
-
-    def name_of(self, label: Any) -> str:
-        return f"function {label}"
-
-    def hold(self, task: Task[Any]) -> None:
-        self.held.append(task)
-
-    def release(self, task: Task[Any]) -> None:
-        self.held.remove(task)
-
-
 @pytest.fixture
-async def home() -> Home:
-    return Home()
+async def home(reports: list[dict[str, Any]]) -> Home:
+    return Home(asyncio.get_running_loop())
 
 
 def make(home: Home, number: int = 3, when: Any = 0) -> Task[Any]:
@@ -118,6 +74,15 @@ async def test_the_states(home: Home) -> None:
         await failed
 
 
+async def test_it_is_rescheduled_until_it_has_ended(home: Home) -> None:
+    task = make(home)
+    assert task.reschedule(None)
+    assert home.moved == [(3, DUE)]
+    task._settle(State.FINISHED, None)
+    assert not task.reschedule(None)
+    assert home.moved == [(3, DUE)]
+
+
 async def test_illegal_moves_raise(home: Home) -> None:
     task = make(home)
     for state in State:
@@ -159,7 +124,9 @@ async def test_cancelling_the_awaiter_leaves_the_task(home: Home) -> None:
     assert await task == 1
 
 
-async def test_a_failure_that_nobody_sees_is_reported_when_dropped(home: Home) -> None:
+async def test_a_failure_that_nobody_sees_is_reported_when_dropped(
+    home: Home, reports: list[dict[str, Any]]
+) -> None:
     for state, asked, reported in (
         (State.FAILED, False, True),
         (State.FAILED, True, False),
@@ -171,16 +138,16 @@ async def test_a_failure_that_nobody_sees_is_reported_when_dropped(home: Home) -
             task.exception()
         del task
         gc.collect()
-        assert not home.reports  # garbage collection may run anywhere: the loop reports
+        assert not reports  # garbage collection may run anywhere: the loop reports
         await asyncio.sleep(0)
-        assert bool(home.reports) == reported
-        home.reports.clear()
+        assert bool(reports) == reported
+        reports.clear()
     unreadable = make(home)
     unreadable._settle(State.FAILED, b"x", refuse)
     del unreadable
     gc.collect()
     await asyncio.sleep(0)
-    assert isinstance(home.reports[0]["exception"], ValueError)
+    assert isinstance(reports.pop()["exception"], ValueError)
 
 
 @pytest.mark.parametrize("kind", [SystemExit, asyncio.CancelledError, GeneratorExit, ValueError])

@@ -8,25 +8,23 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from homes import Home
 
 from aioscheduler._routing.book import Book, Change
 from aioscheduler._routing.endings import _UNHEARD_NAMED, NO_MEMORY, Endings
 from aioscheduler._routing.ids import Ids
-from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.states import State
 from aioscheduler._transport.definitionlog import DefinitionLog
 from aioscheduler.batch import Batch, Outcomes, Part
 from aioscheduler.errors import RemoteError
+from aioscheduler.task import TaskRef
 
 
-class Place:
+class Place(Home):
     """A book with tasks, and all who hear of their ends."""
 
-    loop: Any = None
-    identity = 1
-
     def __init__(self) -> None:
-        self.loop_thread = LoopThread("manager")
+        super().__init__(asyncio.get_running_loop())
         self.book = Book(2, True, DefinitionLog())
         self.counts: Counter[str] = Counter()
         self.ids = Ids(4)
@@ -55,37 +53,16 @@ class Place:
     def label(self, function: int, options: int | None) -> Any:
         return function
 
-    def name_of(self, label: int) -> str:
-        return f"function {label}"
-
-    def ref(self, scheduler: int, number: int) -> Any:
-        return f"#{number}"
-
-    def new_due(self, when: Any) -> int:
-        return 5
-
-    def reschedule(self, scheduler: int, number: int, due: int) -> bool:
-        return False
+    def ref(self, scheduler: int, number: int) -> TaskRef:
+        return super().ref(scheduler, self.book.alias_of(number))
 
     def state(self, number: int) -> State:
         return self.book.state(number)
 
-    def cancel(self, scheduler: int, number: int) -> bool:
-        return True
-
-    def due(self, scheduler: int, number: int) -> int | None:
-        return None
-
-    def hold(self, task: Any) -> None: ...
-
-    def release(self, task: Any) -> None: ...
-
 
 @pytest.fixture
 async def place(reports: list[dict[str, Any]]) -> Place:
-    made = Place()
-    made.loop = asyncio.get_running_loop()
-    return made
+    return Place()
 
 
 def decode(value: int) -> int:
@@ -140,7 +117,8 @@ async def test_what_is_retried_is_counted_and_reported_to_nobody(
         place.endings.tell(Change(0, -1, [1]))
     told = [record.getMessage() for record in caplog.records]
     assert told == [
-        f"task #{n} was cancelled while it waited for another attempt; the last one failed: {why}"
+        f"task m/1/0/{n} was cancelled while it waited for another attempt; "
+        f"the last one failed: {why}"
         for n, why in ((2, "third: E"), (0, "first: E"))
     ]
     assert not place.endings.failures
@@ -155,7 +133,7 @@ async def test_at_the_close_what_waits_for_another_attempt_says_why(
     with caplog.at_level(logging.INFO, "aioscheduler"):
         place.endings.settle_all([([1], State.LOST, ValueError()), ([0], State.CANCELLED, None)])
     (record,) = caplog.records
-    assert "#0 was cancelled" in record.getMessage()
+    assert "m/1/0/0 was cancelled" in record.getMessage()
     assert "first: E" in record.getMessage()
 
 
@@ -192,8 +170,8 @@ async def test_failures_that_nobody_hears_go_to_the_loop_some_by_name(
     place.endings.tell(Change(0, 0, numbers, State.FAILED), errors)
     messages = [report["message"] for report in reports]
     reports.clear()
-    assert messages[0] == "task function 7 #0: its failure was never awaited"
-    assert messages[-1] == f"task #{_UNHEARD_NAMED}: its failure was never awaited"
+    assert messages[0] == "task function 7 m/1/0/0: its failure was never awaited"
+    assert messages[-1] == f"task m/1/0/{_UNHEARD_NAMED}: its failure was never awaited"
 
 
 async def test_an_alias_is_known_while_its_end_is_told(
@@ -201,7 +179,6 @@ async def test_an_alias_is_known_while_its_end_is_told(
 ) -> None:
     place.book.adopt(0, 5, 7, 1, None, 1 << 50)
     place.book.outbox.take()
-    place.ref = lambda scheduler, number: place.book.alias_of(number)  # type: ignore[method-assign]
     place.endings.tell(Change(0, 0, [0], State.FAILED), [ValueError()])
     assert str(1 << 50) in reports.pop()["message"]
     assert place.book.alias_of(0) == 0
@@ -221,6 +198,7 @@ async def test_a_few_of_what_runs_are_named(place: Place) -> None:
     place.add(7)
     task = place.endings.holders.hand_out(0, 1, 5, "mine")
     assert place.endings.describe_running() == (
-        "function 7 #0, mine #1, function 7 #2, function 7 #3, function 7 #4 and 2 more"
+        "function 7 m/1/0/0, mine m/1/0/1, function 7 m/1/0/2, function 7 m/1/0/3, "
+        "function 7 m/1/0/4 and 2 more"
     )
     assert task.name == "mine"

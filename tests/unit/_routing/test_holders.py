@@ -1,50 +1,17 @@
 from __future__ import annotations
 
-import asyncio
 import gc
 import threading
 import weakref
 from typing import Any
 
 import pytest
+from homes import Home
 
 from aioscheduler._routing.holders import FORGET_AT, Holders
-from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._transport.ledger import PAGE
 from aioscheduler.batch import Outcomes, Part
 from aioscheduler.task import State
-
-
-class Home:
-    """Where no task lives."""
-
-    loop: asyncio.AbstractEventLoop | None = None
-    loop_thread = LoopThread("manager")
-    identity = 0
-
-    def cancel(self, scheduler: int, number: int) -> bool:
-        return False
-
-    def new_due(self, when: Any) -> int:
-        return 5
-
-    def reschedule(self, scheduler: int, number: int, due: int) -> bool:
-        return False
-
-    def state(self, number: int) -> State:
-        return State.PENDING
-
-    def ref(self, scheduler: int, number: int) -> None:
-        return None
-
-    def due(self, scheduler: int, number: int) -> None: ...
-
-    def name_of(self, label: Any) -> str:
-        return str(label)
-
-    def hold(self, task: Any) -> None: ...
-
-    def release(self, task: Any) -> None: ...
 
 
 @pytest.fixture

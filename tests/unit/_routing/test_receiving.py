@@ -8,8 +8,8 @@ import pytest
 
 from aioscheduler._routing.book import Book, Change
 from aioscheduler._routing.endings import NO_MEMORY
+from aioscheduler._routing.lastfailures import LastFailures
 from aioscheduler._routing.receiving import Receiver
-from aioscheduler._routing.retrying import LastFailures
 from aioscheduler._scheduling.states import State
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.shipping import HostShipper

@@ -8,46 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from homes import Home
 
 from aioscheduler import ManagerClosed
 from aioscheduler._routing.threadsafe import ThreadFuture
-from aioscheduler._scheduling.loopthread import LoopThread
-from aioscheduler.task import State, Task, TaskRef
-
-
-class Home:
-    identity = 0
-
-    def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        self.loop_thread = LoopThread("manager")
-        self.loop_thread.enter(self.loop)
-        self.cancelled: list[int] = []
-
-    def cancel(self, scheduler: int, number: int) -> bool:
-        self.cancelled.append(number)
-        return True
-
-    def new_due(self, when: Any) -> int:
-        return 5
-
-    def reschedule(self, scheduler: int, number: int, due: int) -> bool:
-        return False
-
-    def state(self, number: int) -> State:
-        return State.PENDING
-
-    def ref(self, scheduler: int, number: int) -> TaskRef | None:
-        return None
-
-    def due(self, scheduler: int, number: int) -> None: ...
-
-    def name_of(self, label: Any) -> str:
-        return str(label)
-
-    def hold(self, task: Any) -> None: ...
-
-    def release(self, task: Any) -> None: ...
+from aioscheduler.task import State, Task
 
 
 async def work() -> int:
@@ -58,7 +23,7 @@ class Calls:
     """A loop's side, and futures of another thread."""
 
     def __init__(self) -> None:
-        self.home = Home()
+        self.home = Home(asyncio.get_running_loop())
         self.unfinished: set[ThreadFuture[Any]] = set()
         self.name: Any = None
         self.tasks: list[Task[Any]] = []

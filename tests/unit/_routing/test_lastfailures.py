@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from aioscheduler._routing.retrying import MOST, LastFailures
+from aioscheduler._routing.lastfailures import MOST, LastFailures
 
 
 @pytest.fixture(autouse=True)
