@@ -88,9 +88,11 @@ class ManagerProxy:
 
         Raises:
             NotShippable: The coroutine, or something it needs, cannot travel.
-            ValueError: The time has passed, or an option cannot mean anything.
+            ValueError: The time has passed, an option cannot mean anything, or `replace` is True
+                without an id.
             TypeError: `when`, `key` or an option is of a wrong type, or `when` or `max_lateness`
                 was given to a queue.
+            ManagerClosed: With `workers=0`: the manager was closed, or has failed.
             RuntimeError: It is called in another thread than that of the tasks.
         """
         if get_ident() != self._loop_thread.ident:

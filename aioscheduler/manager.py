@@ -216,7 +216,7 @@ class Manager(Generic[When]):
             ManagerClosed: It was closed, or has failed.
             RuntimeError: It was not started, or this is another loop or thread.
         """
-        self._loop_thread.check_inside()
+        self._loop_thread.check_inside("await manager.ready()")
         if self._loop_thread.loop is None:
             raise RuntimeError("start() comes before ready()")
         try:
@@ -320,7 +320,7 @@ class Manager(Generic[When]):
             ManagerClosed: The manager was closed, or has failed.
             RuntimeError: It is called in another thread than that of the loop.
         """
-        if id is None and not replace:
+        if id is None and replace is False:
             return self._router.schedule(coro, when, key, options)
         return self._router.schedule_once(coro, when, key, options, id, replace)
 
@@ -350,7 +350,8 @@ class Manager(Generic[When]):
 
         Returns:
             A future with the task's result or failure. What `schedule` would refuse is its
-            exception. Cancelling it cancels the task.
+            exception. Cancelling it cancels the task, for all who have its handle or a future of
+            it, as those have whose call gave its id.
 
         Raises:
             ManagerClosed: The manager was closed, or has failed, or its loop has ended.
@@ -580,7 +581,7 @@ class Manager(Generic[When]):
             TypeError: The id is no str.
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
-        self._loop_thread.check_inside()
+        self._loop_thread.check_inside("await manager.find(id)")
         if not isinstance(id, str):
             raise TypeError(f"an id is a str, not {type(id).__name__}")
         return self._router.find(id)
@@ -610,7 +611,7 @@ class Manager(Generic[When]):
             ValueError: The limit is less than 0.
             RuntimeError: It is called in another thread or loop than that of the manager.
         """
-        self._loop_thread.check_inside()
+        self._loop_thread.check_inside("async for info in manager.tasks()")
         wanted = read_wanted(name, id_prefix, state, limit)
         return list_tasks(self._router.links, wanted, limit)
 
@@ -620,7 +621,7 @@ class Manager(Generic[When]):
         Raises:
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
-        self._loop_thread.check_inside()
+        self._loop_thread.check_inside("await manager.flush()")
         await asyncio.sleep(0)
         for link in self._router.links:
             await link.flush()
@@ -632,7 +633,7 @@ class Manager(Generic[When]):
             RuntimeError: Nobody has started the manager within a second; or it is awaited in
                 another thread or loop than that of the manager.
         """
-        self._loop_thread.check_inside()
+        self._loop_thread.check_inside("await manager.join()")
         await self._router.join()
 
     def stats(self) -> ManagerStats:

@@ -308,7 +308,7 @@ class Router:
             place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
             call = self.links[0].shipper.take(coro, self._take_options(options))
             known = None
-            if id_ is not None or replace:
+            if id_ is not None or replace is not False:
                 id_ = read_id(id_, replace)
                 known = self.ids.find(id_)
         except BaseException as refusal:

@@ -22,8 +22,11 @@ class Crew(Protocol[E]):
     ) -> Coroutine[Any, Any, None] | None:
         """Begin an entry that was due at `due`, in its own context; report its end. Never raises.
 
+        Instead of ending it may wait for another attempt: it rests at its queue's head
+        (`engine.rest`), or has left the engine and is added again (`engine.add_again`).
+
         Returns:
-            What is left to be run of it in an asyncio task; None if it has ended.
+            What is left to be run of it in an asyncio task; None if there is nothing.
         """
 
     def withdrawn(self, engine: Any, number: int, entry: E) -> None:

@@ -27,6 +27,8 @@ _INSTEAD = {
     "scheduler": "hand the call to it: loop.call_soon_threadsafe(scheduler.schedule, coro)",
     "task's manager": "hand the call to it: loop.call_soon_threadsafe(manager.schedule, coro)",
 }
+_CALLBACK = "hand the call to it: loop.call_soon_threadsafe({})"
+_COROUTINE = "hand it a coroutine that has `{}`: asyncio.run_coroutine_threadsafe(coro, loop)"
 
 
 class LoopThread:
@@ -54,11 +56,12 @@ class LoopThread:
         """Belong to the running loop from now on."""
         self.loop, self.ident = loop, threading.get_ident()
 
-    def check(self, call: str = "") -> None:
+    def check(self, call: str = "", advice: str = _CALLBACK) -> None:
         """Refuse a call that is made in a wrong thread or process, or too late.
 
         Args:
             call: The function and its arguments, for advice; without it that of `_INSTEAD`.
+            advice: How the call is made in the loop.
 
         Raises:
             RuntimeError: It says what to do instead.
@@ -83,19 +86,22 @@ class LoopThread:
         elif asyncio._get_running_loop() is loop:
             self.ident = threading.get_ident()
         elif loop.is_running():
-            hand = f"hand the call to it: loop.call_soon_threadsafe({call})"
+            instead = advice.format(call) if call else _INSTEAD[self._what]
             raise RuntimeError(
                 f"this {self._what} was called in thread {threading.current_thread().name!r}, and "
-                f"its event loop runs in another; {hand if call else _INSTEAD[self._what]}"
+                f"its event loop runs in another; {instead}"
             )
 
-    def check_inside(self) -> None:
+    def check_inside(self, call: str = "") -> None:
         """Refuse to wait anywhere but in the loop itself.
+
+        Args:
+            call: How a coroutine does it, for advice; without it that of `_INSTEAD`.
 
         Raises:
             RuntimeError: It says what to do instead.
         """
-        self.check()
+        self.check(call, _COROUTINE)
         if self.loop is not None and asyncio._get_running_loop() is not self.loop:
             raise RuntimeError(
                 f"this {self._what} belongs to another event loop, which does not run now; wait "

@@ -13,8 +13,8 @@ class State(Enum):
 
     Attributes:
         PENDING: It waits to start.
-        RUNNING: It has started. It is pending again if its worker dies before its first step,
-            or with `on_worker_loss="rerun"`.
+        RUNNING: It has started. It is pending again if it failed and is retried, if its worker
+            dies before its first step, or if it dies with `on_worker_loss="rerun"`.
         FINISHED: It returned.
         FAILED: It raised.
         CANCELLED: It was cancelled, before or after its start.
@@ -42,8 +42,9 @@ MOVES: dict[State, frozenset[State]] = {
 """From each state, the states that may follow.
 
 PENDING does not go straight to FAILED: a task whose arguments cannot be decoded has been
-announced as started by then. RUNNING goes back to PENDING when its worker has died: it runs again
-if `on_worker_loss` says so, or if it was announced and had not begun.
+announced as started by then. RUNNING goes back to PENDING when an attempt has failed and another
+follows, and when its worker has died: it runs again if `on_worker_loss` says so, or if it was
+announced and had not begun.
 """
 
 ENDED = frozenset(state for state, after in MOVES.items() if not after)

@@ -111,6 +111,10 @@ async def test_what_is_refused_changes_nothing(clock: FakeClock, manager: Manage
     lock: Any = threading.Lock()
     refusals: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         (give(), {"replace": True}, ValueError, "replace=True needs the id of the task"),
+        *(
+            (give(), {"replace": odd}, TypeError, f"replace is True or False, not {name}")
+            for odd, name in ((0, "int"), (None, "NoneType"), ("", "str"))
+        ),
         (give(), {"id": ""}, ValueError, "id must not be empty; leave it out for none"),
         (give(), {"id": "\ud800"}, ValueError, "id cannot be written down"),
         (give(), {"id": 5}, TypeError, "id is a str, not int"),
@@ -397,7 +401,10 @@ async def test_a_rhythm_keeps_its_id(clock: FakeClock, manager: Manager) -> None
 
 async def refuse_inside() -> list[str]:
     told = []
-    for given in ({"id": ""}, {"id": 5}, {"replace": True}, {"id": "x", "replace": None}):
+    for given in (
+        *({"id": ""}, {"id": 5}, {"replace": True}),
+        *({"id": "x", "replace": None}, {"replace": 0}),
+    ):
         try:
             current_manager().schedule(give(), **given)  # type: ignore[arg-type]
         except (ValueError, TypeError) as error:
@@ -408,7 +415,7 @@ async def refuse_inside() -> list[str]:
 async def test_what_cannot_be_is_refused_inside(clock: FakeClock, manager: Manager) -> None:
     task = manager.schedule(refuse_inside())
     await clock.advance(0)
-    assert await task == ["ValueError", "TypeError", "ValueError", "TypeError"]
+    assert await task == ["ValueError", "TypeError", "ValueError", "TypeError", "TypeError"]
     await manager.join()
 
 

@@ -72,7 +72,7 @@ class TaskDesk:
             place = placement.place_near(key, config.worker, scheduler)
             read = read_options(options, config.order) if options else None
             taken = None if read is None else self._shipper.take_options(read)
-            if id_ is not None or replace:
+            if id_ is not None or replace is not False:
                 id_ = read_id(id_, replace)
             function, payload, _ = self._shipper.take(coro)
         except BaseException as refusal:

@@ -55,6 +55,21 @@ async def test_a_call_in_another_thread_is_refused_while_the_loop_runs(
     assert loop_thread.ident == threading.get_ident()
 
 
+async def test_what_is_awaited_is_handed_over_in_a_coroutine() -> None:
+    loop_thread = LoopThread("manager")
+    await enter(loop_thread)
+    advice = r"has `await manager\.find\(id\)`: asyncio\.run_coroutine_threadsafe\(coro, loop\)"
+    with pytest.raises(RuntimeError, match=advice):
+        raise (
+            elsewhere(lambda: loop_thread.check_inside("await manager.find(id)")) or AssertionError
+        )
+    with pytest.raises(RuntimeError, match="schedule_threadsafe"):  # of no call in particular
+        raise elsewhere(loop_thread.check_inside) or AssertionError
+    with pytest.raises(RuntimeError, match=r"call_soon_threadsafe\(task\.cancel\)"):
+        raise elsewhere(lambda: loop_thread.check("task.cancel")) or AssertionError
+    loop_thread.check_inside("await manager.find(id)")
+
+
 def test_any_thread_may_call_while_the_loop_does_not_run(loop: asyncio.AbstractEventLoop) -> None:
     loop_thread = LoopThread("manager")
     loop.run_until_complete(enter(loop_thread))
