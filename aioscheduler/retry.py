@@ -13,7 +13,6 @@ import asyncio
 import inspect
 import math
 import random
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
@@ -39,6 +38,7 @@ _ODD = (
     inspect.isgeneratorfunction,
 )
 _ANSWER = "its answer, if not True or False,"
+_LONGEST = 200  # characters of what a predicate has raised
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +81,10 @@ class Retry:
             raise ValueError(
                 f"attempts counts the first one, so it is 1 or more, not {self.attempts}"
             )
-        for name in ("wait_initial", "wait_max", "wait_exp_base", "wait_jitter"):
-            value = getattr(self, name)
-            if name == "wait_exp_base" and isinstance(value, timedelta):
-                raise TypeError("wait_exp_base is a number, not timedelta")
+        for name in ("wait_initial", "wait_max", "wait_jitter"):
             # Seconds from here on, whatever was given.
-            object.__setattr__(self, name, read_seconds(name, value))
-        if self.wait_exp_base < 1:
-            raise ValueError(f"wait_exp_base must be 1 or more, not {self.wait_exp_base:g}")
+            object.__setattr__(self, name, read_seconds(name, getattr(self, name)))
+        object.__setattr__(self, "wait_exp_base", _read_factor(self.wait_exp_base))
 
     # Equal ones travel once. A predicate is itself alone, whatever its class takes for equal.
 
@@ -127,12 +123,25 @@ def _check_on(on: object) -> None:
         pass  # a builtin that does not say what it takes
 
 
+def _read_factor(base: float) -> float:
+    if not isinstance(base, int | float) or isinstance(base, bool):
+        raise TypeError(f"wait_exp_base is a number, not {type(base).__name__}")
+    try:
+        factor = float(base)
+    except OverflowError:
+        factor = math.inf
+    if not 1 <= factor < math.inf:
+        raise ValueError(f"wait_exp_base must be finite, and 1 or more, not {factor:g}")
+    return factor
+
+
 def wait_before_retry(
     retry: Retry, error: BaseException, failed: int, rand: Callable[[], float] = random.random
 ) -> int | None:
     """Return how long a task that failed waits for its next attempt, in nanoseconds.
 
-    None if that was its last one; what it raised has a note then of how many there were.
+    None if that was its last one; what it raised has a note then of how many there were. Does not
+    fail, whatever a predicate or a class of the user's does.
 
     Args:
         retry: Of the task.
@@ -155,16 +164,13 @@ def _ask(
 ) -> float | None:
     """Return seconds, None for no retry."""
     on = retry.on
-    if isinstance(on, tuple | type):
-        return _back_off(retry, failed, rand) if issubclass(type(error), on) else None
-    try:
-        answer = on(error)
+    try:  # a metaclass may decide what is a subclass, and so a class is as a function
+        answer = issubclass(type(error), on) if isinstance(on, tuple | type) else on(error)
         if answer is True:
             return _back_off(retry, failed, rand)
         return None if answer is False else read_seconds(_ANSWER, answer)
     except BaseException as reason:  # noqa: BLE001  whatever a user's function may raise
-        why = traceback.format_exception_only(reason)[-1].strip()
-        _note(error, f"not retried, for its predicate gave no answer: {why}")
+        _note(error, f"not retried, for its predicate gave no answer: {_line_of(reason)}")
         return None
 
 
@@ -181,5 +187,15 @@ def _back_off(retry: Retry, failed: int, rand: Callable[[], float]) -> float:
 
 
 def _note(error: BaseException, text: str) -> None:
-    with suppress(Exception):  # its class may forbid it
+    with suppress(BaseException):  # its class may forbid it
         BaseException.add_note(error, text)
+
+
+def _line_of(error: BaseException) -> str:
+    """Type and text, in one line that is not long. Does not fail."""
+    name: str = vars(type)["__name__"].__get__(type(error))  # a metaclass may forbid the other way
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001  a user's __str__ may raise anything
+        text = "it cannot be read"
+    return f"{name}: {text}"[:_LONGEST].removesuffix(": ")

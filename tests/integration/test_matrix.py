@@ -17,9 +17,9 @@ from typing import Any
 import kinds
 import pytest
 import raising
-from raising import KINDS, Raises
+from raising import KINDS, ODD, Raises, RaisesIt
 
-from aioscheduler import Manager, NotShippable, RemoteError
+from aioscheduler import Manager, NotShippable, RemoteError, Retry, State
 
 DELAY = 0.2  # seconds after which what was scheduled inside starts: the test has its handle then
 
@@ -201,6 +201,29 @@ async def unheard(manager: Manager, stage: str) -> None:
     assert len(told) == count
     if stage == "definition":
         assert "on purpose" in str(told[0].__notes__)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_retry_has_an_end_whatever_it_asks(workers: int) -> None:
+    """Of tasks that raise what is odd, for predicates that raise it, and for classes that do."""
+    kinds: list[type[BaseException]] = [*KINDS, *ODD]
+    failures: list[type[BaseException]] = [ValueError, *ODD]
+    retries = [Retry(RaisesIt(kind), attempts=2, wait_initial=0, wait_jitter=0) for kind in kinds]
+    retries += [Retry(kind, attempts=2, wait_initial=0, wait_jitter=0) for kind in kinds]
+    async with Manager(1, workers=workers) as manager:
+        tasks = [
+            manager.schedule(raising.run(kind), retry=retry)
+            for kind in failures
+            for retry in retries
+        ]
+        _, hanging = await asyncio.wait(tasks, timeout=20)
+        assert not hanging
+        assert {task.state for task in tasks} == {State.FAILED}
+        errors = [task.exception() for task in tasks]
+        for error in errors[: len(retries)]:
+            assert isinstance(error, ValueError)
+            assert "of 2 at most" in error.__notes__[-1]
+        assert (manager.stats().restarts, len(manager)) == (0, 0)
 
 
 # ---- primitives of multiprocessing

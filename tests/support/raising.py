@@ -18,6 +18,42 @@ KINDS: list[type[BaseException]] = [
 ]
 
 
+class NoCause(Exception):
+    @property
+    def __cause__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("no cause")
+
+    @property
+    def __notes__(self) -> Any:  # type: ignore[override]
+        raise OddError("no notes")
+
+
+class NoText(Exception):
+    def __str__(self) -> str:
+        raise OddError("no text")
+
+
+class Silent(type):
+    """The class of a class that says neither its name nor who belongs to it."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise OddError("no name")
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        raise OddError("no subclasses")
+
+    def __instancecheck__(cls, other: object) -> bool:
+        raise OddError("no instances")
+
+
+class NoClass(Exception, metaclass=Silent): ...
+
+
+ODD: list[type[Exception]] = [NoCause, NoText, NoClass]
+"""What cannot be asked, for who describes it or compares it."""
+
+
 def throw(kind: type[BaseException]) -> Any:
     raise kind("on purpose")
 
@@ -63,6 +99,16 @@ class RaisesError(Exception):
 
     def __reduce__(self) -> Any:
         return Raises(self.where, self.kind).__reduce__()
+
+
+class RaisesIt:
+    """A predicate that raises."""
+
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.kind = kind
+
+    def __call__(self, error: BaseException) -> bool:
+        raise self.kind("on purpose")
 
 
 async def run(kind: type[BaseException]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from raising import ODD, NoCause, NoClass, NoText, RaisesIt
 
 from aioscheduler import Retry, TooLate, WorkerLost
 from aioscheduler._scheduling.clock import LATEST, SECOND
@@ -41,7 +42,12 @@ def yielding(error: BaseException) -> Any:
         ({"wait_max": math.inf}, ValueError, "wait_max must be finite"),
         ({"wait_max": None}, TypeError, "wait_max is seconds or a timedelta, not NoneType"),
         ({"wait_jitter": math.nan}, ValueError, "wait_jitter must be finite"),
-        ({"wait_exp_base": 0.5}, ValueError, "wait_exp_base must be 1 or more, not 0.5"),
+        ({"wait_exp_base": 0.5}, ValueError, "wait_exp_base must be finite, and 1 or more, not 0"),
+        ({"wait_exp_base": -1}, ValueError, "wait_exp_base must be finite, and 1 or more, not -1"),
+        ({"wait_exp_base": math.nan}, ValueError, "finite, and 1 or more, not nan"),
+        ({"wait_exp_base": 10**400}, ValueError, "finite, and 1 or more, not inf"),
+        ({"wait_exp_base": True}, TypeError, "wait_exp_base is a number, not bool"),
+        ({"wait_exp_base": "2"}, TypeError, "wait_exp_base is a number, not str"),
         ({"wait_exp_base": timedelta(2)}, TypeError, "wait_exp_base is a number, not timedelta"),
         ({"on": ()}, ValueError, "empty tuple"),
         ({"on": "OSError"}, TypeError, "on is an exception class, a tuple of them, or a function"),
@@ -197,6 +203,49 @@ def test_a_predicate_without_an_answer_is_noted(predicate: Any, why: str) -> Non
     first, second = error.__notes__
     assert first.startswith(f"not retried, for its predicate gave no answer: {why}")
     assert second == "it had 1 attempt, of 5 at most"
+
+
+@pytest.mark.parametrize("odd", ODD, ids=["no cause", "no text", "no class"])
+def test_whatever_is_raised_there_is_an_answer(odd: type[Exception]) -> None:
+    raised = ValueError("v")
+    assert wait(Retry(RaisesIt(odd)), raised) is None
+    why = {
+        NoCause: "NoCause: on purpose",
+        NoText: "NoText: it cannot be read",
+        NoClass: "OddError: no subclasses",  # which Python asks where it is raised
+    }
+    assert raised.__notes__ == [
+        f"not retried, for its predicate gave no answer: {why[odd]}",
+        "it had 1 attempt, of 5 at most",
+    ]
+    for attempts in (1, 2):  # a class that is asked, and one that raises
+        for on in (odd, (odd, ValueError)):
+            found = wait(Retry(on, attempts=attempts), ValueError())
+            asked = odd is not NoClass and isinstance(on, tuple) and attempts == 2
+            assert found == (1 if asked else None)
+        assert wait(Retry(Exception, attempts=attempts), odd()) == (1 if attempts == 2 else None)
+        assert wait(Retry(RaisesIt(odd), attempts=attempts), odd()) is None
+
+
+def test_of_what_a_predicate_raises_there_is_one_line_that_is_not_a_note_of_it() -> None:
+    def give_no_answer(error: BaseException) -> bool:
+        reason = KeyError("the\nkey" + "!" * 1000)
+        reason.add_note("a note")
+        raise reason
+
+    def say_nothing(error: BaseException) -> bool:
+        raise LookupError
+
+    for predicate, why in (
+        (give_no_answer, "KeyError: 'the\\nkey!!!"),
+        (say_nothing, "LookupError"),
+    ):
+        error = OSError()
+        assert wait(Retry(predicate), error) is None
+        line = error.__notes__[0]
+        assert line.startswith(f"not retried, for its predicate gave no answer: {why}")
+        assert len(line) < 300
+    assert line.endswith(why)
 
 
 @pytest.mark.parametrize(
