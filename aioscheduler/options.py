@@ -59,11 +59,6 @@ class Options(NamedTuple):
     max_lateness: int | None = None
     retry: Retry | None = None
 
-    @property
-    def has_effect(self) -> bool:
-        """Whether one run of the task is to heed more than the name, which comes first."""
-        return self[1:] != _NONE[1:]
-
 
 def read_options(given: TaskOptions, order: Order) -> Options | None:
     """Return the options that were given, None if there are none.
@@ -152,7 +147,7 @@ def lateness_error(options: Options, name: str, due: int, attempt: int, now: int
 
 
 async def run_with(options: Options, name: str, call: Callable[[], Any]) -> Any:
-    """Run a task by its options.
+    """Run a task that has a timeout; others need nothing around them.
 
     Args:
         options: The task's.
@@ -166,8 +161,6 @@ async def run_with(options: Options, name: str, call: Callable[[], Any]) -> Any:
     result = call()
     if not isinstance(result, Awaitable):
         return result
-    if options.timeout is None:
-        return await result
     try:
         async with asyncio.timeout(options.timeout) as limit:
             return await result

@@ -4,5 +4,5 @@ Placement, the links (one contract, `link`, whether the schedulers are in anothe
 their entries and their crew, in this loop: `local`), the fleet of all of them, and the holders of
 handles. What users call is above, in the public modules.
 
-Doors: `fleet`, `layout`, `link`, `local`, `placement`, `router`, `settings`.
+Doors: `fleet`, `lastfailures`, `layout`, `link`, `local`, `placement`, `router`, `settings`.
 """

@@ -10,12 +10,25 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
+from .._shipping.failures import line_of
+
 MOST = 10_000
 """Tasks of a worker whose failures are kept, those that failed last: 3 MB at most."""
 
-_LONGEST = 300  # characters, whatever a worker says
+_LONGEST = 300  # characters of a line, whatever a worker says
+_LONGEST_NAME = 90  # of a name in it; the rest is `line_of`'s
 
 log: logging.Logger = logging.getLogger("aioscheduler")
+
+
+def failure_line(name: str, error: BaseException) -> str:
+    """Return what is kept of a task's failure. Does not fail.
+
+    Args:
+        name: The task's.
+        error: What it has raised.
+    """
+    return f"{name[:_LONGEST_NAME]}: {line_of(error)}"
 
 
 class LastFailures:

@@ -25,7 +25,7 @@ from ..options import Options, lateness_error, run_with
 from ..retry import Retry, wait_before_retry
 from ..task import State, Task, TaskRef
 from .ids import Ids
-from .lastfailures import log_failure
+from .lastfailures import failure_line, log_failure
 from .link import LoadCounter
 from .localentry import Attempts, Entry, Work, attempt_of, begin, close, name_of
 
@@ -102,8 +102,12 @@ class LocalCrew:
             if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             retry = None if options is None else options.retry
-            if retry is not None and self._retry(engine, number, entry, retry, error):
-                return
+            try:
+                if retry is not None and self._retry(engine, number, entry, retry, error):
+                    return
+            except BaseException as own:  # noqa: BLE001  it would have no end
+                engine.withdraw(number)  # if it has come to that
+                error = own
             value, state = error, State.FAILED
         self._end(engine, number, entry, state, value)
         del value, entry  # an exception holds this frame by its traceback, and a handle it
@@ -122,6 +126,8 @@ class LocalCrew:
         if late is not None:
             self.counts["too_late"] += 1
             raise late
+        if options.timeout is None:
+            return begin(work)
         return run_with(options, name, partial(begin, work))
 
     def _retry(
@@ -135,29 +141,29 @@ class LocalCrew:
         """Have a task that failed wait for its next attempt; False if that was its last one."""
         attempts = entry[1]
         assert isinstance(attempts, Attempts)
-        wait = None
-        if not engine.running.was_asked(number):
-            wait = wait_before_retry(retry, error, attempts.number)
-        if wait is None or engine.running.was_asked(number):  # by its predicate, even
+        if engine.running.was_asked(number):
             return False
-        attempts.failed(error)
-        if self.stopped or self.loop is None or self.loop.is_closed():
-            # It would never come to the next one.
+        wait = wait_before_retry(retry, error, attempts.number)
+        if wait is None:
+            return False
+        attempts.failed(failure_line(name_of(entry), error))
+        never = self.stopped or self.loop is None or self.loop.is_closed()
+        if never or engine.running.was_asked(number):  # by its predicate
             self._end(engine, number, entry, State.CANCELLED, None)
             self._log_failure(engine, number, entry)
             return True
-        self.counts["retried"] += 1
+        until = min(self._clock() + wait, LATEST)
         own = asyncio.current_task(self.loop)
         if own is not None and own.cancelling():  # and it has raised something else
             engine.was_cancelled(number)
-        self._counter.count_waiting(0, engine.index, 1)
-        until = min(self._clock() + wait, LATEST)
         if self._is_queue:
             engine.rest(number, entry, until)
         else:
             attempts.start = until
             engine.ended(number)
             engine.add_again([number], until, [entry])
+        self.counts["retried"] += 1
+        self._counter.count_waiting(0, engine.index, 1)
         return True
 
     def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
@@ -171,7 +177,7 @@ class LocalCrew:
         work = entry[1]
         if isinstance(work, Attempts) and work.failure:
             task = self.ref(engine.index, number) or number
-            log_failure(task, f"{name_of(entry)}: {work.failure}")
+            log_failure(task, work.failure)
 
     def broken(self, engine: Engine[Entry], error: Exception, launched: dict[int, Entry]) -> None:
         assert self.loop is not None

@@ -15,7 +15,6 @@ from contextvars import Context
 from typing import Any
 
 from .._scheduling.coroutines import close_unstarted
-from .._shipping.failures import line_of
 from ..batch import Part
 from ..options import Options
 from ..task import Task
@@ -31,7 +30,7 @@ class Attempts:
     Attributes:
         number: Of the attempt that runs, or of the next one if none does.
         start: When that starts, if not at the task's due time; nanoseconds since the epoch.
-        failure: What the one before has raised, in a line; "" if there was none. The exception
+        failure: Why the one before has failed, in a line; "" if there was none. The exception
             itself, which holds much by its traceback, is not kept.
     """
 
@@ -51,9 +50,9 @@ class Attempts:
         first, self.first = self.first, None
         return self._call() if first is None else first
 
-    def failed(self, error: BaseException) -> None:
-        """Note what an attempt has raised; the next one is to follow."""
-        self.failure = line_of(error)
+    def failed(self, line: str) -> None:
+        """Note why an attempt has failed (`failure_line`); the next one is to follow."""
+        self.failure = line
         self.number += 1
 
 

@@ -51,15 +51,6 @@ async def scheduler(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIt
 # ---- what is read
 
 
-def test_each_option_but_the_name_has_an_effect() -> None:
-    """A worker runs a task without `run_with` if none has one."""
-    assert not Options(name="a label").has_effect
-    for field in set(Options._fields) - {"name"}:
-        given: dict[str, Any] = {field: 0}
-        assert Options(**given).has_effect, field
-        assert Options("a label")._replace(**given).has_effect, field
-
-
 def read(order: Order = Order.TIMED, **given: Any) -> Options | None:
     return read_options(given, order)  # type: ignore[arg-type]  # whatever a user may give
 

@@ -18,11 +18,12 @@ from types import CodeType, CoroutineType, NoneType, TracebackType
 from typing import Any, NoReturn
 
 from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._routing.lastfailures import failure_line
 from aioscheduler._scheduling.clock import LATEST
 from aioscheduler._scheduling.coroutines import name_of
 from aioscheduler._scheduling.engine import Engine
 from aioscheduler._scheduling.order import Order
-from aioscheduler._shipping.failures import describe, line_of, traceback_of
+from aioscheduler._shipping.failures import describe, traceback_of
 from aioscheduler._shipping.shipping import open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
@@ -38,7 +39,6 @@ from .turn import Turn
 
 _PLAIN = (None, None, 1, None)  # a task without a record
 _ALONE = frozenset((NoneType, bool, int, float, str))  # of a payload that is the one argument
-_LONGEST_NAME = 100  # characters of a name in the line of a failure
 _VALUES = frozenset((NoneType, bool, int, float, str, bytes, tuple, list, dict, set))
 
 
@@ -119,17 +119,17 @@ class Runner:
         shown = due if given is None else given
         running.set((self._places[engine.index], alias or number, shown, attempt))
         try:
-            if options is None or not options.has_effect:
+            if options is None:
                 value = called(*args, **kwargs) if kwargs else called(*args)
             else:
-                name = options.name or name_of(called)
+                name, call = options.name or name_of(called), partial(called, *args, **kwargs or {})
                 if options.max_lateness is not None:
                     late = lateness_error(options, name, due, attempt, self._clock())
                     if late is not None:
                         payload = encode_failure(self._catalog, late)
                         self._end(engine, number, wire.TOO_LATE, payload)
                         return None
-                value = run_with(options, name, partial(called, *args, **(kwargs or {})))
+                value = call() if options.timeout is None else run_with(options, name, call)
             kind = type(value)
             if kind not in _VALUES and (kind is CoroutineType or isinstance(value, Awaitable)):
                 return self._follow(engine, number, entry, called, options, value)
@@ -218,8 +218,7 @@ class Runner:
                 wait = wait_before_retry(retry, error, failed)
                 if wait is not None:
                     name = (options and options.name) or describe(name_of, called)
-                    line = f"{name[:_LONGEST_NAME]}: {line_of(error)}"
-                    self._retry(engine, number, entry, wait, line)
+                    self._retry(engine, number, entry, wait, failure_line(name, error))
                     return
         except Exception as own:  # noqa: BLE001  it would have no end
             self._fail(own)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 import pytest
+from raising import ODD
 
-from aioscheduler._routing.lastfailures import MOST, LastFailures
+from aioscheduler._routing.lastfailures import MOST, LastFailures, failure_line
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,19 @@ def test_no_line_is_long_and_there_are_not_too_many() -> None:
     failures.note(0, [MOST, MOST + 1], ["late", "later"])
     assert len(failures) == MOST
     assert next(iter(failures._lines)) == 2  # those that failed first are gone
+
+
+def test_the_line_of_a_failure_is_one_and_short_whatever_the_failure_is() -> None:
+    assert failure_line("a report", ValueError("no\n such room")) == (
+        "a report: ValueError: no such room"
+    )
+    for odd in ODD:
+        assert failure_line("work", odd("on purpose")).startswith("work: ")
+    failures = LastFailures()
+    long = failure_line("n" * 10_000, ValueError("x" * 10_000))
+    failures.note(0, [1], [long])
+    assert failures._lines[1] == (0, long)  # here nothing more is cut off
+    assert "n: ValueError: x" in long
 
 
 def test_a_filter_that_raises_keeps_no_other_from_being_told(

@@ -392,7 +392,7 @@ async def test_what_fails_when_it_is_closed_is_not_retried(
     async def wait() -> None:
         await gate
 
-    task = place.schedule(wait(), options=RETRY)
+    task = place.schedule(wait(), options=RETRY._replace(name="a report"))
     await ring(place)
     closing = asyncio.create_task(place.link.close(None))
     await turns()
@@ -403,10 +403,10 @@ async def test_what_fails_when_it_is_closed_is_not_retried(
     assert place.link.vitals().counts["retried"] == 0
     (record,) = caplog.records
     assert record.getMessage().startswith("task ab/0/0/0 was cancelled while it waited for")
-    assert record.getMessage().endswith("wait: ValueError: gate")
+    assert record.getMessage().endswith(": a report: ValueError: gate")
 
 
-@pytest.mark.parametrize("when", ["before it failed", "in its first step", "by its predicate"])
+@pytest.mark.parametrize("when", ["before it failed", "in its first step"])
 async def test_an_attempt_that_was_to_be_cancelled_is_the_last(place: Place, when: str) -> None:
     tasks: list[Task[Any]] = []
 
@@ -415,14 +415,10 @@ async def test_an_attempt_that_was_to_be_cancelled_is_the_last(place: Place, whe
             assert place.link.cancel(0, 0)
         else:
             with suppress(asyncio.CancelledError):
-                await asyncio.sleep(0 if when == "by its predicate" else 60)
+                await asyncio.sleep(60)
         raise LookupError("resisted")
 
-    def decide(error: Exception) -> bool:
-        assert when == "by its predicate"
-        return tasks[0].cancel()
-
-    tasks.append(place.schedule(resist(), options=Options(retry=Retry(decide))))
+    tasks.append(place.schedule(resist(), options=Options(retry=Retry())))
     await turns(3)
     if when == "before it failed":
         tasks[0].cancel()
@@ -430,6 +426,94 @@ async def test_an_attempt_that_was_to_be_cancelled_is_the_last(place: Place, whe
     error = tasks[0].exception()
     assert (str(error), hasattr(error, "__notes__")) == ("resisted", False)
     assert place.counts == (0, 0)
+    await place.link.close(0)
+
+
+@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("steps", [0, 1])
+async def test_a_predicate_that_cancels_its_task_ends_it(
+    order: Order, steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if it were cancelled right after, while it waits; what is not retried has failed."""
+    caplog.set_level(logging.INFO, "aioscheduler")
+    place = Place(order)
+    place.start()
+
+    async def work() -> None:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        raise LookupError("no")
+
+    def cancel_it(error: Exception) -> bool:
+        return tasks[-1].cancel()
+
+    def refuse_it(error: Exception) -> bool:
+        return not tasks[-1].cancel()
+
+    tasks: list[Task[Any]] = []
+    for again in (True, False):
+        options = Options(retry=Retry(cancel_it if again else refuse_it), name="a report")
+        tasks.append(place.schedule(work(), options=options))
+        await ring(place)
+        assert place.counts == (0, 0)
+        assert tasks[-1].cancelled() == again
+    assert isinstance(tasks[1].exception(), LookupError)
+    assert [record.getMessage() for record in caplog.records] == [
+        "task ab/0/0/0 was cancelled while it waited for another attempt; the last one failed: "
+        "a report: LookupError: no"
+    ]
+    assert place.link.vitals().counts["retried"] == 0
+    last = place.schedule(give("alive"))
+    await ring(place)
+    assert last.result() == "alive"
+    await place.link.close(0)
+
+
+@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("what", ["the wait", "the engine"])
+async def test_a_task_that_cannot_wait_has_failed(
+    order: Order, what: str, monkeypatch: pytest.MonkeyPatch, reports: list[Any]
+) -> None:
+    """Whatever goes wrong: it has an end, is counted once, and does not start again."""
+    place, failing = Place(order), Failing()
+    place.start()
+    engine, call = place.link.engines[0], "add_again" if order is Order.TIMED else "rest"
+    keep = getattr(engine, call)
+
+    def refuse(*args: Any) -> None:
+        if what == "the engine":
+            keep(*args)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        if what == "the wait":
+            patch.setattr("aioscheduler._routing.localcrew.wait_before_retry", refuse)
+        else:
+            patch.setattr(engine, call, refuse)
+        task = place.schedule(
+            failing.work(), NOW + SECOND if order is Order.TIMED else 0, options=RETRY
+        )
+        await ring(place, 1)
+    assert isinstance(task.exception(), MemoryError)
+    await ring(place, 60)
+    assert len(failing.starts) == 1
+    assert place.counts == (0, 0)
+    assert place.ends() == {State.FAILED: 1}
+    await place.link.close(0)
+
+
+async def test_without_a_timeout_a_task_is_awaited_as_it_is(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrap(*args: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("aioscheduler._routing.localcrew.run_with", wrap)
+    options = RETRY._replace(max_lateness=SECOND, name="a label")
+    assert options.timeout is None
+    task = place.schedule(give(1), NOW, options=options)
+    await turns()
+    assert task.result() == 1
     await place.link.close(0)
 
 

@@ -202,6 +202,31 @@ async def test_options_hold_for_plain_functions_too(place: Place) -> None:
     assert on_time[2:] == [[1], RETURNED, [1]]
 
 
+async def test_without_a_timeout_nothing_is_wrapped(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a plain function needs no asyncio task, though it may be retried or too late."""
+
+    def wrap(*args: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(runner_module, "run_with", wrap)
+    given = Options(name="a label", max_lateness=SECOND, retry=after(1))
+    assert [field for field, value in given._asdict().items() if value is None] == ["timeout"]
+    options = place.shipper.take_options(given)
+    functions = [place.shipper.take_function(function) for function in (abs, give)]
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 0, 0, NOW, functions, [options, options], [-1, 2])
+    await turns()
+    frames = [frame for frame in place.take() if frame[0] == Kind.FINISHED]
+    values = {
+        n: value
+        for _, _, numbers, _, some in frames
+        for n, value in zip(numbers, some, strict=True)
+    }
+    assert values == {0: 1, 1: 2}
+
+
 async def test_its_own_failure_ends_the_worker(place: Place) -> None:
     def fail(*_: Any) -> None:
         raise MemoryError("no room to tell it")
