@@ -281,13 +281,13 @@ class LocalLink:
         self._counter.count_emptied(0)
 
     def withdraw(self, scheduler: int, number: int) -> bool:
-        """End a task that has not been launched as cancelled; False if it has, or has ended.
+        """End a task that has not begun as cancelled; False if it has, or has ended.
 
         Unlike a cancellation it never touches what has begun. What waits for its next attempt has
         not.
         """
         engine = self.engines[scheduler]
-        entry = engine.withdraw(number)
+        entry = engine.withdraw(number, launched=True)
         if entry is None:
             return False
         self._crew.withdrawn(engine, number, entry)
@@ -304,11 +304,11 @@ class LocalLink:
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Have a timed task start at another time, in nanoseconds since the epoch.
 
-        False if it has been launched, has begun or has ended. It starts in the order of the new
-        time, and that is its due time from now on, whichever attempt it waits for.
+        False if it has begun or has ended. It starts in the order of the new time, and that is its
+        due time from now on, whichever attempt it waits for.
         """
         engine = self.engines[scheduler]
-        entry = engine.withdraw(number)
+        entry = engine.withdraw(number, launched=True)
         if entry is None:
             return False
         engine.add_again([number], due, [move(entry, due)])
@@ -317,21 +317,23 @@ class LocalLink:
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
         """Yield what is known of the tasks that have not ended, a slice at a time."""
         for engine in self.engines:
-            numbers = engine.numbers()
-            for start in range(0, len(numbers), MAX_SLICE):
-                some = [self._info(engine, n, wanted) for n in numbers[start : start + MAX_SLICE]]
-                yield [info for info in some if info is not None]
+            for numbers in engine.numbers():
+                for start in range(0, len(numbers), MAX_SLICE):
+                    slice_ = numbers[start : start + MAX_SLICE]
+                    infos = (self._info(engine, number, wanted) for number in slice_)
+                    yield [info for info in infos if info is not None]
 
     def _info(self, engine: Engine[Entry], number: int, wanted: Wanted) -> TaskInfo | None:
         """Return what is known of a task, if it is wanted and has not ended."""
         entry, id_ = engine.find(number), self._ids.of[0].get(number)
         if entry is None or not wanted.has_id(id_):
             return None
-        name, ref = name_of_entry(entry), self.ref(engine.index, number)
+        name = name_of_entry(entry)
         state = State.PENDING if engine.running.find(number) is None else State.RUNNING
-        assert ref is not None  # there is a manager, or who would ask?
         if wanted.state not in (None, state) or wanted.name not in (None, name):
             return None
+        ref = self.ref(engine.index, number)
+        assert ref is not None  # there is a manager, or who would ask?
         due = start_of(entry) if state is State.PENDING else 0
         return TaskInfo(
             ref,

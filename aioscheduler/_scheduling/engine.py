@@ -102,9 +102,9 @@ class Engine(Generic[E]):
         """Gives an entry that has not ended, else None."""
         return self.running.find(number) or self.waiting.get(number) or self._launched.get(number)
 
-    def numbers(self) -> list[int]:
-        """Return the numbers of all entries that have not ended."""
-        return [*self.waiting, *self._launched, *self.running.numbers()]
+    def numbers(self) -> tuple[list[int], ...]:
+        """Return the numbers of all entries that have not ended; not in one list, which is slow."""
+        return list(self.waiting), list(self._launched), self.running.numbers()
 
     def start(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
         """Begins to run what is due."""
@@ -170,31 +170,30 @@ class Engine(Generic[E]):
             self._look_again()
 
     def cancel(self, number: int) -> bool:
-        """Withdraws a waiting entry or cancels a running one; False if it is neither."""
-        if (waiting := self.withdraw(number)) is not None:
-            self._crew.withdrawn(self, number, waiting)
-        elif number in self._launched:
-            if self._head is not None and self._head[0] == number:  # it may never run
-                self._head = None
-            self._crew.withdrawn(self, number, self._launched.pop(number))
-            if self.concurrency is not None:  # its place is free, though it may never run
-                self.wake_soon()
+        """Withdraws what has not begun, or cancels what runs; False if it is neither."""
+        if (unbegun := self.withdraw(number, launched=True)) is not None:
+            self._crew.withdrawn(self, number, unbegun)
         elif self.running.find(number) is not None:
             self.running.cancel(number)
         else:
             return False
         return True
 
-    def withdraw(self, number: int) -> E | None:
-        """Take back an entry that has not been launched, unreported; None: there is none."""
+    def withdraw(self, number: int, launched: bool = False) -> E | None:
+        """Take back what waits or, if `launched`, has not begun, unreported; None: it is not so."""
         entry = self.waiting.pop(number, None)
+        is_head = self._head is not None and self._head[0] == number
+        if entry is not None and not is_head:
+            self._queue.discard()
+            return entry
+        if entry is None and launched:
+            entry = self._launched.pop(number, None)
         if entry is None:
             return None
-        if self._head is not None and self._head[0] == number:
+        if is_head:
             self._head = None
+        if self.concurrency is not None:  # its place is free, though it may never run
             self.wake_soon()
-        else:
-            self._queue.discard()
         return entry
 
     def ready(self, number: int, due: int) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,7 @@ from aioscheduler import (
 )
 from aioscheduler._routing.fleet import Seams
 from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.running import EAGER
 from aioscheduler.testing import FakeClock
 
 DAY = timedelta(days=1)
@@ -41,6 +42,10 @@ async def give(value: Any = None) -> Any:
 
 async def fail(word: str) -> None:
     raise LookupError(word)
+
+
+async def note(n: int) -> None:
+    BEGUN.append(n)
 
 
 async def forever() -> None:
@@ -271,6 +276,57 @@ async def test_what_fails_or_ends_at_once_makes_room(clock: FakeClock, workers: 
         assert await last == "the last"
         with pytest.raises(LookupError):
             await fails
+
+
+async def test_in_another_thread_each_call_says_how_it_is_made() -> None:
+    def refused(call: Callable[[], Any]) -> str:
+        with pytest.raises(RuntimeError) as refusal:
+            call()
+        return str(refusal.value)
+
+    async with Manager(1, workers=0) as manager:
+        waits = {
+            "await manager.ready()": manager.ready,
+            "await manager.find(id)": lambda: manager.find("x"),
+            "await manager.flush()": manager.flush,
+            "await manager.join()": manager.join,
+        }
+        for call, make in waits.items():
+            told = await asyncio.to_thread(refused, lambda make=make: make().send(None))  # type: ignore[misc]
+            assert f"`{call}`: asyncio.run_coroutine_threadsafe(coro, loop)" in told
+        told = await asyncio.to_thread(refused, manager.tasks)
+        assert "`async for info in manager.tasks()`: asyncio.run_coroutine_threadsafe(" in told
+
+
+@pytest.mark.skipif(not EAGER, reason="all that is launched together is running then")
+@pytest.mark.parametrize(("what", "then"), [("replace", [2]), ("reschedule", [1]), ("cancel", [])])
+async def test_of_two_due_together_the_first_may_do_what_it_likes_with_the_other(
+    clock: FakeClock, what: str, then: list[int]
+) -> None:
+    """In this loop: the other was launched with it, and is pending."""
+    BEGUN.clear()
+    later = timedelta(seconds=1)
+
+    async def act() -> State:
+        if what == "replace":
+            current_manager().schedule(note(2), later, id="x", replace=True)
+        elif what == "reschedule":
+            assert second.reschedule(later)
+        else:
+            assert second.cancel()
+        return second.state
+
+    async with clock.manager(1, workers=0) as manager:
+        first = manager.schedule(act(), later)
+        second = manager.schedule(note(1), later, id="x")
+        await clock.advance(1)
+        moved = what == "reschedule"
+        assert await first is (State.PENDING if moved else State.CANCELLED)
+        assert not BEGUN
+        await clock.advance(1)
+        assert then == BEGUN
+        assert second.cancelled() != moved
+        await manager.join()
 
 
 async def test_what_waits_for_its_place_can_be_withdrawn_or_moved(

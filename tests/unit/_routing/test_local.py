@@ -9,17 +9,21 @@ from typing import Any
 
 import pytest
 from herewith import NOW, Place, fail, forever, give
+from hypothesis import given
+from hypothesis import strategies as st
 from turning import turns
 
 from aioscheduler._scheduling.clock import SECOND, to_datetime
 from aioscheduler._scheduling.order import Order
+from aioscheduler._scheduling.running import EAGER
 from aioscheduler.batch import Outcomes
 from aioscheduler.errors import ManagerClosed, WorkerStartError
 from aioscheduler.inside import current_attempt, current_due
+from aioscheduler.inspection import Wanted
 from aioscheduler.options import Options
 from aioscheduler.retry import Retry
 from aioscheduler.stats import WorkerState
-from aioscheduler.task import State
+from aioscheduler.task import State, TaskRef
 
 
 @pytest.fixture
@@ -203,31 +207,135 @@ async def test_vitals_are_those_of_this_process(place: Place) -> None:
     await place.link.close(0)
 
 
-async def test_what_waits_can_be_withdrawn_and_what_was_launched_cannot(
+async def test_what_has_not_begun_can_be_withdrawn_and_moved_though_it_was_launched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = Place()
     launched: list[Any] = []
     monkeypatch.setattr(place.link._crew, "launch", lambda *args: launched.append(args))
-    due = place.schedule(give(0))
+    due, moved = place.schedule(give(0)), place.schedule(give("moved"))
     waiting = place.schedule(give(1), NOW + 60 * SECOND)
     early = place.schedule(give(2), scheduler=1)
-    assert place.link.withdraw(1, 2)  # before the start, too
+    assert place.link.withdraw(1, 3)  # before the start, too
     assert early.cancelled()
     place.start()
     await turns()
     ((engine, numbers, dues),) = launched
-    assert not place.link.withdraw(0, 0)
-    assert not place.link.reschedule(0, 0, NOW + 5)
-    assert due.state is State.PENDING
-    assert place.link.withdraw(0, 1)
+    assert numbers == [0, 1]
+    assert place.link.withdraw(0, 0)
+    assert place.link.reschedule(0, 1, NOW + 5 * SECOND)
+    assert due.cancelled()
+    assert moved.due == to_datetime(NOW + 5 * SECOND)
+    assert place.link.withdraw(0, 2)
     assert waiting.cancelled()
-    assert not place.link.withdraw(0, 1)
+    assert not any(place.link.withdraw(0, number) for number in (0, 2))
+    monkeypatch.undo()
     engine.run(numbers, dues)
     await turns()
-    assert due.result() == 0
+    assert moved.state is State.PENDING
+    assert place.counts == (1, 1)
+    place.now += 5 * SECOND
+    engine.wake_soon()
+    await turns()
+    assert moved.result() == "moved"
     assert place.counts == (0, 0)
-    assert place.ends() == {State.FINISHED: 1, State.CANCELLED: 2}
+    assert place.ends() == {State.FINISHED: 1, State.CANCELLED: 3}
+    await place.link.close(0)
+
+
+@pytest.mark.parametrize("order", list(Order))
+@given(
+    most=st.sampled_from([None, 1, 2]),
+    acts=st.lists(
+        st.tuples(
+            st.sampled_from(["withdraw", "cancel", "move", "compute", "wait"]),
+            st.integers(0, 9),
+            st.integers(0, 2),
+        ),
+        min_size=1,
+        max_size=10,
+    ),
+)
+def test_what_is_pending_can_be_withdrawn_and_moved(
+    order: Order, most: int | None, acts: list[tuple[str, int, int]]
+) -> None:
+    """Whatever tasks ask of each other while they begin, many of them at a time."""
+    asyncio.run(ask_each_other(order, most, acts))
+
+
+async def ask_each_other(order: Order, most: int | None, acts: list[tuple[str, int, int]]) -> None:
+    place = Place(order)
+    if order is Order.TIMED:
+        place.link.engines[0].concurrency = most
+    begun: list[int] = []
+    ended: set[int] = set()  # before they began
+    dues = {n: NOW + SECOND * act[2] for n, act in enumerate(acts)}
+
+    async def work(number: int) -> None:
+        begun.append(number)
+        what, other, seconds = acts[number]
+        other %= len(acts)
+        pending = tasks[other].state is State.PENDING
+        if EAGER:  # else it runs before its first step
+            assert pending == (other not in ended and other not in begun)
+        if what == "compute":
+            place.now += SECOND  # longer than a slice
+        elif what == "wait":
+            await asyncio.sleep(0)
+        elif what == "move" and order is Order.TIMED:
+            due = place.now + SECOND * seconds
+            assert place.link.reschedule(0, other, due) == pending
+            if pending:
+                dues[other] = due
+                assert tasks[other].due == to_datetime(due)
+        elif what == "withdraw":
+            assert place.link.withdraw(0, other) == pending
+            ended.update([other] if pending else [])
+        elif pending:
+            assert tasks[other].cancel()
+            ended.add(other)
+        assert begun.count(number) == 1
+        assert order is not Order.TIMED or dues[number] <= place.now
+
+    tasks = [
+        place.schedule(work(n), dues[n] if order is Order.TIMED else 0) for n in range(len(acts))
+    ]
+    place.start()
+    for _ in range(5):
+        await turns(30)
+        place.now += SECOND
+        place.link.engines[0].wake_soon()
+    await turns(30)
+    for number, task in enumerate(tasks):
+        assert task.cancelled() == (number in ended)
+        assert number in ended or task.result() is None
+    assert sorted([*begun, *ended]) == list(range(len(acts)))
+    assert place.counts == (0, 0)
+    await place.link.close(0)
+
+
+async def test_what_is_not_wanted_costs_no_reference(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = place.schedule(forever())
+    await turns()
+    waiting = [place.schedule(give(n), NOW + SECOND) for n in range(3)]
+    made: list[int] = []
+    make = place.link._crew.ref
+
+    def note(scheduler: int, number: int) -> TaskRef | None:
+        made.append(number)
+        return make(scheduler, number)
+
+    monkeypatch.setattr(place.link._crew, "ref", note)
+    (info,) = (each for some in place.link.infos(Wanted(state=State.RUNNING)) for each in some)
+    assert made == [running._number]
+    assert info.ref == running.ref
+    made.clear()
+    assert not [each for some in place.link.infos(Wanted(name="no")) for each in some]
+    assert not made
+    every = [each.ref for some in place.link.infos(Wanted()) for each in some]
+    assert every == [*(task.ref for task in waiting), running.ref]
     await place.link.close(0)
 
 

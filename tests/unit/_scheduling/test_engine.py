@@ -211,6 +211,31 @@ async def test_cancel_in_every_state() -> None:
     assert (engine.pending, engine.running) == (0, {})
 
 
+@pytest.mark.parametrize("order", list(Order))
+async def test_what_was_launched_and_has_not_begun_can_be_withdrawn(order: Order) -> None:
+    stand = Stand(order, hold=True)
+    engine, crew = stand.engine, stand.crew
+    for number in range(3):
+        engine.add(number, 0, nothing)
+    stand.start()
+    await turns()
+    launched = crew.slices[0]
+    first = launched[0]
+    assert engine.withdraw(first) is None  # but not by who does not ask for that
+    assert [sorted(numbers) for numbers in engine.numbers()] == [
+        sorted({0, 1, 2} - set(launched)),
+        sorted(launched),
+        [],
+    ]
+    assert engine.withdraw(first, launched=True) is nothing
+    assert engine.withdraw(first, launched=True) is None
+    while crew.held:
+        crew.held.pop()()
+        await turns()
+    assert sorted(crew.log) == sorted({0, 1, 2} - {first})
+    assert engine.numbers() == ([], [], [])
+
+
 async def test_a_million_due_at_once_would_run_in_slices() -> None:
     stand = Stand()
     for number in range(2000):
