@@ -81,7 +81,12 @@ def read_wanted(name: object, id_prefix: object, state: object, limit: object) -
         raise TypeError(f"limit is an int, not {type(limit).__name__}")
     if limit is not None and limit < 0:
         raise ValueError(f"limit must be 0 or more, not {limit}")
-    return Wanted(name, id_prefix, state)
+    plain = str.__str__  # what a class made of it may raise
+    return Wanted(
+        None if name is None else plain(name),
+        None if id_prefix is None else plain(id_prefix),
+        state,
+    )
 
 
 class _Source(Protocol):

@@ -584,7 +584,7 @@ class Manager(Generic[When]):
         self._loop_thread.check_inside("await manager.find(id)")
         if not isinstance(id, str):
             raise TypeError(f"an id is a str, not {type(id).__name__}")
-        return self._router.find(id)
+        return self._router.find(str.__str__(id))  # what a class made of it may raise
 
     def tasks(
         self,

@@ -17,6 +17,7 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import repeat
+from types import CoroutineType
 from typing import Any
 
 from .._scheduling.alarm import Alarm
@@ -62,6 +63,11 @@ class LocalShipper:
         check_awaitable(coro)
         if options is not None and options.retry is not None:
             function, args, kwargs = take_apart(coro)
+            if any(isinstance(value, CoroutineType) for value in (*args, *kwargs.values())):
+                raise TypeError(
+                    f"{name_of(coro)}() has a coroutine as an argument, which can be awaited once, "
+                    "and so not be retried; have an async def function make it for each attempt"
+                )
             return Attempts(partial(function, *args, **kwargs), coro), options
         return coro, options
 

@@ -71,6 +71,20 @@ def test_what_is_refused(given: tuple[Any, ...], error: type[Exception], message
         read_wanted(*given)
 
 
+def test_a_class_made_of_str_has_no_say() -> None:
+    class Spiteful(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            raise LookupError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    wanted = read_wanted(Spiteful("a"), Spiteful("b"), None, None)
+    assert list(map(type, wanted[:2])) == [str, str]
+    assert wanted.has_id("b1")
+
+
 def test_ids_are_wanted_by_how_they_begin() -> None:
     assert Wanted().has_id(None)
     wanted = Wanted(id_prefix="user:")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -163,6 +164,19 @@ async def test_all_attempts_have_the_same_objects(clock: FakeClock, scheduler: A
 class Odd:
     def __await__(self) -> Iterator[Any]:
         yield from ()
+
+
+async def test_an_argument_that_can_be_used_once_is_refused(
+    clock: FakeClock, scheduler: Any
+) -> None:
+    """Else the second attempt would fail for that, and hide why the first did."""
+    inner = asyncio.sleep(0)
+    coro = asyncio.wait_for(inner, 1)
+    with pytest.raises(TypeError, match="wait_for.. has a coroutine as an argument, which can be"):
+        scheduler.schedule(coro, retry=Retry())
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED
+    inner.close()
+    assert len(scheduler) == 0
 
 
 async def test_what_cannot_be_retried_is_refused(clock: FakeClock, scheduler: Any) -> None:
