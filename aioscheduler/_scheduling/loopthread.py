@@ -28,7 +28,10 @@ _INSTEAD = {
     "task's manager": "hand the call to it: loop.call_soon_threadsafe(manager.schedule, coro)",
 }
 _CALLBACK = "hand the call to it: loop.call_soon_threadsafe({})"
-_COROUTINE = "hand it a coroutine that has `{}`: asyncio.run_coroutine_threadsafe(coro, loop)"
+_COROUTINE = (
+    "hand it a coroutine that has `{}`: asyncio.run_coroutine_threadsafe(coro, loop); to schedule, "
+    "schedule_threadsafe() is for every thread"
+)
 
 
 class LoopThread:
