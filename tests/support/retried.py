@@ -12,6 +12,12 @@ from typing import Any
 from aioscheduler import Retry, TaskRef, current_attempt, current_due, current_manager, now
 
 
+def steady(seconds: float = 10, **more: Any) -> Retry:
+    """Have all waits alike."""
+    alike = {"wait_initial": seconds, "wait_max": seconds, "wait_jitter": 0}
+    return Retry(**(alike | more))
+
+
 class Failed(LookupError):
     """One of a module's own."""
 
@@ -64,3 +70,18 @@ class Unreadable:
 
     def __reduce__(self) -> Any:
         return import_module, ("no_such_module",)
+
+
+class Reduced(Exception):
+    """Has a way of its own, which loses its notes."""
+
+    def __reduce__(self) -> Any:
+        return Reduced, self.args
+
+
+async def schedule_one() -> None:
+    current_manager().schedule(fail_until(2), timedelta(days=1), retry=steady(on=LookupError))
+
+
+async def repeat(_: int) -> None:
+    await schedule_one()

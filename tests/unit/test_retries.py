@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from retried import fail_plainly, fail_until
+from retried import Reduced, fail_plainly, fail_until, repeat, schedule_one, steady
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -50,12 +50,6 @@ def make(clock: FakeClock, kind: str, max_tasks: int | None = None) -> Any:
 async def scheduler(clock: FakeClock, kind: str) -> AsyncIterator[Any]:
     async with make(clock, kind) as made:
         yield made
-
-
-def steady(seconds: float = 10, **more: Any) -> Retry:
-    """Have all waits alike."""
-    alike = {"wait_initial": seconds, "wait_max": seconds, "wait_jitter": 0}
-    return Retry(**(alike | more))
 
 
 # ---- attempts and waits
@@ -204,13 +198,6 @@ async def test_a_predicate_without_an_answer_is_a_no_that_says_so(
     notes = "\n".join(error.__notes__)
     assert "it had 1 attempt, of 5 at most" in notes
     assert (note or "it had") in notes
-
-
-class Reduced(Exception):
-    """Has a way of its own, which loses its notes."""
-
-    def __reduce__(self) -> Any:
-        return Reduced, self.args
 
 
 async def test_the_traceback_has_the_note_where_the_failure_loses_it(clock: FakeClock) -> None:
@@ -618,14 +605,6 @@ async def test_equal_ones_of_tasks_and_of_the_host_are_one_line(clock: FakeClock
         await clock.advance(0)
         assert log.next <= lines + 1  # for `repeat`
         del first
-
-
-async def schedule_one() -> None:
-    current_manager().schedule(fail_until(2), DAY, retry=steady(on=LookupError))
-
-
-async def repeat(_: int) -> None:
-    await schedule_one()
 
 
 @pytest.mark.parametrize("cls", [None, QueuedScheduler])
