@@ -85,7 +85,15 @@ def _faults_of(
             (isinstance(story.error, WorkerLost), "is lost without a word"),
             (getattr(story.error, "started", False), "was pending and is lost"),
             (closed or not world.rerun, "is lost in spite of rerun"),
-            (attempts or closed or world.spiteful or world.lossy, "had not begun and is lost"),
+            # One that is too late is judged so in the worker, whose word of it may be lost with it.
+            (
+                attempts
+                or closed
+                or world.spiteful
+                or world.lossy
+                or story.max_lateness is not None,
+                "had not begun and is lost",
+            ),
             (not story.asked or closed, "was asked to cancel and is lost"),
         ]
     if end is State.CANCELLED:
