@@ -154,7 +154,7 @@ def wait_before_retry(
     wait = _ask(retry, error, failed, rand) if failed < retry.attempts else None
     if wait is None:
         plural = "s" if failed > 1 else ""
-        _note(error, f"it had {failed} attempt{plural}, of {retry.attempts} at most")
+        _note(error, "it had {} attempt{}, of {} at most", failed, plural, retry.attempts)
         return None
     return int(min(wait * SECOND, LATEST))
 
@@ -170,7 +170,7 @@ def _ask(
             return _back_off(retry, failed, rand)
         return None if answer is False else read_seconds(_ANSWER, answer)
     except BaseException as reason:  # noqa: BLE001  whatever a user's function may raise
-        _note(error, f"not retried, for its predicate gave no answer: {_line_of(reason)}")
+        _note(error, "not retried, for its predicate gave no answer: {}", _line_of(reason))
         return None
 
 
@@ -186,9 +186,9 @@ def _back_off(retry: Retry, failed: int, rand: Callable[[], float]) -> float:
     return min(most, wait + rand() * jitter)
 
 
-def _note(error: BaseException, text: str) -> None:
-    with suppress(BaseException):  # its class may forbid it
-        BaseException.add_note(error, text)
+def _note(error: BaseException, text: str, *items: object) -> None:
+    with suppress(BaseException):  # its class may forbid it, and a number be too long for a text
+        BaseException.add_note(error, text.format(*items))
 
 
 def _line_of(error: BaseException) -> str:

@@ -304,7 +304,6 @@ class LocalLink:
         task = self.find(scheduler, number)
         assert task is not None  # it has an id, and so has not ended
         task._id = None
-        self._ids.release(0, number)
         self.withdraw(scheduler, number)
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:

@@ -266,7 +266,6 @@ class RemoteLink:
         task = self._holders.handle_of(number)
         if task is not None:
             task._id = None
-        self._ids.release(self._worker, number)
         self.withdraw(scheduler, number)
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:

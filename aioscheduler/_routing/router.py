@@ -131,7 +131,7 @@ class Router:
             close_refused(coro, refusal)
             raise
         shown = when if isinstance(when, datetime) else due
-        return self._schedule_as(id_, place, due, shown, call)
+        return self._schedule_as(id_, known, place, due, shown, call)
 
     def _choose_instead(self, known: Address | None, key: str | bytes | int | None) -> int:
         """Choose a place for a task that takes the id of another: that may wait no more then."""
@@ -145,19 +145,24 @@ class Router:
             placement.count_waiting(*known[:2], 1)
 
     def _schedule_as(
-        self, id_: str, place: int, due: int, when: datetime | int, call: Any
+        self,
+        id_: str,
+        known: Address | None,
+        place: int,
+        due: int,
+        when: datetime | int,
+        call: Any,
     ) -> Task[Any]:
-        """Schedule a task that takes its id from whoever has it."""
-        self._dispossess(id_)
+        """Schedule a task that takes its id from the one that has it, if one is known."""
+        self._dispossess(known)
         worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]
         task = self._link_of(place, 1).schedule(scheduler, due, when, call)
         self.ids.give(id_, (worker, scheduler, task._number))
         task._id = id_
         return task
 
-    def _dispossess(self, id_: str) -> None:
-        """Withdraw the task that has an id; if it has begun, it goes on without."""
-        known = self.ids.find(id_)
+    def _dispossess(self, known: Address | None) -> None:
+        """Withdraw a task whose id another takes; if it has begun, it goes on without."""
         if known is not None:
             worker, scheduler, number = known
             self.links[worker].dispossess(scheduler, number)
@@ -318,7 +323,7 @@ class Router:
             close_unstarted(coro)
             task = self._handle(known)
         elif id_ is not None:
-            task = self._schedule_as(id_, place, due, due, call)
+            task = self._schedule_as(id_, known, place, due, due, call)
         else:
             task = self._link_of(place, 1).schedule(place, due, due, call)
         ref = task.ref
@@ -350,8 +355,7 @@ class Router:
                     options = catalog.adopt_options(options)
             if isinstance(payload, bytes):
                 payload = leased(payload, map(catalog.log.lease, lines))
-            if id_ is not None:
-                self._dispossess(id_)
+            self._dispossess(known)
             self.placement.added(place)
             worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]
             own = links[worker].adopt(scheduler, due, (number, payload, options), alias)

@@ -265,6 +265,10 @@ def test_some_are_never_retried(error: BaseException) -> None:
     assert not hasattr(error, "__notes__")
 
 
+def test_attempts_beyond_all_text_fail_nothing() -> None:
+    assert wait(Retry(OSError, attempts=10**5000), KeyError()) is None
+
+
 def test_a_failure_that_takes_no_note_is_itself() -> None:
     class Sealed(Exception):
         def __setattr__(self, name: str, value: object) -> None:
