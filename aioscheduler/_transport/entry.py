@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .wire import More, Payload, Record, make_record, read_record
+from .wire import Payload, Record, make_record, read_record
 
 
 class Entry(NamedTuple):
@@ -26,10 +26,9 @@ class Entry(NamedTuple):
 
         In a queue no other has a due time, and none is given to users: it rests at the head.
         """
-        options, alias, attempt, confirmed, failed, given = read_record(self.record)
-        if timed and given is None:
-            given = self.due
-        more = More(options, alias, attempt + 1, confirmed, failed + 1, given)
+        more = read_record(self.record).after_failure()
+        if timed and more.given is None:
+            more = more._replace(given=self.due)
         return self._replace(due=due, record=make_record(more))
 
     @property

@@ -145,6 +145,10 @@ class More(NamedTuple):
     failed: int = 0
     given: int | None = None
 
+    def after_failure(self) -> More:
+        """Return what holds of the attempt after one that failed."""
+        return self._replace(attempt=self.attempt + 1, failed=self.failed + 1)
+
 
 def make_record(more: More) -> Record:
     """Return the record of a task; a list only if there is more than options."""

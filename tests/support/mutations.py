@@ -62,6 +62,7 @@ OUTBOX = "aioscheduler/_transport/outbox.py"
 ROUTER = "aioscheduler/_routing/router.py"
 REMOTE = "aioscheduler/_routing/remote.py"
 SUPERVISOR = "aioscheduler/_processes/supervisor.py"
+WIRE = "aioscheduler/_transport/wire.py"
 TIMERS = "aioscheduler/_scheduling/timers.py"
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -172,17 +173,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "an attempt is not counted",
         "a task knows how often it has been started",
-        ENTRY,
-        "More(options, alias, attempt + 1, confirmed, failed + 1, given)",
-        "More(options, alias, attempt, confirmed, failed + 1, given)",
+        WIRE,
+        "attempt=self.attempt + 1, failed=self.failed + 1",
+        "attempt=self.attempt, failed=self.failed + 1",
         fast=True,
     ),
     Mutation(
         "a failure is not counted",
         "no more attempts fail than may",
-        ENTRY,
-        "More(options, alias, attempt + 1, confirmed, failed + 1, given)",
-        "More(options, alias, attempt + 1, confirmed, failed, given)",
+        WIRE,
+        "attempt=self.attempt + 1, failed=self.failed + 1",
+        "attempt=self.attempt + 1, failed=self.failed",
         fast=True,
     ),
     Mutation(
@@ -204,8 +205,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "an attempt in a queue is not counted",
         "a task knows how often it has been started",
         RUNNER,
-        "_replace(attempt=more.attempt + 1, failed=more.failed + 1)",
-        "_replace(attempt=more.attempt, failed=more.failed + 1)",
+        "make_record(more.after_failure())",
+        "make_record(more._replace(failed=more.failed + 1))",
     ),
     Mutation(
         "a head is overtaken",
@@ -328,7 +329,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "two have an id",
         "an id names one task",
         ROUTER,
-        "        self._dispossess(id_)\n        worker, scheduler = self",
+        "        self._dispossess(known)\n        worker, scheduler = self",
         "        worker, scheduler = self",
     ),
     Mutation(

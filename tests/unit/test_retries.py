@@ -18,6 +18,7 @@ from aioscheduler import (
     QueuedScheduler,
     Retry,
     State,
+    Task,
     TaskLimitReached,
     TooLate,
     WorkerLost,
@@ -431,6 +432,14 @@ async def hang_then_fail(attempt: int) -> None:
 # ---- queues
 
 
+def schedule_three(manager: Manager, ran: list[int]) -> list[Task[Any]]:
+    """Schedule what says in which order it has run."""
+    tasks = [manager.schedule(echo(n)) for n in range(3)]
+    for task in tasks:
+        task.add_done_callback(lambda task: ran.append(task.result()))
+    return tasks
+
+
 @pytest.mark.parametrize("cls", [QueuedScheduler, LifoQueuedScheduler])
 @pytest.mark.parametrize("workers", [0, 1])
 async def test_a_queue_waits_for_the_next_attempt_of_its_head(
@@ -441,9 +450,7 @@ async def test_a_queue_waits_for_the_next_attempt_of_its_head(
     async with clock.manager(1, workers=workers, cls=cls) as manager:
         head = manager.schedule(fail_until(3), retry=steady(100))
         await clock.advance(0)
-        rest = [manager.schedule(echo(n)) for n in range(3)]
-        for task in rest:
-            task.add_done_callback(lambda task: ran.append(task.result()))
+        rest = schedule_three(manager, ran)
         await clock.advance(199)
         assert (head.state, head.due, len(manager)) == (State.PENDING, None, 4)
         assert ran == []
@@ -465,9 +472,7 @@ async def test_a_head_that_waits_is_the_head_in_the_next_process(
         await clock.advance(0)
         head = manager.schedule(fail_until(3), retry=steady(100))
         await clock.advance(0)
-        rest = [manager.schedule(echo(n)) for n in range(3)]
-        for task in rest:
-            task.add_done_callback(lambda task: ran.append(task.result()))
+        rest = schedule_three(manager, ran)
         await clock.advance(50)
         manager.kill(0)
         await clock.advance(49)

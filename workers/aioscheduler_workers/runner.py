@@ -238,9 +238,8 @@ class Runner:
         more = wire.read_record(record)
         if more.confirmed:
             self._announcer.confirm_again(number)
-        again = more._replace(attempt=more.attempt + 1, failed=more.failed + 1)
-        until = min(self._clock() + wait, LATEST)
-        engine.rest(number, (function, payload, wire.make_record(again)), until)
+        record = wire.make_record(more.after_failure())
+        engine.rest(number, (function, payload, record), min(self._clock() + wait, LATEST))
 
     def _end(self, engine: Engine[Entry], number: int, ending: int, payload: Payload) -> None:
         try:
