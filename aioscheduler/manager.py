@@ -89,6 +89,8 @@ class Manager(Generic[When]):
         workers: How many processes; by default one per usable core, at most `schedulers`. 0
             runs everything in the calling process and loop, which is all there is on Windows.
         initializer: A function, or async function, called once in each worker before any task.
+            If what it returns is an async context manager, that is entered before any task, and
+            left after the last one, when the worker ends in order.
         initargs: Its arguments.
         loop_initializer: Makes the event loop of each worker, as `uvloop.new_event_loop` does;
             not with `workers=0`.
@@ -99,17 +101,38 @@ class Manager(Generic[When]):
             manager fails. (0, 1.0): the first death is the end.
         monitor: Whether `aioscheduler top` may watch it, on a socket that only this user can
             open. The environment variable AIOSCHEDULER_MONITOR=1 says so for all managers.
+        name: What the manager is called in `ps`, `aioscheduler top`, metrics and messages; by
+            default by its id. Names need not differ.
         max_running: How many tasks may run at a time on each scheduler, 1 or more; None for no
             limit. What is due beyond it waits, in the order of due times, and is pending. Not for
             queues, which run one at a time.
+        context: Context variables whose values go with each task: taken when it is scheduled, set
+            in each of its attempts, and taken again by what it schedules. Each is a `ContextVar`
+            that a module (or `__main__`) has as a global, or a pair of functions
+            `(capture, restore)`: `capture()` returns a value that can travel, `restore(value)`
+            sets it. Without, a task has the context of the worker's initializer; with `workers=0`
+            the whole one of its `schedule()`.
+        max_tasks_per_worker: After how many tasks, 1 or more, a worker's process is recycled: it
+            starts no more, has 10 s for what runs, and is replaced, outside `max_restarts`. One
+            of the manager's at a time.
+        max_rss_per_worker: Bytes of resident memory above which it is, 1 or more. It is looked at
+            once a second.
+        block_timeout: Seconds (a number over 0, or a timedelta) that a task may keep its worker's
+            loop busy, with no await in between. Then the process is ended, and counted by
+            `max_restarts`: the task ends as `WorkerLost`, whatever `on_worker_loss` says. What
+            holds the GIL meanwhile, as some C code does, is not noticed. By default it is only
+            reported.
+        forward_logs: Whether what workers log is handled by the logging of this process, which
+            has their process's name in `record.processName`. Not more than it can take: what is
+            dropped is counted (`WorkerStats.logs_dropped`).
         **kwargs: For `cls`.
 
     Raises:
         TypeError: A count is no int, a flag no bool, `cls` none of the three, or the initializer
             cannot be called, or is a generator function.
         ValueError: A count or a choice is out of range, there are more workers than schedulers,
-            or `max_running` is given for queues.
-        NotShippable: The initializer or one of its arguments cannot travel.
+            `max_running` is given for queues, or what is for worker processes with `workers=0`.
+        NotShippable: The initializer, one of its arguments, or what `context` lists cannot travel.
     """
 
     @overload
@@ -153,7 +176,13 @@ class Manager(Generic[When]):
         on_worker_loss: Literal["fail", "rerun"] = "fail",
         max_restarts: tuple[int, float] = (5, 30.0),
         monitor: bool = False,
+        name: str | None = None,
         max_running: int | None = None,
+        context: Sequence[Any] = (),
+        max_tasks_per_worker: int | None = None,
+        max_rss_per_worker: int | None = None,
+        block_timeout: float | timedelta | None = None,
+        forward_logs: bool = False,
         **kwargs: Any,
     ) -> None:
         seams: Seams = kwargs.pop("_seams", Seams())  # private: not in the signature
@@ -168,10 +197,17 @@ class Manager(Generic[When]):
             on_worker_loss=on_worker_loss,
             max_restarts=max_restarts,
             monitor=monitor,
+            name=name,
             max_running=max_running,
+            context=context,
+            max_tasks_per_worker=max_tasks_per_worker,
+            max_rss_per_worker=max_rss_per_worker,
+            block_timeout=block_timeout,
+            forward_logs=forward_logs,
         )
         settings = read_settings(model.order, model.prefer_utc, schedulers, options)
         self._id = secrets.token_hex(4)
+        self._name = settings.name or self._id
         by_worker = model.order is Order.TIMED
         placement = Placement(settings.layout, by_worker, max_tasks, model.max_tasks)
         self._loop_thread = LoopThread("manager")
@@ -180,7 +216,9 @@ class Manager(Generic[When]):
         )
         self._fleet = Fleet(self, self._id, settings, seams, self._router, self._unwatch)
         self._remotes = self._fleet.remotes  # whose processes `FakeManager` can end
-        self._observer = Observer(self._id, self._router.links, placement, self._fleet.host)
+        self._observer = Observer(
+            self._id, self._name, self._router.links, placement, self._fleet.host
+        )
         self._monitor: Monitor | None = None
         if settings.monitor or monitoring_wanted():
             self._monitor = Monitor(self._id, self.stats)
@@ -659,7 +697,7 @@ class Manager(Generic[When]):
             if self._loop_thread.loop
             else "not started"
         )
-        return f"<Manager {self._id} {state}, {len(self)} tasks waiting>"
+        return f"<Manager {self._name} {state}, {len(self)} tasks waiting>"
 
     def __reduce__(self) -> NoReturn:
         # The catalog of its own tasks replaces it by its proxy before this is asked.

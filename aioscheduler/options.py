@@ -80,7 +80,7 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
     if max_lateness is not None and order is not Order.TIMED:
         raise TypeError("a queue has no due times to be late after: leave out max_lateness")
     options = Options(
-        None if name is None else _read_text("name", name, "for the function's"),
+        None if name is None else read_text("name", name, "for the function's"),
         None if timeout is None else read_seconds("timeout", timeout, above_zero=True),
         None
         if max_lateness is None
@@ -93,7 +93,18 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
 _NONE = Options()
 
 
-def _read_text(option: str, text: str, without: str) -> str:
+def read_text(option: str, text: str, without: str) -> str:
+    """Return a text that was given, as a plain str.
+
+    Args:
+        option: What it is for.
+        text: What was given.
+        without: What holds where it is left out, for the refusal.
+
+    Raises:
+        TypeError: It is no str.
+        ValueError: It is empty, or no UTF-8.
+    """
     if not isinstance(text, str):
         raise TypeError(f"{option} is a str, not {type(text).__name__}")
     text = str.__str__(text)  # what a class made of it may raise, or not be picklable
@@ -117,7 +128,7 @@ def read_id(id_: str | None, replace: bool) -> str:
         raise TypeError(f"replace is True or False, not {type(replace).__name__}")
     if id_ is None:
         raise ValueError("replace=True needs the id of the task that is to be replaced")
-    return _read_text("id", id_, "for none")
+    return read_text("id", id_, "for none")
 
 
 def _read_retry(retry: Retry) -> Retry:

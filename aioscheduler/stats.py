@@ -81,6 +81,22 @@ COUNTS = {
         "late",
         rare=True,
     ),
+    "recycled": Count(
+        Kind.EVENT,
+        "How often the process was recycled; not in `restarts`.",
+        "worker_recycles",
+        "recycled",
+        "rcy",
+        rare=True,
+    ),
+    "logs_dropped": Count(
+        Kind.EVENT,
+        "Log records that were too many for the host.",
+        "log_records_dropped",
+        "logs dropped",
+        "drop",
+        rare=True,
+    ),
 }
 """What is counted in each worker's place, and summed up for the manager: by its name there."""
 
@@ -151,6 +167,8 @@ class WorkerStats(_Plain):
         restarts: How many times the worker's process was replaced.
         retried: Attempts that failed and are followed by another.
         too_late: Tasks that did not start, as they were too late; also in `failed`.
+        recycled: How often the process was recycled; not in `restarts`.
+        logs_dropped: Log records that were too many for the host.
         lateness_p50: Seconds from due time to start, the median over the last minute. Like all of
             its kind it is pushed once a second, and 0.0 for queues, where no task is late.
         lateness_p99: The same, of all but the latest hundredth.
@@ -176,6 +194,8 @@ class WorkerStats(_Plain):
     restarts: int
     retried: int
     too_late: int
+    recycled: int
+    logs_dropped: int
     lateness_p50: float
     lateness_p99: float
     lateness_max: float
@@ -200,11 +220,13 @@ class ManagerStats(_Plain):
 
     Attributes:
         manager: Its id, as in references to its tasks.
+        name: The name that it was given, or its id.
         workers: One for each worker.
         host: The calling process.
     """
 
     manager: str
+    name: str
     workers: tuple[WorkerStats, ...]
     host: HostStats
     pending: int
@@ -216,3 +238,5 @@ class ManagerStats(_Plain):
     restarts: int
     retried: int
     too_late: int
+    recycled: int
+    logs_dropped: int

@@ -18,16 +18,23 @@ class Observer:
 
     Args:
         manager: The manager's id.
+        name: Its name.
         links: One for each worker.
         placement: Knows what waits.
         host: How late the host's loop was.
     """
 
     def __init__(
-        self, manager: str, links: Sequence[Link], placement: Placement, host: History
+        self,
+        manager: str,
+        name: str,
+        links: Sequence[Link],
+        placement: Placement,
+        host: History,
     ) -> None:
         self._host = host
         self._manager = manager
+        self._name = name
         self._links = links
         self._placement = placement
         self._meter = Meter()
@@ -43,6 +50,7 @@ class Observer:
         )
         return ManagerStats(
             manager=self._manager,
+            name=self._name,
             workers=workers,
             host=HostStats(pid, *usage[pid], self._host.lag),
             **{name: sum(getattr(worker, name) for worker in workers) for name in COUNTS},

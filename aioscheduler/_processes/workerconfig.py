@@ -9,6 +9,7 @@ frames.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,11 @@ class WorkerConfig:
         host: The host's process id.
         handed: What of the initializer's arguments only a new process can be given.
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
+        name: The manager's name, if it was given one.
+        measured: Whether the process tells its size, for `max_rss_per_worker`.
+        block_timeout: Seconds that a task may keep its loop busy; None for as long as it likes.
+        log_levels: Of each logger of the host that has one, by name; None: the host does not want
+            what is logged.
         worker: The place of this worker, from 0.
         generation: Which process in its place this is, from 0.
         confirmed: Whether every task waits for the host's word (CONFIRM) before it begins: for a
@@ -40,6 +46,10 @@ class WorkerConfig:
     host: int
     handed: tuple[Any, ...] = ()
     max_running: int | None = None
+    name: str | None = None
+    measured: bool = False
+    block_timeout: float | None = None
+    log_levels: Mapping[str, int] | None = None
     worker: int = 0
     generation: int = 0
     confirmed: bool = False

@@ -143,6 +143,9 @@ class Fleet:
             host=os.getpid(),
             handed=tuple(catalog.handed),  # by `take_call`
             max_running=settings.max_running,
+            name=settings.name,
+            measured=settings.max_rss_per_worker is not None,
+            block_timeout=settings.block_timeout,
         )
         budget = RestartBudget(*settings.max_restarts)
         return [

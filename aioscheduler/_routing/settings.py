@@ -12,10 +12,14 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypedDict
 
+from .._scheduling.clock import read_seconds
 from .._scheduling.order import Order
+from ..options import read_text
 from .layout import check_count, check_flag, lay_out
 
 
@@ -29,7 +33,13 @@ class ManagerOptions(TypedDict, total=False):
     on_worker_loss: Literal["fail", "rerun"]
     max_restarts: tuple[int, float]
     monitor: bool
+    name: str | None
     max_running: int | None
+    context: Sequence[Any]
+    max_tasks_per_worker: int | None
+    max_rss_per_worker: int | None
+    block_timeout: float | timedelta | None
+    forward_logs: bool
 
 
 class Settings(NamedTuple):
@@ -46,6 +56,12 @@ class Settings(NamedTuple):
         max_restarts: How many replacements, in how many seconds.
         monitor: Whether others may watch.
         max_running: How many tasks may run at a time on each scheduler; None: as its order says.
+        name: The manager's, if it was given one.
+        context: What travels of the context of a `schedule`.
+        max_tasks_per_worker: How many tasks a process runs until it is recycled, if it is.
+        max_rss_per_worker: Resident bytes above which a process is recycled, if it is.
+        block_timeout: Seconds that a task may keep its worker's loop busy; None: as it likes.
+        forward_logs: Whether what workers log is handled by the logging of the host.
     """
 
     order: Order
@@ -58,6 +74,12 @@ class Settings(NamedTuple):
     max_restarts: tuple[int, float]
     monitor: bool
     max_running: int | None
+    name: str | None
+    context: tuple[Any, ...]
+    max_tasks_per_worker: int | None
+    max_rss_per_worker: int | None
+    block_timeout: float | None
+    forward_logs: bool
 
 
 def read_settings(
@@ -81,6 +103,12 @@ def read_settings(
     if on_worker_loss not in ("fail", "rerun"):
         raise ValueError(f'on_worker_loss must be "fail" or "rerun", not {on_worker_loss!r}')
     check_flag("monitor", monitor)
+    check_flag("forward_logs", options["forward_logs"])
+    name = options["name"]
+    if name is not None:
+        name = read_text("name", name, "and the manager's id is its name")
+        if not name.isprintable():
+            raise ValueError(f"name must be printable, as in a list of processes, not {name!r}")
     max_running = options["max_running"]
     if max_running is not None:
         check_count("max_running", max_running, 1)
@@ -97,8 +125,15 @@ def read_settings(
             f"loop_initializer is a function that makes a loop, not {loop_initializer!r}; "
             "leave out the ()"
         )
-    if local and loop_initializer is not None:
-        raise ValueError("loop_initializer is for worker processes; workers=0 has none")
+    for of_workers in _OF_WORKERS:
+        if local and options[of_workers] is not None:
+            raise ValueError(f"{of_workers} is for worker processes; workers=0 has none")
+    for count in ("max_tasks_per_worker", "max_rss_per_worker"):
+        if options[count] is not None:
+            check_count(count, options[count], 1)
+    block_timeout = options["block_timeout"]
+    if block_timeout is not None:
+        block_timeout = read_seconds("block_timeout", block_timeout, above_zero=True)
     return Settings(
         order,
         prefer_utc,
@@ -110,7 +145,24 @@ def read_settings(
         max_restarts,
         monitor,
         max_running,
+        name,
+        _read_context(options["context"]),
+        options["max_tasks_per_worker"],
+        options["max_rss_per_worker"],
+        block_timeout,
+        options["forward_logs"],
     )
+
+
+_OF_WORKERS: tuple[
+    Literal["loop_initializer", "max_tasks_per_worker", "max_rss_per_worker", "block_timeout"], ...
+] = ("loop_initializer", "max_tasks_per_worker", "max_rss_per_worker", "block_timeout")
+
+
+def _read_context(context: Sequence[Any]) -> tuple[Any, ...]:
+    if isinstance(context, str | bytes | ContextVar) or not isinstance(context, Iterable):
+        raise TypeError(f"context must be a list, such as [{context!r}], not {context!r}")
+    return tuple(context)
 
 
 def _check_initializer(initializer: object) -> None:

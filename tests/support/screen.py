@@ -31,6 +31,8 @@ def worker(number: int, finished: int = 0, **more: Any) -> WorkerStats:
         "restarts": 0,
         "retried": 0,
         "too_late": 0,
+        "recycled": 0,
+        "logs_dropped": 0,
         "lateness_p50": 0.00008,
         "lateness_p99": 0.0012,
         "lateness_max": 0.5,
@@ -41,10 +43,14 @@ def worker(number: int, finished: int = 0, **more: Any) -> WorkerStats:
     return WorkerStats(**(values | more))
 
 
-def snapshot(*workers: WorkerStats, pid: int = 77, manager: str = "0a1b2c3d") -> Snapshot:
+def snapshot(
+    *workers: WorkerStats, pid: int = 77, manager: str = "0a1b2c3d", name: str = ""
+) -> Snapshot:
     totals = {name: sum(getattr(w, name) for w in workers) for name in COUNTS}
     host = HostStats(pid, 12.0, 36_000_000, 0.002)
-    stats = ManagerStats(manager=manager, workers=workers, host=host, **totals)
+    stats = ManagerStats(
+        manager=manager, name=name or manager, workers=workers, host=host, **totals
+    )
     return Snapshot(pid, manager, json.loads(json.dumps(stats.as_dict(), allow_nan=False)))
 
 

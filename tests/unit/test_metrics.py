@@ -42,6 +42,8 @@ WORKER = stats.WorkerStats(
     restarts=1,
     retried=6,
     too_late=2,
+    recycled=0,
+    logs_dropped=0,
     lateness_p50=0.25,
     lateness_p99=0.5,
     lateness_max=0.75,
@@ -73,6 +75,12 @@ aioscheduler_task_retries_total{worker="0"} 6.0
 Tasks that did not start, as they were too late; also in `failed`.
 # TYPE aioscheduler_tasks_too_late_total counter
 aioscheduler_tasks_too_late_total{worker="0"} 2.0
+# HELP aioscheduler_worker_recycles_total How often the process was recycled; not in `restarts`.
+# TYPE aioscheduler_worker_recycles_total counter
+aioscheduler_worker_recycles_total{worker="0"} 0.0
+# HELP aioscheduler_log_records_dropped_total Log records that were too many for the host.
+# TYPE aioscheduler_log_records_dropped_total counter
+aioscheduler_log_records_dropped_total{worker="0"} 0.0
 # HELP aioscheduler_task_lateness_seconds Time from the due time of a task to its start.
 # TYPE aioscheduler_task_lateness_seconds histogram
 aioscheduler_task_lateness_seconds_bucket{le="1.6384e-05",worker="0"} 0.0
@@ -124,7 +132,7 @@ class Fixed:
         }
         self.asked = 0
         self._stats = stats.ManagerStats(
-            "ab", workers, stats.HostStats(4241, 10.0, 2 << 20, 0.25), **totals
+            "ab", "ab", workers, stats.HostStats(4241, 10.0, 2 << 20, 0.25), **totals
         )
 
     def stats(self) -> stats.ManagerStats:

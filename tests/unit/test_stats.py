@@ -26,6 +26,8 @@ WORKER = WorkerStats(
     restarts=7,
     retried=8,
     too_late=9,
+    recycled=10,
+    logs_dropped=11,
     lateness_p50=0.1,
     lateness_p99=0.2,
     lateness_max=0.3,
@@ -42,7 +44,7 @@ def test_they_are_frozen_and_compare_by_value() -> None:
 
 
 def test_as_dict_is_fit_for_strict_json() -> None:
-    stats = ManagerStats("ab", (WORKER,), HostStats(1, 0.0, 2, 0.0), *range(9))
+    stats = ManagerStats("ab", "bots", (WORKER,), HostStats(1, 0.0, 2, 0.0), *range(11))
     made = stats.as_dict()
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert made["workers"] == [WORKER.as_dict()]
@@ -54,7 +56,7 @@ def test_as_dict_is_fit_for_strict_json() -> None:
 
 def test_every_count_is_a_field_with_its_words() -> None:
     of_workers = {field.name: field.type for field in dataclasses.fields(WorkerStats)}
-    others = {"manager", "workers", "host"}
+    others = {"manager", "name", "workers", "host"}
     assert {field.name for field in dataclasses.fields(ManagerStats)} - others == set(COUNTS)
     words = " ".join((WorkerStats.__doc__ or "").split())
     for name, count in COUNTS.items():

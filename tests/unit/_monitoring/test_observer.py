@@ -42,7 +42,7 @@ class Meter:
 def make(*vitals: Vitals, layout: list[int]) -> tuple[Observer, Placement, Meter]:
     placement, meter = Placement(layout, by_worker=True), Meter()
     links: Any = [Link(each) for each in vitals]
-    observer = Observer("ab", links, placement, History())
+    observer = Observer("ab", "bots", links, placement, History())
     observer._meter = meter  # type: ignore[assignment]
     return observer, placement, meter
 
@@ -56,7 +56,11 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     counts = Counter(finished=5, failed=4, cancelled=3, lost=2)
     observer, placement, _ = make(
         vitals(700, running=3, counts=counts),
-        vitals(800, running=1, counts=Counter(lost=10, restarts=6, retried=7, too_late=1)),
+        vitals(
+            800,
+            running=1,
+            counts=Counter(lost=10, restarts=6, retried=7, too_late=1, recycled=2, logs_dropped=8),
+        ),
         layout=[2, 1],
     )
     for place, count in ((0, 4), (1, 5), (2, 6)):
@@ -68,8 +72,8 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     assert (second.worker, second.schedulers, second.pending, second.running) == (1, 1, 6, 1)
     assert (second.finished, second.lost, second.restarts) == (0, 10, 6)
     totals = [getattr(stats, name) for name in COUNTS]
-    assert totals == [15, 4, 5, 4, 3, 12, 6, 7, 1]
-    assert stats.manager == "ab"
+    assert totals == [15, 4, 5, 4, 3, 12, 6, 7, 1, 2, 8]
+    assert (stats.manager, stats.name) == ("ab", "bots")
     json.dumps(stats.as_dict(), allow_nan=False)
 
 

@@ -7,6 +7,8 @@ import contextlib
 import functools
 import math
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,9 +25,18 @@ SILENT: Any = {
     "on_worker_loss": "fail",
     "max_restarts": (5, 30.0),
     "monitor": False,
+    "name": None,
     "max_running": None,
+    "context": (),
+    "max_tasks_per_worker": None,
+    "max_rss_per_worker": None,
+    "block_timeout": None,
+    "forward_logs": False,
 }
 """All that is said by who says nothing, but for `workers`."""
+
+
+VARIABLE: ContextVar[str] = ContextVar("variable")
 
 
 def read(**said: Any) -> Settings:
@@ -35,7 +46,8 @@ def read(**said: Any) -> Settings:
 def test_each_option_is_read() -> None:
     assert ManagerOptions.__annotations__.keys() == SILENT.keys()
     assert read() == Settings(
-        *(Order.TIMED, True, [1], True, None, None, False, (5, 30.0), False, None)
+        *(Order.TIMED, True, [1], True, None, None, False, (5, 30.0), False, None),
+        *(None, (), None, None, None, False),
     )
     said = read(
         workers=1,
@@ -45,11 +57,31 @@ def test_each_option_is_read() -> None:
         on_worker_loss="rerun",
         max_restarts=[0, 1],
         monitor=True,
+        name="bots",
         max_running=3,
+        context=[print],
+        max_tasks_per_worker=500,
+        max_rss_per_worker=1 << 30,
+        block_timeout=timedelta(seconds=5),
+        forward_logs=True,
     )
     assert said == Settings(
-        *(Order.TIMED, True, [1], False, (print, ("dsn",)), asyncio.new_event_loop),
-        *(True, (0, 1), True, 3),
+        order=Order.TIMED,
+        prefer_utc=True,
+        layout=[1],
+        local=False,
+        boot=(print, ("dsn",)),
+        loop_initializer=asyncio.new_event_loop,
+        rerun=True,
+        max_restarts=(0, 1),
+        monitor=True,
+        max_running=3,
+        name="bots",
+        context=(print,),
+        max_tasks_per_worker=500,
+        max_rss_per_worker=1 << 30,
+        block_timeout=5.0,
+        forward_logs=True,
     )
 
 
@@ -78,6 +110,16 @@ def test_the_manager_says_what_was_left_unsaid(monkeypatch: pytest.MonkeyPatch) 
         ({"max_running": 2.0}, "max_running must be an int, not float"),
         ({"max_running": True}, "max_running must be an int, not bool"),
         *(({"monitor": wrong}, f"must be True or False, not {wrong!r}") for wrong in ("no", 1)),
+        ({"forward_logs": "no"}, "forward_logs must be True or False, not 'no'"),
+        ({"name": 5}, "name is a str, not int"),
+        ({"context": 5}, r"context must be a list, such as \[5\], not 5"),
+        ({"context": "var"}, r"such as \['var'\]"),
+        ({"context": VARIABLE}, r"such as \[<ContextVar name='variable'.*\]"),
+        *(
+            ({"workers": 1, count: 2.0}, f"{count} must be an int, not float")
+            for count in ("max_tasks_per_worker", "max_rss_per_worker")
+        ),
+        ({"workers": 1, "block_timeout": "5"}, "block_timeout is seconds or a timedelta, not str"),
     ],
 )
 def test_arguments_that_no_manager_takes(said: Any, message: str) -> None:
@@ -95,6 +137,24 @@ def test_arguments_that_no_manager_takes(said: Any, message: str) -> None:
         ({"max_restarts": (5, math.inf)}, r"max_restarts\[1\] must be seconds"),
         ({"loop_initializer": asyncio.new_event_loop}, "workers=0 has none"),
         *(({"max_running": no}, "max_running must be at least 1") for no in (0, -1)),
+        ({"name": ""}, "name must not be empty; leave it out and the manager's id is its name"),
+        ({"name": "a\nb"}, r"name must be printable, .* not 'a\\nb'"),
+        ({"name": "\ud800"}, "name cannot be written down"),
+        *(
+            ({"workers": 1, count: 0}, f"{count} must be at least 1, not 0")
+            for count in ("max_tasks_per_worker", "max_rss_per_worker")
+        ),
+        *(
+            ({option: 1}, f"{option} is for worker processes; workers=0 has none")
+            for option in ("max_tasks_per_worker", "max_rss_per_worker", "block_timeout")
+        ),
+        *(
+            (
+                {"workers": 1, "block_timeout": wrong},
+                "block_timeout must be finite, and more than 0 seconds",
+            )
+            for wrong in (0, -1, math.nan, math.inf)
+        ),
     ],
 )
 def test_values_that_no_manager_takes(said: Any, message: str) -> None:
