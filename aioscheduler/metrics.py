@@ -53,33 +53,39 @@ class ManagerCollector(Collector):
 
     Args:
         manager: A manager, or managers by name: then each sample has its name as the label
-            `manager`.
+            `manager`. A single one has its own, if it was given one (`Manager(name=)`); the id of
+            one that was not, which is another in each run, would make more series each time.
 
     Raises:
         TypeError: It is neither, or a name is no str.
     """
 
     def __init__(self, manager: Observed | Mapping[str, Observed]) -> None:
-        named = isinstance(manager, Mapping)
-        managers = manager.items() if isinstance(manager, Mapping) else [("", manager)]
-        for name, observed in managers:
+        self._manager = dict(manager) if isinstance(manager, Mapping) else manager
+        managers = self._manager if isinstance(self._manager, dict) else {"": manager}
+        for name, observed in managers.items():
             if not isinstance(name, str) or not callable(getattr(observed, "stats", None)):
                 raise TypeError(
                     "ManagerCollector takes a Manager, or a dict of managers by name (str), "
                     f"not {manager!r}"
                 )
-        self._labels = ("manager",) if named else ()
-        self._managers = [((name,) if named else (), observed) for name, observed in managers]
 
     def describe(self) -> Iterable[Metric]:
         """Gives the names without samples, so that registering asks no manager."""
-        return _Page(self._labels).families()
+        return _Page(()).families()
 
     def collect(self) -> Iterable[Metric]:
         """Gives the state of now."""
-        page = _Page(self._labels)
-        for labels, manager in self._managers:
-            page.add(labels, manager.stats())
+        if isinstance(self._manager, dict):
+            told = [((name,), manager.stats()) for name, manager in self._manager.items()]
+            page = _Page(("manager",))
+        else:
+            stats = self._manager.stats()
+            named = stats.name != stats.manager
+            told = [((stats.name,), stats)]
+            page = _Page(("manager",) if named else ())
+        for labels, stats in told:
+            page.add(labels[: len(page.labels)], stats)
         return page.families()
 
 
@@ -91,6 +97,7 @@ class _Page:
     """
 
     def __init__(self, labels: tuple[str, ...]) -> None:
+        self.labels = labels
         worker = (*labels, "worker")
         self.tasks = CounterMetricFamily(
             "aioscheduler_tasks", "Tasks that have ended.", labels=(*worker, "outcome")
@@ -152,7 +159,7 @@ class _Page:
 
     def families(self) -> list[Metric]:
         """Gives all of it, in the order above."""
-        tasks, counts, *others = vars(self).values()
+        _, tasks, counts, *others = vars(self).values()
         return [tasks, *counts.values(), *others]
 
     def add(self, labels: tuple[str, ...], stats: ManagerStats) -> None:

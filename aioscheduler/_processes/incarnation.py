@@ -116,7 +116,7 @@ class Incarnation:
         self.pipe: Pipe = Pipe(receive, self._stream_ended)
         self.pid: int | None = None
         self.process: WorkerProcess | None = None
-        self._name = f"aioscheduler-{config.manager}-{config.worker}"
+        self._name = config.process_name
         self._config = replace(config, generation=number)
         self._alive = alive
         self._loop_initializer = loop_initializer

@@ -58,3 +58,15 @@ class WorkerConfig:
     def schedulers(self) -> int:
         """How many schedulers this worker has."""
         return self.layout[self.worker]
+
+    @property
+    def process_name(self) -> str:
+        """What multiprocessing, messages and log records call the process."""
+        return f"aioscheduler-{self.name or self.manager}-{self.worker}"
+
+    @property
+    def short_name(self) -> str:
+        """What `ps` shows, which takes 15 bytes: of a long name the beginning."""
+        number = f"-{self.worker}"
+        name = (self.name or "aiosched").encode()[: 15 - len(number)]
+        return name.decode(errors="ignore") + number

@@ -145,15 +145,16 @@ def cut(blocks: list[Block], room: int) -> tuple[list[Block], int]:
 
 def _block(snapshot: Snapshot, rates: Rates, view: View, programs: Mapping[int, str]) -> Block:
     pid, manager, stats = snapshot
+    old = stats is None
+    if stats is None:
+        stats = rates.last(snapshot)
     title = Text(no_wrap=True, overflow="ellipsis")
-    title.append(f"manager {manager}", "bold cyan")
+    title.append(f"manager {manager if stats is None else stats['name']}", "bold cyan")
     if pid in programs:
         title.append(f"  {programs[pid]}", "bold")
     title.append(f"  pid {pid}", "bright_black")
-    old = stats is None
-    if stats is None:
+    if old:
         title.append(f"  {SILENT}", "yellow")
-        stats = rates.last(snapshot)
     if stats is None:
         return Block(title, old)
     workers = [(worker, rates.track(snapshot, worker["worker"])) for worker in stats["workers"]]

@@ -229,6 +229,9 @@ async def test_a_worker_has_a_name_that_ps_shows() -> None:
     async with Manager(workers=2) as manager:
         names = [psutil.Process(w.pid).name() for w in manager.stats().workers]
         assert names == ["aiosched-0", "aiosched-1"]
+    async with Manager(workers=2, name="reminders and more") as manager:
+        names = [psutil.Process(w.pid).name() for w in manager.stats().workers]
+        assert names == ["reminders and-0", "reminders and-1"]
 
 
 async def test_the_log_tells_of_a_death_in_one_line(caplog: Any) -> None:

@@ -126,13 +126,13 @@ aioscheduler_host_resident_memory_bytes 2.097152e+06
 class Fixed:
     """A manager that always tells the same."""
 
-    def __init__(self, *workers: stats.WorkerStats) -> None:
+    def __init__(self, *workers: stats.WorkerStats, name: str = "ab") -> None:
         totals: Any = {
             name: sum(getattr(worker, name) for worker in workers) for name in stats.COUNTS
         }
         self.asked = 0
         self._stats = stats.ManagerStats(
-            "ab", "ab", workers, stats.HostStats(4241, 10.0, 2 << 20, 0.25), **totals
+            "ab", name, workers, stats.HostStats(4241, 10.0, 2 << 20, 0.25), **totals
         )
 
     def stats(self) -> stats.ManagerStats:
@@ -236,6 +236,15 @@ def test_several_managers_share_a_page() -> None:
     assert 'aioscheduler_host_cpu_ratio{manager="sessions"} 0.1\n' in text
     names = re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)
     assert len(names) == len(set(names))
+
+
+def test_the_name_of_a_single_manager_is_a_label_if_it_was_given_one() -> None:
+    named = generate_latest(registry_of(ManagerCollector(Fixed(WORKER, name="bots")))).decode()
+    assert 'aioscheduler_tasks_pending{manager="bots",worker="0"} 5.0\n' in named
+    assert 'aioscheduler_host_cpu_ratio{manager="bots"} 0.1\n' in named
+    assert named.count('manager="bots"') == sum(
+        not line.startswith("#") for line in named.splitlines()
+    )
 
 
 def test_a_second_collector_is_refused_until_the_first_has_gone() -> None:

@@ -61,7 +61,7 @@ async def main(reader: Connection, writer: Connection, box: BlackBox, config: Wo
     enter_worker()
     _ignore_interrupt()
     _die_with(config.host)
-    _set_name(f"aiosched-{config.worker}")
+    _set_name(config.short_name)
     _write_whole_lines()
     gc.freeze()  # what is here stays
     thresholds = Thresholds()
@@ -112,7 +112,7 @@ def _drain_when_told(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
 
 def _set_name(name: str) -> None:
     """Set what `ps` and `top` show, of which the kernel takes 15 bytes."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as file:
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8") as file:
         file.write(name)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 from multiprocessing import get_context
 from typing import Any
+
+import pytest
 
 from aioscheduler import LifoQueuedScheduler, Manager
 from aioscheduler._processes.incarnation import Launch
@@ -56,3 +59,22 @@ def test_what_only_a_new_process_can_be_given_is_told() -> None:
 def test_it_arrives_as_it_was() -> None:
     (config,) = Recording(1, workers=1).configs
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "worker", "shown"),
+    [
+        (None, 3, "aiosched-3"),
+        ("bots", 3, "bots-3"),
+        ("reminders-and-more", 12, "reminders-an-12"),
+        ("ä" * 20, 3, "ä" * 6 + "-3"),  # 13 bytes are no whole number of them
+    ],
+)
+def test_the_kernel_shows_the_number_and_what_fits_of_the_name(
+    name: str | None, worker: int, shown: str
+) -> None:
+    (config, *_) = Recording(1, workers=1, name=name).configs
+    config = dataclasses.replace(config, worker=worker)
+    assert config.short_name == shown
+    assert len(shown.encode()) <= 15
+    assert config.process_name == f"aioscheduler-{name or config.manager}-{worker}"

@@ -9,7 +9,7 @@ from screen import render, sampled, snapshot, worker
 from aioscheduler._monitoring.monitor import Snapshot
 from aioscheduler.stats import WorkerState
 from aioscheduler.top.columns import Row
-from aioscheduler.top.rates import SORTS
+from aioscheduler.top.rates import SORTS, Rates
 from aioscheduler.top.sampling import NO_MANAGER
 from aioscheduler.top.table import KEYS, Block, View, cut, plural
 
@@ -41,6 +41,14 @@ def test_no_width_breaks_it() -> None:
         lines = render(shown, width, 24, rates=rates)
         assert len(lines) <= 24
         assert max(map(len, lines)) <= width
+
+
+def test_a_manager_is_called_by_its_name_also_while_it_is_silent() -> None:
+    told = snapshot(worker(0), name="bots")
+    rates = Rates()
+    for second, snapshots in enumerate(([told], [told._replace(stats=None)])):
+        rates.add(float(second), snapshots)
+        assert render(snapshots, rates=rates)[3].startswith("manager bots  pid 77")
 
 
 def test_workers_are_sorted_inside_their_manager() -> None:
