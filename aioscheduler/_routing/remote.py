@@ -181,7 +181,8 @@ class RemoteLink:
             self._sender.disconnect()
             self._receiver.disconnect()
             fate = recovery.pass_on(end.life, end.exitcode)
-            log.warning("%s; it is replaced: %s", end.story, fate)
+            then = "it" if end.story.endswith("\n") else "; it"  # below a stack, or in the line
+            log.warning("%s%s is replaced: %s", end.story, then, fate)
             return
         recovery.reason = recovery.reason or end.reason
         try:

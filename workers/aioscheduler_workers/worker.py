@@ -137,12 +137,15 @@ class Worker:
         for engine in self._engines:
             engine.drop_slice()
 
-    def describe_current(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Name what is in its step now; may be called from another thread."""
-        current = asyncio.current_task(loop)
-        if current is not None and current is self._life.part:
-            return "the initializer"
-        return self._runner.describe(current, self._loop_thread.ident or 0)
+    @property
+    def thread(self) -> int:
+        """Where its loop runs."""
+        return self._loop_thread.ident or 0
+
+    @property
+    def part(self) -> asyncio.Task[None] | None:
+        """What it does itself, apart from running tasks: its initializer, its end."""
+        return self._life.part
 
     def _fail(self, error: BaseException) -> None:
         self._life.fail(error)
