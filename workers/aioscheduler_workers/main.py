@@ -32,11 +32,11 @@ from aioscheduler._processes.blackbox import BlackBox
 from aioscheduler._processes.process import loop_failure
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.alarm import TICK
+from aioscheduler._scheduling.lifespan import STEP
 from aioscheduler._scheduling.loopthread import enter_worker
 
 from .forked import end_with_the_task
 from .garbage import Thresholds
-from .life import BOOT
 from .runner import STEPS
 from .worker import Worker
 
@@ -45,7 +45,7 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 BLOCKED_AFTER = 3 * TICK  # seconds without a turn of the loop, after which it is reported
 WATCH_EVERY = 2 * TICK
 LATE = 0.5  # seconds after which a look of the watching thread shows that the process stood still
-_STEPS = STEPS | {BOOT, asyncio.Handle._run.__code__}  # they call what is a user's
+_STEPS = STEPS | {STEP, asyncio.Handle._run.__code__}  # they call what is a user's
 ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks, or what they have left
 
 

@@ -140,8 +140,9 @@ class Worker:
     def describe_current(self, loop: asyncio.AbstractEventLoop) -> str:
         """Name what is in its step now; may be called from another thread."""
         current = asyncio.current_task(loop)
-        if current is not None and current is self._life.part:
-            return "the initializer"
+        lifespan = self._life.lifespan
+        if lifespan is not None and lifespan.runs_in(current):
+            return lifespan.describe()
         return self._runner.describe(current, self._loop_thread.ident or 0)
 
     def _fail(self, error: BaseException) -> None:
