@@ -385,7 +385,7 @@ def _in_a_line(cause: str, traceback: str) -> str:
         traceback: What the process said of itself.
     """
     lines = (cause or traceback).strip().splitlines() or [""]
-    if not lines[0].startswith("Traceback"):
+    if not lines[0].startswith(("Traceback", "+ Exception Group Traceback")):
         return lines[0][:LONGEST]
     last = lines[-1][:LONGEST]
     return f"{last}, raised out of its event loop, as by a callback" if cause else last

@@ -23,7 +23,7 @@ heard: list[Any] = []
 def look() -> None:
     loop = asyncio.get_running_loop()
     step = steps.find_step(loop, threading.get_ident())
-    heard.append(steps.describe(step, workers[0].part))
+    heard.append(steps.describe(step, workers[0].name_own(step.current)))
     heard.append(steps.stack_of(sys._getframe()))
     heard.append(steps.owner_of(step))
 

@@ -16,17 +16,17 @@ from typing import Any, NamedTuple
 
 from aioscheduler._processes.process import WorkerProcess
 from aioscheduler._scheduling.coroutines import name_of
+from aioscheduler._scheduling.lifespan import STEP as LIFESPAN
 from aioscheduler.inside import running
 from aioscheduler.refs import TaskRef
 
-from .life import BOOT
 from .runner import STEPS
 
 _CALL: CodeType = asyncio.Handle._run.__code__  # by which asyncio's own loop calls everything
 _LOOP: Any = asyncio.BaseEventLoop  # what types do not know of it is used
 _BETWEEN: frozenset[CodeType] = frozenset((_LOOP._run_once.__code__, _LOOP.run_forever.__code__))
 _BELOW: CodeType = WorkerProcess.run_async.__code__  # uvloop has no frames, but stands on this
-_BOUNDS = STEPS | {BOOT, _CALL}  # they call what is a user's
+_BOUNDS = STEPS | {LIFESPAN, _CALL}  # they call what is a user's
 
 
 class Step(NamedTuple):
@@ -100,18 +100,18 @@ def _context_of(step: Step) -> Context | None:
     return None
 
 
-def describe(step: Step | None, life: asyncio.Task[Any] | None) -> str:
+def describe(step: Step | None, own: str) -> str:
     """Name what runs in a step.
 
     Args:
         step: The step; None: none was found.
-        life: What the worker itself does in an asyncio task: until it is ready, the initializer.
+        own: What the worker itself does in its asyncio task (`Worker.name_own`); "" for nothing.
     """
     ref = None if step is None else owner_of(step)
     if step is None:
         return "a callback of the loop"
-    if life is not None and step.own is None and step.current is life:
-        return "the initializer"
+    if own and step.own is None:
+        return own
     coro: Any = None if step.current is None else step.current.get_coro()
     if coro is not None and getattr(coro, "cr_code", None) not in STEPS:
         return f"{name_of(coro)}(), which {'a task' if ref is None else f'task {ref}'} has begun,"

@@ -231,7 +231,7 @@ class Guard:
 
     def _is_worker(self, step: Step) -> bool:
         """Whether it is no task, but the worker that ends: what it leaves may take its time."""
-        return step.own is None and step.current is not None and step.current is self._worker.part
+        return step.own is None and bool(self._worker.name_own(step.current))
 
 
 def _rings(sentinel: int, timeout: float) -> bool:
@@ -247,7 +247,7 @@ def _report_block(worker: Worker, loop: asyncio.AbstractEventLoop, seconds: floa
     log.warning(
         "%s has kept the loop of its worker (pid %d) busy for %.1f s, and all other tasks there "
         "waiting; await in between, or run it in a thread. It is here:\n%s",
-        describe(step, worker.part),
+        describe(step, worker.name_own(None if step is None else step.current)),
         os.getpid(),
         seconds,
         stack_of(sys._current_frames().get(worker.thread) if step is None else step.frame),
@@ -257,9 +257,9 @@ def _report_block(worker: Worker, loop: asyncio.AbstractEventLoop, seconds: floa
 def _end_blocked(worker: Worker, box: BlackBox, step: Step, timeout: float) -> None:
     """End this process, and leave word of why."""
     try:
+        who = describe(step, worker.name_own(step.current))
         cause = (
-            f"{describe(step, worker.part)} has kept the loop of its worker busy for more than "
-            f"block_timeout={timeout:g} s"
+            f"{who} has kept the loop of its worker busy for more than block_timeout={timeout:g} s"
         )
         owner = owner_of(step)
         blamed = None if owner is None else (owner.scheduler, owner.number)

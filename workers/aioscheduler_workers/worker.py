@@ -142,10 +142,14 @@ class Worker:
         """Where its loop runs."""
         return self._loop_thread.ident or 0
 
-    @property
-    def part(self) -> asyncio.Task[None] | None:
-        """What it does itself, apart from running tasks: its initializer, its end."""
-        return self._life.part
+    def name_own(self, task: asyncio.Task[Any] | None) -> str:
+        """Name what the worker does itself in an asyncio task; "" if that is none of its own."""
+        if task is None:
+            return ""
+        lifespan = self._life.lifespan
+        if lifespan is not None and lifespan.runs_in(task):
+            return lifespan.describe()
+        return "the worker's own end" if task is self._life.part else ""
 
     def _fail(self, error: BaseException) -> None:
         self._life.fail(error)

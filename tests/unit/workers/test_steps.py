@@ -161,7 +161,7 @@ def test_a_loop_without_frames_is_seen_all_the_same() -> None:
     (step,) = seen
     assert step.called.f_code is look.__code__
     assert steps.owner_of(step) is None
-    assert steps.describe(step, None) == "a callback of the loop"
+    assert steps.describe(step, "") == "a callback of the loop"
 
 
 def test_a_thread_that_is_not_there_is_in_no_step() -> None:
@@ -169,4 +169,4 @@ def test_a_thread_that_is_not_there_is_in_no_step() -> None:
     assert steps.find_step(loop, 0) is None
     assert steps.find_step(loop, get_ident()) is None  # here, where no loop runs
     loop.close()
-    assert steps.describe(None, None) == "a callback of the loop"
+    assert steps.describe(None, "") == "a callback of the loop"

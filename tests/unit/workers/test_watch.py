@@ -111,6 +111,9 @@ class Watched:
         guard = watch.Guard(self, self.loop, TIMEOUT, PERIOD, lambda *_: self.step)
         self.guard: Any = guard
 
+    def name_own(self, task: object) -> str:
+        return "the initializer" if task is not None and task is self.part else ""
+
     def begin(self, own: object = None, current: object = None) -> None:
         """Another step begins."""
         self.step = watch.Step(object(), object(), own, current)
