@@ -45,6 +45,7 @@ from ..inspection import TaskInfo, Wanted
 from ..task import Task, TaskRef
 from .book import Book, Change
 from .endings import Endings
+from .forwardedlogs import ForwardedLogs
 from .ids import Ids
 from .link import LoadCounter, Vitals
 from .receiving import Receiver
@@ -119,7 +120,13 @@ class RemoteLink:
         self._recovery = Recovery(worker, self.book, self._endings, rerun, self.supervisor)
         self._sender = Sender(self._outbox, boot)
         self._receiver = Receiver(
-            schedulers, self.book, self._endings, shipper, clock, asked_inside
+            schedulers,
+            self.book,
+            self._endings,
+            shipper,
+            clock,
+            asked_inside,
+            ForwardedLogs(self.supervisor).take,
         )
 
     # ---- its life

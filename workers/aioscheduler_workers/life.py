@@ -34,6 +34,7 @@ from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind
 
 from .announcer import Announcer, Entry
+from .forwarder import Forwarder
 from .runner import Runner
 from .turn import Turn
 
@@ -69,6 +70,7 @@ class Life:
         recorder: Has the lateness to be told.
         clock: Gives the present in nanoseconds since the epoch.
         failures: What went wrong already, to be reported instead of READY.
+        forwarder: Tells the host what is logged, if it is to.
 
     Attributes:
         ticked: When the loop turned last, by its own clock.
@@ -87,6 +89,7 @@ class Life:
         recorder: Recorder,
         clock: Callable[[], int],
         failures: list[BaseException],
+        forwarder: Forwarder,
     ) -> None:
         self.ticked: float = 0.0
         self.part: asyncio.Task[None] | None = None
@@ -100,6 +103,7 @@ class Life:
         self._recorder = recorder
         self._clock = clock
         self._failures = failures
+        self._forwarder = forwarder
         self._alarm: Alarm | None = None
         self._phase = _Phase.BOOTING
         self._is_alone = False
@@ -160,6 +164,7 @@ class Life:
             self._turn.pack()
         with contextlib.suppress(Exception):
             self._pipe.send(wire.encode([Kind.FAILED, wire.text(text_of(error))]))
+            self._forwarder.finish()
             self._pipe.flush()
         self._go_on(self._leave())
 
@@ -214,6 +219,7 @@ class Life:
                 self.fail(error)
         if self._phase is not _Phase.BOOTING:  # an initializer may swallow its cancellation
             return
+        self._forwarder.keep()
         self._pipe.send(wire.encode([Kind.READY]))
         self._phase = _Phase.READY
         self._tick()
@@ -279,6 +285,7 @@ class Life:
             await self.lifespan.leave(time_to_leave(began, timeout, self._loop.time()))
         self._tell_load(0.0)
         self._turn.write()
+        self._forwarder.finish()
         await self._pipe.drain()
         if given_up and not self._is_alone:
             # The host ends this process, and tells what swallows its cancellation.
