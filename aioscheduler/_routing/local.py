@@ -17,23 +17,22 @@ from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import repeat
-from types import CoroutineType
 from typing import Any
 
 from .._scheduling.alarm import Alarm
 from .._scheduling.clock import to_datetime
-from .._scheduling.coroutines import check_awaitable, name_of, take_apart
+from .._scheduling.coroutines import name_of
 from .._scheduling.ending import end_running
 from .._scheduling.engine import Engine
 from .._scheduling.lateness import History, Recorder
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
+from .._shipping.propagation import Propagation
 from ..batch import Outcomes, Part
 from ..errors import WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
 from ..inspection import TaskInfo, Wanted
-from ..options import Options
 from ..stats import WorkerState
 from ..task import State, Task, TaskRef
 from .ids import Ids
@@ -41,44 +40,9 @@ from .link import LoadCounter, Vitals
 from .localcrew import LocalCrew
 from .localentry import Attempts, Entry, Work, attempt_of, context_of, move, start_of
 from .localentry import name_of as name_of_entry
+from .localshipper import LocalCall, LocalRecord, LocalShipper
 
 log: logging.Logger = logging.getLogger("aioscheduler")
-
-_Call = tuple[Work, "Options | None"]
-
-
-class LocalShipper:
-    """Takes what users call as it is: it does not travel."""
-
-    def take_options(self, options: Options) -> Options:
-        return options
-
-    def take(self, coro: Awaitable[Any], options: Options | None = None) -> _Call:
-        """Check that something can be scheduled here.
-
-        Raises:
-            TypeError: It is no awaitable, or has started; or it is to be retried, and cannot be
-                made anew.
-        """
-        check_awaitable(coro)
-        if options is not None and options.retry is not None:
-            function, args, kwargs = take_apart(coro)
-            if any(isinstance(value, CoroutineType) for value in (*args, *kwargs.values())):
-                raise TypeError(
-                    f"{name_of(coro)}() has a coroutine as an argument, which can be awaited once, "
-                    "and so not be retried; have an async def function make it for each attempt"
-                )
-            return Attempts(partial(function, *args, **kwargs), coro), options
-        return coro, options
-
-    def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return function
-
-    def take_arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return args
-
-    def take_plain(self, calls: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        return calls
 
 
 class LocalLink:
@@ -97,6 +61,7 @@ class LocalLink:
         failed: Called if the initializer raises.
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         ids: Of the manager's tasks, if there is one.
+        propagation: What goes with each task besides the context of its call, if anything does.
     """
 
     def __init__(
@@ -113,6 +78,7 @@ class LocalLink:
         failed: Callable[[Exception], None] = lambda reason: None,
         max_running: int | None = None,
         ids: Ids | None = None,
+        propagation: Propagation | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
@@ -127,7 +93,7 @@ class LocalLink:
             (proxy, manager or "", 0, index, clock) for index in range(schedulers)
         ]
         self._ids = ids or Ids(1)
-        self._crew = LocalCrew(order, counter, self._places, clock, manager, self._ids)
+        self._crew = LocalCrew(order, counter, self._places, clock, manager, self._ids, propagation)
         self.engines: list[Engine[Entry]] = [
             Engine(index, order, self._crew, self._recorder, clock, context_of, max_running)
             for index in range(schedulers)
@@ -183,16 +149,19 @@ class LocalLink:
             raise failure from error
         self._start_engines()
 
-    def schedule(self, scheduler: int, due: int, when: datetime | int, call: _Call) -> Task[Any]:
+    def schedule(
+        self, scheduler: int, due: int, when: datetime | int, call: LocalCall
+    ) -> Task[Any]:
         """Accepts what `take` gave."""
-        work, options = call
+        work, record = call
+        options, context = record or (None, copy_context())
         number = self._next
         self._next = number + 1
         name = None
         if options is not None:
             name = options.name or (name_of(work.first) if isinstance(work, Attempts) else None)
         task: Task[Any] = Task(self, scheduler, number, when, name or name_of(work))
-        entry = task, work, copy_context(), options, due
+        entry = task, work, context, options, due
         self.engines[scheduler].add(number, due, entry)
         return task
 
@@ -204,14 +173,14 @@ class LocalLink:
         dues: int | list[int],
         function: Callable[..., Any],
         calls: list[tuple[Any, ...]],
-        options: Options | None,
+        record: LocalRecord,
     ) -> None:
         """Accepts calls of one function."""
         first, count = self._next, len(calls)
         self._next += count
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
         engine = self.engines[scheduler]
-        context = copy_context()
+        options, context = record or (None, copy_context())
         each = repeat(dues, count) if isinstance(dues, int) else dues
         works: Iterable[Work] = map(_call, repeat(function), calls)
         if options is not None and options.retry is not None:

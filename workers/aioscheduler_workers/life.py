@@ -200,8 +200,8 @@ class Life:
             if self._failures:
                 raise self._failures[0]
             if call:
-                initializer, args = self._catalog.decode(call)
-                result = initializer(*args)
+                initializer, args, self._catalog.propagation = self._catalog.decode(call)
+                result = None if initializer is None else initializer(*args)
                 if inspect.isawaitable(result):
                     await result
         except BaseException as error:  # noqa: BLE001  a user's code may raise anything
