@@ -211,9 +211,10 @@ class Life:
             if self._failures:
                 raise self._failures[0]
             if call:
-                initializer, args = self._catalog.decode(call)
-                self.lifespan = Lifespan(initializer, args, self.fail)
-                await self.lifespan.enter()
+                initializer, args, self._catalog.propagation = self._catalog.decode(call)
+                if initializer is not None:
+                    self.lifespan = Lifespan(initializer, args, self.fail)
+                    await self.lifespan.enter()
         except BaseException as error:  # noqa: BLE001  a user's code may raise anything
             if self._phase is _Phase.BOOTING:
                 self.fail(error)

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import compress, repeat
+from itertools import compress
 from typing import Any, NoReturn
 
 from aioscheduler._processes.workerconfig import WorkerConfig
@@ -218,7 +218,8 @@ class Worker:
         numbers = _numbers(first, count)
         again = bool(numbers) and numbers[0] <= self._largest
         self._announcer.expect(numbers, records, payloads)
-        entries = zip(_column(functions, count), payloads, _column(records, count), strict=True)
+        rows = wire.column(functions, count), payloads, wire.column(records, count)
+        entries = zip(*rows, strict=True)
         if isinstance(schedulers, int):
             self._add(schedulers, numbers, dues, list(entries), again)
         else:
@@ -242,7 +243,7 @@ class Worker:
         engine = self._engines[scheduler]
         if not again:
             if self._is_queue and dues and (isinstance(dues, int) or any(dues)):
-                self._add_head(engine, numbers, _column(dues, len(numbers)), entries)
+                self._add_head(engine, numbers, wire.column(dues, len(numbers)), entries)
                 return
             engine.add_many(numbers, dues, entries)
             return
@@ -285,7 +286,7 @@ class Worker:
         numbers = _numbers(first, count)
         failure = encode_failure(self._catalog, error)
         log.error("%d tasks cannot be taken by this worker, and fail: %r", count, error)
-        for number, scheduler in zip(numbers, _column(schedulers, count), strict=True):
+        for number, scheduler in zip(numbers, wire.column(schedulers, count), strict=True):
             self._engines[scheduler].withdraw(number)
             self._announcer.forget(number)
             self._pipe.send(wire.encode([Kind.STARTED, scheduler, [number]]))
@@ -312,8 +313,3 @@ class Worker:
 
 def _numbers(first: int | list[int], count: int) -> Sequence[int]:
     return first if isinstance(first, list) else range(first, first + count)
-
-
-def _column(field: Any, count: int) -> Any:
-    """Give a column's item for each task."""
-    return field if isinstance(field, list) else repeat(field, count)

@@ -71,7 +71,7 @@ async def outbox() -> Outbox:
 
 @pytest.fixture
 async def sender(outbox: Outbox) -> Sender:
-    made = Sender(outbox, None)
+    made = Sender(outbox, b"")
     made.start(asyncio.get_running_loop())
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import threading
@@ -173,6 +174,7 @@ RIGHT: list[Any] = wire.unpack(pack_record(make(extra={"a": 1}), 1, "p"))
         "text",
         None,
     ],
+    ids=itertools.count(),  # the present is in those bytes
 )
 def test_what_is_no_record_is_refused(packed: Any) -> None:
     with pytest.raises(wire.WireError, match="no record of a log"):
