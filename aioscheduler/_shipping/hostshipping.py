@@ -18,7 +18,7 @@ from typing import Any
 
 from .._transport.definitionlog import leased
 from .._transport.entry import InsideRequest
-from .._transport.wire import BLOB_LIMIT, More, Payload, Record, make_record, read_record
+from .._transport.wire import BLOB_LIMIT, Payload, Record, options_of, record_of
 from ..errors import NotShippable
 from ..options import Options
 from .hostcatalog import HostCatalog
@@ -43,11 +43,11 @@ class HostShipper(Shipper[HostCatalog]):
             NotShippable: Something of it cannot travel.
         """
         number = None if options is None else self.take_options(options)
-        return make_record(More(number, context=self.take_context(captured)))
+        return record_of(number, self.take_context(captured))
 
     def label(self, function: int | bytes, record: Record) -> object:
         """Return what names a task for as long as it is known: its name, or the function's."""
-        options = read_record(record).options
+        options = options_of(record)
         named = None if options is None else self.catalog.options.name(options)
         return named or function
 
@@ -166,4 +166,4 @@ def adopt_call(catalog: HostCatalog, asked: InsideRequest) -> Call:
         payload = leased(payload, map(catalog.log.lease, asked.lines))
     if context is not None:
         context = leased(context, map(catalog.log.lease, names_in(context)))
-    return number, payload, make_record(More(options, context=context))
+    return number, payload, record_of(options, context)

@@ -280,5 +280,5 @@ def _note(uses: dict[int, int], item: object, users: int) -> None:
         for lease in item.leases:
             uses[lease] = uses.get(lease, 0) | users
     elif isinstance(item, list) and item:  # a record
-        _note(uses, item[0], users)  # the number of its options
+        _note(uses, wire.options_of(item), users)
         _note(uses, wire.context_of(item), users)

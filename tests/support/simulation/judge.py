@@ -38,15 +38,16 @@ def judge(world: World, closed: bool) -> None:
                 model.fault(f"a queue ran out of order: {order}")
     stats = manager.stats()
     ends = Counter(end for story in model.stories for end in story.ends)
-    told = (stats.pending, stats.running, stats.finished)
     others = stats.failed + stats.cancelled + stats.lost - model.unheard
-    seen = ends[State.FAILED] + ends[State.CANCELLED] + ends[State.LOST]
+    others -= ends[State.FAILED] + ends[State.CANCELLED] + ends[State.LOST]
+    finished = stats.finished - ends[State.FINISHED]
     if stats.retried > model.retried:
         model.fault(f"stats say {stats}, and {model.retried} were retried")
     too_late = sum(isinstance(story.error, TooLate) for story in model.stories)
     if stats.too_late != too_late:
         model.fault(f"stats say {stats}, and {too_late} were too late")
-    if told != (0, 0, ends[State.FINISHED]) or others != seen:
+    followers = finished >= 0 <= others and finished + others <= model.followers
+    if stats.pending or stats.running or not followers:
         model.fault(f"stats say {stats} and not {ends}, {model.unheard} unheard")
 
 

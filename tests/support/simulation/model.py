@@ -14,6 +14,7 @@ from aioscheduler._transport.wire import BLOB_LIMIT, DROPPED, Kind
 from aioscheduler.inspection import Wanted
 
 from .lives import Life
+from .propagating import look
 from .retrying import Drawn, wait_after
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Story:
         named: Whether a life has named it as the one that has blocked it, rightly or not.
         id_: The id that it has, None once that is free or another's.
         error: What it ended with.
+        context: What it is to see of the context in which it was scheduled.
+        follows: Whether it schedules another one.
     """
 
     link: Any = field(repr=False)
@@ -93,6 +96,8 @@ class Story:
     named: bool = False
     id_: str | None = None
     error: BaseException | None = None
+    context: Any = None
+    follows: bool = False
 
     @property
     def outlived(self) -> bool:
@@ -115,6 +120,7 @@ class Model:
         open: The tasks whose handles have told no end.
         order: Of first starts, those aside of lives that were given up.
         unheard: How many tasks have no handle.
+        followers: How many tasks have scheduled one, as far as their host has heard of it.
         retried: How many attempts have failed, and the host has heard of another to come.
         closing: Whether the manager is told to close.
     """
@@ -125,7 +131,7 @@ class Model:
         self.stories: list[Story] = []
         self.open: dict[int, Task[Any]] = {}
         self.order: list[int] = []
-        self.unheard = self.retried = 0
+        self.unheard = self.retried = self.followers = 0
         self.closing = False
         self._known: dict[tuple[int, int], int] = {}  # by worker and number
 
@@ -321,11 +327,23 @@ class Model:
             # Time may pass between the look at it and the step.
             late = world.clock() - story.due - story.max_lateness
             self._check(ident, late < SECOND // 10, f"starts too late by {late / SECOND:.3f} s")
+        seen = look()
+        self._check(ident, seen == story.context, f"sees {seen!r:.200}")
         story.attempts.append(Attempt(life, world.loop.time()))
         if not any(other.dead and other.place == life.place for other in world.lives):
             right = attempt == len(story.attempts)
             self._check(ident, right, f"believes that this is attempt {attempt}")
         self._takes_its_turn(ident, story.scheduler, life)
+
+    def schedules_another(self, ident: int) -> bool:
+        """Whether a task schedules one that follows it."""
+        self.followers += self.stories[ident].follows
+        return self.stories[ident].follows
+
+    def follows(self, wanted: Any, seen: Any) -> None:
+        """A task takes its first step that was scheduled by another."""
+        if seen != wanted:
+            self.fault(f"a task that was scheduled with {wanted!r:.200} sees {seen!r:.200}")
 
     def _latest_clock(self) -> int:
         """What has been taken from its queue starts, though the clock is set back in between."""
@@ -489,4 +507,4 @@ class Model:
 
     def _is(self, told: int, own: int) -> bool:
         """Whether a count is right; of the tasks without a handle it is not known."""
-        return own <= told <= own + self.unheard
+        return own <= told <= own + self.unheard + self.followers

@@ -114,6 +114,13 @@ def test_a_record_says_what_was_put_into_it() -> None:
     assert wire.make_record(More(7)) == 7
 
 
+def test_the_record_of_a_new_task_is_made_in_passing() -> None:
+    for options, context in ((None, None), (7, None), (None, b"values"), (7, b"values")):
+        record = wire.record_of(options, context)
+        assert record == wire.make_record(More(options, context=context))
+        assert wire.options_of(record) == options
+
+
 def test_the_context_of_a_task_is_read_from_its_record() -> None:
     assert wire.context_of(wire.make_record(More(7, context=b"values"))) == b"values"
     assert [wire.context_of(r) for r in (None, 7, wire.make_record(More(attempt=2)))] == [None] * 3
