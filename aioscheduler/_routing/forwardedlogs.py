@@ -40,7 +40,6 @@ class ForwardedLogs:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._of_errors = logging.Handler()
 
     def take(self, loop: asyncio.AbstractEventLoop, records: list[bytes], dropped: int) -> None:
         """Handle records, and let the worker send the next.
@@ -81,7 +80,7 @@ class ForwardedLogs:
             name, level, path, line, text = (packed.fields[name] for name in _TOLD)
             plain = logging.LogRecord(name, level, path, line, text, (), None)
             with contextlib.suppress(Exception):  # nobody can be told
-                self._of_errors.handleError(plain)
+                logging.Handler().handleError(plain)
 
 
 _TOLD = "name", "levelno", "pathname", "lineno", "msg"

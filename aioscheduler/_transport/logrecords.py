@@ -1,4 +1,4 @@
-"""A record of `logging` to bytes in the worker, and bytes to a record in the host. Pure.
+"""A record of `logging` to bytes in the worker, and bytes to a record in the host.
 
     logging.LogRecord ─► pack: texts, cut ─► bytes ─► unpack: checked ─► make ─► LogRecord
 
