@@ -49,6 +49,7 @@ from .ids import Ids
 from .link import LoadCounter, Vitals
 from .receiving import Receiver
 from .recovery import Recovery
+from .recycling import Recycling
 from .sending import Sender
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -74,6 +75,7 @@ class RemoteLink:
         asked_inside: Called with the fields of each request that a task makes of its manager.
         new_due: Reads the time to which a task is rescheduled.
         ids: Of the manager's tasks.
+        recycling: Told what its processes run, and how large they are; None: nothing is recycled.
 
     Attributes:
         supervisor: Keeps a process in the place.
@@ -99,6 +101,7 @@ class RemoteLink:
         asked_inside: Callable[..., None],
         new_due: Callable[[datetime | timedelta | None], int],
         ids: Ids,
+        recycling: Recycling | None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread: LoopThread = loop_thread
@@ -119,7 +122,9 @@ class RemoteLink:
         self._recovery = Recovery(worker, self.book, self._endings, rerun, self.supervisor)
         self._sender = Sender(self._outbox, boot)
         self._receiver = Receiver(
-            schedulers, self.book, self._endings, shipper, clock, asked_inside
+            *(schedulers, self.book, self._endings, shipper, clock, asked_inside),
+            worker=worker,
+            recycling=recycling,
         )
 
     # ---- its life
@@ -180,8 +185,9 @@ class RemoteLink:
             assert end.life is not None
             self._sender.disconnect()
             self._receiver.disconnect()
-            fate = recovery.pass_on(end.life, end.exitcode)
-            log.warning("%s; it is replaced: %s", end.story, fate)
+            fate, harmed = recovery.pass_on(end.life, end.exitcode)
+            level = logging.DEBUG if end.planned and not harmed else logging.WARNING
+            log.log(level, "%s; it is replaced: %s", end.story, fate)
             return
         recovery.reason = recovery.reason or end.reason
         try:

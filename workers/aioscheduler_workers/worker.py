@@ -3,7 +3,7 @@
 DEFINE ─► catalog                      ┌─ engine 0 ─┐
 SCHEDULE ─► entries, undecoded bytes ─►│     …      │─► a slice is due ─► Announcer
 CANCEL, WITHDRAW ─► engine             └─ engine n ─┘                         │
-BOOT, CLOSE ─► Life                                                       announced
+BOOT, DRAIN, CLOSE ─► Life                                                announced
 CONFIRM, BLOB ─► Announcer                                                    │
 FINISHED, RETRY ◄── Turn, a turn of the loop ◄── Runner: decode, import, run ◄┘
 INSIDE ◄── TaskDesk ◄── a task asks its manager
@@ -36,6 +36,7 @@ from .desk import TaskDesk
 from .life import Life
 from .outcome import encode_failure
 from .runner import Runner
+from .size import make_measure
 from .turn import Turn
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -99,6 +100,7 @@ class Worker:
             recorder,
             clock,
             failures,
+            make_measure() if config.measured else None,
         )
         self._garbage = ClassGarbage()
         self._is_queue = config.order is not Order.TIMED
@@ -183,6 +185,8 @@ class Worker:
             call = self._boot_call.add(*fields)
             if call is not None:
                 self._life.boot(call)
+        elif kind == Kind.DRAIN:
+            self._life.drain()
         elif kind == Kind.CLOSE:
             self._life.close(fields[0])
         else:

@@ -19,7 +19,7 @@ from aioscheduler import (
     TimedScheduler,
     WorkerStartError,
 )
-from aioscheduler._processes.supervisor import DRAIN_TIME
+from aioscheduler._processes.draining import DRAIN_TIME
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.fleet import Seams
 from aioscheduler._scheduling.clock import SECOND
@@ -29,6 +29,7 @@ from .confirming import confirm_some
 from .judge import judge
 from .lives import Life
 from .model import Model, Story
+from .recycling import Recycled
 from .retrying import Drawn, draw_retry
 from .spite import NO_TIMES, ODD, spoil
 from .virtual import Spite, VirtualLoop
@@ -52,6 +53,7 @@ class World:
         confirmed: Whether the tasks of all workers wait for the host's word.
         grinding: Whether time passes while a worker works.
         max_running: How many timed tasks may run at a time on each scheduler.
+        recycled: The limits at which workers are recycled, and what is known of those that are.
         lossy: Whether lives end without what was under way, and without a word of what had begun.
     """
 
@@ -84,6 +86,7 @@ class World:
         limits = random.Random(f"limits of {seed}")
         if self.cls is TimedScheduler and limits.random() < 0.3:
             self.max_running = limits.randint(1, 4)
+        self.recycled = Recycled(self, seed)
         self.born = 0
         self.manager = SimulatedManager(
             self,
@@ -93,7 +96,10 @@ class World:
             on_worker_loss="rerun" if self.rerun else "fail",
             max_restarts=(10**9, 1.0),
             max_running=self.max_running,
+            max_tasks_per_worker=self.recycled.max_tasks,
+            max_rss_per_worker=self.recycled.max_rss,
         )
+        self.recycled.watch(self.manager._remotes[0].supervisor._budget)
         self._places = {id(link): place for place, link in enumerate(self.manager._remotes)}
         self._confirms: Callable[[Task[Any]], bool] = lambda task: self.confirmed
         if some_confirmed and not self.confirmed:
