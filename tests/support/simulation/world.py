@@ -93,8 +93,8 @@ class World:
         self.contexts = Setter(seed, self.propagates)
         self.context: Any = None  # what a task is to see of it that is scheduled next
         self.recycled = Recycled(self, seed)
-        # What raises out of spite is to be the worker's own work, and not that of its tasks. And one
-        # that runs again, with what it schedules again, would have its worker recycled for ever.
+        # What raises out of spite is to be the worker's own work, and not that of its tasks. One
+        # that runs again, and schedules again, would have its worker recycled for ever.
         endless = self.rerun and self.recycled.max_tasks is not None
         self.may_follow = self.propagates and not self.spiteful and not endless
         self.born = 0
