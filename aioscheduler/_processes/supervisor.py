@@ -314,7 +314,8 @@ class Supervisor:
         else:
             story = self._explain(state, exitcode, cause)
             recycled = drain is not None and drain.why != ""
-            self._occupant.ended(End(Then.REPLACED, exitcode, life, story, planned=recycled))
+            planned = recycled and exitcode == 0
+            self._occupant.ended(End(Then.REPLACED, exitcode, life, story, planned=planned))
             self._unready += state is WorkerState.STARTING
             self.counts["recycled" if recycled else "restarts"] += 1
             self._replace()
