@@ -31,7 +31,7 @@ class End(NamedTuple):
         life: The process; None if there was none.
         story: What happened, in words.
         reason: Why the manager is to fail.
-        planned: Whether it was recycled, and nothing went wrong.
+        planned: Whether it was recycled, and went by itself.
     """
 
     then: Then

@@ -104,9 +104,9 @@ class Supervisor:
 
     @property
     def avoided(self) -> bool:
-        """Whether new tasks are better sent elsewhere.
+        """Whether new tasks are better sent elsewhere: it is silent, slow to begin, or drains.
 
-        That is if it is silent, slow to begin, drains, or was recycled and the next is not ready.
+        Or it was recycled, and the next is not ready.
         """
         elsewhere = self._slow or self._refilling
         return elsewhere or self.state in (WorkerState.SILENT, WorkerState.DRAINING)
@@ -314,7 +314,8 @@ class Supervisor:
         else:
             story = self._explain(state, exitcode, cause)
             recycled = drain is not None and drain.why != ""
-            self._occupant.ended(End(Then.REPLACED, exitcode, life, story, planned=recycled))
+            planned = recycled and exitcode == 0
+            self._occupant.ended(End(Then.REPLACED, exitcode, life, story, planned=planned))
             self._unready += state is WorkerState.STARTING
             self.counts["recycled" if recycled else "restarts"] += 1
             self._replace()

@@ -59,8 +59,9 @@ class Recycling:
     def ran(self, worker: int, count: int) -> None:
         """So many more tasks have run there; each attempt of a task counts."""
         self._ran[worker] += count
-        if self._max_tasks is not None and self._ran[worker] >= self._max_tasks:
-            self._is_worn(worker, f"it has run {self._ran[worker]:,} tasks")
+        ran = self._ran[worker]
+        if self._max_tasks is not None and ran >= self._max_tasks:
+            self._is_worn(worker, f"it has run {ran:,} task{'s' if ran > 1 else ''}")
 
     def measured(self, worker: int, size: int) -> None:
         """It has so many resident bytes; called first when it has just begun."""

@@ -295,8 +295,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "one more task is run",
         "a worker that has run so many tasks is recycled",
         RECYCLING,
-        "self._ran[worker] >= self._max_tasks",
-        "self._ran[worker] > self._max_tasks",
+        "ran >= self._max_tasks",
+        "ran > self._max_tasks",
         fast=True,
     ),
     Mutation(

@@ -43,6 +43,12 @@ async def fail_twice() -> int:
     return len(seen)
 
 
+async def stay_once() -> int:
+    if current_attempt() == 1:
+        await forever()
+    return current_attempt()
+
+
 async def forever() -> None:
     await asyncio.get_running_loop().create_future()
 
@@ -114,6 +120,37 @@ async def test_new_tasks_go_elsewhere_and_one_goes_at_a_time() -> None:
         assert len(manager) == 3
         await clock.advance(timedelta(days=1))
         assert await held == [0, 1, 2]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("rerun", [False, True])
+async def test_what_outlasts_its_time_is_lost_or_runs_again_and_is_told_why(
+    cls: Any, rerun: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers_module("life"), "DRAIN_TIME", 0)
+    seen.clear()
+    clock = FakeClock()
+    manager = clock.manager(
+        *(2, None, cls),
+        workers=1,
+        max_tasks_per_worker=1,
+        max_restarts=(0, 1.0),
+        on_worker_loss="rerun" if rerun else "fail",
+    )
+    async with manager:
+        slow = manager.schedule(stay_once())
+        await turns()
+        assert await manager.schedule(give(1)) == 1
+        if rerun:
+            assert await slow == 2
+        else:
+            with pytest.raises(WorkerLost, match="was recycled, as it has run 1 task, and 10 s"):
+                await slow
+        assert manager.stats().cancelled == 0
+        assert manager.stats().recycled >= 1
+    warning = next(record for record in caplog.records if record.levelno == logging.WARNING)
+    assert ("to run again: 1" if rerun else "started, and lost: 1") in warning.getMessage()
+    assert "stay_once" in warning.getMessage()
 
 
 @pytest.mark.parametrize("cls", CLASSES)

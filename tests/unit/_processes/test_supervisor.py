@@ -367,7 +367,8 @@ async def test_one_that_does_not_go_is_killed_and_that_is_why_its_tasks_are_lost
     assert place.supervisor.cause == (
         "it was recycled, as it has run 5 tasks, and 10 s later this task still ran"
     )
-    assert place.ends[0].planned
+    assert not place.ends[0].planned
+    assert place.supervisor.counts["recycled"] == 1
 
 
 async def test_one_that_dies_while_it_is_recycled_dies_of_something_else(
@@ -377,6 +378,7 @@ async def test_one_that_dies_while_it_is_recycled_dies_of_something_else(
     place.lives[0].ended(-11, "Fatal Python error: Segmentation fault")
     assert place.supervisor.cause == "Fatal Python error: Segmentation fault"
     assert "SIGSEGV" in place.ends[0].story
+    assert not place.ends[0].planned
     loop.pass_(DRAIN_TIME + KILL_AFTER)
     assert place.lives[1].causes == []  # the time of the first is not that of the next
 
