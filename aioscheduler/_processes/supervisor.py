@@ -29,12 +29,13 @@ from collections.abc import Callable
 from .._scheduling.alarm import TICK
 from .._shipping.failures import in_a_line
 from .._transport import wire
-from ..errors import WorkerLost, WorkerStartError, describe_exit
+from ..errors import WorkerLost, WorkerStartError
 from ..stats import WorkerState
 from .budget import RestartBudget
 from .draining import KILL_AFTER, Drain
 from .incarnation import Launch, Life
 from .occupant import End, Occupant, Then
+from .reports import report_end, report_start
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -57,6 +58,7 @@ class Supervisor:
         launch: Makes processes.
         budget: Of the manager.
         occupant: Has the tasks; told of every process.
+        name: The manager's, for messages, if it was given one.
 
     Attributes:
         life: The process, if there is one.
@@ -70,12 +72,14 @@ class Supervisor:
         launch: Launch,
         budget: RestartBudget,
         occupant: Occupant,
+        name: str | None = None,
     ) -> None:
         self.life: Life | None = None
         self.counts: Counter[str] = Counter()
         self.cause: str = ""
         self._state = WorkerState.STARTING
         self._worker = worker
+        self._who = f"worker {worker}" if name is None else f"worker {worker} of {name}"
         self._launch = launch
         self._budget = budget
         self._occupant = occupant
@@ -342,8 +346,8 @@ class Supervisor:
             self._unready += 1
             delay = self._delay()
             log.error(
-                "worker %d cannot be started, the next try is in %.1f s: %s",
-                self._worker,
+                "%s cannot be started, the next try is in %.1f s: %s",
+                self._who,
                 delay,
                 error,
             )
@@ -363,7 +367,7 @@ class Supervisor:
     def _not_begun(self, exitcode: int | None) -> WorkerStartError:
         if self._traceback is not None:
             return WorkerStartError(self._explain_start(exitcode, ""))
-        return WorkerStartError(f"the manager was closed before worker {self._worker} was ready")
+        return WorkerStartError(f"the manager was closed before {self._who} was ready")
 
     def _now(self) -> float:
         """Gives the loop's time: lives, ticks and restarts are real where due times are not."""
@@ -376,27 +380,16 @@ class Supervisor:
         if self._drain is not None:
             self._drain.stop()
 
-    # ---- words
-
     def _explain_start(self, exitcode: int | None, cause: str) -> str:
-        if self._traceback is not None:
-            return f"worker {self._worker} could not begin:\n\n{self._traceback}"
-        return (
-            f"{self._describe()} {describe_exit(exitcode)} before it was ready; "
-            f"{cause or 'look at its output above'}"
-        )
+        return report_start(self._describe(), exitcode, cause, self._traceback)
 
     def _explain(self, state: WorkerState, exitcode: int | None, cause: str) -> str:
         if state is WorkerState.STARTING:
             return self._explain_start(exitcode, cause)
-        end = f"{self._describe()} {describe_exit(exitcode)}"
+        told = ""
         if state is WorkerState.DRAINING:
             told = "was recycled" if self._refilling else "was told to end"
-            end = f"{self._describe()} {told} and {describe_exit(exitcode)}"
-        cause = cause or self._traceback or ""
-        if "\n" in cause:
-            return f"{end}: {cause}\n"
-        return f"{end}{cause and f' ({cause})'}"
+        return report_end(self._describe(), told, exitcode, cause or self._traceback or "")
 
     def _describe(self) -> str:
-        return f"worker {self._worker} (pid {self._pid})"
+        return f"{self._who} (pid {self._pid})"

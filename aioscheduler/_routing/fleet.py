@@ -186,6 +186,7 @@ class Fleet:
                 self._router.new_due,
                 self._router.ids,
                 self._recycling,
+                settings.name,
             )
             for worker, schedulers in enumerate(settings.layout)
         ]

@@ -78,6 +78,7 @@ class RemoteLink:
         new_due: Reads the time to which a task is rescheduled.
         ids: Of the manager's tasks.
         recycling: Told what its processes run, and how large they are; None: nothing is recycled.
+        name: The manager's, for messages, if it was given one.
 
     Attributes:
         supervisor: Keeps a process in the place.
@@ -104,12 +105,13 @@ class RemoteLink:
         new_due: Callable[[datetime | timedelta | None], int],
         ids: Ids,
         recycling: Recycling | None,
+        name: str | None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread: LoopThread = loop_thread
         self.identity: int = secrets.randbits(128)
         self.new_due: Callable[[datetime | timedelta | None], int] = new_due
-        self.supervisor: Supervisor = Supervisor(worker, launch, budget, self)
+        self.supervisor: Supervisor = Supervisor(worker, launch, budget, self, name)
         self.shipper: HostShipper = shipper
         self.book: Book = Book(schedulers, timed, shipper.catalog.log)
         self._worker = worker

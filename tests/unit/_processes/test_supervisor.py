@@ -425,3 +425,12 @@ async def test_a_replacement_that_cannot_begin_is_no_recycling(place: Place, loo
     assert place.supervisor.avoided
     assert place.supervisor.counts == {"recycled": 1, "restarts": 1}
     assert not place.ends[1].planned
+
+
+async def test_the_name_of_the_manager_stands_in_what_is_said(loop: Any) -> None:
+    place = Place(loop)
+    place.supervisor = Supervisor(1, place.launch, RestartBudget(3, 30.0), place, "bots")
+    place.supervisor.start(loop)
+    place.lives[-1].receive([Kind.READY])
+    place.lives[-1].ended(-9, "")
+    assert place.ends[-1].story.startswith("worker 1 of bots (pid ")
