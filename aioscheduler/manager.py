@@ -125,7 +125,8 @@ class Manager(Generic[When]):
             reported.
         forward_logs: Whether what workers log is handled by the logging of this process, which
             has their process's name in `record.processName`. Not more than it can take: what is
-            dropped is counted (`WorkerStats.logs_dropped`).
+            dropped is counted (`WorkerStats.logs_dropped`). Workers' loggers have the levels that
+            those here have when a process is started.
         **kwargs: For `cls`.
 
     Raises:

@@ -308,6 +308,19 @@ class Book:
         self._asked.clear()
         return self._end(ending, State.CANCELLED)
 
+    def lose(self, scheduler: int, number: int) -> list[Change]:
+        """End a task that had begun in a process that is gone, and is not to start again.
+
+        Nothing, if none such runs there.
+
+        Args:
+            scheduler: Where it is.
+            number: Its number, or its alias.
+        """
+        number = self.number_of(number)
+        known = self._runs(number) and self.ledger.scheduler(number) == scheduler
+        return self._end([number], State.LOST) if known else []
+
     def lose_running(self) -> list[Change]:
         """End what had begun in a process that is gone."""
         return self._end(list(self.ledger.running_numbers()), State.LOST)

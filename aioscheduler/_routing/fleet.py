@@ -38,6 +38,7 @@ from .._shipping.hostshipping import HostShipper
 from .._transport.pipe import abandon
 from ..errors import ManagerClosed, WorkerStartError
 from ..task import State
+from .forwardedlogs import read_levels
 from .local import LocalLink
 from .remote import RemoteLink
 from .router import Router
@@ -50,7 +51,11 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 def _launch_processes(
     config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
 ) -> Launch:
-    return partial(Incarnation, config, loop_initializer, alive)
+    def launch(*life: Any) -> Incarnation:
+        levels = None if config.log_levels is None else read_levels()  # as they are by now
+        return Incarnation(replace(config, log_levels=levels), loop_initializer, alive, *life)
+
+    return launch
 
 
 class Seams(NamedTuple):
@@ -150,6 +155,7 @@ class Fleet:
             name=settings.name,
             measured=settings.max_rss_per_worker is not None,
             block_timeout=settings.block_timeout,
+            log_levels={} if settings.forward_logs else None,
         )
         budget = RestartBudget(*settings.max_restarts)
         return [

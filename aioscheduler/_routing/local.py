@@ -7,12 +7,11 @@ accepts are entries (`localentry`), which its crew runs (`localcrew`).
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,13 +23,15 @@ from .._scheduling.clock import to_datetime
 from .._scheduling.coroutines import name_of
 from .._scheduling.ending import end_running
 from .._scheduling.engine import Engine
+from .._scheduling.holdback import HoldBack
 from .._scheduling.lateness import History, Recorder
+from .._scheduling.lifespan import Lifespan, time_to_leave
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
 from .._shipping.propagation import Propagation
 from ..batch import Outcomes, Part
-from ..errors import WorkerStartError
+from ..errors import WorkerLost, WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
 from ..inspection import TaskInfo, Wanted
 from ..stats import WorkerState
@@ -40,7 +41,7 @@ from .link import LoadCounter, Vitals
 from .localcrew import LocalCrew
 from .localentry import Attempts, Entry, Work, attempt_of, context_of, move, start_of
 from .localentry import name_of as name_of_entry
-from .localshipper import LocalCall, LocalRecord, LocalShipper
+from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -58,7 +59,7 @@ class LocalLink:
         manager: The manager's id, if there is one.
         boot: The initializer and its arguments, if there is one.
         desk: Takes what tasks schedule, if there is a manager.
-        failed: Called if the initializer raises.
+        failed: Called if the initializer raises, or what it has opened ends.
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         ids: Of the manager's tasks, if there is one.
         propagation: What goes with each task besides the context of its call, if anything does.
@@ -101,7 +102,7 @@ class LocalLink:
         self._counter = counter
         self._clock = clock
         self._alarm: Alarm | None = None
-        self._boot = boot
+        self._lifespan = Lifespan(*boot, self._lifespan_ended) if boot is not None else None
         self._failed = failed
         self._booting: asyncio.Task[None] | None = None
         self._next = 0
@@ -109,10 +110,10 @@ class LocalLink:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to run what is due, once the initializer is through."""
         self.loop = self._crew.loop = loop
-        if self._boot is None:
+        if self._lifespan is None:
             self._start_engines()
         else:
-            self._booting = loop.create_task(self._initialize(*self._boot))
+            self._booting = loop.create_task(self._initialize(self._lifespan))
             # `failed` tells it as well, so it need not be awaited.
             self._booting.add_done_callback(lambda boot: boot.cancelled() or boot.exception())
 
@@ -134,11 +135,9 @@ class LocalLink:
         for engine in self.engines:
             engine.start(self.loop, self._alarm)
 
-    async def _initialize(self, initializer: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    async def _initialize(self, lifespan: Lifespan) -> None:
         try:
-            result = initializer(*args)
-            if inspect.isawaitable(result):
-                await result
+            await lifespan.enter()
         except BaseException as error:
             own = asyncio.current_task()
             if isinstance(error, KeyboardInterrupt | GeneratorExit) or (own and own.cancelling()):
@@ -148,6 +147,17 @@ class LocalLink:
             self._failed(failure)
             raise failure from error
         self._start_engines()
+
+    def _lifespan_ended(self, reason: Exception) -> None:
+        """Fail: what tasks share is gone. Not if the loop ends, which cancels all there is."""
+        assert self.loop is not None
+        lost = WorkerLost(0, None, started=None)
+        lost.add_note(str(reason))
+        lost.__cause__ = reason
+        if isinstance(reason.__cause__, asyncio.CancelledError):
+            HoldBack(partial(self._failed, lost)).begin(self.loop)
+        else:
+            self._failed(lost)
 
     def schedule(
         self, scheduler: int, due: int, when: datetime | int, call: LocalCall
@@ -182,9 +192,9 @@ class LocalLink:
         engine = self.engines[scheduler]
         options, context = record or (None, copy_context())
         each = repeat(dues, count) if isinstance(dues, int) else dues
-        works: Iterable[Work] = map(_call, repeat(function), calls)
+        works: Iterable[Work] = map(call_function, repeat(function), calls)
         if options is not None and options.retry is not None:
-            works = (Attempts(partial(_call, function, args)) for args in calls)
+            works = (Attempts(partial(call_function, function, args)) for args in calls)
         entries = (
             (part, work, context, options, due) for work, due in zip(works, each, strict=True)
         )
@@ -221,6 +231,7 @@ class LocalLink:
         Args:
             timeout: Seconds until what still runs is cancelled; None: never.
         """
+        began = asyncio.get_running_loop().time()
         if self._booting is not None:
             self._booting.cancel()
         self._crew.stopped = True
@@ -240,20 +251,30 @@ class LocalLink:
                 name_of_entry(self.engines[scheduler].running[number][1]),
                 self.ref(scheduler, number) or number,
             )
+        if self._lifespan is not None:
+            now = asyncio.get_running_loop().time()
+            await self._lifespan.leave(time_to_leave(began, timeout, now))
         self._state = WorkerState.STOPPED
         self.look_after(0.0)
 
     def kill(self, reason: Exception) -> None:
-        """Ends every task as lost: the initializer has failed, or the loop is closed."""
+        """End every task as lost: initializer or lifespan have failed, or the loop is closed."""
         if self._alarm is not None:
             self._alarm.stop()
-        self._crew.stopped = True
+        self._crew.stopped, self._crew.reason = True, reason
         for engine in self.engines:
             for entries in engine.stop():
                 for number, entry in entries.items():
-                    self._crew.lose(engine, number, entry, reason)
+                    self._crew.withdrawn(engine, number, entry)
         self._state = WorkerState.STOPPED
-        self._counter.count_emptied(0)
+        if self.loop is None or self.loop.is_closed():  # nothing that runs will end
+            self._counter.count_emptied(0)
+            return
+        for engine in self.engines:
+            for number in tuple(engine.running):
+                engine.running.give_up(number)
+        if self._lifespan is not None:
+            self._lifespan.cancel()
 
     def withdraw(self, scheduler: int, number: int) -> bool:
         """End a task that has not begun as cancelled; False if it has, or has ended.
@@ -347,9 +368,3 @@ class LocalLink:
 
     def release(self, task: Task[Any]) -> None:
         self._crew.held.pop(task._number, None)
-
-
-async def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Calls a function, plain or async, when its time has come."""
-    value = function(*args)
-    return await value if isinstance(value, Awaitable) else value

@@ -21,6 +21,7 @@ from .._scheduling.engine import Engine
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
 from .._shipping.propagation import Propagation, captured_here
+from ..errors import WorkerLost
 from ..inside import Place, running
 from ..options import Options, lateness_error, run_with
 from ..retry import Retry, wait_before_retry
@@ -48,6 +49,7 @@ class LocalCrew:
         stopped: Whether the engines are: then no task waits for another attempt.
         counts: What has been counted, by the names of `stats.COUNTS`.
         held: Handles whose callbacks somebody waits for, by number.
+        reason: Why the place has failed; None while it has not.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class LocalCrew:
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stopped = False
+        self.reason: Exception | None = None
         self.counts: Counter[str] = Counter()
         self.held: dict[int, Task[Any]] = {}
         self._is_queue = order is not Order.TIMED
@@ -101,7 +104,9 @@ class LocalCrew:
             close(entry)  # if it had not come to that
             state = State.CANCELLED
             own = asyncio.current_task()
-            if own is not None and own.cancelling():
+            if engine.running.was_given_up(number):
+                state, value = self._unasked(started=True)
+            elif own is not None and own.cancelling():
                 engine.was_cancelled(number)
         except BaseException as error:
             close(entry)  # if it did not come to that
@@ -147,7 +152,7 @@ class LocalCrew:
         """Have a task that failed wait for its next attempt; False if that was its last one."""
         attempts = entry[1]
         assert isinstance(attempts, Attempts)
-        if engine.running.was_asked(number):
+        if engine.running.was_asked(number) or self.reason is not None:
             return False
         wait = wait_before_retry(retry, error, attempts.number)
         if wait is None:
@@ -173,10 +178,13 @@ class LocalCrew:
         return True
 
     def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
+        """End a task that never starts: it was cancelled, or its place has failed."""
         close(entry)
         self._counter.count_waiting(0, engine.index, -1)
-        self._end(engine, number, entry, State.CANCELLED, None)
-        self._log_failure(engine, number, entry)
+        state, value = self._unasked(started=False)
+        self._end(engine, number, entry, state, value)
+        if state is State.CANCELLED:
+            self._log_failure(engine, number, entry)
 
     def _log_failure(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
         """Say why a task was to be retried that was cancelled between two attempts."""
@@ -194,10 +202,16 @@ class LocalCrew:
             self._end(engine, number, entry, State.FAILED, error)
         tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
 
-    def lose(self, engine: Engine[Entry], number: int, entry: Entry, reason: Exception) -> None:
-        """End a task that never starts, as its place has failed."""
-        close(entry)
-        self._end(engine, number, entry, State.LOST, reason)
+    def _unasked(self, started: bool) -> tuple[State, Exception | None]:
+        """Return how a task ends that nobody has asked to cancel, if its place has failed."""
+        reason = self.reason
+        if reason is None:
+            return State.CANCELLED, None
+        if not isinstance(reason, WorkerLost):
+            return State.LOST, reason
+        lost = WorkerLost(0, None, started, *reason.__notes__[:1])
+        lost.__cause__ = reason
+        return State.LOST, lost
 
     def _end(
         self, engine: Engine[Entry], number: int, entry: Entry, state: State, value: Any

@@ -57,3 +57,9 @@ class LocalShipper:
 
     def take_plain(self, calls: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return calls
+
+
+async def call_function(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Call a function, plain or async, when its time has come."""
+    value = function(*args)
+    return await value if isinstance(value, Awaitable) else value

@@ -42,6 +42,7 @@ class Receiver:
         shipper: Reads outcomes.
         clock: Returns the present in nanoseconds since the epoch.
         asked_inside: Called with the fields of each request that a task makes of its manager.
+        take_logs: Called with the loop, and the fields of what the worker has logged.
 
     Attributes:
         history: What the processes have told of lateness.
@@ -55,6 +56,7 @@ class Receiver:
         shipper: HostShipper,
         clock: Callable[[], int],
         asked_inside: Callable[..., None],
+        take_logs: Callable[..., None],
     ) -> None:
         self.history: History = History()
         self._schedulers = schedulers
@@ -63,6 +65,7 @@ class Receiver:
         self._log = shipper.catalog.log
         self._clock = clock
         self._asked_inside = asked_inside
+        self._take_logs = take_logs
         self._decodes: dict[int, Decode | None] = {
             wire.RETURNED: shipper.catalog.decode_result,
             wire.RAISED: shipper.catalog.decode_failure,
@@ -106,6 +109,8 @@ class Receiver:
             self._retry(*fields)
         elif kind == Kind.TICK:
             self._tick(loop, *fields)
+        elif kind == Kind.LOG:
+            self._take_logs(loop, *fields)
         else:
             raise wire.WireError(f"a worker does not send {Kind(kind).name}")
 

@@ -46,6 +46,7 @@ from ..inspection import TaskInfo, Wanted
 from ..task import Task, TaskRef
 from .book import Book, Change
 from .endings import Endings
+from .forwardedlogs import ForwardedLogs
 from .ids import Ids
 from .link import LoadCounter, Vitals
 from .receiving import Receiver
@@ -120,7 +121,13 @@ class RemoteLink:
         self._recovery = Recovery(worker, self.book, self._endings, rerun, self.supervisor)
         self._sender = Sender(self._outbox, boot)
         self._receiver = Receiver(
-            schedulers, self.book, self._endings, shipper, clock, asked_inside
+            schedulers,
+            self.book,
+            self._endings,
+            shipper,
+            clock,
+            asked_inside,
+            ForwardedLogs(self.supervisor).take,
         )
 
     # ---- its life
@@ -182,7 +189,8 @@ class RemoteLink:
             self._sender.disconnect()
             self._receiver.disconnect()
             fate = recovery.pass_on(end.life, end.exitcode)
-            log.warning("%s; it is replaced: %s", end.story, fate)
+            then = "it" if end.story.endswith("\n") else "; it"  # below a stack, or in the line
+            log.warning("%s%s is replaced: %s", end.story, then, fate)
             return
         recovery.reason = recovery.reason or end.reason
         try:

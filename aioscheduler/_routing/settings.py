@@ -166,13 +166,16 @@ def _check_initializer(initializer: object) -> None:
     function: Any = initializer
     while isinstance(function, partial):
         function = function.func
-    if getattr(function, "__globals__", None) is vars(contextlib):
-        function = inspect.unwrap(function)  # @contextmanager was around it
+    if getattr(function, "__globals__", None) is vars(contextlib):  # a decorator is around it
+        function = inspect.unwrap(function)
+        if inspect.isasyncgenfunction(function):  # @asynccontextmanager: it returns a lifespan
+            return
     for body in (function, type(function).__call__):
         if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
             raise TypeError(
-                f"initializer must not contain a yield, as {initializer!r} does: nothing of it "
-                "would run; move what comes before the yield to a function of its own"
+                f"nothing of the initializer {initializer!r} would run, for it contains a yield; "
+                "make it an async function and decorate it with @contextlib.asynccontextmanager: "
+                "what comes before the yield runs before any task, what comes after it at the end"
             )
 
 

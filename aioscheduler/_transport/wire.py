@@ -62,6 +62,7 @@ class Kind(IntEnum):
     CANCEL = 4  # [scheduler, numbers]
     WITHDRAW = 15  # [scheduler, numbers]: drop what was not announced; leave the others alone
     CONFIRM = 16  # [count]: so many ANNOUNCED of this process are entered; their tasks may begin
+    LOGGED = 21  # []: the records of the last LOG have been handled; there may be another
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
     # worker to host
     READY = 6  # []
@@ -75,6 +76,7 @@ class Kind(IntEnum):
     RETRY = 18
     FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
     DRAINING = 13  # []: was told to go; starts nothing more, and ends when nothing runs
+    LOG = 20  # [records, as of `logrecords`; how many were dropped since the last]
     TICK = 14  # [loop's lag in s, a `lateness.Report`, last FORGET read]: once an `alarm.TICK`
     # both ways
     BLOB = 10  # [number, bytes, left]: a part of the payload that was left out for `number`, and

@@ -67,6 +67,10 @@ class HeldPipe:
             if written is not None:
                 written()
 
+    @property
+    def waiting(self) -> int:
+        return sum(len(frame) for frame, _ in self._waiting)
+
     async def drain(self) -> None:
         self.flush()
 

@@ -33,7 +33,6 @@ from aioscheduler._transport.wire import Payload
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.options import Options, lateness_error, run_with
 from aioscheduler.retry import wait_before_retry
-from aioscheduler.task import TaskRef
 
 from .announcer import Announcer, Entry
 from .outcome import encode_failure, encode_refusal, encode_unopened
@@ -101,7 +100,7 @@ class Runner:
     def _begin(
         self, engine: Engine[Entry], number: int, entry: Entry, due: int
     ) -> Coroutine[Any, Any, None] | None:
-        called = options = None  # `describe` looks at them
+        called = options = None  # `steps` looks at them
         self._begun[engine.index] = number + 1
         try:
             function, payload, record = entry
@@ -267,29 +266,9 @@ class Runner:
         """End this process; what it had launched and not begun goes to the next."""
         self._fail(error)
 
-    def describe(self, current: asyncio.Task[Any] | None, thread: int) -> str:
-        """Name what is in its step now; may be called from another thread.
-
-        Args:
-            current: The loop's current asyncio task.
-            thread: The loop's.
-        """
-        coro: Any = None if current is None else current.get_coro()
-        if coro is not None and getattr(coro, "cr_code", None) not in STEPS:
-            return f"{name_of(coro)}(), which a task has begun,"
-        frame = sys._current_frames().get(thread)
-        while frame is not None and frame.f_code not in STEPS:
-            frame = frame.f_back
-        if frame is None:
-            return "a callback of the loop"
-        own = frame.f_locals  # `engine.running` does not have a task in its first step
-        where = TaskRef(
-            self._config.manager, self._config.worker, own["engine"].index, own["number"]
-        )
-        called, options = own.get("called"), own.get("options")
-        if called is None:  # its arguments are read
-            return f"task {where}"
-        return f"task {(options and options.name) or name_of(called)} {where}"
+    def place_of(self, engine: Engine[Entry]) -> Place:
+        """Return where the tasks of an engine are."""
+        return self._places[engine.index]
 
     def _read_record(
         self, record: wire.Record

@@ -7,6 +7,7 @@ BOOT, CLOSE ─► Life                                                       an
 CONFIRM, BLOB ─► Announcer                                                    │
 FINISHED, RETRY ◄── Turn, a turn of the loop ◄── Runner: decode, import, run ◄┘
 INSIDE ◄── TaskDesk ◄── a task asks its manager
+LOG ◄── Forwarder ◄── what is logged, if the host is to handle it; LOGGED ─► Forwarder
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.engine import Engine
@@ -33,6 +34,7 @@ from aioscheduler.inside import ManagerProxy
 
 from .announcer import Announcer, Entry
 from .desk import TaskDesk
+from .forwarder import Forwarder
 from .life import Life
 from .outcome import encode_failure
 from .runner import Runner
@@ -50,6 +52,9 @@ class Worker:
         begun: Where to store the number of the task that each scheduler began last, plus one.
         clock: Gives the present in nanoseconds since the epoch.
         make_pipe: Makes the worker's end of the connection.
+
+    Attributes:
+        forwarder: Tells the host what is logged, once it is installed.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Worker:
         self._loop_thread = LoopThread("task's manager")
         self._pipe = make_pipe(self._receive, self._host_gone)
         self._turn = Turn(self._pipe, config.schedulers, self._fail)
+        self.forwarder: Forwarder = Forwarder(self._pipe, self._turn, self._fail)
         write_soon = self._turn.write_soon
         self._desk = TaskDesk(config, self._shipper, self._pipe, clock, write_soon, self._fail)
         proxy = self._catalog.owner = ManagerProxy(self._desk, self._loop_thread)
@@ -99,6 +105,7 @@ class Worker:
             recorder,
             clock,
             failures,
+            self.forwarder,
         )
         self._garbage = ClassGarbage()
         self._is_queue = config.order is not Order.TIMED
@@ -115,6 +122,7 @@ class Worker:
         """Work until the host says CLOSE or is gone, or the boot fails."""
         self._loop_thread.enter(loop)
         self._turn.begin(loop)
+        self.forwarder.begin(loop)
         await self._life.live(loop, lambda: self._pipe.open(loop, reader, writer))
         self._pipe.close()
 
@@ -125,6 +133,7 @@ class Worker:
     def halt(self) -> None:
         """Stop where it is, with nothing more written: how one dies that has no process."""
         self._life.halt()
+        self.forwarder.stop()
         self._pipe.close()
 
     def disown(self, end: Callable[[BaseException | None], NoReturn]) -> None:
@@ -137,12 +146,19 @@ class Worker:
         for engine in self._engines:
             engine.drop_slice()
 
-    def describe_current(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Name what is in its step now; may be called from another thread."""
-        current = asyncio.current_task(loop)
-        if current is not None and current is self._life.part:
-            return "the initializer"
-        return self._runner.describe(current, self._loop_thread.ident or 0)
+    @property
+    def thread(self) -> int:
+        """Where its loop runs."""
+        return self._loop_thread.ident or 0
+
+    def name_own(self, task: asyncio.Task[Any] | None) -> str:
+        """Name what the worker does itself in an asyncio task; "" if that is none of its own."""
+        if task is None:
+            return ""
+        lifespan = self._life.lifespan
+        if lifespan is not None and lifespan.runs_in(task):
+            return lifespan.describe()
+        return "the worker's own end" if task is self._life.part else ""
 
     def _fail(self, error: BaseException) -> None:
         self._life.fail(error)
@@ -182,6 +198,8 @@ class Worker:
             call = self._boot_call.add(*fields)
             if call is not None:
                 self._life.boot(call)
+        elif kind == Kind.LOGGED:
+            self.forwarder.answered()
         elif kind == Kind.CLOSE:
             self._life.close(fields[0])
         else:

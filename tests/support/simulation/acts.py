@@ -36,8 +36,11 @@ async def act(
     if model.schedules_another(ident):
         schedule_follower(ident)
     try:
-        if deed == "dies" and model.may_die_of(ident, life):
-            life.kill()
+        if deed in ("dies", "blocks") and model.may_die_of(ident, life):
+            if deed == "dies":
+                life.kill()
+            else:
+                model.blocks(ident, life)
             raise asyncio.CancelledError  # as a process that is gone, it says nothing more
         kind, _, detail = deed.partition(": ")
         await _nap(ident, nap, int(detail) if kind == "swallow" else 0)

@@ -34,6 +34,8 @@ class Attempt:
     failed: bool = False
     heard: bool = False  # the host has read that it is to be retried
     counted: bool = False  # and that it has failed
+    over: bool = False
+    blocked: bool = False  # its life, which it has ended by that
 
 
 @dataclass
@@ -63,6 +65,7 @@ class Story:
         nap: Seconds that it sleeps.
         timeout: Seconds that it may run.
         max_lateness: Nanoseconds by which it may start late.
+        named: Whether a life has named it as the one that has blocked it, rightly or not.
         id_: The id that it has, None once that is free or another's.
         error: What it ended with.
         context: What it is to see of the context in which it was scheduled.
@@ -90,6 +93,7 @@ class Story:
     nap: float = 0.0
     timeout: float | None = None
     max_lateness: int | None = None
+    named: bool = False
     id_: str | None = None
     error: BaseException | None = None
     context: Any = None
@@ -350,6 +354,9 @@ class Model:
     def _begins_again(self, ident: int, life: Life) -> None:
         story, rerun = self.stories[ident], self.world.rerun
         last = story.attempts[-1]
+        # Out of spite the host may have refused to hear that it had begun.
+        bad = last.blocked and not (life.apart or self.world.spiteful)
+        self._check(ident, not bad, "starts again, and has blocked its worker")
         if last.retry_at is None or not (last.heard or last.life is life):
             self._check(ident, rerun, "started twice")
             # One that lives on after it was given up may run what was counted as started there.
@@ -391,6 +398,26 @@ class Model:
     def leaves(self, ident: int, life: Life) -> None:
         """A task takes its last step."""
         life.begun_now[self.stories[ident].scheduler] -= 1
+        self.stories[ident].attempts[-1].over = True
+
+    def runs(self, ident: int, life: Life) -> bool:
+        """Whether a task is between its first step and its last in a life."""
+        attempts = self.stories[ident].attempts
+        return bool(attempts) and attempts[-1].life is life and not attempts[-1].over
+
+    def blocks(self, ident: int, life: Life) -> None:
+        """A life ends because a task keeps it busy; or says so, and the task does not run there."""
+        story = self.stories[ident]
+        story.named = True
+        if self.runs(ident, life):
+            story.attempts[-1].blocked = True
+        life.block(story.scheduler, story.number)
+
+    def is_forgiven(self, life: Life) -> None:
+        """Nobody can read who has blocked a life: the task ends as at any death."""
+        for story in self.stories:
+            if story.attempts and story.attempts[-1].life is life:
+                story.attempts[-1].blocked = False
 
     def is_cancelled(self, ident: int, life: Life, swallows: bool) -> None:
         """A task hears that it is cancelled; or that its time is over."""

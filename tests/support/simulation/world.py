@@ -164,7 +164,7 @@ class World:
         if self.random.random() < 0.1:
             return f"again: {self.random.randint(1, 4)}"
         if self.random.random() < 0.05:
-            return self.random.choice(("swallow: 1", "swallow: 9", "dies"))
+            return self.random.choice(("swallow: 1", "swallow: 9", "dies", "blocks"))
         if not self.spiteful or self.random.random() < 0.8:
             return ""
         where = self.random.choice(("raise", "read an argument", "write a result", "read a result"))
@@ -328,16 +328,30 @@ class World:
         if alive := self.alive():
             life = self.random.choice(alive)
             worst = "part" if self.lossy else "kill"
-            deed = self.random.choice(("kill", worst, "freeze", "drain"))
+            deed = self.random.choice(("kill", worst, "freeze", "drain", "block"))
             self.say(deed, life.pid)
             if deed == "kill":
                 life.kill()
+            elif deed == "block":
+                self.block(life)
             elif deed == "part":
                 life.part()
             elif deed == "drain":
                 life.drain()
             else:
                 life.freeze(self.random.random() * 5)
+
+    def block(self, life: Life) -> None:
+        """A task has blocked a life; or one is named that is not there, or does not run."""
+        model, choose = self.model, self.random.choice
+        here = [n for n in model.open if model.stories[n].place == life.place]
+        begun = [n for n in here if model.runs(n, life)]
+        if not here:
+            life.block(self.random.randrange(3), self.random.randrange(1 << 64))
+        elif begun and self.random.random() < 0.8:
+            model.blocks(choose(begun), life)
+        else:
+            model.blocks(choose(here), life)
 
     def set_clock(self) -> None:
         self.jumps.append((self.loop.time(), self.clock()))

@@ -348,6 +348,19 @@ def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
     assert list(book.ledger) == [4, 5]
 
 
+def test_one_that_had_begun_is_lost_by_itself_and_no_other_is() -> None:
+    book = make(4, 2)
+    book.adopt(0, 5, 7, 1, None, 1 << 50)
+    frames(book)
+    book.started(0, [0, 2, 4])
+    assert book.lose(1, 0) == book.lose(0, 1) == book.lose(0, 3) == book.lose(0, 99) == []
+    assert book.lose(0, 2) == [Change(0, 0, [2], State.LOST)]
+    assert book.lose(0, 2) == []
+    assert book.lose(0, 1 << 50) == [Change(0, 0, [4], State.LOST)]  # as its worker knows it
+    assert book.rerun_running() == [Change(0, 1)]
+    assert list(book.ledger) == [0, 1, 3]
+
+
 def test_what_runs_again_counts_its_attempts() -> None:
     book = make()
     for times in range(1, 4):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import pytest
 from herewith import give
 
 from aioscheduler._routing.localentry import Attempts
-from aioscheduler._routing.localshipper import LocalShipper
+from aioscheduler._routing.localshipper import LocalShipper, call_function
 from aioscheduler._shipping.propagation import captured_here
 from aioscheduler.options import Options
 from aioscheduler.retry import Retry
@@ -17,9 +19,13 @@ from aioscheduler.retry import Retry
 variable: ContextVar[str] = ContextVar("variable", default="nobody")
 
 
-def test_a_coroutine_is_taken_as_it_is() -> None:
-    coro = give(1)
-    assert LocalShipper().take(coro) == (coro, None)
+def test_it_is_taken_as_it_is() -> None:
+    shipper, coro = LocalShipper(), give(1)
+    assert shipper.take(coro) == (coro, None)
+    assert shipper.take_function(print) is print
+    arguments: Any = (1, [2])
+    assert shipper.take_arguments(arguments) is arguments
+    assert shipper.take_plain([arguments]) == [arguments]
     coro.close()
 
 
@@ -55,3 +61,16 @@ def test_one_that_cannot_be_made_anew_is_refused() -> None:
     inner.close()
     with pytest.raises(TypeError, match="give is the function: call it"):
         shipper.take(give)  # type: ignore[arg-type]
+
+
+async def test_an_awaitable_that_can_be_awaited_once_is_not_retried() -> None:
+    shipper = LocalShipper()
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    assert shipper.take(future)[0] is future
+    with pytest.raises(TypeError):
+        shipper.take(future, shipper.take_record(Options(retry=Retry())))
+
+
+async def test_functions_are_called_plain_or_async() -> None:
+    assert await call_function(abs, (-1,)) == 1
+    assert await call_function(partial(give, 2), ()) == 2

@@ -28,6 +28,7 @@ class Place:
         self.failures = LastFailures()
         self.too_late = 0
         self.asked: list[tuple[Any, ...]] = []
+        self.logged: list[tuple[Any, ...]] = []
         shipper = HostShipper(HostCatalog())
         self.book = Book(1, True, shipper.catalog.log)
         for number in range(5):
@@ -40,6 +41,7 @@ class Place:
             shipper,
             lambda: NOW,
             lambda *request: self.asked.append(request),
+            lambda loop, *logs: self.logged.append(logs),
         )
         self.say(Kind.STARTED, 0, [0, 1, 2, 3])
         self.told.clear()
@@ -190,6 +192,13 @@ def test_of_a_process_that_is_gone_no_half_of_anything_stays(place: Place) -> No
     assert place.asked == [("cancel",)]
     with pytest.raises(wire.WireError, match="did not come"):
         place.say(Kind.FINISHED, 0, [0], RETURNED, [IN_BLOB])
+
+
+def test_what_is_logged_is_passed_on(place: Place) -> None:
+    place.say(Kind.LOG, [b"record"], 5)
+    assert place.logged == [([b"record"], 5)]
+    with pytest.raises(wire.WireError, match="does not send LOGGED"):
+        place.say(Kind.LOGGED)
 
 
 def test_lateness_is_noted(place: Place) -> None:

@@ -53,6 +53,8 @@ class Life:
         self.pipe: Any = Pipe()
         self.killed: list[str] = []
 
+    def blocked(self) -> None: ...
+
     def begun(self, scheduler: int) -> int:
         return 0
 

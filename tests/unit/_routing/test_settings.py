@@ -186,7 +186,17 @@ class Steps:
         yield 1
 
 
+@contextlib.asynccontextmanager
+async def shared() -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("initializer", [shared, functools.partial(shared)])
+def test_a_lifespan_is_an_initializer(initializer: Any) -> None:
+    assert read(initializer=initializer).boot == (initializer, ())
+
+
 @pytest.mark.parametrize("initializer", [lifespan, functools.partial(lifespan), generator, Steps()])
 def test_an_initializer_that_would_not_run_is_refused(initializer: Any) -> None:
-    with pytest.raises(TypeError, match="must not contain a yield"):
+    with pytest.raises(TypeError, match=r"contains a yield.* @contextlib\.asynccontextmanager"):
         read(initializer=initializer)
