@@ -11,6 +11,7 @@ from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.order import Order, new_due_time
+from aioscheduler._shipping.propagation import Propagation
 from aioscheduler.options import Options
 from aioscheduler.task import ENDED, State, Task
 
@@ -24,7 +25,13 @@ class Desk:
 class Place:
     """A link whose clock stands still by itself, and the counts that it keeps right."""
 
-    def __init__(self, order: Order = Order.TIMED, schedulers: int = 2, boot: Any = None) -> None:
+    def __init__(
+        self,
+        order: Order = Order.TIMED,
+        schedulers: int = 2,
+        boot: Any = None,
+        propagation: Propagation | None = None,
+    ) -> None:
         self.now = NOW
         self.placement = Placement([schedulers], by_worker=True)
         self.failures: list[Exception] = []
@@ -41,6 +48,7 @@ class Place:
             boot,
             desk,
             self.failures.append,
+            propagation=propagation,
         )
 
     def start(self) -> None:

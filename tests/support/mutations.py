@@ -53,6 +53,7 @@ class Mutation(NamedTuple):
 ANNOUNCER = "workers/aioscheduler_workers/announcer.py"
 RUNNER = "workers/aioscheduler_workers/runner.py"
 WORKER = "workers/aioscheduler_workers/worker.py"
+DESK = "workers/aioscheduler_workers/desk.py"
 BOOK = "aioscheduler/_routing/book.py"
 ENGINE = "aioscheduler/_scheduling/engine.py"
 ENTRY = "aioscheduler/_transport/entry.py"
@@ -408,6 +409,29 @@ MUTATIONS: tuple[Mutation, ...] = (
         OPTIONS,
         "    if options.max_lateness is None or now - due <= options.max_lateness:\n",
         "    if options.max_lateness is None or now - due <= 2 * options.max_lateness + 10**9:\n",
+    ),
+    Mutation(
+        "a further attempt has no context",
+        "each attempt starts from the values that were taken when its task was scheduled",
+        WIRE,
+        "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1)",
+        "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, context=None)",
+        fast=True,
+    ),
+    Mutation(
+        "a task's context is not handed on",
+        "what a task schedules has what it has of a context",
+        DESK,
+        "captured = None if propagation is None else propagation.capture()",
+        "captured = None",
+        fast=True,
+    ),
+    Mutation(
+        "a rerun has no context",
+        "so does what runs again because its worker has died",
+        ENTRY,
+        "record=make_record(more._replace(attempt=more.attempt + 1))",
+        "record=make_record(more._replace(attempt=more.attempt + 1, context=None))",
     ),
 )
 

@@ -21,8 +21,9 @@ CONTEXT = (origin, (hidden.get, hidden.set))
 
 
 def look() -> list[tuple[str, Any]]:
-    """Return what the one who asks has of it; classes by name, as a task's are copies."""
-    return [(type(value).__name__, value) for value in (origin.get(), hidden.get())]
+    """Return what the one who asks has of it: names of classes, and values that keep none."""
+    values = origin.get(), hidden.get()
+    return [(type(v).__name__, str(v) if isinstance(v, str) else v) for v in values]
 
 
 class Setter:

@@ -17,6 +17,7 @@ from turning import turns
 
 from aioscheduler._scheduling.clock import SECOND, to_datetime
 from aioscheduler._scheduling.order import Order
+from aioscheduler._shipping.propagation import Propagation
 from aioscheduler.batch import Outcomes
 from aioscheduler.errors import ManagerClosed, TooLate
 from aioscheduler.inside import current_attempt, current_due, current_task
@@ -616,3 +617,38 @@ def test_on_a_closed_loop_nothing_is_retried(order: Order) -> None:
     assert place.counts == (0, 0)
     running._log_destroy_pending = False  # type: ignore[attr-defined]
     place.link.kill(ManagerClosed("the loop is closed"))
+
+
+async def test_what_was_captured_is_restored_in_each_attempt_before_its_first_step() -> None:
+    restored: list[object] = []
+    place = Place(propagation=Propagation(((dict, restored.append),)))
+    place.start()
+    failures = iter((LookupError("once"),))
+
+    async def work() -> list[object]:
+        for error in failures:
+            raise error
+        return restored.copy()
+
+    record = place.link.shipper.take_record(
+        Options(retry=Retry(wait_initial=0, wait_jitter=0)), [1, "captured"]
+    )
+    place.placement.added(0)
+    task = place.link.schedule(0, 0, 0, place.link.shipper.take(work(), record))
+    await turns()
+    assert task.result() == ["captured", "captured"]
+    await place.link.close(0)
+
+
+async def test_a_task_whose_context_cannot_be_restored_fails_and_is_closed() -> None:
+    place = Place(propagation=Propagation(((dict, int),)))
+    place.start()
+    coro = give(1)
+    record = place.link.shipper.take_record(None, [1, "no int"])
+    place.placement.added(0)
+    task = place.link.schedule(0, 0, 0, place.link.shipper.take(coro, record))
+    await turns()
+    assert isinstance(task.exception(), ValueError)
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED
+    assert place.counts == (0, 0)
+    await place.link.close(0)

@@ -5,13 +5,19 @@ import concurrent.futures
 import gc
 import threading
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 from homes import Home
 
 from aioscheduler import ManagerClosed
-from aioscheduler._routing.threadsafe import ThreadFuture
+from aioscheduler._routing.placement import Placement
+from aioscheduler._routing.router import Router
+from aioscheduler._routing.threadsafe import Abroad, ThreadFuture
+from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._scheduling.order import Order
+from aioscheduler._shipping.propagation import Propagation
 from aioscheduler.task import State, Task
 
 
@@ -215,3 +221,44 @@ async def test_the_loop_does_not_wait_for_itself(calls: Calls) -> None:
     calls.tasks[0]._settle(State.FINISHED, 5)
     await turn()
     assert future.result() == 5
+
+
+variable: ContextVar[str] = ContextVar("variable")
+NOBODY: dict[str, str] = {}
+
+
+async def test_what_goes_with_a_task_is_captured_in_the_thread_that_schedules_it(
+    calls: Calls,
+) -> None:
+    loop_thread = LoopThread("manager")
+    router = Router("m", Order.TIMED, True, Placement([1], True), loop_thread)
+    router.propagation = Propagation((variable, (threading.get_ident, print)))
+    loop_thread.enter(calls.loop)
+    abroad = Abroad(router, lambda: None)
+    taken: list[Any] = []
+
+    def schedule(coro: Any, captured: Any) -> Task[Any]:
+        taken.append(captured)
+        return calls.schedule(coro)
+
+    def in_thread() -> int:
+        variable.set("of the thread")
+        abroad.schedule(work(), schedule, None)
+        return threading.get_ident()
+
+    ident = await asyncio.to_thread(in_thread)
+    await turn()
+    assert taken == [[3, "of the thread", ident]]
+    calls.tasks[0]._settle(State.FINISHED, None)
+    await turn()
+
+
+async def test_what_capturing_raises_is_the_futures(calls: Calls) -> None:
+    loop_thread = LoopThread("manager")
+    router = Router("m", Order.TIMED, True, Placement([1], True), loop_thread)
+    router.propagation = Propagation(((lambda: NOBODY["user"], print),))
+    loop_thread.enter(calls.loop)
+    future = Abroad(router, lambda: None).schedule(work(), calls.schedule, None)
+    await turn()  # and no warning of a coroutine
+    assert isinstance(future.exception(), KeyError)
+    assert not calls.tasks

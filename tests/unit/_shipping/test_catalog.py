@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
+from contextvars import ContextVar, copy_context
+from types import ModuleType
 from typing import Any
 
 import pytest
 from scripted import Script
 
 from aioscheduler._shipping.catalog import ClassTable
+from aioscheduler._shipping.workercatalog import WorkerCatalog
 
 METACLASSES = {
     "whose hash needs an attribute": (
@@ -57,3 +61,25 @@ def test_what_a_worker_imports_goes_by_name_and_the_rest_by_its_code(world: Scri
     assert worker.function(numbers[0]) is asyncio.sleep
     assert worker.function(numbers[1])() == 10
     assert worker.function_number(by_name) == "asyncio.tasks:sleep"
+
+
+def test_a_variable_is_made_once_and_known_by_its_name() -> None:
+    catalog = WorkerCatalog()
+    made = catalog.variable("a_script:user", "a name", ())
+    assert catalog.variable("a_script:user", "a name", ()) is made
+    assert made.name == "a name"
+    assert made.get("no default") == "no default"
+    assert catalog.variable_name(made) == "a_script:user"
+    other = catalog.variable("a_script:other", "a name", (5,))
+    assert (other is made, other.get()) == (False, 5)
+    assert other not in copy_context()
+
+
+def test_a_variable_that_the_program_has_is_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = ModuleType("a_script")
+    script.user = user = ContextVar("user")  # type: ignore[attr-defined,var-annotated]
+    script.odd = 5  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "a_script", script)
+    catalog = WorkerCatalog()
+    assert catalog.variable("a_script:user", "user", ()) is user
+    assert catalog.variable("a_script:odd", "odd", ()).name == "odd"

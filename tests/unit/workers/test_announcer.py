@@ -412,3 +412,15 @@ async def test_what_has_its_payload_and_is_not_announced_can_be_withdrawn(place:
     await turns(20)
     assert ran == [1]
     assert [Kind.FINISHED, 0, [0], DROPPED, [None]] in place.take()
+
+
+async def test_one_record_may_hold_for_all_of_a_frame(place: Place) -> None:
+    function = place.shipper.take_function(abs)
+    place.tell_definitions()
+    record = wire.make_record(wire.More(confirmed=True))
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, [record], [-1, -2, -3])
+    await turns()
+    assert place.take() == [[Kind.ANNOUNCED, 0, [0, 1, 2]]]
+    place.send(Kind.CONFIRM, 1)
+    await turns()
+    assert place.take() == [[Kind.FINISHED, 0, [0, 1, 2], RETURNED, [1, 2, 3]]]

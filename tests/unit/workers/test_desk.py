@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+from propagated import request_id
+from scripted import Script
 from solo import NOW, Make, Place, give
 from turning import turns
 
 from aioscheduler import current_manager, current_task
 from aioscheduler._scheduling.timers import NUMBER_BITS
+from aioscheduler._shipping.payloads import names_in
+from aioscheduler._shipping.propagation import Propagation
 from aioscheduler._transport import wire
 from aioscheduler._transport.entry import InsideRequest
 from aioscheduler._transport.wire import RETURNED, Kind
-from aioscheduler.errors import UnknownTask
+from aioscheduler.errors import NotShippable, UnknownTask
 from aioscheduler.task import TaskRef
 
 
@@ -66,3 +72,56 @@ async def test_a_damaged_reference_is_refused_here(place: Place) -> None:
     await turns()
     ((kind, request, last),) = place.take()
     assert (kind, wire.unpack(request), last) == (Kind.INSIDE, ["cancel", 0, 1, 5], True)
+
+
+async def test_a_successor_has_what_the_task_has_when_it_schedules_it(make: Make) -> None:
+    place = make()
+    place.shipper.catalog.propagation = Propagation((request_id,))
+    await place.start(place.shipper.take_call(None, ()))
+    for number, value in enumerate(("of a task", ("a", "pair"), None)):
+        record = None if value is None else place.shipper.take_record(None, [1, "of the host"])
+        place.schedule(number, set_and_schedule(value), record=record)
+        await turns()
+    asked = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
+    plain, pickled, none = (InsideRequest(*wire.unpack(frame[1])[1:]) for frame in asked)
+    assert place.shipper.catalog.decode(plain.context) == [1, "of a task"]
+    assert place.shipper.catalog.decode(pickled.context) == [1, ("a", "pair")]
+    assert none.context is None
+
+
+async def set_and_schedule(value: object) -> None:
+    if value is not None:
+        request_id.set(value)
+    current_manager().schedule(give("next"))
+
+
+async def test_a_context_says_which_definitions_it_names(make: Make) -> None:
+    with Script("class User: pass") as script:
+        place = make()
+        place.shipper.catalog.propagation = Propagation((request_id,))
+        await place.start(place.shipper.take_call(None, ()))
+        place.schedule(0, set_and_schedule(script.User()))
+        await turns()
+        (asked,) = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
+        request = InsideRequest(*wire.unpack(asked[1])[1:])
+        line = place.shipper.catalog.line_of_class(script.User)
+        assert names_in(request.context) == [line]
+
+
+async def test_who_cannot_be_given_its_context_is_no_successor(make: Make) -> None:
+    place = make()
+    place.shipper.catalog.propagation = Propagation((request_id,))
+    await place.start(place.shipper.take_call(None, ()))
+    place.take()
+    place.schedule(0, schedule_with_a_lock())
+    await turns()
+    started, finished = place.take()
+    assert started == [Kind.STARTED, 0, [0]]
+    error = place.failure(finished[4][0])
+    assert isinstance(error, NotShippable)
+    assert "the value of the context variable 'request_id' cannot travel" in str(error)
+
+
+async def schedule_with_a_lock() -> None:
+    request_id.set(threading.Lock())
+    current_manager().schedule(give("next"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import shared
+from propagated import request_id
 from solo import LATER, Make, Place, after, fail, forever, give
 from turning import turns
 
@@ -16,6 +17,7 @@ from aioscheduler._processes.process import workers_module
 from aioscheduler._scheduling import ending
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
+from aioscheduler._shipping.propagation import Propagation
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
 
 
@@ -383,3 +385,17 @@ async def test_one_that_cannot_be_entered_is_the_end(make: Make, tmp_path: Path)
     assert kind == Kind.FAILED
     assert text.endswith("LookupError: no database\n")
     await place.serving
+
+
+async def test_what_propagates_is_known_before_any_task(make: Make) -> None:
+    place = make()
+    place.shipper.catalog.propagation = Propagation((request_id,))
+    call = place.shipper.take_call(None, ())
+    await place.start(boot=None)
+    place.schedule(0, give(1), record=place.shipper.take_record(None, [1, "ann"]))
+    place.send(Kind.BOOT, call, True)
+    await turns()
+    assert place.take()[0] == [Kind.READY]
+    assert place.worker._catalog.propagation.parts()["context variable"] == {
+        "request_id": request_id
+    }

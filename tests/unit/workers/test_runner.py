@@ -18,6 +18,14 @@ from acting import (
     note_later,
     ran,
 )
+from propagated import (
+    Unreadable,
+    look,
+    look_again,
+    look_later,
+    refuse_to_restore,
+    request_id,
+)
 from solo import NOW, Make, Place, after, fail, forever, give
 from turning import turns
 
@@ -25,6 +33,7 @@ from aioscheduler import Retry, TooLate, current_attempt, current_due
 from aioscheduler._processes.process import workers_module
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
+from aioscheduler._shipping.propagation import Propagation
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import FORGET
 from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, TOO_LATE, Kind
@@ -426,3 +435,72 @@ async def test_a_callable_that_is_mapped_again_begins_anew(place: Place) -> None
         place.send(Kind.SCHEDULE, first, 0, 0, function, None, [1, 1, 1])
         await turns()
         assert place.take()[-1][4] == [1, 2, 3]
+
+
+def told(place: Place, value: object) -> wire.Record:
+    """Return the record of a task that goes with a value of the variable."""
+    return place.shipper.take_record(None, [1, value])
+
+
+async def start_propagating(place: Place, *items: Any) -> None:
+    place.shipper.catalog.propagation = Propagation(items or (request_id,))
+    await place.start(place.shipper.take_call(None, ()))
+    assert place.take() == [[Kind.READY]]
+
+
+def ended(place: Place) -> list[Any]:
+    """Return how the tasks have ended, by number."""
+    ends = (frame[2:] for frame in place.take() if frame[0] == Kind.FINISHED)
+    return sorted((n, end, p) for numbers, end, row in ends for n, p in zip(numbers, row))  # noqa: B905
+
+
+async def test_what_came_with_a_task_is_there_in_its_first_step_alone(make: Make) -> None:
+    place = make()
+    await start_propagating(place)
+    for number, word in enumerate(("ann", None, "bob")):
+        record = None if word is None else told(place, word)
+        place.schedule(number, look_later(), record=record)
+    function = place.shipper.take_function(look)
+    place.tell_definitions()
+    place.send(Kind.SCHEDULE, 3, 0, 0, function, [told(place, "of a map")], [1, 2])
+    await turns(20)
+    decoded = [place.shipper.catalog.decode(payload)[0] for _, _, payload in ended(place)]
+    assert decoded == ["ann", "-", "bob", "of a map", "of a map"]
+    assert request_id.get() == "-"
+
+
+@pytest.mark.parametrize("order", [Order.TIMED, Order.FIFO])
+async def test_each_attempt_begins_with_what_came(make: Make, order: Order) -> None:
+    place = make(order)
+    await start_propagating(place)
+    place.schedule(0, look_again(1), record=told(place, "ann"), retry=after(1))
+    await turns(20)
+    retried = place.take()[-1]
+    assert retried[0] == Kind.RETRY
+    if order is Order.TIMED:
+        again = wire.read_record(told(place, "ann")).after_failure()
+        options = place.shipper.take_options(Options(retry=after(1)))
+        record = wire.make_record(again._replace(options=options))
+        place.schedule(0, look_again(1), due=NOW + SECOND, record=record)
+    await place.pass_(1)
+    await turns(20)
+    ((number, ending, payload),) = ended(place)
+    assert (number, ending) == (0, RETURNED)
+    assert place.shipper.catalog.decode(payload)[1][0] == "ann"
+
+
+async def test_what_cannot_be_read_or_restored_fails_its_task_alone(make: Make) -> None:
+    place = make()
+    await start_propagating(place, (request_id.get, refuse_to_restore))
+    place.schedule(0, give(0), record=told(place, Unreadable()), retry=after(1))
+    place.schedule(1, give(1), record=told(place, "refused"))
+    place.schedule(2, give(2), record=told(place, "accepted"))
+    await turns(20)
+    unread, refused, good = ended(place)
+    assert good == (2, RETURNED, 2)
+    error = place.failure(unread[2])
+    assert str(error) == "this cannot be read"
+    assert "was read for the task" in error.__notes__[0]
+    error = place.failure(refused[2])
+    assert str(error) == "refused cannot be restored"
+    assert "to restore what came with the task" in error.__notes__[0]
