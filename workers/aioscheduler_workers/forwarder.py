@@ -46,7 +46,7 @@ class Forwarder:
         self._fail = fail
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handler: Handler | None = None
-        self._woken = False
+        self._woken = False  # since it was last looked whether there is anything
         self._unanswered = False  # a frame is with the host
         self._room: asyncio.Task[None] | None = None
 
@@ -105,14 +105,13 @@ class Forwarder:
             self._room.cancel()
 
     def _write(self) -> None:
-        if self._loop is None or self._unanswered:
-            return  # `answered` comes
+        if self._loop is None or self._unanswered or self._room is not None:
+            return  # it comes again when there is an answer, or room
         try:
             self._turn.write()
             self._woken = False  # before the look: what a thread adds after it wakes the loop
             if not self.backlog:
                 return
-            self._woken = True
             if self._pipe.waiting:
                 self._wait_for_room(self._loop)
                 return
@@ -126,9 +125,8 @@ class Forwarder:
         self._pipe.send(wire.encode([Kind.LOG, *self.backlog.take()]))
 
     def _wait_for_room(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._room is None:
-            self._room = loop.create_task(self._pipe.drain())
-            self._room.add_done_callback(self._has_room)
+        self._room = loop.create_task(self._pipe.drain())
+        self._room.add_done_callback(self._has_room)
 
     def _has_room(self, room: asyncio.Task[None]) -> None:
         self._room = None
@@ -158,13 +156,10 @@ class Handler(logging.Handler):
         else:
             self._packing = True
             try:
-                backlog.add(pack_record(record, os.getpid(), _process_name()))
+                name = multiprocessing.current_process().name
+                backlog.add(pack_record(record, os.getpid(), name))
             except BaseException:  # noqa: BLE001  who logs must not be hurt, by no record
                 backlog.drop()
             finally:
                 self._packing = False
         self._forwarder.wake()
-
-
-def _process_name() -> str:
-    return multiprocessing.current_process().name
