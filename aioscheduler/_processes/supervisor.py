@@ -287,7 +287,7 @@ class Supervisor:
             lost = WorkerLost(self._worker, exitcode, started=None)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
-                f"be replaced; the last: {self._explain(state, exitcode, cause)}"
+                f"be replaced; the last: {self._explain(state, exitcode, cause).strip()}"
             )
             self._stop(End(Then.FAILED, exitcode, life, reason=lost))
         else:
@@ -364,10 +364,13 @@ class Supervisor:
     def _explain(self, state: WorkerState, exitcode: int | None, cause: str) -> str:
         if state is WorkerState.STARTING:
             return self._explain_start(exitcode, cause)
+        end = f"{self._describe()} {describe_exit(exitcode)}"
         if state is WorkerState.DRAINING:
-            return f"{self._describe()} was told to end and {describe_exit(exitcode)}"
+            end = f"{self._describe()} was told to end and {describe_exit(exitcode)}"
         cause = cause or self._traceback or ""
-        return f"{self._describe()} {describe_exit(exitcode)}{cause and f' ({cause})'}"
+        if "\n" in cause:
+            return f"{end}: {cause}\n"
+        return f"{end}{cause and f' ({cause})'}"
 
     def _describe(self) -> str:
         return f"worker {self._worker} (pid {self._pid})"
@@ -382,7 +385,7 @@ def _in_a_line(cause: str, traceback: str) -> str:
         traceback: What the process said of itself.
     """
     lines = (cause or traceback).strip().splitlines() or [""]
-    if not lines[0].startswith("Traceback"):
+    if not lines[0].startswith(("Traceback", "+ Exception Group Traceback")):
         return lines[0][:LONGEST]
     last = lines[-1][:LONGEST]
     return f"{last}, raised out of its event loop, as by a callback" if cause else last

@@ -34,7 +34,7 @@ from .._scheduling.lateness import History
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
 from .._shipping.hostcatalog import HostCatalog
-from .._shipping.shipping import HostShipper
+from .._shipping.hostshipping import HostShipper
 from .._transport.pipe import abandon
 from ..errors import ManagerClosed, WorkerStartError
 from ..task import State
@@ -87,7 +87,7 @@ class Fleet:
         host: How late this loop was.
 
     Raises:
-        NotShippable: The initializer or one of its arguments cannot travel.
+        NotShippable: The initializer, one of its arguments, or what propagates cannot travel.
     """
 
     def __init__(
@@ -133,13 +133,17 @@ class Fleet:
             self.fail,
             settings.max_running,
             router.ids,
+            settings.context,
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
         self._catalog = catalog = HostCatalog()
         catalog.owner = self._owner
+        catalog.propagation = settings.context
         shipper = HostShipper(catalog)
-        boot = None if settings.boot is None else shipper.take_call(*settings.boot)
+        boot = b""
+        if settings.boot is not None or settings.context is not None:
+            boot = shipper.take_call(*settings.boot or (None, ()))
         config = WorkerConfig(
             manager=manager,
             order=settings.order,

@@ -7,33 +7,33 @@ accepts are entries (`localentry`), which its crew runs (`localcrew`).
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import repeat
-from types import CoroutineType
 from typing import Any
 
 from .._scheduling.alarm import Alarm
 from .._scheduling.clock import to_datetime
-from .._scheduling.coroutines import check_awaitable, name_of, take_apart
+from .._scheduling.coroutines import name_of
 from .._scheduling.ending import end_running
 from .._scheduling.engine import Engine
+from .._scheduling.holdback import HoldBack
 from .._scheduling.lateness import History, Recorder
+from .._scheduling.lifespan import Lifespan, time_to_leave
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
+from .._shipping.propagation import Propagation
 from ..batch import Outcomes, Part
-from ..errors import WorkerStartError
+from ..errors import WorkerLost, WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
 from ..inspection import TaskInfo, Wanted
-from ..options import Options
 from ..stats import WorkerState
 from ..task import State, Task, TaskRef
 from .ids import Ids
@@ -41,44 +41,9 @@ from .link import LoadCounter, Vitals
 from .localcrew import LocalCrew
 from .localentry import Attempts, Entry, Work, attempt_of, context_of, move, start_of
 from .localentry import name_of as name_of_entry
+from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
 log: logging.Logger = logging.getLogger("aioscheduler")
-
-_Call = tuple[Work, "Options | None"]
-
-
-class LocalShipper:
-    """Takes what users call as it is: it does not travel."""
-
-    def take_options(self, options: Options) -> Options:
-        return options
-
-    def take(self, coro: Awaitable[Any], options: Options | None = None) -> _Call:
-        """Check that something can be scheduled here.
-
-        Raises:
-            TypeError: It is no awaitable, or has started; or it is to be retried, and cannot be
-                made anew.
-        """
-        check_awaitable(coro)
-        if options is not None and options.retry is not None:
-            function, args, kwargs = take_apart(coro)
-            if any(isinstance(value, CoroutineType) for value in (*args, *kwargs.values())):
-                raise TypeError(
-                    f"{name_of(coro)}() has a coroutine as an argument, which can be awaited once, "
-                    "and so not be retried; have an async def function make it for each attempt"
-                )
-            return Attempts(partial(function, *args, **kwargs), coro), options
-        return coro, options
-
-    def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return function
-
-    def take_arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return args
-
-    def take_plain(self, calls: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        return calls
 
 
 class LocalLink:
@@ -94,9 +59,10 @@ class LocalLink:
         manager: The manager's id, if there is one.
         boot: The initializer and its arguments, if there is one.
         desk: Takes what tasks schedule, if there is a manager.
-        failed: Called if the initializer raises.
+        failed: Called if the initializer raises, or what it has opened ends.
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         ids: Of the manager's tasks, if there is one.
+        propagation: What goes with each task besides the context of its call, if anything does.
     """
 
     def __init__(
@@ -113,6 +79,7 @@ class LocalLink:
         failed: Callable[[Exception], None] = lambda reason: None,
         max_running: int | None = None,
         ids: Ids | None = None,
+        propagation: Propagation | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
@@ -127,7 +94,7 @@ class LocalLink:
             (proxy, manager or "", 0, index, clock) for index in range(schedulers)
         ]
         self._ids = ids or Ids(1)
-        self._crew = LocalCrew(order, counter, self._places, clock, manager, self._ids)
+        self._crew = LocalCrew(order, counter, self._places, clock, manager, self._ids, propagation)
         self.engines: list[Engine[Entry]] = [
             Engine(index, order, self._crew, self._recorder, clock, context_of, max_running)
             for index in range(schedulers)
@@ -135,7 +102,7 @@ class LocalLink:
         self._counter = counter
         self._clock = clock
         self._alarm: Alarm | None = None
-        self._boot = boot
+        self._lifespan = Lifespan(*boot, self._lifespan_ended) if boot is not None else None
         self._failed = failed
         self._booting: asyncio.Task[None] | None = None
         self._next = 0
@@ -143,10 +110,10 @@ class LocalLink:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to run what is due, once the initializer is through."""
         self.loop = self._crew.loop = loop
-        if self._boot is None:
+        if self._lifespan is None:
             self._start_engines()
         else:
-            self._booting = loop.create_task(self._initialize(*self._boot))
+            self._booting = loop.create_task(self._initialize(self._lifespan))
             # `failed` tells it as well, so it need not be awaited.
             self._booting.add_done_callback(lambda boot: boot.cancelled() or boot.exception())
 
@@ -168,11 +135,9 @@ class LocalLink:
         for engine in self.engines:
             engine.start(self.loop, self._alarm)
 
-    async def _initialize(self, initializer: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    async def _initialize(self, lifespan: Lifespan) -> None:
         try:
-            result = initializer(*args)
-            if inspect.isawaitable(result):
-                await result
+            await lifespan.enter()
         except BaseException as error:
             own = asyncio.current_task()
             if isinstance(error, KeyboardInterrupt | GeneratorExit) or (own and own.cancelling()):
@@ -183,16 +148,30 @@ class LocalLink:
             raise failure from error
         self._start_engines()
 
-    def schedule(self, scheduler: int, due: int, when: datetime | int, call: _Call) -> Task[Any]:
+    def _lifespan_ended(self, reason: Exception) -> None:
+        """Fail: what tasks share is gone. Not if the loop ends, which cancels all there is."""
+        assert self.loop is not None
+        lost = WorkerLost(0, None, started=None)
+        lost.add_note(str(reason))
+        lost.__cause__ = reason
+        if isinstance(reason.__cause__, asyncio.CancelledError):
+            HoldBack(partial(self._failed, lost)).begin(self.loop)
+        else:
+            self._failed(lost)
+
+    def schedule(
+        self, scheduler: int, due: int, when: datetime | int, call: LocalCall
+    ) -> Task[Any]:
         """Accepts what `take` gave."""
-        work, options = call
+        work, record = call
+        options, context = record or (None, copy_context())
         number = self._next
         self._next = number + 1
         name = None
         if options is not None:
             name = options.name or (name_of(work.first) if isinstance(work, Attempts) else None)
         task: Task[Any] = Task(self, scheduler, number, when, name or name_of(work))
-        entry = task, work, copy_context(), options, due
+        entry = task, work, context, options, due
         self.engines[scheduler].add(number, due, entry)
         return task
 
@@ -204,18 +183,18 @@ class LocalLink:
         dues: int | list[int],
         function: Callable[..., Any],
         calls: list[tuple[Any, ...]],
-        options: Options | None,
+        record: LocalRecord,
     ) -> None:
         """Accepts calls of one function."""
         first, count = self._next, len(calls)
         self._next += count
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
         engine = self.engines[scheduler]
-        context = copy_context()
+        options, context = record or (None, copy_context())
         each = repeat(dues, count) if isinstance(dues, int) else dues
-        works: Iterable[Work] = map(_call, repeat(function), calls)
+        works: Iterable[Work] = map(call_function, repeat(function), calls)
         if options is not None and options.retry is not None:
-            works = (Attempts(partial(_call, function, args)) for args in calls)
+            works = (Attempts(partial(call_function, function, args)) for args in calls)
         entries = (
             (part, work, context, options, due) for work, due in zip(works, each, strict=True)
         )
@@ -252,6 +231,7 @@ class LocalLink:
         Args:
             timeout: Seconds until what still runs is cancelled; None: never.
         """
+        began = asyncio.get_running_loop().time()
         if self._booting is not None:
             self._booting.cancel()
         self._crew.stopped = True
@@ -271,20 +251,30 @@ class LocalLink:
                 name_of_entry(self.engines[scheduler].running[number][1]),
                 self.ref(scheduler, number) or number,
             )
+        if self._lifespan is not None:
+            now = asyncio.get_running_loop().time()
+            await self._lifespan.leave(time_to_leave(began, timeout, now))
         self._state = WorkerState.STOPPED
         self.look_after(0.0)
 
     def kill(self, reason: Exception) -> None:
-        """Ends every task as lost: the initializer has failed, or the loop is closed."""
+        """End every task as lost: initializer or lifespan have failed, or the loop is closed."""
         if self._alarm is not None:
             self._alarm.stop()
-        self._crew.stopped = True
+        self._crew.stopped, self._crew.reason = True, reason
         for engine in self.engines:
             for entries in engine.stop():
                 for number, entry in entries.items():
-                    self._crew.lose(engine, number, entry, reason)
+                    self._crew.withdrawn(engine, number, entry)
         self._state = WorkerState.STOPPED
-        self._counter.count_emptied(0)
+        if self.loop is None or self.loop.is_closed():  # nothing that runs will end
+            self._counter.count_emptied(0)
+            return
+        for engine in self.engines:
+            for number in tuple(engine.running):
+                engine.running.give_up(number)
+        if self._lifespan is not None:
+            self._lifespan.cancel()
 
     def withdraw(self, scheduler: int, number: int) -> bool:
         """End a task that has not begun as cancelled; False if it has, or has ended.
@@ -378,9 +368,3 @@ class LocalLink:
 
     def release(self, task: Task[Any]) -> None:
         self._crew.held.pop(task._number, None)
-
-
-async def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Calls a function, plain or async, when its time has come."""
-    value = function(*args)
-    return await value if isinstance(value, Awaitable) else value

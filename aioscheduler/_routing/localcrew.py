@@ -20,6 +20,8 @@ from .._scheduling.clock import LATEST
 from .._scheduling.engine import Engine
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
+from .._shipping.propagation import Propagation, captured_here
+from ..errors import WorkerLost
 from ..inside import Place, running
 from ..options import Options, lateness_error, run_with
 from ..retry import Retry, wait_before_retry
@@ -40,12 +42,14 @@ class LocalCrew:
         clock: Gives the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
         ids: Of the manager's tasks.
+        propagation: What is restored before each attempt, if anything is.
 
     Attributes:
         loop: The one in which they run; None before the start.
         stopped: Whether the engines are: then no task waits for another attempt.
         counts: What has been counted, by the names of `stats.COUNTS`.
         held: Handles whose callbacks somebody waits for, by number.
+        reason: Why the place has failed; None while it has not.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class LocalCrew:
         clock: Callable[[], int],
         manager: str | None,
         ids: Ids,
+        propagation: Propagation | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stopped = False
+        self.reason: Exception | None = None
         self.counts: Counter[str] = Counter()
         self.held: dict[int, Task[Any]] = {}
         self._is_queue = order is not Order.TIMED
@@ -68,6 +74,7 @@ class LocalCrew:
         self._manager = manager
         self._ids = ids
         self._own_ids = ids.of[0]
+        self._propagation = propagation
 
     def ref(self, scheduler: int, number: int) -> TaskRef | None:
         """Return a task's reference; None without a manager."""
@@ -86,6 +93,8 @@ class LocalCrew:
         attempt = 1 if options is None else attempt_of(entry)
         running.set((self._places[engine.index], number, given, attempt))
         try:
+            if self._propagation is not None:
+                self._propagation.restore(captured_here())
             if options is None:
                 value = await work  # type: ignore[misc]  # attempts have options
             else:
@@ -95,10 +104,12 @@ class LocalCrew:
             close(entry)  # if it had not come to that
             state = State.CANCELLED
             own = asyncio.current_task()
-            if own is not None and own.cancelling():
+            if engine.running.was_given_up(number):
+                state, value = self._unasked(started=True)
+            elif own is not None and own.cancelling():
                 engine.was_cancelled(number)
         except BaseException as error:
-            close(entry)  # if it was too late to start, say
+            close(entry)  # if it did not come to that
             if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             retry = None if options is None else options.retry
@@ -141,7 +152,7 @@ class LocalCrew:
         """Have a task that failed wait for its next attempt; False if that was its last one."""
         attempts = entry[1]
         assert isinstance(attempts, Attempts)
-        if engine.running.was_asked(number):
+        if engine.running.was_asked(number) or self.reason is not None:
             return False
         wait = wait_before_retry(retry, error, attempts.number)
         if wait is None:
@@ -167,10 +178,13 @@ class LocalCrew:
         return True
 
     def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
+        """End a task that never starts: it was cancelled, or its place has failed."""
         close(entry)
         self._counter.count_waiting(0, engine.index, -1)
-        self._end(engine, number, entry, State.CANCELLED, None)
-        self._log_failure(engine, number, entry)
+        state, value = self._unasked(started=False)
+        self._end(engine, number, entry, state, value)
+        if state is State.CANCELLED:
+            self._log_failure(engine, number, entry)
 
     def _log_failure(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
         """Say why a task was to be retried that was cancelled between two attempts."""
@@ -188,10 +202,16 @@ class LocalCrew:
             self._end(engine, number, entry, State.FAILED, error)
         tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
 
-    def lose(self, engine: Engine[Entry], number: int, entry: Entry, reason: Exception) -> None:
-        """End a task that never starts, as its place has failed."""
-        close(entry)
-        self._end(engine, number, entry, State.LOST, reason)
+    def _unasked(self, started: bool) -> tuple[State, Exception | None]:
+        """Return how a task ends that nobody has asked to cancel, if its place has failed."""
+        reason = self.reason
+        if reason is None:
+            return State.CANCELLED, None
+        if not isinstance(reason, WorkerLost):
+            return State.LOST, reason
+        lost = WorkerLost(0, None, started, *reason.__notes__[:1])
+        lost.__cause__ = reason
+        return State.LOST, lost
 
     def _end(
         self, engine: Engine[Entry], number: int, entry: Entry, state: State, value: Any

@@ -15,8 +15,8 @@ from typing import Any
 
 from .._scheduling.lateness import BOUNDS, History
 from .._scheduling.states import State
+from .._shipping.hostshipping import HostShipper
 from .._shipping.payloads import NAMING, names_in
-from .._shipping.shipping import HostShipper
 from .._transport import wire
 from .._transport.definitionlog import leased
 from .._transport.wire import Kind, Payload

@@ -35,11 +35,12 @@ from .._processes.supervisor import Supervisor
 from .._scheduling.clock import to_datetime
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.states import State
-from .._shipping.shipping import Call, HostShipper
+from .._shipping.hostshipping import HostShipper
+from .._shipping.shipping import Call
 from .._transport import wire
 from .._transport.entry import Entry
 from .._transport.ledger import PAGE
-from .._transport.wire import Payload
+from .._transport.wire import Payload, Record
 from ..batch import Outcomes, Part
 from ..inspection import TaskInfo, Wanted
 from ..task import Task, TaskRef
@@ -69,7 +70,7 @@ class RemoteLink:
         loop_thread: Where calls are right.
         clock: Returns the present in nanoseconds since the epoch.
         manager: The manager's id.
-        boot: The payload of the initializer's call, or None.
+        boot: What a process is told of the initializer and of what propagates; b"": nothing.
         rerun: Whether tasks that had started run again when their worker has died.
         failed: Called with the reason when the place cannot be filled.
         asked_inside: Called with the fields of each request that a task makes of its manager.
@@ -94,7 +95,7 @@ class RemoteLink:
         loop_thread: LoopThread,
         clock: Callable[[], int],
         manager: str,
-        boot: bytes | None,
+        boot: bytes,
         rerun: bool,
         failed: Callable[[Exception], None],
         asked_inside: Callable[..., None],
@@ -188,7 +189,8 @@ class RemoteLink:
             self._sender.disconnect()
             self._receiver.disconnect()
             fate = recovery.pass_on(end.life, end.exitcode)
-            log.warning("%s; it is replaced: %s", end.story, fate)
+            then = "it" if end.story.endswith("\n") else "; it"  # below a stack, or in the line
+            log.warning("%s%s is replaced: %s", end.story, then, fate)
             return
         recovery.reason = recovery.reason or end.reason
         try:
@@ -207,11 +209,11 @@ class RemoteLink:
 
     def schedule(self, scheduler: int, due: int, when: datetime | int, call: Call) -> Task[Any]:
         """Give a task its number and put it into the next frame."""
-        function, payload, options = call
-        number = self._outbox.add(scheduler, due, function, payload, options)
+        function, payload, record = call
+        number = self._outbox.add(scheduler, due, function, payload, record)
         if self._sender.turn is None or self._outbox.full:  # else the call is spared
             self._sender.soon()
-        label = function if options is None else self.shipper.label(function, options)
+        label = function if record is None else self.shipper.label(function, record)
         return self._holders.hand_out(scheduler, number, when, label)
 
     def schedule_many(
@@ -222,10 +224,10 @@ class RemoteLink:
         dues: int | list[int],
         function: int | bytes,
         payloads: list[Payload],
-        options: int | None,
+        record: Record,
     ) -> None:
         """Send calls of one function as one frame."""
-        first = self._outbox.add_many(scheduler, dues, function, payloads, options)
+        first = self._outbox.add_many(scheduler, dues, function, payloads, record)
         self._holders.add(Part(outcomes, offset, self, scheduler, first, len(payloads), dues))
         self._sender.soon()
 

@@ -60,6 +60,7 @@ LEDGER = "aioscheduler/_transport/ledger.py"
 OPTIONS = "aioscheduler/options.py"
 OUTBOX = "aioscheduler/_transport/outbox.py"
 ROUTER = "aioscheduler/_routing/router.py"
+RECOVERY = "aioscheduler/_routing/recovery.py"
 REMOTE = "aioscheduler/_routing/remote.py"
 SUPERVISOR = "aioscheduler/_processes/supervisor.py"
 WIRE = "aioscheduler/_transport/wire.py"
@@ -258,6 +259,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         "self._loop.call_later(DRAIN_TIME + KILL_AFTER, self._end_drain)",
         "None",
         seeds=1500,
+    ),
+    Mutation(
+        "what blocks runs again",
+        "a task that has blocked its worker never starts again",
+        RECOVERY,
+        "        if blocked is not None:\n            for change in book.lose(*blocked):\n",
+        "        if blocked is not None:\n            for change in ():\n",
+    ),
+    Mutation(
+        "who waits is blamed",
+        "a task that has not begun is not lost because it is named",
+        BOOK,
+        "        known = self._runs(number) and self.ledger.scheduler(number) == scheduler\n",
+        "        known = self.ledger.scheduler(number) == scheduler\n",
+    ),
+    Mutation(
+        "all are to blame",
+        "who has not blocked the worker is told that another has",
+        RECOVERY,
+        '            cause = f"another task is to blame: {cause}"\n',
+        "",
     ),
     Mutation(
         "one too many has not begun",

@@ -7,16 +7,17 @@
 
 What nobody has asked to cancel does not end as cancelled: what still runs when a drain has had its
 time is lost with the process, and told of by nobody.
+
+What the initializer has opened (`lifespan`) is left when nothing runs any more, by close and drain.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from enum import Enum, auto
-from functools import partial
 from typing import Any
 
 from aioscheduler._processes.supervisor import DRAIN_TIME
@@ -24,6 +25,7 @@ from aioscheduler._scheduling.alarm import Alarm, next_tick
 from aioscheduler._scheduling.ending import end_running
 from aioscheduler._scheduling.engine import Engine
 from aioscheduler._scheduling.lateness import Recorder
+from aioscheduler._scheduling.lifespan import Lifespan, time_to_leave
 from aioscheduler._scheduling.running import Running
 from aioscheduler._shipping.failures import text_of
 from aioscheduler._shipping.workercatalog import WorkerCatalog
@@ -73,6 +75,7 @@ class Life:
     Attributes:
         ticked: When the loop turned last, by its own clock.
         part: What it does now, if that takes its time.
+        lifespan: What the initializer has opened; None if there is none.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Life:
     ) -> None:
         self.ticked: float = 0.0
         self.part: asyncio.Task[None] | None = None
+        self.lifespan: Lifespan | None = None
         self._engines = engines
         self._runner = runner
         self._announcer = announcer
@@ -178,6 +182,8 @@ class Life:
             engine.stop()
             for task, _ in engine.running.values():
                 task.cancel()
+        if self.lifespan is not None:
+            self.lifespan.cancel()
 
     def _go_on(self, part: Coroutine[Any, Any, None]) -> None:
         """Begin the next part of this life."""
@@ -205,10 +211,10 @@ class Life:
             if self._failures:
                 raise self._failures[0]
             if call:
-                initializer, args = self._catalog.decode(call)
-                result = initializer(*args)
-                if inspect.isawaitable(result):
-                    await result
+                initializer, args, self._catalog.propagation = self._catalog.decode(call)
+                if initializer is not None:
+                    self.lifespan = Lifespan(initializer, args, self.fail)
+                    await self.lifespan.enter()
         except BaseException as error:  # noqa: BLE001  a user's code may raise anything
             if self._phase is _Phase.BOOTING:
                 self.fail(error)
@@ -219,8 +225,9 @@ class Life:
         self._phase = _Phase.READY
         self._tick()
         self._alarm = Alarm(self._loop, self._clock)
+        context = copy_context() if self.lifespan is None else self.lifespan.context
         for engine in self._engines:
-            engine.start(self._loop, self._alarm)
+            context.run(engine.start, self._loop, self._alarm)
 
     def _tick(self) -> None:
         """Tell the host that this loop turns, and how late it was."""
@@ -249,7 +256,7 @@ class Life:
             for number, entry in launched.items():
                 self._runner.withdrawn(engine, number, entry)
         self._announcer.stop()
-        await self._finish(partial(end_running, self._engines, timeout))
+        await self._finish(timeout, Running.cancel)
 
     async def _drain(self) -> None:
         """Give back what was announced and has not begun, and tell the host that it will end.
@@ -264,14 +271,19 @@ class Life:
             if unbegun:
                 self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
         self._announcer.stop()
-        await self._finish(partial(end_running, self._engines, DRAIN_TIME, cancel=Running.give_up))
+        await self._finish(DRAIN_TIME, Running.give_up)
 
-    async def _finish(self, end: Callable[[], Coroutine[Any, Any, list[tuple[int, int]]]]) -> None:
-        """End what runs, and write the last outcomes."""
+    async def _finish(
+        self, timeout: float | None, cancel: Callable[[Running[Any], int], None]
+    ) -> None:
+        """End what runs, leave what it has shared, and write the last outcomes."""
+        began = self._loop.time()
         if self._alarm is not None:
             self._alarm.stop()
         self._turn.write_soon()
-        given_up = await end()
+        given_up = await end_running(self._engines, timeout, cancel=cancel)
+        if self.lifespan is not None:
+            await self.lifespan.leave(time_to_leave(began, timeout, self._loop.time()))
         self._tell_load(0.0)
         self._turn.write()
         self._forwarder.finish()
@@ -280,6 +292,3 @@ class Life:
             # The host ends this process, and tells what swallows its cancellation.
             await self._loop.create_future()
         self._leave_now()
-
-
-BOOT = Life._boot.__code__

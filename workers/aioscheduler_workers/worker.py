@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import compress, repeat
+from itertools import compress
 from typing import Any, NoReturn
 
 from aioscheduler._processes.workerconfig import WorkerConfig
@@ -146,12 +146,19 @@ class Worker:
         for engine in self._engines:
             engine.drop_slice()
 
-    def describe_current(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Name what is in its step now; may be called from another thread."""
-        current = asyncio.current_task(loop)
-        if current is not None and current is self._life.part:
-            return "the initializer"
-        return self._runner.describe(current, self._loop_thread.ident or 0)
+    @property
+    def thread(self) -> int:
+        """Where its loop runs."""
+        return self._loop_thread.ident or 0
+
+    def name_own(self, task: asyncio.Task[Any] | None) -> str:
+        """Name what the worker does itself in an asyncio task; "" if that is none of its own."""
+        if task is None:
+            return ""
+        lifespan = self._life.lifespan
+        if lifespan is not None and lifespan.runs_in(task):
+            return lifespan.describe()
+        return "the worker's own end" if task is self._life.part else ""
 
     def _fail(self, error: BaseException) -> None:
         self._life.fail(error)
@@ -211,7 +218,8 @@ class Worker:
         numbers = _numbers(first, count)
         again = bool(numbers) and numbers[0] <= self._largest
         self._announcer.expect(numbers, records, payloads)
-        entries = zip(_column(functions, count), payloads, _column(records, count), strict=True)
+        rows = wire.column(functions, count), payloads, wire.column(records, count)
+        entries = zip(*rows, strict=True)
         if isinstance(schedulers, int):
             self._add(schedulers, numbers, dues, list(entries), again)
         else:
@@ -235,7 +243,7 @@ class Worker:
         engine = self._engines[scheduler]
         if not again:
             if self._is_queue and dues and (isinstance(dues, int) or any(dues)):
-                self._add_head(engine, numbers, _column(dues, len(numbers)), entries)
+                self._add_head(engine, numbers, wire.column(dues, len(numbers)), entries)
                 return
             engine.add_many(numbers, dues, entries)
             return
@@ -278,7 +286,7 @@ class Worker:
         numbers = _numbers(first, count)
         failure = encode_failure(self._catalog, error)
         log.error("%d tasks cannot be taken by this worker, and fail: %r", count, error)
-        for number, scheduler in zip(numbers, _column(schedulers, count), strict=True):
+        for number, scheduler in zip(numbers, wire.column(schedulers, count), strict=True):
             self._engines[scheduler].withdraw(number)
             self._announcer.forget(number)
             self._pipe.send(wire.encode([Kind.STARTED, scheduler, [number]]))
@@ -305,8 +313,3 @@ class Worker:
 
 def _numbers(first: int | list[int], count: int) -> Sequence[int]:
     return first if isinstance(first, list) else range(first, first + count)
-
-
-def _column(field: Any, count: int) -> Any:
-    """Give a column's item for each task."""
-    return field if isinstance(field, list) else repeat(field, count)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+import shared
 from herewith import NOW, Place, fail, forever, give
 from hypothesis import given
 from hypothesis import strategies as st
 from turning import turns
 
+from aioscheduler._scheduling import holdback
 from aioscheduler._scheduling.clock import SECOND, to_datetime
 from aioscheduler._scheduling.order import Order
 from aioscheduler._scheduling.running import EAGER
 from aioscheduler.batch import Outcomes
-from aioscheduler.errors import ManagerClosed, WorkerStartError
+from aioscheduler.errors import ManagerClosed, WorkerLost, WorkerStartError
 from aioscheduler.inside import current_attempt, current_due
 from aioscheduler.inspection import Wanted
 from aioscheduler.options import Options
@@ -404,7 +407,8 @@ async def test_calls_of_a_batch_are_retried_withdrawn_and_moved(place: Place) ->
         place.placement.added(0, 4)
         now = place.now
         dues = [now, now, now, now + SECOND]
-        place.link.schedule_many(outcomes, 0, 0, dues, function, calls, options)
+        record = place.link.shipper.take_record(options)
+        place.link.schedule_many(outcomes, 0, 0, dues, function, calls, record)
         await turns()
         first = outcomes.parts[0].first
         assert outcomes.values == [10, None, None, None]
@@ -434,10 +438,107 @@ class Once:
 
 
 async def test_what_cannot_be_made_anew_is_not_retried(place: Place) -> None:
-    options = Options(retry=Retry())
+    shipper = place.link.shipper
+    retried, limited = map(shipper.take_record, (Options(retry=Retry()), Options(timeout=1.0)))
     future = asyncio.get_running_loop().create_future()
     for awaitable in (Once(), future):
         with pytest.raises(TypeError, match="wrap it in an async def function"):
-            place.link.shipper.take(awaitable, options)
-        assert place.link.shipper.take(awaitable, Options(timeout=1.0))[0] is awaitable
+            shipper.take(awaitable, retried)
+        assert shipper.take(awaitable, limited)[0] is awaitable
     await place.link.close(0)
+
+
+# ---- what the initializer has opened
+
+
+async def test_a_lifespan_is_left_after_the_last_task(tmp_path: Path, no_tasks_left: None) -> None:
+    path = tmp_path / "log"
+    place = Place(boot=(shared.share, (str(path),)))
+    place.start()
+    await place.link.ready()
+    slow = place.schedule(shared.see_slowly(str(path), 60.0))
+    await turns()
+    await place.link.close(0)
+    assert slow.cancelled()
+    assert shared.words(path) == ["entered", "task", "left"]
+    assert place.failures == []
+
+
+async def test_one_that_ends_by_itself_fails_the_manager(
+    tmp_path: Path, no_tasks_left: None
+) -> None:
+    path = tmp_path / "log"
+    place = Place(boot=(shared.share_badly, (str(path), "ends")))
+    place.start()
+    await place.link.ready()
+    running, waiting = place.schedule(forever()), place.schedule(give(1), NOW + SECOND)
+    retried = place.schedule(fail(LookupError()), options=Options(retry=Retry(wait_initial=60)))
+    await turns()
+    (tmp_path / "log.end").touch()
+    while not place.failures:
+        await asyncio.sleep(0.001)
+    (reason,) = place.failures
+    assert isinstance(reason, WorkerLost)
+    assert "has ended before its tasks" in reason.__notes__[0]
+    place.link.kill(reason)  # as the manager does
+    await turns()
+    for task, started in ((running, True), (waiting, False), (retried, False)):
+        error = task.exception()
+        assert task.state is State.LOST
+        assert isinstance(error, WorkerLost)
+        assert error.started is started
+        assert error.__cause__ is reason
+        assert "has ended before its tasks" in str(error)
+    assert place.counts == (0, 0)
+    await place.link.close(0)
+    assert shared.words(path) == ["over"]
+
+
+async def test_what_raises_as_its_place_fails_is_not_retried(no_tasks_left: None) -> None:
+    async def resist() -> None:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            raise LookupError from None
+
+    place = Place()
+    place.start()
+    task = place.schedule(resist(), options=Options(retry=Retry(wait_initial=60)))
+    await turns()
+    place.link.kill(WorkerStartError("no"))
+    await turns()
+    assert isinstance(task.exception(), LookupError)
+    assert place.counts == (0, 0)
+
+
+async def test_a_lifespan_of_a_place_that_fails_is_cancelled(
+    tmp_path: Path, no_tasks_left: None
+) -> None:
+    path = tmp_path / "log"
+    place = Place(boot=(shared.share, (str(path),)))
+    place.start()
+    await place.link.ready()
+    place.link.kill(ManagerClosed("it has failed"))
+    await place.link.close(0)
+    assert shared.words(path) == ["entered", "cancelled"]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_one_that_is_cancelled_with_all_there_is_does_not_fail_a_loop_that_ends(
+    tmp_path: Path, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
+    place = Place(boot=(shared.share, (str(tmp_path / "log"),)))
+    place.start()
+    await place.link.ready()
+    loop = asyncio.get_running_loop()
+    if not goes_on:
+        monkeypatch.setattr(loop, "_asyncgens_shutdown_called", True)
+    (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+    task.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert len(place.failures) == goes_on
+    monkeypatch.undo()
+    await place.link.close(0)
+    await asyncio.sleep(0.002)

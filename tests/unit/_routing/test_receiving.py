@@ -12,7 +12,7 @@ from aioscheduler._routing.lastfailures import LastFailures
 from aioscheduler._routing.receiving import Receiver
 from aioscheduler._scheduling.states import State
 from aioscheduler._shipping.hostcatalog import HostCatalog
-from aioscheduler._shipping.shipping import HostShipper
+from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, TOO_LATE, Kind
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 
 import pytest
+import shared
 from solo import LATER, Make, Place, after, fail, forever, give
 from turning import turns
 
@@ -295,3 +297,65 @@ async def test_what_runs_when_it_fails_is_lost(place: Place) -> None:
     failed, finished = place.take()
     assert failed[0] == Kind.FAILED
     assert finished == [Kind.FINISHED, 0, [1], RETURNED, ["return"]]
+
+
+# ---- what the initializer has opened
+
+
+def words_of(path: Path) -> list[str]:
+    return shared.words(path) if path.exists() else []
+
+
+@pytest.mark.parametrize("end", ["close", "drain", "host_gone"])
+async def test_a_lifespan_is_left_after_the_last_task(
+    make: Make, tmp_path: Path, end: str, no_patience: None
+) -> None:
+    path = tmp_path / "log"
+    place = make()
+    await place.start(place.shipper.take_call(shared.share, (str(path),)))
+    assert words_of(path) == ["entered"]
+    place.schedule(0, shared.see_slowly(str(path), 60.0))
+    place.schedule(1, shared.see())
+    await turns()
+    if end == "close":
+        place.send(Kind.CLOSE, 0.0)
+    elif end == "drain":
+        place.worker.drain()
+    else:
+        place.pipe.closed(None)
+    await place.serving
+    assert words_of(path) == ["entered", "task", "left"]
+    seen = [frame for frame in place.take() if frame[:3] == [Kind.FINISHED, 0, [1]]]
+    assert b"open" in seen[0][4][0]
+
+
+async def test_one_that_ends_by_itself_ends_its_worker(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    (tmp_path / "log.end").touch()
+    place = make()
+    await place.start(place.shipper.take_call(shared.share_badly, (str(path), "ends")))
+    await place.serving
+    *_, (kind, text) = place.take()
+    assert kind == Kind.FAILED
+    assert "has ended before its tasks" in text
+    assert "LookupError: the database is gone" in text
+
+
+async def test_one_whose_worker_is_halted_is_cancelled(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    place = make()
+    await place.start(place.shipper.take_call(shared.share, (str(path),)))
+    place.worker.halt()
+    await turns()
+    assert words_of(path) == ["entered", "cancelled"]
+    place.serving.cancel()
+
+
+async def test_one_that_cannot_be_entered_is_the_end(make: Make, tmp_path: Path) -> None:
+    place = make()
+    call = place.shipper.take_call(shared.share_badly, (str(tmp_path / "log"), "enter"))
+    await place.start(call)
+    ((kind, text),) = place.take()
+    assert kind == Kind.FAILED
+    assert text.endswith("LookupError: no database\n")
+    await place.serving
