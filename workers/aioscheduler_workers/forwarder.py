@@ -15,7 +15,9 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from aioscheduler._scheduling.loopthread import tell
 from aioscheduler._transport import wire
@@ -136,8 +138,6 @@ class Forwarder:
 class Handler(logging.Handler):
     """Packs records as they come, in the thread that logs. Never raises.
 
-    `logging` has one thread at a time call `emit`.
-
     Args:
         forwarder: Has the backlog.
     """
@@ -145,21 +145,39 @@ class Handler(logging.Handler):
     def __init__(self, forwarder: Forwarder) -> None:
         super().__init__()
         self._forwarder = forwarder
-        self._packing = False
+        self._packing = threading.local()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Keep a record for the host if the filters let it pass.
+
+        Without the lock under which `logging` has a handler format: who is slow at it would hold
+        up the loop, and the thread that watches it.
+        """
+        passed: Any = self.filter(record)  # from Python 3.12 on, a record in place of it
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record for the host if there is room."""
-        backlog = self._forwarder.backlog
-        # What is logged by what is just being formatted could go on for ever.
-        if self._packing or backlog.is_full:
-            backlog.drop()
-        else:
-            self._packing = True
-            try:
-                name = multiprocessing.current_process().name
-                backlog.add(pack_record(record, os.getpid(), name))
-            except BaseException:  # noqa: BLE001  who logs must not be hurt, by no record
-                backlog.drop()
-            finally:
-                self._packing = False
-        self._forwarder.wake()
+        packed = None if self._forwarder.backlog.is_full else self._pack(record)
+        self.acquire()  # one at a time adds
+        try:
+            if packed is None:
+                self._forwarder.backlog.drop()
+            else:
+                self._forwarder.backlog.add(packed)
+            self._forwarder.wake()
+        finally:
+            self.release()
+
+    def _pack(self, record: logging.LogRecord) -> bytes | None:
+        if vars(self._packing):  # it could go on for ever: what is formatted logs
+            return None
+        self._packing.now = True
+        try:
+            return pack_record(record, os.getpid(), multiprocessing.current_process().name)
+        except BaseException:  # noqa: BLE001  who logs must not be hurt, by no record
+            return None
+        finally:
+            del self._packing.now

@@ -258,6 +258,47 @@ async def test_what_logs_while_it_is_formatted_goes_on_for_ever_nowhere(forwardi
     assert frame[2] == 1
 
 
+class Slow:
+    """Takes its time to be formatted, until it is let go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __str__(self) -> str:
+        self.begun.set()
+        self.go_on.wait(20)
+        return "slow"
+
+
+async def test_what_is_slow_to_format_holds_up_nobody_else(forwarding: Place) -> None:
+    slow = Slow()
+    with alone(forwarding):
+        thread = threading.Thread(target=LOG.info, args=("%s", slow))
+        thread.start()
+        assert slow.begun.wait(20)
+        LOG.info("quick")
+        slow.go_on.set()
+        thread.join()
+    await turns()
+    (frame,) = forwarding.take()
+    assert (messages(frame), frame[2]) == (["quick", "slow"], 0)
+
+
+async def test_the_filters_of_the_handler_hold(forwarding: Place) -> None:
+    def refuse(record: logging.LogRecord) -> bool:
+        record.seen = True
+        return record.getMessage() != "refused"
+
+    handler = forwarding.worker.forwarder._handler
+    handler.addFilter(refuse)
+    LOG.info("refused")
+    LOG.info("passed")
+    await turns()
+    (frame,) = forwarding.take()
+    assert messages(frame) == ["passed"]
+    assert make_record(unpack_record(frame[1][0])).seen is True  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, SystemExit])
 async def test_nothing_is_raised_into_the_code_that_logs(
     forwarding: Place, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
