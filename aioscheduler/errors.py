@@ -142,10 +142,16 @@ class RemoteTraceback(AioschedulerError):
         return f"\n\n{self.text}"
 
 
+EXIT_OF_BLOCKED: int = 213
+"""The status with which a worker ends itself because of its `block_timeout`, and few others do."""
+
+
 def describe_exit(exitcode: int | None) -> str:
     """Says in words how a process ended: `was killed by SIGKILL`, `exited with status 3`."""
     if exitcode is None:
         return "ended, its exit code is not known"
+    if exitcode == EXIT_OF_BLOCKED:
+        return "was ended by its block_timeout"
     if exitcode >= 0:
         return f"exited with status {exitcode}"
     try:

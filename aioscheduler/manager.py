@@ -39,6 +39,7 @@ from ._routing.settings import ManagerOptions, read_settings
 from ._scheduling.coroutines import close_unstarted
 from ._scheduling.loopthread import LoopThread
 from ._scheduling.order import Order
+from ._shipping.propagation import ContextItem
 from .batch import Batch
 from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
 from .inspection import TaskInfo, list_tasks, read_wanted
@@ -124,7 +125,8 @@ class Manager(Generic[When]):
             reported.
         forward_logs: Whether what workers log is handled by the logging of this process, which
             has their process's name in `record.processName`. Not more than it can take: what is
-            dropped is counted (`WorkerStats.logs_dropped`).
+            dropped is counted (`WorkerStats.logs_dropped`). Workers' loggers have the levels that
+            those here have when a process is started.
         **kwargs: For `cls`.
 
     Raises:
@@ -178,7 +180,7 @@ class Manager(Generic[When]):
         monitor: bool = False,
         name: str | None = None,
         max_running: int | None = None,
-        context: Sequence[Any] = (),
+        context: Sequence[ContextItem] = (),
         max_tasks_per_worker: int | None = None,
         max_rss_per_worker: int | None = None,
         block_timeout: float | timedelta | None = None,
@@ -212,7 +214,13 @@ class Manager(Generic[When]):
         placement = Placement(settings.layout, by_worker, max_tasks, model.max_tasks)
         self._loop_thread = LoopThread("manager")
         self._router = Router(
-            self._id, model.order, model.prefer_utc, placement, self._loop_thread, seams.clock
+            self._id,
+            model.order,
+            model.prefer_utc,
+            placement,
+            self._loop_thread,
+            settings.context,
+            seams.clock,
         )
         self._fleet = Fleet(self, self._id, settings, seams, self._router, self._unwatch)
         self._remotes = self._fleet.remotes  # whose processes `FakeManager` can end
@@ -395,9 +403,18 @@ class Manager(Generic[When]):
             ManagerClosed: The manager was closed, or has failed, or its loop has ended.
             RuntimeError: The manager was not started.
         """
-        schedule: Callable[[Awaitable[T]], Task[T]] = partial(
-            self.schedule, when=when, key=key, id=id, replace=replace, **options
+        schedule: Callable[..., Task[T]] = partial(
+            self._router.schedule, when=when, key=key, options=options
         )
+        if id is not None or replace is not False:
+            schedule = partial(
+                self._router.schedule_once,
+                when=when,
+                key=key,
+                options=options,
+                id_=id,
+                replace=replace,
+            )
         return self._fleet.abroad.schedule(coro, schedule, options.get("name"))
 
     @overload

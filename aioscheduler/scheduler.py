@@ -156,7 +156,8 @@ class _Scheduler:
             if self._closed:
                 raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
             read = read_options(options, self.order) if options else None
-            call = self._link.shipper.take(coro, read)
+            shipper = self._link.shipper
+            call = shipper.take(coro, None if read is None else shipper.take_record(read))
             due = due_time(self.order, when, self._clock(), self.prefer_utc)
             if self.max_tasks is not None and len(self) >= self.max_tasks:
                 raise limit_reached(self.max_tasks)

@@ -4,8 +4,9 @@ An unnamed file that the host makes and both have open, so it is gone with the l
 begins with a word of 8 bytes for each scheduler, the number of the task begun last plus one,
 which the worker stores before a task's first step (0.05 µs) and the host reads when the worker is
 dead: of the tasks that were announced, those after it have not begun. One more word says whether
-the process has become a worker at all. Then comes what `faulthandler` writes when the interpreter
-crashes, or the traceback of what was raised out of the event loop.
+the process has become a worker at all, and two say which task has blocked its loop for too long.
+Then comes what `faulthandler` writes when the interpreter crashes, or the traceback of what was
+raised out of the event loop, or where that was blocked.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class BlackBox:
 
     def __init__(self, schedulers: int, fd: int | None = None) -> None:
         self._schedulers = schedulers
-        self._size = -(-(schedulers + 1) * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._size = -(-(schedulers + 3) * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
         if fd is None:
             fd = _unnamed_file()
             os.truncate(fd, self._size)
@@ -55,6 +56,12 @@ class BlackBox:
         """Whether a worker has begun to record; in the host."""
         return bool(self._words[self._schedulers])
 
+    @property
+    def blamed(self) -> tuple[int, int] | None:
+        """Scheduler and number of the task that has blocked its worker, if one has; in the host."""
+        scheduler, number = self._words[self._schedulers + 1 : self._schedulers + 3]
+        return (scheduler - 1, number) if 0 < scheduler <= self._schedulers else None
+
     def record(self) -> None:
         """Begin to record, and have `faulthandler` write into the box; in the worker."""
         self._words[self._schedulers] = 1
@@ -67,6 +74,21 @@ class BlackBox:
             text = "".join(traceback.format_exception(error)).encode("utf-8", "replace")
             os.lseek(self._fd, self._size, os.SEEK_SET)
             os.write(self._fd, text[-MAX_WORDS:])
+
+    def blame(self, task: tuple[int, int] | None, cause: str, stack: str) -> None:
+        """Have among the last words what has blocked this process; in the worker, in any thread.
+
+        Args:
+            task: Scheduler and number of the one that has; None: it was none.
+            cause: Who it was and what it has done, in a line.
+            stack: Where it was.
+        """
+        if task is not None:
+            self._words[self._schedulers + 2] = task[1]
+            self._words[self._schedulers + 1] = task[0] + 1
+        line = f"{cause}\n".encode("utf-8", "replace")[:MAX_WORDS]
+        text = stack.encode("utf-8", "replace")
+        os.pwrite(self._fd, line + text[max(0, len(line) + len(text) - MAX_WORDS) :], self._size)
 
     def last_words(self) -> str:
         """Gives what was written at the end; in the host."""

@@ -71,6 +71,13 @@ class Life(Protocol):
         taken as begun.
         """
 
+    def blocked(self) -> tuple[int, int] | None:
+        """Return scheduler and number of the task that has blocked it for too long, if one has.
+
+        Asked when its end is told; the task may have ended. The number may be the one that the
+        worker has given it (`Book.number_of`).
+        """
+
     def kill(self, cause: str = "") -> None:
         """End it at once; nothing if it has ended.
 
@@ -178,6 +185,10 @@ class Incarnation:
     def begun(self, scheduler: int) -> int:
         """Return the number of the task that a scheduler began last, plus one; 0 for none."""
         return 0 if self._box is None else self._box.begun[scheduler]
+
+    def blocked(self) -> tuple[int, int] | None:
+        """Return scheduler and number of the task that has blocked it for too long, if one has."""
+        return None if self._box is None else self._box.blamed
 
     def kill(self, cause: str = "") -> None:
         """End the process at once, if it has not ended; `ended` is called later.

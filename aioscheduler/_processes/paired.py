@@ -191,6 +191,9 @@ class PairedLife:
         """Gives the number of the task that a scheduler began last, plus one; 0 for none."""
         return self._begun[scheduler]
 
+    def blocked(self) -> None:
+        """Return None: here nobody watches the loop, which is the host's."""
+
     def kill(self, cause: str = "") -> None:
         """Ends it at once: what it has not written is lost, and its tasks are cancelled."""
         self._cause = self._cause or cause

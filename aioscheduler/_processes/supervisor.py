@@ -104,12 +104,9 @@ class Supervisor:
 
     @property
     def avoided(self) -> bool:
-        """Whether new tasks are better sent elsewhere.
-
-        That is if it is silent, slow to begin, drains, or was recycled and the next is not ready.
-        """
-        elsewhere = self._slow or self._refilling
-        return elsewhere or self.state in (WorkerState.SILENT, WorkerState.DRAINING)
+        """Whether new tasks are better sent elsewhere: it is silent, slow to begin, or drains."""
+        held_up = self._slow or self._refilling
+        return held_up or self.state in (WorkerState.SILENT, WorkerState.DRAINING)
 
     # ---- life
 
@@ -308,7 +305,7 @@ class Supervisor:
             lost = WorkerLost(self._worker, exitcode, started=None)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
-                f"be replaced; the last: {self._explain(state, exitcode, cause)}"
+                f"be replaced; the last: {self._explain(state, exitcode, cause).strip()}"
             )
             self._stop(End(Then.FAILED, exitcode, life, reason=lost))
         else:
@@ -389,11 +386,14 @@ class Supervisor:
     def _explain(self, state: WorkerState, exitcode: int | None, cause: str) -> str:
         if state is WorkerState.STARTING:
             return self._explain_start(exitcode, cause)
+        end = f"{self._describe()} {describe_exit(exitcode)}"
         if state is WorkerState.DRAINING:
             told = "was recycled" if self._refilling else "was told to end"
-            return f"{self._describe()} {told} and {describe_exit(exitcode)}"
+            end = f"{self._describe()} {told} and {describe_exit(exitcode)}"
         cause = cause or self._traceback or ""
-        return f"{self._describe()} {describe_exit(exitcode)}{cause and f' ({cause})'}"
+        if "\n" in cause:
+            return f"{end}: {cause}\n"
+        return f"{end}{cause and f' ({cause})'}"
 
     def _describe(self) -> str:
         return f"worker {self._worker} (pid {self._pid})"

@@ -31,8 +31,8 @@ class WorkerConfig:
         name: The manager's name, if it was given one.
         measured: Whether the process tells its size, for `max_rss_per_worker`.
         block_timeout: Seconds that a task may keep its loop busy; None for as long as it likes.
-        log_levels: Of each logger of the host that has one, by name; None: the host does not want
-            what is logged.
+        log_levels: Of each logger of the host that has one, by name, when the process is
+            launched; None: the host does not want what is logged.
         worker: The place of this worker, from 0.
         generation: Which process in its place this is, from 0.
         confirmed: Whether every task waits for the host's word (CONFIRM) before it begins: for a

@@ -29,7 +29,7 @@ from .._transport import wire
 from .._transport.definitionlog import DefinitionLog
 from .._transport.entry import Entry
 from .._transport.outbox import Outbox
-from .._transport.wire import Kind, More, Payload
+from .._transport.wire import Kind, Payload, Record
 from .requests import Request, Requests
 
 _REMEMBERED = 1024  # announced tasks, of each scheduler, that may turn out not to have begun
@@ -88,7 +88,7 @@ class Book:
         due: int,
         function: int,
         payload: Payload,
-        options: int | None,
+        record: Record,
         alias: int,
     ) -> int:
         """Add a task that was scheduled inside a worker, which gave it a number: its alias.
@@ -96,7 +96,7 @@ class Book:
         Returns:
             The number that it has here.
         """
-        record = wire.make_record(More(options, alias))
+        record = wire.make_record(wire.read_record(record)._replace(alias=alias))
         number = self.outbox.add(scheduler, due, function, payload, record)
         self._numbers[alias] = number
         self._aliases[number] = alias
@@ -307,6 +307,19 @@ class Book:
         ending = sorted(number for number in self._asked if number not in moved)
         self._asked.clear()
         return self._end(ending, State.CANCELLED)
+
+    def lose(self, scheduler: int, number: int) -> list[Change]:
+        """End a task that had begun in a process that is gone, and is not to start again.
+
+        Nothing, if none such runs there.
+
+        Args:
+            scheduler: Where it is.
+            number: Its number, or its alias.
+        """
+        number = self.number_of(number)
+        known = self._runs(number) and self.ledger.scheduler(number) == scheduler
+        return self._end([number], State.LOST) if known else []
 
     def lose_running(self) -> list[Change]:
         """End what had begun in a process that is gone."""

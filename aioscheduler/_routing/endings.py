@@ -15,8 +15,7 @@ from typing import Any
 
 from .._scheduling.states import State
 from .._scheduling.unheard import report
-from .._shipping.shipping import HostShipper
-from .._transport import wire
+from .._shipping.hostshipping import HostShipper
 from .._transport.entry import Entry
 from .._transport.ledger import end_of_row
 from ..batch import Decode
@@ -178,7 +177,7 @@ class Endings:
 
     def name(self, number: int, entry: Entry) -> str:
         """Return the name of a task that has no handle; "" if it is not known."""
-        label = self._shipper.label(entry.function, wire.read_record(entry.record).options)
+        label = self._shipper.label(entry.function, entry.record)
         name = label if isinstance(label, str) else self._shipper.name_of(label)
         return name or self.holders.name_of_batch(number)
 

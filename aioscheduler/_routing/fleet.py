@@ -34,10 +34,11 @@ from .._scheduling.lateness import History
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
 from .._shipping.hostcatalog import HostCatalog
-from .._shipping.shipping import HostShipper
+from .._shipping.hostshipping import HostShipper
 from .._transport.pipe import abandon
 from ..errors import ManagerClosed, WorkerStartError
 from ..task import State
+from .forwardedlogs import read_levels
 from .local import LocalLink
 from .recycling import Recycling
 from .remote import RemoteLink
@@ -51,7 +52,11 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 def _launch_processes(
     config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
 ) -> Launch:
-    return partial(Incarnation, config, loop_initializer, alive)
+    def launch(*life: Any) -> Incarnation:
+        levels = None if config.log_levels is None else read_levels()  # as they are by now
+        return Incarnation(replace(config, log_levels=levels), loop_initializer, alive, *life)
+
+    return launch
 
 
 class Seams(NamedTuple):
@@ -83,7 +88,7 @@ class Fleet:
         host: How late this loop was.
 
     Raises:
-        NotShippable: The initializer or one of its arguments cannot travel.
+        NotShippable: The initializer, one of its arguments, or what propagates cannot travel.
     """
 
     def __init__(
@@ -130,13 +135,17 @@ class Fleet:
             self.fail,
             settings.max_running,
             router.ids,
+            settings.context,
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
         self._catalog = catalog = HostCatalog()
         catalog.owner = self._owner
+        catalog.propagation = settings.context
         shipper = HostShipper(catalog)
-        boot = None if settings.boot is None else shipper.take_call(*settings.boot)
+        boot = b""
+        if settings.boot is not None or settings.context is not None:
+            boot = shipper.take_call(*settings.boot or (None, ()))
         config = WorkerConfig(
             manager=manager,
             order=settings.order,
@@ -148,6 +157,7 @@ class Fleet:
             name=settings.name,
             measured=settings.max_rss_per_worker is not None,
             block_timeout=settings.block_timeout,
+            log_levels={} if settings.forward_logs else None,
         )
         budget = RestartBudget(*settings.max_restarts)
         limits = settings.max_tasks_per_worker, settings.max_rss_per_worker

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from .._scheduling.lateness import History
+from .._shipping.propagation import Captured
 from .._shipping.shipping import Call
 from ..batch import Outcomes
 from ..inspection import TaskInfo, Wanted
@@ -38,15 +39,20 @@ class LoadCounter(Protocol):
 class Shipper(Protocol):
     """Who turns what users call into what a link takes; the same for all links of a manager."""
 
-    def take_options(self, options: Options) -> Any:
-        """Turns options into what `take` and `Link.schedule_many` take."""
+    def take_record(self, options: Options | None, captured: Captured) -> Any:
+        """Turns what goes with a task into what `take` and `Link.schedule_many` take.
 
-    def take(self, coro: Any, options: Any = None) -> Any:
+        Args:
+            options: The task's, if it has any.
+            captured: What goes with it of a context, if anything does.
+        """
+
+    def take(self, coro: Any, record: Any = None) -> Any:
         """Turns a coroutine into a call for `Link.schedule`; nothing is changed if it raises.
 
         Args:
             coro: The coroutine.
-            options: What `take_options` gave; None: there are none.
+            record: What `take_record` gave; None: nothing goes with it.
         """
 
     def take_function(self, function: Callable[..., Any]) -> Any:
@@ -113,7 +119,7 @@ class Link(Home, Protocol):
         dues: int | list[int],
         function: Any,
         calls: list[Any],
-        options: Any,
+        record: Any,
     ) -> None:
         """Accepts calls of one function.
 
@@ -124,7 +130,7 @@ class Link(Home, Protocol):
             dues: Their due times in nanoseconds since the epoch, or one for all.
             function: What `take_function` gave.
             calls: What `take_arguments` gave; at most `room()`.
-            options: Of all of them, as for `take`.
+            record: Of all of them, as for `take`.
         """
 
     def room(self) -> int:

@@ -29,11 +29,11 @@ from .._scheduling.lifespan import Lifespan, time_to_leave
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
+from .._shipping.propagation import Propagation
 from ..batch import Outcomes, Part
 from ..errors import WorkerLost, WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
 from ..inspection import TaskInfo, Wanted
-from ..options import Options
 from ..stats import WorkerState
 from ..task import State, Task, TaskRef
 from .ids import Ids
@@ -41,7 +41,7 @@ from .link import LoadCounter, Vitals
 from .localcrew import LocalCrew
 from .localentry import Attempts, Entry, Work, attempt_of, context_of, move, start_of
 from .localentry import name_of as name_of_entry
-from .localshipper import LocalCall, LocalShipper, call_function
+from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -62,6 +62,7 @@ class LocalLink:
         failed: Called if the initializer raises, or what it has opened ends.
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         ids: Of the manager's tasks, if there is one.
+        propagation: What goes with each task besides the context of its call, if anything does.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class LocalLink:
         failed: Callable[[Exception], None] = lambda reason: None,
         max_running: int | None = None,
         ids: Ids | None = None,
+        propagation: Propagation | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
@@ -92,7 +94,7 @@ class LocalLink:
             (proxy, manager or "", 0, index, clock) for index in range(schedulers)
         ]
         self._ids = ids or Ids(1)
-        self._crew = LocalCrew(order, counter, self._places, clock, manager, self._ids)
+        self._crew = LocalCrew(order, counter, self._places, clock, manager, self._ids, propagation)
         self.engines: list[Engine[Entry]] = [
             Engine(index, order, self._crew, self._recorder, clock, context_of, max_running)
             for index in range(schedulers)
@@ -161,14 +163,15 @@ class LocalLink:
         self, scheduler: int, due: int, when: datetime | int, call: LocalCall
     ) -> Task[Any]:
         """Accepts what `take` gave."""
-        work, options = call
+        work, record = call
+        options, context = record or (None, copy_context())
         number = self._next
         self._next = number + 1
         name = None
         if options is not None:
             name = options.name or (name_of(work.first) if isinstance(work, Attempts) else None)
         task: Task[Any] = Task(self, scheduler, number, when, name or name_of(work))
-        entry = task, work, copy_context(), options, due
+        entry = task, work, context, options, due
         self.engines[scheduler].add(number, due, entry)
         return task
 
@@ -180,14 +183,14 @@ class LocalLink:
         dues: int | list[int],
         function: Callable[..., Any],
         calls: list[tuple[Any, ...]],
-        options: Options | None,
+        record: LocalRecord,
     ) -> None:
         """Accepts calls of one function."""
         first, count = self._next, len(calls)
         self._next += count
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
         engine = self.engines[scheduler]
-        context = copy_context()
+        options, context = record or (None, copy_context())
         each = repeat(dues, count) if isinstance(dues, int) else dues
         works: Iterable[Work] = map(call_function, repeat(function), calls)
         if options is not None and options.retry is not None:

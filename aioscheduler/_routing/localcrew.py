@@ -20,6 +20,7 @@ from .._scheduling.clock import LATEST
 from .._scheduling.engine import Engine
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
+from .._shipping.propagation import Propagation, captured_here
 from ..errors import WorkerLost
 from ..inside import Place, running
 from ..options import Options, lateness_error, run_with
@@ -41,6 +42,7 @@ class LocalCrew:
         clock: Gives the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
         ids: Of the manager's tasks.
+        propagation: What is restored before each attempt, if anything is.
 
     Attributes:
         loop: The one in which they run; None before the start.
@@ -58,6 +60,7 @@ class LocalCrew:
         clock: Callable[[], int],
         manager: str | None,
         ids: Ids,
+        propagation: Propagation | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stopped = False
@@ -71,6 +74,7 @@ class LocalCrew:
         self._manager = manager
         self._ids = ids
         self._own_ids = ids.of[0]
+        self._propagation = propagation
 
     def ref(self, scheduler: int, number: int) -> TaskRef | None:
         """Return a task's reference; None without a manager."""
@@ -89,6 +93,8 @@ class LocalCrew:
         attempt = 1 if options is None else attempt_of(entry)
         running.set((self._places[engine.index], number, given, attempt))
         try:
+            if self._propagation is not None:
+                self._propagation.restore(captured_here())
             if options is None:
                 value = await work  # type: ignore[misc]  # attempts have options
             else:
@@ -103,7 +109,7 @@ class LocalCrew:
             elif own is not None and own.cancelling():
                 engine.was_cancelled(number)
         except BaseException as error:
-            close(entry)  # if it was too late to start, say
+            close(entry)  # if it did not come to that
             if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
             retry = None if options is None else options.retry

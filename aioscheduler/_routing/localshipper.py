@@ -1,26 +1,36 @@
-"""What users call, for schedulers in this process: it is taken as it is, and does not travel."""
+"""What users call, taken as it is: it does not travel.
+
+schedule(work(1), retry=...) ─► (what is awaited, its record) ─► an entry (`localentry`)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from functools import partial
 from types import CoroutineType
 from typing import Any
 
 from .._scheduling.coroutines import check_awaitable, name_of, take_apart
+from .._shipping.propagation import Captured, with_captured
 from ..options import Options
 from .localentry import Attempts, Work
 
-LocalCall = tuple[Work, "Options | None"]
+LocalRecord = tuple["Options | None", Context] | None
+"""What goes with a task: its options, and the context of the call; None: there is nothing but the
+present context."""
+
+LocalCall = tuple[Work, LocalRecord]
 
 
 class LocalShipper:
-    """Takes what users call as it is: it does not travel."""
+    """Takes what users call as it is (`link.Shipper`)."""
 
-    def take_options(self, options: Options) -> Options:
-        return options
+    def take_record(self, options: Options | None, captured: Captured = None) -> LocalRecord:
+        """Take what goes with a task, and with it the present context."""
+        return options, with_captured(captured)
 
-    def take(self, coro: Awaitable[Any], options: Options | None = None) -> LocalCall:
+    def take(self, coro: Awaitable[Any], record: LocalRecord = None) -> LocalCall:
         """Check that something can be scheduled here.
 
         Raises:
@@ -28,6 +38,7 @@ class LocalShipper:
                 made anew.
         """
         check_awaitable(coro)
+        options = None if record is None else record[0]
         if options is not None and options.retry is not None:
             function, args, kwargs = take_apart(coro)
             if any(isinstance(value, CoroutineType) for value in (*args, *kwargs.values())):
@@ -35,8 +46,8 @@ class LocalShipper:
                     f"{name_of(coro)}() has a coroutine as an argument, which can be awaited once, "
                     "and so not be retried; have an async def function make it for each attempt"
                 )
-            return Attempts(partial(function, *args, **kwargs), coro), options
-        return coro, options
+            return Attempts(partial(function, *args, **kwargs), coro), record
+        return coro, record
 
     def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return function

@@ -15,8 +15,8 @@ from typing import Any
 
 from .._scheduling.lateness import BOUNDS, History
 from .._scheduling.states import State
+from .._shipping.hostshipping import HostShipper
 from .._shipping.payloads import NAMING, names_in
-from .._shipping.shipping import HostShipper
 from .._transport import wire
 from .._transport.definitionlog import leased
 from .._transport.wire import Kind, Payload
@@ -43,6 +43,7 @@ class Receiver:
         shipper: Reads outcomes.
         clock: Returns the present in nanoseconds since the epoch.
         asked_inside: Called with the fields of each request that a task makes of its manager.
+        take_logs: Called with the loop, and the fields of what the worker has logged.
         worker: The place, from 0.
         recycling: Told what its process runs, and how large it is; None: nothing is recycled.
 
@@ -58,6 +59,7 @@ class Receiver:
         shipper: HostShipper,
         clock: Callable[[], int],
         asked_inside: Callable[..., None],
+        take_logs: Callable[..., None],
         worker: int,
         recycling: Recycling | None,
     ) -> None:
@@ -70,6 +72,7 @@ class Receiver:
         self._asked_inside = asked_inside
         self._worker = worker
         self._recycling = recycling
+        self._take_logs = take_logs
         self._decodes: dict[int, Decode | None] = {
             wire.RETURNED: shipper.catalog.decode_result,
             wire.RAISED: shipper.catalog.decode_failure,
@@ -116,6 +119,8 @@ class Receiver:
         elif kind == Kind.READY:
             if self._recycling is not None:
                 self._recycling.began(self._worker)
+        elif kind == Kind.LOG:
+            self._take_logs(loop, *fields)
         else:
             raise wire.WireError(f"a worker does not send {Kind(kind).name}")
 

@@ -1,6 +1,9 @@
 """What becomes of the tasks of a process that is gone: for the next process, or for good.
 
 a life has ended ─► Book: what waits, what had begun ─► Endings: the lost are told why
+
+A task that has blocked its worker for too long is lost, whatever becomes of the others: it would do
+so again.
 """
 
 from __future__ import annotations
@@ -51,13 +54,19 @@ class Recovery:
         book, endings = self._book, self._endings
         for change in book.died([self._begun(life, n) for n in range(book.schedulers)]):
             endings.tell(change)
+        cause, blocked = self._supervisor.cause, self._blocked(life)
+        if blocked is not None:
+            for change in book.lose(*blocked):
+                errors = [self._lost(exitcode, True, number, cause) for number in change.ended]
+                endings.tell(change, errors)
+            cause = f"another task is to blame: {cause}"
         waiting, running = len(book.ledger) - book.ledger.running, book.ledger.running
         fate = f"{waiting:,} pending tasks go to the next process"
         if running:
             then = "started, to run again" if self._rerun else "started, and lost"
             fate += f"; {then}: {running:,} ({endings.describe_running()})"
         for change in book.rerun_running() if self._rerun else book.lose_running():
-            errors = [self._lost(exitcode, True, number) for number in change.ended]
+            errors = [self._lost(exitcode, True, number, cause) for number in change.ended]
             endings.tell(change, errors)
         return fate, running
 
@@ -67,6 +76,14 @@ class Recovery:
             return life.begun(scheduler)
         except Exception:
             log.exception("the black box of worker %d cannot be read", self._worker)
+            return None
+
+    def _blocked(self, life: Life) -> tuple[int, int] | None:
+        """Return which task has blocked its worker for too long; None: none, or nobody knows."""
+        try:
+            return life.blocked()
+        except Exception:
+            log.exception("which task has blocked worker %d cannot be read", self._worker)
             return None
 
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
@@ -85,14 +102,16 @@ class Recovery:
             error = None
             if state is State.LOST:
                 one = numbers[0] if len(numbers) == 1 else None
-                error = self._lost(exitcode, started, one)
+                error = self._lost(exitcode, started, one, self._supervisor.cause)
             yield numbers, state, error
 
-    def _lost(self, exitcode: int | None, started: bool, number: int | None) -> WorkerLost:
+    def _lost(
+        self, exitcode: int | None, started: bool, number: int | None, cause: str
+    ) -> WorkerLost:
         """Return what a task ends with that was lost; for many of them, without a number."""
         why = self.reason
         text = "" if why is None else getattr(why, "__notes__", [str(why)])[0]
-        error = WorkerLost(self._worker, exitcode, started, text, self._supervisor.cause)
+        error = WorkerLost(self._worker, exitcode, started, text, cause)
         error.__cause__ = why
         task = None if number is None else self._endings.holders.handle_of(number)
         if task is not None:

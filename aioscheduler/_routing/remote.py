@@ -35,16 +35,18 @@ from .._processes.supervisor import Supervisor
 from .._scheduling.clock import to_datetime
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.states import State
-from .._shipping.shipping import Call, HostShipper
+from .._shipping.hostshipping import HostShipper
+from .._shipping.shipping import Call
 from .._transport import wire
 from .._transport.entry import Entry
 from .._transport.ledger import PAGE
-from .._transport.wire import Payload
+from .._transport.wire import Payload, Record
 from ..batch import Outcomes, Part
 from ..inspection import TaskInfo, Wanted
 from ..task import Task, TaskRef
 from .book import Book, Change
 from .endings import Endings
+from .forwardedlogs import ForwardedLogs
 from .ids import Ids
 from .link import LoadCounter, Vitals
 from .receiving import Receiver
@@ -69,7 +71,7 @@ class RemoteLink:
         loop_thread: Where calls are right.
         clock: Returns the present in nanoseconds since the epoch.
         manager: The manager's id.
-        boot: The payload of the initializer's call, or None.
+        boot: What a process is told of the initializer and of what propagates; b"": nothing.
         rerun: Whether tasks that had started run again when their worker has died.
         failed: Called with the reason when the place cannot be filled.
         asked_inside: Called with the fields of each request that a task makes of its manager.
@@ -95,7 +97,7 @@ class RemoteLink:
         loop_thread: LoopThread,
         clock: Callable[[], int],
         manager: str,
-        boot: bytes | None,
+        boot: bytes,
         rerun: bool,
         failed: Callable[[Exception], None],
         asked_inside: Callable[..., None],
@@ -123,6 +125,7 @@ class RemoteLink:
         self._sender = Sender(self._outbox, boot)
         self._receiver = Receiver(
             *(schedulers, self.book, self._endings, shipper, clock, asked_inside),
+            take_logs=ForwardedLogs(self.supervisor).take,
             worker=worker,
             recycling=recycling,
         )
@@ -186,8 +189,9 @@ class RemoteLink:
             self._sender.disconnect()
             self._receiver.disconnect()
             fate, harmed = recovery.pass_on(end.life, end.exitcode)
+            then = "it" if end.story.endswith("\n") else "; it"  # below a stack, or in the line
             level = logging.DEBUG if end.planned and not harmed else logging.WARNING
-            log.log(level, "%s; it is replaced: %s", end.story, fate)
+            log.log(level, "%s%s is replaced: %s", end.story, then, fate)
             return
         recovery.reason = recovery.reason or end.reason
         try:
@@ -206,11 +210,11 @@ class RemoteLink:
 
     def schedule(self, scheduler: int, due: int, when: datetime | int, call: Call) -> Task[Any]:
         """Give a task its number and put it into the next frame."""
-        function, payload, options = call
-        number = self._outbox.add(scheduler, due, function, payload, options)
+        function, payload, record = call
+        number = self._outbox.add(scheduler, due, function, payload, record)
         if self._sender.turn is None or self._outbox.full:  # else the call is spared
             self._sender.soon()
-        label = function if options is None else self.shipper.label(function, options)
+        label = function if record is None else self.shipper.label(function, record)
         return self._holders.hand_out(scheduler, number, when, label)
 
     def schedule_many(
@@ -221,10 +225,10 @@ class RemoteLink:
         dues: int | list[int],
         function: int | bytes,
         payloads: list[Payload],
-        options: int | None,
+        record: Record,
     ) -> None:
         """Send calls of one function as one frame."""
-        first = self._outbox.add_many(scheduler, dues, function, payloads, options)
+        first = self._outbox.add_many(scheduler, dues, function, payloads, record)
         self._holders.add(Part(outcomes, offset, self, scheduler, first, len(payloads), dues))
         self._sender.soon()
 

@@ -25,19 +25,18 @@ from .._scheduling.coroutines import close_refused, close_unstarted, name_of
 from .._scheduling.loopthread import LoopThread, Waiters
 from .._scheduling.order import Order, due_time, new_due_time
 from .._shipping.hostcatalog import HostCatalog
-from .._transport.definitionlog import leased
-from .._transport.wire import FRAME_BYTES
+from .._shipping.hostshipping import adopt_call
+from .._shipping.propagation import Captured, Propagation
+from .._transport.entry import InsideRequest
 from ..batch import Batch, Outcomes
-from ..errors import ManagerClosed, NotShippable, TaskLimitReached
-from ..options import TaskOptions, read_id, read_options
+from ..errors import ManagerClosed
+from ..options import Options, TaskOptions, read_id, read_options
 from ..task import State, Task, TaskRef, check_ref
+from .bulk import Whens, name_item, read_dues, take_some
 from .ids import Address, Ids
 from .layout import check_flag
-from .link import AcrossLink, Link, Shipper
+from .link import AcrossLink, Link
 from .placement import Placement
-
-Whens = datetime | timedelta | Sequence[datetime | timedelta | None] | None
-"""One time for all of a batch, or one for each."""
 
 
 class Router:
@@ -49,6 +48,7 @@ class Router:
         prefer_utc: What a naive datetime means.
         placement: Chooses, counts and limits.
         loop_thread: Where calls are right.
+        propagation: What goes with each task of the context of its `schedule`, if anything does.
         clock: Gives the present in nanoseconds since the epoch.
 
     Attributes:
@@ -64,6 +64,7 @@ class Router:
         prefer_utc: bool,
         placement: Placement,
         loop_thread: LoopThread,
+        propagation: Propagation | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.closed: ManagerClosed | None = None
@@ -71,6 +72,7 @@ class Router:
         self.ids: Ids = Ids(placement.workers)
         self.placement = placement
         self.loop_thread = loop_thread
+        self.propagation = propagation
         self._manager = manager
         self._order = order
         self._prefer_utc = prefer_utc
@@ -84,8 +86,17 @@ class Router:
         when: datetime | timedelta | None,
         key: str | bytes | int | None,
         options: TaskOptions,
+        captured: Captured = None,
     ) -> Task[Any]:
-        """Takes one task; see `Manager.schedule`."""
+        """Takes one task; see `Manager.schedule`.
+
+        Args:
+            coro: As there.
+            when: As there.
+            key: As there.
+            options: As there.
+            captured: What goes with it of a context; None: what of the present one.
+        """
         try:
             if self.closed is not None:
                 self.check_open()
@@ -93,9 +104,10 @@ class Router:
                 self.loop_thread.check()
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.choose(key)
-            call = self.links[0].shipper.take(
-                coro, self._take_options(options) if options else None
-            )
+            record = None
+            if options or self.propagation is not None:
+                record = self._take_record(self._read(options), captured)
+            call = self.links[0].shipper.take(coro, record)
         except BaseException as refusal:
             close_refused(coro, refusal)
             raise
@@ -112,8 +124,9 @@ class Router:
         options: TaskOptions,
         id_: str | None,
         replace: bool,
+        captured: Captured = None,
     ) -> Task[Any]:
-        """Takes one task, unless there is one with its id; see `Manager.schedule`."""
+        """Takes one task, unless there is one with its id; see `schedule`."""
         try:
             self.check_open()
             self.loop_thread.check()
@@ -121,7 +134,9 @@ class Router:
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             self.placement.check_key(key)
             # It is looked at though the id may be taken: what cannot be right is refused.
-            call = self.links[0].shipper.take(coro, self._take_options(options))
+            call = self.links[0].shipper.take(
+                coro, self._take_record(self._read(options), captured)
+            )
             known = self.ids.find(id_)
             if known is not None and not replace:
                 close_unstarted(coro)
@@ -187,9 +202,16 @@ class Router:
         """
         return new_due_time(self._order, when, self._clock(), self._prefer_utc)
 
-    def _take_options(self, given: TaskOptions) -> Any:
-        options = read_options(given, self._order) if given else None
-        return None if options is None else self.links[0].shipper.take_options(options)
+    def _read(self, options: TaskOptions) -> Options | None:
+        return read_options(options, self._order) if options else None
+
+    def _take_record(self, options: Options | None, captured: Captured = None) -> Any:
+        """Turn what goes with a task into what links take, None if nothing does."""
+        if captured is None and self.propagation is not None:
+            captured = self.propagation.capture()
+        if options is None and self.propagation is None:
+            return None
+        return self.links[0].shipper.take_record(options, captured)
 
     def submit(
         self,
@@ -217,13 +239,13 @@ class Router:
         room = placement.room_everywhere()
         calls = list(arguments if room is None else islice(arguments, room + 1))
         count = len(calls)
-        dues = self._dues(when, count, room is not None and count > room)
+        cut = room is not None and count > room
+        dues = read_dues(self._order, when, count, cut, self._clock(), self._prefer_utc)
         front = self.links[0]
         function = front.shipper.take_function(func)
-        read = read_options(options, self._order) if options else None
-        taken = None if read is None else front.shipper.take_options(read)
-        name = None if read is None else read.name
-        outcomes = Outcomes(count, name or name_of(func))
+        read = self._read(options)
+        record = self._take_record(read)
+        outcomes = Outcomes(count, (read and read.name) or name_of(func))
         batch: Batch[Any] = Batch(outcomes, return_exceptions)
         # Small batches, too, are to use every scheduler.
         share = -(-count // len(placement.loads)) if key is None else count
@@ -233,9 +255,9 @@ class Router:
                 try:
                     place = placement.choose(key)
                 except (ValueError, TypeError) as refusal:
-                    raise _name_item(sent, refusal) from refusal
+                    raise name_item(sent, refusal) from refusal
                 room = min(share, front.room(), placement.room(place))
-                payloads = _take_some(front.shipper, calls, sent, room)
+                payloads = take_some(front.shipper, calls, sent, room)
                 until = sent + len(payloads)
                 self._link_of(place, len(payloads)).schedule_many(
                     outcomes,
@@ -244,30 +266,13 @@ class Router:
                     dues[sent:until] if isinstance(dues, list) else dues,
                     function,
                     payloads,
-                    taken,
+                    record,
                 )
                 sent = until
         except BaseException:
             batch.cancel()
             raise
         return batch
-
-    def _dues(self, when: Whens, count: int, cut: bool) -> int | list[int]:
-        """Return the due times of `count` items; `cut`: there are more, which are not read."""
-        now = self._clock()
-        if when is None or isinstance(when, datetime | timedelta):
-            return due_time(self._order, when, now, self._prefer_utc)
-        times = list(islice(when, count if cut else count + 1))
-        if len(times) != count:
-            has = f"more than {count}" if len(times) > count else len(times)
-            raise ValueError(f"when has {has} times for {count} items; give one each")
-        dues: list[int] = []
-        try:
-            for each in times:
-                dues.append(due_time(self._order, each, now, self._prefer_utc))  # noqa: PERF401
-        except (ValueError, TypeError) as refusal:
-            raise _name_item(len(dues), refusal) from refusal
-        return dues
 
     def locate(self, ref: TaskRef) -> tuple[Link, int, int]:
         """Gives the link of a task, its scheduler and its number there.
@@ -311,7 +316,7 @@ class Router:
             self.check_open()
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
-            call = self.links[0].shipper.take(coro, self._take_options(options))
+            call = self.links[0].shipper.take(coro, self._take_record(self._read(options)))
             known = None
             if id_ is not None or replace is not False:
                 id_ = read_id(id_, replace)
@@ -344,23 +349,19 @@ class Router:
             worker, scheduler, number = self.ids.leads.get(number, (worker, scheduler, number))
             links[worker].cancel(scheduler, number)
         elif self.closed is None:
-            place, due, function, payload, options, alias, lines, id_, replace = fields
-            known = None if id_ is None else self.ids.find(id_)
-            if known is not None and not replace:
-                self.ids.lead(alias, known)
+            asked = InsideRequest(*fields)
+            known = None if asked.id is None else self.ids.find(asked.id)
+            if known is not None and not asked.replace:
+                self.ids.lead(asked.alias, known)
                 return
-            with catalog.change():
-                number = catalog.adopt(function)
-                if options is not None:
-                    options = catalog.adopt_options(options)
-            if isinstance(payload, bytes):
-                payload = leased(payload, map(catalog.log.lease, lines))
+            call = adopt_call(catalog, asked)
             self._dispossess(known)
+            place = asked.place
             self.placement.added(place)
             worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]
-            own = links[worker].adopt(scheduler, due, (number, payload, options), alias)
-            if id_ is not None:
-                self.ids.give(id_, (worker, scheduler, own))
+            own = links[worker].adopt(scheduler, asked.due, call, asked.alias)
+            if asked.id is not None:
+                self.ids.give(asked.id, (worker, scheduler, own))
 
     # ---- inside
 
@@ -368,29 +369,3 @@ class Router:
         """Counts tasks at a place and gives its link."""
         self.placement.added(place, count)
         return self.links[self.placement.worker_of[place]]
-
-
-def _take_some(shipper: Shipper, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:
-    """Turns arguments into payloads: at most `room`, and as many as fit a frame."""
-    plain = shipper.take_plain(calls[start : start + room])
-    if plain is not None:
-        return plain
-    payloads: list[Any] = []
-    size = 0
-    try:
-        for args in calls[start : start + room]:
-            taken = shipper.take_arguments(args)
-            payloads.append(taken)
-            size += len(taken) if isinstance(taken, bytes) else 0
-            if size > FRAME_BYTES:
-                break
-    except (ValueError, TypeError) as refusal:
-        raise _name_item(start + len(payloads), refusal) from refusal
-    return payloads
-
-
-def _name_item(index: int, refusal: Exception) -> Exception:
-    """Says in a refusal which item of a batch it is for."""
-    kinds = (NotShippable, TaskLimitReached, ValueError, TypeError)
-    kind = next(kind for kind in kinds if isinstance(refusal, kind))
-    return kind(f"item {index}: {refusal}")

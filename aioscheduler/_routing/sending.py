@@ -25,13 +25,13 @@ class Sender:
 
     Args:
         outbox: What is to be sent.
-        boot: The payload of the initializer's call, or None.
+        boot: What a process is told of the initializer and of what propagates; b"": nothing.
 
     Attributes:
         turn: Sends at the end of this turn of the loop, if something is to be sent.
     """
 
-    def __init__(self, outbox: Outbox, boot: bytes | None) -> None:
+    def __init__(self, outbox: Outbox, boot: bytes) -> None:
         self.turn: asyncio.Handle | None = None
         self._outbox = outbox
         self._boot = boot
@@ -57,7 +57,7 @@ class Sender:
                 if life.pipe.waiting > HIGH_WATER:
                     life.pipe.flush()
                     await life.pipe.drain(HIGH_WATER)
-            boot = (wire.encode([Kind.BOOT, *part]) for part in wire.cut(self._boot or b""))
+            boot = (wire.encode([Kind.BOOT, *part]) for part in wire.cut(self._boot))
             _send(life.pipe, boot, blobs)
         except Exception as error:  # noqa: BLE001  whatever it is, this process knows too little
             life.kill(f"it cannot be told its tasks: {error!r}")

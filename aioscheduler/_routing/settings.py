@@ -12,13 +12,13 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from .._scheduling.clock import read_seconds
 from .._scheduling.order import Order
+from .._shipping.propagation import ContextItem, Propagation, read_context
 from ..options import read_text
 from .layout import check_count, check_flag, lay_out
 
@@ -35,7 +35,7 @@ class ManagerOptions(TypedDict, total=False):
     monitor: bool
     name: str | None
     max_running: int | None
-    context: Sequence[Any]
+    context: Sequence[ContextItem]
     max_tasks_per_worker: int | None
     max_rss_per_worker: int | None
     block_timeout: float | timedelta | None
@@ -57,7 +57,7 @@ class Settings(NamedTuple):
         monitor: Whether others may watch.
         max_running: How many tasks may run at a time on each scheduler; None: as its order says.
         name: The manager's, if it was given one.
-        context: What travels of the context of a `schedule`.
+        context: What goes with each task of the context of its `schedule`, if anything does.
         max_tasks_per_worker: How many tasks a process runs until it is recycled, if it is.
         max_rss_per_worker: Resident bytes above which a process is recycled, if it is.
         block_timeout: Seconds that a task may keep its worker's loop busy; None: as it likes.
@@ -75,7 +75,7 @@ class Settings(NamedTuple):
     monitor: bool
     max_running: int | None
     name: str | None
-    context: tuple[Any, ...]
+    context: Propagation | None
     max_tasks_per_worker: int | None
     max_rss_per_worker: int | None
     block_timeout: float | None
@@ -96,6 +96,7 @@ def read_settings(
     Raises:
         TypeError: Something is of a wrong type, or the initializer is a generator function.
         ValueError: A count or a choice is out of range, or two things contradict each other.
+        NotShippable: A context variable is no module's global.
     """
     layout, local = lay_out(order, schedulers, options["workers"])
     max_restarts = _read_restarts(options["max_restarts"])
@@ -146,7 +147,7 @@ def read_settings(
         monitor,
         max_running,
         name,
-        _read_context(options["context"]),
+        read_context(options["context"]),
         options["max_tasks_per_worker"],
         options["max_rss_per_worker"],
         block_timeout,
@@ -157,12 +158,6 @@ def read_settings(
 _OF_WORKERS: tuple[
     Literal["loop_initializer", "max_tasks_per_worker", "max_rss_per_worker", "block_timeout"], ...
 ] = ("loop_initializer", "max_tasks_per_worker", "max_rss_per_worker", "block_timeout")
-
-
-def _read_context(context: Sequence[Any]) -> tuple[Any, ...]:
-    if isinstance(context, str | bytes | ContextVar) or not isinstance(context, Iterable):
-        raise TypeError(f"context must be a list, such as [{context!r}], not {context!r}")
-    return tuple(context)
 
 
 def _check_initializer(initializer: object) -> None:

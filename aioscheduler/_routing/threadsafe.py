@@ -14,10 +14,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 from .._scheduling.coroutines import close_unstarted, name_of
 from .._scheduling.loopthread import tell
+from .._shipping.propagation import Propagation
 from ..task import State, Task
 from .router import Router
 
@@ -40,14 +42,14 @@ class Abroad:
     def schedule(
         self,
         coro: Awaitable[T],
-        schedule: Callable[[Awaitable[T]], Task[T]],
+        schedule: Callable[..., Task[T]],
         name: str | None,
     ) -> Future[T]:
         """Takes one task, in any thread; see `Manager.schedule_threadsafe`.
 
         Args:
             coro: The coroutine.
-            schedule: Schedules it, in the loop.
+            schedule: Schedules it, in the loop; takes what was captured in the calling thread.
             name: Of the task, for the report of its failure; None for that of the function.
         """
         router, loop_thread = self._router, self._router.loop_thread
@@ -61,6 +63,8 @@ class Abroad:
             close_unstarted(coro)
             raise
 
+        if router.propagation is not None:
+            schedule = _with_context(router.propagation, schedule)
         future = ThreadFuture(loop, self._unfinished, schedule, coro, name)
         try:
             future.send()
@@ -81,6 +85,22 @@ class Abroad:
         """End all of them: nothing that would is to come."""
         for future in self._unfinished.copy():
             future.give_up(reason)
+
+
+def _with_context(
+    propagation: Propagation, schedule: Callable[..., Task[T]]
+) -> Callable[[Awaitable[T]], Task[T]]:
+    """Capture here and now what goes with a task; whatever that raises is its refusal."""
+    try:
+        return partial(schedule, captured=propagation.capture())
+    except BaseException as error:  # noqa: BLE001  a user's function may raise anything
+        refusal = error
+
+    def refuse(coro: Awaitable[T]) -> NoReturn:
+        close_unstarted(coro)
+        raise refusal
+
+    return refuse
 
 
 class ThreadFuture(Future[T]):

@@ -78,10 +78,11 @@ def tell_unheard(
         # A loop lets SystemExit and the like out of its handler: it is to end by them, but not
         # from the midst of what we do here.
         if loop.is_running():
-            loop.call_soon_threadsafe(_throw, raised)
+            loop.call_soon_threadsafe(throw, raised)
         else:
             log.exception("%s; and the loop's exception handler raised", message)
 
 
-def _throw(error: BaseException) -> NoReturn:
+def throw(error: BaseException) -> NoReturn:
+    """Raise what a loop is to end by, as a callback of that loop."""
     raise error

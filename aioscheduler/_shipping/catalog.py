@@ -7,14 +7,17 @@ ends come by their numbers is in `hostcatalog` and `workercatalog`.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import MutableMapping
+from contextvars import ContextVar
 from types import CodeType, FunctionType
 from typing import Any, Generic, TypeVar
 
 from ..options import Options
-from .names import importable_name
+from .names import importable_name, variable_name
+from .propagation import Propagation
 
 V = TypeVar("V")
 
@@ -57,6 +60,7 @@ class Catalog(ABC):
     Attributes:
         owner: The manager, or its proxy: each arrives as the other.
         handed: What each worker process inherits, of the initargs.
+        propagation: What of a context goes with each task; None: nothing.
         classes: By-value classes by number.
         class_numbers: The other way round.
     """
@@ -64,13 +68,39 @@ class Catalog(ABC):
     def __init__(self) -> None:
         self.owner: object = None
         self.handed: list[Any] = []
+        self.propagation: Propagation | None = None
         self.classes: MutableMapping[int, type] = {}
         self.class_numbers: ClassTable[int] = ClassTable()
+        self._variables: dict[str, ContextVar[Any]] = {}  # by name, that were made here
+        self._variable_names: dict[ContextVar[Any], str] = {}  # the other way round
 
     def function_number(self, function: FunctionType) -> Any:
         """Gives what stands for a function in a frame: its name's number, or that of its code."""
         name = importable_name(function)
         return self.code_number(function) if name is None else self.name_number(name, function)
+
+    def variable_name(self, variable: ContextVar[Any]) -> str | None:
+        """Give the name by which the other end finds a context variable; None if it has none."""
+        return self._variable_names.get(variable) or variable_name(variable)
+
+    def variable(self, key: str, name: str, default: tuple[Any, ...]) -> ContextVar[Any]:
+        """Give the context variable of a module that cannot be imported: always the same one.
+
+        Args:
+            key: What `variable_name` gave.
+            name: Its own name.
+            default: Its default, if it has one.
+        """
+        known = self._variables.get(key)
+        if known is None:
+            module, _, attribute = key.partition(":")
+            own = getattr(sys.modules.get(module), attribute, None)
+            if isinstance(own, ContextVar):  # of the program itself, or of who runs it
+                return own
+            known = ContextVar(name, default=default[0]) if default else ContextVar(name)
+            self._variables[key] = known
+            self._variable_names[known] = key
+        return known
 
     @abstractmethod
     def name_number(self, name: str, function: FunctionType) -> Any:

@@ -8,6 +8,7 @@ import importlib
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -77,6 +78,41 @@ def _home_of(cls: type) -> str | None:
             None,
         )
     return _homes[cls]
+
+
+_variables: dict[ContextVar[Any], str] = {}  # names that were found
+
+
+def variable_name(variable: ContextVar[Any]) -> str | None:
+    """Give `module:name` of a context variable that is a global of a module; else None.
+
+    Where several modules have it, one that can be imported.
+    """
+    known = _variables.get(variable)
+    if known is None or not _is_global(variable, *known.split(":", 1)):
+        own = [name for name in sys.modules.copy() if _is_global(variable, name, variable.name)]
+        names = [f"{module}:{variable.name}" for module in own] or _names_of(variable)
+        if not names:
+            return None
+        names.sort(key=lambda name: not importable(name.partition(":")[0]))
+        known = _variables[variable] = names[0]
+    return known
+
+
+def _is_global(variable: ContextVar[Any], module: str, name: str) -> bool:
+    loaded = sys.modules.get(module)
+    return isinstance(loaded, ModuleType) and vars(loaded).get(name) is variable
+
+
+def _names_of(variable: ContextVar[Any]) -> list[str]:
+    """Look for a variable under another name than its own."""
+    return [
+        f"{module}:{name}"
+        for module, loaded in sys.modules.copy().items()
+        if isinstance(loaded, ModuleType)
+        for name, value in vars(loaded).copy().items()
+        if value is variable
+    ]
 
 
 def module_of(function: FunctionType) -> str:

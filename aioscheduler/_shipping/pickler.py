@@ -11,6 +11,7 @@ import io
 import pickle
 from collections import ChainMap
 from collections.abc import Callable
+from contextvars import Context, ContextVar
 from types import CodeType, FunctionType
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from .byvalue import (
 from .catalog import Catalog
 from .failures import describe, reduce_error, reduce_some
 from .names import importable, importable_name, is_of_namespace, resolve
+from .propagation import unnamed
 from .refusals import OF_ONE_PROCESS, TABLE, refuse
 
 
@@ -100,6 +102,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             # cloudpickle forgets the file, which tracebacks need to show the line.
             _, args = self.dispatch_table[CodeType](obj)
             return restore.code_of, (obj.co_filename, args)
+        elif isinstance(obj, ContextVar):
+            return self._reduce_variable(obj)
         elif obj is self._catalog.owner:
             return restore.owner, ()
         elif issubclass(type(obj), _SPECIAL):
@@ -115,6 +119,18 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
 
     def _reduce_error(self, error: BaseException) -> Any:
         return reduce_error(error)
+
+    def _reduce_variable(self, variable: ContextVar[Any]) -> Any:
+        name = self._catalog.variable_name(variable)
+        if name is None:
+            raise pickle.PicklingError(unnamed(variable))
+        if importable(name.partition(":")[0]):
+            return resolve, (name,)
+        try:
+            default = (Context().run(variable.get),)
+        except LookupError:
+            return restore.variable_of, (name, variable.name)
+        return restore.variable_of, (name, variable.name, *default)
 
     def _reduce_function(self, function: FunctionType) -> Any:
         if is_single_dispatch(function):

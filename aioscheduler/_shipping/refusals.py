@@ -13,7 +13,7 @@ import io
 import multiprocessing.connection
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import CoroutineType, FunctionType, MethodType
 from typing import Any, NoReturn
 
@@ -33,6 +33,28 @@ def cannot_travel(error: BaseException, own: str = "") -> str:
         f"cannot travel to a worker process: {error}. Pass plain data (an id, a path) and open "
         f"what it names in the worker, by initializer= or in the task{module}; or use workers=0"
     )
+
+
+def blame(
+    fault_of: Callable[[object], Exception | None],
+    kinds: Mapping[str, Mapping[Any, Any]],
+    error: Exception,
+) -> tuple[str, str]:
+    """Say which of some values cannot travel, by name, and what to do about it.
+
+    Args:
+        fault_of: Returns what pickling a value raises.
+        kinds: The values, by what they are and their names.
+        error: What pickling all of them has raised.
+    """
+    for kind, values in kinds.items():
+        for name, value in values.items():
+            fault = fault_of(value)
+            if fault is not None:
+                own = "" if kind == "argument" or kind.startswith("value") else "it"
+                return f"the {kind} {name!r}", cannot_travel(fault, own)
+    kind = next(iter(kinds), "")
+    return kind and f"{'an' if kind[0] in 'ao' else 'a'} {kind}", cannot_travel(error)
 
 
 def refuse(obj: object) -> NoReturn:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -28,6 +29,12 @@ def owner() -> object:
     """Gives the manager, or its proxy."""
     catalog: Catalog = active.catalog
     return catalog.owner
+
+
+def variable_of(key: str, name: str, *default: Any) -> ContextVar[Any]:
+    """Gives a context variable of a module that cannot be imported."""
+    catalog: Catalog = active.catalog
+    return catalog.variable(key, name, default)
 
 
 def class_of(number: int) -> type:

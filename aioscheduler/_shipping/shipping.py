@@ -16,24 +16,27 @@ import gc
 import inspect
 import weakref
 from collections.abc import Callable, Sequence
-from itertools import chain
 from types import CellType, CodeType, CoroutineType, FunctionType
 from typing import Any, Generic, NoReturn, TypeVar
 
 from .._scheduling.coroutines import check_awaitable, read_arguments
 from .._transport.definitionlog import leased
-from .._transport.wire import BLOB_LIMIT, Payload
+from .._transport.wire import BLOB_LIMIT, Payload, Record
 from ..errors import NotShippable
 from ..options import Options
 from .hostcatalog import HostCatalog
 from .names import importable_name, is_of_module
 from .payloads import is_plain
-from .refusals import cannot_travel, parts_of
+from .propagation import Captured
+from .refusals import blame, parts_of
 from .sharedcode import contents_of
 from .workercatalog import WorkerCatalog
 
-Call = tuple[Any, Payload, "int | None"]
-"""A task's record: the number of its function, its payload, and the number of its options."""
+Call = tuple[Any, Payload, Record]
+"""What there is to do: the number of a function, its payload, and the record of the task."""
+
+MOST_CONTEXT = BLOB_LIMIT
+"""Bytes of the values that go with a task."""
 
 
 class _Shape:
@@ -83,12 +86,12 @@ class Shipper(Generic[C]):
         """Forgets the numbers that functions had, which may have another from now on."""
         self._shapes.clear()
 
-    def take(self, coro: Any, options: Any = None) -> Call:
+    def take(self, coro: Any, record: Record = None) -> Call:
         """Takes an unstarted coroutine apart and closes it; it is untouched if this raises.
 
         Args:
             coro: The coroutine.
-            options: What goes with it.
+            record: What goes with it.
 
         Raises:
             NotShippable: It is no coroutine, has started, or something it needs cannot travel.
@@ -123,7 +126,7 @@ class Shipper(Generic[C]):
                 number, captured = self._number_closure(function, shape)
             payload = self._pickle_arguments(coro, function, captured)
         coro.close()
-        return number, payload, options
+        return number, payload, record
 
     def take_options(self, options: Options) -> Any:
         """Gives what stands for options, which travel once for all tasks that have the same.
@@ -141,8 +144,35 @@ class Shipper(Generic[C]):
         except NotShippable:
             raise  # which names a global
         except Exception as error:
-            what, why = self._blame(parts_of(on) if asks else {}, error)
+            what, why = blame(self.catalog.fault_of, parts_of(on) if asks else {}, error)
             raise NotShippable(f"{what and what + ' of '}the option retry {why}") from error
+
+    def take_context(self, captured: Captured) -> bytes | None:
+        """Gives the payload of what goes with a task of a context, if anything does.
+
+        Raises:
+            NotShippable: Something of it cannot travel, or it is too much.
+        """
+        if captured is None:
+            return None
+        payload = self.catalog.encode_scalars(captured)
+        if payload is None:
+            try:
+                with self.catalog.change():
+                    payload = leased(*self.catalog.dump(captured))
+            except NotShippable:
+                raise  # which names a global
+            except Exception as error:
+                assert self.catalog.propagation is not None  # it has captured
+                kinds = self.catalog.propagation.named(captured)
+                what, why = blame(self.catalog.fault_of, kinds, error)
+                raise NotShippable(f"{what} {why}") from error
+        if len(payload) > MOST_CONTEXT:
+            raise NotShippable(
+                f"what context= lists takes {len(payload):,} bytes, and {MOST_CONTEXT:,} at most "
+                "may go with each task: list ids, and look up in the task what they stand for"
+            )
+        return payload
 
     def _encode_simple(self, args: Sequence[Any]) -> Payload:
         """Gives the payload of positional arguments if they are scalars, else None."""
@@ -216,118 +246,9 @@ class Shipper(Generic[C]):
             if code.co_flags & inspect.CO_VARARGS:
                 own[code.co_varnames[count + code.co_kwonlyargcount]] = args[count:]
             closure = dict(zip(code.co_freevars, contents, strict=False))
-            what = self._blame({"argument": own, "closure variable": closure}, error)
+            kinds = {"argument": own, "closure variable": closure}
+            what = blame(self.catalog.fault_of, kinds, error)
             raise NotShippable(f"{what[0]} of {coro.__qualname__}() {what[1]}") from error
-
-    def _blame(self, kinds: dict[str, dict[Any, Any]], error: Exception) -> tuple[str, str]:
-        """Says which of some values cannot travel, by name, and what to do about it."""
-        for kind, values in kinds.items():
-            for name, value in values.items():
-                fault = self.catalog.fault_of(value)
-                if fault is not None:
-                    own = "" if kind == "argument" else "it"
-                    return f"the {kind} {name!r}", cannot_travel(fault, own)
-        return f"an {next(iter(kinds))}" if kinds else "", cannot_travel(error)
-
-
-class HostShipper(Shipper[HostCatalog]):
-    """The host's, which also takes functions that are not called yet."""
-
-    def label(self, function: int | bytes, options: int | None) -> object:
-        """Return what names a task for as long as it is known: its name, or the function's."""
-        named = None if options is None else self.catalog.options.name(options)
-        return named or function
-
-    def name_of(self, label: Any) -> str:
-        """Return the name of a function that has a number; "" if it has none any more."""
-        return self.catalog.names.get(label, "")
-
-    def take_call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
-        """Gives the payload of (function, args), for any callable.
-
-        Raises:
-            NotShippable: The function or an argument cannot travel.
-        """
-        try:
-            with self.catalog.change():
-                return leased(*self.catalog.dump_call((function, args)))
-        except NotShippable:
-            raise
-        except Exception as error:
-            name = getattr(function, "__qualname__", repr(function))
-            raise NotShippable(f"{name}, or an argument of it, {cannot_travel(error)}") from error
-
-    def take_function(self, function: Callable[..., Any]) -> int | bytes:
-        """Gives what travels of a callable that is called many times.
-
-        Raises:
-            NotShippable: It cannot travel.
-        """
-        self.catalog.forget_unused()
-        if importable_name(function) is None:
-            self.catalog.refresh(function)
-        try:
-            with self.catalog.change():
-                return self._number_function(function)
-        except NotShippable:
-            raise  # which names a global
-        except Exception as error:
-            name = getattr(function, "__qualname__", repr(function))
-            what, why = self._blame(parts_of(function), error)
-            what = f"{what} of {name}()" if what else f"the function {name}"
-            raise NotShippable(f"{what} {why}") from error
-
-    def _number_function(self, function: Callable[..., Any]) -> int | bytes:
-        if isinstance(function, FunctionType):
-            name = importable_name(function)
-            if name is not None:
-                return self.catalog.name_number(name, function)
-            if not (
-                function.__closure__
-                or function.__defaults__
-                or function.__kwdefaults__
-                or function.__dict__
-            ):
-                return self.catalog.code_number(function)
-        payload, lines = self.catalog.dump(function)
-        # Its pickle comes with each frame; a large one is kept by the workers instead.
-        if len(payload) <= BLOB_LIMIT:
-            return leased(payload, lines)
-        return self.catalog.values.number(payload, lines)
-
-    def take_plain(self, calls: list[tuple[Any, ...]]) -> list[Payload] | None:
-        """Return the payloads of calls that have one int or one float each, else None.
-
-        A tenth of the cost of taking them singly (`benchmarks/bench_throughput.py`).
-        """
-        values = list(chain.from_iterable(calls))
-        if set(map(len, calls)) != {1}:
-            return None
-        kinds = set(map(type, values))
-        plain = kinds == {float} or (
-            kinds == {int} and is_plain(min(values)) and is_plain(max(values))
-        )
-        return values if plain else None
-
-    def take_arguments(self, args: tuple[Any, ...]) -> Payload:
-        """Gives the payload of one call's positional arguments.
-
-        Raises:
-            NotShippable: One of them cannot travel.
-        """
-        payload = self._encode_simple(args)
-        if payload is not None:
-            return payload
-        try:
-            with self.catalog.change():
-                return leased(*self.catalog.dump((args, {}, ())))
-        except NotShippable:
-            raise
-        except Exception as error:
-            if len(args) == 1:
-                raise NotShippable(f"its argument {cannot_travel(error)}") from error
-            what, why = self._blame({"argument": dict(enumerate(args, 1))}, error)
-            raise NotShippable(f"{what} {why}") from error
 
 
 def open_call(

@@ -1,8 +1,9 @@
-"""What was sent of a task, and what of it changes when it is to start once more. Pure."""
+"""What is sent of a task, and what of it changes when it is to start once more. Pure."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from .wire import Payload, Record, make_record, read_record
 
@@ -41,3 +42,31 @@ class Entry(NamedTuple):
         """Return it with another due time, which it has been given."""
         more = read_record(self.record)
         return self._replace(due=due, record=make_record(more._replace(given=None)))
+
+
+class InsideRequest(NamedTuple):
+    """What a task sends of another that it schedules; its manager enters it as an `Entry`.
+
+    Attributes:
+        place: As the placement numbers them.
+        due: Nanoseconds since the epoch, 0 in a queue.
+        function: As the catalog of the worker gives it.
+        payload: Of the arguments.
+        lines: Of the definitions, that the payload names.
+        options: As the catalog gives them, if there are any.
+        context: The payload of what goes with it of the context, which says itself what it names.
+        alias: The number that the worker gives it.
+        id: That it is to have, if it is to have one.
+        replace: Whether it takes that from another.
+    """
+
+    place: int
+    due: int
+    function: Any
+    payload: Payload
+    lines: Sequence[int]
+    options: Sequence[Any] | None
+    context: bytes | None
+    alias: int
+    id: str | None
+    replace: bool

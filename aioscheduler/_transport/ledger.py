@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -203,8 +203,7 @@ class Ledger:
             for _, first, *columns in decoder.feed(encoded):
                 count = len(columns[-1])
                 own = first if isinstance(first, list) else range(first, first + count)
-                whole = (c if isinstance(c, list) else repeat(c, count) for c in columns)
-                rows = zip(*whole, strict=True)
+                rows = zip(*(wire.column(each, count) for each in columns), strict=True)
                 for number, row in zip(own, rows, strict=True):
                     if states[number % PAGE] != _GONE and wanted(number):
                         found[number] = Entry._make(row)
@@ -332,6 +331,7 @@ def make_frames(entries: Mapping[int, Entry]) -> Iterator[tuple[list[int], bytes
         if isinstance(entry.function, bytes) and entry.function != function:
             size += len(entry.function)
         function = entry.function
+        size += len(wire.context_of(entry.record) or b"")
         if size > wire.FRAME_BYTES:
             yield numbers, _frame(numbers, entries)
             numbers, size, function = [], 0, None
@@ -342,14 +342,15 @@ def make_frames(entries: Mapping[int, Entry]) -> Iterator[tuple[list[int], bytes
 def _frame(numbers: list[int], entries: Mapping[int, Entry]) -> bytes:
     rows = [entries[number] for number in numbers]
     schedulers, dues, functions, records, payloads = map(list, zip(*rows, strict=True))
-    some = records if records.count(None) < len(records) else None
-    alike = map(_column, (schedulers, dues, functions))
-    return wire.encode([wire.Kind.SCHEDULE, numbers, *alike, some, payloads])
+    alike = map(_column, (schedulers, dues, functions, records))
+    return wire.encode([wire.Kind.SCHEDULE, numbers, *alike, payloads])
 
 
 def _column(items: list[Any]) -> Any:
-    """Return one value for all, if they are alike."""
-    return items[0] if items.count(items[0]) == len(items) else items
+    """Return one value for all, if they are alike; see `wire.column`."""
+    if items.count(items[0]) < len(items):
+        return items
+    return items[:1] if isinstance(items[0], list) else items[0]
 
 
 def end_of_row(numbers: Sequence[int], start: int) -> int:

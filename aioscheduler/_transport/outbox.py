@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import chain, groupby
+from operator import add
 from typing import Any
 
 from . import wire
@@ -62,6 +63,8 @@ class Outbox:
         payloads.append(self._shorten(number, payload) if isinstance(payload, bytes) else payload)
         if record is not None:
             self._records[number] = record
+            if isinstance(record, list):
+                self._bytes += len(wire.context_of(record) or b"")
         if self.next % PAGE == 0 or self._bytes > FRAME_BYTES:
             self.pack()
             self.full = True
@@ -73,7 +76,7 @@ class Outbox:
         dues: int | list[int],
         function: int | bytes,
         payloads: list[Payload],
-        options: int | None = None,
+        record: Record = None,
     ) -> int:
         """Takes tasks of one function and scheduler and gives the first of their numbers.
 
@@ -82,7 +85,7 @@ class Outbox:
             dues: One due time each, or one for all.
             function: Its number, or what it pickles to.
             payloads: At most a page of them.
-            options: The number of theirs.
+            record: Of each of them.
         """
         self.pack()
         if self.next % PAGE + len(payloads) > PAGE:  # no frame crosses the border of a page
@@ -95,7 +98,8 @@ class Outbox:
                 self._shorten(number, payload) if isinstance(payload, bytes) else payload
                 for number, payload in enumerate(payloads, first)
             ]
-        self._emit(first, [scheduler, dues, function, options, short])
+        records = [record] if isinstance(record, list) else record
+        self._emit(first, [scheduler, dues, function, records, short])
         self.full = True
         return first
 
@@ -217,7 +221,7 @@ class Outbox:
         self._define()
         frame = wire.encode([Kind.SCHEDULE, first, *columns])
         uses = _uses_of(*columns[2:]) if self.definitions.log.leased else {}
-        sizes = _sizes_of(columns[-1]) if self._bytes >= LARGE else {}
+        sizes = _sizes_of(*columns[3:]) if self._bytes >= LARGE else {}
         self.ledger.record(first, self.next - first, columns[0], frame, uses, sizes)
         self._put(frame)
         self._first, self._bytes = self.next, 0
@@ -248,7 +252,7 @@ def _uses_of(
     uses: dict[int, int] = {}
     columns: tuple[Any, Any] = functions, records
     for column in columns:
-        if not isinstance(column, list) or column.count(column[0]) == count:
+        if not isinstance(column, list) or column.count(column[0]) == len(column):
             _note(uses, column[0] if isinstance(column, list) else column, (1 << count) - 1)
             continue
         for index, item in enumerate(column):
@@ -259,10 +263,13 @@ def _uses_of(
     return uses
 
 
-def _sizes_of(payloads: list[Payload]) -> dict[int, int]:
-    """Return the bytes of large payloads, by position."""
-    sizes = enumerate(len(p) if isinstance(p, bytes) else 0 for p in payloads)
-    return {position: size for position, size in sizes if size >= LARGE}
+def _sizes_of(records: Record | list[Record], payloads: list[Payload]) -> dict[int, int]:
+    """Return the bytes of large payloads, and of contexts, by position."""
+    sizes = [len(p) if isinstance(p, bytes) else 0 for p in payloads]
+    if isinstance(records, list) and len(records) == len(sizes):  # else one holds for all
+        contexts = (len(wire.context_of(record) or b"") for record in records)
+        sizes = list(map(add, sizes, contexts))
+    return {position: size for position, size in enumerate(sizes) if size >= LARGE}
 
 
 def _note(uses: dict[int, int], item: object, users: int) -> None:
@@ -272,5 +279,6 @@ def _note(uses: dict[int, int], item: object, users: int) -> None:
     elif isinstance(item, Leased):
         for lease in item.leases:
             uses[lease] = uses.get(lease, 0) | users
-    elif isinstance(item, list) and item:  # a record; the number of its options
-        _note(uses, item[0], users)
+    elif isinstance(item, list) and item:  # a record
+        _note(uses, wire.options_of(item), users)
+        _note(uses, wire.context_of(item), users)

@@ -16,14 +16,16 @@ Rules of this file:
    the stream cannot be trusted any further. Flipped bits inside a payload are not noticed.
 
 Numbers name tasks: they count up from 0 for each worker place, in the order of scheduling.
-A column is a list with an item per task, or one value that holds for all tasks of the frame.
+A column is a list with an item per task, or one value that holds for all tasks of the frame; one
+record that is a list and holds for all is in a list of its own.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]  # ships no type information
@@ -61,6 +63,7 @@ class Kind(IntEnum):
     WITHDRAW = 15  # [scheduler, numbers]: drop what was not announced; leave the others alone
     CONFIRM = 16  # [count]: so many ANNOUNCED of this process are entered; their tasks may begin
     DRAIN = 19  # []: do what SIGTERM does: start nothing more, and end when nothing runs
+    LOGGED = 21  # []: the records of the last LOG have been handled; there may be another
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
     # worker to host
     READY = 6  # []
@@ -74,6 +77,7 @@ class Kind(IntEnum):
     RETRY = 18
     FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
     DRAINING = 13  # []: was told to go; starts nothing more, and ends when nothing runs
+    LOG = 20  # [records, as of `logrecords`; how many were dropped since the last]
     # [loop's lag in s, a `lateness.Report`, last FORGET read, resident bytes or 0]: behind READY,
     # and once an `alarm.TICK`
     TICK = 14
@@ -139,6 +143,7 @@ class More(NamedTuple):
         confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`).
         failed: How many attempts have failed; one that its worker did not survive has not.
         given: The due time that it was given, where that of its frame is of a further attempt.
+        context: The payload of what goes with it of the context in which it was scheduled.
     """
 
     options: int | None = None
@@ -147,6 +152,7 @@ class More(NamedTuple):
     confirmed: bool = False
     failed: int = 0
     given: int | None = None
+    context: bytes | None = None
 
     def after_failure(self) -> More:
         """Return what holds of the attempt after one that failed."""
@@ -158,12 +164,35 @@ def make_record(more: More) -> Record:
     return list(more) if more[1:] != _NO_MORE[1:] else more.options
 
 
+def record_of(options: int | None, context: bytes | None) -> Record:
+    """Return the record of a task that is new, in a tenth of the time of `make_record`."""
+    return options if context is None else [options, *_NO_MORE[1:-1], context]
+
+
+def options_of(record: Record) -> int | None:
+    """Return the number of a task's options, if it has any."""
+    return record[0] if isinstance(record, list) else record
+
+
+def context_of(record: Record) -> bytes | None:
+    """Return the payload of what goes with a task of a context."""
+    return record[_CONTEXT] if isinstance(record, list) else None
+
+
+def column(field: Any, count: int) -> Iterable[Any]:
+    """Return a column's item for each task; the one item of a list holds for all of them, too."""
+    if not isinstance(field, list):
+        return repeat(field, count)
+    return repeat(field[0], count) if len(field) == 1 else field
+
+
 def read_record(record: Record) -> More:
     """Return what a record says."""
     return More(*record) if isinstance(record, list) else More(record)
 
 
 _NO_MORE = More()
+_CONTEXT = More._fields.index("context")
 
 
 class Decoder:

@@ -25,6 +25,7 @@ SIZES = {
     "recovery": "--pending=100",
     "host": "--tasks=500",
     "worker": "--tasks=256",
+    "logs": "--records=500",
 }
 
 

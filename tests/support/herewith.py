@@ -55,7 +55,9 @@ class Place:
         scheduler: int = 0,
         options: Options | None = None,
     ) -> Task[Any]:
-        call = self.link.shipper.take(awaitable, options)
+        shipper = self.link.shipper
+        record = None if options is None else shipper.take_record(options)
+        call = shipper.take(awaitable, record)
         self.placement.added(scheduler)
         return self.link.schedule(scheduler, due, due, call)
 

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
+from contextvars import Context
 from typing import Any
 
 from aioscheduler import current_task
 from aioscheduler._processes.process import workers_module
 
-main = workers_module("main")
+steps = workers_module("steps")
 
 workers: list[Any] = []
-heard: list[str] = []
+heard: list[Any] = []
 
 
 def look() -> None:
     loop = asyncio.get_running_loop()
-    heard.append(workers[0].describe_current(loop))
-    heard.append(main._stack_of(sys._getframe()))
+    step = steps.find_step(loop, threading.get_ident())
+    heard.append(steps.describe(step, workers[0].name_own(step.current)))
+    heard.append(steps.stack_of(sys._getframe()))
+    heard.append(steps.owner_of(step))
 
 
 async def give() -> None: ...
@@ -37,10 +41,31 @@ async def later_step() -> object:
     return await first_step()
 
 
-async def own_task() -> None:
-    await asyncio.create_task(first_step())
+async def own_task() -> object:
+    return await asyncio.create_task(first_step())
 
 
-async def callback() -> None:
+async def callback() -> object:
     asyncio.get_running_loop().call_soon(look)
     await asyncio.sleep(0)
+    return current_task()
+
+
+async def callback_of_nobody() -> None:
+    asyncio.get_running_loop().call_soon(look, context=Context())
+    await asyncio.sleep(0)
+
+
+def write_slowly(number: int) -> object:
+    """Looks while the worker makes bytes of what it returns."""
+    return Slow(number)
+
+
+class Slow:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        if workers:
+            look()
+        return Slow, (self.number,)

@@ -61,6 +61,7 @@ OPTIONS = "aioscheduler/options.py"
 OUTBOX = "aioscheduler/_transport/outbox.py"
 RECYCLING = "aioscheduler/_routing/recycling.py"
 ROUTER = "aioscheduler/_routing/router.py"
+RECOVERY = "aioscheduler/_routing/recovery.py"
 REMOTE = "aioscheduler/_routing/remote.py"
 DRAINING = "aioscheduler/_processes/draining.py"
 SUPERVISOR = "aioscheduler/_processes/supervisor.py"
@@ -306,6 +307,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         "elif state is not WorkerState.DRAINING and not self._budget.spend(",
         "elif not self._budget.spend(",
         fast=True,
+    ),
+    Mutation(
+        "what blocks runs again",
+        "a task that has blocked its worker never starts again",
+        RECOVERY,
+        "        if blocked is not None:\n            for change in book.lose(*blocked):\n",
+        "        if blocked is not None:\n            for change in ():\n",
+    ),
+    Mutation(
+        "who waits is blamed",
+        "a task that has not begun is not lost because it is named",
+        BOOK,
+        "        known = self._runs(number) and self.ledger.scheduler(number) == scheduler\n",
+        "        known = self.ledger.scheduler(number) == scheduler\n",
+    ),
+    Mutation(
+        "all are to blame",
+        "who has not blocked the worker is told that another has",
+        RECOVERY,
+        '            cause = f"another task is to blame: {cause}"\n',
+        "",
     ),
     Mutation(
         "one too many has not begun",

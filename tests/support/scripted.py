@@ -11,7 +11,8 @@ from typing import Any, Self
 import pytest
 
 from aioscheduler._shipping.hostcatalog import HostCatalog
-from aioscheduler._shipping.shipping import HostShipper, open_call
+from aioscheduler._shipping.hostshipping import HostShipper
+from aioscheduler._shipping.shipping import open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import FORGET_AT, Reader

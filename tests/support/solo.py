@@ -17,7 +17,7 @@ from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.hostcatalog import HostCatalog
-from aioscheduler._shipping.shipping import HostShipper
+from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import IN_BLOB, Kind
 from aioscheduler.options import Options
@@ -66,6 +66,10 @@ class HeldPipe:
             (self.ticks if frame[0] == Kind.TICK else self.frames).append(frame)
             if written is not None:
                 written()
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(frame) for frame, _ in self._waiting)
 
     async def drain(self) -> None:
         self.flush()

@@ -57,6 +57,7 @@ def test_a_lost_task_says_whether_it_may_be_scheduled_again() -> None:
     [
         (0, "exited with status 0"),
         (3, "exited with status 3"),
+        (errors.EXIT_OF_BLOCKED, "was ended by its block_timeout"),
         (-11, "was killed by SIGSEGV"),
         (-200, "was killed by signal 200"),
         (None, "ended, its exit code is not known"),

@@ -18,7 +18,7 @@ from aioscheduler.stats import WorkerState
 from aioscheduler.top import rates
 
 ROOT = Path(__file__).parent.parent.parent
-main = workers_module("main")
+watch = workers_module("watch")
 
 
 def promised(page: str, words: str) -> bool:
@@ -108,10 +108,10 @@ def test_a_worker_that_ticks_is_never_silent(looks_first: int) -> None:
 
 def test_a_blocked_loop_is_reported_after_three_to_five_seconds() -> None:
     for ticked in (100.0, 101.0, 101.9):
-        watchdog = main.Watchdog(100.0)
+        watchdog = watch.Watchdog(100.0)
         now = 100.0
         while True:
-            now += main.WATCH_EVERY
+            now += watch.WATCH_EVERY
             if blocked := watchdog.look(now, ticked):
                 break
         assert 3 < blocked <= 5

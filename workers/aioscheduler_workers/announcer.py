@@ -68,10 +68,10 @@ class Announcer:
         if list in map(type, payloads):
             pairs = zip(numbers, payloads, strict=True)
             self._expected.update(number for number, payload in pairs if isinstance(payload, list))
-        if isinstance(records, list):  # of a list for each task, or of one item for each
+        if isinstance(records, list):
             self._some.update(
                 number
-                for number, record in zip(numbers, records, strict=True)
+                for number, record in zip(numbers, wire.column(records, len(numbers)), strict=True)
                 if isinstance(record, list) and wire.read_record(record).confirmed
             )
         self._set_ahead()

@@ -11,9 +11,11 @@ from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.coroutines import close_refused
 from aioscheduler._scheduling.order import Order, due_time
 from aioscheduler._scheduling.timers import NUMBER_BITS
+from aioscheduler._shipping.payloads import with_names
 from aioscheduler._shipping.shipping import Shipper
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import Leased
+from aioscheduler._transport.entry import InsideRequest
 from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind
 from aioscheduler.options import TaskOptions, read_id, read_options
@@ -74,6 +76,9 @@ class TaskDesk:
             taken = None if read is None else self._shipper.take_options(read)
             if id_ is not None or replace is not False:
                 id_ = read_id(id_, replace)
+            propagation = self._shipper.catalog.propagation
+            captured = None if propagation is None else propagation.capture()
+            context = self._shipper.take_context(captured)
             function, payload, _ = self._shipper.take(coro)
         except BaseException as refusal:
             close_refused(coro, refusal)
@@ -81,7 +86,12 @@ class TaskDesk:
         alias = self._next_alias
         self._next_alias += 1
         lines = payload.leases if isinstance(payload, Leased) else ()
-        self._ask("schedule", place, due, function, payload, taken, alias, lines, id_, replace)
+        if isinstance(context, Leased):
+            context = with_names(context, context.leases)
+        request = InsideRequest(
+            place, due, function, payload, lines, taken, context, alias, id_, replace
+        )
+        self._ask("schedule", *request)
         worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
         return TaskRef(config.manager, worker, scheduler, alias)
 

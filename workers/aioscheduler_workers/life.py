@@ -34,6 +34,7 @@ from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind
 
 from .announcer import Announcer, Entry
+from .forwarder import Forwarder
 from .runner import Runner
 from .turn import Turn
 
@@ -70,6 +71,7 @@ class Life:
         clock: Gives the present in nanoseconds since the epoch.
         failures: What went wrong already, to be reported instead of READY.
         measure: Gives the resident bytes of this process; None: the host does not want them.
+        forwarder: Tells the host what is logged, if it is to.
 
     Attributes:
         ticked: When the loop turned last, by its own clock.
@@ -89,6 +91,7 @@ class Life:
         clock: Callable[[], int],
         failures: list[BaseException],
         measure: Callable[[], int] | None,
+        forwarder: Forwarder,
     ) -> None:
         self.ticked: float = 0.0
         self.part: asyncio.Task[None] | None = None
@@ -103,6 +106,7 @@ class Life:
         self._clock = clock
         self._failures = failures
         self._measure = measure
+        self._forwarder = forwarder
         self._alarm: Alarm | None = None
         self._phase = _Phase.BOOTING
         self._is_alone = False
@@ -163,6 +167,7 @@ class Life:
             self._turn.pack()
         with contextlib.suppress(Exception):
             self._pipe.send(wire.encode([Kind.FAILED, wire.text(text_of(error))]))
+            self._forwarder.finish()
             self._pipe.flush()
         self._go_on(self._leave())
 
@@ -209,14 +214,16 @@ class Life:
             if self._failures:
                 raise self._failures[0]
             if call:
-                initializer, args = self._catalog.decode(call)
-                self.lifespan = Lifespan(initializer, args, self.fail)
-                await self.lifespan.enter()
+                initializer, args, self._catalog.propagation = self._catalog.decode(call)
+                if initializer is not None:
+                    self.lifespan = Lifespan(initializer, args, self.fail)
+                    await self.lifespan.enter()
         except BaseException as error:  # noqa: BLE001  a user's code may raise anything
             if self._phase is _Phase.BOOTING:
                 self.fail(error)
         if self._phase is not _Phase.BOOTING:  # an initializer may swallow its cancellation
             return
+        self._forwarder.keep()
         self._pipe.send(wire.encode([Kind.READY]))
         self._phase = _Phase.READY
         self._tick()
@@ -283,6 +290,7 @@ class Life:
             await self.lifespan.leave(time_to_leave(began, timeout, self._loop.time()))
         self._tell_load(0.0)
         self._turn.write()
+        self._forwarder.finish()
         await self._pipe.drain()
         if given_up and not self._is_alone:
             # The host ends this process, and tells what swallows its cancellation.

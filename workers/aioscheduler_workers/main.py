@@ -15,38 +15,24 @@ import asyncio
 import contextlib
 import fcntl
 import gc
-import logging
-import mmap
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import sys
 import threading
-import time
-import traceback
 from multiprocessing.connection import Connection
 from types import FrameType
 
 from aioscheduler._processes.blackbox import BlackBox
 from aioscheduler._processes.process import loop_failure
 from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._scheduling.alarm import TICK
-from aioscheduler._scheduling.lifespan import STEP
 from aioscheduler._scheduling.loopthread import enter_worker
 
 from .forked import end_with_the_task
 from .garbage import Thresholds
-from .runner import STEPS
+from .watch import ORPHAN_GRACE, watch
 from .worker import Worker
-
-log: logging.Logger = logging.getLogger("aioscheduler")
-
-BLOCKED_AFTER = 3 * TICK  # seconds without a turn of the loop, after which it is reported
-WATCH_EVERY = 2 * TICK
-LATE = 0.5  # seconds after which a look of the watching thread shows that the process stood still
-_STEPS = STEPS | {STEP, asyncio.Handle._run.__code__}  # they call what is a user's
-ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks, or what they have left
 
 
 async def main(reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig) -> None:
@@ -73,10 +59,12 @@ async def main(reader: Connection, writer: Connection, box: BlackBox, config: Wo
     writer.close()
     box.record()
     worker = Worker(config, loop_failure, box.begun)
+    if config.log_levels is not None:
+        worker.forwarder.install(config.log_levels)
     _drain_when_told(worker, loop)
     end_with_the_task(worker, loop)
-    watched = (worker, loop, config.host, thresholds)
-    threading.Thread(target=_watch, args=watched, daemon=True).start()
+    watched = (worker, loop, config, thresholds, box)
+    threading.Thread(target=watch, args=watched, daemon=True).start()
     await worker.serve(loop, *fds)
     if not await _end_everything():
         os._exit(0)  # asyncio's own way would wait for it
@@ -149,97 +137,6 @@ def _let_go(sentinel: int) -> None:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, sentinel, inheritable=False)
         os.close(null)
-
-
-def _watch(
-    worker: Worker, loop: asyncio.AbstractEventLoop, host: int, thresholds: Thresholds
-) -> None:
-    """Ends this process after its host; and reports what blocks the loop. Runs in a thread.
-
-    The thread does not touch the pipe, where it would tear frames of the loop's.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    watchdog = Watchdog(loop.time())
-    while not _rings(parent.sentinel, WATCH_EVERY):
-        blocked = watchdog.look(loop.time(), worker.ticked)
-        if blocked:
-            _report_block(worker, loop, blocked)
-        if os.getppid() != host:
-            os._exit(1)
-        thresholds.note_size(_resident())
-    time.sleep(ORPHAN_GRACE)
-    os._exit(1)
-
-
-def _resident() -> int:
-    """Return the bytes of memory that this process has; 0 where that is not known."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * mmap.PAGESIZE
-    except OSError:
-        return 0
-
-
-class Watchdog:
-    """Tells from the loop's ticks when it has been blocked. Pure.
-
-    A watchdog that comes late was stopped itself, and with it the whole process (SIGSTOP, Ctrl-Z,
-    a container that is paused), or starved: that time counts for nobody.
-
-    Args:
-        now: The loop's time, in seconds.
-    """
-
-    def __init__(self, now: float) -> None:
-        self._looked = self._awake_since = now
-        self._reported = 0.0  # the tick before the block that was told of
-
-    def look(self, now: float, ticked: float) -> float:
-        """Return for how many seconds the loop has been blocked; 0 if that is known, or not long.
-
-        Args:
-            now: The loop's time, about `WATCH_EVERY` after the last look.
-            ticked: When the loop turned last; 0 if it has not begun.
-        """
-        if now - self._looked > WATCH_EVERY + LATE:
-            self._awake_since = now
-        self._looked = now
-        blocked = now - max(ticked, self._awake_since)
-        if ticked in (0.0, self._reported) or blocked <= BLOCKED_AFTER:
-            return 0.0
-        self._reported = ticked
-        return blocked
-
-
-def _rings(sentinel: int, timeout: float) -> bool:
-    try:
-        return bool(multiprocessing.connection.wait([sentinel], timeout))
-    except OSError:  # a task has closed what is not its own
-        time.sleep(timeout)
-        return False
-
-
-def _report_block(worker: Worker, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    log.warning(
-        "%s has kept the loop of its worker (pid %d) busy for %.1f s, and all other tasks there "
-        "waiting; await in between, or run it in a thread. It is here:\n%s",
-        worker.describe_current(loop),
-        os.getpid(),
-        seconds,
-        _stack_of(frame),
-    )
-
-
-def _stack_of(frame: FrameType | None) -> str:
-    """Return the stack from the loop's step on: what is before that is the same in all of them."""
-    inner: list[tuple[FrameType, int]] = []
-    for found in traceback.walk_stack(frame):
-        if found[0].f_code in _STEPS and inner:
-            break
-        inner.append(found)
-    return "".join(traceback.StackSummary.extract(reversed(inner)).format())
 
 
 def _write_whole_lines() -> None:

@@ -13,6 +13,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from types import CodeType, CoroutineType, NoneType, TracebackType
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ from aioscheduler._scheduling.coroutines import name_of
 from aioscheduler._scheduling.engine import Engine
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.failures import describe, traceback_of
+from aioscheduler._shipping.propagation import Captured
 from aioscheduler._shipping.shipping import open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
@@ -31,13 +33,12 @@ from aioscheduler._transport.wire import Payload
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.options import Options, lateness_error, run_with
 from aioscheduler.retry import wait_before_retry
-from aioscheduler.task import TaskRef
 
 from .announcer import Announcer, Entry
 from .outcome import encode_failure, encode_refusal, encode_unopened
 from .turn import Turn
 
-_PLAIN = (None, None, 1, None)  # a task without a record
+_PLAIN = (None, None, 1, None, None)  # a task without a record
 _ALONE = frozenset((NoneType, bool, int, float, str))  # of a payload that is the one argument
 _VALUES = frozenset((NoneType, bool, int, float, str, bytes, tuple, list, dict, set))
 
@@ -99,11 +100,13 @@ class Runner:
     def _begin(
         self, engine: Engine[Entry], number: int, entry: Entry, due: int
     ) -> Coroutine[Any, Any, None] | None:
-        called = options = None  # `describe` looks at them
+        called = options = None  # `steps` looks at them
         self._begun[engine.index] = number + 1
         try:
             function, payload, record = entry
-            options, alias, attempt, given = _PLAIN if record is None else self._read_record(record)
+            options, alias, attempt, given, captured = (
+                _PLAIN if record is None else self._read_record(record)
+            )
             args: Sequence[Any]
             if type(payload) in _ALONE and function in self._known:
                 called, args, kwargs = self._known[function], (payload,), None
@@ -119,6 +122,8 @@ class Runner:
         shown = due if given is None else given
         running.set((self._places[engine.index], alias or number, shown, attempt))
         try:
+            if captured is not None:
+                self._restore(captured)
             if options is None:
                 value = called(*args, **kwargs) if kwargs else called(*args)
             else:
@@ -261,41 +266,33 @@ class Runner:
         """End this process; what it had launched and not begun goes to the next."""
         self._fail(error)
 
-    def describe(self, current: asyncio.Task[Any] | None, thread: int) -> str:
-        """Name what is in its step now; may be called from another thread.
-
-        Args:
-            current: The loop's current asyncio task.
-            thread: The loop's.
-        """
-        coro: Any = None if current is None else current.get_coro()
-        if coro is not None and getattr(coro, "cr_code", None) not in STEPS:
-            return f"{name_of(coro)}(), which a task has begun,"
-        frame = sys._current_frames().get(thread)
-        while frame is not None and frame.f_code not in STEPS:
-            frame = frame.f_back
-        if frame is None:
-            return "a callback of the loop"
-        own = frame.f_locals  # `engine.running` does not have a task in its first step
-        where = TaskRef(
-            self._config.manager, self._config.worker, own["engine"].index, own["number"]
-        )
-        called, options = own.get("called"), own.get("options")
-        if called is None:  # its arguments are read
-            return f"task {where}"
-        return f"task {(options and options.name) or name_of(called)} {where}"
+    def place_of(self, engine: Engine[Entry]) -> Place:
+        """Return where the tasks of an engine are."""
+        return self._places[engine.index]
 
     def _read_record(
         self, record: wire.Record
-    ) -> tuple[Options | None, int | None, int, int | None]:
-        """Give the options of a task, its alias, its attempt and the due time it was given."""
-        if not isinstance(record, list):
-            number, alias, attempt, given = record, None, 1, None
-        else:
-            number, alias, attempt, _, _, given = wire.read_record(record)
-        if number is None:
-            return None, alias, attempt, given
-        return self._catalog.find_options(number), alias, attempt, given
+    ) -> tuple[Options | None, int | None, int, int | None, Captured]:
+        """Give a task's options, its alias, its attempt, the due time it was given, its context."""
+        number, alias, attempt, _, _, given, context = wire.read_record(record)
+        options = None if number is None else self._catalog.find_options(number)
+        captured = None if context is None else self._read_context(context)
+        return options, alias, attempt, given, captured
+
+    def _read_context(self, context: bytes) -> Captured:
+        try:
+            captured: Captured = self._catalog.decode(context)
+        except BaseException as error:
+            with suppress(Exception):  # its class may forbid it
+                note = "it came up where what Manager(context=...) lists was read for the task"
+                BaseException.add_note(error, note)
+            raise
+        return captured
+
+    def _restore(self, captured: Captured) -> None:
+        propagation = self._catalog.propagation
+        assert propagation is not None  # of the manager that has captured
+        propagation.restore(captured)
 
     def _open(
         self, function: int | bytes, payload: Payload

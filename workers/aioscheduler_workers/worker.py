@@ -7,6 +7,7 @@ BOOT, DRAIN, CLOSE ─► Life                                                an
 CONFIRM, BLOB ─► Announcer                                                    │
 FINISHED, RETRY ◄── Turn, a turn of the loop ◄── Runner: decode, import, run ◄┘
 INSIDE ◄── TaskDesk ◄── a task asks its manager
+LOG ◄── Forwarder ◄── what is logged, if the host is to handle it; LOGGED ─► Forwarder
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import compress, repeat
+from itertools import compress
 from typing import Any, NoReturn
 
 from aioscheduler._processes.workerconfig import WorkerConfig
@@ -33,6 +34,7 @@ from aioscheduler.inside import ManagerProxy
 
 from .announcer import Announcer, Entry
 from .desk import TaskDesk
+from .forwarder import Forwarder
 from .life import Life
 from .outcome import encode_failure
 from .runner import Runner
@@ -51,6 +53,9 @@ class Worker:
         begun: Where to store the number of the task that each scheduler began last, plus one.
         clock: Gives the present in nanoseconds since the epoch.
         make_pipe: Makes the worker's end of the connection.
+
+    Attributes:
+        forwarder: Tells the host what is logged, once it is installed.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Worker:
         self._loop_thread = LoopThread("task's manager")
         self._pipe = make_pipe(self._receive, self._host_gone)
         self._turn = Turn(self._pipe, config.schedulers, self._fail)
+        self.forwarder: Forwarder = Forwarder(self._pipe, self._turn, self._fail)
         write_soon = self._turn.write_soon
         self._desk = TaskDesk(config, self._shipper, self._pipe, clock, write_soon, self._fail)
         proxy = self._catalog.owner = ManagerProxy(self._desk, self._loop_thread)
@@ -101,6 +107,7 @@ class Worker:
             clock,
             failures,
             make_measure() if config.measured else None,
+            self.forwarder,
         )
         self._garbage = ClassGarbage()
         self._is_queue = config.order is not Order.TIMED
@@ -117,6 +124,7 @@ class Worker:
         """Work until the host says CLOSE or is gone, or the boot fails."""
         self._loop_thread.enter(loop)
         self._turn.begin(loop)
+        self.forwarder.begin(loop)
         await self._life.live(loop, lambda: self._pipe.open(loop, reader, writer))
         self._pipe.close()
 
@@ -127,6 +135,7 @@ class Worker:
     def halt(self) -> None:
         """Stop where it is, with nothing more written: how one dies that has no process."""
         self._life.halt()
+        self.forwarder.stop()
         self._pipe.close()
 
     def disown(self, end: Callable[[BaseException | None], NoReturn]) -> None:
@@ -139,13 +148,19 @@ class Worker:
         for engine in self._engines:
             engine.drop_slice()
 
-    def describe_current(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Name what is in its step now; may be called from another thread."""
-        current = asyncio.current_task(loop)
+    @property
+    def thread(self) -> int:
+        """Where its loop runs."""
+        return self._loop_thread.ident or 0
+
+    def name_own(self, task: asyncio.Task[Any] | None) -> str:
+        """Name what the worker does itself in an asyncio task; "" if that is none of its own."""
+        if task is None:
+            return ""
         lifespan = self._life.lifespan
-        if lifespan is not None and lifespan.runs_in(current):
+        if lifespan is not None and lifespan.runs_in(task):
             return lifespan.describe()
-        return self._runner.describe(current, self._loop_thread.ident or 0)
+        return "the worker's own end" if task is self._life.part else ""
 
     def _fail(self, error: BaseException) -> None:
         self._life.fail(error)
@@ -187,6 +202,8 @@ class Worker:
                 self._life.boot(call)
         elif kind == Kind.DRAIN:
             self._life.drain()
+        elif kind == Kind.LOGGED:
+            self.forwarder.answered()
         elif kind == Kind.CLOSE:
             self._life.close(fields[0])
         else:
@@ -205,7 +222,8 @@ class Worker:
         numbers = _numbers(first, count)
         again = bool(numbers) and numbers[0] <= self._largest
         self._announcer.expect(numbers, records, payloads)
-        entries = zip(_column(functions, count), payloads, _column(records, count), strict=True)
+        rows = wire.column(functions, count), payloads, wire.column(records, count)
+        entries = zip(*rows, strict=True)
         if isinstance(schedulers, int):
             self._add(schedulers, numbers, dues, list(entries), again)
         else:
@@ -229,7 +247,7 @@ class Worker:
         engine = self._engines[scheduler]
         if not again:
             if self._is_queue and dues and (isinstance(dues, int) or any(dues)):
-                self._add_head(engine, numbers, _column(dues, len(numbers)), entries)
+                self._add_head(engine, numbers, wire.column(dues, len(numbers)), entries)
                 return
             engine.add_many(numbers, dues, entries)
             return
@@ -272,7 +290,7 @@ class Worker:
         numbers = _numbers(first, count)
         failure = encode_failure(self._catalog, error)
         log.error("%d tasks cannot be taken by this worker, and fail: %r", count, error)
-        for number, scheduler in zip(numbers, _column(schedulers, count), strict=True):
+        for number, scheduler in zip(numbers, wire.column(schedulers, count), strict=True):
             self._engines[scheduler].withdraw(number)
             self._announcer.forget(number)
             self._pipe.send(wire.encode([Kind.STARTED, scheduler, [number]]))
@@ -299,8 +317,3 @@ class Worker:
 
 def _numbers(first: int | list[int], count: int) -> Sequence[int]:
     return first if isinstance(first, list) else range(first, first + count)
-
-
-def _column(field: Any, count: int) -> Any:
-    """Give a column's item for each task."""
-    return field if isinstance(field, list) else repeat(field, count)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aioscheduler.inside import running
 
 from .lives import LIFE
+from .propagating import schedule_follower
 from .spite import ODD, Spiteful, spoil
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ async def act(
     model = WORLD[-1].model
     _, _, due, attempt = running.get()
     model.begins(ident, life, due, attempt)
+    if model.schedules_another(ident):
+        schedule_follower(ident)
     try:
-        if deed == "dies" and model.may_die_of(ident, life):
-            life.kill()
+        if deed in ("dies", "blocks") and model.may_die_of(ident, life):
+            if deed == "dies":
+                life.kill()
+            else:
+                model.blocks(ident, life)
             raise asyncio.CancelledError  # as a process that is gone, it says nothing more
         kind, _, detail = deed.partition(": ")
         await _nap(ident, nap, int(detail) if kind == "swallow" else 0)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from aioscheduler import QueuedScheduler, RemoteError, State, Task, TooLate, WorkerLost
 from aioscheduler._scheduling.clock import SECOND
+from aioscheduler.errors import EXIT_OF_BLOCKED
 
 from .acts import Again
+from .lives import BLOCKED
 from .model import Story
 from .spite import ODD
 from .virtual import Spite
@@ -36,9 +38,9 @@ def judge(world: World, closed: bool) -> None:
                 model.fault(f"a queue ran out of order: {order}")
     stats = manager.stats()
     ends = Counter(end for story in model.stories for end in story.ends)
-    told = (stats.pending, stats.running, stats.finished)
     others = stats.failed + stats.cancelled + stats.lost - model.unheard
-    seen = ends[State.FAILED] + ends[State.CANCELLED] + ends[State.LOST]
+    others -= ends[State.FAILED] + ends[State.CANCELLED] + ends[State.LOST]
+    finished = stats.finished - ends[State.FINISHED]
     if stats.retried > model.retried:
         model.fault(f"stats say {stats}, and {model.retried} were retried")
     too_late = sum(isinstance(story.error, TooLate) for story in model.stories)
@@ -46,7 +48,8 @@ def judge(world: World, closed: bool) -> None:
         model.fault(f"stats say {stats}, and {too_late} were too late")
     if stats.recycled > world.recycled.count:
         model.fault(f"stats say {stats}, and {world.recycled.count} were told to go")
-    if told != (0, 0, ends[State.FINISHED]) or others != seen:
+    followers = finished >= 0 <= others and finished + others <= model.followers
+    if stats.pending or stats.running or not followers:
         model.fault(f"stats say {stats} and not {ends}, {model.unheard} unheard")
 
 
@@ -69,7 +72,7 @@ def _faults_of(
         else:
             promises += [
                 (
-                    story.deed.startswith(("again", "swallow", "dies")) or not story.deed,
+                    story.deed.startswith(("again", "swallow", "dies", "blocks")) or not story.deed,
                     "did not raise",
                 ),
                 (handle.result() == ident, "has another's result"),
@@ -86,7 +89,8 @@ def _faults_of(
         promises += [
             (isinstance(story.error, WorkerLost), "is lost without a word"),
             (getattr(story.error, "started", False), "was pending and is lost"),
-            (closed or not world.rerun, "is lost in spite of rerun"),
+            (closed or not world.rerun or story.named, "is lost in spite of rerun"),
+            (closed or world.spiteful or _is_told_who_it_was(story), "is told of another's block"),
             # One that is too late is judged so in the worker, whose word of it may be lost with it.
             (
                 attempts
@@ -98,6 +102,9 @@ def _faults_of(
             ),
             (not story.asked or closed, "was asked to cancel and is lost"),
         ]
+    if attempts and attempts[-1].blocked and not (closed or world.spiteful):
+        asked = story.asked and end is State.CANCELLED
+        promises.append((asked or end is State.LOST, "has blocked its worker and was not lost"))
     if end is State.CANCELLED:
         # One that begins in spite of being withdrawn goes on.
         withdrawn = story.withdrawn is not None and (
@@ -138,6 +145,16 @@ def _faults_of(
                 ),
             ]
     return [what for good, what in promises if not good]
+
+
+def _is_told_who_it_was(story: Story) -> bool:
+    """Whether one that is lost because its worker was blocked is told if that was its own doing."""
+    error = story.error
+    if not isinstance(error, WorkerLost) or error.exitcode != EXIT_OF_BLOCKED:
+        return True
+    if story.attempts and story.attempts[-1].blocked:
+        return error.cause == BLOCKED
+    return story.named or error.cause == f"another task is to blame: {BLOCKED}"
 
 
 def _read_again(handle: Task[Any]) -> str:

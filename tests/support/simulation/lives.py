@@ -15,6 +15,7 @@ from aioscheduler._processes.paired import PairedLife
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._transport.pipe import Receive
 from aioscheduler._transport.wire import Kind
+from aioscheduler.errors import EXIT_OF_BLOCKED
 
 from .pipes import SimulatedChannel, SimulatedPipe
 from .spite import IN_WORKER
@@ -22,6 +23,8 @@ from .virtual import Spite
 
 if TYPE_CHECKING:
     from .world import World
+
+BLOCKED = "a task has blocked it"
 
 LIFE: contextvars.ContextVar[Life] = contextvars.ContextVar("LIFE")
 
@@ -34,6 +37,7 @@ class Life(PairedLife):
         apart: Whether it goes on, though the host has been told its end.
         told_to_go: Whether it drains.
         gone: Whether the host has taken its end.
+        blamed: Scheduler and number of the task that has blocked it, as it says in its last words.
         said: Numbers that it has announced; `written` are those of which that is in the pipe, and
             `heard` those of which the host has read it.
         withdrawn: Numbers that it was asked to withdraw before it had announced them.
@@ -59,6 +63,7 @@ class Life(PairedLife):
         self.number = number
         self.born = world.next_pid()
         self.apart = self.told_to_go = self.gone = False
+        self.blamed: tuple[int, int] | None = None
         self.said: set[int] = set()
         self.written: set[int] = set()
         self.heard: set[int] = set()
@@ -102,6 +107,17 @@ class Life(PairedLife):
         if self.world.spiteful and self.world.random.random() < 0.05:
             raise Spite("the black box cannot be read")
         return None if self.world.lossy else super().begun(scheduler)
+
+    def blocked(self) -> Any:
+        if self.world.spiteful and self.world.random.random() < 0.05:
+            self.world.model.is_forgiven(self)
+            raise Spite("the black box cannot be read")
+        return self.blamed
+
+    def block(self, scheduler: int, number: int) -> None:
+        """A task has kept its loop busy for too long: it ends, and says who it was."""
+        self.blamed, self._cause = (scheduler, number), BLOCKED
+        self._end(EXIT_OF_BLOCKED)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.world.random.random() < 0.05:

@@ -14,6 +14,7 @@ from aioscheduler._transport.wire import BLOB_LIMIT, DROPPED, Kind
 from aioscheduler.inspection import Wanted
 
 from .lives import Life
+from .propagating import look
 from .retrying import Drawn, wait_after
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Attempt:
     failed: bool = False
     heard: bool = False  # the host has read that it is to be retried
     counted: bool = False  # and that it has failed
+    over: bool = False
+    blocked: bool = False  # its life, which it has ended by that
 
 
 @dataclass
@@ -62,8 +65,11 @@ class Story:
         nap: Seconds that it sleeps.
         timeout: Seconds that it may run.
         max_lateness: Nanoseconds by which it may start late.
+        named: Whether a life has named it as the one that has blocked it, rightly or not.
         id_: The id that it has, None once that is free or another's.
         error: What it ended with.
+        context: What it is to see of the context in which it was scheduled.
+        follows: Whether it schedules another one.
     """
 
     link: Any = field(repr=False)
@@ -87,8 +93,11 @@ class Story:
     nap: float = 0.0
     timeout: float | None = None
     max_lateness: int | None = None
+    named: bool = False
     id_: str | None = None
     error: BaseException | None = None
+    context: Any = None
+    follows: bool = False
 
     @property
     def outlived(self) -> bool:
@@ -111,6 +120,7 @@ class Model:
         open: The tasks whose handles have told no end.
         order: Of first starts, those aside of lives that were given up.
         unheard: How many tasks have no handle.
+        followers: How many tasks have scheduled one, as far as their host has heard of it.
         retried: How many attempts have failed, and the host has heard of another to come.
         closing: Whether the manager is told to close.
     """
@@ -121,7 +131,7 @@ class Model:
         self.stories: list[Story] = []
         self.open: dict[int, Task[Any]] = {}
         self.order: list[int] = []
-        self.unheard = self.retried = 0
+        self.unheard = self.retried = self.followers = 0
         self.closing = False
         self._known: dict[tuple[int, int], int] = {}  # by worker and number
 
@@ -319,11 +329,23 @@ class Model:
             # Time may pass between the look at it and the step.
             late = world.clock() - story.due - story.max_lateness
             self._check(ident, late < SECOND // 10, f"starts too late by {late / SECOND:.3f} s")
+        seen = look()
+        self._check(ident, seen == story.context, f"sees {seen!r:.200}")
         story.attempts.append(Attempt(life, world.loop.time()))
         if not any(other.dead and other.place == life.place for other in world.lives):
             right = attempt == len(story.attempts)
             self._check(ident, right, f"believes that this is attempt {attempt}")
         self._takes_its_turn(ident, story.scheduler, life)
+
+    def schedules_another(self, ident: int) -> bool:
+        """Whether a task schedules one that follows it."""
+        self.followers += self.stories[ident].follows
+        return self.stories[ident].follows
+
+    def follows(self, wanted: Any, seen: Any) -> None:
+        """A task takes its first step that was scheduled by another."""
+        if seen != wanted:
+            self.fault(f"a task that was scheduled with {wanted!r:.200} sees {seen!r:.200}")
 
     def _latest_clock(self) -> int:
         """What has been taken from its queue starts, though the clock is set back in between."""
@@ -334,6 +356,9 @@ class Model:
     def _begins_again(self, ident: int, life: Life) -> None:
         story, rerun = self.stories[ident], self.world.rerun
         last = story.attempts[-1]
+        # Out of spite the host may have refused to hear that it had begun.
+        bad = last.blocked and not (life.apart or self.world.spiteful)
+        self._check(ident, not bad, "starts again, and has blocked its worker")
         if last.retry_at is None or not (last.heard or last.life is life):
             self._check(ident, rerun, "started twice")
             # One that lives on after it was given up may run what was counted as started there.
@@ -375,6 +400,26 @@ class Model:
     def leaves(self, ident: int, life: Life) -> None:
         """A task takes its last step."""
         life.begun_now[self.stories[ident].scheduler] -= 1
+        self.stories[ident].attempts[-1].over = True
+
+    def runs(self, ident: int, life: Life) -> bool:
+        """Whether a task is between its first step and its last in a life."""
+        attempts = self.stories[ident].attempts
+        return bool(attempts) and attempts[-1].life is life and not attempts[-1].over
+
+    def blocks(self, ident: int, life: Life) -> None:
+        """A life ends because a task keeps it busy; or says so, and the task does not run there."""
+        story = self.stories[ident]
+        story.named = True
+        if self.runs(ident, life):
+            story.attempts[-1].blocked = True
+        life.block(story.scheduler, story.number)
+
+    def is_forgiven(self, life: Life) -> None:
+        """Nobody can read who has blocked a life: the task ends as at any death."""
+        for story in self.stories:
+            if story.attempts and story.attempts[-1].life is life:
+                story.attempts[-1].blocked = False
 
     def is_cancelled(self, ident: int, life: Life, swallows: bool) -> None:
         """A task hears that it is cancelled; or that its time is over."""
@@ -465,4 +510,4 @@ class Model:
 
     def _is(self, told: int, own: int) -> bool:
         """Whether a count is right; of the tasks without a handle it is not known."""
-        return own <= told <= own + self.unheard
+        return own <= told <= own + self.unheard + self.followers

@@ -12,6 +12,7 @@ from .lives import Life
 if TYPE_CHECKING:
     from .world import World
 
+MOST = 30  # processes that are recycled, after which no more are found to have grown
 SIZE = 1000  # bytes above which processes are recycled, in some seeds
 
 
@@ -55,7 +56,12 @@ class Recycled:
     # ---- what a process does
 
     def measure(self, life: Life) -> int:
-        """Return how large a process is that looks: some are from the beginning, most grow."""
+        """Return how large a process is that looks: some are from the beginning, most grow.
+
+        Not for ever: what is longer than a drain is to come to its end.
+        """
+        if self.count > MOST:
+            return life.size
         drawn = self._random.randint(0, 2 * SIZE) if self._random.random() < 0.2 else SIZE // 2
         life.size = max(life.size, drawn)
         return life.size

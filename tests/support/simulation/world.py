@@ -29,6 +29,7 @@ from .confirming import confirm_some
 from .judge import judge
 from .lives import Life
 from .model import Model, Story
+from .propagating import CONTEXT, Setter
 from .recycling import Recycled
 from .retrying import Drawn, draw_retry
 from .spite import NO_TIMES, ODD, spoil
@@ -54,6 +55,8 @@ class World:
         grinding: Whether time passes while a worker works.
         max_running: How many timed tasks may run at a time on each scheduler.
         recycled: The limits at which workers are recycled, and what is known of those that are.
+        propagates: Whether what the host has in its context goes with each task.
+        contexts: Changes that.
         lossy: Whether lives end without what was under way, and without a word of what had begun.
     """
 
@@ -87,6 +90,15 @@ class World:
         if self.cls is TimedScheduler and limits.random() < 0.3:
             self.max_running = limits.randint(1, 4)
         self.recycled = Recycled(self, seed)
+        self.propagates = limits.random() < 0.5
+        self.contexts = Setter(seed, self.propagates)
+        self.context: Any = None  # what a task is to see of it that is scheduled next
+        # What raises out of spite is to be the worker's own work, and not that of its tasks.
+        self.may_follow = self.propagates and not self.spiteful
+        if self.rerun and self.recycled.is_used:
+            # What is longer than a drain would run again for ever: each start of it would bring
+            # forth the follower with whose end its process is worn.
+            self.may_follow = False
         self.born = 0
         self.manager = SimulatedManager(
             self,
@@ -98,6 +110,7 @@ class World:
             max_running=self.max_running,
             max_tasks_per_worker=self.recycled.max_tasks,
             max_rss_per_worker=self.recycled.max_rss,
+            context=CONTEXT if self.propagates else (),
         )
         self.recycled.watch(self.manager._remotes[0].supervisor._budget)
         self._places = {id(link): place for place, link in enumerate(self.manager._remotes)}
@@ -161,7 +174,7 @@ class World:
         if self.random.random() < 0.1:
             return f"again: {self.random.randint(1, 4)}"
         if self.random.random() < 0.05:
-            return self.random.choice(("swallow: 1", "swallow: 9", "dies"))
+            return self.random.choice(("swallow: 1", "swallow: 9", "dies", "blocks"))
         if not self.spiteful or self.random.random() < 0.8:
             return ""
         where = self.random.choice(("raise", "read an argument", "write a result", "read a result"))
@@ -172,9 +185,20 @@ class World:
     ) -> None:
         self.handles.append(task)
         place, confirmed = self._places[id(task._home)], self._confirms(task)
-        self.model.watch(task, place, due, size=size, deed=deed, confirmed=confirmed, retry=retry)
+        self.model.watch(
+            task,
+            place,
+            due,
+            size=size,
+            deed=deed,
+            confirmed=confirmed,
+            retry=retry,
+            context=self.context,
+            follows=self.may_follow and self.contexts.follows(),
+        )
 
     def schedule(self) -> None:
+        self.change_context()
         ident, delay = len(self.handles), self.delay()
         due = self.due(delay)
         nap, key = self.nap(), self.random.choice((None, "a", "b"))
@@ -219,6 +243,7 @@ class World:
 
     def bulk(self) -> None:
         """Many at once, large and small, due now and later: pages that will be half done."""
+        self.change_context()
         most = self.random.choice(PAYLOADS[2:5])
         delays = (self.delay(), self.delay())
         self.say("bulk", len(self.handles), most, *delays)
@@ -230,6 +255,7 @@ class World:
             self.watch(task, due, len(payload) + 1000)
 
     def map(self) -> None:
+        self.change_context()
         first, count, delay = len(self.handles), self.random.randint(1, 40), self.delay()
         due = self.due(delay)
         drawn = draw_retry(self.random, 0.3)
@@ -240,6 +266,10 @@ class World:
         for n in range(count):
             self.watch(batch[n], due, len(calls[n][2]) + 1000, deed, drawn)
         self.say("map", first, count, delay)
+
+    def change_context(self) -> None:
+        """Have what is scheduled next be scheduled with other values."""
+        self.context = self.contexts.change()
 
     def drop(self) -> None:
         """A failure that nobody will ask for."""
@@ -308,16 +338,30 @@ class World:
         if alive := self.alive():
             life = self.random.choice(alive)
             worst = "part" if self.lossy else "kill"
-            deed = self.random.choice(("kill", worst, "freeze", "drain"))
+            deed = self.random.choice(("kill", worst, "freeze", "drain", "block"))
             self.say(deed, life.pid)
             if deed == "kill":
                 life.kill()
+            elif deed == "block":
+                self.block(life)
             elif deed == "part":
                 life.part()
             elif deed == "drain":
                 life.drain()
             else:
                 life.freeze(self.random.random() * 5)
+
+    def block(self, life: Life) -> None:
+        """A task has blocked a life; or one is named that is not there, or does not run."""
+        model, choose = self.model, self.random.choice
+        here = [n for n in model.open if model.stories[n].place == life.place]
+        begun = [n for n in here if model.runs(n, life)]
+        if not here:
+            life.block(self.random.randrange(3), self.random.randrange(1 << 64))
+        elif begun and self.random.random() < 0.8:
+            model.blocks(choose(begun), life)
+        else:
+            model.blocks(choose(here), life)
 
     def set_clock(self) -> None:
         self.jumps.append((self.loop.time(), self.clock()))

@@ -116,6 +116,43 @@ def test_long_words_are_told_from_their_end(ends: Ends) -> None:
     assert words.endswith("the point")
 
 
+def test_who_has_blocked_the_worker_is_told_with_the_place(ends: Ends) -> None:
+    host, worker = ends
+    assert host.blamed is None
+    worker.record()
+    worker.begun[2] = 6
+    worker.blame((2, (1 << 64) - 1), "task x is to blame", "  File y\n")
+    assert host.blamed == (2, (1 << 64) - 1)
+    assert host.last_words() == "task x is to blame\n  File y"
+    assert list(host.begun) == [0, 0, 6]
+    assert host.was_opened
+
+
+def test_a_block_may_be_nobodys(ends: Ends) -> None:
+    host, worker = ends
+    worker.blame(None, "a callback", "")
+    assert host.blamed is None
+    assert host.last_words() == "a callback"
+
+
+def test_a_scheduler_that_is_none_is_nobody(ends: Ends) -> None:
+    host, worker = ends
+    for word in (4, 1 << 63):
+        worker._words[4] = word
+        assert host.blamed is None
+    worker._words[4] = 3
+    assert host.blamed == (2, 0)
+
+
+def test_of_a_deep_stack_the_first_line_and_the_end_are_told(ends: Ends) -> None:
+    host, worker = ends
+    worker.blame((0, 0), "who it was \udc80", "x" * MAX_WORDS + "the point")
+    words = host.last_words()
+    assert len(words) == MAX_WORDS
+    assert words.startswith("who it was ?\nxxx")
+    assert words.endswith("the point")
+
+
 def test_an_error_that_cannot_be_told_is_no_error(ends: Ends) -> None:
     class Silent(Exception):
         def __str__(self) -> str:

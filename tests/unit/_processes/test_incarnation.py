@@ -144,6 +144,17 @@ def test_a_process_is_told_its_configuration_and_its_generation(setting: Setting
     setting.loop.turn(1)
 
 
+def test_it_knows_which_task_has_blocked_the_process(setting: Setting) -> None:
+    assert setting.life.blocked() is None
+    box = setting.start().args[3]
+    assert setting.life.blocked() is None
+    box.blame((1, 7), "who", "where")
+    assert setting.life.blocked() == (1, 7)
+    setting.life.kill()
+    setting.loop.turn(1)
+    assert setting.ends == [(-9, "who\nwhere")]
+
+
 def test_the_sentinel_tells_of_a_death(setting: Setting) -> None:
     process = setting.start()
     process.died = True

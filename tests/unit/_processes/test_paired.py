@@ -17,7 +17,7 @@ from aioscheduler._processes.paired import Channel, PairedLife, PairedPipe
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.hostcatalog import HostCatalog
-from aioscheduler._shipping.shipping import HostShipper
+from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import Kind
 

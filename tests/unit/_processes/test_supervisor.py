@@ -14,6 +14,7 @@ from aioscheduler._processes.occupant import End, Then
 from aioscheduler._processes.supervisor import START_PATIENCE, Supervisor
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import Kind
+from aioscheduler.errors import EXIT_OF_BLOCKED
 from aioscheduler.stats import WorkerState
 
 
@@ -34,6 +35,8 @@ class Life:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.place.suffer("start")
+
+    def blocked(self) -> None: ...
 
     def begun(self, scheduler: int) -> int:
         return 0
@@ -171,6 +174,19 @@ async def test_what_ended_a_process_is_told_in_a_line(
     assert place.supervisor.cause.startswith(cause)
     assert bool(place.supervisor.cause) == bool(cause)
     assert "\n" not in place.supervisor.cause
+
+
+@pytest.mark.parametrize("drains", [True, False])
+async def test_the_place_where_a_process_has_ended_is_below_the_line_that_says_so(
+    place: Place, drains: bool
+) -> None:
+    if drains:
+        place.lives[0].receive([Kind.DRAINING])
+    place.lives[0].ended(EXIT_OF_BLOCKED, "task x is to blame\n  File y")
+    told = "was told to end and " if drains else ""
+    assert place.ends[0].story == (
+        f"worker 0 (pid 4711) {told}was ended by its block_timeout: task x is to blame\n  File y\n"
+    )
 
 
 async def test_the_end_of_one_process_is_not_that_of_the_next(place: Place, loop: Loop) -> None:

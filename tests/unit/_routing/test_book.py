@@ -204,7 +204,7 @@ def test_a_retried_task_waits_and_is_given_again_at_its_time() -> None:
     frames(book)
     # 2 was to be cancelled, and is nowhere now.
     assert book.retried(0, [0, 2], [50, 60], 1000) == Change(0, 1, [2])
-    record = [None, None, 2, False, 1, 100]  # it has failed once, and was given 100
+    record = [None, None, 2, False, 1, 100, None]  # it has failed once, and was given 100
     assert frames(book) == [[Kind.SCHEDULE, [0], 0, 1050, 7, [record], [0]]]
     assert book.state(0) is State.PENDING
     assert replayed(book)[0] == (1050, 2)
@@ -225,15 +225,15 @@ def test_a_retry_does_not_move_the_due_time_that_was_given_and_a_reschedule_does
     for times, now in enumerate((1000, 2000), start=1):
         book.started(0, [1])
         book.retried(0, [1], [50], now)
-        assert more_of(book, 1)[2:] == (times + 1, False, times, 101)
+        assert more_of(book, 1)[2:6] == (times + 1, False, times, 101)
     frames(book)
     assert book.reschedule(0, 1, 5000)
     book.finished(0, [1], State.CANCELLED)
     assert replayed(book)[1] == (5000, 3)
-    assert more_of(book, 1)[2:] == (3, False, 2, None)
+    assert more_of(book, 1)[2:6] == (3, False, 2, None)
     book.started(0, [1])
     book.retried(0, [1], [50], 6000)
-    assert more_of(book, 1)[2:] == (4, False, 3, 5000)
+    assert more_of(book, 1)[2:6] == (4, False, 3, 5000)
 
 
 def test_what_runs_again_after_a_death_has_not_failed() -> None:
@@ -346,6 +346,19 @@ def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
     ]
     assert book.lose_running() == [Change(0, 0, [2], State.LOST)]
     assert list(book.ledger) == [4, 5]
+
+
+def test_one_that_had_begun_is_lost_by_itself_and_no_other_is() -> None:
+    book = make(4, 2)
+    book.adopt(0, 5, 7, 1, None, 1 << 50)
+    frames(book)
+    book.started(0, [0, 2, 4])
+    assert book.lose(1, 0) == book.lose(0, 1) == book.lose(0, 3) == book.lose(0, 99) == []
+    assert book.lose(0, 2) == [Change(0, 0, [2], State.LOST)]
+    assert book.lose(0, 2) == []
+    assert book.lose(0, 1 << 50) == [Change(0, 0, [4], State.LOST)]  # as its worker knows it
+    assert book.rerun_running() == [Change(0, 1)]
+    assert list(book.ledger) == [0, 1, 3]
 
 
 def test_what_runs_again_counts_its_attempts() -> None:

@@ -115,6 +115,21 @@ async def test_definitions_are_looked_after_once_a_tick_whatever_the_workers(
         monkeypatch.undo()
 
 
+def test_each_process_is_told_the_levels_that_hold_when_it_is_launched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = [Manager(1, workers=1, forward_logs=forward) for forward in (True, False)]
+    launches = [manager._remotes[0].supervisor._launch for manager in made]
+
+    def levels(launch: Any) -> Any:
+        return launch(0, print, print)._config.log_levels
+
+    for level in (logging.INFO, logging.ERROR):
+        monkeypatch.setattr(logging.root, "level", level)
+        assert levels(launches[0])["root"] == level
+        assert levels(launches[1]) is None
+
+
 # ---- its failure
 
 

@@ -407,7 +407,8 @@ async def test_calls_of_a_batch_are_retried_withdrawn_and_moved(place: Place) ->
         place.placement.added(0, 4)
         now = place.now
         dues = [now, now, now, now + SECOND]
-        place.link.schedule_many(outcomes, 0, 0, dues, function, calls, options)
+        record = place.link.shipper.take_record(options)
+        place.link.schedule_many(outcomes, 0, 0, dues, function, calls, record)
         await turns()
         first = outcomes.parts[0].first
         assert outcomes.values == [10, None, None, None]
@@ -437,12 +438,13 @@ class Once:
 
 
 async def test_what_cannot_be_made_anew_is_not_retried(place: Place) -> None:
-    options = Options(retry=Retry())
+    shipper = place.link.shipper
+    retried, limited = map(shipper.take_record, (Options(retry=Retry()), Options(timeout=1.0)))
     future = asyncio.get_running_loop().create_future()
     for awaitable in (Once(), future):
         with pytest.raises(TypeError, match="wrap it in an async def function"):
-            place.link.shipper.take(awaitable, options)
-        assert place.link.shipper.take(awaitable, Options(timeout=1.0))[0] is awaitable
+            shipper.take(awaitable, retried)
+        assert shipper.take(awaitable, limited)[0] is awaitable
     await place.link.close(0)
 
 

@@ -148,9 +148,7 @@ async def test_a_task_that_is_cancelled_before_its_call_is_closed(
 
     monkeypatch.setattr("aioscheduler._routing.localcrew.run_with", wait_first)
     coro = give(1)
-    call = place.link.shipper.take(coro, Options(timeout=1.0))
-    place.placement.added(0)
-    task = place.link.schedule(0, 0, 0, call)
+    task = place.schedule(coro, options=Options(timeout=1.0))
     await turns()
     task.cancel()
     await turns()

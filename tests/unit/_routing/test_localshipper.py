@@ -1,8 +1,9 @@
-"""What is called in this process is taken as it is, and what cannot be is refused."""
+"""What is taken as it is: the coroutine itself, and the context of its call."""
 
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -11,17 +12,16 @@ from herewith import give
 
 from aioscheduler._routing.localentry import Attempts
 from aioscheduler._routing.localshipper import LocalShipper, call_function
+from aioscheduler._shipping.propagation import captured_here
 from aioscheduler.options import Options
 from aioscheduler.retry import Retry
 
-RETRIED = Options(retry=Retry())
+variable: ContextVar[str] = ContextVar("variable", default="nobody")
 
 
-async def test_it_is_taken_as_it_is() -> None:
-    shipper, coro, options = LocalShipper(), give(1), Options(name="a")
+def test_it_is_taken_as_it_is() -> None:
+    shipper, coro = LocalShipper(), give(1)
     assert shipper.take(coro) == (coro, None)
-    assert shipper.take(coro, options) == (coro, options)
-    assert shipper.take_options(options) is options
     assert shipper.take_function(print) is print
     arguments: Any = (1, [2])
     assert shipper.take_arguments(arguments) is arguments
@@ -29,26 +29,46 @@ async def test_it_is_taken_as_it_is() -> None:
     coro.close()
 
 
-async def test_what_is_retried_can_be_made_anew() -> None:
-    attempts, _ = LocalShipper().take(give(5), RETRIED)
-    assert isinstance(attempts, Attempts)
-    assert [await attempts.begin() for _ in range(2)] == [5, 5]
-
-
-async def test_what_is_no_awaitable_or_can_be_awaited_once_is_refused() -> None:
+def test_what_goes_with_it_is_a_copy_of_the_context_of_the_call() -> None:
     shipper = LocalShipper()
-    with pytest.raises(TypeError):
-        shipper.take(5)  # type: ignore[arg-type]
+    token = variable.set("ann")
+    options = Options(timeout=1.0)
+    record = shipper.take_record(options, [1, "captured"])
+    variable.reset(token)
+    assert record is not None
+    assert record[0] is options
+    assert record[1].run(variable.get) == "ann"
+    assert record[1].run(captured_here) == [1, "captured"]
+    assert captured_here() is None
+
+
+async def test_one_that_is_retried_is_made_anew() -> None:
+    shipper = LocalShipper()
+    record = shipper.take_record(Options(retry=Retry()))
+    attempts, taken = shipper.take(give("value"), record)
+    assert isinstance(attempts, Attempts)
+    assert taken is record
+    assert [await attempts.begin(), await attempts.begin()] == ["value", "value"]
+
+
+def test_one_that_cannot_be_made_anew_is_refused() -> None:
+    shipper = LocalShipper()
+    inner = give(1)
+    coro: Any = give(inner)
+    with pytest.raises(TypeError, match="has a coroutine as an argument"):
+        shipper.take(coro, shipper.take_record(Options(retry=Retry())))
+    coro.close()
+    inner.close()
+    with pytest.raises(TypeError, match="give is the function: call it"):
+        shipper.take(give)  # type: ignore[arg-type]
+
+
+async def test_an_awaitable_that_can_be_awaited_once_is_not_retried() -> None:
+    shipper = LocalShipper()
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     assert shipper.take(future)[0] is future
     with pytest.raises(TypeError):
-        shipper.take(future, RETRIED)
-    inner = give(1)
-    outer = give(inner)
-    with pytest.raises(TypeError, match="has a coroutine as an argument"):
-        shipper.take(outer, RETRIED)
-    inner.close()
-    outer.close()
+        shipper.take(future, shipper.take_record(Options(retry=Retry())))
 
 
 async def test_functions_are_called_plain_or_async() -> None:

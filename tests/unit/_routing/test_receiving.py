@@ -12,7 +12,7 @@ from aioscheduler._routing.lastfailures import LastFailures
 from aioscheduler._routing.receiving import Receiver
 from aioscheduler._scheduling.states import State
 from aioscheduler._shipping.hostcatalog import HostCatalog
-from aioscheduler._shipping.shipping import HostShipper
+from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, TOO_LATE, Kind
 
@@ -29,6 +29,7 @@ class Place:
         self.failures = LastFailures()
         self.too_late = 0
         self.asked: list[tuple[Any, ...]] = []
+        self.logged: list[tuple[Any, ...]] = []
         shipper = HostShipper(HostCatalog())
         self.book = Book(1, True, shipper.catalog.log)
         for number in range(5):
@@ -41,6 +42,7 @@ class Place:
             shipper,
             lambda: NOW,
             lambda *request: self.asked.append(request),
+            lambda loop, *logs: self.logged.append(logs),
             worker=3,
             recycling=self if recycles else None,  # type: ignore[arg-type]
         )
@@ -204,6 +206,13 @@ def test_of_a_process_that_is_gone_no_half_of_anything_stays(place: Place) -> No
     assert place.asked == [("cancel",)]
     with pytest.raises(wire.WireError, match="did not come"):
         place.say(Kind.FINISHED, 0, [0], RETURNED, [IN_BLOB])
+
+
+def test_what_is_logged_is_passed_on(place: Place) -> None:
+    place.say(Kind.LOG, [b"record"], 5)
+    assert place.logged == [([b"record"], 5)]
+    with pytest.raises(wire.WireError, match="does not send LOGGED"):
+        place.say(Kind.LOGGED)
 
 
 def test_lateness_is_noted(place: Place) -> None:

@@ -24,6 +24,7 @@ class Place:
         self.book.outbox.take()
         self.book.started(0, [0, 1, 2])
         self.word: int | None = 2  # of the black box: 0 and 1 have begun
+        self.blamed: Any = None
         self.fails: Exception | None = None
         self.cause = "it said so"
         self.ends: dict[int, tuple[State, Any]] = {}
@@ -49,6 +50,11 @@ class Place:
 
     def describe_running(self) -> str:
         return "their names"
+
+    def blocked(self) -> tuple[int, int] | None:
+        if isinstance(self.blamed, Exception):
+            raise self.blamed
+        return self.blamed  # type: ignore[no-any-return]
 
     def begun(self, scheduler: int) -> int | None:
         if self.fails is not None:
@@ -84,6 +90,44 @@ def test_with_rerun_it_goes_on_too() -> None:
     assert place.states() == {State.PENDING: 4}
     assert place.waiting == 3
     assert not place.ends
+
+
+@pytest.mark.parametrize("rerun", [True, False])
+def test_who_has_blocked_the_worker_is_lost_though_the_others_may_run_again(rerun: bool) -> None:
+    place = Place(rerun)
+    place.blamed = 0, 1
+    life: Any = place
+    fate, _ = place.recovery.pass_on(life, 213)
+    assert fate.startswith("2 pending tasks go to the next process; started, ")
+    state, error = place.ends[1]
+    assert state is State.LOST
+    assert (error.exitcode, error.started, error.cause) == (213, True, "it said so")
+    if rerun:
+        assert place.ends.keys() == {1}
+        assert place.states() == {State.PENDING: 3, None: 1}
+    else:
+        assert place.ends.keys() == {0, 1}
+        assert place.ends[0][1].cause == "another task is to blame: it said so"
+
+
+@pytest.mark.parametrize("blamed", [(0, 2), (0, 3), (0, 99), OSError("no box")])
+def test_who_does_not_run_is_not_to_blame(blamed: Any, caplog: pytest.LogCaptureFixture) -> None:
+    place = Place(rerun=True)
+    place.blamed = blamed
+    life: Any = place
+    with caplog.at_level(logging.ERROR, "aioscheduler"):
+        place.recovery.pass_on(life, 213)
+    assert not place.ends
+    assert ("cannot be read" in caplog.text) is isinstance(blamed, Exception)
+
+
+def test_what_was_to_be_cancelled_and_has_blocked_the_worker_ends_cancelled() -> None:
+    place = Place(rerun=True)
+    place.book.cancel(0, 1)
+    place.blamed = 0, 1
+    life: Any = place
+    place.recovery.pass_on(life, 213)
+    assert place.ends == {1: (State.CANCELLED, None)}
 
 
 def test_what_nobody_knows_may_have_begun(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ from aioscheduler._scheduling.coroutines import check_awaitable
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.propagation import Propagation
+from aioscheduler._transport.entry import InsideRequest
 from aioscheduler.batch import Outcomes, Part
 from aioscheduler.errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
 from aioscheduler.task import State, Task, TaskRef
@@ -29,20 +32,21 @@ class FakeLink:
     def __init__(self, room: int = 256) -> None:
         self.scheduled: list[tuple[Any, ...]] = []
         self.many: list[tuple[Any, ...]] = []
+        self.records: list[Any] = []
         self.adopted: list[tuple[Any, ...]] = []
         self.cancelled: list[tuple[int, int]] = []
         self._room = room
         self._numbers = 0
         self.shipper = self
 
-    def take_options(self, options: Any) -> Any:
-        return options
+    def take_record(self, options: Any, captured: Any) -> Any:
+        return options if captured is None else (options, captured)
 
-    def take(self, awaitable: Awaitable[Any], options: Any) -> Any:
+    def take(self, awaitable: Awaitable[Any], record: Any) -> Any:
         if not asyncio.iscoroutine(awaitable):
             raise NotShippable("no coroutine")
         awaitable.close()
-        return "call" if options is None else options
+        return "call" if record is None else record
 
     def schedule(self, scheduler: int, due: int, when: Any, call: Any) -> Task[Any]:
         self.scheduled.append((scheduler, due, when, call))
@@ -68,8 +72,9 @@ class FakeLink:
         dues: Any,
         function: Any,
         calls: Any,
-        options: Any,
+        record: Any,
     ) -> None:
+        self.records.append(record)
         self.many.append((offset, scheduler, dues, len(calls)))
         Part(outcomes, offset, self, scheduler, self._numbers, len(calls), dues)  # type: ignore[arg-type]
         self._numbers += len(calls)
@@ -296,14 +301,14 @@ def test_what_a_worker_asks_is_entered_even_at_the_limit() -> None:
     router.schedule(work(), None, None, {})
     catalog = HostCatalog()
     places: Any = links
-    asked = "schedule", 1, 77, "asyncio:sleep", b"args", None
-    router.asked_inside(places, catalog, *asked, 1 << 48, [], None, False)
+    asked = InsideRequest(1, 77, "asyncio:sleep", b"args", [], None, None, 1 << 48, None, False)
+    router.asked_inside(places, catalog, "schedule", *asked)
     router.asked_inside(places, catalog, "cancel", 1, 0, 1 << 48)
     assert links[1].adopted == [(0, 77, (0, b"args", None), 1 << 48)]
     assert links[1].cancelled == [(0, 1 << 48)]
     assert router.placement.loads == [1, 1]
     router.closed = ManagerClosed("over")
-    router.asked_inside(places, catalog, *asked, 2 << 48, [], None, False)
+    router.asked_inside(places, catalog, "schedule", *asked._replace(alias=2 << 48))
     assert len(links[1].adopted) == 1
 
 
@@ -335,3 +340,43 @@ def test_endless_times_are_refused() -> None:
     router, _ = make([1])
     with pytest.raises(ValueError, match="more than 2 times for 2 items"):
         router.submit(work, [(1,)] * 2, itertools.repeat(timedelta(1)), None, {})  # type: ignore[arg-type]
+
+
+request_id: ContextVar[str] = ContextVar("request_id")
+NOBODY: dict[str, str] = {}
+
+
+def test_what_goes_with_a_task_is_captured_once_for_each_call() -> None:
+    router, (link,) = make([2])
+    calls: list[str] = []
+    router.propagation = Propagation((request_id, (lambda: calls.append("captured"), print)))
+    token = request_id.set("r1")
+    options = {"name": "one"}
+    router.schedule(work(), None, None, {})
+    router.schedule(work(), None, None, options, [3, "r0", None])  # type: ignore[arg-type]
+    router.schedule_once(work(), None, None, {}, "an id", False)
+    router.schedule_inside(work(), None, None, None, {}, None, False)
+    router.submit(work, [(1,)] * 4, None, None, {})
+    request_id.reset(token)
+    named, *others = link.scheduled[1][3], *(row[3] for row in link.scheduled), *link.records
+    assert (named[0].name, named[1]) == ("one", [3, "r0", None])
+    others.remove(named)
+    assert others == [(None, [3, "r1", None])] * 5
+    assert len(calls) == 4
+
+
+def test_whose_context_cannot_be_captured_is_refused_and_closed() -> None:
+    router, (link,) = make([1])
+    router.propagation = Propagation(((lambda: NOBODY["user"], print),))
+    schedule, once, inside = router.schedule, router.schedule_once, router.schedule_inside
+    for call, *args in (
+        (schedule, {}),
+        (once, {}, "an id", False),
+        (inside, None, {}, None, False),
+    ):
+        with pytest.raises(KeyError, match="user") as caught:  # and no warning of a coroutine
+            call(work(), None, None, *args)  # type: ignore[operator]
+        assert "was called to capture" in caught.value.__notes__[0]
+    with pytest.raises(KeyError):
+        router.submit(work, [(1,)], None, None, {})
+    assert (link.scheduled, link.many, router.placement.all_loads) == ([], [], 0)

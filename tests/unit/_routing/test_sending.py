@@ -53,6 +53,8 @@ class Life:
         self.pipe: Any = Pipe()
         self.killed: list[str] = []
 
+    def blocked(self) -> None: ...
+
     def begun(self, scheduler: int) -> int:
         return 0
 
@@ -69,7 +71,7 @@ async def outbox() -> Outbox:
 
 @pytest.fixture
 async def sender(outbox: Outbox) -> Sender:
-    made = Sender(outbox, None)
+    made = Sender(outbox, b"")
     made.start(asyncio.get_running_loop())
     return made
 

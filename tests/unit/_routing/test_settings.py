@@ -16,6 +16,7 @@ import pytest
 from aioscheduler import Manager
 from aioscheduler._routing.settings import ManagerOptions, Settings, read_settings
 from aioscheduler._scheduling.order import Order
+from aioscheduler._shipping.propagation import Propagation
 
 SILENT: Any = {
     "workers": 0,
@@ -47,7 +48,7 @@ def test_each_option_is_read() -> None:
     assert ManagerOptions.__annotations__.keys() == SILENT.keys()
     assert read() == Settings(
         *(Order.TIMED, True, [1], True, None, None, False, (5, 30.0), False, None),
-        *(None, (), None, None, None, False),
+        *(None, None, None, None, None, False),
     )
     said = read(
         workers=1,
@@ -59,13 +60,14 @@ def test_each_option_is_read() -> None:
         monitor=True,
         name="bots",
         max_running=3,
-        context=[print],
+        context=[VARIABLE],
         max_tasks_per_worker=500,
         max_rss_per_worker=1 << 30,
         block_timeout=timedelta(seconds=5),
         forward_logs=True,
     )
-    assert said == Settings(
+    assert isinstance(said.context, Propagation)
+    assert said._replace(context=None) == Settings(
         order=Order.TIMED,
         prefer_utc=True,
         layout=[1],
@@ -77,7 +79,7 @@ def test_each_option_is_read() -> None:
         monitor=True,
         max_running=3,
         name="bots",
-        context=(print,),
+        context=None,
         max_tasks_per_worker=500,
         max_rss_per_worker=1 << 30,
         block_timeout=5.0,

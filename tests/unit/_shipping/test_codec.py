@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._shipping.payloads import (
     is_plain,
 )
-from aioscheduler._shipping.shipping import HostShipper
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler.errors import NotShippable

@@ -16,7 +16,8 @@ import pytest
 from scripted import Script
 
 from aioscheduler._shipping.hostcatalog import HostCatalog
-from aioscheduler._shipping.shipping import Call, HostShipper, open_call
+from aioscheduler._shipping.hostshipping import HostShipper
+from aioscheduler._shipping.shipping import Call, open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import Reader

@@ -9,6 +9,7 @@ import functools
 import socket
 import sys
 import types
+from contextvars import ContextVar
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
@@ -23,6 +24,7 @@ from aioscheduler._shipping.names import (
     resolve,
     submodules,
     type_name,
+    variable_name,
 )
 
 
@@ -130,3 +132,33 @@ def test_globals_of_a_module_are_told_from_those_of_one_method(
 def test_types_are_told_with_their_module_unless_they_are_built_in() -> None:
     assert type_name(3) == "int"
     assert type_name(collections.Counter()) == "collections.Counter"
+
+
+def module_with(name: str, monkeypatch: pytest.MonkeyPatch, **contents: object) -> None:
+    module = types.ModuleType(name)
+    vars(module).update(contents)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_a_variable_is_found_by_the_name_of_a_module_that_can_be_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    user: ContextVar[int] = ContextVar("user")  # noqa: B039
+    assert variable_name(user) is None
+    module_with("__main__", monkeypatch, user=user)
+    assert variable_name(user) == "__main__:user"
+    other: ContextVar[int] = ContextVar("user")  # noqa: B039
+    assert variable_name(other) is None
+    monkeypatch.setattr(asyncio.tasks, "user", other, raising=False)
+    module_with("__main__", monkeypatch, user=other)
+    assert variable_name(other) == "asyncio.tasks:user"
+    assert variable_name(user) is None  # it was rebound
+
+
+def test_a_variable_may_have_another_name_than_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    user: ContextVar[int] = ContextVar("a name of its own")  # noqa: B039
+    module_with("a_script", monkeypatch, user=user)
+    assert variable_name(user) == "a_script:user"
+    monkeypatch.setattr(asyncio.tasks, "who", user, raising=False)
+    module_with("a_script", monkeypatch)
+    assert variable_name(user) == "asyncio.tasks:who"

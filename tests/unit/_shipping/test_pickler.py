@@ -201,3 +201,48 @@ def test_a_class_that_its_base_lists_can_come_first(
         assert world.trip(world.all_of_it()) == (True, True)
         assert world.trip(world.call(lambda cls: cls, world.B)) is world.B
         world.begin()
+
+
+VARIABLES = """
+from contextvars import ContextVar
+user = ContextVar("user")
+odd = ContextVar("another name", default=[])
+async def look(): return user.get("nobody"), odd.get()
+async def take(variable): return variable is user, variable is odd, variable.name
+async def give(): return user
+async def set_both(variable):
+    variable.set("ann")
+    return await look()
+def local():
+    inside = ContextVar("inside")
+    async def see(): return inside.get()
+    return see
+async def keep(): user.set(user)
+"""
+
+
+def test_a_variable_of_a_script_is_one_in_its_worker(world: Script) -> None:
+    world.run(VARIABLES)
+    assert world.trip(world.take(world.user)) == (True, False, "user")
+    assert world.trip(world.take(world.odd)) == (False, True, "another name")
+    assert world.trip(world.set_both(world.user)) == ("ann", [])
+    assert world.trip(world.give()) is world.user
+    assert world.trip(world.look()) == ("nobody", [])  # each task has a context of its own
+    world.begin()
+    assert world.trip(world.take(world.user)) == (True, False, "user")
+
+
+def test_a_variable_of_a_module_is_that_of_the_module(
+    world: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(VARIABLES)
+    monkeypatch.setattr(fractions, "user", world.user, raising=False)
+    payload = world.host.catalog.pickle(world.user)
+    assert b"fractions:user" in payload
+    assert world.worker.decode(payload) is world.user
+
+
+def test_a_variable_that_is_in_no_module_is_refused_with_what_to_do(world: Script) -> None:
+    world.run(VARIABLES)
+    with pytest.raises(NotShippable, match="closure variable 'inside' .*is no global of a module"):
+        world.trip(world.local()())

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._shipping.refusals import cannot_travel
-from aioscheduler._shipping.shipping import HostShipper
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler.errors import NotShippable
 

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from aioscheduler._shipping.hostcatalog import HostCatalog
-from aioscheduler._shipping.shipping import Call, HostShipper, open_call
+from aioscheduler._shipping.hostshipping import HostShipper
+from aioscheduler._shipping.shipping import Call, open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport.definitionlog import Reader
 from aioscheduler.errors import NotShippable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from aioscheduler._shipping.hostcatalog import HostCatalog
-from aioscheduler._shipping.shipping import HostShipper
+from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._shipping.undolog import UndoLog
 from aioscheduler._shipping.values import IDLE_VALUES, Values
 from aioscheduler._shipping.workercatalog import WorkerCatalog

@@ -257,13 +257,21 @@ def test_what_is_pending_comes_in_rows() -> None:
     st.lists(st.integers(0, 32 * 1024), min_size=1, max_size=PAGE),
     st.lists(st.integers(0, PAGE - 1), max_size=PAGE),
     st.integers(0, 32 * 1024),
+    st.integers(0, 32 * 1024),
+    st.integers(1, 3),
 )
 def test_no_frame_is_over_its_limit_however_pages_are_merged(
-    sizes: list[int], ended: list[int], function: int
+    sizes: list[int], ended: list[int], function: int, context: int, attempts: int
 ) -> None:
     ledger = Ledger()
+    records = [
+        wire.make_record(wire.More(attempt=1 + n % attempts, context=bytes(context) or None))
+        for n in range(len(sizes))
+    ]
     for number, size in enumerate(sizes):
-        columns = [0, 10, bytes(function), None, [bytes(size)]]
+        record = records[number]
+        records_of_all = [record] if isinstance(record, list) else record
+        columns = [0, 10, bytes(function), records_of_all, [bytes(size)]]
         ledger.record(number, 1, 0, wire.encode([Kind.SCHEDULE, number, *columns]))
     alive = set(range(len(sizes)))
     for number in ended:
@@ -279,7 +287,7 @@ def test_no_frame_is_over_its_limit_however_pages_are_merged(
         assert set(functions if isinstance(functions, list) else [functions]) == {bytes(function)}
     assert found == sorted(alive)
     assert all(
-        ledger.find(number) == (0, 10, bytes(function), None, bytes(sizes[number]))
+        ledger.find(number) == (0, 10, bytes(function), records[number], bytes(sizes[number]))
         for number in alive
     )
 

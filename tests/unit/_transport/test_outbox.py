@@ -67,20 +67,57 @@ def test_definitions_come_first_and_once() -> None:
 def test_the_definitions_that_a_task_uses_are_kept_until_it_ends() -> None:
     log = DefinitionLog()
     outbox = Outbox(log)
-    code, part, whole = (log.write(0, names=()) for _ in range(3))
+    code, part, whole, value, shared = (log.write(0, names=()) for _ in range(5))
     bound = outbox.add(0, 0, log.lease(code), leased(b"pickle", [log.lease(part)]))
     outbox.add(0, 0, 7, 1)
     large = outbox.add(0, 0, 7, leased(b"x" * (wire.BLOB_LIMIT + 1), [log.lease(part)]))
+    of_one = outbox.add(0, 0, 7, 1, context(leased(b"value", [log.lease(value)])))
     outbox.pack()
-    many = outbox.add_many(0, 0, leased(b"partial", [log.lease(whole)]), [1, 2])
+    record = context(leased(b"shared", [log.lease(shared)]))
+    many = outbox.add_many(0, 0, leased(b"partial", [log.lease(whole)]), [1, 2], record)
+    del record
     assert list(log.unused()) == []
     outbox.take()
     outbox.ledger.move([bound], State.CANCELLED)
     assert list(log.unused()) == [code]
     outbox.ledger.move([large, many], State.CANCELLED)
     assert list(log.unused()) == [part]
+    outbox.ledger.move([of_one], State.CANCELLED)
+    assert list(log.unused()) == [value]
     outbox.ledger.move([many + 1], State.CANCELLED)
-    assert list(log.unused()) == [whole]
+    assert set(log.unused()) == {whole, shared}
+
+
+def context(values: bytes) -> wire.Record:
+    return wire.make_record(wire.More(context=values))
+
+
+def test_contexts_count_as_payloads_do() -> None:
+    outbox = Outbox(DefinitionLog())
+    for number in range(PAGE - 1):
+        outbox.add(0, 0, 0, 1, context(b"%d" % number * 10_000))
+    outbox.add_many(0, 0, 0, [1] * PAGE, context(b"x" * wire.BLOB_LIMIT))
+    sent = outbox.take()[0]
+    assert all(len(frame) < 2 * FRAME_BYTES for frame in sent)
+    records = [
+        wire.context_of(record)
+        for frame in wire.Decoder().feed(b"".join(sent))
+        for record in wire.column(frame[5], len(frame[-1]))
+    ]
+    assert records[:-PAGE] == [b"%d" % number * 10_000 for number in range(PAGE - 1)]
+    assert records[-PAGE:] == [b"x" * wire.BLOB_LIMIT] * PAGE
+
+
+def test_large_contexts_that_have_ended_are_not_kept() -> None:
+    outbox = Outbox(DefinitionLog())
+    for number in range(4_000):
+        outbox.add(0, 0, 0, 1, context(bytes(8_000)) if number % 2 else None)
+        if number % 2:
+            outbox.pack()
+            outbox.ledger.move([number], State.LOST)
+    outbox.take()
+    in_frames = sum(len(f) for page in outbox.ledger._pages.values() for f in page.frames)
+    assert in_frames < 14_000_000
 
 
 def test_what_went_is_forgotten_though_nothing_is_scheduled() -> None:

@@ -106,8 +106,31 @@ def test_a_record_says_what_was_put_into_it() -> None:
         More(7, None, 3, True, 2, 10**18),
         More(given=0),
         More(failed=1),
+        More(context=b"values"),
     ):
         record = wire.make_record(more)
         assert wire.read_record(wire.unpack(wire.pack(record))) == more
     assert wire.make_record(More()) is None
     assert wire.make_record(More(7)) == 7
+
+
+def test_the_record_of_a_new_task_is_made_in_passing() -> None:
+    for options, context in ((None, None), (7, None), (None, b"values"), (7, b"values")):
+        record = wire.record_of(options, context)
+        assert record == wire.make_record(More(options, context=context))
+        assert wire.options_of(record) == options
+
+
+def test_the_context_of_a_task_is_read_from_its_record() -> None:
+    assert wire.context_of(wire.make_record(More(7, context=b"values"))) == b"values"
+    assert [wire.context_of(r) for r in (None, 7, wire.make_record(More(attempt=2)))] == [None] * 3
+
+
+def test_a_column_has_an_item_for_each_task() -> None:
+    record = [None, 1, 1]
+    assert list(wire.column(5, 3)) == [5] * 3
+    assert list(wire.column(None, 2)) == [None] * 2
+    assert list(wire.column([record], 2)) == [record] * 2
+    assert list(wire.column([record], 1)) == [record]
+    assert list(wire.column([record, 7], 2)) == [record, 7]
+    assert list(wire.column([], 0)) == []

@@ -9,6 +9,7 @@ from turning import turns
 from aioscheduler import current_manager, current_task
 from aioscheduler._scheduling.timers import NUMBER_BITS
 from aioscheduler._transport import wire
+from aioscheduler._transport.entry import InsideRequest
 from aioscheduler._transport.wire import RETURNED, Kind
 from aioscheduler.errors import UnknownTask
 from aioscheduler.task import TaskRef
@@ -25,11 +26,13 @@ async def test_a_successor_is_told_before_the_outcome_of_its_task(place: Place) 
     started, asked, finished = place.take()
     assert started == [Kind.STARTED, 1, [3]]
     assert (asked[0], asked[2]) == (Kind.INSIDE, True)
-    what, at, due, _, payload, _, alias, *_ = wire.unpack(asked[1])
-    assert (what, at, due, payload) == ("schedule", 1, NOW, "next")  # beside the task that asks
+    what, *fields = wire.unpack(asked[1])
+    request = InsideRequest(*fields)
+    assert (what, request.place, request.due) == ("schedule", 1, NOW)  # beside the task that asks
+    assert (request.payload, request.options, request.context) == ("next", None, None)
     assert finished[:4] == [Kind.FINISHED, 1, [3], RETURNED]
     own, ref = place.shipper.catalog.decode_result(finished[4][0])
-    assert (own, ref) == (TaskRef("ab", 0, 1, 3), TaskRef("ab", 0, 1, alias))
+    assert (own, ref) == (TaskRef("ab", 0, 1, 3), TaskRef("ab", 0, 1, request.alias))
 
 
 async def test_no_two_processes_give_one_number_to_two_tasks(make: Make) -> None:
@@ -41,7 +44,7 @@ async def test_no_two_processes_give_one_number_to_two_tasks(make: Make) -> None
             place.schedule(number, successor(None))
         await turns(20)
         asked = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
-        aliases |= {wire.unpack(frame[1])[6] for frame in asked}
+        aliases |= {InsideRequest(*wire.unpack(frame[1])[1:]).alias for frame in asked}
     assert len(aliases) == 4
     assert min(aliases) >= 1 << NUMBER_BITS  # nor is it one of the host's
 

@@ -1,0 +1,169 @@
+"""Takes apart what a manager is told, for all of its workers.
+
+    schedule(work(1)) ─► take ──────────┐
+    map(work, items) ─► take_function,  ├─► frames
+                        take_arguments ─┤
+    options, a context ─► take_record ──┘
+    Manager(initializer=...) ─► take_call ─► what a process is told before any task
+
+How coroutines are taken apart, here and in a worker, is in `shipping`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from types import FunctionType
+from typing import Any
+
+from .._transport.definitionlog import leased
+from .._transport.entry import InsideRequest
+from .._transport.wire import BLOB_LIMIT, Payload, Record, options_of, record_of
+from ..errors import NotShippable
+from ..options import Options
+from .hostcatalog import HostCatalog
+from .names import importable_name
+from .payloads import is_plain, names_in
+from .propagation import Captured
+from .refusals import blame, cannot_travel, parts_of
+from .shipping import Call, Shipper
+
+
+class HostShipper(Shipper[HostCatalog]):
+    """The host's, which also takes functions that are not called yet."""
+
+    def take_record(self, options: Options | None, captured: Captured) -> Record:
+        """Gives what goes with a task, or with many.
+
+        Args:
+            options: Of it, if there are any.
+            captured: Of a context, if anything was.
+
+        Raises:
+            NotShippable: Something of it cannot travel.
+        """
+        number = None if options is None else self.take_options(options)
+        return record_of(number, self.take_context(captured))
+
+    def label(self, function: int | bytes, record: Record) -> object:
+        """Return what names a task for as long as it is known: its name, or the function's."""
+        options = options_of(record)
+        named = None if options is None else self.catalog.options.name(options)
+        return named or function
+
+    def name_of(self, label: Any) -> str:
+        """Return the name of a function that has a number; "" if it has none any more."""
+        return self.catalog.names.get(label, "")
+
+    def take_call(self, function: Callable[..., Any] | None, args: tuple[Any, ...]) -> bytes:
+        """Gives what a worker is told before any task: (function, args), and what propagates.
+
+        Args:
+            function: The initializer, any callable; None: there is none.
+            args: Its arguments.
+
+        Raises:
+            NotShippable: The function, an argument, or what propagates cannot travel.
+        """
+        propagation = self.catalog.propagation
+        try:
+            with self.catalog.change():
+                return leased(*self.catalog.dump_call((function, args, propagation)))
+        except NotShippable:
+            raise
+        except Exception as error:
+            parts = {}
+            if propagation is not None and self.catalog.fault_of(propagation) is not None:
+                parts = propagation.parts()
+            what, why = blame(self.catalog.fault_of, parts, error)
+            name = getattr(function, "__qualname__", repr(function))
+            raise NotShippable(f"{what or f'{name}, or an argument of it,'} {why}") from error
+
+    def take_function(self, function: Callable[..., Any]) -> int | bytes:
+        """Gives what travels of a callable that is called many times.
+
+        Raises:
+            NotShippable: It cannot travel.
+        """
+        self.catalog.forget_unused()
+        if importable_name(function) is None:
+            self.catalog.refresh(function)
+        try:
+            with self.catalog.change():
+                return self._number_function(function)
+        except NotShippable:
+            raise  # which names a global
+        except Exception as error:
+            name = getattr(function, "__qualname__", repr(function))
+            what, why = blame(self.catalog.fault_of, parts_of(function), error)
+            what = f"{what} of {name}()" if what else f"the function {name}"
+            raise NotShippable(f"{what} {why}") from error
+
+    def _number_function(self, function: Callable[..., Any]) -> int | bytes:
+        if isinstance(function, FunctionType):
+            name = importable_name(function)
+            if name is not None:
+                return self.catalog.name_number(name, function)
+            if not (
+                function.__closure__
+                or function.__defaults__
+                or function.__kwdefaults__
+                or function.__dict__
+            ):
+                return self.catalog.code_number(function)
+        payload, lines = self.catalog.dump(function)
+        # Its pickle comes with each frame; a large one is kept by the workers instead.
+        if len(payload) <= BLOB_LIMIT:
+            return leased(payload, lines)
+        return self.catalog.values.number(payload, lines)
+
+    def take_plain(self, calls: list[tuple[Any, ...]]) -> list[Payload] | None:
+        """Return the payloads of calls that have one int or one float each, else None.
+
+        A tenth of the cost of taking them singly (`benchmarks/bench_throughput.py`).
+        """
+        values = list(chain.from_iterable(calls))
+        if set(map(len, calls)) != {1}:
+            return None
+        kinds = set(map(type, values))
+        plain = kinds == {float} or (
+            kinds == {int} and is_plain(min(values)) and is_plain(max(values))
+        )
+        return values if plain else None
+
+    def take_arguments(self, args: tuple[Any, ...]) -> Payload:
+        """Gives the payload of one call's positional arguments.
+
+        Raises:
+            NotShippable: One of them cannot travel.
+        """
+        payload = self._encode_simple(args)
+        if payload is not None:
+            return payload
+        try:
+            with self.catalog.change():
+                return leased(*self.catalog.dump((args, {}, ())))
+        except NotShippable:
+            raise
+        except Exception as error:
+            if len(args) == 1:
+                raise NotShippable(f"its argument {cannot_travel(error)}") from error
+            what, why = blame(self.catalog.fault_of, {"argument": dict(enumerate(args, 1))}, error)
+            raise NotShippable(f"{what} {why}") from error
+
+
+def adopt_call(catalog: HostCatalog, asked: InsideRequest) -> Call:
+    """Take over what a task of a worker schedules, with the leases of all that it names.
+
+    Raises:
+        Exception: No worker of ours has asked for it.
+    """
+    with catalog.change():
+        number = catalog.adopt(asked.function)
+        options = None if asked.options is None else catalog.adopt_options(asked.options)
+    payload, context = asked.payload, asked.context
+    if isinstance(payload, bytes):
+        payload = leased(payload, map(catalog.log.lease, asked.lines))
+    if context is not None:
+        context = leased(context, map(catalog.log.lease, names_in(context)))
+    return number, payload, record_of(options, context)

@@ -1,0 +1,195 @@
+"""A record of `logging` to bytes in the worker, and bytes to a record in the host.
+
+    logging.LogRecord ─► pack: texts, cut ─► bytes ─► unpack: checked ─► make ─► LogRecord
+
+What is formatted is formatted in the worker: the host gets the text of the message and of the
+traceback, and of the attributes that `extra=` has added those that are plain.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import traceback
+from typing import Any, NamedTuple
+
+from . import wire
+
+LONGEST = 8 * 1024
+"""Characters of a text that travel: its beginning and its end, half of this each."""
+
+LONGEST_NAME = 1024  # characters of a name, and of a text among the extras
+MOST_EXTRAS = 32
+"""With these no record is longer than half a frame may be, whatever is in it."""
+
+_CUT = " […] "
+_PLAIN = (type(None), bool, int, float, str)
+_LARGEST = 1 << 63  # integers that msgpack has are below
+
+_TEXT, _OPTIONAL = frozenset((str,)), frozenset((str, type(None)))
+_NUMBER = frozenset((int,))
+_FIELDS = {
+    "name": _TEXT,
+    "levelno": _NUMBER,
+    "levelname": _TEXT,
+    "msg": _TEXT,
+    "created": frozenset((float,)),
+    "pathname": _TEXT,
+    "lineno": _NUMBER,
+    "funcName": _OPTIONAL,
+    "process": _NUMBER,
+    "processName": _TEXT,
+    "thread": frozenset((int, type(None))),
+    "threadName": _OPTIONAL,
+    "taskName": _OPTIONAL,
+    "exc_text": _OPTIONAL,
+    "stack_info": _OPTIONAL,
+}
+"""What travels of a record, in this order, each with its types; then its extras, key by key."""
+
+
+class Packed(NamedTuple):
+    """What has come of a record.
+
+    Attributes:
+        fields: Its attributes, those of `_FIELDS`.
+        extras: What `extra=` and the like have added to them.
+    """
+
+    fields: dict[str, Any]
+    extras: dict[str, Any]
+
+
+_DERIVED = ("args", "exc_info", "filename", "module", "msecs", "relativeCreated")
+_STANDARD = frozenset((*_FIELDS, *_DERIVED, "message", "asctime"))
+
+
+def pack_record(record: logging.LogRecord, process: int, name: str) -> bytes:
+    """Return the bytes of a record, which is not changed.
+
+    What of it cannot be formatted is replaced by a text that says so.
+
+    Args:
+        record: Of any logger; its message is formatted here.
+        process: The process's id, for records that are to have none.
+        name: The process's name, likewise.
+    """
+    fields = [
+        _name(record.name),
+        _number(record.levelno),
+        _name(record.levelname),
+        _text(_message(record)),
+        float(record.created),
+        _name(record.pathname),
+        _number(record.lineno),
+        _optional(record.funcName),
+        _number(record.process or process),
+        _name(record.processName or name),
+        record.thread if record.thread is None else _number(record.thread),
+        _optional(record.threadName),
+        _optional(getattr(record, "taskName", None)),
+        _traceback(record),
+        None if record.stack_info is None else _text(str(record.stack_info)),
+    ]
+    return wire.pack([*fields, *_extras(record)])
+
+
+def unpack_record(packed: bytes) -> Packed:
+    """Return what `make_record` makes a record of.
+
+    Raises:
+        wire.WireError: These bytes are none that `pack_record` has made.
+    """
+    try:
+        values = wire.unpack(packed)
+        fields = dict(zip(_FIELDS, values, strict=False))
+        types = all(type(fields[name]) in _FIELDS[name] for name in _FIELDS)
+        rest = values[len(_FIELDS) :]
+        extras = dict(zip(rest[::2], rest[1::2], strict=True))
+    except Exception as error:
+        raise wire.WireError(f"no record of a log: {packed!r:.80}") from error
+    if (
+        not types
+        or not math.isfinite(fields["created"])
+        or not all(type(key) is str and key not in _STANDARD for key in extras)
+        or not all(type(value) in _PLAIN for value in extras.values())
+    ):
+        raise wire.WireError(f"no record of a log: {values!r:.80}")
+    return Packed(fields, extras)
+
+
+def make_record(packed: Packed) -> logging.LogRecord:
+    """Return a record, whose time, process, thread and task are those of where it was first made.
+
+    By the factory of this process, which may add what its formatters expect, and may raise.
+    """
+    fields, extras = packed
+    factory = logging.getLogRecordFactory()
+    names = "name", "levelno", "pathname", "lineno", "msg"
+    # It also derives the names of file and module.
+    record = factory(*(fields[name] for name in names), (), None)
+    start = record.created - record.relativeCreated / 1000
+    if fields["taskName"] is None and not hasattr(record, "taskName"):  # before Python 3.12
+        fields = {name: fields[name] for name in fields if name != "taskName"}
+    record.__dict__ |= fields | extras
+    record.msecs = float(int(record.created % 1 * 1000))
+    record.relativeCreated = (record.created - start) * 1000
+    return record
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except BaseException as error:  # noqa: BLE001  a user's class may raise anything here
+        what = f"could not be formatted: {_name_of(error)}"
+    try:
+        return f"{record.msg!r} % {record.args!r} {what}"
+    except BaseException:  # noqa: BLE001  as above
+        return f"a message of {record.pathname}, line {record.lineno}, {what}"
+
+
+def _traceback(record: logging.LogRecord) -> str | None:
+    """Return the traceback as text, as `logging.Formatter` does it."""
+    if not record.exc_info:
+        return None if not record.exc_text else _text(str(record.exc_text))
+    try:
+        return _text("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+    except BaseException as error:  # noqa: BLE001  a user's exception may raise anything here
+        return f"a traceback could not be formatted: {_name_of(error)}"
+
+
+def _name_of(error: BaseException) -> str:
+    return type(error).__name__[:LONGEST_NAME]
+
+
+def _extras(record: logging.LogRecord) -> list[Any]:
+    """Return what `extra=`, filters and factories have added, as far as it is plain."""
+    found: list[Any] = []
+    for key, value in list(vars(record).items()):
+        if key in _STANDARD or type(key) is not str or type(value) not in _PLAIN:
+            continue
+        if type(value) is int and not -_LARGEST <= value < _LARGEST:
+            continue
+        found += _name(key), _name(value) if type(value) is str else value
+        if len(found) == 2 * MOST_EXTRAS:
+            break
+    return found
+
+
+def _number(value: Any) -> int:
+    return max(-_LARGEST, min(int(value), _LARGEST - 1))
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None else _name(value)
+
+
+def _name(value: Any) -> str:
+    return _text(str(value), LONGEST_NAME)
+
+
+def _text(value: str, longest: int = LONGEST) -> str:
+    if len(value) > longest:
+        half = longest // 2
+        value = f"{value[:half]}{_CUT}{value[-half:]}"
+    return wire.text(value)

@@ -1,0 +1,152 @@
+"""What is captured of one context, and restored in another; and what cannot be listed."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from aioscheduler._shipping import propagation as module
+from aioscheduler._shipping.propagation import Propagation, captured_here, read_context
+from aioscheduler.errors import NotShippable
+
+first: ContextVar[object] = ContextVar("first")
+second: ContextVar[object] = ContextVar("second", default="by default")
+third: ContextVar[object] = ContextVar("another name")
+seen: list[object] = []
+
+
+def restore(value: object) -> None:
+    seen.append(value)
+
+
+PAIR = (lambda: len(seen), restore)
+
+
+def test_what_is_captured_here_is_restored_there() -> None:
+    seen.clear()
+    propagation = Propagation((first, second, PAIR, third))
+
+    def here() -> Any:
+        first.set("one")
+        third.set(None)
+        return propagation.capture()
+
+    def there(captured: Any) -> list[object]:
+        second.set("its own")
+        propagation.restore(captured)
+        return [first.get(), second.get(), third.get()]
+
+    captured = Context().run(here)
+    assert captured == [0b1101, "one", 0, None]
+    assert Context().run(there, captured) == ["one", "its own", None]
+    assert seen == [0]
+    assert first not in copy_context()
+
+
+def test_what_has_no_value_is_left_alone() -> None:
+    propagation = Propagation((first, second))
+    assert Context().run(propagation.capture) is None
+
+    def there() -> object:
+        propagation.restore(None)
+        return first.get("nothing"), second.get()
+
+    assert Context().run(there) == ("nothing", "by default")
+
+
+def test_more_items_than_bits_of_a_word_are_no_matter() -> None:
+    propagation = Propagation([(partial(int, n), seen.append) for n in range(100)])
+    seen.clear()
+    propagation.restore(propagation.capture())
+    assert seen == list(range(100))
+
+
+class Bare(Exception):
+    """One that takes no notes."""
+
+    __notes__ = 5  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("error", [LookupError("no user"), KeyboardInterrupt(), Bare()])
+def test_what_a_function_of_a_pair_raises_is_told_with_what_it_was_for(
+    error: BaseException,
+) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    propagation = Propagation((PAIR, (fail, fail)))
+    for call, what_for in (
+        (propagation.capture, "to capture what is to go with a task"),
+        (lambda: propagation.restore([2, 1]), "to restore what came with the task"),
+    ):
+        with pytest.raises(type(error)) as caught:
+            call()
+        assert caught.value is error
+        if not isinstance(error, Bare):
+            assert what_for in error.__notes__.pop()
+
+
+def test_messages_name_items_and_values() -> None:
+    propagation = Propagation((first, (dict, print), third))
+    variables, functions = propagation.parts().values()
+    assert variables == {"first": first, "another name": third}
+    assert list(functions.values()) == [dict, print]
+    of_variables, of_pairs = propagation.named([0b110, "captured", "3"]).values()
+    assert of_variables == {"another name": "3"}
+    assert of_pairs == {"builtins:dict()": "captured"}
+
+
+def test_items_are_read() -> None:
+    assert read_context(()) is None
+    assert read_context([first, third, PAIR]) is not None
+    assert read_context(iter([PAIR])) is not None
+
+
+async def wait() -> None:
+    """No function of a pair."""
+
+
+@pytest.mark.parametrize(
+    ("context", "why"),
+    [
+        (5, r"context must be a list, such as \[5\]"),
+        ("user", r"such as \['user'\]"),
+        (first, r"such as \[<ContextVar name='first'"),
+        (PAIR, r"write \[\(capture, restore\)\]"),
+        (["user"], "lists context variables, and pairs of functions .*, not 'user'"),
+        ([print], "pairs of functions"),
+        ([(print,)], "pairs of functions"),
+        ([(print, None)], "pairs of functions"),
+        ([(wait, print)], "must not be async"),
+        ([(print, wait)], "must not be async"),
+    ],
+)
+def test_what_cannot_be_listed_is_refused(context: Any, why: str) -> None:
+    with pytest.raises(TypeError, match=why):
+        read_context(context)
+
+
+def test_a_variable_that_no_worker_would_find_is_refused_with_what_to_do() -> None:
+    local: ContextVar[int] = ContextVar("local")  # noqa: B039
+    with pytest.raises(NotShippable, match="'local' is no global .* make it one, or list a pair"):
+        read_context([local])
+
+
+def test_a_variable_of_a_script_can_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = ModuleType("__main__")
+    script.user = ContextVar("user")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    assert read_context([script.user]) is not None
+
+
+def test_what_was_captured_goes_with_a_context_of_this_process() -> None:
+    context = module.with_captured([1, "value"])
+    assert context.run(captured_here) == [1, "value"]
+    assert captured_here() is None
+    assert len(contextvars.copy_context()) == len(context) - 1

@@ -1,0 +1,379 @@
+"""What is logged in a worker is told to the host: behind outcomes, one frame at a time, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from acting import end_as
+from solo import Place, forever, give
+from turning import turns
+
+from aioscheduler import Manager
+from aioscheduler._processes.process import workers_module
+from aioscheduler._transport.logrecords import make_record, pack_record, unpack_record
+from aioscheduler._transport.wire import RETURNED, Kind
+from aioscheduler.testing import FakeClock
+
+LOG = logging.getLogger("tests.forwarder")
+MOST = workers_module("backlog").MOST_RECORDS
+IN_FRAME = workers_module("backlog").FRAME_RECORDS
+
+
+class Forks(list[Callable[[], None]]):
+    """What a child that is forked now would call."""
+
+
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Forks]:
+    """Afterwards the root logger is as it was."""
+    forks = Forks()
+    monkeypatch.setattr(os, "register_at_fork", lambda after_in_child: forks.append(after_in_child))
+    level = logging.root.level
+    yield forks
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, workers_module("forwarder").Handler):
+            logging.root.removeHandler(handler)
+    logging.root.setLevel(level)
+    LOG.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def forwarding(place: Place, forks: Forks) -> Place:
+    place.worker.forwarder.install({"root": logging.INFO})
+    return place
+
+
+def messages(frame: list[Any]) -> list[str]:
+    return [make_record(unpack_record(record)).getMessage() for record in frame[1]]
+
+
+@contextmanager
+def alone(place: Place) -> Iterator[None]:
+    """Keep records from pytest's handlers, which format as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.root, "handlers", [place.worker.forwarder._handler])
+        yield
+
+
+async def test_records_come_behind_the_outcomes_of_their_turn(forwarding: Place) -> None:
+    place = forwarding
+
+    async def log(value: int) -> int:
+        LOG.debug("not wanted")
+        LOG.info("wanted")
+        return value
+
+    place.schedule(0, log(1))
+    await turns()
+    started, finished, logged = place.take()
+    assert (started[0], finished) == (Kind.STARTED, [Kind.FINISHED, 0, [0], RETURNED, [1]])
+    assert (logged[0], messages(logged), logged[2]) == (Kind.LOG, ["wanted"], 0)
+
+
+async def test_the_host_answers_before_it_is_told_more(forwarding: Place) -> None:
+    place = forwarding
+    for number in range(3 * IN_FRAME):
+        LOG.info("%d", number)
+    await turns()
+    LOG.info("one more")
+    await turns()
+    (first,) = place.take()
+    assert messages(first) == [str(n) for n in range(IN_FRAME)]
+    for start in (IN_FRAME, 2 * IN_FRAME):
+        place.send(Kind.LOGGED)
+        (frame,) = place.take()
+        assert messages(frame) == [str(n) for n in range(start, start + IN_FRAME)]
+    place.send(Kind.LOGGED)
+    assert [messages(frame) for frame in place.take()] == [["one more"]]
+    place.send(Kind.LOGGED)
+    await turns()
+    assert place.take() == []
+    LOG.info("the last")
+    await turns()
+    assert [messages(frame) for frame in place.take()] == [["the last"]]
+
+
+async def test_what_there_is_no_room_for_is_dropped_unformatted_and_counted(
+    forwarding: Place,
+) -> None:
+    place = forwarding
+    formatted = 0
+
+    class Counts:
+        def __str__(self) -> str:
+            nonlocal formatted
+            formatted += 1
+            return "text"
+
+    with alone(place):
+        for _ in range(MOST + 500):
+            LOG.info("%s", Counts())
+    assert formatted == MOST
+    assert len(place.worker.forwarder.backlog) == MOST
+    await turns()
+    arrived = dropped = 0
+    while frames := place.take():
+        (frame,) = frames
+        arrived, dropped = arrived + len(frame[1]), dropped + frame[2]
+        place.send(Kind.LOGGED)
+    assert (arrived, dropped) == (MOST, 500)
+
+
+async def test_a_full_pipe_is_for_others(
+    forwarding: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, pipe = forwarding, forwarding.pipe
+    room = asyncio.Event()
+
+    async def drain() -> None:
+        await room.wait()
+        pipe.held = False
+        pipe.flush()
+
+    monkeypatch.setattr(pipe, "drain", drain)
+    pipe.held = True
+    place.schedule(0, give(1))
+    await turns()
+    LOG.info("one")
+    await turns()
+    LOG.info("two")
+    await turns()
+    sent = pipe.waiting
+    LOG.info("three")
+    await turns()
+    assert pipe.waiting == sent  # of logs there is nothing in it
+    room.set()
+    await turns()
+    *others, log = place.take()
+    assert [frame[0] for frame in others] == [Kind.STARTED, Kind.FINISHED]
+    assert messages(log) == ["one", "two", "three"]
+
+
+async def test_any_thread_may_log_and_wakes_the_loop_once(
+    forwarding: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = forwarding
+    loop = asyncio.get_running_loop()
+    calls: list[Any] = []
+    wake = loop.call_soon_threadsafe
+
+    def note(callback: Any, *args: Any) -> Any:
+        calls.append(callback)
+        return wake(callback, *args)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", note)
+
+    def log() -> None:
+        for number in range(5):
+            LOG.info("%d", number)
+
+    thread = threading.Thread(target=log, name="other")
+    thread.start()
+    thread.join()
+    assert len(calls) == 1
+    await turns()
+    (frame,) = place.take()
+    assert messages(frame) == list("01234")
+    assert make_record(unpack_record(frame[1][0])).threadName == "other"
+
+
+async def test_what_is_logged_before_it_serves_is_told(forks: Forks, make: Any) -> None:
+    place = make()
+    place.worker.forwarder.install({"root": logging.INFO})
+    LOG.info("early")
+    await place.start(boot=None)
+    await turns()
+    assert [messages(frame) for frame in place.take()] == [["early"]]
+
+
+class Logs:
+    """Logs while it is formatted."""
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+
+    def __str__(self) -> str:
+        LOG.log(self.level, "%s", self)
+        return "its text"
+
+
+async def test_what_logs_while_it_is_formatted_goes_on_for_ever_nowhere(forwarding: Place) -> None:
+    place = forwarding
+    with alone(place):
+        LOG.info("%s", Logs(logging.DEBUG))
+        LOG.info("%s", Logs(logging.INFO))
+    await turns()
+    (frame,) = place.take()
+    assert messages(frame) == ["its text", "its text"]
+    assert frame[2] == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, SystemExit])
+async def test_nothing_is_raised_into_the_code_that_logs(
+    forwarding: Place, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(workers_module("forwarder"), "pack_record", fail)
+    LOG.info("one")
+    await turns()
+    assert forwarding.take() == [[Kind.LOG, [], 1]]
+    monkeypatch.undo()
+    forwarding.send(Kind.LOGGED)
+    LOG.info("two")
+    await turns()
+    assert [messages(frame) for frame in forwarding.take()] == [["two"]]
+
+
+async def test_what_cannot_be_told_fails_the_worker(forwarding: Place) -> None:
+    forwarding.pipe.fails = MemoryError("no room")
+    LOG.info("one")
+    await turns()
+    assert forwarding.worker._life.is_over
+
+
+# ---- where it stands
+
+
+async def test_the_levels_are_those_of_the_host_and_the_handler_is_kept(
+    place: Place, forks: Forks
+) -> None:
+    forwarder = place.worker.forwarder
+    forwarder.install({"root": logging.ERROR, LOG.name: logging.DEBUG})
+    assert (logging.root.level, LOG.level) == (logging.ERROR, logging.DEBUG)
+    (handler,) = [each for each in logging.root.handlers if each is forwarder._handler]
+    forwarder.keep()
+    assert logging.root.handlers.count(handler) == 1
+    logging.root.removeHandler(handler)
+    forwarder.keep()
+    LOG.debug("told")
+    await turns()
+    assert [messages(frame) for frame in place.take()] == [["told"]]
+
+
+def lose_handlers() -> None:
+    """What a configuration of the root logger does."""
+    for handler in logging.root.handlers[:]:
+        logging.root.removeHandler(handler)
+
+
+async def test_it_is_put_back_after_the_initializer(forks: Forks, make: Any) -> None:
+    place = make()
+    place.worker.forwarder.install({"root": logging.INFO})
+    await place.start(place.shipper.take_call(lose_handlers, ()))
+    assert place.worker.forwarder._handler in logging.root.handlers
+
+
+async def test_without_the_option_there_is_nothing(place: Place) -> None:
+    handlers = logging.root.handlers[:]
+    place.worker.forwarder.keep()
+    assert logging.root.handlers == handlers
+    LOG.error("not forwarded")
+    await turns()
+    assert place.take() == []
+
+
+async def test_a_forked_child_logs_as_python_does(forwarding: Place, forks: Forks) -> None:
+    handler = forwarding.worker.forwarder._handler
+    assert handler in logging.root.handlers
+    (in_child,) = forks
+    in_child()
+    assert handler not in logging.root.handlers
+    forwarding.worker.forwarder.keep()
+    LOG.info("of the child")
+    await turns()
+    assert forwarding.take() == []
+
+
+# ---- its end
+
+
+def fill(place: Place) -> None:
+    for number in range(MOST + 5):
+        LOG.info("%d", number)
+
+
+def check_all(frames: list[list[Any]]) -> None:
+    assert {frame[0] for frame in frames} == {Kind.LOG}
+    told = [message for frame in frames for message in messages(frame)]
+    assert told == [str(n) for n in range(MOST)]
+    assert sum(frame[2] for frame in frames) == 5
+
+
+@pytest.mark.parametrize("how", ["close", "drain"])
+async def test_at_an_orderly_end_all_is_told_behind_the_last_outcome(
+    forwarding: Place, how: str
+) -> None:
+    place = forwarding
+    place.schedule(0, forever())
+    await turns()
+    place.take()
+    fill(place)
+    handler = place.worker.forwarder._handler
+    place.send(Kind.CANCEL, 0, [0])
+    if how == "close":
+        place.send(Kind.CLOSE, 5.0)
+    else:
+        place.worker.drain()
+    await place.serving
+    frames = place.take()
+    finished = [frame[0] for frame in frames].index(Kind.FINISHED)
+    assert {frame[0] for frame in frames[:finished]} <= {Kind.DRAINING, Kind.LOG}
+    first = [frame for frame in frames[:finished] if frame[0] == Kind.LOG]
+    assert len(first) <= 1  # the host has not answered it
+    check_all(first + frames[finished + 1 :])
+    assert handler not in logging.root.handlers
+
+
+async def test_a_worker_that_fails_says_why_and_then_what_it_has_logged(forwarding: Place) -> None:
+    place = forwarding
+    fill(place)
+    place.worker._fail(LookupError("no database"))
+    await place.serving
+    failed, *logs = place.take()
+    assert failed[0] == Kind.FAILED
+    check_all(logs)
+
+
+# ---- with the host's end
+
+
+async def test_what_is_logged_disturbs_no_task_and_arrives_in_order(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with clock.manager(2, workers=1, forward_logs=True) as manager:
+        forwarder = worker_of(manager).forwarder
+        for number in range(MOST + 3):
+            made = LOG.makeRecord(LOG.name, logging.INFO, "a.py", 1, "%d", (number,), None)
+            forwarder.backlog.add(pack_record(made, 1, "a worker"))
+        forwarder.wake()
+        assert await manager.map(end_as, map(str, range(100))) == [str(n) for n in range(100)]
+        while forwarder.backlog:
+            await asyncio.sleep(0)
+        await turns()
+        arrived = [record for record in caplog.records if record.name == LOG.name]
+        assert [record.getMessage() for record in arrived] == [str(n) for n in range(MOST)]
+        assert manager.stats().logs_dropped == 3
+        caplog.clear()
+        made = LOG.makeRecord(LOG.name, logging.INFO, "a.py", 1, "lost", (), None)
+        forwarder.backlog.add(pack_record(made, 1, "a worker"))
+        manager.kill()
+        forwarder.wake()
+        await clock.advance(0)
+        assert "lost" not in [record.getMessage() for record in caplog.records]
+        assert await manager.map(end_as, ["a"]) == ["a"]
+    assert manager.stats().logs_dropped == 3
+
+
+def worker_of(manager: Manager) -> Any:
+    life: Any = manager._remotes[0].supervisor.life
+    return life.worker

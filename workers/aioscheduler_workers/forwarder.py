@@ -1,0 +1,170 @@
+"""What is logged in a worker goes to the logging of the host (`Manager(forward_logs=True)`).
+
+    any thread: logger ─► Handler, of the root logger ─► Backlog     full: dropped, and counted
+                                                            │
+    the loop: LOGGED ─► Forwarder, behind the outcomes ◄────┘
+                           └─► LOG ══► host
+
+A frame is written only when the pipe is empty and the host has handled the one before: no outcome
+waits for more than one of them, and of what is logged neither pipe nor host ever holds more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping
+
+from aioscheduler._scheduling.loopthread import tell
+from aioscheduler._transport import wire
+from aioscheduler._transport.logrecords import pack_record
+from aioscheduler._transport.pipe import Pipe
+from aioscheduler._transport.wire import Kind
+
+from .backlog import Backlog
+from .turn import Turn
+
+
+class Forwarder:
+    """Tells the host what is logged, if `install` was called.
+
+    Args:
+        pipe: To the host.
+        turn: Has the outcomes, which go first.
+        fail: Ends the worker, because it cannot write to the host.
+
+    Attributes:
+        backlog: What waits to be told.
+    """
+
+    def __init__(self, pipe: Pipe, turn: Turn, fail: Callable[[BaseException], None]) -> None:
+        self.backlog: Backlog = Backlog()
+        self._pipe = pipe
+        self._turn = turn
+        self._fail = fail
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._handler: Handler | None = None
+        self._woken = False
+        self._unanswered = False  # a frame is with the host
+        self._room: asyncio.Task[None] | None = None
+
+    def install(self, levels: Mapping[str, int]) -> None:
+        """Have the root logger forward what it is given.
+
+        Args:
+            levels: Of loggers, by their names: what the host would not handle is not made.
+        """
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        self._handler = Handler(self)
+        self.keep()
+        # A child that a task forks logs as Python does by default.
+        os.register_at_fork(after_in_child=self.uninstall)
+
+    def keep(self) -> None:
+        """Put the handler back if a configuration of the user's has taken it away."""
+        if self._handler is not None and self._handler not in logging.root.handlers:
+            logging.root.addHandler(self._handler)
+
+    def uninstall(self) -> None:
+        """Forward nothing that comes."""
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            logging.root.removeHandler(handler)
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write in this loop from now on."""
+        self._loop = loop
+        if self.backlog:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the loop write what waits, in a turn of its own. In any thread."""
+        if not self._woken and self._loop is not None:
+            self._woken = True
+            tell(self._loop, self._write)
+
+    def answered(self) -> None:
+        """Go on: the host has handled what it was told last."""
+        self._unanswered = False
+        self._write()
+
+    def finish(self) -> None:
+        """Forward nothing that comes, and send all that waits: the worker has no more outcomes."""
+        self.uninstall()
+        while self.backlog:
+            self._send()
+        self._pipe.flush()
+
+    def stop(self) -> None:
+        """Write nothing any more."""
+        self._loop = None
+        if self._room is not None:
+            self._room.cancel()
+
+    def _write(self) -> None:
+        if self._loop is None or self._unanswered:
+            return  # `answered` comes
+        try:
+            self._turn.write()
+            self._woken = False  # before the look: what a thread adds after it wakes the loop
+            if not self.backlog:
+                return
+            self._woken = True
+            if self._pipe.waiting:
+                self._wait_for_room(self._loop)
+                return
+            self._unanswered = True
+            self._send()
+            self._pipe.flush()
+        except Exception as error:  # noqa: BLE001  as what it is to tell cannot be told
+            self._fail(error)
+
+    def _send(self) -> None:
+        self._pipe.send(wire.encode([Kind.LOG, *self.backlog.take()]))
+
+    def _wait_for_room(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._room is None:
+            self._room = loop.create_task(self._pipe.drain())
+            self._room.add_done_callback(self._has_room)
+
+    def _has_room(self, room: asyncio.Task[None]) -> None:
+        self._room = None
+        self._write()
+
+
+class Handler(logging.Handler):
+    """Packs records as they come, in the thread that logs. Never raises.
+
+    `logging` has one thread at a time call `emit`.
+
+    Args:
+        forwarder: Has the backlog.
+    """
+
+    def __init__(self, forwarder: Forwarder) -> None:
+        super().__init__()
+        self._forwarder = forwarder
+        self._packing = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record for the host if there is room."""
+        backlog = self._forwarder.backlog
+        # What is logged by what is just being formatted could go on for ever.
+        if self._packing or backlog.is_full:
+            backlog.drop()
+        else:
+            self._packing = True
+            try:
+                backlog.add(pack_record(record, os.getpid(), _process_name()))
+            except BaseException:  # noqa: BLE001  who logs must not be hurt, by no record
+                backlog.drop()
+            finally:
+                self._packing = False
+        self._forwarder.wake()
+
+
+def _process_name() -> str:
+    return multiprocessing.current_process().name
