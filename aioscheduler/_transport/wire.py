@@ -171,6 +171,11 @@ def options_of(record: Record) -> int | None:
     return record[0] if isinstance(record, list) else record
 
 
+def is_confirmed(record: Record) -> bool:
+    """Return whether a task begins on the host's word alone."""
+    return isinstance(record, list) and bool(record[_CONFIRMED])
+
+
 def context_of(record: Record) -> bytes | None:
     """Return the payload of what goes with a task of a context."""
     return record[_CONTEXT] if isinstance(record, list) else None
@@ -185,11 +190,11 @@ def column(field: Any, count: int) -> Iterable[Any]:
 
 def read_record(record: Record) -> More:
     """Return what a record says."""
-    return More(*record) if isinstance(record, list) else More(record)
+    return More._make(record) if isinstance(record, list) else More(record)
 
 
 _NO_MORE = More()
-_CONTEXT = More._fields.index("context")
+_CONFIRMED, _CONTEXT = map(More._fields.index, ("confirmed", "context"))
 
 
 class Decoder:
