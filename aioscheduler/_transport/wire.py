@@ -55,7 +55,9 @@ class Kind(IntEnum):
 
     # host to worker
     DEFINE = 1  # [bytes, last]: a part of the next definition
-    BOOT = 2  # [bytes, last]: a part of the initializer's call; with the last (b"": none) begin
+    # [bytes, last]: a part of the initializer's call and of what propagates; with the last (b"":
+    # there is neither) begin.
+    BOOT = 2
     # [first number, or numbers; columns: schedulers, due times, functions, records, payloads].
     # A number that was named before and that the process has not any more is given to it again.
     SCHEDULE = 3
