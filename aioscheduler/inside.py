@@ -87,7 +87,7 @@ class ManagerProxy:
             awaited: the outcome goes to the host, whose `manager.task(ref)` gives a handle.
 
         Raises:
-            NotShippable: The coroutine, or something it needs, cannot travel.
+            NotShippable: The coroutine, something it needs, or a value of `context` cannot travel.
             ValueError: The time has passed, an option cannot mean anything, or `replace` is True
                 without an id.
             TypeError: `when`, `key` or an option is of a wrong type, or `when` or `max_lateness`

@@ -111,8 +111,9 @@ class Manager(Generic[When]):
             in each of its attempts, and taken again by what it schedules. Each is a `ContextVar`
             that a module (or `__main__`) has as a global, or a pair of functions
             `(capture, restore)`: `capture()` returns a value that can travel, `restore(value)`
-            sets it. Without, a task has the context of the worker's initializer; with `workers=0`
-            the whole one of its `schedule()`.
+            sets it; what they raise comes out of `schedule`, or is the task's failure. Without, a
+            task has the context of the worker's initializer; with `workers=0` the whole one of its
+            `schedule()`.
         max_tasks_per_worker: After how many tasks, 1 or more, a worker's process is recycled: it
             starts no more, has 10 s for what runs, and is replaced, outside `max_restarts`. One
             of the manager's at a time.
@@ -131,7 +132,7 @@ class Manager(Generic[When]):
 
     Raises:
         TypeError: A count is no int, a flag no bool, `cls` none of the three, or the initializer
-            cannot be called, or is a generator function.
+            cannot be called, or is a generator function; or `context` lists something else.
         ValueError: A count or a choice is out of range, there are more workers than schedulers,
             `max_running` is given for queues, or what is for worker processes with `workers=0`.
         NotShippable: The initializer, one of its arguments, or what `context` lists cannot travel.
@@ -357,7 +358,7 @@ class Manager(Generic[When]):
             A handle, which may be dropped.
 
         Raises:
-            NotShippable: The coroutine, or something it needs, cannot travel.
+            NotShippable: The coroutine, something it needs, or a value of `context` cannot travel.
             ValueError: The time has passed, an option cannot mean anything, or `replace` is True
                 without an id.
             TypeError: `coro` is no coroutine, or has started; `when`, `key` or an option is of a
@@ -492,7 +493,8 @@ class Manager(Generic[When]):
             The handle on all of them, which may be dropped.
 
         Raises:
-            NotShippable: `func`, an item, or something they need, cannot travel.
+            NotShippable: `func`, an item, something they need, or a value of `context` cannot
+                travel.
             ValueError: A time has passed, or `when` has another length than the items.
             TypeError: As for `schedule`; `func` cannot be called, or `return_exceptions` is no
                 bool.

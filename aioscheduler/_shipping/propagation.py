@@ -39,6 +39,7 @@ class Propagation:
 
     def __init__(self, items: Sequence[ContextItem]) -> None:
         self._items = items
+        self._all = (1 << len(items)) - 1
 
     def capture(self) -> Captured:
         """Take the values that hold here and now. A variable that has none keeps it so.
@@ -66,20 +67,24 @@ class Propagation:
         """
         if captured is None:
             return
-        found, *values = captured
-        present = (item for index, item in enumerate(self._items) if found >> index & 1)
-        for item, value in zip(present, values, strict=True):
+        values = iter(captured)
+        for item in self._with(next(values)):
             if isinstance(item, tuple):
-                _call(item[1], "to restore what came with the task", value)
+                _call(item[1], "to restore what came with the task", next(values))
             else:
-                item.set(value)
+                item.set(next(values))
+
+    def _with(self, found: int) -> Sequence[ContextItem]:
+        """Return the items that have a value."""
+        if found == self._all:
+            return self._items
+        return [item for index, item in enumerate(self._items) if found >> index & 1]
 
     def named(self, captured: Sequence[Any]) -> dict[str, dict[Any, Any]]:
         """Return what was captured, by what it is of and its name; for messages."""
         found, *values = captured
-        present = [item for index, item in enumerate(self._items) if found >> index & 1]
         kinds: dict[str, dict[Any, Any]] = {"value of the context variable": {}, "value of": {}}
-        for item, value in zip(present, values, strict=True):
+        for item, value in zip(self._with(found), values, strict=True):
             if isinstance(item, tuple):
                 kinds["value of"][f"{name_of(item[0])}()"] = value
             else:

@@ -55,7 +55,9 @@ class Kind(IntEnum):
 
     # host to worker
     DEFINE = 1  # [bytes, last]: a part of the next definition
-    BOOT = 2  # [bytes, last]: a part of the initializer's call; with the last (b"": none) begin
+    # [bytes, last]: a part of the initializer's call and of what propagates; with the last (b"":
+    # there is neither) begin.
+    BOOT = 2
     # [first number, or numbers; columns: schedulers, due times, functions, records, payloads].
     # A number that was named before and that the process has not any more is given to it again.
     SCHEDULE = 3
@@ -174,6 +176,11 @@ def options_of(record: Record) -> int | None:
     return record[0] if isinstance(record, list) else record
 
 
+def is_confirmed(record: Record) -> bool:
+    """Return whether a task begins on the host's word alone."""
+    return isinstance(record, list) and bool(record[_CONFIRMED])
+
+
 def context_of(record: Record) -> bytes | None:
     """Return the payload of what goes with a task of a context."""
     return record[_CONTEXT] if isinstance(record, list) else None
@@ -188,11 +195,11 @@ def column(field: Any, count: int) -> Iterable[Any]:
 
 def read_record(record: Record) -> More:
     """Return what a record says."""
-    return More(*record) if isinstance(record, list) else More(record)
+    return More._make(record) if isinstance(record, list) else More(record)
 
 
 _NO_MORE = More()
-_CONTEXT = More._fields.index("context")
+_CONFIRMED, _CONTEXT = map(More._fields.index, ("confirmed", "context"))
 
 
 class Decoder:

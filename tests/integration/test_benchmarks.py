@@ -26,6 +26,7 @@ SIZES = {
     "host": "--tasks=500",
     "worker": "--tasks=256",
     "logs": "--records=500",
+    "context": "--tasks=500",
 }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
@@ -30,6 +31,7 @@ from aioscheduler.metrics import ManagerCollector
 from aioscheduler.testing import FakeClock
 
 SOON = timedelta(seconds=1)
+request_id: ContextVar[str] = ContextVar("request_id")
 
 
 async def work(n: int) -> str:
@@ -65,6 +67,7 @@ async def managers() -> None:
     Manager(initializer=double, initargs=(1,), loop_initializer=asyncio.new_event_loop)
     Manager(on_worker_loss="rerun", max_restarts=(0, 1.0))
     Manager(max_running=4)
+    Manager(context=[request_id, (request_id.get, request_id.set)])
     for cls in (TimedScheduler, QueuedScheduler):
         Manager(cls=cls)
 

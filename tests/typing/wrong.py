@@ -30,6 +30,8 @@ def managers(any_manager: Manager) -> None:
     Manager(cls=int)  # type: ignore
     Manager(on_worker_loss="retry")  # type: ignore
     Manager(max_restarts=5)  # type: ignore
+    Manager(context=["request_id"])  # type: ignore
+    Manager(context=[(print,)])  # type: ignore
     Manager(cls=QueuedScheduler, prefer_utc=False)  # type: ignore
     any_manager.schedule(work, SOON)  # type: ignore
     any_manager.schedule(work(1), 5)  # type: ignore

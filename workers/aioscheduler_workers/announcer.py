@@ -72,7 +72,7 @@ class Announcer:
             self._some.update(
                 number
                 for number, record in zip(numbers, wire.column(records, len(numbers)), strict=True)
-                if isinstance(record, list) and wire.read_record(record).confirmed
+                if wire.is_confirmed(record)
             )
         self._set_ahead()
 

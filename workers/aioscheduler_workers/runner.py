@@ -271,10 +271,12 @@ class Runner:
         return self._places[engine.index]
 
     def _read_record(
-        self, record: wire.Record
+        self, record: int | list[Any]
     ) -> tuple[Options | None, int | None, int, int | None, Captured]:
         """Give a task's options, its alias, its attempt, the due time it was given, its context."""
-        number, alias, attempt, _, _, given, context = wire.read_record(record)
+        if isinstance(record, int):
+            return self._catalog.find_options(record), None, 1, None, None
+        number, alias, attempt, _, _, given, context = record  # those of `wire.More`
         options = None if number is None else self._catalog.find_options(number)
         captured = None if context is None else self._read_context(context)
         return options, alias, attempt, given, captured
