@@ -76,6 +76,7 @@ class WorkerLost(AioschedulerError):
             this is about the worker and no task: why a manager has failed.
         reason: Why the manager has failed, if it has; else empty.
         cause: What ended the process, in a line, if more is known than the exit code; else empty.
+        manager: The name of its manager, if that was given one; else empty.
     """
 
     def __init__(
@@ -85,16 +86,20 @@ class WorkerLost(AioschedulerError):
         started: bool | None,
         reason: str = "",
         cause: str = "",
+        manager: str = "",
     ) -> None:
-        super().__init__(worker, exitcode, started, reason, cause)
+        super().__init__(worker, exitcode, started, reason, cause, manager)
         self.worker = worker
         self.exitcode = exitcode
         self.started = started
         self.reason = reason
         self.cause = cause
+        self.manager = manager
 
     def __str__(self) -> str:
-        end = f"worker {self.worker} {describe_exit(self.exitcode)}"
+        known = self.exitcode is not None or not self.cause
+        how = describe_exit(self.exitcode) if known else "ended"
+        end = f"worker {self.worker}{self.manager and f' of {self.manager}'} {how}"
         if self.cause:
             end += f" ({self.cause})"
         if self.started is None:

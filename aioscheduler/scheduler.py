@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from threading import get_ident
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, Unpack
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Self, TypeVar, Unpack
 from ._routing.layout import check_count, check_flag
 from ._routing.local import LocalLink
 from ._routing.placement import limit_reached
+from ._routing.settings import ManagerOptions
 from ._scheduling.coroutines import close_unstarted
 from ._scheduling.loopthread import LoopThread
 from ._scheduling.order import Order, due_time, new_due_time
@@ -272,8 +274,12 @@ def make_model(
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
+        words = [*ManagerOptions.__annotations__, *signature.parameters]
+        unknown = kwargs.keys() - signature.parameters.keys()
+        near = [word for key in unknown for word in get_close_matches(key, words, 1)]
         raise TypeError(
             f"Manager() {error}; what it does not take itself goes to "
             f"{cls.__name__}({', '.join(signature.parameters)})"
+            + (f"; did you mean {' and '.join(near)}?" if near else "")
         ) from None
     return cls(*args, **kwargs)  # refuses wrong values, and reads the right ones

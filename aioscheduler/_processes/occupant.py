@@ -29,7 +29,7 @@ class End(NamedTuple):
         then: What follows.
         exitcode: Of the process; None if it is not known, or there was none.
         life: The process; None if there was none.
-        story: What happened, in words.
+        story: What happened: a line, and below it what is longer.
         reason: Why the manager is to fail.
         planned: Whether it was recycled, and went by itself.
     """

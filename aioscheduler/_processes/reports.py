@@ -1,34 +1,31 @@
-"""What is said of the end of a worker process."""
+"""What is said of the end of a worker process: a line, and below it what is longer."""
 
 from __future__ import annotations
 
+from .._shipping.failures import in_a_line
 from ..errors import describe_exit
 
 
-def report_end(who: str, told: str, exitcode: int | None, cause: str) -> str:
-    """Return how a process has ended that had begun; of several lines, the last is empty.
+def report_end(who: str, told: str, exitcode: int | None, cause: str, traceback: str | None) -> str:
+    """Return how a process has ended that had begun.
 
     Args:
         who: The process.
         told: What it was told before, if it was; "" if not.
         exitcode: Its exit code; None if that is not known.
-        cause: What it, or who has killed it, says of it.
+        cause: Why it was killed, or its last words; "" if there are none.
+        traceback: What it has said of itself, if it has: then it has failed, and ends in order.
     """
-    end = f"{who} {told and f'{told} and '}{describe_exit(exitcode)}"
-    if "\n" in cause:
-        return f"{end}: {cause}\n"
-    return f"{end}{cause and f' ({cause})'}"
+    failed = traceback is not None and exitcode == 0
+    how = "could not go on" if failed else describe_exit(exitcode)
+    line, details = in_a_line(cause, traceback or ""), (cause or traceback or "").strip()
+    below = details.removeprefix(line).strip("\n")
+    end = f"{who} {told and f'{told} and '}{how}{line and f' ({line})'}"
+    return f"{end}\n{below}" if below else end
 
 
 def report_start(who: str, exitcode: int | None, cause: str, traceback: str | None) -> str:
-    """Return why a process could not begin.
-
-    Args:
-        who: The process.
-        exitcode: Its exit code; None if that is not known.
-        cause: As for `report_end`.
-        traceback: What the process has said itself, if it has.
-    """
+    """Return why a process could not begin; see `report_end`."""
     if traceback is not None:
         return f"{who} could not begin:\n\n{traceback}"
     how = f"{who} {describe_exit(exitcode)} before it was ready"

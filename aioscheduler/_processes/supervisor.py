@@ -58,12 +58,13 @@ class Supervisor:
         launch: Makes processes.
         budget: Of the manager.
         occupant: Has the tasks; told of every process.
-        name: The manager's, for messages, if it was given one.
+        name: The manager's, if it was given one; for messages.
 
     Attributes:
         life: The process, if there is one.
         counts: What has been counted in this place, by the names of `stats.COUNTS`.
         cause: What ended the last process, in a line, as far as it is known.
+        name: The same.
     """
 
     def __init__(
@@ -72,14 +73,15 @@ class Supervisor:
         launch: Launch,
         budget: RestartBudget,
         occupant: Occupant,
-        name: str | None = None,
+        name: str = "",
     ) -> None:
         self.life: Life | None = None
         self.counts: Counter[str] = Counter()
         self.cause: str = ""
+        self.name: str = name
         self._state = WorkerState.STARTING
         self._worker = worker
-        self._who = f"worker {worker}" if name is None else f"worker {worker} of {name}"
+        self._who = f"worker {worker}{name and f' of {name}'}"
         self._launch = launch
         self._budget = budget
         self._occupant = occupant
@@ -289,7 +291,7 @@ class Supervisor:
             self._take_end(exitcode, cause)
         except Exception as error:
             log.exception("the end of %s could not be dealt with", self._describe())
-            reason = WorkerLost(self._worker, exitcode, started=None)
+            reason = WorkerLost(self._worker, exitcode, started=None, manager=self.name)
             reason.add_note(f"the end of {self._describe()} could not be dealt with: {error!r}")
             self._stop(End(Then.FAILED, exitcode, reason=reason))
 
@@ -309,10 +311,10 @@ class Supervisor:
             failed = WorkerStartError(self._explain_start(exitcode, cause))
             self._stop(End(Then.FAILED, exitcode, life, reason=failed))
         elif state is not WorkerState.DRAINING and not self._budget.spend(self._now()):
-            lost = WorkerLost(self._worker, exitcode, started=None)
+            lost = WorkerLost(self._worker, exitcode, started=None, manager=self.name)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
-                f"be replaced; the last: {self._explain(state, exitcode, cause).strip()}"
+                f"be replaced; the last: {self._explain(state, exitcode, cause)}"
             )
             self._stop(End(Then.FAILED, exitcode, life, reason=lost))
         else:
@@ -389,7 +391,7 @@ class Supervisor:
         told = ""
         if state is WorkerState.DRAINING:
             told = "was recycled" if self._refilling else "was told to end"
-        return report_end(self._describe(), told, exitcode, cause or self._traceback or "")
+        return report_end(self._describe(), told, exitcode, cause, self._traceback)
 
     def _describe(self) -> str:
         return f"{self._who} (pid {self._pid})"

@@ -163,7 +163,11 @@ class Fleet:
         limits = settings.max_tasks_per_worker, settings.max_rss_per_worker
         if any(limit is not None for limit in limits):
             self._recycling = Recycling(
-                len(settings.layout), *limits, self._recycle, self._tell_avoided
+                len(settings.layout),
+                *limits,
+                self._recycle,
+                self._tell_avoided,
+                settings.name or "",
             )
         return [
             RemoteLink(
@@ -186,7 +190,7 @@ class Fleet:
                 self._router.new_due,
                 self._router.ids,
                 self._recycling,
-                settings.name,
+                settings.name or "",
             )
             for worker, schedulers in enumerate(settings.layout)
         ]

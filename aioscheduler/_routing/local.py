@@ -151,8 +151,7 @@ class LocalLink:
     def _lifespan_ended(self, reason: Exception) -> None:
         """Fail: what tasks share is gone. Not if the loop ends, which cancels all there is."""
         assert self.loop is not None
-        lost = WorkerLost(0, None, started=None)
-        lost.add_note(str(reason))
+        lost = WorkerLost(0, None, started=None, cause=str(reason))
         lost.__cause__ = reason
         if isinstance(reason.__cause__, asyncio.CancelledError):
             HoldBack(partial(self._failed, lost)).begin(self.loop)

@@ -209,7 +209,7 @@ class LocalCrew:
             return State.CANCELLED, None
         if not isinstance(reason, WorkerLost):
             return State.LOST, reason
-        lost = WorkerLost(0, None, started, *reason.__notes__[:1])
+        lost = WorkerLost(0, None, started, reason.cause)
         lost.__cause__ = reason
         return State.LOST, lost
 

@@ -111,7 +111,7 @@ class Recovery:
         """Return what a task ends with that was lost; for many of them, without a number."""
         why = self.reason
         text = "" if why is None else getattr(why, "__notes__", [str(why)])[0]
-        error = WorkerLost(self._worker, exitcode, started, text, cause)
+        error = WorkerLost(self._worker, exitcode, started, text, cause, self._supervisor.name)
         error.__cause__ = why
         task = None if number is None else self._endings.holders.handle_of(number)
         if task is not None:

@@ -27,6 +27,7 @@ class Recycling:
         recycle: Called with a worker and why its process is to be replaced; returns whether it
             is, which it is not if it is to go in any case.
         avoid: Called when new tasks are to go elsewhere, or not any more.
+        name: The manager's, if it was given one; for messages.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Recycling:
         max_rss: int | None,
         recycle: Callable[[int, str], bool],
         avoid: Callable[[], None],
+        name: str = "",
     ) -> None:
         self._max_tasks = max_tasks
         self._max_rss = max_rss
         self._recycle = recycle
         self._avoid = avoid
+        self._of = name and f" of {name}"
         self._ran = [0] * workers  # tasks of the process that is there
         self._limits: list[float | None] = [None] * workers  # of its size; None: not measured yet
         self._line: dict[int, str] = {}  # who waits for its turn, and why
@@ -72,9 +75,11 @@ class Recycling:
             limit = self._limits[worker] = float(self._max_rss)
             if size > limit:
                 log.warning(
-                    "worker %d has %s bytes before its first task, and max_rss_per_worker is %s: "
-                    "this process is not recycled for its size; raise the limit",
+                    "worker %d%s has %s bytes before its first task, and max_rss_per_worker, "
+                    "which is in bytes, is %s: this process is not recycled for its size; raise "
+                    "the limit",
                     worker,
+                    self._of,
                     f"{size:,}",
                     f"{self._max_rss:,}",
                 )

@@ -78,7 +78,7 @@ class RemoteLink:
         new_due: Reads the time to which a task is rescheduled.
         ids: Of the manager's tasks.
         recycling: Told what its processes run, and how large they are; None: nothing is recycled.
-        name: The manager's, for messages, if it was given one.
+        name: The manager's, if it was given one; for messages.
 
     Attributes:
         supervisor: Keeps a process in the place.
@@ -105,7 +105,7 @@ class RemoteLink:
         new_due: Callable[[datetime | timedelta | None], int],
         ids: Ids,
         recycling: Recycling | None,
-        name: str | None,
+        name: str,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread: LoopThread = loop_thread
@@ -192,8 +192,8 @@ class RemoteLink:
             self._receiver.disconnect()
             fate, harmed = recovery.pass_on(end.life, end.exitcode)
             level = logging.DEBUG if end.planned and not harmed else logging.WARNING
-            then = "it" if end.story.endswith("\n") else "; it"  # below a stack, or in the line
-            log.log(level, "%s%s is replaced: %s", end.story, then, fate)
+            line, _, below = end.story.partition("\n")
+            log.log(level, "%s; it is replaced: %s%s", line, fate, below and f"\n{below}")
             return
         recovery.reason = recovery.reason or end.reason
         try:

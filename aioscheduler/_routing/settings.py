@@ -120,6 +120,9 @@ def read_settings(
         _check_initializer(initializer)
     if isinstance(initargs, str | bytes) or not isinstance(initargs, Iterable):
         raise TypeError(f"initargs must be a tuple, such as ({initargs!r},), not {initargs!r}")
+    initargs = tuple(initargs)
+    if initializer is None and initargs:
+        raise ValueError("initargs are for an initializer, and there is none")
     loop_initializer = options["loop_initializer"]
     if loop_initializer is not None and not callable(loop_initializer):
         raise TypeError(
@@ -128,7 +131,9 @@ def read_settings(
         )
     for of_workers in _OF_WORKERS:
         if local and options[of_workers] is not None:
-            raise ValueError(f"{of_workers} is for worker processes; workers=0 has none")
+            raise ValueError(
+                f"{of_workers} is for worker processes; workers=0 has none, so leave it out"
+            )
     for count in ("max_tasks_per_worker", "max_rss_per_worker"):
         if options[count] is not None:
             check_count(count, options[count], 1)
@@ -140,7 +145,7 @@ def read_settings(
         prefer_utc,
         layout,
         local,
-        None if initializer is None else (initializer, tuple(initargs)),
+        None if initializer is None else (initializer, initargs),
         loop_initializer,
         on_worker_loss == "rerun",
         max_restarts,
@@ -162,7 +167,10 @@ _OF_WORKERS: tuple[
 
 def _check_initializer(initializer: object) -> None:
     if not callable(initializer):
-        raise TypeError(f"initializer must be a function, not {initializer!r}")
+        raise TypeError(
+            f"initializer must be a function, not {initializer!r}; give the function itself, "
+            "without a call, and its arguments as initargs"
+        )
     function: Any = initializer
     while isinstance(function, partial):
         function = function.func

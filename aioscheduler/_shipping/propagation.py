@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -102,15 +102,19 @@ class Propagation:
         return kinds
 
 
-def read_context(context: Iterable[Any]) -> Propagation | None:
+def read_context(context: Sequence[Any]) -> Propagation | None:
     """Read what a manager was told of contexts; None: nothing goes with its tasks.
 
     Raises:
         TypeError: It is no list of context variables and pairs of functions.
         NotShippable: A variable is no module's global, by which a worker would find it.
     """
-    if isinstance(context, str | bytes | ContextVar) or not isinstance(context, Iterable):
-        raise TypeError(f"context must be a list, such as [{context!r}], not {context!r}")
+    if isinstance(context, str | bytes) or not isinstance(context, Sequence):
+        hint = f"write [{context.name}]" if isinstance(context, ContextVar) else "a list"
+        raise TypeError(
+            f"context is a list of context variables, and of pairs (capture, restore): {hint}, "
+            f"not {context!r:.200}"
+        )
     items = tuple(context)
     if len(items) == 2 and all(map(callable, items)):
         raise TypeError("context must be a list of pairs: write [(capture, restore)]")
@@ -121,8 +125,8 @@ def read_context(context: Iterable[Any]) -> Propagation | None:
                 raise NotShippable(f"{unnamed(item)}, {pair}")
         elif not isinstance(item, tuple) or len(item) != 2 or not all(map(callable, item)):
             raise TypeError(
-                "context lists context variables, and pairs of functions (capture, restore), "
-                f"not {item!r:.200}"
+                "context lists context variables, and tuples of two functions, "
+                f"(capture, restore), not {item!r:.200}"
             )
         elif any(map(inspect.iscoroutinefunction, item)):
             raise TypeError(

@@ -207,7 +207,8 @@ def test_one_whose_loop_has_ended_is_closed_in_another() -> None:
             {"foo": 1},
             r"'foo'; what .* goes to TimedScheduler\(max_tasks, ",
         ),
-        (QueuedScheduler, {"prefer_utc": True}, r"goes to QueuedScheduler\(max_tasks\)"),
+        (QueuedScheduler, {"prefer_utc": True}, r"goes to QueuedScheduler\(max_tasks\)$"),
+        (TimedScheduler, {"maxtasksperchild": 5}, r"; did you mean max_tasks_per_worker\?$"),
         (dict, {}, "cls must be TimedScheduler, QueuedScheduler or LifoQueuedScheduler"),
     ],
 )

@@ -104,7 +104,7 @@ def test_the_manager_says_what_was_left_unsaid(monkeypatch: pytest.MonkeyPatch) 
     [
         ({"initargs": 5}, r"a tuple, such as \(5,\), not 5"),
         ({"initializer": print, "initargs": "dsn"}, r"such as \('dsn',\)"),
-        ({"initializer": 5}, "initializer must be a function, not 5"),
+        ({"initializer": 5}, "initializer must be a function, not 5; give the function itself"),
         ({"loop_initializer": 5}, r"makes a loop, not 5; leave out the \(\)"),
         ({"max_restarts": 5}, r"max_restarts must be \(how many, in seconds\), not 5"),
         ({"max_restarts": (1, 2, 3)}, "max_restarts must be"),
@@ -114,9 +114,10 @@ def test_the_manager_says_what_was_left_unsaid(monkeypatch: pytest.MonkeyPatch) 
         *(({"monitor": wrong}, f"must be True or False, not {wrong!r}") for wrong in ("no", 1)),
         ({"forward_logs": "no"}, "forward_logs must be True or False, not 'no'"),
         ({"name": 5}, "name is a str, not int"),
-        ({"context": 5}, r"context must be a list, such as \[5\], not 5"),
-        ({"context": "var"}, r"such as \['var'\]"),
-        ({"context": VARIABLE}, r"such as \[<ContextVar name='variable'.*\]"),
+        ({"context": 5}, "context is a list of context variables, .*: a list, not 5"),
+        ({"context": "var"}, "a list, not 'var'"),
+        ({"context": VARIABLE}, r"write \[variable\], not <ContextVar name='variable'"),
+        *(({"context": wrong}, "a list, not ") for wrong in ({VARIABLE}, {VARIABLE: 1}, None)),
         *(
             ({"workers": 1, count: 2.0}, f"{count} must be an int, not float")
             for count in ("max_tasks_per_worker", "max_rss_per_worker")
@@ -132,6 +133,7 @@ def test_arguments_that_no_manager_takes(said: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
+        ({"initargs": ["dsn"]}, "initargs are for an initializer, and there is none"),
         ({"workers": 2}, "workers=2 is more than schedulers=1"),
         ({"on_worker_loss": "again"}, 'must be "fail" or "rerun", not \'again\''),
         ({"max_restarts": (-1, 30.0)}, r"max_restarts\[0\] must be at least 0"),
