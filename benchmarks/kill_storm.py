@@ -12,7 +12,9 @@ When the storm is over all tasks are waited for and the history is checked:
 - none started twice (`--rerun`: none that ended as finished never did);
 - none started before its due time;
 - one that was asked to cancel well before its time never started;
-- none that had not started is lost.
+- none that had not started is lost;
+- no worker was replaced but those that died, were told to go, or were recycled
+  (`--max-tasks-per-worker`).
 
 Prints what happened, and exits with status 1 if a check fails.
 """
@@ -213,12 +215,14 @@ class Storm:
         starts: Counter[int] = Counter()
         broken = dict.fromkeys(("hung", "doubled", "early", "lost pending", "uncancelled"), 0)
         broken["ended not once"] = broken["finished, never started"] = 0
+        exits = 0
         with open(self.path, "rb") as file:
             for line in file:
                 what, *numbers = line.split()
                 if what == b"S":
                     begun, at = map(int, numbers)
                     starts[begun] += 1
+                    exits += self.records[begun].kind == "exit"
                     broken["early"] += at < self.records[begun].due
         for ident, record in enumerate(self.records):
             certain = 0 < record.asked_at < record.due - CERTAIN
@@ -232,10 +236,12 @@ class Storm:
             )
             if self.rerun:
                 broken["lost pending"] += record.end is State.LOST
+        ended = self.deeds["killed"] + self.deeds["told to go"] + exits
+        broken["replaced for nothing"] = max(0, self.manager.stats().restarts - ended)
         return broken
 
 
-async def storm(seconds: float, seed: int, rerun: bool) -> bool:
+async def storm(seconds: float, seed: int, rerun: bool, max_tasks: int | None) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "history")
         os.close(os.open(path, os.O_CREAT))
@@ -244,6 +250,7 @@ async def storm(seconds: float, seed: int, rerun: bool) -> bool:
             workers=WORKERS,
             max_restarts=(10**9, 1.0),
             on_worker_loss="rerun" if rerun else "fail",
+            max_tasks_per_worker=max_tasks,
         )
         async with manager:
             made = Storm(manager, path, random.Random(seed), rerun)
@@ -255,11 +262,12 @@ async def storm(seconds: float, seed: int, rerun: bool) -> bool:
                 print(f"{len(made.alive)} tasks have not ended a minute after the storm")
             await asyncio.sleep(0)
             broken = made.judge()
-            restarts = manager.stats().restarts
+            stats = manager.stats()
     ends = Counter(str(record.end and record.end.value) for record in made.records)
     print(f"seed {seed}, {seconds:g} s{', rerun' if rerun else ''}: {len(made.records):,} tasks")
     print("did:", ", ".join(f"{count:,} {deed}" for deed, count in sorted(made.deeds.items())))
-    print(f"{restarts:,} workers were replaced")
+    recycled = "" if max_tasks is None else f", {stats.recycled:,} were recycled"
+    print(f"{stats.restarts:,} workers were replaced{recycled}")
     print("ends:", ", ".join(f"{count:,} {end}" for end, count in sorted(ends.items())))
     print("broken promises:", ", ".join(f"{count} {what}" for what, count in broken.items()))
     return not any(broken.values())
@@ -272,12 +280,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=20260)
     parser.add_argument("--rerun", action="store_true", help='with on_worker_loss="rerun"')
+    parser.add_argument(
+        "--max-tasks-per-worker", type=int, help="recycle each worker after so many tasks"
+    )
     options = parser.parse_args()
     # Failures and losses are what is wanted here.
     logging.getLogger("aioscheduler").setLevel(logging.CRITICAL)
     with asyncio.Runner() as runner:
         runner.get_loop().set_exception_handler(lambda loop, context: None)
-        return 0 if runner.run(storm(options.seconds, options.seed, options.rerun)) else 1
+        most = options.max_tasks_per_worker
+        return 0 if runner.run(storm(options.seconds, options.seed, options.rerun, most)) else 1
 
 
 if __name__ == "__main__":

@@ -3,6 +3,6 @@
 How it is made, told who it is, watched, ended, reaped and replaced. What its tasks are must not be
 known here: whoever occupies a place (`occupant.Occupant`) is told of starts and ends.
 
-Doors: `blackbox`, `budget`, `cores`, `incarnation`, `occupant`, `paired`, `process`, `supervisor`,
-`workerconfig`.
+Doors: `blackbox`, `budget`, `cores`, `draining`, `incarnation`, `occupant`, `paired`, `process`,
+`supervisor`, `workerconfig`.
 """

@@ -1,6 +1,6 @@
 """What a supervisor reports, and to whom: one way, a process after the other.
 
-connect(life) ─► receive(frame) … ─► ended(end) ─┬─ REPLACED ─► connect(the next life) …
+connect(life) ─► receive(READY) … ─► ended(end) ─┬─ REPLACED ─► connect(the next life) …
                                                  ├─ CLOSED
                                                  └─ FAILED
 """
@@ -31,6 +31,7 @@ class End(NamedTuple):
         life: The process; None if there was none.
         story: What happened, in words.
         reason: Why the manager is to fail.
+        planned: Whether it was recycled, and went by itself.
     """
 
     then: Then
@@ -38,13 +39,14 @@ class End(NamedTuple):
     life: Life | None = None
     story: str = ""
     reason: Exception | None = None
+    planned: bool = False
 
 
 class Occupant(Protocol):
     """Who has the tasks of a place (`remote.RemoteLink`), and is told of its process."""
 
     def receive(self, frame: wire.Frame) -> None:
-        """A frame has come that is not about the process itself."""
+        """A frame has come that is not about the process alone; READY before all others."""
 
     def connect(self, life: Life) -> None:
         """A process was started: it is to be told everything."""

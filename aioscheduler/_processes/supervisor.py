@@ -1,21 +1,22 @@
 """Keeps a worker's place filled: starts a process, watches it, replaces it.
 
-    starting ──READY──► ready ──DRAINING──► draining
-        │                 │                     │
-        │ ended           │ ended               │ ended
-        ▼                 ▼                     ▼
-      restarting ◄────────┴─────────────────────┘     stopped: closed, or failed for good
+    starting ──READY──► ready ──DRAINING, recycle()──► draining
+        │                 │                                │
+        │ ended           │ ended                          │ ended
+        ▼                 ▼                                ▼
+      restarting ◄────────┴────────────────────────────────┘   stopped: closed, or failed for good
         └─ at once, or after a while if it could not begin ─► starting
 
 The first process must become ready: if it does not, nothing is tried again. Each replacement is
-counted, however it came to be needed, unless the process had been told to go (SIGTERM); when
-there were too many (`budget`), the manager fails. Short lives count, too.
+counted, however it came to be needed, unless the process had been told to go (SIGTERM, or because
+it is recycled: `draining`); when there were too many (`budget`), the manager fails. Short lives
+count, too.
 
 Whatever raises between two processes is the end of the next one or, where there is none to blame,
 of the manager: no place stays empty and no handle open.
 
 All is reported one way, to the place's `Occupant`: a frame has come, a process was started, a
-process has ended. What is to be done comes the other way: start, close, kill.
+process has ended. What is to be done comes the other way: start, recycle, close, kill.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from collections import Counter
 from collections.abc import Callable
 
 from .._scheduling.alarm import TICK
-from .._shipping.failures import LONGEST
+from .._shipping.failures import in_a_line
 from .._transport import wire
-from ..errors import WorkerLost, WorkerStartError, describe_exit
+from ..errors import WorkerLost, WorkerStartError
 from ..stats import WorkerState
 from .budget import RestartBudget
+from .draining import KILL_AFTER, Drain
 from .incarnation import Launch, Life
 from .occupant import End, Occupant, Then
+from .reports import report_end, report_start
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
-DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told to go
 SILENT_AFTER = 1.5 * TICK  # at the second look in a row that finds no word of it
 START_PATIENCE = 5.0  # seconds that a process may take to be ready before it is said
 FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
@@ -47,7 +48,6 @@ _HELD_UP = (
     "when the manager was closed, this task or another there swallowed its cancellation, or kept "
     "the loop busy; on CancelledError, clean up and raise it again"
 )
-_DRAINED = f"it was told to end (SIGTERM), and {DRAIN_TIME:.0f} s later this task still ran"
 
 
 class Supervisor:
@@ -58,6 +58,7 @@ class Supervisor:
         launch: Makes processes.
         budget: Of the manager.
         occupant: Has the tasks; told of every process.
+        name: The manager's, for messages, if it was given one.
 
     Attributes:
         life: The process, if there is one.
@@ -71,19 +72,23 @@ class Supervisor:
         launch: Launch,
         budget: RestartBudget,
         occupant: Occupant,
+        name: str | None = None,
     ) -> None:
         self.life: Life | None = None
         self.counts: Counter[str] = Counter()
         self.cause: str = ""
         self._state = WorkerState.STARTING
         self._worker = worker
+        self._who = f"worker {worker}" if name is None else f"worker {worker} of {name}"
         self._launch = launch
         self._budget = budget
         self._occupant = occupant
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None  # for the next process, or to end one
+        self._timer: asyncio.TimerHandle | None = None  # for the next process
+        self._drain: Drain | None = None  # of a process that is to go
+        self._refilling = False  # it was recycled, and the next is not ready
         self._pid: int | None = None  # of the last process
         self._lives = 0
         self._unready = 0  # processes in a row that could not begin
@@ -103,8 +108,12 @@ class Supervisor:
 
     @property
     def avoided(self) -> bool:
-        """Whether new tasks are better sent elsewhere: it is silent, slow to begin, or drains."""
-        return self._slow or self.state in (WorkerState.SILENT, WorkerState.DRAINING)
+        """Whether new tasks are better sent elsewhere: it is silent, slow to begin, or drains.
+
+        Or it was recycled, and the next is not ready.
+        """
+        elsewhere = self._slow or self._refilling
+        return elsewhere or self.state in (WorkerState.SILENT, WorkerState.DRAINING)
 
     # ---- life
 
@@ -165,6 +174,23 @@ class Supervisor:
             self.life.kill()
             await self._gone
 
+    def recycle(self, why: str) -> bool:
+        """Have the process go, and be replaced: it drains, and no budget is spent.
+
+        Args:
+            why: What it has come to, in words.
+
+        Returns:
+            Whether that is begun; not if it is still starting, or is to go in any case.
+        """
+        life = self.life
+        if self._state is not WorkerState.READY or self._closing or life is None:
+            return False
+        log.info("%s is recycled: %s", self._describe(), why)
+        self._refilling = True
+        self._begin_drain(life, why).ask()
+        return True
+
     def kill(self) -> None:
         """End the process at once; none comes after it."""
         self._closing = True
@@ -213,10 +239,12 @@ class Supervisor:
         self._heard = True
         if kind == wire.Kind.READY:
             self._became_ready()
+            self._occupant.receive(frame)
         elif kind == wire.Kind.FAILED:
             self._traceback = str(frame[1])
         elif kind == wire.Kind.DRAINING:
-            self._drain()
+            if self.life is not None and not self._closing and self._drain is None:
+                self._begin_drain(self.life)
         else:
             self._occupant.receive(frame)
 
@@ -225,20 +253,16 @@ class Supervisor:
         self._last_heard = self._now()
         self._slow = False
         self._unready = 0
+        self._refilling = False
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 
-    def _drain(self) -> None:
-        """Gives a process that was told to go its time."""
-        if self._loop is not None and self.life is not None and not self._closing:
-            self._state = WorkerState.DRAINING
-            self._timer = self._loop.call_later(DRAIN_TIME + KILL_AFTER, self._end_drain)
-
-    def _end_drain(self) -> None:
-        """End a process in which something swallows its cancellation."""
-        if self.life is not None:
-            self.cause = _DRAINED
-            self.life.kill()
+    def _begin_drain(self, life: Life, why: str = "") -> Drain:
+        """Give a process that is to go its time."""
+        assert self._loop is not None
+        self._state = WorkerState.DRAINING
+        self._drain = Drain(self._loop, life, why)
+        return self._drain
 
     # ---- from one process to the next
 
@@ -275,9 +299,10 @@ class Supervisor:
         assert life is not None
         self._cancel_timer()
         state = self._state
-        if state is WorkerState.DRAINING and exitcode == 0:
-            self.cause = _DRAINED  # of what still ran
-        self.cause = self.cause or _in_a_line(cause, self._traceback or "")
+        drain, self._drain = self._drain, None
+        if drain is not None:
+            self.cause = drain.explain_loss(exitcode) or self.cause
+        self.cause = self.cause or in_a_line(cause, self._traceback or "")
         if self._closing:
             self._stop(End(Then.CLOSED, exitcode, life))
         elif not self._ready.done():
@@ -292,15 +317,17 @@ class Supervisor:
             self._stop(End(Then.FAILED, exitcode, life, reason=lost))
         else:
             story = self._explain(state, exitcode, cause)
-            self._occupant.ended(End(Then.REPLACED, exitcode, life, story))
+            recycled = drain is not None and drain.why != ""
+            planned = recycled and exitcode == 0
+            self._occupant.ended(End(Then.REPLACED, exitcode, life, story, planned=planned))
             self._unready += state is WorkerState.STARTING
+            self.counts["recycled" if recycled else "restarts"] += 1
             self._replace()
 
     def _replace(self) -> None:
         """Fills the place: at once, or after a while, the longer the more often it failed."""
         assert self._loop is not None
         self._state = WorkerState.RESTARTING
-        self.counts["restarts"] += 1
         self._timer = self._loop.call_later(self._delay(), self._try_to_spawn)
 
     def _delay(self) -> float:
@@ -319,8 +346,8 @@ class Supervisor:
             self._unready += 1
             delay = self._delay()
             log.error(
-                "worker %d cannot be started, the next try is in %.1f s: %s",
-                self._worker,
+                "%s cannot be started, the next try is in %.1f s: %s",
+                self._who,
                 delay,
                 error,
             )
@@ -340,7 +367,7 @@ class Supervisor:
     def _not_begun(self, exitcode: int | None) -> WorkerStartError:
         if self._traceback is not None:
             return WorkerStartError(self._explain_start(exitcode, ""))
-        return WorkerStartError(f"the manager was closed before worker {self._worker} was ready")
+        return WorkerStartError(f"the manager was closed before {self._who} was ready")
 
     def _now(self) -> float:
         """Gives the loop's time: lives, ticks and restarts are real where due times are not."""
@@ -350,42 +377,19 @@ class Supervisor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    # ---- words
+        if self._drain is not None:
+            self._drain.stop()
 
     def _explain_start(self, exitcode: int | None, cause: str) -> str:
-        if self._traceback is not None:
-            return f"worker {self._worker} could not begin:\n\n{self._traceback}"
-        return (
-            f"{self._describe()} {describe_exit(exitcode)} before it was ready; "
-            f"{cause or 'look at its output above'}"
-        )
+        return report_start(self._describe(), exitcode, cause, self._traceback)
 
     def _explain(self, state: WorkerState, exitcode: int | None, cause: str) -> str:
         if state is WorkerState.STARTING:
             return self._explain_start(exitcode, cause)
-        end = f"{self._describe()} {describe_exit(exitcode)}"
+        told = ""
         if state is WorkerState.DRAINING:
-            end = f"{self._describe()} was told to end and {describe_exit(exitcode)}"
-        cause = cause or self._traceback or ""
-        if "\n" in cause:
-            return f"{end}: {cause}\n"
-        return f"{end}{cause and f' ({cause})'}"
+            told = "was recycled" if self._refilling else "was told to end"
+        return report_end(self._describe(), told, exitcode, cause or self._traceback or "")
 
     def _describe(self) -> str:
-        return f"worker {self._worker} (pid {self._pid})"
-
-
-def _in_a_line(cause: str, traceback: str) -> str:
-    """Says in a line why a process has ended.
-
-    Args:
-        cause: Why it was killed, or its last words: the traceback of what came out of its loop,
-            or what `faulthandler` wrote.
-        traceback: What the process said of itself.
-    """
-    lines = (cause or traceback).strip().splitlines() or [""]
-    if not lines[0].startswith(("Traceback", "+ Exception Group Traceback")):
-        return lines[0][:LONGEST]
-    last = lines[-1][:LONGEST]
-    return f"{last}, raised out of its event loop, as by a callback" if cause else last
+        return f"{self._who} (pid {self._pid})"

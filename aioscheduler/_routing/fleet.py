@@ -40,6 +40,7 @@ from ..errors import ManagerClosed, WorkerStartError
 from ..task import State
 from .forwardedlogs import read_levels
 from .local import LocalLink
+from .recycling import Recycling
 from .remote import RemoteLink
 from .router import Router
 from .settings import Settings
@@ -109,6 +110,7 @@ class Fleet:
         self._alive: Alive = {}
         self._catalog: HostCatalog | None = None  # what all workers are told
         self._ready_awaited = False
+        self._recycling: Recycling | None = None
         self._closing: asyncio.Task[None] | None = None
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
@@ -158,6 +160,11 @@ class Fleet:
             log_levels={} if settings.forward_logs else None,
         )
         budget = RestartBudget(*settings.max_restarts)
+        limits = settings.max_tasks_per_worker, settings.max_rss_per_worker
+        if any(limit is not None for limit in limits):
+            self._recycling = Recycling(
+                len(settings.layout), *limits, self._recycle, self._tell_avoided
+            )
         return [
             RemoteLink(
                 worker,
@@ -178,6 +185,8 @@ class Fleet:
                 partial(self._router.asked_inside, self.remotes, catalog),
                 self._router.new_due,
                 self._router.ids,
+                self._recycling,
+                settings.name,
             )
             for worker, schedulers in enumerate(settings.layout)
         ]
@@ -304,6 +313,14 @@ class Fleet:
             self._catalog.look_after()
         for link in router.links:
             link.look_after(lag)
+        self._tell_avoided()
+
+    def _recycle(self, worker: int, why: str) -> bool:
+        return self.remotes[worker].supervisor.recycle(why)
+
+    def _tell_avoided(self) -> None:
+        """Say of each worker whether new tasks are better sent elsewhere."""
+        router = self._router
         router.placement.avoid([link.vitals().avoided for link in router.links])
 
     def _count_cancelled(self) -> int:

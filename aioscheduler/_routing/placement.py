@@ -7,7 +7,8 @@ that have not ended; its waiting tasks are those that have not started.
 Timed tasks go to the least loaded worker, and there to the least loaded scheduler: what they
 compete for is the worker's core. A worker that does not answer is avoided while another does.
 Queued tasks go to the least loaded scheduler, and among
-equals to the least loaded worker: a queue runs one task at a time, whatever its worker does.
+equals to the least loaded worker: a queue runs one task at a time, whatever its worker does; and
+here, too, a worker is avoided while there is another.
 A key always names the same place.
 
 No more than `max_tasks` tasks wait, in all and at each place; it is the host that counts.
@@ -116,6 +117,8 @@ class Placement:
                 first = self.first_of[worker]
                 own = loads[first : first + self._layout[worker]]
                 return first + own.index(min(own))
+            if True in self._avoided:
+                return self._least_of_all()
             least = min(loads)
             place = loads.index(least)
             if loads.count(least) > 1:
@@ -127,14 +130,19 @@ class Placement:
         except ValueError:
             # What garbage collection runs has scheduled something meanwhile, and the least is not
             # there any more. Of a place looked at once nothing can be missed; it takes longer.
-            return min(
-                range(len(loads)),
-                key=lambda p: (
-                    (worker_loads[worker_of[p]], loads[p])
-                    if self._by_worker
-                    else (loads[p], worker_loads[worker_of[p]])
-                ),
-            )
+            return self._least_of_all()
+
+    def _least_of_all(self) -> int:
+        """Look at each place once."""
+        loads, worker_loads, worker_of = self.loads, self._worker_loads, self.worker_of
+        return min(
+            range(len(loads)),
+            key=lambda p: (
+                (worker_loads[worker_of[p]], loads[p])
+                if self._by_worker
+                else (self._avoided[worker_of[p]], loads[p], worker_loads[worker_of[p]])
+            ),
+        )
 
     def check_key(self, key: str | bytes | int | None) -> None:
         """Refuse what is no key.
@@ -180,7 +188,7 @@ class Placement:
         return self.waiting[first : first + self._layout[worker]]
 
     def avoid(self, avoided: Sequence[bool]) -> None:
-        """Says of each worker whether tasks are better sent elsewhere; called once a tick."""
+        """Say of each worker whether tasks are better sent elsewhere."""
         for worker, (now, before) in enumerate(zip(avoided, self._avoided, strict=True)):
             self._worker_loads[worker] += (now - before) * _MOST
         self._avoided = list(avoided)

@@ -23,6 +23,7 @@ from .._transport.wire import Kind, Payload
 from ..batch import Decode
 from .book import Book, Change
 from .endings import NO_MEMORY, Endings
+from .recycling import Recycling
 
 _STATES = {
     wire.RETURNED: State.FINISHED,
@@ -43,6 +44,8 @@ class Receiver:
         clock: Returns the present in nanoseconds since the epoch.
         asked_inside: Called with the fields of each request that a task makes of its manager.
         take_logs: Called with the loop, and the fields of what the worker has logged.
+        worker: The place, from 0.
+        recycling: Told what its process runs, and how large it is; None: nothing is recycled.
 
     Attributes:
         history: What the processes have told of lateness.
@@ -57,6 +60,8 @@ class Receiver:
         clock: Callable[[], int],
         asked_inside: Callable[..., None],
         take_logs: Callable[..., None],
+        worker: int,
+        recycling: Recycling | None,
     ) -> None:
         self.history: History = History()
         self._schedulers = schedulers
@@ -66,6 +71,8 @@ class Receiver:
         self._clock = clock
         self._asked_inside = asked_inside
         self._take_logs = take_logs
+        self._worker = worker
+        self._recycling = recycling
         self._decodes: dict[int, Decode | None] = {
             wire.RETURNED: shipper.catalog.decode_result,
             wire.RAISED: shipper.catalog.decode_failure,
@@ -111,6 +118,9 @@ class Receiver:
             self._tick(loop, *fields)
         elif kind == Kind.LOG:
             self._take_logs(loop, *fields)
+        elif kind == Kind.READY:
+            if self._recycling is not None:
+                self._recycling.began(self._worker)
         else:
             raise wire.WireError(f"a worker does not send {Kind(kind).name}")
 
@@ -139,6 +149,8 @@ class Receiver:
         change = self._book.retried(scheduler, numbers, waits, self._clock())
         self._endings.retried(change, numbers, lines)
         self._refuse(change)
+        if self._recycling is not None:
+            self._recycling.ran(self._worker, len(numbers))
 
     def _tick(
         self,
@@ -148,9 +160,10 @@ class Receiver:
         total: int,
         counts: list[int],
         forgotten: int,
+        size: int,
     ) -> None:
-        """Take what the worker tells once a tick of its lateness."""
-        numbers = (most, total, forgotten, *counts)
+        """Take what the worker tells once a tick of its lateness, and of its size."""
+        numbers = (most, total, forgotten, size, *counts)
         if (
             not (type(lag) is float and 0 <= lag < math.inf)
             or len(counts) > len(BOUNDS)
@@ -159,6 +172,8 @@ class Receiver:
             raise wire.WireError(f"no report of a worker: {lag!r}, {numbers!r:.80}")
         self.history.add(loop.time(), lag, (most, total, counts))
         self._book.outbox.definitions.confirm(forgotten)
+        if self._recycling is not None:
+            self._recycling.measured(self._worker, size)
 
     def _finished(
         self, scheduler: int, numbers: list[int], ending: int, payloads: list[Payload]
@@ -174,10 +189,20 @@ class Receiver:
             payloads = [self._lease(payload) for payload in payloads]
         if state is State.FAILED:
             self._endings.name_unheard(numbers)
+        ran = 0 if self._recycling is None else self._count_run(numbers, ending)
         change = self._book.finished(scheduler, numbers, state)
         if ending == wire.TOO_LATE:
             self._endings.count_too_late(len(change.ended))
         self._take(change, payloads, decode, large)
+        if self._recycling is not None:
+            self._recycling.ran(self._worker, ran)
+
+    def _count_run(self, numbers: list[int], ending: int) -> int:
+        """Return how many tasks that end now have run: not those that waited, or were too late."""
+        if ending == wire.TOO_LATE:
+            return 0
+        state = self._book.ledger.state
+        return sum(state(number) is State.RUNNING for number in numbers)
 
     def _put_blobs_in(self, numbers: list[int], payloads: list[Payload]) -> list[Any]:
         """Return outcomes with the large ones; NO_MEMORY where there was none for one.

@@ -45,8 +45,12 @@ class Recovery:
         self._rerun = rerun
         self._supervisor = supervisor
 
-    def pass_on(self, life: Life, exitcode: int | None) -> str:
-        """Keep for the next process what it is to have, end the rest, and say so in words."""
+    def pass_on(self, life: Life, exitcode: int | None) -> tuple[str, int]:
+        """Keep for the next process what it is to have, and end the rest.
+
+        Returns:
+            What has become of them, in words, and how many tasks had begun and not ended.
+        """
         book, endings = self._book, self._endings
         for change in book.died([self._begun(life, n) for n in range(book.schedulers)]):
             endings.tell(change)
@@ -64,7 +68,7 @@ class Recovery:
         for change in book.rerun_running() if self._rerun else book.lose_running():
             errors = [self._lost(exitcode, True, number, cause) for number in change.ended]
             endings.tell(change, errors)
-        return fate
+        return fate, running
 
     def _begun(self, life: Life, scheduler: int) -> int | None:
         """Return what the black box says, None if it cannot be read."""

@@ -51,6 +51,7 @@ from .ids import Ids
 from .link import LoadCounter, Vitals
 from .receiving import Receiver
 from .recovery import Recovery
+from .recycling import Recycling
 from .sending import Sender
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -76,6 +77,8 @@ class RemoteLink:
         asked_inside: Called with the fields of each request that a task makes of its manager.
         new_due: Reads the time to which a task is rescheduled.
         ids: Of the manager's tasks.
+        recycling: Told what its processes run, and how large they are; None: nothing is recycled.
+        name: The manager's, for messages, if it was given one.
 
     Attributes:
         supervisor: Keeps a process in the place.
@@ -101,12 +104,14 @@ class RemoteLink:
         asked_inside: Callable[..., None],
         new_due: Callable[[datetime | timedelta | None], int],
         ids: Ids,
+        recycling: Recycling | None,
+        name: str | None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread: LoopThread = loop_thread
         self.identity: int = secrets.randbits(128)
         self.new_due: Callable[[datetime | timedelta | None], int] = new_due
-        self.supervisor: Supervisor = Supervisor(worker, launch, budget, self)
+        self.supervisor: Supervisor = Supervisor(worker, launch, budget, self, name)
         self.shipper: HostShipper = shipper
         self.book: Book = Book(schedulers, timed, shipper.catalog.log)
         self._worker = worker
@@ -121,13 +126,10 @@ class RemoteLink:
         self._recovery = Recovery(worker, self.book, self._endings, rerun, self.supervisor)
         self._sender = Sender(self._outbox, boot)
         self._receiver = Receiver(
-            schedulers,
-            self.book,
-            self._endings,
-            shipper,
-            clock,
-            asked_inside,
-            ForwardedLogs(self.supervisor).take,
+            *(schedulers, self.book, self._endings, shipper, clock, asked_inside),
+            take_logs=ForwardedLogs(self.supervisor).take,
+            worker=worker,
+            recycling=recycling,
         )
 
     # ---- its life
@@ -188,9 +190,10 @@ class RemoteLink:
             assert end.life is not None
             self._sender.disconnect()
             self._receiver.disconnect()
-            fate = recovery.pass_on(end.life, end.exitcode)
+            fate, harmed = recovery.pass_on(end.life, end.exitcode)
+            level = logging.DEBUG if end.planned and not harmed else logging.WARNING
             then = "it" if end.story.endswith("\n") else "; it"  # below a stack, or in the line
-            log.warning("%s%s is replaced: %s", end.story, then, fate)
+            log.log(level, "%s%s is replaced: %s", end.story, then, fate)
             return
         recovery.reason = recovery.reason or end.reason
         try:

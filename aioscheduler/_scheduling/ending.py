@@ -10,7 +10,7 @@ from .engine import Engine
 from .running import Running
 
 CLEANUP_TIME = 0.4  # seconds that a cancelled task has; then it is cancelled once more
-LAST_WORDS = 0.05  # seconds after that; together less than `supervisor.KILL_AFTER`
+LAST_WORDS = 0.05  # seconds after that; together less than `draining.KILL_AFTER`
 
 
 async def end_running(

@@ -129,6 +129,21 @@ def line_of(error: BaseException) -> str:
     return "an exception that cannot be named"
 
 
+def in_a_line(cause: str, traceback: str) -> str:
+    """Say in a line why a process has ended.
+
+    Args:
+        cause: Why it was killed, or its last words: the traceback of what came out of its loop,
+            or what `faulthandler` wrote.
+        traceback: What the process said of itself.
+    """
+    lines = (cause or traceback).strip().splitlines() or [""]
+    if not lines[0].startswith(("Traceback", "+ Exception Group Traceback")):
+        return lines[0][:LONGEST]
+    last = lines[-1][:LONGEST]
+    return f"{last}, raised out of its event loop, as by a callback" if cause else last
+
+
 def describe(say: Callable[[Any], str], value: object) -> str:
     """`str` or `repr` of anything, cut to a readable length. Does not fail."""
     try:

@@ -64,6 +64,7 @@ class Kind(IntEnum):
     CANCEL = 4  # [scheduler, numbers]
     WITHDRAW = 15  # [scheduler, numbers]: drop what was not announced; leave the others alone
     CONFIRM = 16  # [count]: so many ANNOUNCED of this process are entered; their tasks may begin
+    DRAIN = 19  # []: do what SIGTERM does: start nothing more, and end when nothing runs
     LOGGED = 21  # []: the records of the last LOG have been handled; there may be another
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
     # worker to host
@@ -79,7 +80,9 @@ class Kind(IntEnum):
     FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
     DRAINING = 13  # []: was told to go; starts nothing more, and ends when nothing runs
     LOG = 20  # [records, as of `logrecords`; how many were dropped since the last]
-    TICK = 14  # [loop's lag in s, a `lateness.Report`, last FORGET read]: once an `alarm.TICK`
+    # [loop's lag in s, a `lateness.Report`, last FORGET read, resident bytes or 0]: behind READY,
+    # and once an `alarm.TICK`
+    TICK = 14
     # both ways
     BLOB = 10  # [number, bytes, left]: a part of the payload that was left out for `number`, and
     # how many bytes are to follow

@@ -13,7 +13,12 @@ STORM = Path(__file__).parents[2] / "benchmarks" / "kill_storm.py"
 
 @pytest.mark.parametrize(
     ("seconds", "mode"),
-    [("6", []), ("4", ["--rerun"]), pytest.param("60", [], marks=pytest.mark.long)],
+    [
+        ("6", []),
+        ("4", ["--rerun"]),
+        ("4", ["--max-tasks-per-worker", "50"]),
+        pytest.param("60", [], marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.timeout(120)
 def test_no_promise_is_broken(seconds: str, mode: list[str]) -> None:

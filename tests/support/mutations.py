@@ -60,9 +60,11 @@ ENTRY = "aioscheduler/_transport/entry.py"
 LEDGER = "aioscheduler/_transport/ledger.py"
 OPTIONS = "aioscheduler/options.py"
 OUTBOX = "aioscheduler/_transport/outbox.py"
+RECYCLING = "aioscheduler/_routing/recycling.py"
 ROUTER = "aioscheduler/_routing/router.py"
 RECOVERY = "aioscheduler/_routing/recovery.py"
 REMOTE = "aioscheduler/_routing/remote.py"
+DRAINING = "aioscheduler/_processes/draining.py"
 SUPERVISOR = "aioscheduler/_processes/supervisor.py"
 WIRE = "aioscheduler/_transport/wire.py"
 TIMERS = "aioscheduler/_scheduling/timers.py"
@@ -256,9 +258,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "a drain has no end",
         "a worker that was told to go is gone in the end",
-        SUPERVISOR,
-        "self._loop.call_later(DRAIN_TIME + KILL_AFTER, self._end_drain)",
-        "None",
+        DRAINING,
+        "        self._life.kill()\n",
+        "        pass\n",
         seeds=1500,
     ),
     Mutation(
@@ -281,6 +283,52 @@ MUTATIONS: tuple[Mutation, ...] = (
         RECOVERY,
         '            cause = f"another task is to blame: {cause}"\n',
         "",
+    ),
+    Mutation(
+        "two are recycled",
+        "one worker of a manager is recycled at a time",
+        RECYCLING,
+        "while self._current is None and self._line:",
+        "while self._line:",
+        fast=True,
+    ),
+    Mutation(
+        "one more task is run",
+        "a worker that has run so many tasks is recycled",
+        RECYCLING,
+        "ran >= self._max_tasks",
+        "ran > self._max_tasks",
+        fast=True,
+    ),
+    Mutation(
+        "a turn is not passed on",
+        "it is when its turn has come",
+        RECYCLING,
+        "            self._avoid()\n            self._call_next()\n",
+        "            self._avoid()\n",
+    ),
+    Mutation(
+        "the old count holds",
+        "each process runs as many",
+        RECYCLING,
+        "        self._ran[worker] = 0\n",
+        "        pass\n",
+        fast=True,
+    ),
+    Mutation(
+        "recycled for its first size",
+        "a process that is too large when it begins is not recycled for that",
+        RECYCLING,
+        "self._limits[worker] = math.inf",
+        "pass",
+    ),
+    Mutation(
+        "recycling spends the budget",
+        "recycling is no death",
+        SUPERVISOR,
+        "elif state is not WorkerState.DRAINING and not self._budget.spend(",
+        "elif not self._budget.spend(",
+        fast=True,
     ),
     Mutation(
         "one too many has not begun",

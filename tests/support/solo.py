@@ -95,6 +95,7 @@ class Place:
         generation: int = 0,
         confirmed: bool = False,
         max_running: int | None = None,
+        measured: bool = False,
     ) -> None:
         self.shipper = HostShipper(HostCatalog())
         self.begun = [0] * layout[0]
@@ -107,6 +108,7 @@ class Place:
             generation=generation,
             confirmed=confirmed,
             max_running=max_running,
+            measured=measured,
         )
         self.now = NOW
         self.worker = workers_module("worker").Worker(

@@ -63,6 +63,7 @@ PURE = (
     "_routing.book",
     "_routing.ids",
     "_routing.placement",
+    "_routing.recycling",
     "_routing.requests",
     "errors",
     "stats",

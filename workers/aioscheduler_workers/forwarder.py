@@ -15,7 +15,9 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from aioscheduler._scheduling.loopthread import tell
 from aioscheduler._transport import wire
@@ -46,7 +48,7 @@ class Forwarder:
         self._fail = fail
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handler: Handler | None = None
-        self._woken = False
+        self._woken = False  # since it was last looked whether there is anything
         self._unanswered = False  # a frame is with the host
         self._room: asyncio.Task[None] | None = None
 
@@ -105,14 +107,13 @@ class Forwarder:
             self._room.cancel()
 
     def _write(self) -> None:
-        if self._loop is None or self._unanswered:
-            return  # `answered` comes
+        if self._loop is None or self._unanswered or self._room is not None:
+            return  # it comes again when there is an answer, or room
         try:
             self._turn.write()
             self._woken = False  # before the look: what a thread adds after it wakes the loop
             if not self.backlog:
                 return
-            self._woken = True
             if self._pipe.waiting:
                 self._wait_for_room(self._loop)
                 return
@@ -126,9 +127,8 @@ class Forwarder:
         self._pipe.send(wire.encode([Kind.LOG, *self.backlog.take()]))
 
     def _wait_for_room(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._room is None:
-            self._room = loop.create_task(self._pipe.drain())
-            self._room.add_done_callback(self._has_room)
+        self._room = loop.create_task(self._pipe.drain())
+        self._room.add_done_callback(self._has_room)
 
     def _has_room(self, room: asyncio.Task[None]) -> None:
         self._room = None
@@ -138,8 +138,6 @@ class Forwarder:
 class Handler(logging.Handler):
     """Packs records as they come, in the thread that logs. Never raises.
 
-    `logging` has one thread at a time call `emit`.
-
     Args:
         forwarder: Has the backlog.
     """
@@ -147,24 +145,39 @@ class Handler(logging.Handler):
     def __init__(self, forwarder: Forwarder) -> None:
         super().__init__()
         self._forwarder = forwarder
-        self._packing = False
+        self._packing = threading.local()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Keep a record for the host if the filters let it pass.
+
+        Without the lock under which `logging` has a handler format: who is slow at it would hold
+        up the loop, and the thread that watches it.
+        """
+        passed: Any = self.filter(record)  # from Python 3.12 on, a record in place of it
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record for the host if there is room."""
-        backlog = self._forwarder.backlog
-        # What is logged by what is just being formatted could go on for ever.
-        if self._packing or backlog.is_full:
-            backlog.drop()
-        else:
-            self._packing = True
-            try:
-                backlog.add(pack_record(record, os.getpid(), _process_name()))
-            except BaseException:  # noqa: BLE001  who logs must not be hurt, by no record
-                backlog.drop()
-            finally:
-                self._packing = False
-        self._forwarder.wake()
+        packed = None if self._forwarder.backlog.is_full else self._pack(record)
+        self.acquire()  # one at a time adds
+        try:
+            if packed is None:
+                self._forwarder.backlog.drop()
+            else:
+                self._forwarder.backlog.add(packed)
+            self._forwarder.wake()
+        finally:
+            self.release()
 
-
-def _process_name() -> str:
-    return multiprocessing.current_process().name
+    def _pack(self, record: logging.LogRecord) -> bytes | None:
+        if vars(self._packing):  # it could go on for ever: what is formatted logs
+            return None
+        self._packing.now = True
+        try:
+            return pack_record(record, os.getpid(), multiprocessing.current_process().name)
+        except BaseException:  # noqa: BLE001  who logs must not be hurt, by no record
+            return None
+        finally:
+            del self._packing.now

@@ -20,7 +20,7 @@ from contextvars import copy_context
 from enum import Enum, auto
 from typing import Any
 
-from aioscheduler._processes.supervisor import DRAIN_TIME
+from aioscheduler._processes.draining import DRAIN_TIME
 from aioscheduler._scheduling.alarm import Alarm, next_tick
 from aioscheduler._scheduling.ending import end_running
 from aioscheduler._scheduling.engine import Engine
@@ -71,6 +71,7 @@ class Life:
         clock: Gives the present in nanoseconds since the epoch.
         failures: What went wrong already, to be reported instead of READY.
         forwarder: Tells the host what is logged, if it is to.
+        measure: Gives the resident bytes of this process; None: the host does not want them.
 
     Attributes:
         ticked: When the loop turned last, by its own clock.
@@ -90,6 +91,7 @@ class Life:
         clock: Callable[[], int],
         failures: list[BaseException],
         forwarder: Forwarder,
+        measure: Callable[[], int] | None,
     ) -> None:
         self.ticked: float = 0.0
         self.part: asyncio.Task[None] | None = None
@@ -104,6 +106,7 @@ class Life:
         self._clock = clock
         self._failures = failures
         self._forwarder = forwarder
+        self._measure = measure
         self._alarm: Alarm | None = None
         self._phase = _Phase.BOOTING
         self._is_alone = False
@@ -246,7 +249,8 @@ class Life:
         self._ticker = self._loop.call_at(next_tick(self.ticked), self._tick)
 
     def _tell_load(self, lag: float) -> None:
-        report = *self._recorder.take(), self._catalog.confirmed
+        size = 0 if self._measure is None else self._measure()
+        report = *self._recorder.take(), self._catalog.confirmed, size
         self._pipe.send(wire.encode([Kind.TICK, lag, *report]))
 
     async def _close(self, timeout: float | None) -> None:

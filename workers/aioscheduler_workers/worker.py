@@ -3,7 +3,7 @@
 DEFINE ─► catalog                      ┌─ engine 0 ─┐
 SCHEDULE ─► entries, undecoded bytes ─►│     …      │─► a slice is due ─► Announcer
 CANCEL, WITHDRAW ─► engine             └─ engine n ─┘                         │
-BOOT, CLOSE ─► Life                                                       announced
+BOOT, DRAIN, CLOSE ─► Life                                                announced
 CONFIRM, BLOB ─► Announcer                                                    │
 FINISHED, RETRY ◄── Turn, a turn of the loop ◄── Runner: decode, import, run ◄┘
 INSIDE ◄── TaskDesk ◄── a task asks its manager
@@ -38,6 +38,7 @@ from .forwarder import Forwarder
 from .life import Life
 from .outcome import encode_failure
 from .runner import Runner
+from .size import make_measure
 from .turn import Turn
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -106,6 +107,7 @@ class Worker:
             clock,
             failures,
             self.forwarder,
+            make_measure() if config.measured else None,
         )
         self._garbage = ClassGarbage()
         self._is_queue = config.order is not Order.TIMED
@@ -200,6 +202,8 @@ class Worker:
                 self._life.boot(call)
         elif kind == Kind.LOGGED:
             self.forwarder.answered()
+        elif kind == Kind.DRAIN:
+            self._life.drain()
         elif kind == Kind.CLOSE:
             self._life.close(fields[0])
         else:

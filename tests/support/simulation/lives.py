@@ -7,6 +7,7 @@ import contextvars
 import signal
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aioscheduler._processes.incarnation import Ended
@@ -46,6 +47,10 @@ class Life(PairedLife):
         latest: By scheduler and due time, the number of the task that has begun last.
         begun_now: By scheduler, the tasks that have begun and not ended.
         waiting: By scheduler, the task at the head that waits for its next attempt.
+        ran: How many tasks have run there, to the host; of `may_have_run` that is not known.
+        sizes: What the host has heard of its size.
+        is_large: Whether it was too large when it began.
+        is_recycled: Whether the host has told it to go.
     """
 
     _pipe_class = SimulatedPipe
@@ -68,11 +73,16 @@ class Life(PairedLife):
         self.latest: dict[tuple[int, int], int] = {}
         self.begun_now: Counter[int] = Counter()
         self.waiting: dict[int, int] = {}
+        self.ran = self.may_have_run = self.size = 0
+        self.sizes: list[int] = []
+        self.is_large = self.is_recycled = False
         self.to_worker = SimulatedChannel(self, world.loop, world.random)
         self.to_host = SimulatedChannel(self, world.loop, world.random)
         self._channels = [self.to_host, self.to_worker]  # to be popped
         super().__init__(config, self.clock, number, receive, ended)
         self.pid = self.born
+        if config.measured:
+            self.worker._life._measure = partial(world.recycled.measure, self)
         self.context.run(LIFE.set, self)
         self.context.run(IN_WORKER.set, True)
 

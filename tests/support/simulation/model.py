@@ -237,6 +237,7 @@ class Model:
 
     def host_is_told(self, life: Life, frame: list[Any]) -> None:
         """The host reads a frame."""
+        self.world.recycled.host_hears(life, frame)
         kind, *fields = frame
         if kind in (Kind.STARTED, Kind.ANNOUNCED):
             life.heard.update(fields[1])
@@ -269,6 +270,7 @@ class Model:
     def life_ended(self, life: Life) -> None:
         """The host has taken a life's end: what it had not been told of has not begun."""
         life.gone = True
+        self.world.recycled.life_ended(life)
         for ident in self.open:
             story = self.stories[ident]
             if story.place == life.place and story.number not in life.heard:
@@ -457,6 +459,7 @@ class Model:
 
     def check_counts(self, thorough: bool) -> None:
         """Judge what is counted, which is to be right between any two deeds."""
+        self.world.recycled.check()
         manager, stories = self.world.manager, self.stories
         placement = manager._router.placement
         waiting = ended = 0

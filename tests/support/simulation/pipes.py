@@ -133,6 +133,8 @@ class SimulatedPipe(PairedPipe):
     def send(self, frame: bytes, written: Callable[[], None] | None = None) -> None:
         self._life.suffer(0.001)
         kind, life = frame[_KIND_AT], self._life
+        if self._hosts and kind == Kind.DRAIN:
+            life.world.recycled.tells_to_go(life)
         if not self._hosts and kind in _SAID:
             numbers = wire.unpack(frame[4:])[2]
             life.tells(kind, numbers)

@@ -19,7 +19,7 @@ from aioscheduler import (
     TimedScheduler,
     WorkerStartError,
 )
-from aioscheduler._processes.supervisor import DRAIN_TIME
+from aioscheduler._processes.draining import DRAIN_TIME
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.fleet import Seams
 from aioscheduler._scheduling.clock import SECOND
@@ -30,6 +30,7 @@ from .judge import judge
 from .lives import Life
 from .model import Model, Story
 from .propagating import CONTEXT, Setter
+from .recycling import Recycled
 from .retrying import Drawn, draw_retry
 from .spite import NO_TIMES, ODD, spoil
 from .virtual import Spite, VirtualLoop
@@ -55,6 +56,7 @@ class World:
         max_running: How many timed tasks may run at a time on each scheduler.
         propagates: Whether what the host has in its context goes with each task.
         contexts: Changes that.
+        recycled: The limits at which workers are recycled, and what is known of those that are.
         lossy: Whether lives end without what was under way, and without a word of what had begun.
     """
 
@@ -90,8 +92,11 @@ class World:
         self.propagates = limits.random() < 0.5
         self.contexts = Setter(seed, self.propagates)
         self.context: Any = None  # what a task is to see of it that is scheduled next
-        # What raises out of spite is to be the worker's own work, and not that of its tasks.
-        self.may_follow = self.propagates and not self.spiteful
+        self.recycled = Recycled(self, seed)
+        # What raises out of spite is to be the worker's own work, and not that of its tasks. One
+        # that runs again, and schedules again, would have its worker recycled for ever.
+        endless = self.rerun and self.recycled.max_tasks is not None
+        self.may_follow = self.propagates and not self.spiteful and not endless
         self.born = 0
         self.manager = SimulatedManager(
             self,
@@ -102,7 +107,10 @@ class World:
             max_restarts=(10**9, 1.0),
             max_running=self.max_running,
             context=CONTEXT if self.propagates else (),
+            max_tasks_per_worker=self.recycled.max_tasks,
+            max_rss_per_worker=self.recycled.max_rss,
         )
+        self.recycled.watch(self.manager._remotes[0].supervisor._budget)
         self._places = {id(link): place for place, link in enumerate(self.manager._remotes)}
         self._confirms: Callable[[Task[Any]], bool] = lambda task: self.confirmed
         if some_confirmed and not self.confirmed:

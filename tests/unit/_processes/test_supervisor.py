@@ -9,26 +9,29 @@ from typing import Any
 import pytest
 
 from aioscheduler._processes.budget import RestartBudget
+from aioscheduler._processes.draining import DRAIN_TIME, KILL_AFTER
 from aioscheduler._processes.occupant import End, Then
-from aioscheduler._processes.supervisor import DRAIN_TIME, KILL_AFTER, START_PATIENCE, Supervisor
+from aioscheduler._processes.supervisor import START_PATIENCE, Supervisor
+from aioscheduler._transport import wire
 from aioscheduler._transport.wire import Kind
 from aioscheduler.errors import EXIT_OF_BLOCKED
 from aioscheduler.stats import WorkerState
 
 
-class Pipe:
-    def check(self) -> None: ...
-    def send(self, frame: bytes) -> None: ...
-    def flush(self) -> None: ...
-
-
 class Life:
     pid = 4711
-    pipe: Any = Pipe()
 
     def __init__(self, place: Place, receive: Any, ended: Any) -> None:
         self.place, self.receive, self.ended = place, receive, ended
         self.causes: list[str] = []
+        self.pipe: Any = self
+        self.frames: list[Any] = []
+
+    def check(self) -> None: ...
+    def flush(self) -> None: ...
+
+    def send(self, frame: bytes) -> None:
+        self.frames += wire.Decoder().feed(frame)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.place.suffer("start")
@@ -49,6 +52,7 @@ class Place:
         self.raises: list[str] = []
         self.lives: list[Life] = []
         self.ends: list[End] = []
+        self.begun = 0
         self.supervisor = Supervisor(0, self.launch, RestartBudget(3, 30.0), self)
         self.supervisor.start(loop)
 
@@ -62,7 +66,8 @@ class Place:
         self.lives.append(Life(self, receive, ended))
         return self.lives[-1]
 
-    def receive(self, frame: Any) -> None: ...
+    def receive(self, frame: Any) -> None:
+        self.begun += frame[0] == Kind.READY
 
     def connect(self, life: Any) -> None:
         self.suffer("connect")
@@ -315,3 +320,117 @@ async def test_what_a_failing_process_says_may_be_anything(place: Place) -> None
     place.lives[0].ended(1, "")
     assert [end.then for end in place.ends] == [Then.REPLACED]
     assert "[1, b'2']" in place.ends[0].story
+
+
+# ---- recycling
+
+
+async def test_one_that_is_recycled_goes_is_avoided_and_spends_no_budget(
+    place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    supervisor = place.supervisor
+    for life in range(9):  # where three deaths are too many
+        assert place.begun == life + 1
+        assert not supervisor.avoided
+        assert supervisor.recycle("it has run 5 tasks")
+        assert place.lives[life].frames == [[Kind.DRAIN]]
+        assert supervisor.state is WorkerState.DRAINING
+        assert supervisor.avoided
+        assert not supervisor.recycle("it has run 6 tasks")  # it goes already
+        place.lives[life].receive([Kind.DRAINING])
+        place.lives[life].ended(0, "")
+        loop.pass_(0.1)
+        assert supervisor.avoided  # until the next is ready
+        place.lives[life + 1].receive([Kind.READY])
+    assert all(end.then is Then.REPLACED and end.planned for end in place.ends)
+    assert (supervisor.counts["recycled"], supervisor.counts["restarts"]) == (9, 0)
+    assert "worker 0 (pid 4711) was recycled and exited with status 0" in place.ends[0].story
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["worker 0 (pid 4711) is recycled: it has run 5 tasks"] * 9
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_one_that_does_not_go_is_killed_and_that_is_why_its_tasks_are_lost(
+    place: Place, loop: Loop, answers: bool
+) -> None:
+    life = place.lives[0]
+    place.supervisor.recycle("it has run 5 tasks")
+    loop.pass_(2.0)
+    if answers:  # late: its loop was busy, and there is not more time for that
+        life.receive([Kind.DRAINING])
+    loop.pass_(DRAIN_TIME + KILL_AFTER - 2.5)
+    assert life.causes == []
+    loop.pass_(0.5)
+    assert life.causes == [""]
+    life.ended(-9, "")
+    assert place.supervisor.cause == (
+        "it was recycled, as it has run 5 tasks, and 10 s later this task still ran"
+    )
+    assert not place.ends[0].planned
+    assert place.supervisor.counts["recycled"] == 1
+
+
+async def test_one_that_dies_while_it_is_recycled_dies_of_something_else(
+    place: Place, loop: Loop
+) -> None:
+    place.supervisor.recycle("it has run 5 tasks")
+    place.lives[0].ended(-11, "Fatal Python error: Segmentation fault")
+    assert place.supervisor.cause == "Fatal Python error: Segmentation fault"
+    assert "SIGSEGV" in place.ends[0].story
+    assert not place.ends[0].planned
+    loop.pass_(DRAIN_TIME + KILL_AFTER)
+    assert place.lives[1].causes == []  # the time of the first is not that of the next
+
+
+async def test_nothing_is_recycled_that_starts_drains_or_ends(place: Place, loop: Loop) -> None:
+    supervisor = place.supervisor
+    place.lives[0].receive([Kind.DRAINING])  # of SIGTERM
+    assert not supervisor.recycle("it is large")
+    place.lives[0].ended(0, "")
+    assert not supervisor.recycle("it is large")
+    assert (place.ends[0].planned, supervisor.counts["restarts"]) == (False, 1)
+    loop.pass_(0.1)
+    assert not supervisor.recycle("it is large")
+    place.lives[1].receive([Kind.READY])
+    supervisor.kill()
+    assert not supervisor.recycle("it is large")
+
+
+async def test_close_ends_one_that_is_recycled_in_its_own_time(place: Place, loop: Loop) -> None:
+    place.supervisor.recycle("it is large")
+    closing = asyncio.create_task(place.supervisor.close(None, str))
+    await asyncio.sleep(0)
+    loop.pass_(100.0)
+    assert place.lives[0].causes == []
+    place.lives[0].ended(0, "")
+    await closing
+    assert [end.then for end in place.ends] == [Then.CLOSED]
+    assert place.supervisor.counts["recycled"] == 0
+
+
+async def test_sigterm_and_recycling_at_once_are_one_end(place: Place, loop: Loop) -> None:
+    place.supervisor.recycle("it is large")
+    place.lives[0].receive([Kind.DRAINING])  # of SIGTERM, before it has read our word
+    assert len([when for when, _ in loop.calls]) == 1
+    place.lives[0].ended(0, "")
+    assert place.supervisor.counts["recycled"] == 1
+
+
+async def test_a_replacement_that_cannot_begin_is_no_recycling(place: Place, loop: Loop) -> None:
+    place.supervisor.recycle("it is large")
+    place.lives[0].ended(0, "")
+    loop.pass_(0.1)
+    place.lives[1].ended(1, "")
+    assert place.supervisor.avoided
+    assert place.supervisor.counts == {"recycled": 1, "restarts": 1}
+    assert not place.ends[1].planned
+
+
+async def test_the_name_of_the_manager_stands_in_what_is_said(loop: Any) -> None:
+    place = Place(loop)
+    place.supervisor = Supervisor(1, place.launch, RestartBudget(3, 30.0), place, "bots")
+    place.supervisor.start(loop)
+    place.lives[-1].receive([Kind.READY])
+    place.lives[-1].ended(-9, "")
+    assert place.ends[-1].story.startswith("worker 1 of bots (pid ")

@@ -22,7 +22,8 @@ NOW = 1000
 class Place:
     """A book with four tasks that have started and one that has not, and who is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, recycles: bool = False) -> None:
+        self.worn: list[tuple[str, int, int]] = []
         self.told: list[tuple[Change, tuple[Any, ...]]] = []
         self.unheard: list[list[int]] = []
         self.failures = LastFailures()
@@ -41,7 +42,9 @@ class Place:
             shipper,
             lambda: NOW,
             lambda *request: self.asked.append(request),
-            lambda loop, *logs: self.logged.append(logs),
+            take_logs=lambda loop, *logs: self.logged.append(logs),
+            worker=3,
+            recycling=self if recycles else None,  # type: ignore[arg-type]
         )
         self.say(Kind.STARTED, 0, [0, 1, 2, 3])
         self.told.clear()
@@ -57,6 +60,15 @@ class Place:
 
     def count_too_late(self, count: int) -> None:
         self.too_late += count
+
+    def began(self, worker: int) -> None:
+        self.worn.append(("began", worker, 0))
+
+    def ran(self, worker: int, count: int) -> None:
+        self.worn.append(("ran", worker, count))
+
+    def measured(self, worker: int, size: int) -> None:
+        self.worn.append(("measured", worker, size))
 
     def say(self, *frame: Any) -> None:
         loop: Any = self
@@ -134,8 +146,10 @@ def test_large_outcomes_came_before(place: Place) -> None:
         [Kind.RETRY, 0, [0], [1], [b"no text"]],
         [Kind.FINISHED, 0, [0], TOO_LATE, []],
         [Kind.UNSTARTED, 0, 5],
-        [Kind.TICK, 0.0, 0, 0, [-1], 0],
-        [Kind.TICK, float("inf"), 0, 0, [], 0],
+        [Kind.TICK, 0.0, 0, 0, [-1], 0, 0],
+        [Kind.TICK, float("inf"), 0, 0, [], 0, 0],
+        [Kind.TICK, 0.0, 0, 0, [], 0, -1],
+        [Kind.TICK, 0.0, 0, 0, [], 0, 1.0],
         [Kind.CONFIRM, 1],
         [Kind.SCHEDULE, 0],
     ],
@@ -202,5 +216,23 @@ def test_what_is_logged_is_passed_on(place: Place) -> None:
 
 
 def test_lateness_is_noted(place: Place) -> None:
-    place.say(Kind.TICK, 0.5, 100, 300, [1, 2], 0)
+    place.say(Kind.TICK, 0.5, 100, 300, [1, 2], 0, 0)
     assert place.receiver.history.lag == 0.5
+
+
+def test_what_has_run_and_how_large_the_process_is_are_told_where_that_matters() -> None:
+    place = Place(recycles=True)
+    place.say(Kind.READY)
+    place.say(Kind.FINISHED, 0, [0, 1], RETURNED, [1, 2])
+    place.say(Kind.RETRY, 0, [2], [5], ["failed"])  # an attempt
+    place.say(Kind.FINISHED, 0, [3, 4], DROPPED, [None, None])  # 4 has not begun
+    place.say(Kind.TICK, 0.5, 0, 0, [], 0, 5_000)
+    began, *told = place.worn
+    assert began == ("began", 3, 0)
+    assert told == [("ran", 3, 2), ("ran", 3, 1), ("ran", 3, 1), ("measured", 3, 5_000)]
+
+
+def test_what_was_too_late_has_not_run() -> None:
+    place = Place(recycles=True)
+    place.say(Kind.FINISHED, 0, [0, 1], TOO_LATE, [b"", b""])
+    assert place.worn == [("ran", 3, 0)]

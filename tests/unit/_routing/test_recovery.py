@@ -68,7 +68,8 @@ class Place:
 def test_what_has_begun_is_lost_and_the_rest_goes_on() -> None:
     place = Place()
     life: Any = place
-    fate = place.recovery.pass_on(life, -9)
+    fate, begun = place.recovery.pass_on(life, -9)
+    assert begun == 2
     assert fate == "2 pending tasks go to the next process; started, and lost: 2 (their names)"
     assert place.states() == {State.PENDING: 2, None: 2}
     assert place.waiting == 1  # the one that was announced, and had not begun
@@ -83,7 +84,8 @@ def test_what_has_begun_is_lost_and_the_rest_goes_on() -> None:
 def test_with_rerun_it_goes_on_too() -> None:
     place = Place(rerun=True)
     life: Any = place
-    fate = place.recovery.pass_on(life, -9)
+    fate, begun = place.recovery.pass_on(life, -9)
+    assert begun == 2
     assert fate == "2 pending tasks go to the next process; started, to run again: 2 (their names)"
     assert place.states() == {State.PENDING: 4}
     assert place.waiting == 3
@@ -95,7 +97,7 @@ def test_who_has_blocked_the_worker_is_lost_though_the_others_may_run_again(reru
     place = Place(rerun)
     place.blamed = 0, 1
     life: Any = place
-    fate = place.recovery.pass_on(life, 213)
+    fate, harmed = place.recovery.pass_on(life, 213)
     assert fate.startswith("2 pending tasks go to the next process; started, ")
     state, error = place.ends[1]
     assert state is State.LOST

@@ -44,7 +44,7 @@ def raised(error: BaseException) -> Any:
 
 def test_a_record_says_in_the_host_what_it_said_in_the_worker() -> None:
     record = make("%s is %d", "one", 1, exc_info=raised(LookupError("é")), sinfo="a stack")
-    record.created -= 3600
+    record.created -= 3600.5
     record.taskName = "Task-5"
     before = vars(record).copy()
     arrived = travel(record)
@@ -54,6 +54,7 @@ def test_a_record_says_in_the_host_what_it_said_in_the_worker() -> None:
     assert formatter.format(arrived) == formatter.format(record)
     assert "LookupError: é" in formatter.format(arrived)
     assert arrived.created == record.created
+    assert arrived.msecs == pytest.approx(record.created % 1 * 1000, abs=1)
     assert arrived.thread == threading.get_ident()
     assert arrived.process == record.process
     assert arrived.relativeCreated == pytest.approx(make().relativeCreated - 3.6e6, abs=6e4)

@@ -184,6 +184,49 @@ async def test_any_thread_may_log_and_wakes_the_loop_once(
     assert make_record(unpack_record(frame[1][0])).threadName == "other"
 
 
+class Raced(workers_module("backlog").Backlog):  # type: ignore[misc]  # found by name
+    """One to which a thread adds right where the forwarder looks whether there is anything."""
+
+    raced = False
+
+    def __bool__(self) -> bool:
+        found = bool(super().__bool__())
+        if found and not self.raced:
+            self.raced = True
+            LOG.info("meanwhile")
+        return found
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_what_a_thread_adds_in_the_midst_of_a_write_breaks_no_window(
+    forwarding: Place, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    place, pipe = forwarding, forwarding.pipe
+    drains = 0
+
+    async def drain() -> None:
+        nonlocal drains
+        drains += 1
+        await turns()
+        pipe.held = False
+        pipe.flush()
+
+    monkeypatch.setattr(pipe, "drain", drain)
+    pipe.held = held
+    if held:
+        place.schedule(0, give(1))
+        await turns()
+    place.worker.forwarder.backlog = Raced()
+    for number in range(3 * IN_FRAME):
+        LOG.info("%d", number)
+    await turns(40)
+    assert drains == held
+    assert [frame[0] for frame in place.take()].count(Kind.LOG) == 1
+    place.send(Kind.LOGGED)
+    await turns()
+    assert [frame[0] for frame in place.take()] == [Kind.LOG]
+
+
 async def test_what_is_logged_before_it_serves_is_told(forks: Forks, make: Any) -> None:
     place = make()
     place.worker.forwarder.install({"root": logging.INFO})
@@ -213,6 +256,47 @@ async def test_what_logs_while_it_is_formatted_goes_on_for_ever_nowhere(forwardi
     (frame,) = place.take()
     assert messages(frame) == ["its text", "its text"]
     assert frame[2] == 1
+
+
+class Slow:
+    """Takes its time to be formatted, until it is let go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __str__(self) -> str:
+        self.begun.set()
+        self.go_on.wait(20)
+        return "slow"
+
+
+async def test_what_is_slow_to_format_holds_up_nobody_else(forwarding: Place) -> None:
+    slow = Slow()
+    with alone(forwarding):
+        thread = threading.Thread(target=LOG.info, args=("%s", slow))
+        thread.start()
+        assert slow.begun.wait(20)
+        LOG.info("quick")
+        slow.go_on.set()
+        thread.join()
+    await turns()
+    (frame,) = forwarding.take()
+    assert (messages(frame), frame[2]) == (["quick", "slow"], 0)
+
+
+async def test_the_filters_of_the_handler_hold(forwarding: Place) -> None:
+    def refuse(record: logging.LogRecord) -> bool:
+        record.seen = True
+        return record.getMessage() != "refused"
+
+    handler = forwarding.worker.forwarder._handler
+    handler.addFilter(refuse)
+    LOG.info("refused")
+    LOG.info("passed")
+    await turns()
+    (frame,) = forwarding.take()
+    assert messages(frame) == ["passed"]
+    assert make_record(unpack_record(frame[1][0])).seen is True  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, SystemExit])

@@ -200,6 +200,30 @@ async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Plac
     assert place.take() == [[Kind.FINISHED, 1, [0], DROPPED, [None]]]
 
 
+async def test_the_host_may_say_so_as_sigterm_does(place: Place) -> None:
+    place.schedule(0, forever())
+    await turns()
+    place.take()
+    place.send(Kind.DRAIN)
+    place.schedule(1, give(1))  # it was on its way
+    await turns()
+    assert place.take() == [[Kind.DRAINING]]
+    place.send(Kind.CANCEL, 0, [0])
+    await place.serving
+
+
+async def test_it_tells_its_size_if_that_is_wanted(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module("worker"), "make_measure", lambda: lambda: 5_000)
+    for measured, size in ((False, 0), (True, 5_000)):
+        place = make(measured=measured)
+        await place.start()
+        assert [tick[-1] for tick in place.pipe.ticks] == [size]  # the first is behind READY
+        place.send(Kind.CLOSE, 0.0)
+        await place.serving
+
+
 async def test_a_blob_that_comes_to_a_draining_worker_starts_nothing(place: Place) -> None:
     place.schedule(0, forever())
     place.send(Kind.SCHEDULE, 1, 0, 0, 0, None, [IN_BLOB])

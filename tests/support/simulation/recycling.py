@@ -1,0 +1,119 @@
+"""What is known of recycling: who has a reason, whose turn it is, and what it costs."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from aioscheduler._transport.wire import RAISED, RETURNED, Kind
+
+from .lives import Life
+
+if TYPE_CHECKING:
+    from .world import World
+
+GROWING = 600.0  # seconds of virtual time in which processes grow
+SIZE = 1000  # bytes above which processes are recycled, in some seeds
+
+
+class Recycled:
+    """The workers that are recycled, and who is to be.
+
+    Args:
+        world: Whose manager it is.
+        seed: Decides whether there are limits, and how large processes are.
+
+    Attributes:
+        max_tasks: After how many tasks a process is recycled; None: never.
+        max_rss: Above how many bytes; None: never.
+        count: How many were told to go.
+    """
+
+    def __init__(self, world: World, seed: int) -> None:
+        self._world = world
+        self._random = random.Random(f"recycling in {seed}")
+        chance = self._random.random
+        self.max_tasks = self._random.choice((1, 3, 20)) if chance() < 0.3 else None
+        self.max_rss = SIZE if chance() < 0.2 else None
+        self.count = 0
+        self._leaving: dict[int, Life] = {}  # by place: its turn lasts until the next is READY
+        self._spent = self._checked = 0
+
+    @property
+    def is_used(self) -> bool:
+        return self.max_tasks is not None or self.max_rss is not None
+
+    def watch(self, budget: Any) -> None:
+        """Count what is spent of the budget of restarts."""
+        spend = budget.spend
+
+        def counted(now: float) -> bool:
+            self._spent += 1
+            return bool(spend(now))
+
+        budget.spend = counted
+
+    # ---- what a process does
+
+    def measure(self, life: Life) -> int:
+        """Return how large a process is that looks: some are from the beginning, most grow.
+
+        Not for ever: a task that takes longer than a drain would begin again and again.
+        """
+        if self._world.loop.time() > GROWING:
+            return life.size
+        drawn = self._random.randint(0, 2 * SIZE) if self._random.random() < 0.2 else SIZE // 2
+        life.size = max(life.size, drawn)
+        return life.size
+
+    # ---- what the pipes tell
+
+    def host_hears(self, life: Life, frame: list[Any]) -> None:
+        """The host reads a frame."""
+        kind, *fields = frame
+        if kind == Kind.READY:
+            self._leaving.pop(life.place, None)
+        elif kind == Kind.TICK:
+            if not life.sizes:
+                life.is_large = fields[-1] > SIZE
+            life.sizes.append(fields[-1])
+        elif kind == Kind.RETRY:
+            life.ran += len(fields[1])
+        elif kind == Kind.FINISHED:
+            known = [n for n in fields[1] if n in life.heard]  # the others have not begun
+            if fields[2] not in (RETURNED, RAISED):
+                life.may_have_run += len(known)
+            else:
+                life.ran += len(known)
+
+    def tells_to_go(self, life: Life) -> None:
+        """The host has a worker recycled."""
+        model = self._world.model
+        life.told_to_go = life.is_recycled = True
+        self.count += 1
+        others = [other.pid for other in self._leaving.values()]
+        if others:
+            model.fault(f"{life.pid} is recycled while {others} are")
+        self._leaving[life.place] = life
+        worn = self.max_tasks is not None and life.ran + life.may_have_run >= self.max_tasks
+        grown = self.max_rss is not None and not life.is_large and life.sizes[-1] > SIZE
+        if not (worn or grown):
+            model.fault(f"{life.pid} is recycled, and has run {life.ran}, sizes {life.sizes}")
+
+    def life_ended(self, life: Life) -> None:
+        """The host has taken a life's end."""
+        if life.is_recycled and self._spent > self._checked:
+            self._world.model.fault(f"{life.pid} was recycled, and that was taken for a death")
+        self._checked = self._spent
+
+    # ---- what holds between any two deeds
+
+    def check(self) -> None:
+        """Whoever has a reason goes, if it is nobody else's turn."""
+        if self.max_tasks is None or self._leaving or self._world.spiteful:
+            return
+        for life in self._world.lives:
+            if life.dead or life.told_to_go or self._world.model.closing:
+                continue
+            if life.ran >= self.max_tasks:
+                self._world.model.fault(f"{life.pid} has run {life.ran}, and stays")

@@ -1,0 +1,82 @@
+"""The time that a process has to go: it is told, killed in the end, and that is explained."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aioscheduler._processes.draining import DRAIN_TIME, KILL_AFTER, Drain
+from aioscheduler._transport import wire
+from aioscheduler._transport.wire import Kind
+
+
+class Life:
+    """A process that is none, and the loop of its host."""
+
+    def __init__(self) -> None:
+        self.pipe: Any = self
+        self.frames: list[Any] = []
+        self.causes: list[str] = []
+        self.fails: Exception | None = None
+        self.timers: list[tuple[float, asyncio.Handle]] = []
+
+    def send(self, frame: bytes) -> None:
+        self.frames += wire.Decoder().feed(frame)
+
+    def flush(self) -> None:
+        if self.fails is not None:
+            raise self.fails
+
+    def kill(self, cause: str = "") -> None:
+        self.causes.append(cause)
+
+    def call_later(self, delay: float, call: Any) -> asyncio.Handle:
+        handle = asyncio.Handle(call, (), asyncio.get_running_loop())
+        self.timers.append((delay, handle))
+        return handle
+
+    def drain(self, why: str = "") -> Drain:
+        itself: Any = self
+        return Drain(itself, itself, why)
+
+
+async def test_it_is_told_and_has_its_time() -> None:
+    life = Life()
+    drain = life.drain("it has run 5 tasks")
+    drain.ask()
+    assert life.frames == [[Kind.DRAIN]]
+    ((delay, timer),) = life.timers
+    assert delay == DRAIN_TIME + KILL_AFTER
+    assert life.causes == []
+    timer._run()
+    assert life.causes == [""]
+    assert drain.explain_loss(-9) == (
+        "it was recycled, as it has run 5 tasks, and 10 s later this task still ran"
+    )
+
+
+async def test_one_that_has_gone_is_not_killed() -> None:
+    life = Life()
+    life.drain().stop()
+    assert life.timers[0][1].cancelled()
+
+
+async def test_one_that_cannot_be_told_is_killed() -> None:
+    life = Life()
+    life.fails = OSError("no pipe")
+    life.drain("it has run 5 tasks").ask()
+    assert life.causes == ["it cannot be told to go: OSError('no pipe')"]
+
+
+@pytest.mark.parametrize(
+    ("why", "told"), [("", "told to end (SIGTERM)"), ("it is large", "recycled, as it is large,")]
+)
+async def test_what_still_runs_in_the_end_was_given_up_unless_it_died_before(
+    why: str, told: str
+) -> None:
+    drain = Life().drain(why)
+    assert told in drain.explain_loss(0)
+    assert drain.explain_loss(-11) == ""
+    assert drain.explain_loss(None) == ""
