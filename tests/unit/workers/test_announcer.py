@@ -169,7 +169,7 @@ async def test_nor_are_those_that_had_arrived(place: Place) -> None:
 # ---- what begins on the host's word alone
 
 
-CONFIRMED = [None, None, 1, True]
+CONFIRMED = wire.make_record(wire.More(confirmed=True))
 
 
 async def test_where_all_wait_they_begin_when_the_host_has_entered_them(make: Make) -> None:
@@ -417,8 +417,7 @@ async def test_what_has_its_payload_and_is_not_announced_can_be_withdrawn(place:
 async def test_one_record_may_hold_for_all_of_a_frame(place: Place) -> None:
     function = place.shipper.take_function(abs)
     place.tell_definitions()
-    record = wire.make_record(wire.More(confirmed=True))
-    place.send(Kind.SCHEDULE, 0, 0, 0, function, [record], [-1, -2, -3])
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, [CONFIRMED], [-1, -2, -3])
     await turns()
     assert place.take() == [[Kind.ANNOUNCED, 0, [0, 1, 2]]]
     place.send(Kind.CONFIRM, 1)

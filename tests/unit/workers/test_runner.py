@@ -260,7 +260,7 @@ async def test_a_timed_task_that_is_to_start_once_more_is_forgotten(place: Place
     assert retry[1:4] == [0, [0, 1], [5 * SECOND, 7 * SECOND]]
     assert retry[4] == [f"solo:fail: LookupError: the {n}th" for n in (0, 1)]
     assert all(engine.find(0) is None for engine in place.worker._engines)
-    again = [None, None, 2, False, 1, NOW]
+    again = wire.make_record(wire.More(attempt=2, failed=1, given=NOW))
     place.schedule(1, fail("again"), due=NOW, record=again, retry=after(5))
     await turns()
     started, failed = place.take()
@@ -276,7 +276,7 @@ async def test_attempts_that_failed_count_and_not_those_that_their_worker_did_no
     place: Place,
 ) -> None:
     for number, (attempt, failed) in enumerate(((9, 0), (9, 1), (2, 1))):
-        record = [None, None, attempt, False, failed, NOW]
+        record = wire.make_record(wire.More(attempt=attempt, failed=failed, given=NOW))
         place.schedule(number, fail("again"), record=record, retry=after(1))
     await turns()
     frames = place.take()
@@ -291,7 +291,8 @@ async def tell_times() -> tuple[int, float]:
 
 
 async def test_a_further_attempt_knows_the_due_time_that_the_task_was_given(place: Place) -> None:
-    place.schedule(0, tell_times(), due=NOW - 5, record=[None, None, 3, False, 2, 7 * SECOND])
+    record = wire.make_record(wire.More(attempt=3, failed=2, given=7 * SECOND))
+    place.schedule(0, tell_times(), due=NOW - 5, record=record)
     await turns()
     assert place.shipper.catalog.decode(place.take()[-1][4][0]) == (3, 7.0)
 

@@ -101,7 +101,9 @@ async def test_what_was_withdrawn_comes_back_for_another_time_or_the_same(
     place.schedule(0, give("moved"), NOW + SECOND)
     place.schedule(1, give("stays"), NOW + 2 * SECOND)
     place.send(Kind.WITHDRAW, 0, [0])
-    place.schedule(0, give("again"), NOW + seconds * SECOND, record=[None, None, 2, False])
+    place.schedule(
+        0, give("again"), NOW + seconds * SECOND, record=wire.make_record(wire.More(attempt=2))
+    )
     await turns()
     assert place.take() == [[Kind.FINISHED, 0, [0], DROPPED, [None]]]
     found = []
@@ -131,7 +133,7 @@ async def test_a_second_frame_brings_its_own_attempt_and_scheduler_columns(place
     for scheduler in (0, 1):
         place.send(Kind.WITHDRAW, scheduler, [scheduler, scheduler + 2])
     function, payload, _ = place.shipper.take(attempt())
-    records = [[None, None, 2 + n, False] for n in range(3)]
+    records = [wire.make_record(wire.More(attempt=2 + n)) for n in range(3)]
     place.send(Kind.SCHEDULE, [0, 1, 3], [0, 1, 1], [0, LATER, 0], function, records, [payload] * 3)
     place.schedule(4, attempt())
     await turns()
