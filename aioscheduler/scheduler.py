@@ -274,8 +274,8 @@ def make_model(
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        words = [*ManagerOptions.__annotations__, *signature.parameters]
         unknown = kwargs.keys() - signature.parameters.keys()
+        words = ManagerOptions.__annotations__
         near = [word for key in unknown for word in get_close_matches(key, words, 1)]
         raise TypeError(
             f"Manager() {error}; what it does not take itself goes to "

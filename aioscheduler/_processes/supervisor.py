@@ -170,7 +170,7 @@ class Supervisor:
                     "%s does not end, and is killed; what swallows its cancellation, or keeps the "
                     "loop busy, is one of: %s",
                     self._describe(),
-                    describe_running() or "what its tasks have left behind",
+                    describe_running() or "what its tasks have left behind, or its lifespan",
                 )
                 self.cause = _HELD_UP
             self.life.kill()

@@ -101,6 +101,7 @@ class Fleet:
         ended: Callable[[], None],
     ) -> None:
         self._owner = owner
+        self._name = settings.name or manager
         self._ended = ended
         self._router = router
         self._loop_thread = router.loop_thread
@@ -278,7 +279,7 @@ class Fleet:
         self.abroad.relay()
         if not (self._ready_awaited and isinstance(reason, WorkerStartError)):
             message = (
-                f"{self._owner!r} has failed, and its {unfinished} unfinished tasks with it; "
+                f"manager {self._name} has failed, and its {unfinished} unfinished tasks with it; "
                 "make a new one"
             )
             # Whatever the handler raises: our caller has yet to end the tasks of its worker.

@@ -22,14 +22,13 @@ def test_every_fault_has_its_test() -> None:
     folders = {"I": "integration", "U": "unit"}
     for row in rows:
         where = row.split("|")[3].strip()
-        names: list[str] = []
+        files: list[Path] = []
         for item in where.split(", "):
             found = re.fullmatch(r"(?:([IU])/(test_\w+)(?:: )?)?(\w*)", item)
             assert found, item
             if found[1]:
-                files = (ROOT / "tests" / folders[found[1]]).rglob(f"{found[2]}.py")
-                names = [name for file in files for name in names_in(file)]
-            assert any(found[3] in name for name in names), item
+                files = list((ROOT / "tests" / folders[found[1]]).rglob(f"{found[2]}.py"))
+            assert any(found[3] in name for file in files for name in names_in(file)), item
 
 
 @pytest.mark.parametrize("page", ["README.md"])

@@ -185,7 +185,7 @@ async def test_the_place_where_a_process_has_ended_is_below_the_line_that_says_s
     place.lives[0].ended(EXIT_OF_BLOCKED, "task x is to blame\n  File y")
     told = "was told to end and " if drains else ""
     assert place.ends[0].story == (
-        f"worker 0 (pid 4711) {told}was ended by its block_timeout: task x is to blame\n  File y\n"
+        f"worker 0 (pid 4711) {told}was ended by its block_timeout (task x is to blame)\n  File y"
     )
 
 

@@ -479,7 +479,7 @@ async def test_one_that_ends_by_itself_fails_the_manager(
         await asyncio.sleep(0.001)
     (reason,) = place.failures
     assert isinstance(reason, WorkerLost)
-    assert "has ended before its tasks" in reason.__notes__[0]
+    assert "has ended before its tasks" in str(reason)
     place.link.kill(reason)  # as the manager does
     await turns()
     for task, started in ((running, True), (waiting, False), (retried, False)):

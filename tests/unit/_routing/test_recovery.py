@@ -26,7 +26,7 @@ class Place:
         self.word: int | None = 2  # of the black box: 0 and 1 have begun
         self.blamed: Any = None
         self.fails: Exception | None = None
-        self.cause = "it said so"
+        self.cause, self.name = "it said so", "bots"
         self.ends: dict[int, tuple[State, Any]] = {}
         self.waiting = 0
         self.recovery = Recovery(3, self.book, self, rerun, self)  # type: ignore[arg-type]
