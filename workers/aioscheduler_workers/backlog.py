@@ -1,7 +1,8 @@
 """What has been logged and is still to be told, within bounds. Pure.
 
 One adds, one takes, and neither waits for the other: each changes what is its own alone, so that
-the loop can take while a thread adds. Who adds must be one at a time.
+the loop can take while a thread adds. Who adds must be one at a time; but what is freed in the
+midst of it may log, and adds, too. So a count is read and written with no call in between.
 """
 
 from __future__ import annotations
@@ -24,9 +25,6 @@ class Backlog:
         self._taken = 0  # bytes, and of how many dropped ones was told, by who takes
         self._told = 0
 
-    def __len__(self) -> int:
-        return len(self._records)
-
     def __bool__(self) -> bool:
         """Whether there is anything to be told."""
         return bool(self._records) or self._dropped != self._told
@@ -46,7 +44,8 @@ class Backlog:
         if self.is_full:
             self._dropped += 1
             return
-        self._added += len(record)  # first: who takes it at once must not find less
+        size = len(record)
+        self._added += size  # first: who takes it at once must not find less
         self._records.append(record)
 
     def drop(self) -> None:

@@ -50,14 +50,14 @@ def test_what_is_added_is_taken_in_order_or_counted(
             for _ in range(count):
                 record = b"%08d" % (len(added) + lost) + bytes(size)
                 was_full = backlog.is_full
-                before = len(backlog)
+                before = len(backlog._records)
                 backlog.add(record)
                 if was_full:
                     lost += 1
                 else:
                     added.append(record)
-                assert len(backlog) == before + (not was_full)
-                assert len(backlog) <= backlog_module.MOST_RECORDS
+                assert len(backlog._records) == before + (not was_full)
+                assert len(backlog._records) <= backlog_module.MOST_RECORDS
                 assert backlog.size < backlog_module.MOST_BYTES + LARGEST
         for _ in range(frames):
             take()
@@ -65,7 +65,7 @@ def test_what_is_added_is_taken_in_order_or_counted(
         take()
     assert taken == added
     assert told == lost
-    assert (len(backlog), backlog.size, backlog.take()) == (0, 0, ([], 0))
+    assert (len(backlog._records), backlog.size, backlog.take()) == (0, 0, ([], 0))
 
 
 @pytest.mark.parametrize(("size", "most"), [(10, "MOST_RECORDS"), (1 << 18, None)])
@@ -73,7 +73,7 @@ def test_a_full_one_takes_again_what_it_has_room_for(size: int, most: str | None
     backlog = backlog_module.Backlog()
     while not backlog.is_full:
         backlog.add(bytes(size))
-    assert len(backlog) == (getattr(backlog_module, most) if most else 4)
+    assert len(backlog._records) == (getattr(backlog_module, most) if most else 4)
     backlog.add(b"one too many")
     records, dropped = backlog.take()
     assert (len(records), dropped) == (backlog_module.FRAME_RECORDS if most else 1, 1)
@@ -89,3 +89,23 @@ def test_what_was_dropped_is_to_be_told_though_nothing_waits() -> None:
     assert backlog
     assert backlog.take() == ([], 1)
     assert not backlog
+
+
+def test_what_logs_in_the_midst_of_it_is_counted_as_well() -> None:
+    backlog = backlog_module.Backlog()
+
+    class Record(bytes):
+        """Stands for an object that is freed, and logs, where it is asked for its length."""
+
+        added = False
+
+        def __len__(self) -> int:
+            if not self.added:
+                self.added = True
+                backlog.add(bytes(100))
+            return super().__len__()
+
+    backlog.add(Record(10))
+    assert backlog.size == 110
+    assert [len(record) for record in backlog.take()[0]] == [100, 10]
+    assert backlog.size == 0

@@ -116,7 +116,7 @@ async def test_what_there_is_no_room_for_is_dropped_unformatted_and_counted(
         for _ in range(MOST + 500):
             LOG.info("%s", Counts())
     assert formatted == MOST
-    assert len(place.worker.forwarder.backlog) == MOST
+    assert len(place.worker.forwarder.backlog._records) == MOST
     await turns()
     arrived = dropped = 0
     while frames := place.take():
