@@ -10,7 +10,7 @@ frames.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .._scheduling.order import Order
@@ -31,8 +31,9 @@ class WorkerConfig:
         name: The manager's name, if it was given one.
         measured: Whether the process tells its size, for `max_rss_per_worker`.
         block_timeout: Seconds that a task may keep its loop busy; None for as long as it likes.
-        log_levels: Of each logger of the host that has one, by name, when the process is
-            launched; None: the host does not want what is logged.
+        forward_logs: Whether the process tells the host what is logged there.
+        log_levels: With `forward_logs`, the level of each logger of the host that has one, by name,
+            as they are when the process is launched; set then.
         worker: The place of this worker, from 0.
         generation: Which process in its place this is, from 0.
         confirmed: Whether every task waits for the host's word (CONFIRM) before it begins: for a
@@ -49,7 +50,8 @@ class WorkerConfig:
     name: str | None = None
     measured: bool = False
     block_timeout: float | None = None
-    log_levels: Mapping[str, int] | None = None
+    forward_logs: bool = False
+    log_levels: Mapping[str, int] = field(default_factory=dict)
     worker: int = 0
     generation: int = 0
     confirmed: bool = False

@@ -53,7 +53,7 @@ def _launch_processes(
     config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
 ) -> Launch:
     def launch(*life: Any) -> Incarnation:
-        levels = None if config.log_levels is None else read_levels()  # as they are by now
+        levels = read_levels() if config.forward_logs else {}  # as they are by now
         return Incarnation(replace(config, log_levels=levels), loop_initializer, alive, *life)
 
     return launch
@@ -158,7 +158,7 @@ class Fleet:
             name=settings.name,
             measured=settings.max_rss_per_worker is not None,
             block_timeout=settings.block_timeout,
-            log_levels={} if settings.forward_logs else None,
+            forward_logs=settings.forward_logs,
         )
         budget = RestartBudget(*settings.max_restarts)
         limits = settings.max_tasks_per_worker, settings.max_rss_per_worker

@@ -59,7 +59,7 @@ async def main(reader: Connection, writer: Connection, box: BlackBox, config: Wo
     writer.close()
     box.record()
     worker = Worker(config, loop_failure, box.begun)
-    if config.log_levels is not None:
+    if config.forward_logs:
         worker.forwarder.install(config.log_levels)
     _drain_when_told(worker, loop)
     end_with_the_task(worker, loop)

@@ -121,13 +121,15 @@ def test_each_process_is_told_the_levels_that_hold_when_it_is_launched(
     made = [Manager(1, workers=1, forward_logs=forward) for forward in (True, False)]
     launches = [manager._remotes[0].supervisor._launch for manager in made]
 
-    def levels(launch: Any) -> Any:
-        return launch(0, print, print)._config.log_levels
+    def config(launch: Any) -> Any:
+        return launch(0, print, print)._config
 
     for level in (logging.INFO, logging.ERROR):
         monkeypatch.setattr(logging.root, "level", level)
-        assert levels(launches[0])["root"] == level
-        assert levels(launches[1]) is None
+        forwards, not_so = map(config, launches)
+        assert forwards.forward_logs
+        assert forwards.log_levels["root"] == level
+        assert (not_so.forward_logs, not_so.log_levels) == (False, {})
 
 
 # ---- its failure
