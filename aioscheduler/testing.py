@@ -25,6 +25,9 @@ refused, and arguments and results are copies. What is not as it is with process
   future: advance first.
 - Modules are shared by the test and its workers, and so are the globals of what they define; a
   blocking task blocks the test, too. `loop_initializer` is not called.
+- A worker is as large as the test's process, which has loaded far more: that is what
+  `max_rss_per_worker` looks at. `block_timeout` ends nothing, and `forward_logs` has nothing to
+  forward: what tasks log is handled where they run.
 - A worker that is killed has its running tasks cancelled; in a process they would notice nothing.
 """
 

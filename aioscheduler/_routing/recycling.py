@@ -67,8 +67,8 @@ class Recycling:
             self._is_worn(worker, f"it has run {ran:,} task{'s' if ran > 1 else ''}")
 
     def measured(self, worker: int, size: int) -> None:
-        """It has so many resident bytes; called first when it has just begun."""
-        if self._max_rss is None:
+        """It has so many resident bytes, 0: not known; called first when it has just begun."""
+        if self._max_rss is None or not size:
             return
         limit = self._limits[worker]
         if limit is None:

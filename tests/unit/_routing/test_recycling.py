@@ -117,10 +117,15 @@ def test_one_that_is_large_from_the_beginning_stays_and_that_is_said_once(
     fleet.recycling.ran(0, 5)
     assert [worker for worker, _ in fleet.told] == [0]
     fleet.began(0)
+    fleet.recycling.measured(0, 0)  # it could not be told
+    fleet.recycling.measured(0, 1_500)
+    assert [worker for worker, _ in fleet.told] == [0]
+    assert len(caplog.records) == 2
+    fleet.began(0)
     fleet.recycling.measured(0, 50)  # the next is judged anew
     fleet.recycling.measured(0, 101)
     assert [worker for worker, _ in fleet.told] == [0, 0]
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == 2
 
 
 def test_without_a_limit_of_size_nothing_is_too_large(caplog: pytest.LogCaptureFixture) -> None:
