@@ -63,6 +63,9 @@ class LocalLink:
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         ids: Of the manager's tasks, if there is one.
         propagation: What goes with each task besides the context of its call, if anything does.
+
+    Attributes:
+        lifespan: Calls the initializer, and has what that has opened; None if there is none.
     """
 
     def __init__(
@@ -102,7 +105,9 @@ class LocalLink:
         self._counter = counter
         self._clock = clock
         self._alarm: Alarm | None = None
-        self._lifespan = Lifespan(*boot, self._lifespan_ended) if boot is not None else None
+        self.lifespan: Lifespan | None = None
+        if boot is not None:
+            self.lifespan = Lifespan(*boot, self._lifespan_ended)
         self._failed = failed
         self._booting: asyncio.Task[None] | None = None
         self._next = 0
@@ -110,10 +115,10 @@ class LocalLink:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to run what is due, once the initializer is through."""
         self.loop = self._crew.loop = loop
-        if self._lifespan is None:
+        if self.lifespan is None:
             self._start_engines()
         else:
-            self._booting = loop.create_task(self._initialize(self._lifespan))
+            self._booting = loop.create_task(self._initialize(self.lifespan))
             # `failed` tells it as well, so it need not be awaited.
             self._booting.add_done_callback(lambda boot: boot.cancelled() or boot.exception())
 
@@ -250,9 +255,9 @@ class LocalLink:
                 name_of_entry(self.engines[scheduler].running[number][1]),
                 self.ref(scheduler, number) or number,
             )
-        if self._lifespan is not None:
+        if self.lifespan is not None:
             now = asyncio.get_running_loop().time()
-            await self._lifespan.leave(time_to_leave(began, timeout, now))
+            await self.lifespan.leave(time_to_leave(began, timeout, now))
         self._state = WorkerState.STOPPED
         self.look_after(0.0)
 
@@ -272,8 +277,8 @@ class LocalLink:
         for engine in self.engines:
             for number in tuple(engine.running):
                 engine.running.give_up(number)
-        if self._lifespan is not None:
-            self._lifespan.cancel()
+        if self.lifespan is not None:
+            self.lifespan.cancel()
 
     def withdraw(self, scheduler: int, number: int) -> bool:
         """End a task that has not begun as cancelled; False if it has, or has ended.

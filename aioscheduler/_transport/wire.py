@@ -79,6 +79,7 @@ class Kind(IntEnum):
     RETRY = 18
     FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
     DRAINING = 13  # []: was told to go; starts nothing more, and ends when nothing runs
+    DRAINED = 22  # []: has gone as it was told: what ran has ended, or has had its time
     LOG = 20  # [records, as of `logrecords`; how many were dropped since the last]
     # [loop's lag in s, a `lateness.Report`, last FORGET read, resident bytes or 0]: behind READY,
     # and once an `alarm.TICK`
