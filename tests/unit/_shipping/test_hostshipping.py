@@ -95,6 +95,15 @@ def test_a_value_that_cannot_travel_is_refused_by_the_name_of_its_variable() -> 
         shipper.take_captured([0b101, "r1", threading.Lock()])
     with pytest.raises(NotShippable, match=r"the value of '.*lock\(\)' cannot travel"):
         shipper.take_captured([0b010, threading.Lock()])
+    bound = {"user": "ann", "lock": threading.Lock()}
+    with pytest.raises(NotShippable, match=r"lock\(\)', under its key 'lock', cannot travel"):
+        shipper.take_captured([0b010, bound])
+    with pytest.raises(
+        NotShippable, match=r"variable 'other', under its key 'lock', cannot travel"
+    ):
+        shipper.take_captured([0b100, bound])
+    with pytest.raises(NotShippable, match="variable 'other' cannot travel"):  # a key cannot
+        shipper.take_captured([0b100, {threading.Lock(): 1}])
     assert shipper.catalog.log.lines == lines
 
 
