@@ -126,10 +126,18 @@ class LocalLink:
         """Returns when the initializer is through.
 
         Raises:
-            WorkerStartError: It raised.
+            WorkerStartError: It raised, or was ended by a close.
         """
-        if self._booting is not None:
+        if self._booting is None:
+            return
+        try:
             await asyncio.shield(self._booting)
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if not self._booting.cancelled() or (own and own.cancelling()):
+                raise  # it is who waits that is cancelled
+            reason = "the manager was closed before its initializer was through"
+            raise WorkerStartError(reason) from None
 
     def _start_engines(self) -> None:
         assert self.loop is not None
