@@ -1,7 +1,8 @@
 """The last seconds of a process that is to go, while another is to take its place.
 
-    SIGTERM, from whomever ─► DRAINING ─┬─► it ends when nothing runs
-    recycled: DRAIN, our word ──────────┴─► or is killed, when its time is over
+    SIGTERM, from whomever ─► DRAINING ─┬─► nothing runs: it says DRAINED, and ends
+    recycled: DRAIN, our word ──────────┼─► its time is over: it is killed
+                                        └─► whatever else ends it is a death
 
 It starts nothing more, and what runs has `DRAIN_TIME`. What still runs then is lost with it, or
 runs again in the next.
@@ -27,11 +28,12 @@ class Drain:
         why: Why it is recycled; "" if it was told to go by others.
 
     Attributes:
-        why: The same.
+        is_through: Whether the process has said that it has gone (DRAINED).
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, life: Life, why: str = "") -> None:
-        self.why = why
+        self.is_through: bool = False
+        self._why = why
         self._life = life
         self._is_over = False
         self._timer = loop.call_later(DRAIN_TIME + KILL_AFTER, self._end)
@@ -48,11 +50,27 @@ class Drain:
         """Let the process be: it has ended, or another has told it to."""
         self._timer.cancel()
 
-    def explain_loss(self, exitcode: int | None) -> str:
-        """Return what ended a task that ran when its process ended; "" if that died before."""
-        if exitcode != 0 and not self._is_over:
-            return ""
-        told = f"it was recycled, as {self.why}" if self.why else "it was told to end (SIGTERM)"
+    @property
+    def recycles(self) -> bool:
+        """Whether the process is recycled."""
+        return self._why != ""
+
+    @property
+    def told(self) -> str:
+        """What the process was told, in words that follow on its name."""
+        return "was recycled" if self.recycles else "was told to end"
+
+    def went_by_itself(self, exitcode: int | None) -> bool:
+        """Whether the process that has ended so has gone as it was told; None: not known how."""
+        return self.is_through and exitcode in (0, None)
+
+    def went_in_order(self, exitcode: int | None) -> bool:
+        """Whether it has, or was killed because its time was over; else it has died."""
+        return self._is_over or self.went_by_itself(exitcode)
+
+    def explain_loss(self) -> str:
+        """Return what ended a task that still ran when its process went in order."""
+        told = f"it was recycled, as {self._why}" if self._why else "it was told to end (SIGTERM)"
         return f"{told}, and {DRAIN_TIME:.0f} s later this task still ran"
 
     def _end(self) -> None:

@@ -8,9 +8,9 @@
         └─ at once, or after a while if it could not begin ─► starting
 
 The first process must become ready: if it does not, nothing is tried again. Each replacement is
-counted, however it came to be needed, unless the process had been told to go (SIGTERM, or because
-it is recycled: `draining`); when there were too many (`budget`), the manager fails. Short lives
-count, too.
+counted, however it came to be needed, unless the process was told to go (SIGTERM, or because it is
+recycled) and went in order (`draining`); when there were too many (`budget`), the manager fails.
+Short lives count, too.
 
 Whatever raises between two processes is the end of the next one or, where there is none to blame,
 of the manager: no place stays empty and no handle open.
@@ -148,7 +148,7 @@ class Supervisor:
             describe_running: Names tasks that run, for the log.
         """
         self._closing = True
-        self._cancel_timer()
+        self._stop_timers()
         if self.life is None or self._gone is None:
             self._stop(End(Then.CLOSED))
             return
@@ -177,16 +177,17 @@ class Supervisor:
             await self._gone
 
     def recycle(self, why: str) -> bool:
-        """Have the process go, and be replaced: it drains, and no budget is spent.
+        """Have the process go, and be replaced: it drains, and if it does, no budget is spent.
 
         Args:
             why: What it has come to, in words.
 
         Returns:
-            Whether that is begun; not if it is still starting, or is to go in any case.
+            Whether that is begun; not if it is still starting, is to go in any case, or has ended
+            and these are its last frames.
         """
         life = self.life
-        if self._state is not WorkerState.READY or self._closing or life is None:
+        if self._state is not WorkerState.READY or self._closing or life is None or not life.pid:
             return False
         log.info("%s is recycled: %s", self._describe(), why)
         self._refilling = True
@@ -196,7 +197,7 @@ class Supervisor:
     def kill(self) -> None:
         """End the process at once; none comes after it."""
         self._closing = True
-        self._cancel_timer()
+        self._stop_timers()
         if self.life is None:
             self._stop(End(Then.CLOSED))
         else:
@@ -247,6 +248,9 @@ class Supervisor:
         elif kind == wire.Kind.DRAINING:
             if self.life is not None and not self._closing and self._drain is None:
                 self._begin_drain(self.life)
+        elif kind == wire.Kind.DRAINED:
+            if self._drain is not None:
+                self._drain.is_through = True
         else:
             self._occupant.receive(frame)
 
@@ -299,30 +303,30 @@ class Supervisor:
         assert self._ready is not None
         life, self.life = self.life, None
         assert life is not None
-        self._cancel_timer()
-        state = self._state
+        self._stop_timers()
         drain, self._drain = self._drain, None
-        if drain is not None:
-            self.cause = drain.explain_loss(exitcode) or self.cause
+        kept = drain if drain is not None and drain.went_in_order(exitcode) else None
+        if kept is not None:
+            self.cause = kept.explain_loss()
         self.cause = self.cause or in_a_line(cause, self._traceback or "")
         if self._closing:
             self._stop(End(Then.CLOSED, exitcode, life))
         elif not self._ready.done():
             failed = WorkerStartError(self._explain_start(exitcode, cause))
             self._stop(End(Then.FAILED, exitcode, life, reason=failed))
-        elif state is not WorkerState.DRAINING and not self._budget.spend(self._now()):
+        elif kept is None and not self._budget.spend(self._now()):
             lost = WorkerLost(self._worker, exitcode, started=None, manager=self.name)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
-                f"be replaced; the last: {self._explain(state, exitcode, cause)}"
+                f"be replaced; the last: {self._explain(drain, exitcode, cause)}"
             )
             self._stop(End(Then.FAILED, exitcode, life, reason=lost))
         else:
-            story = self._explain(state, exitcode, cause)
-            recycled = drain is not None and drain.why != ""
-            planned = recycled and exitcode == 0
+            story = self._explain(drain, exitcode, cause)
+            recycled = kept is not None and kept.recycles
+            planned = recycled and kept is not None and kept.went_by_itself(exitcode)
             self._occupant.ended(End(Then.REPLACED, exitcode, life, story, planned=planned))
-            self._unready += state is WorkerState.STARTING
+            self._unready += self._state is WorkerState.STARTING
             self.counts["recycled" if recycled else "restarts"] += 1
             self._replace()
 
@@ -375,7 +379,8 @@ class Supervisor:
         """Gives the loop's time: lives, ticks and restarts are real where due times are not."""
         return 0.0 if self._loop is None else self._loop.time()
 
-    def _cancel_timer(self) -> None:
+    def _stop_timers(self) -> None:
+        """Start no process, and kill none because its time is over."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -385,12 +390,10 @@ class Supervisor:
     def _explain_start(self, exitcode: int | None, cause: str) -> str:
         return report_start(self._describe(), exitcode, cause, self._traceback)
 
-    def _explain(self, state: WorkerState, exitcode: int | None, cause: str) -> str:
-        if state is WorkerState.STARTING:
+    def _explain(self, drain: Drain | None, exitcode: int | None, cause: str) -> str:
+        if self._state is WorkerState.STARTING:
             return self._explain_start(exitcode, cause)
-        told = ""
-        if state is WorkerState.DRAINING:
-            told = "was recycled" if self._refilling else "was told to end"
+        told = "" if drain is None else drain.told
         return report_end(self._describe(), told, exitcode, cause, self._traceback)
 
     def _describe(self) -> str:

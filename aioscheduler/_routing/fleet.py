@@ -31,6 +31,7 @@ from .._processes.process import Alive, end_workers
 from .._processes.workerconfig import WorkerConfig
 from .._scheduling.alarm import next_tick
 from .._scheduling.lateness import History
+from .._scheduling.lifespan import Lifespan
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
 from .._shipping.hostcatalog import HostCatalog
@@ -115,8 +116,11 @@ class Fleet:
         self._closing: asyncio.Task[None] | None = None
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
+        self._lifespan: Lifespan | None = None  # in this loop
         if settings.local:
-            router.links = [self._make_local(manager, settings, seams)]
+            local = self._make_local(manager, settings, seams)
+            self._lifespan = local.lifespan
+            router.links = [local]
         else:
             self.remotes += self._make_remotes(manager, settings, seams)
             router.links = self.remotes
@@ -136,16 +140,16 @@ class Fleet:
             self.fail,
             settings.max_running,
             router.ids,
-            settings.context,
+            settings.propagation,
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
         self._catalog = catalog = HostCatalog()
         catalog.owner = self._owner
-        catalog.propagation = settings.context
+        catalog.propagation = settings.propagation
         shipper = HostShipper(catalog)
         boot = b""
-        if settings.boot is not None or settings.context is not None:
+        if settings.boot is not None or settings.propagation is not None:
             boot = shipper.take_call(*settings.boot or (None, ()))
         config = WorkerConfig(
             manager=manager,
@@ -228,10 +232,16 @@ class Fleet:
         await asyncio.gather(*(link.ready() for link in self._router.links))
 
     async def close(self, timeout: float) -> None:
-        """Ends the workers, once; goes on if the wait for it is given up. See `Manager.close`."""
+        """Ends the workers, once; goes on if the wait for it is given up. See `Manager.close`.
+
+        A lifespan in this loop, and what runs in it, waits for the end of the tasks alone.
+        """
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(timeout))
-        await asyncio.shield(self._closing)
+        if self._lifespan is not None and self._lifespan.encloses_caller():
+            await self._lifespan.wait_inside(self._closing)
+        else:
+            await asyncio.shield(self._closing)
 
     async def _close(self, timeout: float) -> None:
         before = self._count_cancelled()

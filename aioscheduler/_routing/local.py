@@ -63,6 +63,9 @@ class LocalLink:
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         ids: Of the manager's tasks, if there is one.
         propagation: What goes with each task besides the context of its call, if anything does.
+
+    Attributes:
+        lifespan: Calls the initializer, and has what that has opened; None if there is none.
     """
 
     def __init__(
@@ -102,7 +105,9 @@ class LocalLink:
         self._counter = counter
         self._clock = clock
         self._alarm: Alarm | None = None
-        self._lifespan = Lifespan(*boot, self._lifespan_ended) if boot is not None else None
+        self.lifespan: Lifespan | None = None
+        if boot is not None:
+            self.lifespan = Lifespan(*boot, self._lifespan_ended)
         self._failed = failed
         self._booting: asyncio.Task[None] | None = None
         self._next = 0
@@ -110,10 +115,10 @@ class LocalLink:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins to run what is due, once the initializer is through."""
         self.loop = self._crew.loop = loop
-        if self._lifespan is None:
+        if self.lifespan is None:
             self._start_engines()
         else:
-            self._booting = loop.create_task(self._initialize(self._lifespan))
+            self._booting = loop.create_task(self._initialize(self.lifespan))
             # `failed` tells it as well, so it need not be awaited.
             self._booting.add_done_callback(lambda boot: boot.cancelled() or boot.exception())
 
@@ -121,10 +126,18 @@ class LocalLink:
         """Returns when the initializer is through.
 
         Raises:
-            WorkerStartError: It raised.
+            WorkerStartError: It raised, or was ended by a close.
         """
-        if self._booting is not None:
+        if self._booting is None:
+            return
+        try:
             await asyncio.shield(self._booting)
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if not self._booting.cancelled() or (own and own.cancelling()):
+                raise  # it is who waits that is cancelled
+            reason = "the manager was closed before its initializer was through"
+            raise WorkerStartError(reason) from None
 
     def _start_engines(self) -> None:
         assert self.loop is not None
@@ -163,14 +176,14 @@ class LocalLink:
     ) -> Task[Any]:
         """Accepts what `take` gave."""
         work, record = call
-        options, context = record or (None, copy_context())
+        options, context, captured = record or (None, copy_context(), None)
         number = self._next
         self._next = number + 1
         name = None
         if options is not None:
             name = options.name or (name_of(work.first) if isinstance(work, Attempts) else None)
         task: Task[Any] = Task(self, scheduler, number, when, name or name_of(work))
-        entry = task, work, context, options, due
+        entry = task, work, context, options, due, captured
         self.engines[scheduler].add(number, due, entry)
         return task
 
@@ -189,13 +202,14 @@ class LocalLink:
         self._next += count
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
         engine = self.engines[scheduler]
-        options, context = record or (None, copy_context())
+        options, context, captured = record or (None, copy_context(), None)
         each = repeat(dues, count) if isinstance(dues, int) else dues
         works: Iterable[Work] = map(call_function, repeat(function), calls)
         if options is not None and options.retry is not None:
             works = (Attempts(partial(call_function, function, args)) for args in calls)
         entries = (
-            (part, work, context, options, due) for work, due in zip(works, each, strict=True)
+            (part, work, context, options, due, captured)
+            for work, due in zip(works, each, strict=True)
         )
         engine.add_many(range(first, first + count), dues, entries)
 
@@ -250,9 +264,9 @@ class LocalLink:
                 name_of_entry(self.engines[scheduler].running[number][1]),
                 self.ref(scheduler, number) or number,
             )
-        if self._lifespan is not None:
+        if self.lifespan is not None:
             now = asyncio.get_running_loop().time()
-            await self._lifespan.leave(time_to_leave(began, timeout, now))
+            await self.lifespan.leave(time_to_leave(began, timeout, now))
         self._state = WorkerState.STOPPED
         self.look_after(0.0)
 
@@ -272,8 +286,8 @@ class LocalLink:
         for engine in self.engines:
             for number in tuple(engine.running):
                 engine.running.give_up(number)
-        if self._lifespan is not None:
-            self._lifespan.cancel()
+        if self.lifespan is not None:
+            self.lifespan.cancel()
 
     def withdraw(self, scheduler: int, number: int) -> bool:
         """End a task that has not begun as cancelled; False if it has, or has ended.

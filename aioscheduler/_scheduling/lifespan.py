@@ -15,13 +15,15 @@ import inspect
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from types import CodeType
 from typing import Any
 
 from .ending import CLEANUP_TIME, LAST_WORDS
 
 log: logging.Logger = logging.getLogger("aioscheduler")
+
+_enclosing: ContextVar[Lifespan] = ContextVar("_enclosing")  # of what runs in it, and its children
 
 
 class Lifespan:
@@ -43,6 +45,7 @@ class Lifespan:
         ended: Callable[[Exception], None],
     ) -> None:
         self.context: Context = copy_context()
+        self.context.run(_enclosing.set, self)
         self._initializer = initializer
         self._args = args
         self._ended = ended
@@ -73,21 +76,27 @@ class Lifespan:
             raise self._error
 
     async def leave(self, patience: float | None) -> None:
-        """Return when it was left, or was given up; at once if it was not entered.
+        """Return when it was left, or was given up; at once if nothing of it is there.
+
+        What is still being entered is cancelled, and may clean up as long.
 
         Args:
-            patience: Seconds after which it is cancelled; None for never.
+            patience: Seconds after which it is cancelled, once more; None for never.
         """
-        if self._task is None or not self._is_entered:
+        if self._task is None or self._task.done():
             return
+        if not (self._is_entered or self._leaving):
+            self.cancel()
         self._leaving = True
         if not self._left.done():
             self._left.set_result(None)
         await asyncio.wait([self._task], timeout=patience)
         if not self._task.done():
             log.warning(
-                "%s is cancelled: it was not left within %.1f s; close(timeout) gives it more, "
-                "after the tasks",
+                "%s is cancelled: it was not left within %.1f s; does it wait for a background "
+                "task that is not cancelled? close(timeout) gives it more, after the tasks"
+                if self._is_entered
+                else "%s is cancelled once more: it has not ended within %.1f s",
                 self.describe(),
                 patience,
             )
@@ -99,6 +108,17 @@ class Lifespan:
         self._leaving = True
         if self._task is not None:
             self._task.cancel()
+
+    def encloses_caller(self) -> bool:
+        """Whether what calls this runs in it, or in an asyncio task that was made in it."""
+        return _enclosing.get(None) is self
+
+    async def wait_inside(self, closing: asyncio.Future[None]) -> None:
+        """Return when it is to be left, or the end of which that is a part is over.
+
+        So far may wait what runs in it: it is not left before that has ended.
+        """
+        await asyncio.wait([self._left, closing], return_when=asyncio.FIRST_COMPLETED)
 
     def describe(self) -> str:
         """Name what takes its time."""
@@ -128,12 +148,18 @@ class Lifespan:
             error = raised
         if not self._is_entered:
             self._error = error
+            if self._entered.cancelled():  # nobody hears of it
+                self._tell(error, "when it was cancelled")
         elif not self._leaving:
             reason = RuntimeError(f"{self.describe()} has ended before its tasks: {error!r}")
             reason.__cause__ = error
             self._ended(reason)
-        elif error is not None and not isinstance(error, asyncio.CancelledError):
-            log.error("%s failed when it was left", self.describe(), exc_info=error)
+        else:
+            self._tell(error, "when it was left")
+
+    def _tell(self, error: BaseException | None, when: str) -> None:
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            log.error("%s failed %s", self.describe(), when, exc_info=error)
 
     def _tell_entered(self, task: asyncio.Task[None] | None = None) -> None:
         if not self._entered.done():

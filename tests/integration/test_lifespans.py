@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shared import see, see_slowly, share, share_badly, words
+from shared import see, see_slowly, share, share_badly, share_never, words
 
 from aioscheduler import Manager, ManagerClosed, State, WorkerLost, WorkerStartError
 
@@ -115,6 +117,48 @@ async def test_what_goes_wrong_when_it_is_left_is_said_and_the_end_is_in_order(
     # A worker's own logging, which nobody has set up, prints warnings and worse.
     assert said in (capfd.readouterr().err if workers else caplog.text)
     assert "does not end, and is killed" not in caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_what_is_still_being_entered_cleans_up_before_the_end(
+    workers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "log"
+    manager = Manager(1, workers=workers, initializer=share_never, initargs=(str(path),))
+    manager.start()
+    while not path.exists():
+        await asyncio.sleep(0.01)
+    await manager.close()
+    assert words(path) == ["entering", "cleaned"]
+    assert not caplog.records
+
+
+async def test_what_runs_in_a_lifespan_may_close_its_manager(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked, log = asyncio.Event(), []
+
+    @contextlib.asynccontextmanager
+    async def share() -> AsyncIterator[None]:
+        async def stop() -> None:
+            await asked.wait()
+            await manager.close(1)
+            log.append(f"closed, {task.state.value}")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stop())
+            yield
+            await asyncio.sleep(0.01)
+        log.append("left")
+
+    async with Manager(1, workers=0, initializer=share) as manager:
+        task = manager.schedule(asyncio.sleep(0.05))
+        while task.state is State.PENDING:
+            await asyncio.sleep(0)
+        asked.set()
+        await task
+    assert log == ["closed, finished", "left"]
+    assert not caplog.records
 
 
 async def test_main_that_ends_without_close_leaves_it_cancelled_and_says_nothing(

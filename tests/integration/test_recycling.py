@@ -12,9 +12,17 @@ from typing import Any
 
 import psutil
 import pytest
+from acting import end_when
 from shared import see, share, words
 
-from aioscheduler import LifoQueuedScheduler, Manager, QueuedScheduler, TimedScheduler
+from aioscheduler import (
+    LifoQueuedScheduler,
+    Manager,
+    ManagerClosed,
+    QueuedScheduler,
+    TimedScheduler,
+    WorkerLost,
+)
 from aioscheduler.stats import WorkerState
 
 CLASSES = (TimedScheduler, QueuedScheduler, LifoQueuedScheduler)
@@ -128,6 +136,33 @@ async def test_a_death_while_one_is_recycled_is_a_death(tmp_path: Path) -> None:
         await asyncio.wait(slow)
         await manager.schedule(pid())
         assert manager.stats().restarts == 1
+
+
+@pytest.mark.parametrize("how", ["exit", "signal"])
+async def test_a_death_of_the_one_that_is_recycled_is_a_death(
+    how: str, tmp_path: Path, reports: list[Any]
+) -> None:
+    """Where a worker is nearly always recycled, `max_restarts` is to hold all the same."""
+    path = tmp_path / "go"
+    manager = Manager(2, workers=1, max_tasks_per_worker=1, max_restarts=(1, 30.0))
+    async with manager:
+        for last in (False, True):
+            dying = manager.schedule(end_when(str(path), how))
+            first = await manager.schedule(pid())
+            assert manager.stats().workers[0].pid == first
+            assert manager.stats().workers[0].state is WorkerState.DRAINING
+            path.touch()
+            with pytest.raises(WorkerLost) as told:
+                await dying
+            assert "10 s later" not in str(told.value)
+            assert "max_restarts=(1, 30.0)" in str(told.value) or not last
+            path.unlink()
+        with pytest.raises(ManagerClosed, match="max_restarts"):
+            manager.schedule(pid())
+        assert (manager.stats().restarts, manager.stats().recycled) == (1, 0)
+    (report,) = reports
+    assert "has failed, and its 1 unfinished tasks with it" in report["message"]
+    reports.clear()
 
 
 async def test_each_process_leaves_its_lifespan(tmp_path: Path) -> None:

@@ -326,8 +326,31 @@ MUTATIONS: tuple[Mutation, ...] = (
         "recycling spends the budget",
         "recycling is no death",
         SUPERVISOR,
-        "elif state is not WorkerState.DRAINING and not self._budget.spend(",
+        "elif kept is None and not self._budget.spend(",
         "elif not self._budget.spend(",
+        fast=True,
+    ),
+    Mutation(
+        "a death in a drain is free",
+        "whatever ends a process that is to go, but its own end and ours, is a death",
+        SUPERVISOR,
+        "elif kept is None and not self._budget.spend(",
+        "elif drain is None and not self._budget.spend(",
+        fast=True,
+    ),
+    Mutation(
+        "a death in a drain is a recycling",
+        "so it is counted",
+        SUPERVISOR,
+        "recycled = kept is not None and kept.recycles",
+        "recycled = drain is not None and drain.recycles",
+    ),
+    Mutation(
+        "who is through is not believed",
+        "a process that has gone by itself has not died",
+        DRAINING,
+        "return self._is_over or self.went_by_itself(exitcode)",
+        "return self._is_over",
         fast=True,
     ),
     Mutation(
@@ -415,7 +438,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "each attempt starts from the values that were taken when its task was scheduled",
         WIRE,
         "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1)",
-        "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, context=None)",
+        "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, captured=None)",
         fast=True,
     ),
     Mutation(
@@ -431,7 +454,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "so does what runs again because its worker has died",
         ENTRY,
         "record=make_record(more._replace(attempt=more.attempt + 1))",
-        "record=make_record(more._replace(attempt=more.attempt + 1, context=None))",
+        "record=make_record(more._replace(attempt=more.attempt + 1, captured=None))",
     ),
 )
 

@@ -54,6 +54,18 @@ async def share_badly(path: str, how: str) -> AsyncIterator[None]:
         write(path, "over")
 
 
+@contextlib.asynccontextmanager
+async def share_never(path: str) -> AsyncIterator[None]:
+    """Cannot be entered for long, and takes a moment to clean up."""
+    write(path, "entering")
+    try:
+        await asyncio.sleep(3600)
+        yield
+    finally:
+        await asyncio.sleep(0.05)
+        write(path, "cleaned")
+
+
 async def _fail_when(path: Path, may_fail: bool) -> None:
     while not (may_fail and path.exists()):
         await asyncio.sleep(0.01)

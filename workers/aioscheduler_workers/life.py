@@ -260,7 +260,7 @@ class Life:
             for number, entry in launched.items():
                 self._runner.withdrawn(engine, number, entry)
         self._announcer.stop()
-        await self._finish(timeout, Running.cancel)
+        await self._finish(timeout, drains=False)
 
     async def _drain(self) -> None:
         """Give back what was announced and has not begun, and tell the host that it will end.
@@ -275,12 +275,11 @@ class Life:
             if unbegun:
                 self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
         self._announcer.stop()
-        await self._finish(DRAIN_TIME, Running.give_up)
+        await self._finish(DRAIN_TIME, drains=True)
 
-    async def _finish(
-        self, timeout: float | None, cancel: Callable[[Running[Any], int], None]
-    ) -> None:
+    async def _finish(self, timeout: float | None, drains: bool) -> None:
         """End what runs, leave what it has shared, and write the last outcomes."""
+        cancel = Running.give_up if drains else Running.cancel
         began = self._loop.time()
         if self._alarm is not None:
             self._alarm.stop()
@@ -291,6 +290,8 @@ class Life:
         self._tell_load(0.0)
         self._turn.write()
         self._forwarder.finish()
+        if drains and not given_up:
+            self._pipe.send(wire.encode([Kind.DRAINED]))
         await self._pipe.drain()
         if given_up and not self._is_alone:
             # The host ends this process, and tells what swallows its cancellation.

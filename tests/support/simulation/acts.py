@@ -38,7 +38,7 @@ async def act(
     try:
         if deed in ("dies", "blocks") and model.may_die_of(ident, life):
             if deed == "dies":
-                life.kill()
+                life.die()
             else:
                 model.blocks(ident, life)
             raise asyncio.CancelledError  # as a process that is gone, it says nothing more

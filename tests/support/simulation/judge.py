@@ -46,8 +46,10 @@ def judge(world: World, closed: bool) -> None:
     too_late = sum(isinstance(story.error, TooLate) for story in model.stories)
     if stats.too_late != too_late:
         model.fault(f"stats say {stats}, and {too_late} were too late")
-    if stats.recycled > world.recycled.count:
-        model.fault(f"stats say {stats}, and {world.recycled.count} were told to go")
+    recycled = world.recycled
+    if not recycled.gone <= stats.recycled <= recycled.count - recycled.died:
+        told = f"{recycled.count} were told to go, {recycled.gone} went, {recycled.died} died"
+        model.fault(f"stats say {stats}, {told}")
     followers = finished >= 0 <= others and finished + others <= model.followers
     if stats.pending or stats.running or not followers:
         model.fault(f"stats say {stats} and not {ends}, {model.unheard} unheard")

@@ -51,6 +51,10 @@ class Life(PairedLife):
         sizes: What the host has heard of its size.
         is_large: Whether it was too large when it began.
         is_recycled: Whether the host has told it to go.
+        goes_since: When the host has told it to go, or has heard that it goes; None: neither.
+        is_through: Whether the host has heard since that it has gone.
+        is_given_up: Whether the host has killed it, and not for what it did.
+        exitcode: How it has ended.
     """
 
     _pipe_class = SimulatedPipe
@@ -75,7 +79,9 @@ class Life(PairedLife):
         self.waiting: dict[int, int] = {}
         self.ran = self.may_have_run = self.size = 0
         self.sizes: list[int] = []
-        self.is_large = self.is_recycled = False
+        self.is_large = self.is_recycled = self.is_through = self.is_given_up = False
+        self.goes_since: float | None = None
+        self.exitcode = 0
         self.to_worker = SimulatedChannel(self, world.loop, world.random)
         self.to_host = SimulatedChannel(self, world.loop, world.random)
         self._channels = [self.to_host, self.to_worker]  # to be popped
@@ -113,6 +119,15 @@ class Life(PairedLife):
             self.world.model.is_forgiven(self)
             raise Spite("the black box cannot be read")
         return self.blamed
+
+    def kill(self, cause: str = "") -> None:
+        """The host ends it."""
+        self.is_given_up = self.is_given_up or not cause
+        super().kill(cause)
+
+    def die(self) -> None:
+        """It ends as by a kill, of which nobody knows why."""
+        super().kill()
 
     def block(self, scheduler: int, number: int) -> None:
         """A task has kept its loop busy for too long: it ends, and says who it was."""
@@ -170,6 +185,7 @@ class Life(PairedLife):
         if self.world.lossy and exitcode and self.world.random.random() < 0.7:
             self.to_host.lose()
         self.to_host.arrive_at_once()
+        self.exitcode = exitcode
         super()._reap(exitcode)
         self.world.model.life_ended(self)
 

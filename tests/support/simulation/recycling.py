@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from aioscheduler._processes.draining import DRAIN_TIME, KILL_AFTER
 from aioscheduler._transport.wire import RAISED, RETURNED, Kind
 
 from .lives import Life
@@ -27,6 +28,8 @@ class Recycled:
         max_tasks: After how many tasks a process is recycled; None: never.
         max_rss: Above how many bytes; None: never.
         count: How many were told to go.
+        gone: How many of them have gone in order, as far as that is known.
+        died: How many of them have died instead, as far as that is known.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -35,7 +38,7 @@ class Recycled:
         chance = self._random.random
         self.max_tasks = self._random.choice((1, 3, 20)) if chance() < 0.3 else None
         self.max_rss = SIZE if chance() < 0.2 else None
-        self.count = 0
+        self.count = self.gone = self.died = 0
         self._leaving: dict[int, Life] = {}  # by place: its turn lasts until the next is READY
         self._spent = self._checked = 0
 
@@ -77,6 +80,10 @@ class Recycled:
             if not life.sizes:
                 life.is_large = fields[-1] > SIZE
             life.sizes.append(fields[-1])
+        elif kind == Kind.DRAINING:
+            self._goes(life)
+        elif kind == Kind.DRAINED:
+            life.is_through = life.goes_since is not None
         elif kind == Kind.RETRY:
             life.ran += len(fields[1])
         elif kind == Kind.FINISHED:
@@ -90,6 +97,7 @@ class Recycled:
         """The host has a worker recycled."""
         model = self._world.model
         life.told_to_go = life.is_recycled = True
+        self._goes(life)
         self.count += 1
         others = [other.pid for other in self._leaving.values()]
         if others:
@@ -101,10 +109,24 @@ class Recycled:
             model.fault(f"{life.pid} is recycled, and has run {life.ran}, sizes {life.sizes}")
 
     def life_ended(self, life: Life) -> None:
-        """The host has taken a life's end."""
-        if life.is_recycled and self._spent > self._checked:
-            self._world.model.fault(f"{life.pid} was recycled, and that was taken for a death")
-        self._checked = self._spent
+        """The host has taken a life's end: one that was to go has gone in order, or has died."""
+        fault, since = self._world.model.fault, life.goes_since
+        spent, self._checked = self._spent > self._checked, self._spent
+        if since is None or self._world.manager._router.closed is not None:
+            return
+        if life.is_given_up and self._world.loop.time() < since + DRAIN_TIME + KILL_AFTER:
+            fault(f"{life.born} goes since {since}, and was given up")
+        went = life.is_given_up or (life.is_through and life.exitcode == 0)
+        self.gone += went and life.is_recycled
+        self.died += not went and life.is_recycled
+        if went and spent:
+            fault(f"{life.born} was to go, and that was taken for a death")
+        if not (went or spent):
+            fault(f"{life.born} died while it was to go, and that was not taken for a death")
+
+    def _goes(self, life: Life) -> None:
+        if life.goes_since is None:
+            life.goes_since = self._world.loop.time()
 
     # ---- what holds between any two deeds
 

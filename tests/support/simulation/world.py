@@ -339,7 +339,7 @@ class World:
             deed = self.random.choice(("kill", worst, "freeze", "drain", "block"))
             self.say(deed, life.pid)
             if deed == "kill":
-                life.kill()
+                life.die()
             elif deed == "block":
                 self.block(life)
             elif deed == "part":

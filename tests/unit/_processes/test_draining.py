@@ -50,9 +50,12 @@ async def test_it_is_told_and_has_its_time() -> None:
     ((delay, timer),) = life.timers
     assert delay == DRAIN_TIME + KILL_AFTER
     assert life.causes == []
+    assert not drain.went_in_order(-9)
     timer._run()
     assert life.causes == [""]
-    assert drain.explain_loss(-9) == (
+    assert drain.went_in_order(-9)
+    assert not drain.went_by_itself(-9)
+    assert drain.explain_loss() == (
         "it was recycled, as it has run 5 tasks, and 10 s later this task still ran"
     )
 
@@ -70,13 +73,26 @@ async def test_one_that_cannot_be_told_is_killed() -> None:
     assert life.causes == ["it cannot be told to go: OSError('no pipe')"]
 
 
-@pytest.mark.parametrize(
-    ("why", "told"), [("", "told to end (SIGTERM)"), ("it is large", "recycled, as it is large,")]
-)
-async def test_what_still_runs_in_the_end_was_given_up_unless_it_died_before(
-    why: str, told: str
+@pytest.mark.parametrize("exitcode", [0, None, 1, -9, -11])
+async def test_it_has_gone_in_order_if_it_has_said_so_and_does_not_crash_then(
+    exitcode: int | None,
 ) -> None:
+    drain = Life().drain()
+    assert not drain.went_in_order(exitcode)  # a task may call os._exit(0)
+    drain.is_through = True
+    assert drain.went_by_itself(exitcode) is (exitcode in (0, None))
+    assert drain.went_in_order(exitcode) is (exitcode in (0, None))
+
+
+@pytest.mark.parametrize(
+    ("why", "told", "cause"),
+    [
+        ("", "was told to end", "it was told to end (SIGTERM), and 10 s"),
+        ("it is large", "was recycled", "it was recycled, as it is large, and 10 s"),
+    ],
+)
+async def test_it_says_why_the_process_goes(why: str, told: str, cause: str) -> None:
     drain = Life().drain(why)
-    assert told in drain.explain_loss(0)
-    assert drain.explain_loss(-11) == ""
-    assert drain.explain_loss(None) == ""
+    assert drain.recycles is (why != "")
+    assert drain.told == told
+    assert drain.explain_loss().startswith(cause)

@@ -19,9 +19,8 @@ from aioscheduler.stats import WorkerState
 
 
 class Life:
-    pid = 4711
-
     def __init__(self, place: Place, receive: Any, ended: Any) -> None:
+        self.pid: int | None = 4711
         self.place, self.receive, self.ended = place, receive, ended
         self.causes: list[str] = []
         self.pipe: Any = self
@@ -289,6 +288,7 @@ async def test_what_still_runs_when_a_drain_is_over_is_told_why(
     place.lives[0].receive([Kind.DRAINING])
     assert place.supervisor.state is WorkerState.DRAINING
     if ends_itself:
+        place.lives[0].receive([Kind.DRAINED])
         place.lives[0].ended(0, "")
     else:
         loop.pass_(DRAIN_TIME + KILL_AFTER)
@@ -297,10 +297,52 @@ async def test_what_still_runs_when_a_drain_is_over_is_told_why(
     assert "told to end (SIGTERM), and 10 s later this task still ran" in place.supervisor.cause
 
 
-async def test_a_process_that_dies_in_a_drain_dies_of_something_else(place: Place) -> None:
-    place.lives[0].receive([Kind.DRAINING])
-    place.lives[0].ended(-9, "")
-    assert place.supervisor.cause == ""
+@pytest.mark.parametrize("recycled", [True, False])
+@pytest.mark.parametrize(
+    ("exitcode", "word"), [(-9, None), (0, None), (0, Kind.FAILED), (-11, Kind.DRAINED)]
+)
+async def test_a_process_that_dies_in_a_drain_is_a_death_like_any_other(
+    place: Place, loop: Loop, recycled: bool, exitcode: int, word: Kind | None
+) -> None:
+    for n in range(4):  # where three are too many
+        life = place.lives[n]
+        if recycled:
+            place.supervisor.recycle("it is large")
+        life.receive([Kind.DRAINING])
+        if word is not None:
+            life.receive([word, "MemoryError"])
+        life.ended(exitcode, "")
+        assert place.supervisor.cause == ("MemoryError" if word is Kind.FAILED else "")
+        assert not place.ends[n].planned
+        if n < 3:
+            loop.pass_(0.1)
+            place.lives[n + 1].receive([Kind.READY])
+    loop.pass_(DRAIN_TIME + KILL_AFTER)
+    assert [life.causes for life in place.lives] == [[]] * 4  # the time of none is another's
+    assert place.supervisor.counts == {"restarts": 3}
+    assert [end.then for end in place.ends] == [Then.REPLACED] * 3 + [Then.FAILED]
+
+
+async def test_one_that_is_killed_when_its_time_is_over_spends_no_budget(
+    place: Place, loop: Loop
+) -> None:
+    for life in range(9):
+        place.lives[life].receive([Kind.DRAINING])
+        loop.pass_(DRAIN_TIME + KILL_AFTER)
+        place.lives[life].ended(-9, "")
+        loop.pass_(0.1)
+        place.lives[life + 1].receive([Kind.READY])
+    assert place.supervisor.counts == {"restarts": 9}
+
+
+async def test_one_that_has_ended_is_not_recycled_for_what_is_read_of_it(place: Place) -> None:
+    life = place.lives[0]
+    life.pid = None
+    assert not place.supervisor.recycle("it has run 5 tasks")
+    assert place.supervisor.state is WorkerState.READY
+    life.ended(-9, "")
+    assert place.supervisor.counts == {"restarts": 1}
+    assert "was recycled" not in place.ends[0].story
 
 
 async def test_however_often_there_was_no_process_it_is_tried_again(
@@ -339,6 +381,7 @@ async def test_one_that_is_recycled_goes_is_avoided_and_spends_no_budget(
         assert supervisor.avoided
         assert not supervisor.recycle("it has run 6 tasks")  # it goes already
         place.lives[life].receive([Kind.DRAINING])
+        place.lives[life].receive([Kind.DRAINED])
         place.lives[life].ended(0, "")
         loop.pass_(0.1)
         assert supervisor.avoided  # until the next is ready
@@ -413,12 +456,14 @@ async def test_sigterm_and_recycling_at_once_are_one_end(place: Place, loop: Loo
     place.supervisor.recycle("it is large")
     place.lives[0].receive([Kind.DRAINING])  # of SIGTERM, before it has read our word
     assert len([when for when, _ in loop.calls]) == 1
+    place.lives[0].receive([Kind.DRAINED])
     place.lives[0].ended(0, "")
     assert place.supervisor.counts["recycled"] == 1
 
 
 async def test_a_replacement_that_cannot_begin_is_no_recycling(place: Place, loop: Loop) -> None:
     place.supervisor.recycle("it is large")
+    place.lives[0].receive([Kind.DRAINED])
     place.lives[0].ended(0, "")
     loop.pass_(0.1)
     place.lives[1].ended(1, "")

@@ -211,11 +211,116 @@ async def test_what_takes_too_long_to_be_left_is_cancelled_and_that_is_said(
     made = shared.make()
     await made.enter()
     await made.leave(0)
-    assert "is cancelled: it was not left within 0.0 s" in caplog.text
+    said = "is cancelled: it was not left within 0.0 s; does it wait for a background task that"
+    assert said in caplog.text
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
     may_end.set_result(None)
     await made.leave(None)  # who asks again waits again
     assert caplog.text.count("is cancelled") == 1
+
+
+class Unopened:
+    """An initializer that waits until it is cancelled, and then does as it is told."""
+
+    def __init__(self, clean_up: Callable[[], Any]) -> None:
+        self.cancels = 0
+        self._clean_up = clean_up
+
+    async def __call__(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_future()
+        except asyncio.CancelledError:
+            self.cancels += 1
+        try:
+            await self._clean_up()
+        except asyncio.CancelledError:
+            self.cancels += 1
+            raise
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_what_is_still_being_entered_is_cancelled_once_and_awaited(
+    cancelled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    unopened = Unopened(turns)
+    made = Shared().make(unopened)
+    entering = asyncio.create_task(made.enter())
+    await asyncio.sleep(0.001)
+    if cancelled:
+        entering.cancel()  # as a worker does with its boot
+        await asyncio.wait([entering])
+    await made.leave(60)
+    await asyncio.wait([entering])
+    assert unopened.cancels == 1
+    assert not caplog.records
+
+
+async def test_what_does_not_end_its_clean_up_is_cancelled_once_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    unopened = Unopened(asyncio.get_running_loop().create_future)
+    made = Shared().make(unopened)
+    entering = asyncio.create_task(made.enter())
+    await asyncio.sleep(0.001)
+    await made.leave(0)
+    with contextlib.suppress(asyncio.CancelledError):
+        await entering
+    assert unopened.cancels == 2
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "the initializer is cancelled once more: it has not ended within 0.0 s"
+    )
+
+
+async def test_what_its_clean_up_raises_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise LookupError("no goodbye")
+
+    made = Shared().make(Unopened(fail))
+    entering = asyncio.create_task(made.enter())
+    await asyncio.sleep(0.001)
+    entering.cancel()
+    await asyncio.wait([entering])
+    await made.leave(60)
+    (record,) = caplog.records
+    assert record.getMessage() == "the initializer failed when it was cancelled"
+    assert "LookupError: no goodbye" in caplog.text
+
+
+async def test_who_runs_in_it_is_known_and_may_wait_until_it_is_left() -> None:
+    found: list[Any] = []
+
+    @contextlib.asynccontextmanager
+    async def share() -> AsyncIterator[None]:
+        async def wait() -> None:
+            found.append(made.encloses_caller())
+            await made.wait_inside(asyncio.get_running_loop().create_future())
+            found.append("waited")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wait())
+            yield
+        found.append(made.encloses_caller())
+
+    made = Lifespan(share, (), lambda error: None)
+    await made.enter()
+    assert not made.encloses_caller()
+    await turns()
+    assert found == [True]
+    await made.leave(None)
+    assert found == [True, "waited", True]
+    other = Lifespan(share, (), lambda error: None)
+    assert not made.context.run(other.encloses_caller)
+
+
+async def test_what_runs_in_it_does_not_wait_for_what_is_over() -> None:
+    made = Shared().make()
+    await made.enter()
+    over = asyncio.get_running_loop().create_future()
+    over.set_result(None)
+    await made.wait_inside(over)
+    await made.leave(None)
 
 
 async def test_what_it_raises_when_it_is_left_is_said(caplog: pytest.LogCaptureFixture) -> None:

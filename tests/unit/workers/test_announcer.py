@@ -290,6 +290,7 @@ async def test_a_drain_gives_back_what_waits_for_the_word(make: Make) -> None:
         [Kind.ANNOUNCED, 0, [0, 1]],
         [Kind.DRAINING],
         [Kind.UNSTARTED, 0, [0, 1]],
+        [Kind.DRAINED],
     ]
     assert place.begun == [0, 0]
 

@@ -413,6 +413,8 @@ async def test_at_an_orderly_end_all_is_told_behind_the_last_outcome(
     assert {frame[0] for frame in frames[:finished]} <= {Kind.DRAINING, Kind.LOG}
     first = [frame for frame in frames[:finished] if frame[0] == Kind.LOG]
     assert len(first) <= 1  # the host has not answered it
+    if how == "drain":
+        assert frames.pop() == [Kind.DRAINED]
     check_all(first + frames[finished + 1 :])
     assert handler not in logging.root.handlers
 

@@ -197,7 +197,25 @@ async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Plac
     assert not place.serving.done()  # it has ten seconds, and is here cancelled by the host
     place.send(Kind.CANCEL, 1, [0])
     await place.serving
-    assert place.take() == [[Kind.FINISHED, 1, [0], DROPPED, [None]]]
+    assert place.take() == [[Kind.FINISHED, 1, [0], DROPPED, [None]], [Kind.DRAINED]]
+
+
+async def test_one_that_swallows_the_end_of_a_drain_keeps_its_worker_from_saying_that_it_has_gone(
+    place: Place, monkeypatch: pytest.MonkeyPatch, no_patience: None
+) -> None:
+    for patience in ("CLEANUP_TIME", "LAST_WORDS"):
+        monkeypatch.setattr(ending, patience, 0)
+    may_end.clear()
+    place.schedule(0, swallow())
+    await turns()
+    place.take()
+    place.worker.drain()
+    await turns(30)
+    assert place.take() == [[Kind.DRAINING]]  # the host kills it
+    assert not place.serving.done()
+    may_end.append(True)
+    place.pipe.closed(None)
+    await place.serving
 
 
 async def test_the_host_may_say_so_as_sigterm_does(place: Place) -> None:
@@ -282,8 +300,8 @@ async def test_what_a_drain_cancels_is_lost_unless_somebody_had_asked(
     await asyncio.sleep(0)
     place.send(Kind.CANCEL, 0, [1])
     await place.serving
-    draining, *ends = place.take()
-    assert draining == [Kind.DRAINING]
+    draining, *ends, drained = place.take()
+    assert (draining, drained) == ([Kind.DRAINING], [Kind.DRAINED])
     assert [frame[2:4] for frame in ends] == [[[2], RETURNED], [[3], RAISED], [[1], DROPPED]]
 
 
@@ -293,7 +311,7 @@ async def test_what_a_drain_cancels_may_start_once_more(place: Place, no_patienc
     place.take()
     place.worker.drain()
     await place.serving
-    _, retry = place.take()
+    _, retry, _ = place.take()
     assert retry[:4] == [Kind.RETRY, 0, [0], [5 * SECOND]]
 
 
@@ -306,7 +324,7 @@ async def test_a_task_that_rests_in_a_queue_waits_for_the_next_process(make: Mak
     place.take()
     place.worker.drain()
     await place.serving
-    assert place.take() == [[Kind.DRAINING]]
+    assert place.take() == [[Kind.DRAINING], [Kind.DRAINED]]
 
 
 async def test_what_runs_when_it_fails_is_lost(place: Place) -> None:
