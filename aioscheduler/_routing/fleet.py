@@ -170,7 +170,7 @@ class Fleet:
             self._recycling = Recycling(
                 len(settings.layout),
                 *limits,
-                self._recycle,
+                lambda worker, why: self.remotes[worker].supervisor.recycle(why),
                 self._tell_avoided,
                 settings.name or "",
             )
@@ -329,9 +329,6 @@ class Fleet:
         for link in router.links:
             link.look_after(lag)
         self._tell_avoided()
-
-    def _recycle(self, worker: int, why: str) -> bool:
-        return self.remotes[worker].supervisor.recycle(why)
 
     def _tell_avoided(self) -> None:
         """Say of each worker whether new tasks are better sent elsewhere."""
