@@ -220,7 +220,7 @@ class Manager(Generic[When]):
             model.prefer_utc,
             placement,
             self._loop_thread,
-            settings.context,
+            settings.propagation,
             seams.clock,
         )
         self._fleet = Fleet(self, self._id, settings, seams, self._router, self._unwatch)

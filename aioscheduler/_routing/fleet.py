@@ -139,16 +139,16 @@ class Fleet:
             self.fail,
             settings.max_running,
             router.ids,
-            settings.context,
+            settings.propagation,
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
         self._catalog = catalog = HostCatalog()
         catalog.owner = self._owner
-        catalog.propagation = settings.context
+        catalog.propagation = settings.propagation
         shipper = HostShipper(catalog)
         boot = b""
-        if settings.boot is not None or settings.context is not None:
+        if settings.boot is not None or settings.propagation is not None:
             boot = shipper.take_call(*settings.boot or (None, ()))
         config = WorkerConfig(
             manager=manager,

@@ -39,12 +39,12 @@ class LoadCounter(Protocol):
 class Shipper(Protocol):
     """Who turns what users call into what a link takes; the same for all links of a manager."""
 
-    def take_record(self, options: Options | None, captured: Captured) -> Any:
+    def take_record(self, options: Options | None, captured: Captured | None) -> Any:
         """Turns what goes with a task into what `take` and `Link.schedule_many` take.
 
         Args:
             options: The task's, if it has any.
-            captured: What goes with it of a context, if anything does.
+            captured: What was captured for it, if anything was.
         """
 
     def take(self, coro: Any, record: Any = None) -> Any:

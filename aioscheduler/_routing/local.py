@@ -126,10 +126,18 @@ class LocalLink:
         """Returns when the initializer is through.
 
         Raises:
-            WorkerStartError: It raised.
+            WorkerStartError: It raised, or was ended by a close.
         """
-        if self._booting is not None:
+        if self._booting is None:
+            return
+        try:
             await asyncio.shield(self._booting)
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if not self._booting.cancelled() or (own and own.cancelling()):
+                raise  # it is who waits that is cancelled
+            reason = "the manager was closed before its initializer was through"
+            raise WorkerStartError(reason) from None
 
     def _start_engines(self) -> None:
         assert self.loop is not None
@@ -168,14 +176,14 @@ class LocalLink:
     ) -> Task[Any]:
         """Accepts what `take` gave."""
         work, record = call
-        options, context = record or (None, copy_context())
+        options, context, captured = record or (None, copy_context(), None)
         number = self._next
         self._next = number + 1
         name = None
         if options is not None:
             name = options.name or (name_of(work.first) if isinstance(work, Attempts) else None)
         task: Task[Any] = Task(self, scheduler, number, when, name or name_of(work))
-        entry = task, work, context, options, due
+        entry = task, work, context, options, due, captured
         self.engines[scheduler].add(number, due, entry)
         return task
 
@@ -194,13 +202,14 @@ class LocalLink:
         self._next += count
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
         engine = self.engines[scheduler]
-        options, context = record or (None, copy_context())
+        options, context, captured = record or (None, copy_context(), None)
         each = repeat(dues, count) if isinstance(dues, int) else dues
         works: Iterable[Work] = map(call_function, repeat(function), calls)
         if options is not None and options.retry is not None:
             works = (Attempts(partial(call_function, function, args)) for args in calls)
         entries = (
-            (part, work, context, options, due) for work, due in zip(works, each, strict=True)
+            (part, work, context, options, due, captured)
+            for work, due in zip(works, each, strict=True)
         )
         engine.add_many(range(first, first + count), dues, entries)
 

@@ -20,7 +20,7 @@ from .._scheduling.clock import LATEST
 from .._scheduling.engine import Engine
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
-from .._shipping.propagation import Propagation, captured_here
+from .._shipping.propagation import Propagation
 from ..errors import WorkerLost
 from ..inside import Place, running
 from ..options import Options, lateness_error, run_with
@@ -88,13 +88,14 @@ class LocalCrew:
     async def execute(self, engine: Engine[Entry], number: int, entry: Entry, due: int) -> None:
         # Here, and not when it is launched: it may be cancelled in between.
         self._counter.count_waiting(0, engine.index, -1)
-        _, work, _, options, given = entry
+        _, work, _, options, given, captured = entry
         value: Any = None
         attempt = 1 if options is None else attempt_of(entry)
         running.set((self._places[engine.index], number, given, attempt))
         try:
-            if self._propagation is not None:
-                self._propagation.restore(captured_here())
+            if captured is not None:
+                assert self._propagation is not None  # it has captured
+                self._propagation.restore(captured)
             if options is None:
                 value = await work  # type: ignore[misc]  # attempts have options
             else:

@@ -15,6 +15,7 @@ from contextvars import Context
 from typing import Any
 
 from .._scheduling.coroutines import close_unstarted
+from .._shipping.propagation import Captured
 from ..batch import Part
 from ..options import Options
 from ..task import Task
@@ -57,9 +58,10 @@ class Attempts:
 
 
 Work = Awaitable[Any] | Attempts
-Entry = tuple["Task[Any] | Part", Work, Context, "Options | None", int]
+Entry = tuple["Task[Any] | Part", Work, Context, "Options | None", int, "Captured | None"]
 """Who is told its end, what is awaited, the context of the call that has scheduled it (the calls of
-a batch share one), its options, and the due time that was given, 0 in a queue.
+a batch share one), its options, the due time that was given, 0 in a queue, and what was captured
+for it, if anything was.
 
 A bare tuple, as one is made in each `schedule()`: with named fields that takes twice to four times
 as long.
@@ -101,7 +103,7 @@ def close(entry: Entry) -> None:
 
 def move(entry: Entry, due: int) -> Entry:
     """Return the entry of a task that waits, with another due time."""
-    holder, work, context, options, _ = entry
+    holder, work, context, options, _, captured = entry
     if isinstance(work, Attempts):
         work.start = None
-    return holder, work, context, options, due
+    return holder, work, context, options, due, captured

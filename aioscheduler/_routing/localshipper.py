@@ -6,19 +6,19 @@ schedule(work(1), retry=...) ─► (what is awaited, its record) ─► an entr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
 from types import CoroutineType
 from typing import Any
 
 from .._scheduling.coroutines import check_awaitable, name_of, take_apart
-from .._shipping.propagation import Captured, with_captured
+from .._shipping.propagation import Captured
 from ..options import Options
 from .localentry import Attempts, Work
 
-LocalRecord = tuple["Options | None", Context] | None
-"""What goes with a task: its options, and the context of the call; None: there is nothing but the
-present context."""
+LocalRecord = tuple["Options | None", Context, "Captured | None"] | None
+"""What goes with a task: its options, the context of the call, and what was captured for it; None:
+there is nothing but the present context."""
 
 LocalCall = tuple[Work, LocalRecord]
 
@@ -26,9 +26,9 @@ LocalCall = tuple[Work, LocalRecord]
 class LocalShipper:
     """Takes what users call as it is (`link.Shipper`)."""
 
-    def take_record(self, options: Options | None, captured: Captured = None) -> LocalRecord:
+    def take_record(self, options: Options | None, captured: Captured | None = None) -> LocalRecord:
         """Take what goes with a task, and with it the present context."""
-        return options, with_captured(captured)
+        return options, copy_context(), captured
 
     def take(self, coro: Awaitable[Any], record: LocalRecord = None) -> LocalCall:
         """Check that something can be scheduled here.

@@ -86,7 +86,7 @@ class Router:
         when: datetime | timedelta | None,
         key: str | bytes | int | None,
         options: TaskOptions,
-        captured: Captured = None,
+        captured: Captured | None = None,
     ) -> Task[Any]:
         """Takes one task; see `Manager.schedule`.
 
@@ -95,7 +95,11 @@ class Router:
             when: As there.
             key: As there.
             options: As there.
-            captured: What goes with it of a context; None: what of the present one.
+            captured: What was captured for it; None: nothing was, and it is done here.
+
+        Raises:
+            Exception: As there.
+            BaseException: Whatever a `capture` of `Manager(context=...)` raises.
         """
         try:
             if self.closed is not None:
@@ -124,9 +128,14 @@ class Router:
         options: TaskOptions,
         id_: str | None,
         replace: bool,
-        captured: Captured = None,
+        captured: Captured | None = None,
     ) -> Task[Any]:
-        """Takes one task, unless there is one with its id; see `schedule`."""
+        """Takes one task, unless there is one with its id; see `schedule`.
+
+        Raises:
+            Exception: As `Manager.schedule`.
+            BaseException: Whatever a `capture` of `Manager(context=...)` raises.
+        """
         try:
             self.check_open()
             self.loop_thread.check()
@@ -205,12 +214,12 @@ class Router:
     def _read(self, options: TaskOptions) -> Options | None:
         return read_options(options, self._order) if options else None
 
-    def _take_record(self, options: Options | None, captured: Captured = None) -> Any:
+    def _take_record(self, options: Options | None, captured: Captured | None = None) -> Any:
         """Turn what goes with a task into what links take, None if nothing does."""
-        if captured is None and self.propagation is not None:
+        if self.propagation is None:
+            return None if options is None else self.links[0].shipper.take_record(options, None)
+        if captured is None:
             captured = self.propagation.capture()
-        if options is None and self.propagation is None:
-            return None
         return self.links[0].shipper.take_record(options, captured)
 
     def submit(

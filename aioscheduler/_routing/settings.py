@@ -57,7 +57,7 @@ class Settings(NamedTuple):
         monitor: Whether others may watch.
         max_running: How many tasks may run at a time on each scheduler; None: as its order says.
         name: The manager's, if it was given one.
-        context: What goes with each task of the context of its `schedule`, if anything does.
+        propagation: What goes with each task of the context of its `schedule`, if anything does.
         max_tasks_per_worker: How many tasks a process runs until it is recycled, if it is.
         max_rss_per_worker: Resident bytes above which a process is recycled, if it is.
         block_timeout: Seconds that a task may keep its worker's loop busy; None: as it likes.
@@ -75,7 +75,7 @@ class Settings(NamedTuple):
     monitor: bool
     max_running: int | None
     name: str | None
-    context: Propagation | None
+    propagation: Propagation | None
     max_tasks_per_worker: int | None
     max_rss_per_worker: int | None
     block_timeout: float | None

@@ -59,12 +59,12 @@ class Abroad:
                 loop_thread.check()
                 raise RuntimeError("start() comes before schedule_threadsafe()")
             router.check_open()
+            if router.propagation is not None:
+                schedule = _capture_for(schedule, router.propagation)
         except BaseException:
             close_unstarted(coro)
             raise
 
-        if router.propagation is not None:
-            schedule = _with_context(router.propagation, schedule)
         future = ThreadFuture(loop, self._unfinished, schedule, coro, name)
         try:
             future.send()
@@ -74,7 +74,10 @@ class Abroad:
         if router.closed is not None and future.is_on_its_way:
             # It was closed just now, and perhaps its loop never turns again.
             future.give_up(router.closed)
-        return future
+        try:
+            return future
+        finally:
+            del future, schedule  # they have what capturing raised, whose traceback has this frame
 
     def relay(self) -> None:
         """Take over what has ended: the loop may not turn again to do it."""
@@ -87,20 +90,26 @@ class Abroad:
             future.give_up(reason)
 
 
-def _with_context(
-    propagation: Propagation, schedule: Callable[..., Task[T]]
+def _capture_for(
+    schedule: Callable[..., Task[T]], propagation: Propagation
 ) -> Callable[[Awaitable[T]], Task[T]]:
-    """Capture here and now what goes with a task; whatever that raises is its refusal."""
+    """Capture here and now what goes with a task; what that raises is its refusal.
+
+    Raises:
+        BaseException: What is no Exception: a Ctrl-C is that of this thread.
+    """
     try:
         return partial(schedule, captured=propagation.capture())
-    except BaseException as error:  # noqa: BLE001  a user's function may raise anything
-        refusal = error
+    except Exception as error:  # noqa: BLE001  a user's function may raise anything
+        return partial(_refuse, error)
 
-    def refuse(coro: Awaitable[T]) -> NoReturn:
-        close_unstarted(coro)
+
+def _refuse(refusal: Exception, coro: Awaitable[Any]) -> NoReturn:
+    close_unstarted(coro)
+    try:
         raise refusal
-
-    return refuse
+    finally:
+        del refusal  # whose traceback has this frame
 
 
 class ThreadFuture(Future[T]):

@@ -16,7 +16,7 @@ from types import CodeType, FunctionType
 from typing import Any, Generic, TypeVar
 
 from ..options import Options
-from .names import importable_name, variable_name
+from .names import importable, importable_name, variable_name
 from .propagation import Propagation
 
 V = TypeVar("V")
@@ -71,36 +71,55 @@ class Catalog(ABC):
         self.propagation: Propagation | None = None
         self.classes: MutableMapping[int, type] = {}
         self.class_numbers: ClassTable[int] = ClassTable()
-        self._variables: dict[str, ContextVar[Any]] = {}  # by name, that were made here
-        self._variable_names: dict[ContextVar[Any], str] = {}  # the other way round
+        self._variables: dict[str, ContextVar[Any]] = {}  # by key, that cannot be imported
+        self._variable_keys: dict[ContextVar[Any], str] = {}  # the other way round
 
     def function_number(self, function: FunctionType) -> Any:
         """Gives what stands for a function in a frame: its name's number, or that of its code."""
         name = importable_name(function)
         return self.code_number(function) if name is None else self.name_number(name, function)
 
-    def variable_name(self, variable: ContextVar[Any]) -> str | None:
-        """Give the name by which the other end finds a context variable; None if it has none."""
-        return self._variable_names.get(variable) or variable_name(variable)
+    def variable_key(self, variable: ContextVar[Any]) -> str | None:
+        """Give what the other end knows a context variable by; None if it is no global.
+
+        That is its name. If its module cannot be imported, as a notebook, a variable may be bound
+        where another was: then it has a number, too, for the other one may be in use.
+        """
+        key = self._variable_keys.get(variable)
+        if key is not None:
+            return key
+        name = variable_name(variable)
+        if name is None or importable(name.partition(":")[0]):
+            return name
+        key, number = name, 1
+        while key in self._variables:
+            number += 1
+            key = f"{name}#{number}"
+        self._enter_variable(key, variable)
+        return key
 
     def variable(self, key: str, name: str, default: tuple[Any, ...]) -> ContextVar[Any]:
         """Give the context variable of a module that cannot be imported: always the same one.
 
         Args:
-            key: What `variable_name` gave.
+            key: What `variable_key` gave.
             name: Its own name.
             default: Its default, if it has one.
         """
         known = self._variables.get(key)
         if known is None:
             module, _, attribute = key.partition(":")
-            own = getattr(sys.modules.get(module), attribute, None)
-            if isinstance(own, ContextVar):  # of the program itself, or of who runs it
-                return own
-            known = ContextVar(name, default=default[0]) if default else ContextVar(name)
-            self._variables[key] = known
-            self._variable_names[known] = key
+            own = getattr(sys.modules.get(module), attribute.partition("#")[0], None)
+            if isinstance(own, ContextVar) and own not in self._variable_keys:
+                known = own  # of the program itself, or of who runs it
+            else:
+                known = ContextVar(name, default=default[0]) if default else ContextVar(name)
+            self._enter_variable(key, known)
         return known
+
+    def _enter_variable(self, key: str, variable: ContextVar[Any]) -> None:
+        self._variables[key] = variable
+        self._variable_keys[variable] = key
 
     @abstractmethod
     def name_number(self, name: str, function: FunctionType) -> Any:

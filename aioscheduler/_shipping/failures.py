@@ -147,7 +147,7 @@ def in_a_line(cause: str, traceback: str) -> str:
 def describe(say: Callable[[Any], str], value: object) -> str:
     """`str` or `repr` of anything, cut to a readable length. Does not fail."""
     try:
-        return say(value)[:LONGEST]
+        return str.__str__(say(value))[:LONGEST]  # it may be of a class made of str
     except BaseException as error:  # noqa: BLE001  a user's __str__ may raise anything
         return f"<{type_name(value)}, whose {say.__name__} raises {type_name(error)}>"
 

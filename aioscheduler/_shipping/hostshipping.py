@@ -3,7 +3,7 @@
     schedule(work(1)) ─► take ──────────┐
     map(work, items) ─► take_function,  ├─► frames
                         take_arguments ─┤
-    options, a context ─► take_record ──┘
+    options, captured ──► take_record ──┘
     Manager(initializer=...) ─► take_call ─► what a process is told before any task
 
 How coroutines are taken apart, here and in a worker, is in `shipping`.
@@ -32,18 +32,18 @@ from .shipping import Call, Shipper
 class HostShipper(Shipper[HostCatalog]):
     """The host's, which also takes functions that are not called yet."""
 
-    def take_record(self, options: Options | None, captured: Captured) -> Record:
+    def take_record(self, options: Options | None, captured: Captured | None) -> Record:
         """Gives what goes with a task, or with many.
 
         Args:
             options: Of it, if there are any.
-            captured: Of a context, if anything was.
+            captured: What was captured for it, if anything was.
 
         Raises:
             NotShippable: Something of it cannot travel.
         """
         number = None if options is None else self.take_options(options)
-        return record_of(number, self.take_context(captured))
+        return record_of(number, self.take_captured(captured))
 
     def label(self, function: int | bytes, record: Record) -> object:
         """Return what names a task for as long as it is known: its name, or the function's."""
@@ -161,9 +161,9 @@ def adopt_call(catalog: HostCatalog, asked: InsideRequest) -> Call:
     with catalog.change():
         number = catalog.adopt(asked.function)
         options = None if asked.options is None else catalog.adopt_options(asked.options)
-    payload, context = asked.payload, asked.context
+    payload, captured = asked.payload, asked.captured
     if isinstance(payload, bytes):
         payload = leased(payload, map(catalog.log.lease, asked.lines))
-    if context is not None:
-        context = leased(context, map(catalog.log.lease, names_in(context)))
-    return number, payload, record_of(options, context)
+    if captured is not None:
+        captured = leased(captured, map(catalog.log.lease, names_in(captured)))
+    return number, payload, record_of(options, captured)

@@ -121,16 +121,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         return reduce_error(error)
 
     def _reduce_variable(self, variable: ContextVar[Any]) -> Any:
-        name = self._catalog.variable_name(variable)
-        if name is None:
+        key = self._catalog.variable_key(variable)
+        if key is None:
             raise pickle.PicklingError(unnamed(variable))
-        if importable(name.partition(":")[0]):
-            return resolve, (name,)
+        if importable(key.partition(":")[0]):
+            return resolve, (key,)
         try:
             default = (Context().run(variable.get),)
         except LookupError:
-            return restore.variable_of, (name, variable.name)
-        return restore.variable_of, (name, variable.name, *default)
+            return restore.variable_of, (key, variable.name)
+        return restore.variable_of, (key, variable.name, *default)
 
     def _reduce_function(self, function: FunctionType) -> Any:
         if is_single_dispatch(function):

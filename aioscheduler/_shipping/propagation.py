@@ -1,7 +1,7 @@
 """What of a context goes with each task: variables, and what pairs of functions say.
 
-    schedule ─► capture ─► values ─► the record of the task ═══► restore ─► an attempt
-                              └─ without a process in between ──────┘
+    schedule ─► capture ─► captured ─► the record of the task ═══► restore ─► an attempt
+                               └─ without a process in between ──────┘
 
 Values are taken in the context, and the thread, of who schedules, and restored in that of each
 attempt, right before its first step. How they travel is not known here. "Propagation" is
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Sequence
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from .._scheduling.coroutines import name_of
@@ -24,8 +24,12 @@ Pair = tuple[Callable[[], Any], Callable[[Any], object]]
 ContextItem = ContextVar[Any] | Pair
 """What `Manager(context=...)` lists."""
 
-Captured = Sequence[Any] | None
-"""Which items have a value, as the bits of an int, and those values; None if none has."""
+Captured = Sequence[Any]
+"""Which items had a value, as the bits of an int, and those values in the order of the items.
+
+Without their names they take the least of each task (`benchmarks/bench_context.py`); so they are
+of use beside the very same items alone, as all processes of a manager have them. Who keeps them
+for another manager keeps what `Propagation.pairs` returns, by name."""
 
 _MISSING: Any = object()
 
@@ -42,7 +46,7 @@ class Propagation:
         self._all = (1 << len(items)) - 1
 
     def capture(self) -> Captured:
-        """Take the values that hold here and now. A variable that has none keeps it so.
+        """Take the values that hold here and now. A variable without one is left out.
 
         Raises:
             BaseException: Whatever a function of a pair raises, with a note.
@@ -57,34 +61,44 @@ class Propagation:
                 found |= 1 << index
                 values.append(value)
         values[0] = found
-        return values if found else None
+        return values
 
     def restore(self, captured: Captured) -> None:
-        """Set in the present context what was taken in another one.
+        """Set in the present context what was captured in another one.
+
+        What had no value there has here what it has: a default, or what an initializer has set.
 
         Raises:
+            ValueError: It was captured for other items.
             BaseException: Whatever a function of a pair raises, with a note.
         """
-        if captured is None:
-            return
-        values = iter(captured)
-        for item in self._with(next(values)):
+        for item, value in self.pairs(captured):
             if isinstance(item, tuple):
-                _call(item[1], "to restore what came with the task", next(values))
+                _call(item[1], "to restore what came with the task", value)
             else:
-                item.set(next(values))
+                item.set(value)
 
-    def _with(self, found: int) -> Sequence[ContextItem]:
-        """Return the items that have a value."""
-        if found == self._all:
-            return self._items
-        return [item for index, item in enumerate(self._items) if found >> index & 1]
+    def pairs(self, captured: Captured) -> Iterable[tuple[ContextItem, Any]]:
+        """Return the items that had a value, each with that.
 
-    def named(self, captured: Sequence[Any]) -> dict[str, dict[Any, Any]]:
-        """Return what was captured, by what it is of and its name; for messages."""
+        Raises:
+            ValueError: It was captured for other items, as far as their number shows it.
+        """
         found, *values = captured
+        items = self._items
+        if found != self._all:
+            items = [item for index, item in enumerate(items) if found >> index & 1]
+        if len(values) != len(items) or found >> len(self._items):
+            raise ValueError(
+                f"the {len(values)} values that came with the task are not those of the "
+                f"{len(self._items)} items that Manager(context=...) lists here"
+            )
+        return zip(items, values, strict=True)
+
+    def named(self, captured: Captured) -> dict[str, dict[Any, Any]]:
+        """Return what was captured, by what it is of and its name; for messages."""
         kinds: dict[str, dict[Any, Any]] = {"value of the context variable": {}, "value of": {}}
-        for item, value in zip(self._with(found), values, strict=True):
+        for item, value in self.pairs(captured):
             if isinstance(item, tuple):
                 kinds["value of"][f"{name_of(item[0])}()"] = value
             else:
@@ -139,8 +153,8 @@ def read_context(context: Sequence[Any]) -> Propagation | None:
 def unnamed(variable: ContextVar[Any]) -> str:
     """Return why a variable is refused, and what to do about it."""
     return (
-        f"the context variable {variable.name!r} is no global of a module, by which a worker would "
-        "find it: make it one"
+        f"the context variable {variable.name!r} is no global of a module, or no longer one, and "
+        "by that a worker would find it: make it one"
     )
 
 
@@ -152,19 +166,3 @@ def _call(function: Callable[..., Any], what_for: str, *args: Any) -> Any:
             name, call = name_of(function), "Manager(context=...)"
             BaseException.add_note(error, f"{name}(), of {call}, was called {what_for}")
         raise
-
-
-_captured: ContextVar[Captured] = ContextVar("aioscheduler_captured", default=None)
-"""In a context that goes with a task of this process."""
-
-
-def with_captured(captured: Captured) -> Context:
-    """Return a copy of the present context that has with it what was captured."""
-    context = copy_context()
-    context.run(_captured.set, captured)
-    return context
-
-
-def captured_here() -> Captured:
-    """Return what was captured with the present context."""
-    return _captured.get()

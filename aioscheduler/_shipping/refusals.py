@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from types import CoroutineType, FunctionType, MethodType
 from typing import Any, NoReturn
 
+from .failures import describe
 from .names import type_name
 from .sharedcode import contents_of
 
@@ -52,9 +53,19 @@ def blame(
             fault = fault_of(value)
             if fault is not None:
                 own = "" if kind == "argument" or kind.startswith("value") else "it"
-                return f"the {kind} {name!r}", cannot_travel(fault, own)
+                what = f"the {kind} {name!r}{_key_of_fault(fault_of, value)}"
+                return what, cannot_travel(fault, own)
     kind = next(iter(kinds), "")
     return kind and f"{'an' if kind[0] in 'ao' else 'a'} {kind}", cannot_travel(error)
+
+
+def _key_of_fault(fault_of: Callable[[object], Exception | None], value: object) -> str:
+    """Say under which key of a dict is what cannot travel."""
+    if type(value) is dict:
+        for key, item in list(value.items()):
+            if fault_of(item) is not None:
+                return f", under its key {describe(repr, key):.80},"
+    return ""
 
 
 def refuse(obj: object) -> NoReturn:

@@ -35,7 +35,7 @@ from .workercatalog import WorkerCatalog
 Call = tuple[Any, Payload, Record]
 """What there is to do: the number of a function, its payload, and the record of the task."""
 
-MOST_CONTEXT = BLOB_LIMIT
+MOST_CAPTURED = BLOB_LIMIT
 """Bytes of the values that go with a task."""
 
 
@@ -48,7 +48,7 @@ class _Shape:
             functions may each have a name: those of one decorator all have one code.
         by_value: Whether globals that were rebound are to be looked for; with a closure, that
             depends on the function.
-        simple: The count of arguments if all are positional and nothing is captured, else -1.
+        simple: The count of arguments if all are positional and no cell holds one, else -1.
 
     Attributes:
         gone: Forgets this when the code is garbage, before its id is used again.
@@ -121,10 +121,10 @@ class Shipper(Generic[C]):
         elif shape.simple >= 0:
             payload = self._encode_simple(referents[position + 2 : position + 2 + shape.simple])
         if payload is None:
-            captured = function.__closure__ or ()
-            if captured:
-                number, captured = self._number_closure(function, shape)
-            payload = self._pickle_arguments(coro, function, captured)
+            cells = function.__closure__ or ()
+            if cells:
+                number, cells = self._number_closure(function, shape)
+            payload = self._pickle_arguments(coro, function, cells)
         coro.close()
         return number, payload, record
 
@@ -147,13 +147,13 @@ class Shipper(Generic[C]):
             what, why = blame(self.catalog.fault_of, parts_of(on) if asks else {}, error)
             raise NotShippable(f"{what and what + ' of '}the option retry {why}") from error
 
-    def take_context(self, captured: Captured) -> bytes | None:
-        """Gives the payload of what goes with a task of a context, if anything does.
+    def take_captured(self, captured: Captured | None) -> bytes | None:
+        """Gives the payload of what was captured for a task; None if nothing had a value.
 
         Raises:
             NotShippable: Something of it cannot travel, or it is too much.
         """
-        if captured is None:
+        if captured is None or len(captured) == 1:
             return None
         payload = self.catalog.encode_scalars(captured)
         if payload is None:
@@ -167,9 +167,9 @@ class Shipper(Generic[C]):
                 kinds = self.catalog.propagation.named(captured)
                 what, why = blame(self.catalog.fault_of, kinds, error)
                 raise NotShippable(f"{what} {why}") from error
-        if len(payload) > MOST_CONTEXT:
+        if len(payload) > MOST_CAPTURED:
             raise NotShippable(
-                f"what context= lists takes {len(payload):,} bytes, and {MOST_CONTEXT:,} at most "
+                f"what context= lists takes {len(payload):,} bytes, and {MOST_CAPTURED:,} at most "
                 "may go with each task: list ids, and look up in the task what they stand for"
             )
         return payload
@@ -230,10 +230,10 @@ class Shipper(Generic[C]):
         self,
         coro: CoroutineType[Any, Any, Any],
         function: FunctionType,
-        captured: tuple[CellType, ...],
+        cells: tuple[CellType, ...],
     ) -> bytes:
         args, kwargs = read_arguments(coro)
-        contents = [contents_of(cell) for cell in captured]
+        contents = [contents_of(cell) for cell in cells]
         try:
             with self.catalog.change():
                 return leased(*self.catalog.dump((args, kwargs, contents)))

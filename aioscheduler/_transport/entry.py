@@ -54,7 +54,7 @@ class InsideRequest(NamedTuple):
         payload: Of the arguments.
         lines: Of the definitions, that the payload names.
         options: As the catalog gives them, if there are any.
-        context: The payload of what goes with it of the context, which says itself what it names.
+        captured: The payload of what was captured for it, which says itself what it names.
         alias: The number that the worker gives it.
         id: That it is to have, if it is to have one.
         replace: Whether it takes that from another.
@@ -66,7 +66,7 @@ class InsideRequest(NamedTuple):
     payload: Payload
     lines: Sequence[int]
     options: Sequence[Any] | None
-    context: bytes | None
+    captured: bytes | None
     alias: int
     id: str | None
     replace: bool

@@ -331,7 +331,7 @@ def make_frames(entries: Mapping[int, Entry]) -> Iterator[tuple[list[int], bytes
         if isinstance(entry.function, bytes) and entry.function != function:
             size += len(entry.function)
         function = entry.function
-        size += len(wire.context_of(entry.record) or b"")
+        size += len(wire.captured_of(entry.record) or b"")
         if size > wire.FRAME_BYTES:
             yield numbers, _frame(numbers, entries)
             numbers, size, function = [], 0, None

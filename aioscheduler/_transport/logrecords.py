@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import traceback
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ def pack_record(record: logging.LogRecord, process: int, name: str) -> bytes:
         _number(record.levelno),
         _name(record.levelname),
         _text(_message(record)),
-        float(record.created),
+        _seconds(record.created),
         _name(record.pathname),
         _number(record.lineno),
         _optional(record.funcName),
@@ -89,7 +90,7 @@ def pack_record(record: logging.LogRecord, process: int, name: str) -> bytes:
         _optional(record.threadName),
         _optional(getattr(record, "taskName", None)),
         _traceback(record),
-        None if record.stack_info is None else _text(str(record.stack_info)),
+        None if record.stack_info is None else _text(record.stack_info),
     ]
     return wire.pack([*fields, *_extras(record)])
 
@@ -139,7 +140,7 @@ def make_record(packed: Packed) -> logging.LogRecord:
 
 def _message(record: logging.LogRecord) -> str:
     try:
-        return record.getMessage()
+        return _exact(record.getMessage())
     except BaseException as error:  # noqa: BLE001  a user's class may raise anything here
         what = f"could not be formatted: {_name_of(error)}"
     try:
@@ -151,11 +152,11 @@ def _message(record: logging.LogRecord) -> str:
 def _traceback(record: logging.LogRecord) -> str | None:
     """Return the traceback as text, as `logging.Formatter` does it."""
     if not record.exc_info:
-        return None if not record.exc_text else _text(str(record.exc_text))
+        return None if not record.exc_text else _text(record.exc_text)
     try:
         return _text("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
     except BaseException as error:  # noqa: BLE001  a user's exception may raise anything here
-        return f"a traceback could not be formatted: {_name_of(error)}"
+        return _text(f"a traceback could not be formatted: {_name_of(error)}")
 
 
 def _name_of(error: BaseException) -> str:
@@ -166,7 +167,7 @@ def _extras(record: logging.LogRecord) -> list[Any]:
     """Return what `extra=`, filters and factories have added, as far as it is plain."""
     found: list[Any] = []
     for key, value in list(vars(record).items()):
-        if key in _STANDARD or type(key) is not str or type(value) not in _PLAIN:
+        if type(key) is not str or key in _STANDARD or type(value) not in _PLAIN:
             continue
         if type(value) is int and not -_LARGEST <= value < _LARGEST:
             continue
@@ -180,16 +181,28 @@ def _number(value: Any) -> int:
     return max(-_LARGEST, min(int(value), _LARGEST - 1))
 
 
+def _seconds(value: Any) -> float:
+    """Return a time since the epoch; the present if it is none that a clock can show."""
+    seconds = float(value)
+    return seconds if math.isfinite(seconds) else time.time()
+
+
 def _optional(value: Any) -> str | None:
     return None if value is None else _name(value)
 
 
 def _name(value: Any) -> str:
-    return _text(str(value), LONGEST_NAME)
+    return _text(value, LONGEST_NAME)
 
 
-def _text(value: str, longest: int = LONGEST) -> str:
+def _text(value: Any, longest: int = LONGEST) -> str:
+    value = _exact(value)
     if len(value) > longest:
         half = longest // 2
         value = f"{value[:half]}{_CUT}{value[-half:]}"
     return wire.text(value)
+
+
+def _exact(value: Any) -> str:
+    """Return a text that no subclass of `str` has a say in: `str()` may return one of such."""
+    return str.__str__(str(value))

@@ -64,7 +64,7 @@ class Outbox:
         if record is not None:
             self._records[number] = record
             if isinstance(record, list):
-                self._bytes += len(wire.context_of(record) or b"")
+                self._bytes += len(wire.captured_of(record) or b"")
         if self.next % PAGE == 0 or self._bytes > FRAME_BYTES:
             self.pack()
             self.full = True
@@ -264,11 +264,11 @@ def _uses_of(
 
 
 def _sizes_of(records: Record | list[Record], payloads: list[Payload]) -> dict[int, int]:
-    """Return the bytes of large payloads, and of contexts, by position."""
+    """Return the bytes of large payloads, and of what was captured, by position."""
     sizes = [len(p) if isinstance(p, bytes) else 0 for p in payloads]
     if isinstance(records, list) and len(records) == len(sizes):  # else one holds for all
-        contexts = (len(wire.context_of(record) or b"") for record in records)
-        sizes = list(map(add, sizes, contexts))
+        captured = (len(wire.captured_of(record) or b"") for record in records)
+        sizes = list(map(add, sizes, captured))
     return {position: size for position, size in enumerate(sizes) if size >= LARGE}
 
 
@@ -281,4 +281,4 @@ def _note(uses: dict[int, int], item: object, users: int) -> None:
             uses[lease] = uses.get(lease, 0) | users
     elif isinstance(item, list) and item:  # a record
         _note(uses, wire.options_of(item), users)
-        _note(uses, wire.context_of(item), users)
+        _note(uses, wire.captured_of(item), users)

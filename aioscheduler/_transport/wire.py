@@ -26,6 +26,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]  # ships no type information
@@ -146,7 +147,7 @@ class More(NamedTuple):
         confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`).
         failed: How many attempts have failed; one that its worker did not survive has not.
         given: The due time that it was given, where that of its frame is of a further attempt.
-        context: The payload of what goes with it of the context in which it was scheduled.
+        captured: The payload of what was captured of the context in which it was scheduled.
     """
 
     options: int | None = None
@@ -155,7 +156,7 @@ class More(NamedTuple):
     confirmed: bool = False
     failed: int = 0
     given: int | None = None
-    context: bytes | None = None
+    captured: bytes | None = None
 
     def after_failure(self) -> More:
         """Return what holds of the attempt after one that failed."""
@@ -167,9 +168,9 @@ def make_record(more: More) -> Record:
     return list(more) if more[1:] != _NO_MORE[1:] else more.options
 
 
-def record_of(options: int | None, context: bytes | None) -> Record:
+def record_of(options: int | None, captured: bytes | None) -> Record:
     """Return the record of a task that is new, in a tenth of the time of `make_record`."""
-    return options if context is None else [options, *_NO_MORE[1:-1], context]
+    return options if captured is None else [options, *_NEW, captured]
 
 
 def options_of(record: Record) -> int | None:
@@ -182,9 +183,14 @@ def is_confirmed(record: Record) -> bool:
     return isinstance(record, list) and bool(record[_CONFIRMED])
 
 
-def context_of(record: Record) -> bytes | None:
-    """Return the payload of what goes with a task of a context."""
-    return record[_CONTEXT] if isinstance(record, list) else None
+def captured_of(record: Record) -> bytes | None:
+    """Return the payload of what was captured for a task, if anything was."""
+    return record[_CAPTURED] if isinstance(record, list) else None
+
+
+def run_of(record: Record) -> tuple[int | None, int | None, int, int | None, bytes | None]:
+    """Return what a run needs: options, alias, attempt, given and captured, as of `More`."""
+    return _run_of(record) if isinstance(record, list) else (record, None, 1, None, None)
 
 
 def column(field: Any, count: int) -> Iterable[Any]:
@@ -200,7 +206,11 @@ def read_record(record: Record) -> More:
 
 
 _NO_MORE = More()
-_CONFIRMED, _CONTEXT = map(More._fields.index, ("confirmed", "context"))
+_NEW = _NO_MORE[1:-1]  # what is between the options and what was captured
+_CONFIRMED, _CAPTURED = map(More._fields.index, ("confirmed", "captured"))
+_run_of: Callable[[list[Any]], Any] = itemgetter(
+    *map(More._fields.index, ("options", "alias", "attempt", "given", "captured"))
+)
 
 
 class Decoder:

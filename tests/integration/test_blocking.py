@@ -192,3 +192,19 @@ async def test_what_blocks_while_its_manager_closes_is_lost() -> None:
     with pytest.raises(WorkerLost, match="block_timeout"):
         await blocks
     assert manager.stats().workers[0].state is WorkerState.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [(blocking.Raises, "LookupError: no handler for this"), (blocking.Waits, "it waits")],
+)
+async def test_a_handler_of_the_log_cannot_end_the_watching(
+    handler: type, said: str, capfd: Any
+) -> None:
+    async with Manager(
+        1, workers=1, block_timeout=3.0, initializer=blocking.add_handler, initargs=(handler,)
+    ) as manager:
+        blocks = manager.schedule(blocking.sleep())
+        with pytest.raises(WorkerLost, match="block_timeout=3 s"):
+            await blocks
+    assert said in capfd.readouterr().err  # the block was reported before

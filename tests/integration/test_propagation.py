@@ -98,6 +98,19 @@ async def test_all_items_of_a_map_have_those_of_the_call(make: Make, function: A
         assert await plain == [("other", 6)]
 
 
+async def test_tasks_that_run_at_the_same_time_do_not_see_each_others(make: Make) -> None:
+    async with make(1) as manager:
+        tasks = [
+            scheduled(f"r{n}", n, lambda: manager.schedule(propagated.look_twice()))
+            for n in range(5, 9)
+        ]
+        assert await asyncio.gather(*tasks) == [((f"r{n}", n),) * 2 for n in range(5, 9)]
+        batch = scheduled("all", 4, lambda: manager.map(propagated.look_twice, range(3)))
+        other = scheduled("one", 3, lambda: manager.schedule(propagated.look_twice()))
+        assert await batch == [(("all", 4), ("all", 4))] * 3
+        assert await other == (("one", 3), ("one", 3))
+
+
 @pytest.mark.parametrize("cls", CLASSES)
 async def test_each_attempt_begins_with_them(make: Make, cls: Any) -> None:
     async with make(1, cls=cls) as manager:
@@ -217,10 +230,11 @@ async def test_what_runs_again_after_a_death_has_them(tmp_path: Path) -> None:
 
 async def test_a_replacement_knows_what_is_listed_and_what_waits(tmp_path: Path) -> None:
     async with Manager(1, cls=QueuedScheduler, workers=1, context=CONTEXT) as manager:
-        blocks = manager.schedule(asyncio.sleep(60))
+        note = tmp_path / "note"
+        blocks = manager.schedule(propagated.block(str(note)))
         word = Word("of a class of this file")
         waits = scheduled(word, 5, lambda: manager.schedule(propagated.look_later()))
-        while manager.stats().running == 0:
+        while not note.exists():
             await asyncio.sleep(0.01)
         pid = manager.stats().workers[0].pid
         assert pid is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from contextvars import Context
 from typing import Any
 
 from aioscheduler import current_attempt
+from aioscheduler._processes.process import workers_module
 
 FOR_GOOD = 60.0  # seconds
 
@@ -107,3 +109,20 @@ async def fork_and_wait() -> int:
         os._exit(7)
     _, status = await asyncio.to_thread(os.waitpid, child, 0)
     return os.waitstatus_to_exitcode(status)
+
+
+class Raises(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise LookupError("no handler for this")
+
+
+class Waits(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        os.write(2, b"it waits\n")
+        time.sleep(FOR_GOOD)
+
+
+def add_handler(handler: type[logging.Handler]) -> None:
+    """An initializer; what blocks is reported at the next look at the ticks."""
+    vars(workers_module("watch"))["BLOCKED_AFTER"] = 0.1
+    logging.getLogger("aioscheduler").addHandler(handler())

@@ -45,6 +45,14 @@ async def own_task() -> object:
     return await asyncio.create_task(first_step())
 
 
+async def look_alone() -> None:
+    look()
+
+
+async def task_of_nobody() -> None:
+    await asyncio.create_task(look_alone(), context=Context())
+
+
 async def callback() -> object:
     asyncio.get_running_loop().call_soon(look)
     await asyncio.sleep(0)

@@ -438,7 +438,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "each attempt starts from the values that were taken when its task was scheduled",
         WIRE,
         "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1)",
-        "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, context=None)",
+        "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, captured=None)",
         fast=True,
     ),
     Mutation(
@@ -454,7 +454,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "so does what runs again because its worker has died",
         ENTRY,
         "record=make_record(more._replace(attempt=more.attempt + 1))",
-        "record=make_record(more._replace(attempt=more.attempt + 1, context=None))",
+        "record=make_record(more._replace(attempt=more.attempt + 1, captured=None))",
     ),
 )
 

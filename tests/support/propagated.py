@@ -43,6 +43,13 @@ async def look_later(_: object = None) -> Seen:
     return seen
 
 
+async def look_twice(_: object = None) -> tuple[Seen, Seen]:
+    """Look again when others of this process have begun, and have looked."""
+    first = request_id.get(), precision()
+    await asyncio.sleep(0.1)
+    return first, (request_id.get(), precision())
+
+
 async def look_again(failing: int) -> tuple[int, Seen]:
     """Fail so many times, having seen what another attempt must not see."""
     seen = look()
@@ -59,6 +66,12 @@ async def look_after_death(note: str) -> tuple[int, Seen]:
             os.kill(os.getpid(), signal.SIGKILL)
             await asyncio.sleep(60)
     return current_attempt(), seen
+
+
+async def block(note: str) -> None:
+    """Say in a file that it has begun, and go on for long."""
+    with open(note, "w"):
+        await asyncio.sleep(60)
 
 
 async def schedule_look(word: str) -> tuple[Seen, Any]:

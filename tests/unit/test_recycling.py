@@ -190,7 +190,7 @@ async def test_a_manager_that_closes_or_fails_while_one_is_recycled_has_its_own_
 
 async def test_one_that_grows_is_recycled(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [500]
-    monkeypatch.setattr(workers_module("worker"), "make_measure", lambda: lambda: sizes[-1])
+    monkeypatch.setattr(workers_module("worker"), "resident_bytes", lambda: sizes[-1])
     clock = FakeClock()
     async with clock.manager(1, workers=1, max_rss_per_worker=1000) as manager:
         life: Any = manager._remotes[0].supervisor.life

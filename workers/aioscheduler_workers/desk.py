@@ -78,7 +78,7 @@ class TaskDesk:
                 id_ = read_id(id_, replace)
             propagation = self._shipper.catalog.propagation
             captured = None if propagation is None else propagation.capture()
-            context = self._shipper.take_context(captured)
+            packed = self._shipper.take_captured(captured)
             function, payload, _ = self._shipper.take(coro)
         except BaseException as refusal:
             close_refused(coro, refusal)
@@ -86,10 +86,10 @@ class TaskDesk:
         alias = self._next_alias
         self._next_alias += 1
         lines = payload.leases if isinstance(payload, Leased) else ()
-        if isinstance(context, Leased):
-            context = with_names(context, context.leases)
+        if isinstance(packed, Leased):
+            packed = with_names(packed, packed.leases)
         request = InsideRequest(
-            place, due, function, payload, lines, taken, context, alias, id_, replace
+            place, due, function, payload, lines, taken, packed, alias, id_, replace
         )
         self._ask("schedule", *request)
         worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]

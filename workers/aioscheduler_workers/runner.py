@@ -38,7 +38,7 @@ from .announcer import Announcer, Entry
 from .outcome import encode_failure, encode_refusal, encode_unopened
 from .turn import Turn
 
-_PLAIN = (None, None, 1, None, None)  # a task without a record
+_PLAIN = (None, *wire.run_of(None)[1:])  # a task without a record
 _ALONE = frozenset((NoneType, bool, int, float, str))  # of a payload that is the one argument
 _VALUES = frozenset((NoneType, bool, int, float, str, bytes, tuple, list, dict, set))
 
@@ -272,18 +272,16 @@ class Runner:
 
     def _read_record(
         self, record: int | list[Any]
-    ) -> tuple[Options | None, int | None, int, int | None, Captured]:
-        """Give a task's options, its alias, its attempt, the due time it was given, its context."""
-        if isinstance(record, int):
-            return self._catalog.find_options(record), None, 1, None, None
-        number, alias, attempt, _, _, given, context = record  # those of `wire.More`
+    ) -> tuple[Options | None, int | None, int, int | None, Captured | None]:
+        """Give what a run needs, as `wire.run_of` does, but options and captured values read."""
+        number, alias, attempt, given, payload = wire.run_of(record)
         options = None if number is None else self._catalog.find_options(number)
-        captured = None if context is None else self._read_context(context)
+        captured = None if payload is None else self._read_captured(payload)
         return options, alias, attempt, given, captured
 
-    def _read_context(self, context: bytes) -> Captured:
+    def _read_captured(self, payload: bytes) -> Captured:
         try:
-            captured: Captured = self._catalog.decode(context)
+            captured: Captured = self._catalog.decode(payload)
         except BaseException as error:
             with suppress(Exception):  # its class may forbid it
                 note = "it came up where what Manager(context=...) lists was read for the task"

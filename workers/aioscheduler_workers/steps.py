@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from aioscheduler._processes.process import WorkerProcess
 from aioscheduler._scheduling.coroutines import name_of
 from aioscheduler._scheduling.lifespan import STEP as LIFESPAN
+from aioscheduler._shipping import failures
 from aioscheduler.inside import running
 from aioscheduler.refs import TaskRef
 
@@ -114,13 +115,19 @@ def describe(step: Step | None, own: str) -> str:
         return own
     coro: Any = None if step.current is None else step.current.get_coro()
     if coro is not None and getattr(coro, "cr_code", None) not in STEPS:
-        return f"{name_of(coro)}(), which {'a task' if ref is None else f'task {ref}'} has begun,"
+        name = failures.describe(name_of, coro)
+        # Whose it is may not be known: it may be a lifespan's or a library's.
+        return (
+            f"the asyncio task of {name}()"
+            if ref is None
+            else f"{name}(), which task {ref} has begun,"
+        )
     if step.own is None:
         return "a callback of the loop" if ref is None else f"a callback of task {ref}"
     called, options = step.own.f_locals.get("called"), step.own.f_locals.get("options")
     if called is None:  # its arguments are read
         return f"task {ref}"
-    return f"task {(options and options.name) or name_of(called)} {ref}"
+    return f"task {(options and options.name) or failures.describe(name_of, called)} {ref}"
 
 
 def stack_of(frame: FrameType | None) -> str:

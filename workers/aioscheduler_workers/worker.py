@@ -38,7 +38,7 @@ from .forwarder import Forwarder
 from .life import Life
 from .outcome import encode_failure
 from .runner import Runner
-from .size import make_measure
+from .size import resident_bytes
 from .turn import Turn
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -107,7 +107,7 @@ class Worker:
             clock,
             failures,
             self.forwarder,
-            make_measure() if config.measured else None,
+            resident_bytes if config.measured else None,
         )
         self._garbage = ClassGarbage()
         self._is_queue = config.order is not Order.TIMED

@@ -542,3 +542,18 @@ async def test_one_that_is_cancelled_with_all_there_is_does_not_fail_a_loop_that
     monkeypatch.undo()
     await place.link.close(0)
     await asyncio.sleep(0.002)
+
+
+async def test_who_waits_for_an_initializer_hears_of_a_close_and_of_its_own_cancellation(
+    no_tasks_left: None,
+) -> None:
+    place = Place(boot=(asyncio.sleep, (60,)))
+    place.start()
+    closed, cancelled = (asyncio.create_task(place.link.ready()) for _ in range(2))
+    await turns()
+    cancelled.cancel()
+    await turns()
+    assert cancelled.cancelled()
+    await place.link.close(0)
+    with pytest.raises(WorkerStartError, match="closed before its initializer was through"):
+        await closed

@@ -30,7 +30,7 @@ word: ContextVar[str] = ContextVar("word", default="none")
 
 def make_entry(work: Work, due: int = 7) -> Entry:
     home: Any = None
-    return Task(home, 0, 0, due, "a name"), work, copy_context(), None, due
+    return Task(home, 0, 0, due, "a name"), work, copy_context(), None, due, [1, "captured"]
 
 
 async def test_a_task_without_retries_is_what_was_given() -> None:
@@ -83,7 +83,8 @@ def test_a_time_that_was_given_later_holds_for_any_attempt(start: int | None) ->
     assert (start_of(moved), moved[4]) == (9, 9)
     assert moved[:4] == entry[:4]
     plain = give(1)
-    assert start_of(move(make_entry(plain), 9)) == 9
+    moved = move(make_entry(plain), 9)
+    assert (start_of(moved), moved[-1]) == (9, [1, "captured"])
     plain.close()
 
 

@@ -12,7 +12,6 @@ from herewith import give
 
 from aioscheduler._routing.localentry import Attempts
 from aioscheduler._routing.localshipper import LocalShipper, call_function
-from aioscheduler._shipping.propagation import captured_here
 from aioscheduler.options import Options
 from aioscheduler.retry import Retry
 
@@ -29,7 +28,7 @@ def test_it_is_taken_as_it_is() -> None:
     coro.close()
 
 
-def test_what_goes_with_it_is_a_copy_of_the_context_of_the_call() -> None:
+def test_a_copy_of_the_context_of_the_call_goes_with_it() -> None:
     shipper = LocalShipper()
     token = variable.set("ann")
     options = Options(timeout=1.0)
@@ -38,8 +37,8 @@ def test_what_goes_with_it_is_a_copy_of_the_context_of_the_call() -> None:
     assert record is not None
     assert record[0] is options
     assert record[1].run(variable.get) == "ann"
-    assert record[1].run(captured_here) == [1, "captured"]
-    assert captured_here() is None
+    assert record[2] == [1, "captured"]
+    assert shipper.take_record(None)[2] is None  # type: ignore[index]
 
 
 async def test_one_that_is_retried_is_made_anew() -> None:

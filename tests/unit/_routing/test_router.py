@@ -357,10 +357,12 @@ def test_what_goes_with_a_task_is_captured_once_for_each_call() -> None:
     router.schedule_once(work(), None, None, {}, "an id", False)
     router.schedule_inside(work(), None, None, None, {}, None, False)
     router.submit(work, [(1,)] * 4, None, None, {})
+    router.schedule(work(), None, None, {}, [0])  # nothing had a value in another thread
     request_id.reset(token)
     named, *others = link.scheduled[1][3], *(row[3] for row in link.scheduled), *link.records
     assert (named[0].name, named[1]) == ("one", [3, "r0", None])
     others.remove(named)
+    others.remove((None, [0]))
     assert others == [(None, [3, "r1", None])] * 5
     assert len(calls) == 4
 

@@ -66,8 +66,8 @@ def test_each_option_is_read() -> None:
         block_timeout=timedelta(seconds=5),
         forward_logs=True,
     )
-    assert isinstance(said.context, Propagation)
-    assert said._replace(context=None) == Settings(
+    assert isinstance(said.propagation, Propagation)
+    assert said._replace(propagation=None) == Settings(
         order=Order.TIMED,
         prefer_utc=True,
         layout=[1],
@@ -79,7 +79,7 @@ def test_each_option_is_read() -> None:
         monitor=True,
         max_running=3,
         name="bots",
-        context=None,
+        propagation=None,
         max_tasks_per_worker=500,
         max_rss_per_worker=1 << 30,
         block_timeout=5.0,

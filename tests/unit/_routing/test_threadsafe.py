@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import inspect
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -224,7 +226,10 @@ async def test_the_loop_does_not_wait_for_itself(calls: Calls) -> None:
 
 
 variable: ContextVar[str] = ContextVar("variable")
-NOBODY: dict[str, str] = {}
+
+
+class NobodyError(LookupError):
+    """Nobody is there; it can be referred to weakly."""
 
 
 async def test_what_goes_with_a_task_is_captured_in_the_thread_that_schedules_it(
@@ -253,12 +258,43 @@ async def test_what_goes_with_a_task_is_captured_in_the_thread_that_schedules_it
     await turn()
 
 
-async def test_what_capturing_raises_is_the_futures(calls: Calls) -> None:
+def abroad_with(calls: Calls, capture: Callable[[], Any]) -> Abroad:
     loop_thread = LoopThread("manager")
     router = Router("m", Order.TIMED, True, Placement([1], True), loop_thread)
-    router.propagation = Propagation(((lambda: NOBODY["user"], print),))
+    router.propagation = Propagation(((capture, print),))
     loop_thread.enter(calls.loop)
-    future = Abroad(router, lambda: None).schedule(work(), calls.schedule, None)
+    return Abroad(router, lambda: None)
+
+
+async def test_what_capturing_raises_is_the_futures(calls: Calls) -> None:
+    def capture() -> None:
+        raise NobodyError
+
+    abroad = abroad_with(calls, capture)
+    future = abroad.schedule(work(), calls.schedule, None)
     await turn()  # and no warning of a coroutine
-    assert isinstance(future.exception(), KeyError)
+    error = future.exception()
+    assert isinstance(error, NobodyError)
+    assert not calls.tasks
+    gone = weakref.ref(error)
+    gc.disable()
+    try:
+        del error, future
+        assert gone() is None  # it is in no circle
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+async def test_what_is_no_exception_is_raised_where_it_was_captured(
+    calls: Calls, error: type[BaseException]
+) -> None:
+    def interrupted() -> None:
+        raise error
+
+    coro = work()
+    with pytest.raises(error):
+        abroad_with(calls, interrupted).schedule(coro, calls.schedule, None)
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED
+    await turn()
     assert not calls.tasks

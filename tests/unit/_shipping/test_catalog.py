@@ -69,7 +69,7 @@ def test_a_variable_is_made_once_and_known_by_its_name() -> None:
     assert catalog.variable("a_script:user", "a name", ()) is made
     assert made.name == "a name"
     assert made.get("no default") == "no default"
-    assert catalog.variable_name(made) == "a_script:user"
+    assert catalog.variable_key(made) == "a_script:user"
     other = catalog.variable("a_script:other", "a name", (5,))
     assert (other is made, other.get()) == (False, 5)
     assert other not in copy_context()

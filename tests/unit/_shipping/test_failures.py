@@ -63,6 +63,17 @@ def test_nothing_that_describes_an_exception_fails() -> None:
     assert len(describe(str, "x" * 5000)) == 1000
 
 
+def test_a_text_of_an_odd_class_is_described_by_what_it_is() -> None:
+    class Odd(str):
+        def __str__(self) -> str:
+            return self
+
+        def __getitem__(self, index: object) -> Any:
+            return [index]
+
+    assert describe(str, Odd("its text")) == "its text"
+
+
 def test_a_cause_is_set_on_any_class() -> None:
     for error in (faulty.NoSetattr(), faulty.Frozen(1)):
         set_cause(error, KeyError())

@@ -17,7 +17,7 @@ from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.hostshipping import HostShipper, adopt_call
 from aioscheduler._shipping.payloads import with_names
 from aioscheduler._shipping.propagation import Propagation
-from aioscheduler._shipping.shipping import MOST_CONTEXT, Shipper
+from aioscheduler._shipping.shipping import MOST_CAPTURED, Shipper
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import Leased
@@ -48,10 +48,10 @@ def make(*items: Any) -> HostShipper:
     return shipper
 
 
-@given(st.lists(VALUES, max_size=70))
+@given(st.lists(VALUES, min_size=1, max_size=70))
 def test_values_arrive_as_they_are(values: list[Any]) -> None:
     captured = [(1 << len(values)) - 1, *values]
-    taken = make().take_context(captured)
+    taken = make().take_captured(captured)
     assert taken is not None
     arrived = WorkerCatalog().decode(wire.unpack(wire.pack(taken)))
     assert list(arrived) == captured
@@ -60,10 +60,12 @@ def test_values_arrive_as_they_are(values: list[Any]) -> None:
 
 def test_plain_values_take_little_and_nothing_takes_nothing() -> None:
     shipper = make()
-    payload = shipper.take_context([1, "request-1"])
+    payload = shipper.take_captured([1, "request-1"])
     assert payload is not None
     assert len(payload) == len("request-1") + 3
-    assert shipper.take_context(None) is None
+    assert shipper.take_captured(None) is None
+    assert shipper.take_captured([0]) is None
+    assert shipper.take_record(None, [0]) is None
     assert shipper.take_record(None, None) is None
 
 
@@ -73,9 +75,9 @@ def test_a_record_has_options_and_context() -> None:
     assert shipper.take_record(Options(timeout=1.0), None) == options
     more = wire.read_record(shipper.take_record(Options(timeout=1.0), [1, "r1"]))
     assert (more.options, more.attempt) == (options, 1)
-    assert shipper.catalog.decode(more.context) == [1, "r1"]
+    assert shipper.catalog.decode(more.captured) == [1, "r1"]
     alone = wire.read_record(shipper.take_record(None, [1, "r1"]))
-    assert (alone.options, alone.context) == (None, more.context)
+    assert (alone.options, alone.captured) == (None, more.captured)
 
 
 def test_a_task_is_known_by_the_name_in_its_options_or_that_of_its_function() -> None:
@@ -90,17 +92,26 @@ def test_a_value_that_cannot_travel_is_refused_by_the_name_of_its_variable() -> 
     shipper = make(variable, (threading.Lock, print), other)
     lines = dict(shipper.catalog.log.lines)
     with pytest.raises(NotShippable, match="the value of the context variable 'other' cannot trav"):
-        shipper.take_context([0b101, "r1", threading.Lock()])
+        shipper.take_captured([0b101, "r1", threading.Lock()])
     with pytest.raises(NotShippable, match=r"the value of '.*lock\(\)' cannot travel"):
-        shipper.take_context([0b010, threading.Lock()])
+        shipper.take_captured([0b010, threading.Lock()])
+    bound = {"user": "ann", "lock": threading.Lock()}
+    with pytest.raises(NotShippable, match=r"lock\(\)', under its key 'lock', cannot travel"):
+        shipper.take_captured([0b010, bound])
+    with pytest.raises(
+        NotShippable, match=r"variable 'other', under its key 'lock', cannot travel"
+    ):
+        shipper.take_captured([0b100, bound])
+    with pytest.raises(NotShippable, match="variable 'other' cannot travel"):  # a key cannot
+        shipper.take_captured([0b100, {threading.Lock(): 1}])
     assert shipper.catalog.log.lines == lines
 
 
 def test_too_much_is_refused() -> None:
     shipper = make()
-    assert shipper.take_context([1, "x" * (MOST_CONTEXT - 100)])
+    assert shipper.take_captured([1, "x" * (MOST_CAPTURED - 100)])
     with pytest.raises(NotShippable, match="takes 32,7.. bytes, and 32,768 at most .* list ids"):
-        shipper.take_context([1, "x" * MOST_CONTEXT])
+        shipper.take_captured([1, "x" * MOST_CAPTURED])
 
 
 def test_a_process_is_told_the_initializer_and_what_propagates() -> None:
@@ -143,7 +154,7 @@ def test_a_class_of_a_script_is_kept_as_long_as_a_context_needs_it() -> None:
     with Script(SCRIPT) as world:
         catalog = world.host.catalog
         record = world.host.take_record(None, [1, world.User("ann")])
-        plain = bytes(wire.context_of(record) or b"")
+        plain = bytes(wire.captured_of(record) or b"")
         world.run("del User")
         world.forget()
         assert len(catalog.classes) == 0
@@ -164,7 +175,7 @@ def test_what_a_task_schedules_is_taken_over_with_all_that_it_names() -> None:
         world.tell()
         inside = Shipper(worker)
         their_user = worker.decode(pickled)
-        context = inside.take_context([1, their_user])
+        context = inside.take_captured([1, their_user])
         assert isinstance(context, Leased)
         taken = inside.take_options(Options(retry=Retry()))
         asked = InsideRequest(
@@ -174,12 +185,12 @@ def test_what_a_task_schedules_is_taken_over_with_all_that_it_names() -> None:
         sent = InsideRequest(*wire.unpack(wire.pack(asked)))
         number, payload, record = adopt_call(host.catalog, sent)
         more = wire.read_record(record)
-        assert isinstance(more.context, Leased)
-        assert host.catalog.decode(more.context)[1] == user
+        assert isinstance(more.captured, Leased)
+        assert host.catalog.decode(more.captured)[1] == user
         assert [host.name_of(number), payload] == ["asyncio.tasks:sleep", 1]
         assert more.options is not None
         assert more.options in host.catalog.options
-        assert adopt_call(host.catalog, sent._replace(options=None, context=None))[1:] == (1, None)
+        assert adopt_call(host.catalog, sent._replace(options=None, captured=None))[1:] == (1, None)
 
 
 async def test_a_coroutine_is_taken_with_its_record() -> None:

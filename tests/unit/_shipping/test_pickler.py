@@ -232,6 +232,29 @@ def test_a_variable_of_a_script_is_one_in_its_worker(world: Script) -> None:
     assert world.trip(world.take(world.user)) == (True, False, "user")
 
 
+RETURNING = """
+async def see(): return user.get()
+async def return_it(variable): return variable
+"""
+
+
+def test_a_variable_that_is_bound_anew_is_another_one_there_too(world: Script) -> None:
+    world.run(VARIABLES + RETURNING)
+    known = [world.user]
+    assert world.trip(world.look()) == ("nobody", [])
+    for word in ("second", "third", "of a replacement"):
+        world.run(f"user = ContextVar('user', default={word!r})")
+        if word == "of a replacement":
+            world.begin()
+        known.append(world.user)
+        assert world.trip(world.see()) == word
+        assert world.trip(world.give()) is world.user
+        for variable in known:
+            is_user = variable is world.user
+            assert world.trip(world.take(variable)) == (is_user, False, "user")
+            assert world.trip(world.return_it(variable)) is variable
+
+
 def test_a_variable_of_a_module_is_that_of_the_module(
     world: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:

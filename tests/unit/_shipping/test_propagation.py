@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import sys
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
@@ -11,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._shipping import propagation as module
-from aioscheduler._shipping.propagation import Propagation, captured_here, read_context
+from aioscheduler._shipping.propagation import Propagation, read_context
 from aioscheduler.errors import NotShippable
 
 first: ContextVar[object] = ContextVar("first")
@@ -51,13 +49,46 @@ def test_what_is_captured_here_is_restored_there() -> None:
 
 def test_what_has_no_value_is_left_alone() -> None:
     propagation = Propagation((first, second))
-    assert Context().run(propagation.capture) is None
+    assert Context().run(propagation.capture) == [0]
 
     def there() -> object:
-        propagation.restore(None)
+        second.set("its own")
+        propagation.restore([0])
+        return first.get("nothing"), second.get()
+
+    assert Context().run(there) == ("nothing", "its own")
+
+
+@pytest.mark.parametrize(
+    "captured",
+    [
+        [0b11, "one"],
+        [0b11, "one", "two", "three"],
+        [0b01],
+        [0b10, "one", "two"],
+        [0b101, "one", "three"],
+        [0b100, "three"],
+        [0b111, "one", "two", "three"],
+        [0, "one"],
+        [-1, "one", "two"],
+    ],
+)
+def test_what_was_captured_for_other_items_is_not_restored(captured: list[Any]) -> None:
+    propagation = Propagation((first, second))
+
+    def there() -> object:
+        with pytest.raises(ValueError, match="are not those of the 2 items that Manager"):
+            propagation.restore(captured)
         return first.get("nothing"), second.get()
 
     assert Context().run(there) == ("nothing", "by default")
+
+
+def test_who_keeps_what_was_captured_can_pair_it_with_its_items() -> None:
+    propagation = Propagation((first, PAIR, third))
+    assert list(propagation.pairs([0b110, 5, "3"])) == [(PAIR, 5), (third, "3")]
+    assert list(propagation.pairs([0b111, "1", 5, "3"])) == [(first, "1"), (PAIR, 5), (third, "3")]
+    assert list(propagation.pairs([0])) == []
 
 
 def test_more_items_than_bits_of_a_word_are_no_matter() -> None:
@@ -142,10 +173,3 @@ def test_a_variable_of_a_script_can_be_listed(monkeypatch: pytest.MonkeyPatch) -
     script.user = ContextVar("user")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "__main__", script)
     assert read_context([script.user]) is not None
-
-
-def test_what_was_captured_goes_with_a_context_of_this_process() -> None:
-    context = module.with_captured([1, "value"])
-    assert context.run(captured_here) == [1, "value"]
-    assert captured_here() is None
-    assert len(contextvars.copy_context()) == len(context) - 1

@@ -46,12 +46,12 @@ def test_one_that_is_moved_was_given_that_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [5, wire.make_record(More(5, 1 << 50, 3, True, context=b"values"))]
+    "record", [5, wire.make_record(More(5, 1 << 50, 3, True, captured=b"values"))]
 )
 def test_nothing_else_changes(record: Record) -> None:
     before = wire.read_record(record)
     again = FIRST._replace(record=record).retry(500, timed=True).rerun().move(300)
     options, alias, _, confirmed, _, _, context = wire.read_record(again.record)
     assert (options, alias, confirmed) == (before.options, before.alias, before.confirmed)
-    assert context == before.context
+    assert context == before.captured
     assert (again.scheduler, again.function, again.payload) == (1, 7, b"payload")

@@ -265,7 +265,7 @@ def test_no_frame_is_over_its_limit_however_pages_are_merged(
 ) -> None:
     ledger = Ledger()
     records = [
-        wire.make_record(wire.More(attempt=1 + n % attempts, context=bytes(context) or None))
+        wire.make_record(wire.More(attempt=1 + n % attempts, captured=bytes(context) or None))
         for n in range(len(sizes))
     ]
     for number, size in enumerate(sizes):

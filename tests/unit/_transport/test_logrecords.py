@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -138,6 +140,84 @@ def test_whatever_is_logged_can_be_read(text: str, level: int, number: float, ke
     assert arrived.levelno == max(-(1 << 63), min(level, (1 << 63) - 1))
     if key not in vars(make()):
         assert vars(arrived)[wire.text(key)] == number
+
+
+@pytest.mark.parametrize("created", [math.inf, -math.inf, math.nan])
+def test_a_time_that_no_clock_shows_is_the_present(created: float) -> None:
+    before = time.time()
+    assert before <= travel(logging.makeLogRecord({**vars(make()), "created": created})).created
+    assert travel(make(extra={"ratio": math.inf})).ratio == math.inf  # type: ignore[attr-defined]
+
+
+class OddText(str):
+    """Is what its methods say, and no text is; so is what `str()` makes of it."""
+
+    def keep(self, *_: object) -> Any:
+        return self
+
+    def decode(self, *_: object) -> Any:
+        return 5
+
+    __str__ = __getitem__ = __mod__ = encode = keep  # type: ignore[assignment]
+    __repr__ = __format__ = __len__ = decode
+
+
+class OddNumber(int):
+    def __int__(self) -> int:
+        return True
+
+    def __float__(self) -> float:
+        return math.nan
+
+
+class Refuses:
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def refuse(self, *_: object) -> Any:
+        raise self.error
+
+    __str__ = __repr__ = __int__ = __float__ = __bool__ = refuse
+
+
+TEXTS = st.text(st.characters(exclude_categories=()), max_size=9)
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers() | st.integers(-(1 << 99), 1 << 99),
+    st.floats(),
+    TEXTS,
+    TEXTS.map(OddText),
+    st.integers().map(OddNumber),
+    st.sampled_from((logging.LogRecord, b"bytes", [1], 10**400, "x" * 10**5, sys.version_info)),
+    st.sampled_from((ValueError, SystemExit)).map(Refuses),
+)
+STANDARD = st.sampled_from([*_FIELDS, *sorted(vars(make()))])
+
+
+@given(
+    st.dictionaries(STANDARD, ODD, max_size=3),
+    st.dictionaries(TEXTS | TEXTS.map(OddText) | STANDARD.map(OddText) | st.integers(), ODD),
+)
+def test_the_host_takes_whatever_a_worker_packs(fields: dict[str, Any], rest: Any) -> None:
+    record = make()
+    record.__dict__ |= rest | fields
+    try:
+        packed = pack_record(record, 7, "a process")
+    except BaseException:  # it is dropped, and counted
+        return
+    made = make_record(unpack_record(packed))
+    assert type(made.getMessage()) is str
+
+
+def test_a_text_of_an_odd_class_travels_as_what_it_is() -> None:
+    record = make(OddText("its text"), extra={"odd": OddText("no plain value")})
+    record.name = record.threadName = OddText("a name")
+    arrived = travel(record)
+    assert (arrived.getMessage(), arrived.name, arrived.threadName) == (
+        *("its text", "a name", "a name"),
+    )
+    assert not hasattr(arrived, "odd")
 
 
 def test_the_host_has_records_made_as_its_own_are(monkeypatch: pytest.MonkeyPatch) -> None:

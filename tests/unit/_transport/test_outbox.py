@@ -89,7 +89,7 @@ def test_the_definitions_that_a_task_uses_are_kept_until_it_ends() -> None:
 
 
 def context(values: bytes) -> wire.Record:
-    return wire.make_record(wire.More(context=values))
+    return wire.make_record(wire.More(captured=values))
 
 
 def test_contexts_count_as_payloads_do() -> None:
@@ -100,7 +100,7 @@ def test_contexts_count_as_payloads_do() -> None:
     sent = outbox.take()[0]
     assert all(len(frame) < 2 * FRAME_BYTES for frame in sent)
     records = [
-        wire.context_of(record)
+        wire.captured_of(record)
         for frame in wire.Decoder().feed(b"".join(sent))
         for record in wire.column(frame[5], len(frame[-1]))
     ]

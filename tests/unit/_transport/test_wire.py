@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
@@ -99,31 +100,45 @@ def test_any_text_fits_a_frame() -> None:
 
 
 def test_a_record_says_what_was_put_into_it() -> None:
-    for more in (
-        More(),
-        More(7),
-        More(None, 1 << 50),
-        More(7, None, 3, True, 2, 10**18),
-        More(given=0),
-        More(failed=1),
-        More(context=b"values"),
-    ):
+    for more in (More(), More(7), More(7, None, 3, True, 2, 10**18), More(given=0)):
         record = wire.make_record(more)
         assert wire.read_record(wire.unpack(wire.pack(record))) == more
     assert wire.make_record(More()) is None
     assert wire.make_record(More(7)) == 7
 
 
+ONE_EACH: dict[str, Any] = {
+    "options": 7,
+    "alias": 1 << 50,
+    "attempt": 3,
+    "confirmed": True,
+    "failed": 2,
+    "given": 10**18,
+    "captured": b"values",
+}
+"""A value for each field of `More` that is not its default."""
+
+
+def test_who_reads_a_record_and_who_makes_it_know_each_field() -> None:
+    assert list(ONE_EACH) == list(More._fields)
+    for field, value in ONE_EACH.items():
+        more = More()._replace(**{field: value})
+        record = wire.make_record(more)
+        assert wire.read_record(wire.unpack(wire.pack(record))) == more
+        assert wire.options_of(record) == more.options
+        assert wire.captured_of(record) == more.captured
+        assert wire.is_confirmed(record) == more.confirmed
+        run = more.options, more.alias, more.attempt, more.given, more.captured
+        assert wire.run_of(record) == run
+        after = more._replace(attempt=more.attempt + 1, failed=more.failed + 1)
+        assert more.after_failure() == after
+    assert wire.run_of(None) == (None, None, 1, None, None)
+
+
 def test_the_record_of_a_new_task_is_made_in_passing() -> None:
-    for options, context in ((None, None), (7, None), (None, b"values"), (7, b"values")):
-        record = wire.record_of(options, context)
-        assert record == wire.make_record(More(options, context=context))
-        assert wire.options_of(record) == options
-
-
-def test_the_context_of_a_task_is_read_from_its_record() -> None:
-    assert wire.context_of(wire.make_record(More(7, context=b"values"))) == b"values"
-    assert [wire.context_of(r) for r in (None, 7, wire.make_record(More(attempt=2)))] == [None] * 3
+    for options, captured in ((None, None), (7, None), (None, b"values"), (7, b"values")):
+        record = wire.record_of(options, captured)
+        assert record == wire.make_record(More(options, captured=captured))
 
 
 def test_a_column_has_an_item_for_each_task() -> None:

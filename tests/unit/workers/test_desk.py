@@ -35,7 +35,7 @@ async def test_a_successor_is_told_before_the_outcome_of_its_task(place: Place) 
     what, *fields = wire.unpack(asked[1])
     request = InsideRequest(*fields)
     assert (what, request.place, request.due) == ("schedule", 1, NOW)  # beside the task that asks
-    assert (request.payload, request.options, request.context) == ("next", None, None)
+    assert (request.payload, request.options, request.captured) == ("next", None, None)
     assert finished[:4] == [Kind.FINISHED, 1, [3], RETURNED]
     own, ref = place.shipper.catalog.decode_result(finished[4][0])
     assert (own, ref) == (TaskRef("ab", 0, 1, 3), TaskRef("ab", 0, 1, request.alias))
@@ -84,9 +84,9 @@ async def test_a_successor_has_what_the_task_has_when_it_schedules_it(make: Make
         await turns()
     asked = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
     plain, pickled, none = (InsideRequest(*wire.unpack(frame[1])[1:]) for frame in asked)
-    assert place.shipper.catalog.decode(plain.context) == [1, "of a task"]
-    assert place.shipper.catalog.decode(pickled.context) == [1, ("a", "pair")]
-    assert none.context is None
+    assert place.shipper.catalog.decode(plain.captured) == [1, "of a task"]
+    assert place.shipper.catalog.decode(pickled.captured) == [1, ("a", "pair")]
+    assert none.captured is None
 
 
 async def set_and_schedule(value: object) -> None:
@@ -105,7 +105,7 @@ async def test_a_context_says_which_definitions_it_names(make: Make) -> None:
         (asked,) = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
         request = InsideRequest(*wire.unpack(asked[1])[1:])
         line = place.shipper.catalog.line_of_class(script.User)
-        assert names_in(request.context) == [line]
+        assert names_in(request.captured) == [line]
 
 
 async def test_who_cannot_be_given_its_context_is_no_successor(make: Make) -> None:

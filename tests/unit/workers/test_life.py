@@ -233,7 +233,7 @@ async def test_the_host_may_say_so_as_sigterm_does(place: Place) -> None:
 async def test_it_tells_its_size_if_that_is_wanted(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module("worker"), "make_measure", lambda: lambda: 5_000)
+    monkeypatch.setattr(workers_module("worker"), "resident_bytes", lambda: 5_000)
     for measured, size in ((False, 0), (True, 5_000)):
         place = make(measured=measured)
         await place.start()

@@ -1,18 +1,51 @@
-"""The size of this process is what the system says."""
+"""The size of this process is what the system says, or 0."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import psutil
+import pytest
 
 from aioscheduler._processes.process import workers_module
 
+size = workers_module("size")
+
+
+def nowhere(*_: object, **__: object) -> Any:
+    raise FileNotFoundError
+
 
 def test_it_is_resident_bytes() -> None:
-    measure = workers_module("size").make_measure()
-    before = measure()
+    before = size.resident_bytes()
     assert isinstance(before, int)
     total = psutil.virtual_memory().total
     assert 1_000_000 < before < total
     kept = bytearray(64_000_000)
     kept[::4096] = b"x" * len(kept[::4096])
-    assert measure() - before > 32_000_000
+    assert size.resident_bytes() - before > 32_000_000
+
+
+class Process:
+    """As psutil's."""
+
+    def memory_info(self) -> Process:
+        return self
+
+    rss = 5_000
+
+
+def test_where_there_is_no_file_that_says_it_psutil_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.open", nowhere)
+    monkeypatch.setattr(psutil, "Process", Process)
+    assert size.resident_bytes() == 5_000
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied, psutil.NoSuchProcess, MemoryError])
+def test_what_nobody_knows_is_0(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def refuse() -> Any:
+        raise error(1) if issubclass(error, psutil.Error) else error
+
+    monkeypatch.setattr("builtins.open", nowhere)
+    monkeypatch.setattr(psutil, "Process", refuse)
+    assert size.resident_bytes() == 0

@@ -60,6 +60,34 @@ async def test_what_no_task_has_begun_is_nobodys() -> None:
     assert "in look" in stack
 
 
+async def test_whose_an_asyncio_task_is_may_not_be_known() -> None:
+    who, stack, owner, _ = await describe(looking.task_of_nobody)
+    assert who == "the asyncio task of looking:look_alone()"
+    assert owner is None
+    assert "in look_alone" in stack
+
+
+class Unnamed:
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(name)
+
+
+class Crew:
+    def place_of(self, engine: object) -> Any:
+        return None, "m", 0, 0, None
+
+
+class Frame:
+    def __init__(self, local: dict[str, Any]) -> None:
+        self.f_locals = local
+
+
+def test_who_raises_when_it_is_asked_for_its_name_is_told_of_all_the_same() -> None:
+    own = Frame({"self": Crew(), "engine": None, "number": 7, "called": Unnamed()})
+    who = steps.describe(steps.Step(None, None, own, None), "")
+    assert who == f"task <{__name__}.Unnamed, whose name_of raises LookupError> m/0/0/7"
+
+
 async def test_a_plain_function_is_named() -> None:
     who, _, owner, _ = await describe(partial(looking.look))
     assert who == f"task functools:partial {owner}"

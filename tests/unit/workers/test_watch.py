@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
+import threading
 from threading import get_ident
 from typing import Any
 
@@ -245,6 +245,111 @@ async def test_the_process_ends_and_says_whose_step_it_was(
         assert "in test_the_process_ends" in stack
 
 
+@pytest.mark.parametrize("waits", [False, True])
+async def test_it_ends_whatever_becomes_of_the_words(
+    monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    def exit_(status: int) -> None:
+        raise End(status)
+
+    def describe(*_: object) -> None:
+        if waits:
+            go_on.wait()
+        raise LookupError("it has no name")
+
+    go_on = threading.Event()
+    monkeypatch.setattr(os, "_exit", exit_)
+    monkeypatch.setattr(watch, "describe", describe)
+    monkeypatch.setattr(watch, "LAST_WORDS", 0.05 if waits else 60)
+    step = steps.find_step(asyncio.get_running_loop(), get_ident())
+    box: Any = Box()
+    threads = set(threading.enumerate())
+    with pytest.raises(End):
+        watch._end_blocked(Watched(), box, step._replace(current=0), 0.5)
+    go_on.set()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join()
+    blamed, cause, stack = box.told
+    assert blamed is None
+    assert cause.startswith("a callback of the loop has kept")
+    assert "in test_it_ends_whatever" in stack
+
+
+# ---- what it does must not end it
+
+
+def test_one_report_is_made_at_a_time() -> None:
+    reports, go_on, made = watch.Reports(), threading.Event(), []
+
+    def report(number: int) -> None:
+        made.append(number)
+        go_on.wait()
+
+    def begin(number: int) -> threading.Thread:
+        reports.begin(report, number)
+        thread: threading.Thread = reports._thread
+        return thread
+
+    thread = begin(1)
+    assert thread.daemon
+    assert begin(2) is thread
+    go_on.set()
+    thread.join()
+    begin(3).join()
+    assert made == [1, 3]
+
+
+class Thresholds:
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def note_size(self, size: int) -> None:
+        self.sizes.append(size)
+
+
+class Failing(Watched):
+    """A worker at which no look succeeds, as when there is no memory."""
+
+    def __init__(self) -> None:
+        self.looked = 0
+
+    @property
+    def ticked(self) -> float:  # type: ignore[override]
+        self.looked += 1
+        raise MemoryError
+
+
+def test_a_look_that_fails_is_told_of_once_and_the_next_one_comes(caplog: Any) -> None:
+    loop = asyncio.new_event_loop()
+    worker, thresholds = Failing(), Thresholds()
+    watcher = watch.Watcher(worker, loop, TIMEOUT, thresholds, Box())
+    loop.close()
+    looks = watch.looks_between(TIMEOUT)
+    for _ in range(2 * looks):
+        watcher.look()
+    watcher._reports._thread.join()
+    assert worker.looked == 2 * looks + 2  # at its step, and at its ticks
+    assert len(thresholds.sizes) == 2
+    (record,) = caplog.records
+    assert "a look at the loop of a worker" in record.getMessage()
+    assert record.exc_info[0] is MemoryError
+
+
+def test_a_block_is_reported_with_its_stack(caplog: Any) -> None:
+    watched, loop = Watched(), asyncio.new_event_loop()
+    watched.thread = get_ident()
+    watcher = watch.Watcher(watched, loop, None, Thresholds(), Box())
+    watcher._watchdog.look = lambda *_: 3.5
+    watcher.look()
+    watcher._reports._thread.join()
+    loop.close()
+    (record,) = caplog.records
+    first, *stack = record.getMessage().splitlines()
+    assert first.startswith("a callback of the loop has kept the loop of its worker")
+    assert "busy for 3.5 s" in first
+    assert "in test_a_block_is_reported" in "".join(stack)
+
+
 # ---- the process
 
 
@@ -254,13 +359,4 @@ def test_the_end_of_the_host_rings() -> None:
     os.close(writer)
     assert watch._rings(reader, 0)
     os.close(reader)
-
-
-def test_what_a_process_has_of_memory_is_known_or_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(path: str) -> None:
-        raise FileNotFoundError(path)
-
-    if sys.platform == "linux":
-        assert watch._resident() > 1 << 20
-    monkeypatch.setattr("builtins.open", nowhere)
-    assert watch._resident() == 0
+    assert not watch._rings(-1, 0)  # what is no descriptor does not end the watching
