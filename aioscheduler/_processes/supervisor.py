@@ -90,7 +90,7 @@ class Supervisor:
         self._gone: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None  # for the next process
         self._drain: Drain | None = None  # of a process that is to go
-        self._refilling = False  # it was recycled, and the next is not ready
+        self._refilling = False  # its process was told to go and be replaced; until one is ready
         self._pid: int | None = None  # of the last process
         self._lives = 0
         self._unready = 0  # processes in a row that could not begin
@@ -220,9 +220,10 @@ class Supervisor:
         if slow and not self._slow:
             log.warning(
                 "%s is not ready after %.0f s: its initializer, or an import, takes long; its "
-                "tasks wait, and new ones go elsewhere if they can",
+                "tasks wait, and new ones go elsewhere if they can%s",
                 self._describe(),
                 now - self._spawned,
+                "; no other worker is recycled until it is" if self._refilling else "",
             )
         self._slow = slow
         if silent is not self._silent and self.life is not None:
@@ -353,9 +354,7 @@ class Supervisor:
             delay = self._delay()
             log.error(
                 "%s cannot be started, the next try is in %.1f s: %s",
-                self._who,
-                delay,
-                error,
+                *(self._who, delay, error),
             )
             self._timer = self._loop.call_later(delay, self._try_to_spawn)
 

@@ -112,7 +112,6 @@ class Fleet:
         self._alive: Alive = {}
         self._catalog: HostCatalog | None = None  # what all workers are told
         self._ready_awaited = False
-        self._recycling: Recycling | None = None
         self._closing: asyncio.Task[None] | None = None
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
@@ -166,11 +165,12 @@ class Fleet:
         )
         budget = RestartBudget(*settings.max_restarts)
         limits = settings.max_tasks_per_worker, settings.max_rss_per_worker
+        recycling: Recycling | None = None
         if any(limit is not None for limit in limits):
-            self._recycling = Recycling(
+            recycling = Recycling(
                 len(settings.layout),
                 *limits,
-                self._recycle,
+                lambda worker, why: self.remotes[worker].supervisor.recycle(why),
                 self._tell_avoided,
                 settings.name or "",
             )
@@ -194,7 +194,7 @@ class Fleet:
                 partial(self._router.asked_inside, self.remotes, catalog),
                 self._router.new_due,
                 self._router.ids,
-                self._recycling,
+                None if recycling is None else recycling.wears[worker],
                 settings.name or "",
             )
             for worker, schedulers in enumerate(settings.layout)
@@ -329,9 +329,6 @@ class Fleet:
         for link in router.links:
             link.look_after(lag)
         self._tell_avoided()
-
-    def _recycle(self, worker: int, why: str) -> bool:
-        return self.remotes[worker].supervisor.recycle(why)
 
     def _tell_avoided(self) -> None:
         """Say of each worker whether new tasks are better sent elsewhere."""

@@ -23,7 +23,7 @@ from .._transport.wire import Kind, Payload
 from ..batch import Decode
 from .book import Book, Change
 from .endings import NO_MEMORY, Endings
-from .recycling import Recycling
+from .recycling import Wear
 
 _STATES = {
     wire.RETURNED: State.FINISHED,
@@ -44,8 +44,7 @@ class Receiver:
         clock: Returns the present in nanoseconds since the epoch.
         asked_inside: Called with the fields of each request that a task makes of its manager.
         take_logs: Called with the loop, and the fields of what the worker has logged.
-        worker: The place, from 0.
-        recycling: Told what its process runs, and how large it is; None: nothing is recycled.
+        wear: Told what the process runs, and how large it is; None: nothing is recycled.
 
     Attributes:
         history: What the processes have told of lateness.
@@ -60,8 +59,7 @@ class Receiver:
         clock: Callable[[], int],
         asked_inside: Callable[..., None],
         take_logs: Callable[..., None],
-        worker: int,
-        recycling: Recycling | None,
+        wear: Wear | None,
     ) -> None:
         self.history: History = History()
         self._schedulers = schedulers
@@ -71,8 +69,7 @@ class Receiver:
         self._clock = clock
         self._asked_inside = asked_inside
         self._take_logs = take_logs
-        self._worker = worker
-        self._recycling = recycling
+        self._wear = wear
         self._decodes: dict[int, Decode | None] = {
             wire.RETURNED: shipper.catalog.decode_result,
             wire.RAISED: shipper.catalog.decode_failure,
@@ -119,8 +116,8 @@ class Receiver:
         elif kind == Kind.LOG:
             self._take_logs(loop, *fields)
         elif kind == Kind.READY:
-            if self._recycling is not None:
-                self._recycling.began(self._worker)
+            if self._wear is not None:
+                self._wear.began()
         else:
             raise wire.WireError(f"a worker does not send {Kind(kind).name}")
 
@@ -149,8 +146,8 @@ class Receiver:
         change = self._book.retried(scheduler, numbers, waits, self._clock())
         self._endings.retried(change, numbers, lines)
         self._refuse(change)
-        if self._recycling is not None:
-            self._recycling.ran(self._worker, len(numbers))
+        if self._wear is not None:
+            self._wear.ran(len(numbers))
 
     def _tick(
         self,
@@ -172,8 +169,8 @@ class Receiver:
             raise wire.WireError(f"no report of a worker: {lag!r}, {numbers!r:.80}")
         self.history.add(loop.time(), lag, (most, total, counts))
         self._book.outbox.definitions.confirm(forgotten)
-        if self._recycling is not None:
-            self._recycling.measured(self._worker, size)
+        if self._wear is not None:
+            self._wear.measured(size)
 
     def _finished(
         self, scheduler: int, numbers: list[int], ending: int, payloads: list[Payload]
@@ -189,13 +186,13 @@ class Receiver:
             payloads = [self._lease(payload) for payload in payloads]
         if state is State.FAILED:
             self._endings.name_unheard(numbers)
-        ran = 0 if self._recycling is None else self._count_run(numbers, ending)
+        ran = 0 if self._wear is None else self._count_run(numbers, ending)
         change = self._book.finished(scheduler, numbers, state)
         if ending == wire.TOO_LATE:
             self._endings.count_too_late(len(change.ended))
         self._take(change, payloads, decode, large)
-        if self._recycling is not None:
-            self._recycling.ran(self._worker, ran)
+        if self._wear is not None:
+            self._wear.ran(ran)
 
     def _count_run(self, numbers: list[int], ending: int) -> int:
         """Return how many tasks that end now have run: not those that waited, or were too late."""

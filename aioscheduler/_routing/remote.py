@@ -51,7 +51,7 @@ from .ids import Ids
 from .link import LoadCounter, Vitals
 from .receiving import Receiver
 from .recovery import Recovery
-from .recycling import Recycling
+from .recycling import Wear
 from .sending import Sender
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -77,7 +77,7 @@ class RemoteLink:
         asked_inside: Called with the fields of each request that a task makes of its manager.
         new_due: Reads the time to which a task is rescheduled.
         ids: Of the manager's tasks.
-        recycling: Told what its processes run, and how large they are; None: nothing is recycled.
+        wear: Told what its processes run, and how large they are; None: nothing is recycled.
         name: The manager's, if it was given one; for messages.
 
     Attributes:
@@ -104,7 +104,7 @@ class RemoteLink:
         asked_inside: Callable[..., None],
         new_due: Callable[[datetime | timedelta | None], int],
         ids: Ids,
-        recycling: Recycling | None,
+        wear: Wear | None,
         name: str,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -128,8 +128,7 @@ class RemoteLink:
         self._receiver = Receiver(
             *(schedulers, self.book, self._endings, shipper, clock, asked_inside),
             take_logs=ForwardedLogs(self.supervisor).take,
-            worker=worker,
-            recycling=recycling,
+            wear=wear,
         )
 
     # ---- its life

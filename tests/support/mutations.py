@@ -296,8 +296,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "one more task is run",
         "a worker that has run so many tasks is recycled",
         RECYCLING,
-        "ran >= self._max_tasks",
-        "ran > self._max_tasks",
+        "self._ran >= self._max_tasks",
+        "self._ran > self._max_tasks",
         fast=True,
     ),
     Mutation(
@@ -311,7 +311,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the old count holds",
         "each process runs as many",
         RECYCLING,
-        "        self._ran[worker] = 0\n",
+        "        self._ran = 0\n",
         "        pass\n",
         fast=True,
     ),
@@ -319,7 +319,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "recycled for its first size",
         "a process that is too large when it begins is not recycled for that",
         RECYCLING,
-        "self._limits[worker] = math.inf",
+        "self._limit = math.inf",
         "pass",
     ),
     Mutation(

@@ -393,6 +393,30 @@ async def test_one_that_is_recycled_goes_is_avoided_and_spends_no_budget(
     assert said == ["worker 0 (pid 4711) is recycled: it has run 5 tasks"] * 9
 
 
+@pytest.mark.parametrize("dies", [True, False])
+async def test_who_is_recycled_until_a_slow_process_is_ready_is_said(
+    place: Place, loop: Loop, caplog: pytest.LogCaptureFixture, dies: bool
+) -> None:
+    supervisor = place.supervisor
+    supervisor.recycle("it has run 5 tasks")
+    place.lives[0].receive([Kind.DRAINED])
+    place.lives[0].ended(0, "")
+    loop.pass_(0.1)
+    if dies:  # the turn is that of the place
+        place.lives[1].ended(-9, "")
+        loop.pass_(0.1)
+    for said in ("; no other worker is recycled until it is", "go elsewhere if they can"):
+        for _ in range(3):
+            loop.pass_(START_PATIENCE)
+            supervisor.look_after()
+        (record,) = caplog.records
+        assert record.getMessage().endswith(said)
+        caplog.clear()
+        place.lives[-1].receive([Kind.READY])
+        place.lives[-1].ended(-9, "")
+        loop.pass_(0.1)
+
+
 @pytest.mark.parametrize("answers", [True, False])
 async def test_one_that_does_not_go_is_killed_and_that_is_why_its_tasks_are_lost(
     place: Place, loop: Loop, answers: bool

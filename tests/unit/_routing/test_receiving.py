@@ -23,7 +23,7 @@ class Place:
     """A book with four tasks that have started and one that has not, and who is told."""
 
     def __init__(self, recycles: bool = False) -> None:
-        self.worn: list[tuple[str, int, int]] = []
+        self.worn: list[tuple[str, int]] = []
         self.told: list[tuple[Change, tuple[Any, ...]]] = []
         self.unheard: list[list[int]] = []
         self.failures = LastFailures()
@@ -43,8 +43,7 @@ class Place:
             lambda: NOW,
             lambda *request: self.asked.append(request),
             take_logs=lambda loop, *logs: self.logged.append(logs),
-            worker=3,
-            recycling=self if recycles else None,  # type: ignore[arg-type]
+            wear=self if recycles else None,  # type: ignore[arg-type]
         )
         self.say(Kind.STARTED, 0, [0, 1, 2, 3])
         self.told.clear()
@@ -61,14 +60,14 @@ class Place:
     def count_too_late(self, count: int) -> None:
         self.too_late += count
 
-    def began(self, worker: int) -> None:
-        self.worn.append(("began", worker, 0))
+    def began(self) -> None:
+        self.worn.append(("began", 0))
 
-    def ran(self, worker: int, count: int) -> None:
-        self.worn.append(("ran", worker, count))
+    def ran(self, count: int) -> None:
+        self.worn.append(("ran", count))
 
-    def measured(self, worker: int, size: int) -> None:
-        self.worn.append(("measured", worker, size))
+    def measured(self, size: int) -> None:
+        self.worn.append(("measured", size))
 
     def say(self, *frame: Any) -> None:
         loop: Any = self
@@ -228,11 +227,11 @@ def test_what_has_run_and_how_large_the_process_is_are_told_where_that_matters()
     place.say(Kind.FINISHED, 0, [3, 4], DROPPED, [None, None])  # 4 has not begun
     place.say(Kind.TICK, 0.5, 0, 0, [], 0, 5_000)
     began, *told = place.worn
-    assert began == ("began", 3, 0)
-    assert told == [("ran", 3, 2), ("ran", 3, 1), ("ran", 3, 1), ("measured", 3, 5_000)]
+    assert began == ("began", 0)
+    assert told == [("ran", 2), ("ran", 1), ("ran", 1), ("measured", 5_000)]
 
 
 def test_what_was_too_late_has_not_run() -> None:
     place = Place(recycles=True)
     place.say(Kind.FINISHED, 0, [0, 1], TOO_LATE, [b"", b""])
-    assert place.worn == [("ran", 3, 0)]
+    assert place.worn == [("ran", 0)]

@@ -21,7 +21,7 @@ class Fleet:
         self.avoided = 0
         self.recycling = Recycling(workers, tasks, rss, self.recycle, self.avoid)
         for worker in range(workers):
-            self.recycling.began(worker)
+            self.recycling.wears[worker].began()
 
     def recycle(self, worker: int, why: str) -> bool:
         if worker in self.going:
@@ -37,33 +37,33 @@ class Fleet:
     def began(self, worker: int) -> None:
         self.leaving.discard(worker)
         self.going.discard(worker)
-        self.recycling.began(worker)
+        self.recycling.wears[worker].began()
 
 
 def test_a_worker_goes_with_the_task_that_is_its_last() -> None:
     fleet = Fleet()
-    fleet.recycling.ran(1, 3)
-    fleet.recycling.ran(1, 1)
+    fleet.recycling.wears[1].ran(3)
+    fleet.recycling.wears[1].ran(1)
     assert (fleet.told, fleet.avoided) == ([], 0)
-    fleet.recycling.ran(1, 1)
+    fleet.recycling.wears[1].ran(1)
     assert fleet.told == [(1, "it has run 5 tasks")]
     assert fleet.avoided == 1
-    fleet.recycling.ran(1, 7)  # what runs while it drains
+    fleet.recycling.wears[1].ran(7)  # what runs while it drains
     assert len(fleet.told) == 1
     fleet.began(1)
     assert fleet.avoided == 2
-    fleet.recycling.ran(1, 4)
+    fleet.recycling.wears[1].ran(4)
     assert len(fleet.told) == 1
-    fleet.recycling.ran(1, 1)
+    fleet.recycling.wears[1].ran(1)
     assert len(fleet.told) == 2
 
 
 def test_all_that_are_worn_together_go_one_after_the_other() -> None:
     fleet = Fleet()
     for worker in (2, 0, 1):
-        fleet.recycling.ran(worker, 6)
+        fleet.recycling.wears[worker].ran(6)
     assert fleet.leaving == {2}
-    fleet.recycling.ran(0, 2)  # it goes on, and its reason with it
+    fleet.recycling.wears[0].ran(2)  # it goes on, and its reason with it
     fleet.began(2)
     assert fleet.told[-1] == (0, "it has run 8 tasks")
     fleet.began(0)
@@ -75,7 +75,7 @@ def test_all_that_are_worn_together_go_one_after_the_other() -> None:
 def test_one_that_dies_in_the_line_is_new() -> None:
     fleet = Fleet()
     for worker in (0, 1):
-        fleet.recycling.ran(worker, 5)
+        fleet.recycling.wears[worker].ran(5)
     fleet.began(1)
     fleet.began(0)
     assert [worker for worker, _ in fleet.told] == [0]
@@ -84,23 +84,23 @@ def test_one_that_dies_in_the_line_is_new() -> None:
 def test_one_that_is_to_go_in_any_case_takes_no_turn() -> None:
     fleet = Fleet()
     for worker in (0, 1, 2):
-        fleet.recycling.ran(worker, 5)
+        fleet.recycling.wears[worker].ran(5)
     fleet.going.add(1)
     fleet.began(0)
     assert fleet.leaving == {2}
     fleet.going.add(0)
     fleet.began(2)
-    fleet.recycling.ran(0, 5)
+    fleet.recycling.wears[0].ran(5)
     assert [worker for worker, _ in fleet.told] == [0, 2]
 
 
 def test_one_that_has_grown_goes() -> None:
     fleet = Fleet(tasks=None)
-    fleet.recycling.measured(0, 100)
-    fleet.recycling.ran(0, 10**9)
-    fleet.recycling.measured(0, 100)
+    fleet.recycling.wears[0].measured(100)
+    fleet.recycling.wears[0].ran(10**9)
+    fleet.recycling.wears[0].measured(100)
     assert fleet.told == []
-    fleet.recycling.measured(0, 1_101)
+    fleet.recycling.wears[0].measured(1_101)
     assert fleet.told == [(0, "it has 1,101 bytes, over 100")]
 
 
@@ -109,21 +109,21 @@ def test_one_that_is_large_from_the_beginning_stays_and_that_is_said_once(
 ) -> None:
     fleet = Fleet(tasks=5)
     for size in (1_500, 2_000, 3_000):
-        fleet.recycling.measured(0, size)
+        fleet.recycling.wears[0].measured(size)
     assert fleet.told == []
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "worker 0 has 1,500 bytes before its first task" in record.getMessage()
-    fleet.recycling.ran(0, 5)
+    fleet.recycling.wears[0].ran(5)
     assert [worker for worker, _ in fleet.told] == [0]
     fleet.began(0)
-    fleet.recycling.measured(0, 0)  # it could not be told
-    fleet.recycling.measured(0, 1_500)
+    fleet.recycling.wears[0].measured(0)  # it could not be told
+    fleet.recycling.wears[0].measured(1_500)
     assert [worker for worker, _ in fleet.told] == [0]
     assert len(caplog.records) == 2
     fleet.began(0)
-    fleet.recycling.measured(0, 50)  # the next is judged anew
-    fleet.recycling.measured(0, 101)
+    fleet.recycling.wears[0].measured(50)  # the next is judged anew
+    fleet.recycling.wears[0].measured(101)
     assert [worker for worker, _ in fleet.told] == [0, 0]
     assert len(caplog.records) == 2
 
@@ -131,7 +131,7 @@ def test_one_that_is_large_from_the_beginning_stays_and_that_is_said_once(
 def test_without_a_limit_of_size_nothing_is_too_large(caplog: pytest.LogCaptureFixture) -> None:
     fleet = Fleet(rss=None)
     for size in (0, 10**12):
-        fleet.recycling.measured(0, size)
+        fleet.recycling.wears[0].measured(size)
     assert not fleet.told
     assert not caplog.records
 
@@ -153,9 +153,9 @@ def test_nobody_is_forgotten(acts: list[tuple[str, int, int]]) -> None:
     for act, worker, count in acts:
         if act == "ran":
             ran[worker] += count
-            fleet.recycling.ran(worker, count)
+            fleet.recycling.wears[worker].ran(count)
         elif act == "measured":
-            fleet.recycling.measured(worker, count)
+            fleet.recycling.wears[worker].measured(count)
         elif act == "goes":
             fleet.going.add(worker)
         else:
