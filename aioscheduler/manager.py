@@ -111,9 +111,9 @@ class Manager(Generic[When]):
             in each of its attempts, and taken again by what it schedules. Each is a `ContextVar`
             that a module (or `__main__`) has as a global, or a pair of functions
             `(capture, restore)`: `capture()` returns a value that can travel, `restore(value)`
-            sets it; what they raise comes out of `schedule`, or is the task's failure. Without, a
-            task has the context of the worker's initializer; with `workers=0` the whole one of its
-            `schedule()`.
+            sets it, in the task's own context alone; what they raise comes out of `schedule`, or is
+            the task's failure. All else a task has from the worker's initializer; with `workers=0`,
+            from the whole context of its `schedule()`.
         max_tasks_per_worker: After how many tasks, 1 or more, a worker's process is recycled: it
             starts no more, has 10 s for what runs, and is replaced, outside `max_restarts`. One
             of the manager's at a time.
@@ -359,6 +359,7 @@ class Manager(Generic[When]):
 
         Raises:
             NotShippable: The coroutine, something it needs, or a value of `context` cannot travel.
+            BaseException: Whatever a `capture` of `context` raises, with a note.
             ValueError: The time has passed, an option cannot mean anything, or `replace` is True
                 without an id.
             TypeError: `coro` is no coroutine, or has started; `when`, `key` or an option is of a
@@ -403,6 +404,8 @@ class Manager(Generic[When]):
         Raises:
             ManagerClosed: The manager was closed, or has failed, or its loop has ended.
             RuntimeError: The manager was not started.
+            BaseException: What a `capture` of `context` raises in this thread and is no
+                `Exception`, such as KeyboardInterrupt.
         """
         schedule: Callable[..., Task[T]] = partial(
             self._router.schedule, when=when, key=key, options=options
@@ -495,6 +498,7 @@ class Manager(Generic[When]):
         Raises:
             NotShippable: `func`, an item, something they need, or a value of `context` cannot
                 travel.
+            BaseException: As for `schedule`.
             ValueError: A time has passed, or `when` has another length than the items.
             TypeError: As for `schedule`; `func` cannot be called, or `return_exceptions` is no
                 bool.

@@ -72,11 +72,13 @@ class Propagation:
             ValueError: It was captured for other items.
             BaseException: Whatever a function of a pair raises, with a note.
         """
-        for item, value in self.pairs(captured):
+        values = iter(captured)
+        next(values)
+        for item in self._with_values(captured):
             if isinstance(item, tuple):
-                _call(item[1], "to restore what came with the task", value)
+                _call(item[1], "to restore what came with the task", next(values))
             else:
-                item.set(value)
+                item.set(next(values))
 
     def pairs(self, captured: Captured) -> Iterable[tuple[ContextItem, Any]]:
         """Return the items that had a value, each with that.
@@ -84,16 +86,19 @@ class Propagation:
         Raises:
             ValueError: It was captured for other items, as far as their number shows it.
         """
-        found, *values = captured
-        items = self._items
+        return zip(self._with_values(captured), captured[1:], strict=True)
+
+    def _with_values(self, captured: Captured) -> Sequence[ContextItem]:
+        """Return the items that had a value; see `pairs`."""
+        found, count, items = captured[0], len(captured) - 1, self._items
         if found != self._all:
             items = [item for index, item in enumerate(items) if found >> index & 1]
-        if len(values) != len(items) or found >> len(self._items):
+        if count != len(items) or found >> len(self._items):
             raise ValueError(
-                f"the {len(values)} values that came with the task are not those of the "
+                f"the {count} values that came with the task are not those of the "
                 f"{len(self._items)} items that Manager(context=...) lists here"
             )
-        return zip(items, values, strict=True)
+        return items
 
     def named(self, captured: Captured) -> dict[str, dict[Any, Any]]:
         """Return what was captured, by what it is of and its name; for messages."""

@@ -188,11 +188,6 @@ def captured_of(record: Record) -> bytes | None:
     return record[_CAPTURED] if isinstance(record, list) else None
 
 
-def run_of(record: Record) -> tuple[int | None, int | None, int, int | None, bytes | None]:
-    """Return what a run needs: options, alias, attempt, given and captured, as of `More`."""
-    return _run_of(record) if isinstance(record, list) else (record, None, 1, None, None)
-
-
 def column(field: Any, count: int) -> Iterable[Any]:
     """Return a column's item for each task; the one item of a list holds for all of them, too."""
     if not isinstance(field, list):
@@ -208,9 +203,11 @@ def read_record(record: Record) -> More:
 _NO_MORE = More()
 _NEW = _NO_MORE[1:-1]  # what is between the options and what was captured
 _CONFIRMED, _CAPTURED = map(More._fields.index, ("confirmed", "captured"))
-_run_of: Callable[[list[Any]], Any] = itemgetter(
+
+run_of: Callable[[list[Any]], Any] = itemgetter(
     *map(More._fields.index, ("options", "alias", "attempt", "given", "captured"))
 )
+"""Return, of a record that is a list, what a run needs: these fields."""
 
 
 class Decoder:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar, copy_context
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,32 @@ async def test_what_a_task_schedules_has_those_of_the_task(make: Make) -> None:
         seen, ref = await first
         assert seen == ("r1", 5)
         assert await manager.task(ref) == ("inside", 7)
+
+
+async def test_what_moves_keeps_them_and_what_replaces_has_its_own(make: Make) -> None:
+    async with make(1) as manager:
+
+        def later(word: str, precision: int, **options: Any) -> Any:
+            hour = timedelta(hours=1)
+            coro = propagated.look_later()
+            return scheduled(word, precision, lambda: manager.schedule(coro, hour, **options))
+
+        moved = later("r1", 5, id="moved")
+        assert later("r2", 6, id="moved")._number == moved._number
+        replaced = later("r3", 7, id="replaced")
+        new = later("r4", 8, id="replaced", replace=True)
+        soon = timedelta(milliseconds=1)
+        assert scheduled("r5", 9, lambda: manager.reschedule(moved, soon))
+        assert scheduled("r5", 9, lambda: manager.reschedule(new, soon))
+        assert await moved == ("r1", 5)
+        assert await new == ("r4", 8)
+        assert replaced.cancelled()
+
+
+async def test_threads_of_a_task_have_them(make: Make) -> None:
+    async with make(1) as manager:
+        task = scheduled("r1", 5, lambda: manager.schedule(propagated.look_in_thread()))
+        assert await task == ("r1", 5)
 
 
 async def test_another_thread_has_values_of_its_own(make: Make) -> None:

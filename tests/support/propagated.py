@@ -50,6 +50,10 @@ async def look_twice(_: object = None) -> tuple[Seen, Seen]:
     return first, (request_id.get(), precision())
 
 
+async def look_in_thread() -> Seen:
+    return await asyncio.to_thread(look)
+
+
 async def look_again(failing: int) -> tuple[int, Seen]:
     """Fail so many times, having seen what another attempt must not see."""
     seen = look()

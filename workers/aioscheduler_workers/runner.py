@@ -38,7 +38,7 @@ from .announcer import Announcer, Entry
 from .outcome import encode_failure, encode_refusal, encode_unopened
 from .turn import Turn
 
-_PLAIN = (None, *wire.run_of(None)[1:])  # a task without a record
+_PLAIN = (None, None, 1, None, None)  # what a run needs of a task without a record
 _ALONE = frozenset((NoneType, bool, int, float, str))  # of a payload that is the one argument
 _VALUES = frozenset((NoneType, bool, int, float, str, bytes, tuple, list, dict, set))
 
@@ -274,6 +274,8 @@ class Runner:
         self, record: int | list[Any]
     ) -> tuple[Options | None, int | None, int, int | None, Captured | None]:
         """Give what a run needs, as `wire.run_of` does, but options and captured values read."""
+        if isinstance(record, int):
+            return self._catalog.find_options(record), None, 1, None, None
         number, alias, attempt, given, payload = wire.run_of(record)
         options = None if number is None else self._catalog.find_options(number)
         captured = None if payload is None else self._read_captured(payload)

@@ -172,4 +172,9 @@ def test_a_variable_of_a_script_can_be_listed(monkeypatch: pytest.MonkeyPatch) -
     script = ModuleType("__main__")
     script.user = ContextVar("user")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "__main__", script)
+    old = script.user
+    assert read_context([old]) is not None
+    script.user = ContextVar("user")  # type: ignore[attr-defined]
     assert read_context([script.user]) is not None
+    with pytest.raises(NotShippable, match="'user' is no global of a module, or no longer one"):
+        read_context([old])
