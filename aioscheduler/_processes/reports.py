@@ -27,6 +27,6 @@ def report_end(who: str, told: str, exitcode: int | None, cause: str, traceback:
 def report_start(who: str, exitcode: int | None, cause: str, traceback: str | None) -> str:
     """Return why a process could not begin; see `report_end`."""
     if traceback is not None:
-        return f"{who} could not begin:\n\n{traceback}"
+        return f"{who} could not begin ({in_a_line('', traceback)})\n\n{traceback}"
     how = f"{who} {describe_exit(exitcode)} before it was ready"
     return f"{how}; {cause or 'look at its output above'}"

@@ -61,7 +61,8 @@ class Recovery:
                 endings.tell(change, errors)
             cause = f"another task is to blame: {cause}"
         waiting, running = len(book.ledger) - book.ledger.running, book.ledger.running
-        fate = f"{waiting:,} pending tasks go to the next process"
+        go = "task goes" if waiting == 1 else "tasks go"
+        fate = f"{waiting:,} pending {go} to the next process"
         if running:
             then = "started, to run again" if self._rerun else "started, and lost"
             fate += f"; {then}: {running:,} ({endings.describe_running()})"

@@ -166,7 +166,8 @@ _OF_WORKERS: tuple[
 
 
 def _check_initializer(initializer: object) -> None:
-    if not callable(initializer):
+    made = getattr(initializer, "gen", None)  # by the call of a decorated function, in its place
+    if not callable(initializer) or inspect.isasyncgen(made) or inspect.isgenerator(made):
         raise TypeError(
             f"initializer must be a function, not {initializer!r}; give the function itself, "
             "without a call, and its arguments as initargs"

@@ -14,6 +14,7 @@ import time
 import traceback
 from typing import Any, NamedTuple
 
+from ..errors import RemoteTraceback
 from . import wire
 
 LONGEST = 8 * 1024
@@ -122,7 +123,8 @@ def unpack_record(packed: bytes) -> Packed:
 def make_record(packed: Packed) -> logging.LogRecord:
     """Return a record, whose time, process, thread and task are those of where it was first made.
 
-    By the factory of this process, which may add what its formatters expect, and may raise.
+    By the factory of this process, which may add what its formatters expect, and may raise. Handlers
+    that look at `exc_info`, and not at the text, find an exception there that has it.
     """
     fields, extras = packed
     factory = logging.getLogRecordFactory()
@@ -133,6 +135,8 @@ def make_record(packed: Packed) -> logging.LogRecord:
     if fields["taskName"] is None and not hasattr(record, "taskName"):  # before Python 3.12
         fields = {name: fields[name] for name in fields if name != "taskName"}
     record.__dict__ |= fields | extras
+    if record.exc_text:
+        record.exc_info = RemoteTraceback, RemoteTraceback(record.exc_text), None
     record.msecs = float(int(record.created % 1 * 1000))
     record.relativeCreated = (record.created - start) * 1000
     return record
@@ -167,14 +171,24 @@ def _extras(record: logging.LogRecord) -> list[Any]:
     """Return what `extra=`, filters and factories have added, as far as it is plain."""
     found: list[Any] = []
     for key, value in list(vars(record).items()):
-        if type(key) is not str or key in _STANDARD or type(value) not in _PLAIN:
+        if type(key) is not str or key in _STANDARD or not isinstance(value, _PLAIN):
             continue
-        if type(value) is int and not -_LARGEST <= value < _LARGEST:
+        plain = _plain(value)
+        if type(plain) is int and not -_LARGEST <= plain < _LARGEST:
             continue
-        found += _name(key), _name(value) if type(value) is str else value
+        found += _name(key), plain
         if len(found) == 2 * MOST_EXTRAS:
             break
     return found
+
+
+def _plain(value: Any) -> bool | int | float | str | None:
+    """Return what a value is by itself, whatever a class says that is made of `str` or the like."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int.__int__(value)
+    return float.__float__(value) if isinstance(value, float) else _text(value, LONGEST_NAME)
 
 
 def _number(value: Any) -> int:

@@ -28,7 +28,8 @@ def test_the_end_of_a_process(
 
 
 def test_one_that_could_not_begin_says_why_itself_if_it_can() -> None:
-    assert report_start(WHO, 1, "", "Traceback") == f"{WHO} could not begin:\n\nTraceback"
+    told = f"{WHO} could not begin (ValueError: no)\n\n{TRACEBACK}"
+    assert report_start(WHO, 1, "", TRACEBACK) == told
     told = f"{WHO} exited with status 3 before it was ready; "
     assert report_start(WHO, 3, "no room", None) == told + "no room"
     assert report_start(WHO, 3, "", None) == told + "look at its output above"

@@ -198,6 +198,12 @@ def test_a_lifespan_is_an_initializer(initializer: Any) -> None:
     assert read(initializer=initializer).boot == (initializer, ())
 
 
+@pytest.mark.parametrize("called", [shared, lifespan])
+def test_what_the_call_of_a_lifespan_gives_is_no_initializer(called: Any) -> None:
+    with pytest.raises(TypeError, match="give the function itself, without a call"):
+        read(initializer=called())
+
+
 @pytest.mark.parametrize("initializer", [lifespan, functools.partial(lifespan), generator, Steps()])
 def test_an_initializer_that_would_not_run_is_refused(initializer: Any) -> None:
     with pytest.raises(TypeError, match=r"contains a yield.* @contextlib\.asynccontextmanager"):

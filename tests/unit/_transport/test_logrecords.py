@@ -7,6 +7,8 @@ import math
 import sys
 import threading
 import time
+from enum import StrEnum
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from aioscheduler._transport.logrecords import (
     pack_record,
     unpack_record,
 )
+from aioscheduler.errors import RemoteTraceback
 
 LOG = logging.getLogger("tests.logrecords")
 
@@ -60,7 +63,7 @@ def test_a_record_says_in_the_host_what_it_said_in_the_worker() -> None:
     assert arrived.thread == threading.get_ident()
     assert arrived.process == record.process
     assert arrived.relativeCreated == pytest.approx(make().relativeCreated - 3.6e6, abs=6e4)
-    assert (arrived.args, arrived.exc_info) == ((), None)
+    assert arrived.args == ()
 
 
 def test_a_record_without_a_process_is_given_that_of_the_worker() -> None:
@@ -140,6 +143,33 @@ def test_whatever_is_logged_can_be_read(text: str, level: int, number: float, ke
     assert arrived.levelno == max(-(1 << 63), min(level, (1 << 63) - 1))
     if key not in vars(make()):
         assert vars(arrived)[wire.text(key)] == number
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+def test_an_extra_of_a_class_that_is_made_of_a_plain_one_is_that() -> None:
+    extra = {"color": Color.RED, "status": HTTPStatus.OK, "flag": True, "big": OddNumber(1 << 70)}
+    arrived = vars(travel(make(extra=extra)))
+    assert (arrived["color"], arrived["status"], arrived["flag"]) == ("red", 200, True)
+    assert [type(arrived[name]) for name in ("color", "status", "flag")] == [str, int, bool]
+    assert "big" not in arrived
+
+
+class OddNumber(int):
+    def __int__(self) -> int:
+        raise OverflowError
+
+
+def test_a_handler_that_looks_at_the_exception_finds_the_text() -> None:
+    arrived = travel(make(exc_info=raised(LookupError("no user"))))
+    assert arrived.exc_info is not None
+    kind, error, trace = arrived.exc_info
+    assert (kind, trace) == (RemoteTraceback, None)
+    assert "LookupError: no user" in str(error)
+    assert logging.Formatter().format(arrived).count("no user") == 1
+    assert travel(make()).exc_info is None
 
 
 @pytest.mark.parametrize("created", [math.inf, -math.inf, math.nan])
