@@ -173,7 +173,7 @@ async def test_what_nobody_is_to_blame_for_runs_again_until_the_restarts_are_spe
 
 async def test_a_worker_that_drains_is_ended_by_what_blocks_it() -> None:
     async with Manager(
-        1, workers=1, block_timeout=LIMIT, on_worker_loss="rerun", max_restarts=(0, 1.0)
+        1, workers=1, block_timeout=LIMIT, on_worker_loss="rerun", max_restarts=(1, 30.0)
     ) as manager:
         innocent = manager.schedule(blocking.innocent())
         blocks = manager.schedule(blocking.sleep_later())
@@ -182,6 +182,7 @@ async def test_a_worker_that_drains_is_ended_by_what_blocks_it() -> None:
         with pytest.raises(WorkerLost, match="block_timeout"):
             await blocks
         assert await innocent == 2
+        assert manager.stats().restarts == 1  # it did not go by itself
 
 
 async def test_what_blocks_while_its_manager_closes_is_lost() -> None:
