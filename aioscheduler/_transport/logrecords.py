@@ -123,8 +123,8 @@ def unpack_record(packed: bytes) -> Packed:
 def make_record(packed: Packed) -> logging.LogRecord:
     """Return a record, whose time, process, thread and task are those of where it was first made.
 
-    By the factory of this process, which may add what its formatters expect, and may raise. Handlers
-    that look at `exc_info`, and not at the text, find an exception there that has it.
+    By the factory of this process, which may add what its formatters expect, and may raise.
+    Handlers that look at `exc_info`, and not at the text, find an exception there that has it.
     """
     fields, extras = packed
     factory = logging.getLogRecordFactory()
