@@ -171,9 +171,11 @@ async def test_what_nobody_is_to_blame_for_runs_again_until_the_restarts_are_spe
     reports.clear()
 
 
-async def test_a_worker_that_drains_is_ended_by_what_blocks_it() -> None:
+async def test_a_worker_that_drains_is_ended_by_what_blocks_it_and_that_is_a_death(
+    reports: list[Any],
+) -> None:
     async with Manager(
-        1, workers=1, block_timeout=LIMIT, on_worker_loss="rerun", max_restarts=(0, 1.0)
+        1, workers=1, block_timeout=LIMIT, on_worker_loss="rerun", max_restarts=(1, 30.0)
     ) as manager:
         innocent = manager.schedule(blocking.innocent())
         blocks = manager.schedule(blocking.sleep_later())
@@ -182,6 +184,12 @@ async def test_a_worker_that_drains_is_ended_by_what_blocks_it() -> None:
         with pytest.raises(WorkerLost, match="block_timeout"):
             await blocks
         assert await innocent == 2
+        os.kill(pid_of(manager), signal.SIGKILL)  # one too many
+        with pytest.raises(WorkerLost, match=r"max_restarts=\(1, 30\.0\)"):
+            await manager.schedule(blocking.give(1), timedelta(seconds=60))
+    (report,) = reports
+    assert "max_restarts" in report["exception"].__notes__[0]
+    reports.clear()
 
 
 async def test_what_blocks_while_its_manager_closes_is_lost() -> None:
