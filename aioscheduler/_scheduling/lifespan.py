@@ -14,7 +14,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context, ContextVar, copy_context
 from types import CodeType
 from typing import Any
@@ -133,12 +133,14 @@ class Lifespan:
     async def _live(self) -> None:
         """Be entered and left; never raise."""
         error: BaseException | None = None
+        entering = ""
         try:
             opened = self._initializer(*self._args)
             if inspect.isawaitable(opened):
                 opened = await opened
             _check(opened)
             if hasattr(type(opened), "__aenter__") and hasattr(type(opened), "__aexit__"):
+                entering = type(opened).__qualname__
                 async with opened:
                     self._is_entered = True
                     self._tell_entered()
@@ -147,6 +149,13 @@ class Lifespan:
         except BaseException as raised:  # noqa: BLE001  a user's code may raise anything
             error = raised
         if not self._is_entered:
+            if entering and error is not None:
+                with suppress(Exception):  # its class may forbid it
+                    BaseException.add_note(
+                        error,
+                        f"the {entering} that the initializer has returned was entered as a "
+                        "lifespan; return nothing that is open already",
+                    )
             self._error = error
             if self._entered.cancelled():  # nobody hears of it
                 self._tell(error, "when it was cancelled")

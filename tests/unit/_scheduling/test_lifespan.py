@@ -123,6 +123,7 @@ async def test_what_would_never_run_is_refused(returned: Any) -> None:
 @pytest.mark.parametrize("where", ["initializer", "enter"])
 async def test_what_keeps_it_from_being_entered_is_raised(where: str, error: Any) -> None:
     shared = Shared()
+    error = type(error)(*error.args)  # it gets a note
 
     def fail() -> None:
         raise error
@@ -133,8 +134,12 @@ async def test_what_keeps_it_from_being_entered_is_raised(where: str, error: Any
     if where == "enter":
         shared.__class__ = type("Bad", (Shared,), {"__aenter__": lambda self: fail_later()})
     made = shared.make(fail if where == "initializer" else None)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as caught:
         await made.enter()
+    hint = "the Bad that the initializer has returned was entered as a lifespan"
+    assert any(hint in note for note in getattr(caught.value, "__notes__", ())) == (
+        where == "enter"
+    )
     await made.leave(None)
     assert shared.ends == []
 
