@@ -292,6 +292,7 @@ class Life:
         self._forwarder.finish()
         if drains and not given_up:
             self._pipe.send(wire.encode([Kind.DRAINED]))
+            self._pipe.flush()
         await self._pipe.drain()
         if given_up and not self._is_alone:
             # The host ends this process, and tells what swallows its cancellation.
