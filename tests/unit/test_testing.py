@@ -586,9 +586,9 @@ async def test_a_clock_stays_in_its_process(clock: FakeClock) -> None:
 
 
 async def test_context_variables_stay_on_their_side(clock: FakeClock, apart: Manager) -> None:
-    from decimal import getcontext
+    from decimal import Context, setcontext
 
-    getcontext().prec = 7
+    setcontext(Context(prec=7))
     task = apart.schedule(decimals(), DAY)
     await clock.advance(DAY)
     assert task.result() == 28

@@ -204,7 +204,7 @@ async def test_it_tells_what_it_has_begun(place: Place) -> None:
 
 
 async def test_a_worker_begins_without_the_hosts_context(no_tasks_left: None) -> None:
-    decimal.getcontext().prec = 7  # of this context alone
+    decimal.setcontext(decimal.Context(prec=7))  # of this context alone
     place, shipper = Place(), HostShipper(HostCatalog())
     place.life.start(asyncio.get_running_loop())
     function, payload = shipper.take_function(decimal.getcontext), shipper.take_arguments(())
