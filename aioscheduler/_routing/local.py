@@ -29,6 +29,7 @@ from .._scheduling.lifespan import Lifespan, time_to_leave
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
+from .._shipping.failures import describe
 from .._shipping.propagation import Propagation
 from ..batch import Outcomes, Part
 from ..errors import WorkerLost, WorkerStartError
@@ -155,7 +156,7 @@ class LocalLink:
             own = asyncio.current_task()
             if isinstance(error, KeyboardInterrupt | GeneratorExit) or (own and own.cancelling()):
                 raise
-            failure = WorkerStartError(f"the initializer raised {error!r}")
+            failure = WorkerStartError(f"the initializer raised {describe(repr, error)}")
             failure.__cause__ = error
             self._failed(failure)
             raise failure from error

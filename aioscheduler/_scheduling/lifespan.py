@@ -160,7 +160,10 @@ class Lifespan:
             if self._entered.cancelled():  # nobody hears of it
                 self._tell(error, "when it was cancelled")
         elif not self._leaving:
-            reason = RuntimeError(f"{self.describe()} has ended before its tasks: {error!r}")
+            what = type(error).__name__
+            with suppress(BaseException):  # its class may raise anything, and it is to be told
+                what = repr(error)
+            reason = RuntimeError(f"{self.describe()} has ended before its tasks: {what}")
             reason.__cause__ = error
             self._ended(reason)
         else:

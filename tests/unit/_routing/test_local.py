@@ -199,6 +199,22 @@ async def test_an_initializer_that_fails_is_told_to_the_manager_and_to_ready(
     assert place.counts == (0, 0)
 
 
+class Unreadable(Exception):
+    def __repr__(self) -> str:
+        raise LookupError
+
+
+async def test_an_initializer_that_fails_with_what_cannot_be_read_is_told_as_well(
+    no_tasks_left: None,
+) -> None:
+    place = Place(boot=(fail, (Unreadable(),)))
+    place.start()
+    with pytest.raises(WorkerStartError, match="Unreadable") as failure:
+        await place.link.ready()
+    assert place.failures == [failure.value]
+    place.link.kill(failure.value)
+
+
 async def test_vitals_are_those_of_this_process(place: Place) -> None:
     vitals = place.link.vitals()
     assert (vitals.pid, vitals.counts["restarts"], vitals.avoided) == (os.getpid(), 0, False)

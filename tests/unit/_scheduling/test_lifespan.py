@@ -369,6 +369,27 @@ async def test_one_that_ends_by_itself_is_told_of(suppressed: bool) -> None:
     await made.leave(None)
 
 
+class Unreadable(Exception):
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
+async def test_one_that_ends_with_what_cannot_be_read_is_told_of_as_well() -> None:
+    shared = Shared()
+
+    def fail() -> None:
+        raise Unreadable
+
+    shared.exit = fail
+    made = shared.make()
+    await made.enter()
+    shared.log[0].cancel()
+    await turns()
+    (reason,) = shared.ends
+    assert str(reason).endswith("has ended before its tasks: Unreadable")
+    assert isinstance(reason.__cause__, Unreadable)
+
+
 def test_it_has_what_the_tasks_have_left_of_their_time() -> None:
     assert time_to_leave(100.0, None, 500.0) is None
     assert time_to_leave(100.0, 10.0, 103.0) == pytest.approx(7.4)
