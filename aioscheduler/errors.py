@@ -3,8 +3,11 @@
     AioschedulerError
     ├── TaskLimitReached (ValueError)   `max_tasks` tasks are waiting already
     ├── NotShippable (TypeError)        something cannot travel to a worker process
+    │   └── NotDurable                  … or cannot be read again after a restart
     ├── UnknownTask (LookupError)       a reference to no task that is still to end
     ├── ManagerClosed (RuntimeError)    scheduling after close, or after a fatal fault
+    ├── StoreError                      the file of the durable tasks cannot be used
+    │   └── StoreLocked                 … because another host has it
     ├── TooLate                         a task would have started later than it may
     ├── WorkerStartError                a worker process could not begin
     ├── WorkerLost                      a worker process ended under its tasks
@@ -29,6 +32,29 @@ class TaskLimitReached(AioschedulerError, ValueError):
 
 class NotShippable(AioschedulerError, TypeError):
     """A coroutine, or something it needs, cannot travel to a worker process."""
+
+
+class NotDurable(NotShippable):
+    """A durable task, or something it needs, could not be read again by the next host."""
+
+
+class StoreError(AioschedulerError):
+    """The file of the durable tasks cannot be opened, read or written; what is stored is kept."""
+
+
+class StoreLocked(StoreError):
+    """Another host, or what is left of it, has the file open.
+
+    Attributes:
+        pids: Its process ids, as far as they are known.
+    """
+
+    def __init__(self, text: str, pids: tuple[int, ...] = ()) -> None:
+        super().__init__(text, pids)
+        self.pids: tuple[int, ...] = pids
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class UnknownTask(AioschedulerError, LookupError):
