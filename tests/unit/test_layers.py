@@ -62,6 +62,8 @@ PURE = (
     "_shipping.undolog",
     "_shipping.values",
     "_processes.budget",
+    "_durable.group",
+    "_durable.records",
     "_routing.book",
     "_routing.ids",
     "_routing.placement",

@@ -1,0 +1,249 @@
+"""What is to be written next: all that changes between two commits. Pure.
+
+    put, change, strike, bury … ─► Group ─ take ─► Batch ═══► the writer's thread
+                                     └─ what came and went meanwhile is never written
+
+Rules of this file:
+
+1. A change has a place in the order in which changes came, and a batch is a beginning of that
+   order: what is in the file after any crash is what was there after some change. Only what is
+   said of a task that has such a place already takes that one, for the file then shows it early.
+2. The end of a task has a place of its own, behind all that it scheduled: a chain of tasks loses
+   no link.
+3. What was handed out is as good as written, for a batch is written before the next one, or never
+   and no other one either.
+4. In a batch puts come before burials: who takes the id of a task that is buried comes with the
+   next one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .records import BUCKET_SHIFT, Batch, Begun, Burial, Function, Reason, Row, Update
+
+MOST_BYTES = 8 << 20
+"""Of a batch, so that no commit lasts long."""
+
+_PER_ROW = 64  # bytes of a change, beside payloads and texts
+_TASK, _END, _LETTER, _FUNCTION = range(4)  # what a change is of: the last bits of its key
+_KINDS = 2  # so many bits, below the number
+
+
+class Kept:
+    """A durable task that has not ended, as the host knows it.
+
+    Args:
+        row: As it is in the file, or is to be.
+
+    Attributes:
+        row: Its number.
+        id: That of `schedule`.
+        bucket: Where it is in the file, once all has been written that was handed out.
+        due: As of `Row`, and so are `begun`, `attempt`, `failed`, `losses` and `given`: they are
+            set by whoever calls `Group.change` then.
+        stamp: It is on disk when everything up to this stamp is; 0: it was when it was read.
+        new: What is to be put, until it has been handed out.
+        end: Why it is to be a dead letter, more about that, and since when.
+    """
+
+    __slots__ = (
+        "attempt",
+        "begun",
+        "bucket",
+        "due",
+        "end",
+        "failed",
+        "given",
+        "id",
+        "losses",
+        "new",
+        "row",
+        "stamp",
+    )
+
+    def __init__(self, row: Row) -> None:
+        self.row: int = row.row
+        self.id: str | None = row.id
+        self.bucket: int = row.due >> BUCKET_SHIFT
+        self.due: int = row.due
+        self.begun: Begun = row.begun
+        self.attempt: int = row.attempt
+        self.failed: int = row.failed
+        self.losses: int = row.losses
+        self.given: int | None = row.given
+        self.stamp: int = 0
+        self.new: Row | None = None
+        self.end: tuple[Reason, str, int] | None = None
+
+
+class Group:
+    """What was changed, and was not handed out yet.
+
+    Args:
+        next_row: The first number that was never given to a task.
+
+    Attributes:
+        stamp: Of the last change; it grows.
+        unsaved_bytes: About how many bytes are to be written.
+    """
+
+    def __init__(self, next_row: int) -> None:
+        self.stamp: int = 0
+        self.unsaved_bytes: int = 0
+        self._next_row = next_row
+        self._changes: dict[int, tuple[int, Any]] = {}  # by key: its stamp, and what has changed
+
+    @property
+    def unsaved(self) -> int:
+        """How many rows are to be written."""
+        return len(self._changes)
+
+    def new_row(self) -> int:
+        """Return the number of a new task."""
+        row = self._next_row
+        self._next_row = row + 1
+        return row
+
+    def put(self, kept: Kept, row: Row) -> None:
+        """Take note of a new task.
+
+        Args:
+            kept: Of it.
+            row: As it is to be in the file. Its function is defined, and its id no other's.
+        """
+        self.stamp = kept.stamp = stamp = self.stamp + 1
+        kept.new = row
+        self._changes[row.row << _KINDS] = stamp, kept
+        self.unsaved_bytes += _size_of(row)
+
+    def change(self, kept: Kept) -> None:
+        """Take note that fields of a task have been set."""
+        if kept.new is not None:  # what has changed of it is new as well
+            self.stamp += 1
+            kept.new = kept.new._replace(
+                due=kept.due,
+                begun=kept.begun,
+                attempt=kept.attempt,
+                failed=kept.failed,
+                losses=kept.losses,
+                given=kept.given,
+            )
+        else:
+            self._note(kept.row << _KINDS, kept)
+
+    def strike(self, kept: Kept) -> None:
+        """Take note that a task is no more."""
+        if kept.new is not None:
+            self.stamp += 1
+            del self._changes[kept.row << _KINDS]
+            self.unsaved_bytes -= _size_of(kept.new)
+            return
+        if self._changes.pop(kept.row << _KINDS, None) is not None:
+            self.unsaved_bytes -= _PER_ROW
+        self._note(kept.row << _KINDS | _END, kept)
+
+    def bury(self, kept: Kept, reason: Reason, text: str, at: int) -> None:
+        """Take note that a task is a dead letter.
+
+        Args:
+            kept: Of it.
+            reason: Why.
+            text: More about that.
+            at: The present.
+        """
+        kept.end = reason, text, at
+        self._note(kept.row << _KINDS | _END, kept)
+        self.unsaved_bytes += len(text)
+
+    def discard_letter(self, row: int) -> None:
+        """Take note that a dead letter is no more; what takes its place is put before."""
+        self._note(row << _KINDS | _LETTER, None)
+
+    def define(self, function: Function) -> None:
+        """Take note of a function that is new, or has changed."""
+        self._note(function.number << _KINDS | _FUNCTION, function)
+
+    def _note(self, key: int, what: Any) -> None:
+        self.stamp += 1
+        known = self._changes.get(key)
+        if known is None:
+            self.unsaved_bytes += _PER_ROW
+        self._changes[key] = (self.stamp if known is None else known[0]), what
+
+    def take(self, most_bytes: int = MOST_BYTES) -> tuple[Batch, int] | None:
+        """Hand out what is to be written next.
+
+        Args:
+            most_bytes: How much it may be, about; one change is taken, however large.
+
+        Returns:
+            The batch, and the stamp up to which everything is written when it is; None: there is
+            nothing to write.
+        """
+        if not self._changes:
+            return None
+        functions: list[Function] = []
+        strikes: list[tuple[int, int]] = []
+        updates: list[Update] = []
+        puts: list[Row] = []
+        burials: list[Burial] = []
+        discards: list[int] = []
+        freed: set[str | None] = set()  # the ids of what is buried
+        taken: list[int] = []
+        size, covered = 0, self.stamp
+        for key, (stamp, what) in self._changes.items():
+            kind = key & _FUNCTION
+            new: Row | None = what.new if kind == _TASK else None
+            end: tuple[Reason, str, int] | None = what.end if kind == _END else None
+            cost = _PER_ROW if new is None else _size_of(new)
+            if end is not None:
+                cost += len(end[1])
+            waits = new is not None and new.id is not None and new.id in freed  # rule 4
+            if taken and (waits or size + cost > most_bytes):
+                covered = stamp - 1
+                break
+            taken.append(key)
+            size += cost
+            if new is not None:
+                puts.append(new)
+                what.new, what.bucket = None, new.bucket
+            elif kind == _TASK:
+                updates.append(_update(what))
+            elif kind == _FUNCTION:
+                functions.append(what)
+            elif kind == _LETTER:
+                discards.append(key >> _KINDS)
+            elif end is None:
+                strikes.append((what.bucket, what.row))
+            else:
+                burials.append(Burial(what.bucket, what.row, what.attempt, *end))
+                freed.add(what.id)
+        self.unsaved_bytes -= size
+        if len(taken) == len(self._changes):
+            self._changes.clear()
+        else:
+            for key in taken:
+                del self._changes[key]
+        next_row = self._next_row
+        return Batch(functions, strikes, updates, puts, burials, discards, next_row), covered
+
+
+def _update(kept: Kept) -> Update:
+    """Return what is written of a task that has changed, which moves to where it is due then."""
+    bucket, kept.bucket = kept.bucket, kept.due >> BUCKET_SHIFT
+    return Update(
+        bucket, kept.row, kept.due, kept.begun, kept.attempt, kept.failed, kept.losses, kept.given
+    )
+
+
+def _size_of(row: Row) -> int:
+    """Return about how many bytes a new task takes."""
+    size = _PER_ROW + len(row.payload)
+    if row.id is not None:
+        size += len(row.id)
+    if row.options is not None:
+        size += len(row.options)
+    if isinstance(row.key, (str, bytes)):
+        size += len(row.key)
+    return size
