@@ -139,6 +139,28 @@ def of_coroutine(coro: Any) -> Durable | None:
     return found
 
 
+def read_durable_options(durable: Durable, given: TaskOptions, order: Order) -> Options:
+    """Return the options of a task: its function's, with the name that the call gives.
+
+    Raises:
+        TypeError: The call gives one that is the function's, or that is not for a queue.
+        ValueError: It cannot mean anything.
+    """
+    read = read_options(given, order) or Options()
+    for option, value in zip(Options._fields, read, strict=True):
+        if option != "name" and value is not None:
+            raise TypeError(
+                f"{option} belongs to a durable function, so that a new version of the program "
+                f"changes it for what waits: @durable({durable.name!r}, {option}=...)"
+            )
+    if durable.options.max_lateness is not None and order is not Order.TIMED:
+        raise TypeError(
+            f"@durable({durable.name!r}) has a max_lateness, and a queue has no due times to be "
+            "late after: leave it out, or use a TimedScheduler"
+        )
+    return durable.options._replace(name=read.name)
+
+
 def check_plain(function: object) -> None:
     """Refuse a function that wraps a registered one, and is not registered itself.
 

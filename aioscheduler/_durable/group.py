@@ -38,12 +38,14 @@ class Kept:
 
     Attributes:
         row: Its number.
-        id: That of `schedule`.
+        id: That of `schedule`; None, and changed as others are, once another task has it.
         bucket: Where it is in the file, once all has been written that was handed out.
         due: As of `Row`, and so are `begun`, `attempt`, `failed`, `losses` and `given`: they are
             set by whoever calls `Group.change` then.
         stamp: It is on disk when everything up to this stamp is; 0: it was when it was read.
         new: What is to be put, until it has been handed out.
+        once: Whether it is not to begin a second time.
+        suspect: Whether it may have ended its host, or its worker: it begins in its turn.
         end: Why it is to be a dead letter, more about that, and since when.
     """
 
@@ -58,8 +60,10 @@ class Kept:
         "id",
         "losses",
         "new",
+        "once",
         "row",
         "stamp",
+        "suspect",
     )
 
     def __init__(self, row: Row) -> None:
@@ -75,6 +79,8 @@ class Kept:
         self.stamp: int = 0
         self.new: Row | None = None
         self.end: tuple[Reason, str, int] | None = None
+        self.once: bool = False
+        self.suspect: bool = False
 
 
 class Group:
@@ -84,6 +90,7 @@ class Group:
         next_row: The first number that was never given to a task.
 
     Attributes:
+        next_row: As it is now; to be set before the first task is put.
         stamp: Of the last change; it grows.
         unsaved_bytes: About how many bytes are to be written.
     """
@@ -91,7 +98,7 @@ class Group:
     def __init__(self, next_row: int) -> None:
         self.stamp: int = 0
         self.unsaved_bytes: int = 0
-        self._next_row = next_row
+        self.next_row = next_row
         self._changes: dict[int, tuple[int, Any]] = {}  # by key: its stamp, and what has changed
 
     @property
@@ -101,8 +108,8 @@ class Group:
 
     def new_row(self) -> int:
         """Return the number of a new task."""
-        row = self._next_row
-        self._next_row = row + 1
+        row = self.next_row
+        self.next_row = row + 1
         return row
 
     def put(self, kept: Kept, row: Row) -> None:
@@ -128,6 +135,7 @@ class Group:
                 failed=kept.failed,
                 losses=kept.losses,
                 given=kept.given,
+                id=kept.id,
             )
         else:
             self._note(kept.row << _KINDS, kept)
@@ -225,7 +233,7 @@ class Group:
         else:
             for key in taken:
                 del self._changes[key]
-        next_row = self._next_row
+        next_row = self.next_row
         return Batch(functions, strikes, updates, puts, burials, discards, next_row), covered
 
 
@@ -233,7 +241,8 @@ def _update(kept: Kept) -> Update:
     """Return what is written of a task that has changed, which moves to where it is due then."""
     bucket, kept.bucket = kept.bucket, kept.due >> BUCKET_SHIFT
     return Update(
-        bucket, kept.row, kept.due, kept.begun, kept.attempt, kept.failed, kept.losses, kept.given
+        *(bucket, kept.row, kept.due, kept.begun, kept.attempt, kept.failed, kept.losses),
+        *(kept.given, kept.id),
     )
 
 

@@ -20,11 +20,13 @@ import multiprocessing.util
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from .._durable.records import Store
+from .._durable.writer import InlineWriter, Writer
 from .._processes.budget import RestartBudget
 from .._processes.incarnation import Incarnation, Launch
 from .._processes.process import Alive, end_workers
@@ -36,15 +38,23 @@ from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.hostshipping import HostShipper
+from .._shipping.workercatalog import WorkerCatalog
 from .._transport.pipe import abandon
-from ..errors import ManagerClosed, WorkerStartError
+from ..errors import ManagerClosed, StoreError, WorkerStartError
+from ..inside import ManagerProxy
+from ..registry import check_plain
 from ..task import State
+from .admission import Admission
 from .forwardedlogs import read_levels
+from .hostdesk import HostDesk
+from .keeper import Keeper
+from .keeping import Keeping
 from .local import LocalLink
 from .recycling import Recycling
 from .remote import RemoteLink
 from .router import Router
 from .settings import Settings
+from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .threadsafe import Abroad
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -66,10 +76,12 @@ class Seams(NamedTuple):
     Attributes:
         clock: Returns the present in nanoseconds since the epoch.
         launcher: Returns what makes the processes of a worker's place.
+        writer: Returns the thread that uses a store.
     """
 
     clock: Callable[[], int] = time.time_ns
     launcher: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], Launch] = _launch_processes
+    writer: Callable[[], Writer | InlineWriter] = Writer
 
 
 class Fleet:
@@ -87,6 +99,7 @@ class Fleet:
         remotes: The links to other processes.
         abroad: What other threads wait for.
         host: How late this loop was.
+        keeper: Has the file of durable tasks; None: there is none.
 
     Raises:
         NotShippable: The initializer, one of its arguments, or what propagates cannot travel.
@@ -105,6 +118,7 @@ class Fleet:
         self._name = settings.name or manager
         self._ended = ended
         self._router = router
+        self._desk = HostDesk(manager, router)
         self._loop_thread = router.loop_thread
         self.remotes: list[RemoteLink] = []
         self.abroad = Abroad(router, self.loop_ended)
@@ -116,6 +130,8 @@ class Fleet:
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
         self._lifespan: Lifespan | None = None  # in this loop
+        self._started = False  # the links are
+        self.keeper: Keeper | None = None
         if settings.local:
             local = self._make_local(manager, settings, seams)
             self._lifespan = local.lifespan
@@ -126,6 +142,16 @@ class Fleet:
 
     def _make_local(self, manager: str, settings: Settings, seams: Seams) -> LocalLink:
         router = self._router
+        keeping = None
+        if settings.store is not None:
+            catalog = HostCatalog()
+            catalog.owner = self._owner
+            reader = WorkerCatalog()
+            reader.owner = ManagerProxy(self._desk, self._loop_thread)
+            calls = LocalCalls(reader, settings.propagation)
+            self._make_keeper(settings, seams, HostShipper(catalog), calls)
+            assert self.keeper is not None
+            keeping = self.keeper.keepings[0]
         return LocalLink(
             settings.order,
             settings.layout[0],
@@ -135,11 +161,33 @@ class Fleet:
             seams.clock,
             manager,
             settings.boot,
-            router,
+            self._desk,
             self.fail,
             settings.max_running,
             router.ids,
             settings.propagation,
+            keeping,
+        )
+
+    def _make_keeper(
+        self,
+        settings: Settings,
+        seams: Seams,
+        shipper: HostShipper,
+        calls: RemoteCalls | LocalCalls,
+    ) -> None:
+        assert settings.store is not None
+        shipper.inspect = check_plain
+        self.keeper = self._router.keeper = Keeper(
+            settings.store,
+            seams.writer(),
+            len(settings.layout),
+            settings.order is Order.TIMED,
+            shipper,
+            calls,
+            Notes(settings.propagation, shipper, WorkerCatalog()),
+            seams.clock,
+            self.fail,
         )
 
     def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
@@ -163,6 +211,12 @@ class Fleet:
             block_timeout=settings.block_timeout,
             forward_logs=settings.forward_logs,
         )
+        if settings.store is not None:
+            self._make_keeper(settings, seams, shipper, RemoteCalls(shipper))
+            config = replace(config, has_store=True, held=Held(settings.store))
+        keepings: Sequence[Keeping | None] = [None] * len(settings.layout)
+        if self.keeper is not None:
+            keepings = self.keeper.keepings
         budget = RestartBudget(*settings.max_restarts)
         limits = settings.max_tasks_per_worker, settings.max_rss_per_worker
         recycling: Recycling | None = None
@@ -191,11 +245,12 @@ class Fleet:
                 boot,
                 settings.rerun,
                 self.fail,
-                partial(self._router.asked_inside, self.remotes, catalog),
+                partial(self._desk.asked_inside, self.remotes, catalog),
                 self._router.new_due,
                 self._router.ids,
                 None if recycling is None else recycling.wears[worker],
                 settings.name or "",
+                keepings[worker],
             )
             for worker, schedulers in enumerate(settings.layout)
         ]
@@ -203,11 +258,25 @@ class Fleet:
     # ---- what the manager has it do
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts the workers, in the running loop.
+        """Starts the workers, in the running loop; with a store, once that is open.
 
         Raises:
             WorkerStartError: A process cannot be had; the manager has failed then.
         """
+        self._look_after(loop, loop.time(), _LoopEnd(loop, self.loop_ended))
+        if self.keeper is None:
+            self._start_links(loop)
+        else:
+            admission = Admission(self._router, self.keeper)
+            self.keeper.open(loop, admission, partial(self._start_after_opening, loop))
+
+    def _start_after_opening(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._router.closed is None:
+            with contextlib.suppress(WorkerStartError):  # which has been told: the manager fails
+                self._start_links(loop)
+
+    def _start_links(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._started = True
         try:
             for link in self._router.links:
                 link.start(loop)
@@ -220,15 +289,18 @@ class Fleet:
             raise
         finally:
             self._guard_exit()
-        self._look_after(loop, loop.time(), _LoopEnd(loop, self.loop_ended))
 
     async def ready(self) -> None:
         """Returns when every worker answers.
 
         Raises:
             WorkerStartError: One of them could not begin.
+            StoreError: The store cannot be opened.
         """
         self._ready_awaited = True
+        if self.keeper is not None:
+            await self.keeper.ready()
+            self._router.check_open()
         await asyncio.gather(*(link.ready() for link in self._router.links))
 
     async def close(self, timeout: float) -> None:
@@ -246,6 +318,8 @@ class Fleet:
     async def _close(self, timeout: float) -> None:
         before = self._count_cancelled()
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
+        if self.keeper is not None:
+            await self.keeper.close()
         if cancelled := self._count_cancelled() - before:
             log.info("%r: its close() cancelled %s unfinished tasks", self._owner, f"{cancelled:,}")
         watch = self._watch() if self._watch is not None else None
@@ -271,6 +345,8 @@ class Fleet:
                     life.bury()
         for remote in self.remotes:
             remote.settle_all(None, lost=True)
+        if self.keeper is not None:
+            self.keeper.abandon()
         self._finish()
 
     # ---- what else ends it
@@ -287,7 +363,11 @@ class Fleet:
         for link in router.links:
             link.kill(reason)
         self.abroad.relay()
-        if not (self._ready_awaited and isinstance(reason, WorkerStartError)):
+        if self.keeper is not None and self._closing is None and self._loop_thread.loop:
+            # The file is let go when no worker is left, whether or not anybody calls close().
+            with contextlib.suppress(RuntimeError):  # of a closed loop
+                self._closing = self._loop_thread.loop.create_task(self._close(0))
+        if not (self._ready_awaited and isinstance(reason, WorkerStartError | StoreError)):
             message = (
                 f"manager {self._name} has failed, and its {unfinished} unfinished tasks with it; "
                 "make a new one"
@@ -326,8 +406,11 @@ class Fleet:
         self.host.add(now, lag, (0, 0, []))
         if self._catalog is not None:  # before the links, which tell the workers
             self._catalog.look_after()
-        for link in router.links:
-            link.look_after(lag)
+        if self._started:
+            for link in router.links:
+                link.look_after(lag)
+        if self.keeper is not None:
+            self.keeper.look_after()
         self._tell_avoided()
 
     def _tell_avoided(self) -> None:
@@ -352,6 +435,20 @@ class Fleet:
         self._ended()
         if self._finalizer is not None:
             self._finalizer.cancel()
+
+
+class Held:
+    """What of a store a process is given to hold, when it is spawned."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __reduce__(self) -> Any:
+        return _hold, (self._store.hand_over(),)
+
+
+def _hold(held: Any) -> Any:
+    return held
 
 
 class _LoopEnd:

@@ -128,8 +128,8 @@ class Receiver:
         if types - {int} or not 0 <= scheduler < self._schedulers:
             raise wire.WireError(f"no frame of a worker: {scheduler!r}, {numbers!r:.80}")
 
-    def _take(self, change: Change, *outcomes: Any) -> None:
-        self._endings.tell(change, *outcomes)
+    def _take(self, change: Change) -> None:
+        self._endings.tell(change)
         self._refuse(change)
 
     def _refuse(self, change: Change) -> None:
@@ -187,10 +187,13 @@ class Receiver:
         if state is State.FAILED:
             self._endings.name_unheard(numbers)
         ran = 0 if self._wear is None else self._count_run(numbers, ending)
-        change = self._book.finished(scheduler, numbers, state)
-        if ending == wire.TOO_LATE:
-            self._endings.count_too_late(len(change.ended))
-        self._take(change, payloads, decode, large)
+        if state is State.CANCELLED:
+            changes = self._book.dropped(scheduler, numbers)
+        else:
+            changes = [self._book.finished(scheduler, numbers, state)]
+        for change in changes:
+            self._endings.tell(change, payloads, decode, large, ending)
+        self._refuse(changes[-1])
         if self._wear is not None:
             self._wear.ran(ran)
 
