@@ -294,7 +294,6 @@ class Router:
         cut = room is not None and count > room
         dues = read_dues(self._order, when, count, cut, self._clock(), self._prefer_utc)
         front = self.links[0]
-        function = front.shipper.take_function(func)
         durable = registry.of_function(func)
         read = self._read(options)
         draft = None
@@ -304,9 +303,9 @@ class Router:
             captured = None if self.propagation is None else self.propagation.capture()
             self.keeper.check_room()
             draft = self.keeper.drafts.draft_many(durable, read and read.name, captured, key)
-            record = self.keeper.calls.record(draft.stored)
+            function = record = None
         else:
-            record = self._take_record(read)
+            function, record = front.shipper.take_function(func), self._take_record(read)
         outcomes = Outcomes(count, (read and read.name) or name_of(func))
         outcomes.durable = draft is not None
         batch: Batch[Any] = Batch(outcomes, return_exceptions)
@@ -320,10 +319,12 @@ class Router:
                 except (ValueError, TypeError) as refusal:
                     raise name_item(sent, refusal) from refusal
                 room = min(share, front.room(), placement.room(place))
-                if draft is None:
-                    payloads = take_some(front.shipper, calls, sent, room)
+                if draft is None or self.keeper is None:
+                    payloads = taken = take_some(front.shipper, calls, sent, room)
                 else:
                     payloads = self.keeper.drafts.take_some(draft, calls, sent, room)
+                    made = self.keeper.calls.make_many(draft.stored, payloads)
+                    function, taken, record = made
                 until = sent + len(payloads)
                 own = dues[sent:until] if isinstance(dues, list) else dues
                 first = self.link_of(place, len(payloads)).schedule_many(
@@ -332,10 +333,10 @@ class Router:
                     placement.scheduler_of[place],
                     own,
                     function,
-                    payloads,
+                    taken,
                     record,
                 )
-                if draft is not None:
+                if draft is not None and self.keeper is not None:
                     self.keeper.enter_many(placement.worker_of[place], first, own, payloads, draft)
                 sent = until
         except BaseException:

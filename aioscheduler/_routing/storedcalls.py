@@ -27,7 +27,7 @@ from .._transport import wire
 from ..options import Options
 from ..registry import Durable
 from .localentry import Attempts, Unreadable
-from .localshipper import LocalCall
+from .localshipper import LocalCall, LocalRecord
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -112,6 +112,13 @@ class RemoteCalls:
         return self.function(stored.function), stored.payload, self.record(stored)
 
 
+    def make_many(
+        self, stored: Stored, payloads: Sequence[bytes]
+    ) -> tuple[int | bytes, Sequence[Any], wire.Record]:
+        """Return what a link takes of tasks that differ in their payloads."""
+        return self.function(stored.function), payloads, self.record(stored)
+
+
 _PLAIN = (None, None, 1, 0, None)  # of a new task: no label, nothing captured, the first attempt
 
 
@@ -129,7 +136,7 @@ class LocalCalls:
 
     def make(self, stored: Stored, due: int) -> LocalCall:
         """Return what a link takes."""
-        call = partial(self._call, stored.function, stored.payload, stored.captured)
+        call = partial(self._call, stored.function, stored.captured, stored.payload)
         start = None if stored.given is None else due
         options = stored.options
         if options.name is None:
@@ -138,8 +145,15 @@ class LocalCalls:
         attempts.restore(stored.attempt, stored.failed, start)
         return attempts, (options, copy_context(), None)
 
+    def make_many(
+        self, stored: Stored, payloads: Sequence[bytes]
+    ) -> tuple[Callable[..., Any], Sequence[Any], LocalRecord]:
+        """Return what a link takes of tasks that differ in their payloads."""
+        call = partial(self._call, stored.function, stored.captured)
+        return call, [(payload,) for payload in payloads], (stored.options, copy_context(), None)
+
     def _call(
-        self, function: Durable | Function, payload: bytes, captured: bytes | None
+        self, function: Durable | Function, captured: bytes | None, payload: bytes
     ) -> Awaitable[Any]:
         """Read and call what there is to do.
 
