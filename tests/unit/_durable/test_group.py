@@ -87,7 +87,7 @@ def test_a_change_is_written_once_as_it_was_last() -> None:
     kept.begun, kept.due, kept.attempt = Begun.NO, 9 * HOUR, 2
     kept.failed, kept.losses, kept.given = 3, 4, 5 * HOUR
     group.change(kept)
-    update = Update(before, 3, 9 * HOUR, Begun.NO, 2, 3, 4, 5 * HOUR)
+    update = Update(before, 3, 9 * HOUR, Begun.NO, 2, 3, 4, 5 * HOUR, None)
     assert take(group) == Batch([], [], [update], [], [], [], 0)
     assert kept.bucket == 9 * HOUR >> BUCKET_SHIFT != before
     kept.attempt = 3
@@ -165,6 +165,20 @@ def test_an_id_that_was_given_up_is_given_again_in_the_same_batch() -> None:
     group.strike(first)
     _, second = make(group, id="one")
     assert take(group) == Batch([], [(0, 0)], [], [second], [], [], 2)
+
+
+def test_an_id_that_was_given_up_stays_given_up_when_its_task_has_ended() -> None:
+    """The end comes behind who has the id now, and that may be a batch later."""
+    group = Group(0)
+    first, row = make(group, id="one", due=5 * HOUR)
+    take(group)
+    first.id, first.due = None, 9 * HOUR
+    group.change(first)
+    make(group, id="one")
+    group.strike(first)
+    batch = take(group, 200)
+    assert [batch.updates[0].id, batch.puts[0].id, batch.strikes] == [None, "one", []]
+    assert take(group).strikes == [(9 * HOUR >> BUCKET_SHIFT, 0)]
 
 
 @pytest.mark.parametrize("handed_out", [False, True])
@@ -274,6 +288,7 @@ class File:
             fields = update._asdict()
             del fields["bucket"]
             self.tasks[update.row] = row._replace(**fields)
+            self._check_ids()
         for row in batch.puts:
             assert row.row not in self.tasks
             assert row.row < batch.next_row
@@ -343,6 +358,15 @@ class History:
             )
             self.live[row.row] = kept, row
 
+    def give_up(self, pick: int) -> None:
+        """A task goes on without its id, which another may have."""
+        if self.live:
+            kept, row = self._pick(pick)
+            self.ids.pop(row.id or "", None)
+            kept.id = None
+            self.live[row.row] = kept, row._replace(id=None)
+            self.group.change(kept)
+
     def strike(self, pick: int) -> None:
         if self.live:
             self._end(self._pick(pick)[0].row, buried=False)
@@ -411,7 +435,7 @@ class History:
             assert kept.bucket == row.bucket
 
 
-DEEDS = ("put", "change", "strike", "bury", "discard", "define", "take", "commit")
+DEEDS = ("put", "change", "give_up", "strike", "bury", "discard", "define", "take", "commit")
 STEPS = st.tuples(st.sampled_from((*DEEDS, "one", "two", "take", "commit")), st.integers(0, 30))
 
 
