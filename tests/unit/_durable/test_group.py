@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aioscheduler._durable.sqlite import SQLiteStore
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -273,7 +274,7 @@ class File:
 
     def __init__(self) -> None:
         self.tasks: dict[int, Row] = {}
-        self.letters: dict[int, tuple[Row, Reason]] = {}
+        self.letters: dict[int, int] = {}  # attempts, by row
         self.functions: dict[int, Function] = {}
         self.next_row = 0
 
@@ -298,7 +299,7 @@ class File:
         for burial in batch.burials:
             row = self.tasks.pop(burial.row)
             assert row.bucket == burial.bucket
-            self.letters[burial.row] = row._replace(attempt=burial.attempt), burial.reason
+            self.letters[burial.row] = burial.attempt
         for number in batch.discards:
             del self.letters[number]
         self.next_row = batch.next_row
@@ -308,12 +309,32 @@ class File:
         assert len(ids) == len(set(ids))
 
 
+class SQLiteFile(File):
+    """What the real one makes of them; it is opened anew for each look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._store = SQLiteStore(":memory:")
+        self._store.open()
+
+    def commit(self, batch: Batch) -> None:
+        self._store.commit(batch)
+        self.next_row = batch.next_row
+        self._store.close(clean=True)
+        opening = self._store.open()
+        self.tasks = {row.row: row for rows in self._store.read() for row in rows}
+        letters = self._store.letters(-1, 1000)
+        assert (opening.tasks, opening.letters) == (len(self.tasks), len(letters))
+        self.letters = {letter.row: letter.attempt for letter in letters}
+        self.functions = {function.number: function for function in opening.functions}
+
+
 class History:
     """A group and its file, and what there would be if each change were written at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: File) -> None:
         self.group = Group(0)
-        self.file = File()
+        self.file = file
         self.under_way: list[tuple[Batch, int]] = []
         self.handed_out = self.written = 0
         self.live: dict[int, tuple[Kept, Row]] = {}
@@ -321,6 +342,7 @@ class History:
         self.puts: dict[int, int] = {}  # stamps of what was written, or will be
         self.ends: dict[int, int] = {}
         self.burials: dict[int, int] = {}
+        self.attempts: dict[int, int] = {}
         self.discards: dict[int, int] = {}
         self.defined: list[Function] = []
         self.define(0)
@@ -384,6 +406,7 @@ class History:
         if buried:
             self.group.bury(kept, Reason.FAILED, "x" * kept.attempt, 1)
             self.burials[number] = self.group.stamp
+            self.attempts[number] = kept.attempt
         else:
             self.group.strike(kept)
         self.ends[number] = self.group.stamp
@@ -417,7 +440,8 @@ class History:
             return {number for number, stamp in stamps.items() if stamp <= self.written}
 
         assert self.file.tasks.keys() == until_now(self.puts) - until_now(self.ends)
-        assert self.file.letters.keys() == until_now(self.burials) - until_now(self.discards)
+        letters = until_now(self.burials) - until_now(self.discards)
+        assert self.file.letters == {number: self.attempts[number] for number in letters}
         assert all(number < self.file.next_row for number in self.file.tasks)
 
     def end(self) -> None:
@@ -441,7 +465,7 @@ STEPS = st.tuples(st.sampled_from((*DEEDS, "one", "two", "take", "commit")), st.
 
 @given(st.lists(STEPS, max_size=60))
 def test_the_file_has_what_there_was_after_some_change(steps: Sequence[tuple[str, int]]) -> None:
-    history = History()
+    history = History(File())
     for deed, pick in steps:
         if deed in DEEDS:
             getattr(history, deed)(pick)
@@ -450,10 +474,11 @@ def test_the_file_has_what_there_was_after_some_change(steps: Sequence[tuple[str
     history.end()
 
 
+@pytest.mark.parametrize("file", [File, SQLiteFile])
 @pytest.mark.parametrize("seed", range(40))
-def test_the_file_has_what_there_was_after_some_change_of_many(seed: int) -> None:
+def test_the_file_has_what_there_was_after_some_change_of_many(seed: int, file: type[File]) -> None:
     chance = random.Random(seed)
-    history = History()
+    history = History(file())
     for _ in range(400):
         deed, pick = chance.choice((*DEEDS, "one", "two", "put", "put")), chance.randrange(30)
         if deed in DEEDS:
