@@ -9,7 +9,7 @@ Rules of this file:
    order: what is in the file after any crash is what was there after some change. Only what is
    said of a task that has such a place already takes that one, for the file then shows it early.
 2. The end of a task has a place of its own, behind all that it scheduled: a chain of tasks loses
-   no link.
+   no link. What has changed of it before keeps its place: another may have its id since then.
 3. What was handed out is as good as written, for a batch is written before the next one, or never
    and no other one either.
 4. In a batch puts come before burials: who takes the id of a task that is buried comes with the
@@ -128,6 +128,7 @@ class Group:
         """Take note that fields of a task have been set."""
         if kept.new is not None:  # what has changed of it is new as well
             self.stamp += 1
+            self.unsaved_bytes -= _size_of(kept.new)
             kept.new = kept.new._replace(
                 due=kept.due,
                 begun=kept.begun,
@@ -137,6 +138,7 @@ class Group:
                 given=kept.given,
                 id=kept.id,
             )
+            self.unsaved_bytes += _size_of(kept.new)
         else:
             self._note(kept.row << _KINDS, kept)
 
@@ -147,8 +149,6 @@ class Group:
             del self._changes[kept.row << _KINDS]
             self.unsaved_bytes -= _size_of(kept.new)
             return
-        if self._changes.pop(kept.row << _KINDS, None) is not None:
-            self.unsaved_bytes -= _PER_ROW
         self._note(kept.row << _KINDS | _END, kept)
 
     def bury(self, kept: Kept, reason: Reason, text: str, at: int) -> None:
@@ -193,7 +193,7 @@ class Group:
             return None
         functions: list[Function] = []
         strikes: list[tuple[int, int]] = []
-        updates: list[Update] = []
+        updates: dict[int, Update] = {}  # by row
         puts: list[Row] = []
         burials: list[Burial] = []
         discards: list[int] = []
@@ -217,13 +217,14 @@ class Group:
                 puts.append(new)
                 what.new, what.bucket = None, new.bucket
             elif kind == _TASK:
-                updates.append(_update(what))
+                updates[what.row] = _update(what)
             elif kind == _FUNCTION:
                 functions.append(what)
             elif kind == _LETTER:
                 discards.append(key >> _KINDS)
-            elif end is None:
-                strikes.append((what.bucket, what.row))
+            elif end is None:  # what else has changed of it need not be written
+                update = updates.pop(what.row, None)
+                strikes.append((what.bucket if update is None else update.bucket, what.row))
             else:
                 burials.append(Burial(what.bucket, what.row, what.attempt, *end))
                 freed.add(what.id)
@@ -234,7 +235,8 @@ class Group:
             for key in taken:
                 del self._changes[key]
         next_row = self.next_row
-        return Batch(functions, strikes, updates, puts, burials, discards, next_row), covered
+        changed = list(updates.values())
+        return Batch(functions, strikes, changed, puts, burials, discards, next_row), covered
 
 
 def _update(kept: Kept) -> Update:

@@ -18,9 +18,17 @@ import pytest
 
 from aioscheduler import NotShippable, Retry, registry
 from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.order import Order
 from aioscheduler.errors import NotDurable
 from aioscheduler.options import Options
-from aioscheduler.registry import check_plain, durable, find, of_coroutine, of_function
+from aioscheduler.registry import (
+    check_plain,
+    durable,
+    find,
+    of_coroutine,
+    of_function,
+    read_durable_options,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +135,29 @@ def test_a_name_is_a_text() -> None:
         durable("")
     with pytest.raises(ValueError, match="cannot be written down"):
         durable("\ud800")
+
+
+def test_a_call_gives_a_name_and_its_function_the_rest() -> None:
+    durable("work", timeout=3)(work)
+    found = find("work")
+    assert found is not None
+    assert read_durable_options(found, {}, Order.TIMED) == Options(None, 3.0)
+    assert read_durable_options(found, {"name": "one"}, Order.FIFO) == Options("one", 3.0)
+    for given in ({"timeout": 1}, {"retry": Retry()}, {"max_lateness": 0}):
+        option = next(iter(given))
+        with pytest.raises(TypeError, match=rf"@durable\('work', {option}=\.\.\.\)"):
+            read_durable_options(found, given, Order.TIMED)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must not be empty"):
+        read_durable_options(found, {"name": ""}, Order.TIMED)
+
+
+def test_what_may_be_late_is_not_for_a_queue() -> None:
+    durable("work", max_lateness=3)(work)
+    found = find("work")
+    assert found is not None
+    assert read_durable_options(found, {}, Order.TIMED).max_lateness == 3 * SECOND
+    with pytest.raises(TypeError, match=r"@durable\('work'\) has a max_lateness"):
+        read_durable_options(found, {}, Order.FIFO)
 
 
 # ---- what is no function, or not to be found again

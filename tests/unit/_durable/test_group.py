@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aioscheduler._durable.sqlite import SQLiteStore
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,7 +88,7 @@ def test_a_change_is_written_once_as_it_was_last() -> None:
     kept.begun, kept.due, kept.attempt = Begun.NO, 9 * HOUR, 2
     kept.failed, kept.losses, kept.given = 3, 4, 5 * HOUR
     group.change(kept)
-    update = Update(before, 3, 9 * HOUR, Begun.NO, 2, 3, 4, 5 * HOUR)
+    update = Update(before, 3, 9 * HOUR, Begun.NO, 2, 3, 4, 5 * HOUR, None)
     assert take(group) == Batch([], [], [update], [], [], [], 0)
     assert kept.bucket == 9 * HOUR >> BUCKET_SHIFT != before
     kept.attempt = 3
@@ -165,6 +166,20 @@ def test_an_id_that_was_given_up_is_given_again_in_the_same_batch() -> None:
     group.strike(first)
     _, second = make(group, id="one")
     assert take(group) == Batch([], [(0, 0)], [], [second], [], [], 2)
+
+
+def test_an_id_that_was_given_up_stays_given_up_when_its_task_has_ended() -> None:
+    """The end comes behind who has the id now, and that may be a batch later."""
+    group = Group(0)
+    first, row = make(group, id="one", due=5 * HOUR)
+    take(group)
+    first.id, first.due = None, 9 * HOUR
+    group.change(first)
+    make(group, id="one")
+    group.strike(first)
+    batch = take(group, 200)
+    assert [batch.updates[0].id, batch.puts[0].id, batch.strikes] == [None, "one", []]
+    assert take(group).strikes == [(9 * HOUR >> BUCKET_SHIFT, 0)]
 
 
 @pytest.mark.parametrize("handed_out", [False, True])
@@ -259,7 +274,7 @@ class File:
 
     def __init__(self) -> None:
         self.tasks: dict[int, Row] = {}
-        self.letters: dict[int, tuple[Row, Reason]] = {}
+        self.letters: dict[int, int] = {}  # attempts, by row
         self.functions: dict[int, Function] = {}
         self.next_row = 0
 
@@ -274,6 +289,7 @@ class File:
             fields = update._asdict()
             del fields["bucket"]
             self.tasks[update.row] = row._replace(**fields)
+            self._check_ids()
         for row in batch.puts:
             assert row.row not in self.tasks
             assert row.row < batch.next_row
@@ -283,7 +299,7 @@ class File:
         for burial in batch.burials:
             row = self.tasks.pop(burial.row)
             assert row.bucket == burial.bucket
-            self.letters[burial.row] = row._replace(attempt=burial.attempt), burial.reason
+            self.letters[burial.row] = burial.attempt
         for number in batch.discards:
             del self.letters[number]
         self.next_row = batch.next_row
@@ -293,12 +309,32 @@ class File:
         assert len(ids) == len(set(ids))
 
 
+class SQLiteFile(File):
+    """What the real one makes of them; it is opened anew for each look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._store = SQLiteStore(":memory:")
+        self._store.open()
+
+    def commit(self, batch: Batch) -> None:
+        self._store.commit(batch)
+        self.next_row = batch.next_row
+        self._store.close(clean=True)
+        opening = self._store.open()
+        self.tasks = {row.row: row for rows in self._store.read() for row in rows}
+        letters = self._store.letters(-1, 1000)
+        assert (opening.tasks, opening.letters) == (len(self.tasks), len(letters))
+        self.letters = {letter.row: letter.attempt for letter in letters}
+        self.functions = {function.number: function for function in opening.functions}
+
+
 class History:
     """A group and its file, and what there would be if each change were written at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: File) -> None:
         self.group = Group(0)
-        self.file = File()
+        self.file = file
         self.under_way: list[tuple[Batch, int]] = []
         self.handed_out = self.written = 0
         self.live: dict[int, tuple[Kept, Row]] = {}
@@ -306,6 +342,7 @@ class History:
         self.puts: dict[int, int] = {}  # stamps of what was written, or will be
         self.ends: dict[int, int] = {}
         self.burials: dict[int, int] = {}
+        self.attempts: dict[int, int] = {}
         self.discards: dict[int, int] = {}
         self.defined: list[Function] = []
         self.define(0)
@@ -343,6 +380,15 @@ class History:
             )
             self.live[row.row] = kept, row
 
+    def give_up(self, pick: int) -> None:
+        """A task goes on without its id, which another may have."""
+        if self.live:
+            kept, row = self._pick(pick)
+            self.ids.pop(row.id or "", None)
+            kept.id = None
+            self.live[row.row] = kept, row._replace(id=None)
+            self.group.change(kept)
+
     def strike(self, pick: int) -> None:
         if self.live:
             self._end(self._pick(pick)[0].row, buried=False)
@@ -360,6 +406,7 @@ class History:
         if buried:
             self.group.bury(kept, Reason.FAILED, "x" * kept.attempt, 1)
             self.burials[number] = self.group.stamp
+            self.attempts[number] = kept.attempt
         else:
             self.group.strike(kept)
         self.ends[number] = self.group.stamp
@@ -393,7 +440,8 @@ class History:
             return {number for number, stamp in stamps.items() if stamp <= self.written}
 
         assert self.file.tasks.keys() == until_now(self.puts) - until_now(self.ends)
-        assert self.file.letters.keys() == until_now(self.burials) - until_now(self.discards)
+        letters = until_now(self.burials) - until_now(self.discards)
+        assert self.file.letters == {number: self.attempts[number] for number in letters}
         assert all(number < self.file.next_row for number in self.file.tasks)
 
     def end(self) -> None:
@@ -411,13 +459,13 @@ class History:
             assert kept.bucket == row.bucket
 
 
-DEEDS = ("put", "change", "strike", "bury", "discard", "define", "take", "commit")
+DEEDS = ("put", "change", "give_up", "strike", "bury", "discard", "define", "take", "commit")
 STEPS = st.tuples(st.sampled_from((*DEEDS, "one", "two", "take", "commit")), st.integers(0, 30))
 
 
 @given(st.lists(STEPS, max_size=60))
 def test_the_file_has_what_there_was_after_some_change(steps: Sequence[tuple[str, int]]) -> None:
-    history = History()
+    history = History(File())
     for deed, pick in steps:
         if deed in DEEDS:
             getattr(history, deed)(pick)
@@ -426,10 +474,11 @@ def test_the_file_has_what_there_was_after_some_change(steps: Sequence[tuple[str
     history.end()
 
 
+@pytest.mark.parametrize("file", [File, SQLiteFile])
 @pytest.mark.parametrize("seed", range(40))
-def test_the_file_has_what_there_was_after_some_change_of_many(seed: int) -> None:
+def test_the_file_has_what_there_was_after_some_change_of_many(seed: int, file: type[File]) -> None:
     chance = random.Random(seed)
-    history = History()
+    history = History(file())
     for _ in range(400):
         deed, pick = chance.choice((*DEEDS, "one", "two", "put", "put")), chance.randrange(30)
         if deed in DEEDS:
