@@ -243,8 +243,8 @@ class Store(Protocol):
     def letters(self, after: int, most: int) -> list[Letter]:
         """Return dead letters with a row over `after`, in order, at most so many."""
 
-    def tick(self) -> None:
-        """Say that the host lives; called once a second.
+    def tick(self, now: int) -> None:
+        """Say that the host lives; called once a second with its time.
 
         Raises:
             StoreGone: The file or the lock is no more ours: nothing may be written.

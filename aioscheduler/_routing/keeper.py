@@ -331,10 +331,10 @@ class Keeper:
             self.commits.soon()
         if not self._ticking:
             self._ticking = True
-            self._writer.submit(self._tick, self._ticked)
+            self._writer.submit(partial(self._tick, now), self._ticked)
 
-    def _tick(self) -> int:
-        self.store.tick()
+    def _tick(self, now: int) -> int:
+        self.store.tick(now)
         return self.store.size()
 
     def _ticked(self, size: int | None, error: BaseException | None) -> None:
