@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from .records import BUCKET_SHIFT, Batch, Begun, Burial, Letter, Reason, Row
@@ -57,8 +58,8 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
     start = 0
     for size in sizes:
         while len(puts) - start >= size:
-            values = [value for put in puts[start : start + size] for value in row_in(put)]
-            connection.execute(_PUT + ", ".join([_MARKS] * size), values)
+            values = chain.from_iterable(map(row_in, puts[start : start + size]))
+            connection.execute(_PUT + ", ".join([_MARKS] * size), tuple(values))
             start += size
     many(_PUT + _MARKS, map(row_in, puts[start:]))
     many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards])
@@ -124,8 +125,8 @@ def row_out(values: tuple[Any, ...]) -> Row:
     _, row, due, function, payload, key, id_, options, state, attempt, failed, losses, given = (
         values
     )
-    numbers = (row, due, function, attempt, failed, losses)
-    if any(type(number) is not int for number in numbers) or type(payload) is not bytes:
+    numbers = row, due, function, attempt, failed, losses
+    if type(payload) is not bytes or set(map(type, numbers)) != {int}:
         raise TypeError("a column has a value of a type that was never written")
     name = None if id_ is None else text_out(id_)
     so_far = Begun(state), attempt, failed, losses, given

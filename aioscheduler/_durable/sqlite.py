@@ -90,7 +90,6 @@ class SQLiteStore:
         self._private: sqlite3.Connection | None = None  # of ":memory:", which outlives `close`
         self._lock: Lock | None = None
         self._files: dict[str, os.stat_result] = {}  # those at work on
-        self._first = 0  # the first row number of this host
         self._reserved = 0  # no row from here on was given, says the file
         self._gaps = 0  # places that could not be read
         self._unread = ""  # what else could not
@@ -138,7 +137,7 @@ class SQLiteStore:
                 raise StoreError(f"{path} cannot be made, for there is no folder {folder}: make it")
             self._lock = Lock(path)
             self._lock.take(self._wait)
-            opening = self._open_file(path, self._lock)
+            return self._open_file(path, self._lock)
         except BaseException as error:
             self._leave()
             if self._lock is not None:
@@ -149,8 +148,6 @@ class SQLiteStore:
             if isinstance(error, (sqlite3.Error, OSError)):
                 raise failure(self._path, "opened", error) from error
             raise
-        _open.add(self)
-        return opening
 
     def _open_file(self, path: str, lock: Lock) -> Opening:
         heartbeat = lock.heartbeat
@@ -163,6 +160,7 @@ class SQLiteStore:
         connection = self._connection = sqlite3.connect(
             path, timeout=self._wait, isolation_level=None, check_same_thread=False
         )
+        _open.add(self)
         schema.configure(connection, path, self._synchronous)
         schema.migrate(connection, path)
         opening = self._begin(connection, heartbeat)
@@ -176,8 +174,10 @@ class SQLiteStore:
         # A statement that puts many rows gives up the interpreter's lock once, and not for each.
         self._sizes = tuple(size for size in (256, 64, 16, 4) if size <= limit)
         meta = dict(connection.execute("SELECT name, value FROM meta"))
-        self._first = meta["next_row"]
-        self._reserved = self._first + GAP
+        first, identity = meta.get("next_row"), meta.get("identity")
+        if not isinstance(first, int) or not isinstance(identity, bytes):
+            raise sqlite3.DatabaseError("its table meta is damaged")
+        self._reserved = first + GAP
         with self._transaction(connection):
             _set_meta(connection, clean=0, next_row=self._reserved)
         functions = [
@@ -187,12 +187,12 @@ class SQLiteStore:
             )
         ]
         return Opening(
-            int.from_bytes(meta["identity"], "big"),
-            self._first,
+            int.from_bytes(identity, "big"),
+            first,
             functions,
             self._count_tasks(connection),
             self._count_letters(connection),
-            bool(meta["clean"]),
+            bool(meta.get("clean")),
             heartbeat,
         )
 
@@ -273,7 +273,7 @@ class SQLiteStore:
                 (after, most),
             )
             return [letter_out(values) for values in found]
-        except sqlite3.Error as error:
+        except (sqlite3.Error, TypeError, ValueError) as error:
             raise failure(self._path, "read", error) from error
 
     def tick(self, now: int) -> None:
@@ -291,7 +291,10 @@ class SQLiteStore:
         """Return its bytes on disk."""
         connection = self._usable()
         if self._lock is not None:
-            return sum(os.stat(name).st_size for name in self._files)
+            try:
+                return sum(os.stat(name).st_size for name in self._files)
+            except OSError as error:  # it has gone since the look
+                raise failure(self._path, "read", error) from error
         pages, size = (
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "page_size")
@@ -325,8 +328,6 @@ class SQLiteStore:
             if clean:
                 with self._transaction(connection):
                     _set_meta(connection, clean=1)
-            if self._lock is not None:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise failure(self._path, "closed in order", error) from error
         finally:
@@ -341,9 +342,13 @@ class SQLiteStore:
         if connection is not None and lock is not None:
             try:
                 lock.check()
-            except StoreError:
+            except StoreGone:
                 self._forget()
             else:
+                # Though the file was moved: it takes its log along, and another in its place gets
+                # none.
+                with suppress(sqlite3.Error):
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 connection.close()
         self._connection = None
         _open.discard(self)
