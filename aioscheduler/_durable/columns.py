@@ -1,24 +1,25 @@
 """What of a task is in which column of the file, and how a batch is written.
 
-SQLite keeps bytes as they are. It does not keep numbers beyond 64 bits and lone surrogates, so keys,
-ids and texts of that kind are stored as bytes.
+SQLite keeps bytes as they are. It does not keep numbers beyond 64 bits and lone surrogates, so
+keys, ids and texts of that kind are stored as bytes.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-from .records import BUCKET_SHIFT, Batch, Begun, Burial, Letter, Reason, Row, Update
+from .records import BUCKET_SHIFT, Batch, Begun, Burial, Letter, Reason, Row
 
 WIDTH = 13
 """How many columns a task has."""
 
-_TASK = (
-    "task(bucket, row, due, func, payload, key, id, options, state, attempt, failed, losses, given)"
+_PUT = (
+    "INSERT INTO task(bucket, row, due, func, payload, key, id, options, state, attempt, failed, "
+    "losses, given) VALUES "
 )
-_PUT = f"INSERT INTO {_TASK} VALUES "
 _MARKS = f"({', '.join('?' * WIDTH)})"
 _LETTER = "dead_letter(row, due, func, payload, key, id, attempt, options, reason, text, at)"
 
@@ -45,28 +46,27 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
     many(
         "UPDATE task SET bucket=?, due=?, state=?, attempt=?, failed=?, losses=?, given=?, id=? "
         "WHERE bucket=? AND row=?",
-        map(_update_in, batch.updates),
+        [
+            (
+                *(due >> BUCKET_SHIFT, due, int(begun), attempt, failed, losses, given),
+                *(None if id_ is None else text_in(id_), bucket, row),
+            )
+            for bucket, row, due, begun, attempt, failed, losses, given, id_ in batch.updates
+        ],
     )
     puts = _bury(connection, batch) if batch.burials else batch.puts
     start = 0
     for size in sizes:
         while len(puts) - start >= size:
-            values = [value for put in puts[start : start + size] for value in row_in(put)]
-            connection.execute(_PUT + ", ".join([_MARKS] * size), values)
+            values = chain.from_iterable(map(row_in, puts[start : start + size]))
+            connection.execute(_PUT + ", ".join([_MARKS] * size), tuple(values))
             start += size
     many(_PUT + _MARKS, map(row_in, puts[start:]))
     many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards])
 
 
-def _update_in(update: Update) -> tuple[Any, ...]:
-    bucket, row, due, begun, attempt, failed, losses, given, id_ = update
-    written = None if id_ is None else text_in(id_)
-    new = due >> BUCKET_SHIFT
-    return new, due, int(begun), attempt, failed, losses, given, written, bucket, row
-
-
 def _bury(connection: sqlite3.Connection, batch: Batch) -> list[Row]:
-    """Write the burials of a batch, and return its other puts: their ids may be those of the dead."""
+    """Write the burials of a batch, and return its other puts, whose ids may be of the dead."""
     stored = {burial.row: burial for burial in batch.burials}
     puts, letters = [], []
     for put in batch.puts:
@@ -122,14 +122,15 @@ def row_out(values: tuple[Any, ...]) -> Row:
         TypeError: They are not what was written.
         ValueError: The same.
     """
-    bucket, row, due, function, payload, key, id_, options, state, *counts, given = values
-    numbers = (bucket, row, due, function, *counts)
-    if any(type(number) is not int for number in numbers) or type(payload) is not bytes:
+    _, row, due, function, payload, key, id_, options, state, attempt, failed, losses, given = (
+        values
+    )
+    numbers = row, due, function, attempt, failed, losses
+    if type(payload) is not bytes or set(map(type, numbers)) != {int}:
         raise TypeError("a column has a value of a type that was never written")
     name = None if id_ is None else text_out(id_)
-    return Row(
-        row, due, function, payload, key_out(key), name, options, Begun(state), *counts, given
-    )
+    so_far = Begun(state), attempt, failed, losses, given
+    return Row(row, due, function, payload, key_out(key), name, options, *so_far)
 
 
 def _letter_in(put: Row, burial: Burial) -> tuple[Any, ...]:

@@ -15,8 +15,8 @@ PAGE = 4096  # rows that are read at a time
 LEAST = -(1 << 63)
 _MOST = (1 << 63) - 1
 _SELECT = (
-    "SELECT bucket, row, due, func, payload, key, id, options, state, attempt, failed, losses, given "
-    "FROM task WHERE "
+    "SELECT bucket, row, due, func, payload, key, id, options, state, attempt, failed, losses, "
+    "given FROM task WHERE "
 )
 _ONWARD = _SELECT + "(bucket, row) >= (?, ?) ORDER BY bucket, row"
 _BACK = _SELECT + "(bucket, row) BETWEEN (?, ?) AND (?, ?) ORDER BY bucket DESC, row DESC"

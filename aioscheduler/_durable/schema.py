@@ -35,8 +35,8 @@ TABLES = (
     "WITHOUT ROWID",
     "CREATE UNIQUE INDEX task_id ON task(id) WHERE id IS NOT NULL",
     "CREATE TABLE dead_letter(row INTEGER PRIMARY KEY, due INTEGER NOT NULL, "
-    "func INTEGER NOT NULL, payload BLOB NOT NULL, key, id TEXT, attempt INTEGER NOT NULL, options BLOB, "
-    "reason TEXT NOT NULL, text TEXT NOT NULL, at INTEGER NOT NULL)",
+    "func INTEGER NOT NULL, payload BLOB NOT NULL, key, id TEXT, attempt INTEGER NOT NULL, "
+    "options BLOB, reason TEXT NOT NULL, text TEXT NOT NULL, at INTEGER NOT NULL)",
     "CREATE TABLE repeat(id TEXT PRIMARY KEY, rule BLOB NOT NULL, func INTEGER NOT NULL, "
     "payload BLOB NOT NULL, key, options BLOB, last INTEGER, next INTEGER, "
     "paused INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
@@ -155,6 +155,38 @@ def fill(connection: sqlite3.Connection) -> None:
     meta = {"schema": SCHEMA, "identity": secrets.token_bytes(16), "next_row": 1, "clean": 1}
     connection.executemany("INSERT INTO meta VALUES(?, ?)", meta.items())
     connection.execute("COMMIT")
+
+
+def configure(connection: sqlite3.Connection, path: str, synchronous: str) -> None:
+    """Set up a connection that has done nothing yet, and have it take the file.
+
+    Args:
+        connection: To a file that is there.
+        path: Of that.
+        synchronous: "full" or "normal".
+
+    Raises:
+        StoreError: SQLite can keep no log there.
+        sqlite3.Error: Another connection has the file, or it cannot be read.
+    """
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # before anything: then there is no -shm
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreError(
+            f"{path} is on a filesystem where SQLite can keep no log (its journal_mode is {mode}): "
+            "put it on a local disk"
+        )
+    for pragma in (
+        f"synchronous={synchronous}",
+        "fullfsync=ON",  # on macOS fsync alone does not reach the disk; elsewhere it says nothing
+        "checkpoint_fullfsync=ON",
+        "cache_size=-65536",
+        "wal_autocheckpoint=4000",
+        f"journal_size_limit={64 << 20}",
+        "secure_delete=OFF",  # some systems build SQLite with it
+        "trusted_schema=OFF",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:

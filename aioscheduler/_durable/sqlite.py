@@ -24,8 +24,9 @@ from typing import Any, Literal
 from ..errors import StoreError
 from . import schema
 from .columns import WIDTH, letter_out, row_out, text_out, write
-from .lock import HandedOver, Lock, holders, locked
-from .records import BUCKET_SHIFT, Batch, Function, Letter, Opening, Row
+from .faults import RECOVER, failure, is_busy, locked
+from .lock import HandedOver, Lock, holders
+from .records import BUCKET_SHIFT, Batch, Function, Letter, Opening, Row, StoreGone
 from .salvage import LEAST, PAGE, in_order, salvage
 
 GAP = 1 << 32
@@ -89,9 +90,7 @@ class SQLiteStore:
         self._private: sqlite3.Connection | None = None  # of ":memory:", which outlives `close`
         self._lock: Lock | None = None
         self._files: dict[str, os.stat_result] = {}  # those at work on
-        self._first = 0  # the first row number of this host
         self._reserved = 0  # no row from here on was given, says the file
-        self._moved: set[int] | None = None  # rows that were changed while reading goes on
         self._gaps = 0  # places that could not be read
         self._unread = ""  # what else could not
         self._sizes: tuple[int, ...] = ()
@@ -114,7 +113,7 @@ class SQLiteStore:
             return ""
         return (
             f"{self._path} is corrupt: {' and '.join(found)} cannot be read and are left out, all "
-            f"else goes on. {_RECOVER.format(path=self._path)}"
+            f"else goes on. {RECOVER.format(path=self._path)}"
         )
 
     def open(self) -> Opening:
@@ -138,20 +137,17 @@ class SQLiteStore:
                 raise StoreError(f"{path} cannot be made, for there is no folder {folder}: make it")
             self._lock = Lock(path)
             self._lock.take(self._wait)
-            opening = self._open_file(path, self._lock)
+            return self._open_file(path, self._lock)
         except BaseException as error:
-            busy = isinstance(error, sqlite3.Error) and _code(error) in _BUSY
             self._leave()
             if self._lock is not None:
                 self._lock.abandon()
             self._lock = None
-            if busy:  # the lock file was deleted under another host
+            if is_busy(error):  # the lock file was deleted under another host
                 raise locked(self._path, holders(path)) from error
             if isinstance(error, (sqlite3.Error, OSError)):
-                raise self._failure("opened", error) from error
+                raise failure(self._path, "opened", error) from error
             raise
-        _open.add(self)
-        return opening
 
     def _open_file(self, path: str, lock: Lock) -> Opening:
         heartbeat = lock.heartbeat
@@ -164,18 +160,8 @@ class SQLiteStore:
         connection = self._connection = sqlite3.connect(
             path, timeout=self._wait, isolation_level=None, check_same_thread=False
         )
-        connection.execute(
-            "PRAGMA locking_mode=EXCLUSIVE"
-        )  # before anything: then there is no -shm
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal":
-            raise StoreError(
-                f"{path} is on a filesystem where SQLite can keep no log (its journal_mode is "
-                f"{mode}): put it on a local disk"
-            )
-        connection.execute(f"PRAGMA synchronous={self._synchronous}")
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
+        _open.add(self)
+        schema.configure(connection, path, self._synchronous)
         schema.migrate(connection, path)
         opening = self._begin(connection, heartbeat)
         self._files = {name: os.stat(name) for name in (path, f"{path}-wal")}
@@ -188,8 +174,10 @@ class SQLiteStore:
         # A statement that puts many rows gives up the interpreter's lock once, and not for each.
         self._sizes = tuple(size for size in (256, 64, 16, 4) if size <= limit)
         meta = dict(connection.execute("SELECT name, value FROM meta"))
-        self._first = meta["next_row"]
-        self._reserved = self._first + GAP
+        first, identity = meta.get("next_row"), meta.get("identity")
+        if not isinstance(first, int) or not isinstance(identity, bytes):
+            raise sqlite3.DatabaseError("its table meta is damaged")
+        self._reserved = first + GAP
         with self._transaction(connection):
             _set_meta(connection, clean=0, next_row=self._reserved)
         functions = [
@@ -199,12 +187,12 @@ class SQLiteStore:
             )
         ]
         return Opening(
-            int.from_bytes(meta["identity"], "big"),
-            self._first,
+            int.from_bytes(identity, "big"),
+            first,
             functions,
             self._count_tasks(connection),
             self._count_letters(connection),
-            bool(meta["clean"]),
+            bool(meta.get("clean")),
             heartbeat,
         )
 
@@ -222,42 +210,33 @@ class SQLiteStore:
             return 0
 
     def read(self) -> Iterator[list[Row]]:
-        """Yield all tasks that were there at the opening, in order of due time and row.
+        """Yield all tasks, some thousand at a time, in order of due time and row.
 
-        Batches may be committed meanwhile: what they put is not in it, and no task comes twice.
+        It is gone through before the first batch is committed.
         """
         connection = self._usable()
         self._gaps = 0
-        self._moved = moved = set()
         last = LEAST, LEAST
         try:
-            try:
-                for found in in_order(connection):
-                    if rows := self._rows(found, last):
-                        yield rows
-                        last = rows[-1].due, rows[-1].row
-            except sqlite3.DatabaseError:
-                found, bad = salvage(connection, last[0] >> BUCKET_SHIFT)
-                self._gaps += bad
-                rows = self._rows(found, last)
-                rows.sort(key=lambda row: (row.due, row.row))
-                for start in range(0, len(rows), PAGE):
-                    yield [row for row in rows[start : start + PAGE] if row.row not in moved]
-        finally:
-            self._moved = None
+            for found in in_order(connection):
+                if rows := self._rows(found):
+                    yield rows
+                    last = rows[-1].due, rows[-1].row
+        except sqlite3.DatabaseError:
+            found, bad = salvage(connection, last[0] >> BUCKET_SHIFT)
+            self._gaps += bad
+            rows = [row for row in self._rows(found) if (row.due, row.row) > last]
+            rows.sort(key=lambda row: (row.due, row.row))
+            for start in range(0, len(rows), PAGE):
+                yield rows[start : start + PAGE]
 
-    def _rows(self, found: Iterable[tuple[Any, ...]], last: tuple[int, int]) -> list[Row]:
-        """Give those that were there at the opening, and come after the last one that was read."""
+    def _rows(self, found: Iterable[tuple[Any, ...]]) -> list[Row]:
         rows = []
         for values in found:
             try:
-                row = row_out(values)
+                rows.append(row_out(values))
             except (TypeError, ValueError):  # the file's bytes were changed
                 self._gaps += 1
-                continue
-            new = row.row >= self._first or (self._moved and row.row in self._moved)
-            if not new and (row.due, row.row) > last:
-                rows.append(row)
         return rows
 
     def commit(self, batch: Batch) -> None:
@@ -271,10 +250,8 @@ class SQLiteStore:
                     reserved = batch.next_row + GAP
                     _set_meta(connection, next_row=reserved)
         except sqlite3.Error as error:
-            raise self._failure("written", error) from error
+            raise failure(self._path, "written", error) from error
         self._reserved = reserved
-        if self._moved is not None:
-            self._moved.update(update.row for update in batch.updates)
 
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
@@ -296,8 +273,8 @@ class SQLiteStore:
                 (after, most),
             )
             return [letter_out(values) for values in found]
-        except sqlite3.Error as error:
-            raise self._failure("read", error) from error
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            raise failure(self._path, "read", error) from error
 
     def tick(self, now: int) -> None:
         """Say that the host lives, and give room back that is not needed; called once a second."""
@@ -314,7 +291,10 @@ class SQLiteStore:
         """Return its bytes on disk."""
         connection = self._usable()
         if self._lock is not None:
-            return sum(os.stat(name).st_size for name in self._files)
+            try:
+                return sum(os.stat(name).st_size for name in self._files)
+            except OSError as error:  # it has gone since the look
+                raise failure(self._path, "read", error) from error
         pages, size = (
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "page_size")
@@ -348,10 +328,8 @@ class SQLiteStore:
             if clean:
                 with self._transaction(connection):
                     _set_meta(connection, clean=1)
-            if self._lock is not None:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
-            raise self._failure("closed in order", error) from error
+            raise failure(self._path, "closed in order", error) from error
         finally:
             self._leave()
             if self._lock is not None:
@@ -364,9 +342,13 @@ class SQLiteStore:
         if connection is not None and lock is not None:
             try:
                 lock.check()
-            except StoreError:
+            except StoreGone:
                 self._forget()
             else:
+                # Though the file was moved: it takes its log along, and another in its place gets
+                # none.
+                with suppress(sqlite3.Error):
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 connection.close()
         self._connection = None
         _open.discard(self)
@@ -382,7 +364,8 @@ class SQLiteStore:
         """Return the connection, after a look whether the files are still those that it has open.
 
         Raises:
-            StoreError: They are not, or it is not open.
+            StoreGone: They are not.
+            StoreError: It is not open.
         """
         if self._connection is None:
             raise StoreError(f"{self._path} is not open in this process")
@@ -394,47 +377,12 @@ class SQLiteStore:
             except OSError:
                 same = False
             if not same:
-                raise StoreError(
+                raise StoreGone(
                     f"{name} was deleted, moved or replaced while this host was at work on it. "
                     "Nothing more is written; put it back, or another in its place, and start "
                     "this program again"
                 )
         return self._connection
-
-    def _failure(self, what: str, error: Exception) -> StoreError:
-        code = _code(error) if isinstance(error, sqlite3.Error) else 0
-        remedy = _REMEDIES.get(code, "").format(path=self._path)
-        return StoreError(f"{self._path} cannot be {what}: {error}{remedy and f'. {remedy}'}")
-
-
-_PRAGMAS = (
-    "cache_size=-65536",
-    "wal_autocheckpoint=4000",
-    f"journal_size_limit={64 << 20}",
-    "secure_delete=OFF",  # some systems build SQLite with it
-    "trusted_schema=OFF",
-    "fullfsync=ON",  # on macOS fsync alone does not reach the disk; elsewhere it says nothing
-    "checkpoint_fullfsync=ON",
-)
-
-_RECOVER = (
-    "Close this program, and save what can be saved by `sqlite3 {path} .recover | sqlite3 NEW`, or "
-    "put a backup in its place"
-)
-_REMEDIES = {
-    sqlite3.SQLITE_FULL: "Make room on its disk: nothing that was stored is lost",
-    sqlite3.SQLITE_IOERR: "Look at its disk, and at what the system's log says of it",
-    sqlite3.SQLITE_READONLY: "Make it, and its filesystem, writable",
-    sqlite3.SQLITE_CANTOPEN: "Look at the modes of its folder, and at how many files are open",
-    sqlite3.SQLITE_CORRUPT: _RECOVER,
-    sqlite3.SQLITE_NOTADB: _RECOVER,
-}
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _code(error: sqlite3.Error) -> int:
-    """Give SQLite's code, without what is more exact of it; 0: the module's own error."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _set_meta(connection: sqlite3.Connection, **values: int) -> None:
