@@ -26,7 +26,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from types import CellType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from ._scheduling.coroutines import name_of
@@ -287,6 +287,16 @@ def _is_same(one: Any, other: FunctionType) -> bool:
     names = one.__qualname__, other.__qualname__  # decorators' own have all one code
     of_file = not one.__code__.co_filename.startswith("<")  # nor typed or made
     return of_file and first == second and names[0] == names[1]
+
+
+def adopt(code: CodeType, name: str, place: str, once: bool, options: Options) -> None:
+    """Register a code that has come from a host by value, and is no function's of this process."""
+    _codes[id(code)] = Durable(name, _not_here, place, options, once)
+    _alive.append(code)
+
+
+def _not_here(*_: object) -> None:
+    raise LookupError("this durable function is known by its code alone")
 
 
 def _enter(entry: Durable, function: FunctionType) -> None:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from .records import BUCKET_SHIFT, Batch, Begun, Burial, Letter, Reason, Row
+from .records import BUCKET_SHIFT, Batch, Begun, Burial, Letter, Reason, Row, Update
 
 WIDTH = 13
 """How many columns a task has."""
@@ -43,12 +43,9 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
     )
     many("DELETE FROM task WHERE bucket=? AND row=?", batch.strikes)
     many(
-        "UPDATE task SET bucket=?, due=?, state=?, attempt=?, failed=?, losses=?, given=? "
+        "UPDATE task SET bucket=?, due=?, state=?, attempt=?, failed=?, losses=?, given=?, id=? "
         "WHERE bucket=? AND row=?",
-        [
-            (due >> BUCKET_SHIFT, due, int(begun), attempt, failed, losses, given, bucket, row)
-            for bucket, row, due, begun, attempt, failed, losses, given in batch.updates
-        ],
+        map(_update_in, batch.updates),
     )
     puts = _bury(connection, batch) if batch.burials else batch.puts
     start = 0
@@ -59,6 +56,13 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
             start += size
     many(_PUT + _MARKS, map(row_in, puts[start:]))
     many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards])
+
+
+def _update_in(update: Update) -> tuple[Any, ...]:
+    bucket, row, due, begun, attempt, failed, losses, given, id_ = update
+    written = None if id_ is None else text_in(id_)
+    new = due >> BUCKET_SHIFT
+    return new, due, int(begun), attempt, failed, losses, given, written, bucket, row
 
 
 def _bury(connection: sqlite3.Connection, batch: Batch) -> list[Row]:
