@@ -146,6 +146,13 @@ def read_durable_options(durable: Durable, given: TaskOptions, order: Order) -> 
         TypeError: The call gives one that is the function's, or that is not for a queue.
         ValueError: It cannot mean anything.
     """
+    if durable.options.max_lateness is not None and order is not Order.TIMED:
+        raise TypeError(
+            f"@durable({durable.name!r}) has a max_lateness, and a queue has no due times to be "
+            "late after: leave it out, or use a TimedScheduler"
+        )
+    if not given:
+        return durable.options
     read = read_options(given, order) or Options()
     for option, value in zip(Options._fields, read, strict=True):
         if option != "name" and value is not None:
@@ -153,11 +160,6 @@ def read_durable_options(durable: Durable, given: TaskOptions, order: Order) -> 
                 f"{option} belongs to a durable function, so that a new version of the program "
                 f"changes it for what waits: @durable({durable.name!r}, {option}=...)"
             )
-    if durable.options.max_lateness is not None and order is not Order.TIMED:
-        raise TypeError(
-            f"@durable({durable.name!r}) has a max_lateness, and a queue has no due times to be "
-            "late after: leave it out, or use a TimedScheduler"
-        )
     return durable.options._replace(name=read.name)
 
 

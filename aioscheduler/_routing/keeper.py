@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from itertools import count, repeat
 from typing import Any, TypeVar
 
 from .._durable.group import Group, Kept
@@ -247,10 +248,24 @@ class Keeper:
         draft: Draft,
     ) -> None:
         """Put tasks that differ in their arguments, and maybe times, into the file."""
-        for offset, payload in enumerate(payloads):
-            due = dues if isinstance(dues, int) else dues[offset]
-            own = draft._replace(stored=draft.stored._replace(payload=payload))
-            self.enter(worker, first + offset, due, own)
+        each = repeat(dues) if isinstance(dues, int) else dues
+        if not self._is_open:
+            for number, (due, payload) in enumerate(zip(each, payloads), first):
+                own = draft._replace(stored=draft.stored._replace(payload=payload))
+                self.enter(worker, number, due, own)
+            return
+        _, _, function, _, *rest = self.drafts.row(0, 0, draft)
+        numbers = count(self.group.next_row)
+        self.group.next_row += len(payloads)
+        made = self.group.put_many(
+            Row(number, due, function, payload, *rest)
+            for number, due, payload in zip(numbers, each, payloads)
+        )
+        if draft.stored.function.once:
+            for kept in made:
+                kept.once = True
+        self.keepings[worker].kept.update(enumerate(made, first))
+        self.commits.soon()
 
     def _put(self, kept: Kept, row: Row) -> None:
         kept.row = row.row

@@ -111,7 +111,6 @@ class RemoteCalls:
         """Return what a link takes."""
         return self.function(stored.function), stored.payload, self.record(stored)
 
-
     def make_many(
         self, stored: Stored, payloads: Sequence[bytes]
     ) -> tuple[int | bytes, Sequence[Any], wire.Record]:
