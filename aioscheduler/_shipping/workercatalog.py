@@ -17,6 +17,7 @@ from importlib import import_module, invalidate_caches, reload
 from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
+from .. import registry
 from .._transport import wire
 from .._transport.definitionlog import FORGET
 from .._transport.wire import pack, unpack
@@ -91,9 +92,13 @@ class WorkerCatalog(Codec):
 
     def _enter(self, kind: int, number: int, *fields: Any) -> None:
         if kind == CODE:
-            space, payload = fields
+            space, payload, durable = fields
             contents = self._space(space)
             code, imports = self.decode(payload)
+            if durable is not None:  # the decorator is not called here
+                name, place, once, *options, retry = durable
+                read = Options._make([*options, retry and self.decode(retry)])
+                registry.adopt(code, name, place, once, read)
             self.codes[number] = SharedCode(code, contents, imports)
             self.code_numbers[id(code), id(contents)] = number
         elif kind == GLOBAL:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from aioscheduler._durable.sqlite import SQLiteStore
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from aioscheduler._durable.records import (
     Row,
     Update,
 )
+from aioscheduler._durable.sqlite import SQLiteStore
 
 HOUR = 3600 * 10**9
 
