@@ -1,4 +1,4 @@
-"""What is around bad places is read; `test_sqlite` spoils pages, here a connection says what is bad."""
+"""What is around bad places is read; `test_sqlite` spoils pages, here a connection says what is."""
 
 from __future__ import annotations
 
