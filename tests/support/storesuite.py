@@ -208,8 +208,14 @@ class StoreSuite:
         kept, moved, freed = some_rows(1, 3)
         freed = freed._replace(id="one")
         store.commit(Batch(puts=[kept, moved, freed]))
-        changes = {"begun": Begun.ONCE, "attempt": 4, "failed": 2, "losses": 1, "given": 5}
-        far = {"due": moved.due + (1 << 50), **changes}
+        changes: dict[str, Any] = {
+            "begun": Begun.ONCE,
+            "attempt": 4,
+            "failed": 2,
+            "losses": 1,
+            "given": 5,
+        }
+        far: dict[str, Any] = {"due": moved.due + (1 << 50), **changes}
         store.commit(Batch(updates=[update(moved, **far), update(freed, id=None)]))
         moved, freed = moved._replace(**far), freed._replace(id=None)
         assert rows_of(store) == [kept, freed, moved]
@@ -281,7 +287,10 @@ class StoreSuite:
             strikes = [(tasks[row].bucket, row) for row in struck]
             updates = []
             for row in changed:
-                new = {"due": chance.randrange(1 << 50), "attempt": tasks[row].attempt + 1}
+                new: dict[str, Any] = {
+                    "due": chance.randrange(1 << 50),
+                    "attempt": tasks[row].attempt + 1,
+                }
                 updates.append(update(tasks[row], **new))
                 tasks[row] = tasks[row]._replace(**new)
             for row in struck:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import pickle
 import stat
+import time
 from multiprocessing import context, popen_spawn_posix
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,8 @@ def test_it_waits_for_the_other_to_go(path: str, monkeypatch: pytest.MonkeyPatch
         if len(pauses) == 3:
             first.release()
 
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "sleep", sleep)
     second = Lock(path)
     second.take(60)
     assert pauses == [module.PAUSE] * 3
@@ -118,7 +119,7 @@ def test_a_file_deleted_between_open_and_lock_is_not_taken(
             deleted.append(fd)
         real(fd, how)
 
-    monkeypatch.setattr(module.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     lock = Lock(path)
     lock.take(0)
     assert len(deleted) == 2
@@ -136,7 +137,7 @@ def test_a_filesystem_without_locks_is_refused(
 
     if there:
         file_of(path).write_bytes(b"as it was")
-    monkeypatch.setattr(module.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(StoreError, match="no locks .flock.: put the store on another"):
         Lock(path).take(0)
     assert file_of(path).exists() == there
@@ -301,7 +302,7 @@ class Spawning:
 
 
 def handed_over(lock: Lock) -> Any:
-    context.set_spawning_popen(Spawning())
+    context.set_spawning_popen(Spawning())  # type: ignore[arg-type]
     try:
         text = pickle.dumps(lock.hand_over())
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from storesuite import StoreSuite, in_order, letters_of, rows_of, some_rows
 
-from aioscheduler._durable import schema, sqlite
+from aioscheduler._durable import schema
 from aioscheduler._durable.records import Batch, Begun, Burial, Function, Reason, Row, StoreGone
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError, StoreLocked
@@ -667,11 +667,11 @@ def test_a_statement_fits_what_sqlite_takes(
     connect = sqlite3.connect
 
     def connect_to_an_old_one(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-        connection = connect(*args, **kwargs)
+        connection: sqlite3.Connection = connect(*args, **kwargs)
         connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
         return connection
 
-    monkeypatch.setattr(sqlite.sqlite3, "connect", connect_to_an_old_one)
+    monkeypatch.setattr(sqlite3, "connect", connect_to_an_old_one)
     store.open()
     store.commit(Batch(puts=some_rows(1, 300)))
     assert len(rows_of(store)) == 300

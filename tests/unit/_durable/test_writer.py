@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ async def test_calls_are_made_in_order_and_told_in_the_loop(writer: Writer | Inl
             done.set()
 
     for number in range(100):
-        writer.submit(lambda number=number: call(number), then)
+        writer.submit(partial(call, number), then)
     assert not told  # never within the call
     await done.wait()
     assert made == list(range(100))
@@ -63,7 +64,7 @@ async def test_what_a_call_raises_is_told_and_the_next_is_made(
 async def test_what_was_submitted_before_the_stop_is_made(writer: Writer | InlineWriter) -> None:
     made: list[int] = []
     for number in range(10):
-        writer.submit(lambda number=number: made.append(number), lambda *_: None)
+        writer.submit(partial(made.append, number), lambda *_: None)
     writer.stop()
     writer.stop()
     with pytest.raises(StoreError, match="not open"):
@@ -89,7 +90,7 @@ def test_a_closed_loop_is_not_told(kind: type[Writer] | type[InlineWriter]) -> N
     made: list[int] = []
     told: list[Any] = []
     for number in range(3):
-        writer.submit(lambda number=number: made.append(number), lambda *_: told.append(1))
+        writer.submit(partial(made.append, number), lambda *_: told.append(1))
     writer.stop()
     assert writer.join(10)
     assert (made, told) == ([0, 1, 2], [])
