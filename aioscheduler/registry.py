@@ -123,6 +123,11 @@ def of_function(function: object) -> Durable | None:
     return _functions.get(id(function))
 
 
+def of_code(code: CodeType) -> Durable | None:
+    """Return what the function of a code is registered as; None for one that many may have."""
+    return _codes.get(id(code))
+
+
 def of_coroutine(coro: Any) -> Durable | None:
     """Return what the function of an unstarted coroutine is registered as."""
     if not _codes and not _shared:
@@ -146,6 +151,13 @@ def read_durable_options(durable: Durable, given: TaskOptions, order: Order) -> 
         TypeError: The call gives one that is the function's, or that is not for a queue.
         ValueError: It cannot mean anything.
     """
+    if durable.options.max_lateness is not None and order is not Order.TIMED:
+        raise TypeError(
+            f"@durable({durable.name!r}) has a max_lateness, and a queue has no due times to be "
+            "late after: leave it out, or use a TimedScheduler"
+        )
+    if not given:
+        return durable.options
     read = read_options(given, order) or Options()
     for option, value in zip(Options._fields, read, strict=True):
         if option != "name" and value is not None:
@@ -153,11 +165,6 @@ def read_durable_options(durable: Durable, given: TaskOptions, order: Order) -> 
                 f"{option} belongs to a durable function, so that a new version of the program "
                 f"changes it for what waits: @durable({durable.name!r}, {option}=...)"
             )
-    if durable.options.max_lateness is not None and order is not Order.TIMED:
-        raise TypeError(
-            f"@durable({durable.name!r}) has a max_lateness, and a queue has no due times to be "
-            "late after: leave it out, or use a TimedScheduler"
-        )
     return durable.options._replace(name=read.name)
 
 
@@ -237,7 +244,18 @@ def _check(name: str, function: object) -> FunctionType:
         )
     if not function.__code__.co_flags & inspect.CO_COROUTINE:
         raise _refusal(own, f"{place}, which is none")
+    if function.__module__ == "__main__" and _is_of_many(function):
+        raise NotDurable(
+            f"{place} is what a decorator under {own} makes, and of the script itself a worker has "
+            "the code alone, which all that the decorator makes have in common: move the function "
+            "to a module of its own, or leave that decorator out"
+        )
     return function
+
+
+def _is_of_many(function: FunctionType) -> bool:
+    """Whether other functions may have the same code: it looks at more than its class."""
+    return function.__code__.co_freevars not in ((), ("__class__",))
 
 
 def _choose(name: str, function: FunctionType) -> tuple[Callable[..., Any], str]:
@@ -303,7 +321,7 @@ def _enter(entry: Durable, function: FunctionType) -> None:
     """Make an entry that of its name, for all functions that ever had the name."""
     code = function.__code__
     known = _codes.get(id(code))
-    if code.co_freevars not in ((), ("__class__",)) or (known and known.name != entry.name):
+    if _is_of_many(function) or (known and known.name != entry.name):
         _shared.add(id(code))
         _codes.pop(id(code), None)
     elif id(code) not in _shared:

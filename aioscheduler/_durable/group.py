@@ -18,6 +18,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from .records import BUCKET_SHIFT, Batch, Begun, Burial, Function, Reason, Row, Update
@@ -123,6 +124,20 @@ class Group:
         kept.new = row
         self._changes[row.row << _KINDS] = stamp, kept
         self.unsaved_bytes += _size_of(row)
+
+    def put_many(self, rows: Iterable[Row]) -> list[Kept]:
+        """Take note of new tasks, as `put`; return what is kept of them."""
+        changes, stamp = self._changes, self.stamp
+        made = []
+        for row in rows:
+            stamp += 1
+            kept = Kept(row)
+            kept.new, kept.stamp = row, stamp
+            changes[row.row << _KINDS] = stamp, kept
+            self.unsaved_bytes += _size_of(row)
+            made.append(kept)
+        self.stamp = stamp
+        return made
 
     def change(self, kept: Kept) -> None:
         """Take note that fields of a task have been set."""
@@ -248,9 +263,14 @@ def _update(kept: Kept) -> Update:
     )
 
 
+_NOTHING = (None, None, None)  # key, id and options
+
+
 def _size_of(row: Row) -> int:
     """Return about how many bytes a new task takes."""
     size = _PER_ROW + len(row.payload)
+    if row[4:7] == _NOTHING:  # as of most
+        return size
     if row.id is not None:
         size += len(row.id)
     if row.options is not None:

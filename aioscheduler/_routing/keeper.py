@@ -12,9 +12,11 @@ at its start, in doubt or not, is decided here; what becomes of it afterwards is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from itertools import count, repeat
 from typing import Any, TypeVar
 
 from .._durable.group import Group, Kept
@@ -105,6 +107,7 @@ class Keeper:
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_open = False
+        self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
         self._raised: set[int] = set()  # dead letters that are letters no more
@@ -219,7 +222,7 @@ class Keeper:
         if id_ is not None and self._restoring is not None:
             self._restoring.claim(id_, self._clock())
 
-    def store(self, due: int, draft: Draft) -> None:
+    def leave(self, due: int, draft: Draft) -> None:
         """Put a task into the file that the next host is to run, for this one ends."""
         self._put(Kept(row := self.drafts.row(self.group.new_row(), due, draft)), row)
 
@@ -247,10 +250,25 @@ class Keeper:
         draft: Draft,
     ) -> None:
         """Put tasks that differ in their arguments, and maybe times, into the file."""
-        for offset, payload in enumerate(payloads):
-            due = dues if isinstance(dues, int) else dues[offset]
-            own = draft._replace(stored=draft.stored._replace(payload=payload))
-            self.enter(worker, first + offset, due, own)
+        each = repeat(dues) if isinstance(dues, int) else dues
+        if not self._is_open:
+            for number, (due, payload) in enumerate(zip(each, payloads, strict=False), first):
+                own = draft._replace(stored=draft.stored._replace(payload=payload))
+                self.enter(worker, number, due, own)
+            return
+        alike = self.drafts.row(NOT_GIVEN, 0, draft)
+        function, rest = alike.function, alike[4:]
+        numbers = count(self.group.next_row)
+        self.group.next_row += len(payloads)
+        made = self.group.put_many(
+            Row._make((number, due, function, payload, *rest))
+            for number, due, payload in zip(numbers, each, payloads, strict=False)
+        )
+        if draft.stored.function.once:
+            for kept in made:
+                kept.once = True
+        self.keepings[worker].kept.update(enumerate(made, first))
+        self.commits.soon()
 
     def _put(self, kept: Kept, row: Row) -> None:
         kept.row = row.row
@@ -392,10 +410,12 @@ class Keeper:
 
     def abandon(self) -> None:
         """Write what can be written, and let go: the loop is over."""
-        if self._loop is None or self._closing is not None:
+        if self._loop is None or self._is_abandoned:
             return
-        taken = self.group.take() if self._is_open else None
-        if taken is not None:
-            self._writer.submit(partial(self.store.commit, taken[0]), lambda *_: None)
-        self._writer.submit(partial(self.store.close, False), lambda *_: None)
+        self._is_abandoned = True
+        with contextlib.suppress(StoreError):  # it was let go before
+            while self._is_open and (taken := self.group.take()) is not None:
+                self._writer.submit(partial(self.store.commit, taken[0]), lambda *_: None)
+            self._writer.submit(partial(self.store.close, False), lambda *_: None)
         self._writer.stop()
+        self.commits.stop(StoreError(f"the event loop of the manager of {self.store.path} is over"))

@@ -261,9 +261,15 @@ class Keeping:
             self._unconfirmed.difference_update(numbers)
         told = state in (State.FAILED, State.LOST)
         found = False
+        strike = self._group.strike
         for number, value in zip(numbers, values if told else numbers, strict=False):
             kept = pop(number, None)
             if kept is None:
+                continue
+            if state is State.FINISHED and not kept.suspect and kept.row >= 0:  # as most
+                forget(kept)
+                strike(kept)
+                found = True
                 continue
             if kept.row < 0:  # the file has not been opened
                 continue
