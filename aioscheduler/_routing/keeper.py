@@ -137,6 +137,11 @@ class Keeper:
         assert self._opened is not None
         await asyncio.shield(self._opened)
 
+    async def opened(self) -> None:
+        """Return when it is open, or never will be."""
+        if self._feeding is not None and not self._feeding.done():
+            await asyncio.wait([self._feeding])
+
     async def _open(self, then: Callable[[], None]) -> None:
         assert self._opened is not None
         assert self._loop is not None
@@ -220,7 +225,7 @@ class Keeper:
         if id_ is not None and self._restoring is not None:
             self._restoring.claim(id_, self._clock())
 
-    def store(self, due: int, draft: Draft) -> None:
+    def leave(self, due: int, draft: Draft) -> None:
         """Put a task into the file that the next host is to run, for this one ends."""
         self._put(Kept(row := self.drafts.row(self.group.new_row(), due, draft)), row)
 
@@ -379,9 +384,7 @@ class Keeper:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        assert self._feeding is not None
-        if not self._feeding.done():
-            await asyncio.wait([self._feeding])
+        await self.opened()
         clean = False
         if self._is_open:
             self._burials.tell()
