@@ -34,7 +34,8 @@ from ._monitoring.monitor import Monitor
 from ._monitoring.monitor import wanted as monitoring_wanted
 from ._monitoring.observer import Observer
 from ._routing.admission import Admission
-from ._routing.fleet import Fleet, Seams
+from ._routing.assembly import Seams
+from ._routing.fleet import Fleet
 from ._routing.keeper import Keeper
 from ._routing.layout import check_count
 from ._routing.placement import Placement

@@ -123,6 +123,11 @@ def of_function(function: object) -> Durable | None:
     return _functions.get(id(function))
 
 
+def of_code(code: CodeType) -> Durable | None:
+    """Return what the function of a code is registered as; None for one that many may have."""
+    return _codes.get(id(code))
+
+
 def of_coroutine(coro: Any) -> Durable | None:
     """Return what the function of an unstarted coroutine is registered as."""
     if not _codes and not _shared:
@@ -239,7 +244,18 @@ def _check(name: str, function: object) -> FunctionType:
         )
     if not function.__code__.co_flags & inspect.CO_COROUTINE:
         raise _refusal(own, f"{place}, which is none")
+    if function.__module__ == "__main__" and _is_of_many(function):
+        raise NotDurable(
+            f"{place} is what a decorator under {own} makes, and of the script itself a worker has "
+            "the code alone, which all that the decorator makes have in common: move the function "
+            "to a module of its own, or leave that decorator out"
+        )
     return function
+
+
+def _is_of_many(function: FunctionType) -> bool:
+    """Whether other functions may have the same code: it looks at more than its class."""
+    return function.__code__.co_freevars not in ((), ("__class__",))
 
 
 def _choose(name: str, function: FunctionType) -> tuple[Callable[..., Any], str]:
@@ -305,7 +321,7 @@ def _enter(entry: Durable, function: FunctionType) -> None:
     """Make an entry that of its name, for all functions that ever had the name."""
     code = function.__code__
     known = _codes.get(id(code))
-    if code.co_freevars not in ((), ("__class__",)) or (known and known.name != entry.name):
+    if _is_of_many(function) or (known and known.name != entry.name):
         _shared.add(id(code))
         _codes.pop(id(code), None)
     elif id(code) not in _shared:

@@ -45,7 +45,7 @@ from weakref import WeakValueDictionary
 
 from ._durable.writer import InlineWriter
 from ._processes.paired import PairedLife
-from ._routing.fleet import Seams
+from ._routing.assembly import Seams
 from ._routing.layout import check_flag
 from ._scheduling.alarm import ManualClock
 from ._scheduling.clock import SECOND, to_datetime, to_ns

@@ -17,71 +17,29 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing.util
-import os
-import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
 
-from .._durable.records import Store
-from .._durable.writer import InlineWriter, Writer
-from .._processes.budget import RestartBudget
-from .._processes.incarnation import Incarnation, Launch
+from .._processes.incarnation import Incarnation
 from .._processes.process import Alive, end_workers
-from .._processes.workerconfig import WorkerConfig
 from .._scheduling.alarm import next_tick
 from .._scheduling.lateness import History
 from .._scheduling.lifespan import Lifespan
-from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
 from .._shipping.hostcatalog import HostCatalog
-from .._shipping.hostshipping import HostShipper
-from .._shipping.workercatalog import WorkerCatalog
 from .._transport.pipe import abandon
 from ..errors import ManagerClosed, StoreError, WorkerStartError
-from ..inside import ManagerProxy
-from ..registry import check_plain
 from ..task import State
 from .admission import Admission
-from .forwardedlogs import read_levels
-from .hostdesk import HostDesk
+from .assembly import Assembly, Seams
 from .keeper import Keeper
-from .keeping import Keeping
-from .local import LocalLink
-from .recycling import Recycling
 from .remote import RemoteLink
 from .router import Router
 from .settings import Settings
-from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .threadsafe import Abroad
 
 log: logging.Logger = logging.getLogger("aioscheduler")
-
-
-def _launch_processes(
-    config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
-) -> Launch:
-    def launch(*life: Any) -> Incarnation:
-        levels = read_levels() if config.forward_logs else {}  # as they are by now
-        return Incarnation(replace(config, log_levels=levels), loop_initializer, alive, *life)
-
-    return launch
-
-
-class Seams(NamedTuple):
-    """What a manager has of the machine; with others (`testing`) it needs neither time nor process.
-
-    Attributes:
-        clock: Returns the present in nanoseconds since the epoch.
-        launcher: Returns what makes the processes of a worker's place.
-        writer: Returns the thread that uses a store.
-    """
-
-    clock: Callable[[], int] = time.time_ns
-    launcher: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], Launch] = _launch_processes
-    writer: Callable[[], Writer | InlineWriter] = Writer
 
 
 class Fleet:
@@ -118,7 +76,6 @@ class Fleet:
         self._name = settings.name or manager
         self._ended = ended
         self._router = router
-        self._desk = HostDesk(manager, router)
         self._loop_thread = router.loop_thread
         self.remotes: list[RemoteLink] = []
         self.abroad = Abroad(router, self.loop_ended)
@@ -131,129 +88,18 @@ class Fleet:
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
         self._lifespan: Lifespan | None = None  # in this loop
         self._started = False  # the links are
+        assembly = Assembly(
+            *(owner, manager, settings, seams, router, self._alive, self.fail, self._tell_avoided)
+        )
         self.keeper: Keeper | None = None
         if settings.local:
-            local = self._make_local(manager, settings, seams)
+            local = assembly.make_local()
             self._lifespan = local.lifespan
             router.links = [local]
         else:
-            self.remotes += self._make_remotes(manager, settings, seams)
+            self.remotes, self._catalog = assembly.make_remotes()
             router.links = self.remotes
-
-    def _make_local(self, manager: str, settings: Settings, seams: Seams) -> LocalLink:
-        router = self._router
-        keeping = None
-        if settings.store is not None:
-            catalog = HostCatalog()
-            catalog.owner = self._owner
-            reader = WorkerCatalog()
-            reader.owner = ManagerProxy(self._desk, self._loop_thread)
-            calls = LocalCalls(reader, settings.propagation)
-            self._make_keeper(settings, seams, HostShipper(catalog), calls)
-            assert self.keeper is not None
-            keeping = self.keeper.keepings[0]
-        return LocalLink(
-            settings.order,
-            settings.layout[0],
-            router.placement,
-            self._loop_thread,
-            router.new_due,
-            seams.clock,
-            manager,
-            settings.boot,
-            self._desk,
-            self.fail,
-            settings.max_running,
-            router.ids,
-            settings.propagation,
-            keeping,
-        )
-
-    def _make_keeper(
-        self,
-        settings: Settings,
-        seams: Seams,
-        shipper: HostShipper,
-        calls: RemoteCalls | LocalCalls,
-    ) -> None:
-        assert settings.store is not None
-        shipper.inspect = check_plain
-        self.keeper = self._router.keeper = Keeper(
-            settings.store,
-            seams.writer(),
-            len(settings.layout),
-            settings.order is Order.TIMED,
-            shipper,
-            calls,
-            Notes(settings.propagation, shipper, WorkerCatalog()),
-            seams.clock,
-            self.fail,
-        )
-
-    def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
-        self._catalog = catalog = HostCatalog()
-        catalog.owner = self._owner
-        catalog.propagation = settings.propagation
-        shipper = HostShipper(catalog)
-        boot = b""
-        if settings.boot is not None or settings.propagation is not None:
-            boot = shipper.take_call(*settings.boot or (None, ()))
-        config = WorkerConfig(
-            manager=manager,
-            order=settings.order,
-            layout=tuple(settings.layout),
-            prefer_utc=settings.prefer_utc,
-            host=os.getpid(),
-            handed=tuple(catalog.handed),  # by `take_call`
-            max_running=settings.max_running,
-            name=settings.name,
-            measured=settings.max_rss_per_worker is not None,
-            block_timeout=settings.block_timeout,
-            forward_logs=settings.forward_logs,
-        )
-        if settings.store is not None:
-            self._make_keeper(settings, seams, shipper, RemoteCalls(shipper))
-            config = replace(config, has_store=True, held=Held(settings.store))
-        keepings: Sequence[Keeping | None] = [None] * len(settings.layout)
-        if self.keeper is not None:
-            keepings = self.keeper.keepings
-        budget = RestartBudget(*settings.max_restarts)
-        limits = settings.max_tasks_per_worker, settings.max_rss_per_worker
-        recycling: Recycling | None = None
-        if any(limit is not None for limit in limits):
-            recycling = Recycling(
-                len(settings.layout),
-                *limits,
-                lambda worker, why: self.remotes[worker].supervisor.recycle(why),
-                self._tell_avoided,
-                settings.name or "",
-            )
-        return [
-            RemoteLink(
-                worker,
-                schedulers,
-                settings.order is Order.TIMED,
-                seams.launcher(
-                    replace(config, worker=worker), settings.loop_initializer, self._alive
-                ),
-                budget,
-                shipper,
-                self._router.placement,
-                self._loop_thread,
-                seams.clock,
-                manager,
-                boot,
-                settings.rerun,
-                self.fail,
-                partial(self._desk.asked_inside, self.remotes, catalog),
-                self._router.new_due,
-                self._router.ids,
-                None if recycling is None else recycling.wears[worker],
-                settings.name or "",
-                keepings[worker],
-            )
-            for worker, schedulers in enumerate(settings.layout)
-        ]
+        self.keeper = router.keeper = assembly.keeper
 
     # ---- what the manager has it do
 
@@ -347,8 +193,6 @@ class Fleet:
                     life.bury()
         for remote in self.remotes:
             remote.settle_all(None, lost=True)
-        if self.keeper is not None:
-            self.keeper.abandon()
         self._finish()
 
     # ---- what else ends it
@@ -392,6 +236,8 @@ class Fleet:
         for descriptors in self._alive.values():
             abandon(descriptors)  # which a worker reads as the end
         self.abroad.give_up(self._router.closed)
+        if self.keeper is not None:
+            self.keeper.abandon()
 
     # ---- inside
 
@@ -437,20 +283,6 @@ class Fleet:
         self._ended()
         if self._finalizer is not None:
             self._finalizer.cancel()
-
-
-class Held:
-    """What of a store a process is given to hold, when it is spawned."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __reduce__(self) -> Any:
-        return _hold, (self._store.hand_over(),)
-
-
-def _hold(held: Any) -> Any:
-    return held
 
 
 class _LoopEnd:

@@ -105,7 +105,7 @@ class HostDesk:
             router.ids.lead(asked.alias, known)
             return
         if draft is None or keeper is None:
-            call = adopt_call(catalog, asked)
+            call: Any = adopt_call(catalog, asked)
         elif router.closed is None:
             call = keeper.calls.make(draft.stored, asked.due)
         router.dispossess(known)

@@ -12,6 +12,7 @@ at its start, in doubt or not, is decided here; what becomes of it afterwards is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -106,6 +107,7 @@ class Keeper:
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_open = False
+        self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
         self._raised: set[int] = set()  # dead letters that are letters no more
@@ -255,16 +257,17 @@ class Keeper:
         """Put tasks that differ in their arguments, and maybe times, into the file."""
         each = repeat(dues) if isinstance(dues, int) else dues
         if not self._is_open:
-            for number, (due, payload) in enumerate(zip(each, payloads), first):
+            for number, (due, payload) in enumerate(zip(each, payloads, strict=False), first):
                 own = draft._replace(stored=draft.stored._replace(payload=payload))
                 self.enter(worker, number, due, own)
             return
-        _, _, function, _, *rest = self.drafts.row(0, 0, draft)
+        alike = self.drafts.row(NOT_GIVEN, 0, draft)
+        function, rest = alike.function, alike[4:]
         numbers = count(self.group.next_row)
         self.group.next_row += len(payloads)
         made = self.group.put_many(
-            Row(number, due, function, payload, *rest)
-            for number, due, payload in zip(numbers, each, payloads)
+            Row._make((number, due, function, payload, *rest))
+            for number, due, payload in zip(numbers, each, payloads, strict=False)
         )
         if draft.stored.function.once:
             for kept in made:
@@ -410,10 +413,12 @@ class Keeper:
 
     def abandon(self) -> None:
         """Write what can be written, and let go: the loop is over."""
-        if self._loop is None or self._closing is not None:
+        if self._loop is None or self._is_abandoned:
             return
-        taken = self.group.take() if self._is_open else None
-        if taken is not None:
-            self._writer.submit(partial(self.store.commit, taken[0]), lambda *_: None)
-        self._writer.submit(partial(self.store.close, False), lambda *_: None)
+        self._is_abandoned = True
+        with contextlib.suppress(StoreError):  # it was let go before
+            while self._is_open and (taken := self.group.take()) is not None:
+                self._writer.submit(partial(self.store.commit, taken[0]), lambda *_: None)
+            self._writer.submit(partial(self.store.close, False), lambda *_: None)
         self._writer.stop()
+        self.commits.stop(StoreError(f"the event loop of the manager of {self.store.path} is over"))

@@ -320,7 +320,7 @@ class Router:
                     raise name_item(sent, refusal) from refusal
                 room = min(share, front.room(), placement.room(place))
                 if draft is None or self.keeper is None:
-                    payloads = taken = take_some(front.shipper, calls, sent, room)
+                    taken = payloads = take_some(front.shipper, calls, sent, room)
                 else:
                     payloads = self.keeper.drafts.take_some(draft, calls, sent, room)
                     made = self.keeper.calls.make_many(draft.stored, payloads)

@@ -112,8 +112,8 @@ class RemoteCalls:
         return self.function(stored.function), stored.payload, self.record(stored)
 
     def make_many(
-        self, stored: Stored, payloads: Sequence[bytes]
-    ) -> tuple[int | bytes, Sequence[Any], wire.Record]:
+        self, stored: Stored, payloads: list[bytes]
+    ) -> tuple[int | bytes, list[Any], wire.Record]:
         """Return what a link takes of tasks that differ in their payloads."""
         return self.function(stored.function), payloads, self.record(stored)
 
@@ -145,8 +145,8 @@ class LocalCalls:
         return attempts, (options, copy_context(), None)
 
     def make_many(
-        self, stored: Stored, payloads: Sequence[bytes]
-    ) -> tuple[Callable[..., Any], Sequence[Any], LocalRecord]:
+        self, stored: Stored, payloads: list[bytes]
+    ) -> tuple[Callable[..., Any], list[Any], LocalRecord]:
         """Return what a link takes of tasks that differ in their payloads."""
         call = partial(self._call, stored.function, stored.captured)
         return call, [(payload,) for payload in payloads], (stored.options, copy_context(), None)
@@ -163,10 +163,11 @@ class LocalCalls:
         try:
             if isinstance(function, Function):
                 unknown = True
-                found = bind(function.name, function.place)
+                known = bind(function.name, function.place)
                 unknown = False
-                function = found
-            called, args, kwargs = open_call(self._catalog, function.function, payload)
+            else:
+                known = function
+            called, args, kwargs = open_call(self._catalog, known.function, payload)
             values = None if captured is None else self._catalog.decode(captured)
         except Exception as error:
             raise Unreadable(unknown and isinstance(error, LookupError)) from error

@@ -272,7 +272,7 @@ class HostCatalog(Codec):
         if space is None:
             space = self._spaces.define(module_of(function), contents)
         payload = self.pickle((code, submodules(code, contents)))
-        durable, lines = self._dump_durable(registry.of_function(function))
+        durable, lines = self._dump_durable(registry.of_code(code))
         names = space.number, *lines
         line = self.log.write(CODE, space.number, payload, durable, names=names)
         number = self.log.lease(line)

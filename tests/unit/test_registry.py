@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import importlib.util
+import operator
 import sys
 import types
 import weakref
@@ -22,9 +23,11 @@ from aioscheduler._scheduling.order import Order
 from aioscheduler.errors import NotDurable
 from aioscheduler.options import Options
 from aioscheduler.registry import (
+    adopt,
     check_plain,
     durable,
     find,
+    of_code,
     of_coroutine,
     of_function,
     read_durable_options,
@@ -287,15 +290,11 @@ def test_what_is_known_is_kept_alive() -> None:
 
 SCRIPT = """
 from aioscheduler.registry import durable
-def wraps(function):
-    async def wrapper(): await function()
-    wrapper.__qualname__, wrapper.__module__ = function.__qualname__, function.__module__
-    return wrapper
 @durable("remind", timeout=3)
 async def remind(): ...
-@durable("wrapped")
-@wraps
-async def wrapped(): ...
+class Bot:
+    @durable("send")
+    async def send(self): return __class__
 """
 
 
@@ -325,15 +324,16 @@ def test_a_script_that_is_imported_besides_is_one(load: Callable[..., Any], firs
     modules = {first: load(first)}
     second = "script" if first == "__main__" else "__main__"
     modules[second] = load(second)
-    for name in ("remind", "wrapped"):
+    for name, place in (("remind", "remind"), ("send", "Bot.send")):
         found = find(name)
         assert found is not None
-        assert found.place == f"script:{name}"
-        assert found.function is getattr(modules["script"], name)
+        assert found.place == f"script:{place}"
+        get = operator.attrgetter(place)
+        assert found.function is get(modules["script"])
         for module in modules.values():
-            function = getattr(module, name)
-            assert of_function(function) is found
-            assert name_of_call(function()) == name
+            assert of_function(get(module)) is of_code(get(module).__code__) is found
+            coro = get(module)() if name == "remind" else module.Bot().send()
+            assert name_of_call(coro) == name
 
 
 def test_a_module_under_two_names_is_one(load: Callable[..., Any]) -> None:
@@ -351,6 +351,43 @@ def test_a_module_that_is_run_has_the_name_by_which_it_is_imported(
     assert find("remind")[2] == "pkg.script:remind"  # type: ignore[index]
     module = load("pkg.script")
     assert find("remind")[1:3] == (module.remind, "pkg.script:remind")  # type: ignore[index]
+
+
+def test_what_a_decorator_of_the_script_itself_makes_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker would take whatever the decorator makes for it."""
+    made = traced(work)
+    made.__module__ = "__main__"
+    for name in (None, "pkg.script"):  # it is run by `python -m`
+        spec = name and types.SimpleNamespace(name=name)
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+        with pytest.raises(NotDurable, match="move the function to a module of its own"):
+            durable("work")(made)
+    assert find("work") is None
+
+
+def test_a_code_of_many_is_nobodys() -> None:
+    durable("wrapped")(wrapped)
+    assert of_code(wrapped.__code__) is None
+    durable("work")(work)
+    assert of_code(work.__code__) is find("work")
+
+
+def test_a_code_that_came_from_a_host_is_known() -> None:
+    adopt(other.__code__, "other", "__main__:other", True, Options(timeout=3.0))
+    coro = other()
+    found = of_coroutine(coro)
+    coro.close()
+    assert found is not None
+    assert (found.name, found.place, found.options, found.once) == (
+        "other",
+        "__main__:other",
+        Options(timeout=3.0),
+        True,
+    )
+    with pytest.raises(LookupError, match="by its code alone"):
+        found.function(1)
 
 
 def test_what_is_typed_is_of_no_file() -> None:

@@ -21,7 +21,7 @@ from aioscheduler import (
 )
 from aioscheduler._processes.draining import DRAIN_TIME
 from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._routing.fleet import Seams
+from aioscheduler._routing.assembly import Seams
 from aioscheduler._scheduling.clock import SECOND
 
 from .acts import MAKERS, act, fail
