@@ -139,6 +139,11 @@ class Keeper:
         assert self._opened is not None
         await asyncio.shield(self._opened)
 
+    async def opened(self) -> None:
+        """Return when it is open, or never will be."""
+        if self._feeding is not None and not self._feeding.done():
+            await asyncio.wait([self._feeding])
+
     async def _open(self, then: Callable[[], None]) -> None:
         assert self._opened is not None
         assert self._loop is not None
@@ -382,9 +387,7 @@ class Keeper:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        assert self._feeding is not None
-        if not self._feeding.done():
-            await asyncio.wait([self._feeding])
+        await self.opened()
         clean = False
         if self._is_open:
             self._burials.tell()
