@@ -201,7 +201,7 @@ class Host:
         async with asyncio.timeout(LONGEST):
             await self.manager.close(world.random.choice((0, 0.3, 5)) * world.random.random())
         await asyncio.sleep(0)
-        if world.fates.is_clean and not failed:
+        if world.fates.is_closed and not (failed or world.disk.is_full):
             for fate, task in self._handles:
                 world.fates.is_over(fate, task)
         world.say("host", self.number, "has closed")
@@ -445,16 +445,15 @@ class Host:
             fate = world.fates.by_row[row]
             if fate.kind == "chain" or fate.deed in POISONS:
                 continue
-            before = fate.starts, fate.requeued, fate.dues, fate.asked
             delay = self._delay()
             try:
                 task = await manager.requeue(row, delay)
             except (ValueError, LookupError) as error:  # its id is taken, or it is requeued
                 world.say("not requeued", row, error)
-                fate.starts, fate.requeued, fate.dues, fate.asked = before
                 continue
             fate.starts, fate.requeued, fate.dues, fate.asked = [], self.number, set(), set()
             fate.dues.add(world.due(delay))
+            self._handles = [pair for pair in self._handles if pair[0] is not fate]
             world.say("requeue", row, fate.ident)
             self._watch(fate, task)
 
@@ -549,6 +548,9 @@ class HostWorld(Stage):
         self.disk.is_full, self.disk.slowness = False, 0.003
         self._hidden.clear()
 
+    def may_die(self, life: Life) -> bool:
+        return life in self.own and life.host is self.host and super().may_die(life)  # type: ignore[attr-defined]
+
     def kill_by(self, start: Start, once: bool) -> None:
         """Have a task's process die, if it may."""
         if self.may_die(start.life) and not (once and len(start.fate.starts) > 1):
@@ -589,9 +591,10 @@ class HostWorld(Stage):
             while not self.drained and self.count < 30 and not self.fates.faults:
                 await self._live_one(self.count >= hosts or self.calm)
                 self.count += 1
-            if not self.drained:
+            if not self.drained and not self.fates.faults:
                 self.fates.fault("it does not come to an end")
-            self.fates.judge()
+            if not self.fates.faults:
+                self.fates.judge()
         finally:
             registry.find = self._find
             HOSTS.clear()
