@@ -396,7 +396,8 @@ class Fates:
     ) -> None:
         """Judge the first start in a host: in the order in which tasks were scheduled."""
         own = [start for start in fate.starts if start.life.host is host]
-        if own or fate.early or fate.moved or fate.size >= BLOB_LIMIT:
+        unknown = fate.kind in self.world.missed  # it may have failed there without a first step
+        if own or unknown or fate.early or fate.moved or fate.size >= BLOB_LIMIT:
             return
         base = host.base.get(number)
         if self.world.cls is not QueuedScheduler:

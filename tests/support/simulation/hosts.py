@@ -155,7 +155,12 @@ class Host:
             *(world.change_disk,),
         )
         violence = 0.0 if world.calm else chance.choice((0.0, 0.5, 2))
-        weights = (10, 2, 1, 2, 2, 4, 2, 0.5, violence, world.jumping, 0.0 if world.calm else 0.3)
+        # What is cancelled, and begins all the same, is durable no more: its death would count.
+        rarely = 0.0 if world.calm else 1.0
+        weights = (
+            *(10, 2, 1, 2 * rarely, 2, 4, 2, 0.5),
+            *(violence, world.jumping, 0.3 * rarely),
+        )
         for _ in range(chance.randint(0, 40)):
             chance.choices(deeds, weights)[0]()
             if chance.random() < 0.6:
@@ -374,10 +379,11 @@ class Host:
 
     def _choose(self) -> tuple[Fate, Task[Any]] | None:
         own = [pair for pair in self._handles if not pair[1].done()]
-        found = self.world.random.choice(own) if own else None
-        if found is None or found[0].kind == "chain":
+        if not own:
             return None
-        return found
+        fate, task = self.world.random.choice(own)
+        fate = self._fate_at(*self._address(task)) or fate  # it may have turned out to be another
+        return None if fate.kind == "chain" else (fate, task)
 
     def _cancel(self) -> None:
         chosen = self._choose()
@@ -519,7 +525,7 @@ class HostWorld(Stage):
         self.missed: set[str] = set()
         self._hidden: set[str] = set()  # of host and workers
         self._late: set[str] = set()  # of the host alone
-        self.naming = self.random.choice((0.0, 0.1, 0.4))
+        self.naming = 0.0 if self.calm else self.random.choice((0.0, 0.1, 0.4))
         self.jumping = 0.3 if not self.calm and chance() < 0.2 else 0.0
         self.own: list[OwnLife] = []
         self.count = 0
