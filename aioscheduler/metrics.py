@@ -158,7 +158,9 @@ class _Page:
         )
 
         self.store = {
-            name: GaugeMetricFamily(f"aioscheduler_{figure.metric}", figure.help, labels=labels)
+            name: GaugeMetricFamily(
+                f"aioscheduler_{figure.metric}", figure.help, labels=labels, unit=figure.unit
+            )
             for name, figure in STORE_FIGURES.items()
         }
 

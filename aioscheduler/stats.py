@@ -113,10 +113,12 @@ class Figure(NamedTuple):
     Attributes:
         metric: Its name for Prometheus, after `aioscheduler_`.
         help: What it is, in a sentence.
+        unit: Of it, which the name ends with; "": it is a number.
     """
 
     metric: str
     help: str
+    unit: str = ""
 
 
 STORE_FIGURES = {
@@ -124,12 +126,18 @@ STORE_FIGURES = {
     "dead_letters": Figure("store_dead_letters", "Durable tasks that cannot go on."),
     "unsaved": Figure("store_unsaved", "Changes of durable tasks that are not on disk yet."),
     "commit_p50": Figure(
-        "store_commit_p50_seconds", "How long commits took: the median of the last thousand."
+        "store_commit_p50_seconds",
+        "How long commits took: the median of the last thousand.",
+        "seconds",
     ),
     "commit_p99": Figure(
-        "store_commit_p99_seconds", "How long commits took: all but the slowest hundredth."
+        "store_commit_p99_seconds",
+        "How long commits took: all but the slowest hundredth.",
+        "seconds",
     ),
-    "store_bytes": Figure("store_size_bytes", "Size of the file, with what belongs to it."),
+    "store_bytes": Figure(
+        "store_size_bytes", "Size of the file, with what belongs to it.", "bytes"
+    ),
 }
 """What is known of a store: fields of `ManagerStats`, with their help for metrics."""
 
@@ -199,7 +207,7 @@ class WorkerStats(_Plain):
         too_late: Tasks that did not start, as they were too late; also in `failed`.
         recycled: How often the process was recycled; not in `restarts`.
         logs_dropped: Log records that were too many for the host.
-        kept: Durable tasks that stay in the store, as the manager was closed or has failed.
+        kept: Durable tasks that stay in the store for the next manager.
         lateness_p50: Seconds from due time to start, the median over the last minute. Like all of
             its kind it is pushed once a second, and 0.0 for queues, where no task is late.
         lateness_p99: The same, of all but the latest hundredth.

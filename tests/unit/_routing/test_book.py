@@ -60,7 +60,7 @@ def test_of_what_cannot_be_all_before_it_is_taken_and_it_is_named() -> None:
     assert book.started(0, [0, 1, 1, 2]) == Change(0, -2, refused=1)
     assert book.unstarted(0, [1, 3]) == Change(0, 1, refused=3)
     assert book.finished(0, [0, 2], State.FINISHED) == Change(0, 0, [0], State.FINISHED, refused=2)
-    assert book.finished(0, [3, 9], State.CANCELLED) == Change(0, -1, [3], refused=9)
+    assert book.dropped(0, [3, 9]) == [Change(0, -1, [3], refused=9)]
     assert book.retried(0, [1], [5], 0) == Change(0, 0, [], refused=1)
     assert list(book.ledger) == [1, 2]
 
@@ -70,7 +70,7 @@ def test_what_was_asked_to_cancel_waits_no_more_and_ends_when_it_is_confirmed() 
     assert book.cancel(0, 1) == Change(0, -1)
     assert book.cancel(0, 1) == Change(0)
     assert frames(book) == [[Kind.CANCEL, 0, [1]]]
-    assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [1])
+    assert book.dropped(0, [1]) == [Change(0, 0, [1])]
     assert book.cancel(0, 1) is None
 
 
@@ -92,13 +92,13 @@ def test_a_running_task_that_is_asked_to_cancel_may_end_as_it_likes() -> None:
     book.started(0, [0, 1])
     assert book.cancel(0, 0) == book.cancel(0, 1) == Change(0)
     assert book.finished(0, [0], State.FINISHED).ended == [0]
-    assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [1])
+    assert book.dropped(0, [1]) == [Change(0, 0, [1])]
 
 
 def test_a_worker_that_drops_a_task_twice_is_refused_and_nothing_is_lost() -> None:
     book = make()
     book.reschedule(0, 3, 500)
-    assert book.finished(0, [1, 3, 3], State.CANCELLED) == Change(0, -1, [1])
+    assert book.dropped(0, [1, 3, 3]) == [Change(0, -1, [1])]
     assert book.state(3) is State.PENDING
 
 
@@ -107,7 +107,7 @@ def test_a_head_that_is_cancelled_while_it_waits_is_forgotten() -> None:
     book.started(0, [0])
     book.retried(0, [0], [5], 100)
     book.cancel(0, 0)
-    book.finished(0, [0], State.CANCELLED)
+    book.dropped(0, [0])
     assert not book._heads
 
 
@@ -126,7 +126,7 @@ def test_what_is_withdrawn_ends_and_a_start_on_its_way_wins() -> None:
     assert book.withdraw(0, 0) == book.withdraw(0, 1) == Change(0, -1)
     assert book.withdraw(0, 1) == Change(0)
     assert frames(book) == [[Kind.WITHDRAW, 0, [0, 1]]]
-    assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
+    assert book.dropped(0, [0]) == [Change(0, 0, [0])]
     assert book.started(0, [1, 2]) == Change(0, -1)  # 1 did not count as waiting any more
     assert book.withdraw(0, 1) is None
     assert book.unstarted(0, [1]) == Change(0, 1)  # it waits as if nobody had asked
@@ -140,7 +140,7 @@ def test_a_cancel_wins_over_a_withdrawal_and_a_withdrawal_over_a_move() -> None:
     assert not book.reschedule(0, 0, 600)
     assert book.cancel(0, 0) == Change(0)
     assert frames(book) == [[Kind.WITHDRAW, 0, [0]], [Kind.CANCEL, 0, [0]]]
-    assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
+    assert book.dropped(0, [0]) == [Change(0, 0, [0])]
 
 
 def test_what_is_moved_is_taken_back_and_given_again() -> None:
@@ -151,7 +151,7 @@ def test_what_is_moved_is_taken_back_and_given_again() -> None:
     found = book.find(1)
     assert found is not None
     assert found.due == 600
-    assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [])
+    assert book.dropped(0, [1]) == [Change(0, 0, [])]
     assert frames(book) == [[Kind.SCHEDULE, [1], 0, 600, 7, None, [1]]]
     assert book.state(1) is State.PENDING
     assert replayed(book)[1] == (600, 1)
@@ -171,7 +171,7 @@ def test_a_start_on_its_way_wins_over_a_move() -> None:
     book.reschedule(0, 1, 500)
     assert book.started(0, [1]) == Change(0, -1)
     assert not book.reschedule(0, 1, 600)
-    book.rerun_running()
+    book.sort_running(rerun=True)
     assert replayed(book)[1] == (101, 2)
 
 
@@ -189,11 +189,11 @@ def test_a_large_payload_goes_with_its_task_again() -> None:
     assert book.outbox.take()[1] == [(0, large)]
     book.reschedule(0, 0, 9)
     frames(book)
-    book.finished(0, [0], State.CANCELLED)
+    book.dropped(0, [0])
     told, blobs = book.outbox.take()
     assert list(wire.Decoder().feed(b"".join(told)))[-1][-1] == [wire.IN_BLOB]
     assert blobs == [(0, large)]
-    book.finished(0, [0], State.CANCELLED)
+    book.dropped(0, [0])
     assert not book.ledger.blobs
 
 
@@ -228,7 +228,7 @@ def test_a_retry_does_not_move_the_due_time_that_was_given_and_a_reschedule_does
         assert more_of(book, 1)[2:6] == (times + 1, False, times, 101)
     frames(book)
     assert book.reschedule(0, 1, 5000)
-    book.finished(0, [1], State.CANCELLED)
+    book.dropped(0, [1])
     assert replayed(book)[1] == (5000, 3)
     assert more_of(book, 1)[2:6] == (3, False, 2, None)
     book.started(0, [1])
@@ -241,7 +241,7 @@ def test_what_runs_again_after_a_death_has_not_failed() -> None:
     book.started(0, [2])
     book.retried(0, [2], [50], 1000)
     book.started(0, [2])
-    book.rerun_running()
+    book.sort_running(rerun=True)
     assert replayed(book)[2] == (1050, 3)
     assert more_of(book, 2) == wire.More(None, None, 3, False, 1, 102)
 
@@ -258,7 +258,7 @@ def test_a_task_that_waits_for_its_next_attempt_is_pending() -> None:
     book.started(0, [0, 1, 2])
     book.retried(0, [0, 1, 2], [50, 50, 50], 1000)
     assert book.withdraw(0, 0) == book.cancel(0, 1) == Change(0, -1)
-    assert book.finished(0, [0, 1], State.CANCELLED) == Change(0, 0, [0, 1])
+    assert book.dropped(0, [0, 1]) == [Change(0, 0, [0, 1])]
     assert book.died([0]) == [Change(0)]
     assert replayed(book)[2] == (1050, 2)
     assert [(list(row), state) for row, state, _ in book.close(lost=False)] == [
@@ -273,7 +273,7 @@ def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None
     frames(book)
     assert book.retried(0, [0], [50], 1000) == Change(0, 0, [])
     assert frames(book) == NOTHING
-    assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
+    assert book.dropped(0, [0]) == [Change(0, 0, [0])]
     book.started(0, [1])
     assert book.retried(0, [1], [50], 1000) == Change(0, 1, [])
     assert replayed(book)[1] == (1050, 2)
@@ -287,7 +287,7 @@ def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn(
     assert frames(book) == [[Kind.CONFIRM, 2]]
     assert book.announced(0, [3, 3]).refused == 3  # no word for what cannot be
     assert frames(book) == NOTHING
-    book.lose_running()
+    book.sort_running(rerun=False)
     book.outbox.restart()
     book.announced(0, [4])
     assert frames(book) == [[Kind.CONFIRM, 1]]  # of the next process
@@ -310,7 +310,7 @@ def test_what_the_black_box_says_of_what_was_announced(
     book.started(0, [0, 1, 2])
     changes = book.died([begun])
     assert sum(change.waiting for change in changes) == (-1 if begun == 4 else len(unbegun))
-    lost = [number for change in book.lose_running() for number in change.ended]
+    lost = [number for change in book.sort_running(rerun=False) for number in change.ended]
     assert lost == [n for n in ([0, 1, 2, 3] if begun == 4 else [0, 1, 2]) if n not in unbegun]
 
 
@@ -321,7 +321,7 @@ def test_of_what_was_announced_twice_the_last_time_counts() -> None:
     book.started(0, [0, 2])
     (change,) = book.died([1])
     assert change == Change(0, 1)  # 2, which comes after it
-    assert [change.ended for change in book.lose_running()] == [[0, 1]]
+    assert [change.ended for change in book.sort_running(rerun=False)] == [[0, 1]]
 
 
 def test_the_head_of_a_queue_begins_again_before_what_was_announced_after_it() -> None:
@@ -330,7 +330,7 @@ def test_the_head_of_a_queue_begins_again_before_what_was_announced_after_it() -
     book.retried(0, [0], [5], 100)
     book.announced(0, [0])
     assert book.died([1]) == [Change(0, 2)]  # 1 and 2
-    assert [change.ended for change in book.lose_running()] == [[0]]
+    assert [change.ended for change in book.sort_running(rerun=False)] == [[0]]
 
 
 def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
@@ -344,7 +344,7 @@ def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
         Change(0, 0, [0]),
         Change(1, 0, [1, 3]),
     ]
-    assert book.lose_running() == [Change(0, 0, [2], State.LOST)]
+    assert book.sort_running(rerun=False) == [Change(0, 0, [2], State.LOST)]
     assert list(book.ledger) == [4, 5]
 
 
@@ -357,7 +357,7 @@ def test_one_that_had_begun_is_lost_by_itself_and_no_other_is() -> None:
     assert book.lose(0, 2) == [Change(0, 0, [2], State.LOST)]
     assert book.lose(0, 2) == []
     assert book.lose(0, 1 << 50) == [Change(0, 0, [4], State.LOST)]  # as its worker knows it
-    assert book.rerun_running() == [Change(0, 1)]
+    assert book.sort_running(rerun=True) == [Change(0, 1)]
     assert list(book.ledger) == [0, 1, 3]
 
 
@@ -365,7 +365,7 @@ def test_what_runs_again_counts_its_attempts() -> None:
     book = make()
     for times in range(1, 4):
         book.started(0, [2])
-        assert book.rerun_running() == [Change(0, 1)]
+        assert book.sort_running(rerun=True) == [Change(0, 1)]
         assert replayed(book)[2] == (102, times + 1)
 
 
@@ -396,7 +396,7 @@ def test_a_task_is_known_by_its_alias_until_its_end_was_told() -> None:
     assert book.number_of(1 << 50) == 0
     assert book.alias_of(0) == 1 << 50
     frames(book)
-    book.finished(0, [0], State.CANCELLED)
+    book.dropped(0, [0])
     book.forget([0])
     assert book.number_of(1 << 50) == 1 << 50
 
@@ -552,6 +552,9 @@ class Story:
         elif kind == Kind.RETRY:
             self.allowed[number] = self.starts[number] + 1
             self.take(book.retried(0, [number], [self.draw.randrange(9)], self.now))
+        elif state is State.CANCELLED:
+            for change in book.dropped(0, [number]):
+                self.take(change)
         else:
             self.take(book.finished(0, [number], state))
 
@@ -569,7 +572,7 @@ class Story:
         if self.rerun:
             for number in self.book.ledger.running_numbers():
                 self.allowed[number] = self.starts.get(number, 0) + 1
-        for change in self.book.rerun_running() if self.rerun else self.book.lose_running():
+        for change in self.book.sort_running(self.rerun):
             self.take(change)
         before = self.book.outbox.next
         told, _ = self.book.outbox.restart()
