@@ -394,7 +394,7 @@ class Keeper:
             try:
                 async with asyncio.timeout(CLOSE_PATIENCE):
                     await self.commits.wait(self.group.stamp)
-                clean = True
+                clean = not self._is_in_doubt()
             except TimeoutError:
                 log.error(
                     "%s cannot be written: %s changes of durable tasks are lost; what had ended "
@@ -410,6 +410,12 @@ class Keeper:
         except StoreError as error:
             log.error("%s", error)
         self._writer.stop()
+
+    def _is_in_doubt(self) -> bool:
+        """Whether tasks are left that may have ended an earlier host, and were not cleared."""
+        restoring = self._restoring
+        left = restoring is not None and restoring.leaves_suspects
+        return left or any(keeping.leaves_suspects for keeping in self.keepings)
 
     def abandon(self) -> None:
         """Write what can be written, and let go: the loop is over."""

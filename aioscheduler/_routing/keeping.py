@@ -83,6 +83,8 @@ class Keeping:
 
     Attributes:
         kept: What is kept of each task, by its number here.
+        leaves_suspects: Whether tasks stayed for the next host that may have ended an earlier one,
+            with nothing in their rows to show it.
     """
 
     def __init__(
@@ -97,7 +99,9 @@ class Keeping:
         wait_stored: Callable[[Kept | None], Awaitable[None]],
     ) -> None:
         self.kept: dict[int, Kept] = {}
-        self._unconfirmed: set[int] = set()  # announced, and certainly not begun
+        self.leaves_suspects = False
+        # Announced, and certainly not begun: by number, with what stands for the announcement.
+        self._unconfirmed: dict[int, object] = {}
         self._group = group
         self._commits = commits
         self._marks = marks
@@ -133,10 +137,16 @@ class Keeping:
 
     def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
         """Tasks begin when `begin` is called: when it is on record, and in their turn."""
-        kept = [self.kept[number] for number in numbers if number in self.kept]
-        self._unconfirmed.update(number for number in numbers if number in self.kept)
-        go = partial(self._record, numbers, kept, begin)
-        suspects = [each for each in kept if each.suspect]
+        kept = {number: self.kept[number] for number in numbers if number in self.kept}
+        if not kept:  # they were asked to end, and their start was on its way
+            begin()
+            return
+        announcement = object()
+        self._unconfirmed.update(dict.fromkeys(kept, announcement))
+        for each in kept.values():  # while it waits it has not begun, whatever is committed
+            self._marks.forget(each)
+        go = partial(self._record, announcement, kept, begin)
+        suspects = [each for each in kept.values() if each.suspect]
         if suspects:
             alone = any(each.losses for each in suspects)
             self._suspects.ask(suspects, alone, self._clock(), go)
@@ -144,22 +154,35 @@ class Keeping:
             go()
 
     def _record(
-        self, numbers: Sequence[int], kept: Sequence[Kept], begin: Callable[[], None]
+        self, announcement: object, kept: Mapping[int, Kept], begin: Callable[[], None]
     ) -> None:
-        stamp = max((each.stamp for each in kept), default=0)
-        for each in kept:
+        """Have it on record that tasks begin, those of them that still wait to."""
+        stamp = 0
+        for number, each in kept.items():
+            if self._unconfirmed.get(number) is not announcement:  # its process has died since
+                self._suspects.clear(each, self._clock())
+                continue
+            stamp = max(stamp, each.stamp)
             if each.once or each.suspect:
                 each.begun = Begun.ONCE if each.once else Begun.YES
                 self._group.change(each)
                 stamp = self._group.stamp
-        self._commits.when(stamp, partial(self._confirm, numbers, begin))
+        self._commits.when(stamp, partial(self._confirm, announcement, kept, begin))
 
     def _confirm(
-        self, numbers: Sequence[int], begin: Callable[[], None], error: StoreError | None
+        self,
+        announcement: object,
+        kept: Mapping[int, Kept],
+        begin: Callable[[], None],
+        error: StoreError | None,
     ) -> None:
-        if error is None:  # else nothing begins any more that was to be on record
-            self._unconfirmed.difference_update(numbers)
-            begin()
+        if error is not None:  # nothing begins any more that was to be on record
+            return
+        waiting = [n for n in kept if self._unconfirmed.get(n) is announcement]
+        for number in waiting:
+            del self._unconfirmed[number]
+        self.started(waiting)
+        begin()
 
     def unstarted(self, numbers: Iterable[int]) -> None:
         """Tasks that were announced have not begun."""
@@ -176,11 +199,15 @@ class Keeping:
             self._group.change(kept)
             self._commits.soon()
 
+    def _forget_announced(self, numbers: Iterable[int]) -> None:
+        if self._unconfirmed:
+            for number in numbers:
+                self._unconfirmed.pop(number, None)
+
     def _known(self, numbers: Iterable[int]) -> list[Kept]:
         if not self.kept:
             return []
-        if self._unconfirmed:
-            self._unconfirmed.difference_update(numbers)
+        self._forget_announced(numbers)
         return [self.kept[number] for number in numbers if number in self.kept]
 
     # ---- other times
@@ -227,7 +254,7 @@ class Keeping:
         """A task that waits was asked to end: it is to be found by no host any more."""
         kept = self.kept.pop(number, None)
         if kept is not None and kept.row >= 0:
-            self._unconfirmed.discard(number)
+            self._unconfirmed.pop(number, None)
             self._marks.forget(kept)
             if kept.suspect:
                 self._suspects.clear(kept, self._clock())
@@ -258,8 +285,7 @@ class Keeping:
             return ()
         letters: set[int] = set()
         pop, forget = self.kept.pop, self._marks.forget
-        if self._unconfirmed:
-            self._unconfirmed.difference_update(numbers)
+        self._forget_announced(numbers)
         told = state in (State.FAILED, State.LOST)
         found = False
         strike = self._group.strike
@@ -294,6 +320,7 @@ class Keeping:
 
     def _leave(self, kept: Kept) -> None:
         """Leave a task for the next host: what had begun has had an attempt."""
+        self.leaves_suspects |= kept.suspect and not kept.losses
         if kept.begun is not Begun.NO:
             kept.begun = Begun.NO
             kept.attempt += 1
@@ -323,7 +350,7 @@ class Keeping:
         if kept is None:
             return otherwise
         if number in self._unconfirmed:  # it certainly has not
-            self._unconfirmed.discard(number)
+            del self._unconfirmed[number]
             self._rest(kept)
             return True
         kept.losses += 1

@@ -186,6 +186,11 @@ class Restoring:
 
     # ---- functions that are not registered yet
 
+    @property
+    def leaves_suspects(self) -> bool:
+        """Whether what may have ended an earlier host is among them, with nothing to show it."""
+        return any(kept.suspect and not kept.losses for _, kept, _ in self._unknown)
+
     def resolve(self, now: int) -> bool:
         """Admit tasks whose functions are registered by now; bury those that have waited enough.
 
