@@ -92,7 +92,10 @@ class Commits:
 
     def when(self, stamp: int, told: Callable[[StoreError | None], None]) -> None:
         """Call back once everything up to a stamp is on disk; or with why it never will be."""
-        if self._over is not None or stamp <= self.reached:
+        if stamp <= self.reached:
+            told(None)
+            return
+        if self._over is not None:
             told(self._over)
             return
         self._waiters.append((stamp, told))
@@ -148,19 +151,17 @@ class Commits:
             self._reach(self._group.stamp)
             return
         batch, stamp = taken
-        count = sum(map(len, batch[:-1]))
-        if not count:  # what came has gone again meanwhile
-            self._reach(stamp)
-            self.soon()
-            return
-        self._under_way = count
+        self._under_way = sum(map(len, batch[:-1]))
         self._submit(batch, stamp)
 
     def _submit(self, batch: Batch, stamp: int) -> None:
         assert self._loop is not None
         self._retry = None
         write = partial(self._store.commit, batch)
-        self._writer.submit(write, partial(self._committed, batch, stamp, self._loop.time()))
+        try:
+            self._writer.submit(write, partial(self._committed, batch, stamp, self._loop.time()))
+        except StoreError as error:  # there is no writer any more
+            self._fail(error)
 
     def _committed(
         self, batch: Batch, stamp: int, began: float, _: object, error: BaseException | None

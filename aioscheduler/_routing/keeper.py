@@ -20,7 +20,7 @@ from itertools import count, repeat
 from typing import Any, TypeVar
 
 from .._durable.group import Group, Kept
-from .._durable.records import Letter, Opening, Reason, Row, Store
+from .._durable.records import Letter, Opening, Reason, Row, Store, StoreGone
 from .._durable.writer import InlineWriter, Writer
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
@@ -28,8 +28,8 @@ from .burials import Burials
 from .commits import Commits
 from .drafts import Draft, Drafts
 from .functions import Functions
-from .keeping import Keeping, Marks
-from .restoring import NOT_GIVEN, Admission, Early, Restoring, tell_of_clock
+from .keeping import NOT_GIVEN, Keeping, Marks
+from .restoring import Admission, Early, Restoring, tell_of_clock
 from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .suspects import Suspects
 
@@ -93,15 +93,17 @@ class Keeper:
         self.drafts: Drafts = Drafts(shipper, self._functions, notes)
         self._restoring: Restoring | None = None
         self._suspects = Suspects()
+        self._left: dict[str, Kept] = {}  # what stays for the next host and has an id, by that
         self.commits: Commits = Commits(store, writer, self.group, self._marks.age, self._fail)
         self.keepings: list[Keeping] = [
             Keeping(
                 *(self.group, self.commits, self._marks, self._suspects, timed, clock),
-                *(self._burials.bury, self.stored),
+                *(self._burials.bury, self.stored, self._left),
             )
             for _ in range(workers)
         ]
         self._early: list[Early] = []  # scheduled before it was open
+        self._early_ids: dict[str, Early] = {}  # the last of them with each id
         self._opened: asyncio.Future[None] | None = None
         self._feeding: asyncio.Task[None] | None = None
         self._admission: Admission | None = None
@@ -127,7 +129,6 @@ class Keeper:
         self._loop, self._admission = loop, admission
         self._opened = loop.create_future()
         self._opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
-        self._writer.start(loop)
         self._feeding = loop.create_task(self._open(then))
 
     async def ready(self) -> None:
@@ -135,14 +136,22 @@ class Keeper:
 
         Raises:
             StoreError: It cannot be opened.
+            RuntimeError: Nobody has opened it.
         """
-        assert self._opened is not None
+        if self._opened is None:
+            raise RuntimeError("the store of a manager is opened by start(), which comes first")
         await asyncio.shield(self._opened)
+
+    async def opening_over(self) -> None:
+        """Return when it is open or cannot be opened, or was not to be."""
+        if self._feeding is not None and not self._feeding.done():
+            await asyncio.wait([self._feeding])
 
     async def _open(self, then: Callable[[], None]) -> None:
         assert self._opened is not None
         assert self._loop is not None
         try:
+            self._writer.start(self._loop)
             opening = await self._call(self.store.open)
             await self._feed(opening)
             self.commits.start(self._loop)
@@ -195,12 +204,10 @@ class Keeper:
         pages = await self._call(self.store.read)
         while (page := await self._call(partial(next, pages, None))) is not None:
             for row in page:
-                same = restoring.take(row, self._early)
-                if same is not None:
-                    self._early.remove(same)
+                restoring.take(row, self._early_ids)
         if self.store.complaint:
             log.error("%s", self.store.complaint)
-        early, self._early = self._early, []
+        early, self._early, self._early_ids = self._early, [], {}
         self._is_open = True
         for kept, draft, worker, number, _ in early:
             if self.keepings[worker].kept.get(number) is kept:  # else it has ended
@@ -222,9 +229,21 @@ class Keeper:
         if id_ is not None and self._restoring is not None:
             self._restoring.claim(id_, self._clock())
 
-    def leave(self, due: int, draft: Draft) -> None:
-        """Put a task into the file that the next host is to run, for this one ends."""
-        self._put(Kept(row := self.drafts.row(self.group.new_row(), due, draft)), row)
+    def leave(self, due: int, draft: Draft, replace: bool) -> None:
+        """Put a task into the file that the next host is to run, for this one ends.
+
+        If one with its id stays there already, it takes its place (`replace`), or is none.
+        """
+        before = None if draft.id is None else self._left.get(draft.id)
+        if before is not None:
+            if not replace:
+                return
+            self.group.strike(before)
+        row = self.drafts.row(self.group.new_row(), due, draft)
+        kept = Kept(row)
+        self._put(kept, row)
+        if draft.id is not None:
+            self._left[draft.id] = kept
 
     def enter(
         self, worker: int, number: int, due: int, draft: Draft, replace: bool = False
@@ -236,7 +255,10 @@ class Keeper:
             self._put(kept, row)
         else:
             kept = Kept(Row(NOT_GIVEN, due, 0, b"", draft.key, draft.id))
-            self._early.append(Early(kept, draft, worker, number, replace))
+            early = Early(kept, draft, worker, number, replace)
+            self._early.append(early)
+            if draft.id is not None:
+                self._early_ids[draft.id] = early
         kept.once = draft.stored.function.once
         self.keepings[worker].kept[number] = kept
         return kept
@@ -349,7 +371,10 @@ class Keeper:
             self.commits.soon()
         if not self._ticking:
             self._ticking = True
-            self._writer.submit(partial(self._tick, now), self._ticked)
+            try:
+                self._writer.submit(partial(self._tick, now), self._ticked)
+            except StoreError as error:  # there is no writer any more
+                self._fail(error)
 
     def _tick(self, now: int) -> int:
         self.store.tick(now)
@@ -359,7 +384,9 @@ class Keeper:
         self._ticking = False
         if error is None:
             self.size = size or 0
-        elif self._closing is None:
+        elif self._closing is None and (
+            isinstance(error, StoreGone) or not isinstance(error, StoreError)
+        ):  # else the next batch tells what is wrong
             self._fail(error)
 
     # ---- its end
@@ -382,23 +409,12 @@ class Keeper:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        assert self._feeding is not None
-        if not self._feeding.done():
-            await asyncio.wait([self._feeding])
+        await self.opening_over()
         clean = False
         if self._is_open:
             self._burials.tell()
             try:
-                async with asyncio.timeout(CLOSE_PATIENCE):
-                    await self.commits.wait(self.group.stamp)
-                clean = True
-            except TimeoutError:
-                log.error(
-                    "%s cannot be written: %s changes of durable tasks are lost; what had ended "
-                    "may run once more",
-                    self.store.path,
-                    f"{self.commits.unsaved:,}",
-                )
+                clean = await self._write_rest()
             except StoreError:
                 pass  # the manager has failed by it
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
@@ -407,6 +423,29 @@ class Keeper:
         except StoreError as error:
             log.error("%s", error)
         self._writer.stop()
+
+    async def _write_rest(self) -> bool:
+        """Write what is left, for as long as it is written; return whether all of it is.
+
+        Raises:
+            StoreError: Nothing can be written any more.
+        """
+        while True:
+            reached = self.commits.reached
+            try:
+                async with asyncio.timeout(CLOSE_PATIENCE):
+                    await self.commits.wait(self.group.stamp)
+                return True
+            except TimeoutError:
+                if self.commits.reached > reached:
+                    continue
+                log.error(
+                    "%s cannot be written: %s changes of durable tasks are lost; what had ended "
+                    "may run once more",
+                    self.store.path,
+                    f"{self.commits.unsaved:,}",
+                )
+                return False
 
     def abandon(self) -> None:
         """Write what can be written, and let go: the loop is over."""

@@ -27,6 +27,9 @@ from .suspects import Suspects
 MOST_LOSSES = 3
 """Deaths in a row, of its worker or its host, after which a task is not begun again."""
 
+NOT_GIVEN, WITHDRAWN = -1, -2
+"""In the place of a row's number, before the file is open: it has none; and never gets one."""
+
 _REASONS = {
     wire.UNREADABLE: Reason.UNREADABLE,
     wire.UNKNOWN: Reason.UNKNOWN,
@@ -79,6 +82,7 @@ class Keeping:
         clock: Return the present in nanoseconds since the epoch.
         bury: Makes a task a dead letter, with a reason and a text.
         wait_stored: Return when a task is on disk; None: everything so far.
+        left: What stays for the next host and has an id, by that.
 
     Attributes:
         kept: What is kept of each task, by its number here.
@@ -94,9 +98,12 @@ class Keeping:
         clock: Callable[[], int],
         bury: Callable[[Kept, Reason, str], None],
         wait_stored: Callable[[Kept | None], Awaitable[None]],
+        left: dict[str, Kept],
     ) -> None:
         self.kept: dict[int, Kept] = {}
-        self._unconfirmed: set[int] = set()  # announced, and certainly not begun
+        # Announced, and certainly not begun; with what has each of them begin.
+        self._unconfirmed: dict[int, Callable[[], None]] = {}
+        self._left = left
         self._group = group
         self._commits = commits
         self._marks = marks
@@ -123,42 +130,47 @@ class Keeping:
     # ---- starts
 
     def started(self, numbers: Iterable[int]) -> None:
-        """Tasks may have begun."""
-        kept = self.kept
-        if kept:
+        """Tasks may have begun; those that wait for the store's word have when they get it."""
+        if self.kept:
             for number in numbers:
-                if number in kept:
-                    self._marks.begun(kept[number])
+                if number in self.kept and not self.waits(number):
+                    self._marks.begun(self.kept[number])
 
     def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
         """Tasks begin when `begin` is called: when it is on record, and in their turn."""
-        kept = [self.kept[number] for number in numbers if number in self.kept]
-        self._unconfirmed.update(number for number in numbers if number in self.kept)
-        go = partial(self._record, numbers, kept, begin)
-        suspects = [each for each in kept if each.suspect]
+        known = [number for number in numbers if number in self.kept]
+        self._unconfirmed.update(dict.fromkeys(known, begin))
+        go = partial(self._record, known, begin)
+        suspects = [self.kept[number] for number in known if self.kept[number].suspect]
         if suspects:
             alone = any(each.losses for each in suspects)
             self._suspects.ask(suspects, alone, self._clock(), go)
         else:
             go()
 
-    def _record(
-        self, numbers: Sequence[int], kept: Sequence[Kept], begin: Callable[[], None]
-    ) -> None:
-        stamp = max((each.stamp for each in kept), default=0)
-        for each in kept:
-            if each.once or each.suspect:
-                each.begun = Begun.ONCE if each.once else Begun.YES
-                self._group.change(each)
+    def _record(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
+        stamp = 0
+        for number in numbers:
+            if self._unconfirmed.get(number) is not begin:  # its process, or itself, has ended
+                continue
+            kept = self.kept[number]
+            stamp = max(stamp, kept.stamp)
+            if kept.once or kept.suspect:
+                kept.begun = Begun.ONCE if kept.once else Begun.YES
+                self._group.change(kept)
                 stamp = self._group.stamp
         self._commits.when(stamp, partial(self._confirm, numbers, begin))
 
     def _confirm(
         self, numbers: Sequence[int], begin: Callable[[], None], error: StoreError | None
     ) -> None:
-        if error is None:  # else nothing begins any more that was to be on record
-            self._unconfirmed.difference_update(numbers)
-            begin()
+        if error is not None:  # nothing begins any more that was to be on record
+            return
+        for number in numbers:
+            if self._unconfirmed.get(number) is begin:
+                del self._unconfirmed[number]
+                self._marks.begun(self.kept[number])
+        begin()
 
     def unstarted(self, numbers: Iterable[int]) -> None:
         """Tasks that were announced have not begun."""
@@ -176,11 +188,10 @@ class Keeping:
             self._commits.soon()
 
     def _known(self, numbers: Iterable[int]) -> list[Kept]:
-        if not self.kept:
-            return []
-        if self._unconfirmed:
-            self._unconfirmed.difference_update(numbers)
-        return [self.kept[number] for number in numbers if number in self.kept]
+        found = [number for number in numbers if number in self.kept] if self.kept else []
+        for number in found:
+            self._unconfirmed.pop(number, None)
+        return [self.kept[number] for number in found]
 
     # ---- other times
 
@@ -207,6 +218,8 @@ class Keeping:
         if kept is not None:
             kept.due, kept.given = due, None
             if kept.row >= 0:  # else the file has not been opened
+                self._unconfirmed.pop(number, None)
+                self._rest(kept)
                 self._group.change(kept)
                 self._commits.soon()
 
@@ -225,8 +238,12 @@ class Keeping:
     def withdrawn(self, number: int) -> None:
         """A task that waits was asked to end: it is to be found by no host any more."""
         kept = self.kept.pop(number, None)
-        if kept is not None and kept.row >= 0:
-            self._unconfirmed.discard(number)
+        if kept is None:
+            return
+        if kept.row < 0:  # the file has not been opened
+            kept.row = WITHDRAWN
+        else:
+            self._unconfirmed.pop(number, None)
             self._marks.forget(kept)
             if kept.suspect:
                 self._suspects.clear(kept, self._clock())
@@ -257,8 +274,6 @@ class Keeping:
             return ()
         letters: set[int] = set()
         pop, forget = self.kept.pop, self._marks.forget
-        if self._unconfirmed:
-            self._unconfirmed.difference_update(numbers)
         told = state in (State.FAILED, State.LOST)
         found = False
         strike = self._group.strike
@@ -272,13 +287,16 @@ class Keeping:
                 found = True
                 continue
             if kept.row < 0:  # the file has not been opened
+                if state is State.CANCELLED:
+                    kept.row = WITHDRAWN
                 continue
             found = True
+            has_begun = self._unconfirmed.pop(number, None) is None
             forget(kept)
             if kept.suspect:
                 self._suspects.clear(kept, self._clock())
             if state is State.KEPT:
-                self._leave(kept)
+                self._leave(kept, has_begun)
             elif told:
                 reason = Reason.LOST
                 if state is State.FAILED:
@@ -291,11 +309,13 @@ class Keeping:
             self._commits.soon()
         return letters
 
-    def _leave(self, kept: Kept) -> None:
-        """Leave a task for the next host: what had begun has had an attempt."""
+    def _leave(self, kept: Kept, has_begun: bool) -> None:
+        """Leave a task for the next host: what is on record and has begun has had an attempt."""
+        if kept.id is not None:
+            self._left[kept.id] = kept
         if kept.begun is not Begun.NO:
             kept.begun = Begun.NO
-            kept.attempt += 1
+            kept.attempt += has_begun
             self._group.change(kept)
 
     def _bury(self, kept: Kept, reason: Reason, value: Any) -> None:
@@ -322,7 +342,7 @@ class Keeping:
         if kept is None:
             return otherwise
         if number in self._unconfirmed:  # it certainly has not
-            self._unconfirmed.discard(number)
+            del self._unconfirmed[number]
             self._rest(kept)
             return True
         kept.losses += 1
