@@ -18,8 +18,11 @@ _SELECT = (
     "SELECT bucket, row, due, func, payload, key, id, options, state, attempt, failed, losses, "
     "given FROM task WHERE "
 )
-_ONWARD = _SELECT + "(bucket, row) >= (?, ?) ORDER BY bucket, row"
-_BACK = _SELECT + "(bucket, row) BETWEEN (?, ?) AND (?, ?) ORDER BY bucket DESC, row DESC"
+_ONWARD = _SELECT + "(bucket, row) >= (?, ?) ORDER BY bucket, row LIMIT 1"
+_BACK = (
+    _SELECT + "(bucket, row) >= (?, ?) AND (bucket, row) < (?, ?) "
+    "ORDER BY bucket DESC, row DESC LIMIT 1"
+)
 
 
 def in_order(connection: sqlite3.Connection) -> Iterator[list[tuple[Any, ...]]]:
@@ -54,24 +57,25 @@ def salvage(connection: sqlite3.Connection, bucket: int) -> tuple[list[tuple[Any
     while at is not None:
         last = at
         try:
-            for row in connection.execute(_ONWARD, at):
+            while row := _one(connection, _ONWARD, *last):
                 found.append(row)
                 last = row[0], row[1] + 1
             break
         except sqlite3.DatabaseError:
             bad += 1
         at = next((key for key in _beyond(last) if _readable(connection, key)), None)
-        until = (
-            (_MOST, _MOST)
-            if at is None
-            else (at[0], at[1] - 1)
-            if at[1] > LEAST
-            else (at[0] - 1, _MOST)
-        )
+        until = at or (_MOST, LEAST)
         with suppress(sqlite3.DatabaseError):
-            for row in connection.execute(_BACK, (*last, *until)):
-                found.append(row)  # noqa: PERF402  what comes before an error counts
+            while row := _one(connection, _BACK, *last, *until):
+                found.append(row)
+                until = row[:2]
     return found, bad
+
+
+def _one(connection: sqlite3.Connection, query: str, *key: int) -> tuple[Any, ...] | None:
+    """Read one row: a cursor over many is ahead by one, which it drops when it meets an error."""
+    row: tuple[Any, ...] | None = connection.execute(query, key).fetchone()
+    return row
 
 
 def _beyond(key: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -85,7 +89,7 @@ def _beyond(key: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 def _readable(connection: sqlite3.Connection, key: tuple[int, int]) -> bool:
     try:
-        connection.execute(_ONWARD + " LIMIT 1", key).fetchone()
+        _one(connection, _ONWARD, *key)
     except sqlite3.DatabaseError:
         return False
     return True

@@ -142,8 +142,8 @@ class Keeper:
             raise RuntimeError("the store of a manager is opened by start(), which comes first")
         await asyncio.shield(self._opened)
 
-    async def opening_over(self) -> None:
-        """Return when it is open or cannot be opened, or was not to be."""
+    async def opened(self) -> None:
+        """Return when it is open, or never will be."""
         if self._feeding is not None and not self._feeding.done():
             await asyncio.wait([self._feeding])
 
@@ -409,7 +409,7 @@ class Keeper:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        await self.opening_over()
+        await self.opened()
         clean = False
         if self._is_open:
             self._burials.tell()

@@ -18,7 +18,8 @@ from typing import Any
 from .._durable.group import Group, Kept
 from .._durable.records import Begun, Reason
 from .._scheduling.states import State
-from .._shipping.failures import text_in, text_of
+from .._shipping.failures import text_of
+from .._shipping.payloads import text_in
 from .._transport import wire
 from ..errors import StoreError
 from .commits import Commits

@@ -30,6 +30,8 @@ _STATES = {
     wire.RAISED: State.FAILED,
     wire.DROPPED: State.CANCELLED,
     wire.TOO_LATE: State.FAILED,
+    wire.UNREADABLE: State.FAILED,
+    wire.UNKNOWN: State.FAILED,
 }
 
 
@@ -70,11 +72,12 @@ class Receiver:
         self._asked_inside = asked_inside
         self._take_logs = take_logs
         self._wear = wear
+        decodes: dict[State, Decode] = {
+            State.FINISHED: shipper.catalog.decode_result,
+            State.FAILED: shipper.catalog.decode_failure,
+        }
         self._decodes: dict[int, Decode | None] = {
-            wire.RETURNED: shipper.catalog.decode_result,
-            wire.RAISED: shipper.catalog.decode_failure,
-            wire.DROPPED: None,
-            wire.TOO_LATE: shipper.catalog.decode_failure,
+            ending: decodes.get(state) for ending, state in _STATES.items()
         }
         # Large outcomes, ahead of their FINISHED; None: there was no memory for it.
         self._blobs: dict[int, bytes | None] = {}

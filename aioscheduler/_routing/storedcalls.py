@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from .._durable.records import Function
 from .._scheduling.coroutines import name_of
 from .._shipping.hostshipping import HostShipper
-from .._shipping.latebound import LateBound, bind
+from .._shipping.latebound import LateBound, UnknownFunction, bind
 from .._shipping.names import variable_name
 from .._shipping.propagation import Captured, Propagation
 from .._shipping.shipping import Call, open_call
@@ -159,18 +159,14 @@ class LocalCalls:
         Raises:
             Unreadable: It cannot be read, or does not fit.
         """
-        unknown = False
         try:
-            if isinstance(function, Function):
-                unknown = True
-                known = bind(function.name, function.place)
-                unknown = False
-            else:
-                known = function
+            known = function
+            if isinstance(known, Function):
+                known = bind(known.name, known.place)
             called, args, kwargs = open_call(self._catalog, known.function, payload)
             values = None if captured is None else self._catalog.decode(captured)
         except Exception as error:
-            raise Unreadable(unknown and isinstance(error, LookupError)) from error
+            raise Unreadable(isinstance(error, UnknownFunction)) from error
         if values is not None and self._propagation is not None:
             self._propagation.restore(values)
         try:

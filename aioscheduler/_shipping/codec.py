@@ -20,7 +20,7 @@ from .catalog import Catalog
 from .failures import describe, set_cause, text_of
 from .inherited import CallPickler
 from .names import type_name
-from .payloads import NAMING, PICKLED, SCALARS, Scalars, is_plain, without_names
+from .payloads import NAMING, PICKLED, SCALARS, Scalars, is_plain, read_failure, without_names
 from .pickler import DurablePickler, LenientPickler, Pickler
 from .restore import active
 
@@ -131,11 +131,14 @@ class Codec(Catalog):
             RemoteError: It cannot be unpickled here.
             KeyboardInterrupt: As of `decode_result`.
         """
-        error, text = self.decode_result(payload)
+        text, inner = read_failure(payload)
+        error = self.decode_result(inner)
         if not isinstance(error, BaseException):
             why = f"a failure of the task became {describe(repr, error)} in this process"
             return RemoteError(type_name(error), why, text)
-        if text:
+        # What stands for a failure has the text in it.
+        own = getattr(error, "remote_traceback", "") if type(error) is RemoteError else ""
+        if text and wire.text(own) != text:
             set_cause(error, RemoteTraceback(text))
         return error
 

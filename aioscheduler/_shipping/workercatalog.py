@@ -26,7 +26,7 @@ from .codec import Codec
 from .definitions import CLASSES, CODE, GLOBAL, IMPORTED, MODULE, OPTIONS, PATH, RELOAD, SPACE
 from .failures import describe
 from .names import importable, module_of, resolve, submodules
-from .payloads import with_names
+from .payloads import make_failure, with_names
 from .sharedcode import SharedCode
 
 _Fault = tuple[BaseException, TracebackType | None]
@@ -247,9 +247,16 @@ class WorkerCatalog(Codec):
         """As `Codec.pickle`; says in front which lines the pickle names, for the host."""
         return with_names(*self.dump(value))
 
-    def pickle_some(self, value: object) -> bytes:
-        """As `pickle`; exceptions in it lose the attributes that cannot travel."""
-        return with_names(*self.dump_some(value))
+    def pickle_failure(self, error: BaseException, text: str, some: bool) -> bytes:
+        """Return the payload of a failure, for the host.
+
+        Args:
+            error: What was raised.
+            text: Its traceback.
+            some: Whether exceptions in it lose the attributes that cannot travel.
+        """
+        payload, lines = self.dump_some(error) if some else self.dump(error)
+        return make_failure(text, payload, lines)
 
     def fault_of(self, value: object) -> Exception | None:
         """As `HostCatalog.fault_of`."""

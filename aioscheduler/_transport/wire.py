@@ -35,8 +35,12 @@ MAX_FRAME = 1 << 20
 BLOB_LIMIT = 32 * 1024
 CHUNK = 64 * 1024
 
-RETURNED, RAISED, DROPPED, TOO_LATE = 0, 1, 2, 3
-"""How a task ended; a dropped one was cancelled, and one that is too late has not started."""
+RETURNED, RAISED, DROPPED, TOO_LATE, UNREADABLE, UNKNOWN = range(6)
+"""How a task ended; a dropped one was cancelled. Of the last three nothing of the user's has run:
+one was too late, one or its function cannot be read, and one has no function any more."""
+
+ENDINGS = 6
+"""How many ways to end there are."""
 
 Payload = bytes | int | float | str | list[Any] | None
 """What travels of a value (rule 2), or IN_BLOB."""
@@ -46,6 +50,9 @@ IN_BLOB: list[Any] = []
 
 Record = int | list[Any] | None
 """More of a task: the number of its options, or a list of all that `More` has."""
+
+ALONE = 2
+"""Of a task that begins on the host's word, and is announced in a frame of its own."""
 
 FRAME_BYTES = 64 * 1024
 """Bytes of payloads after which a frame is not held back for more tasks."""
@@ -144,7 +151,7 @@ class More(NamedTuple):
         options: The number of its options, if it has any.
         alias: The number that the worker gave it in which it was scheduled, if it was.
         attempt: How many times it has been started when it starts next.
-        confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`).
+        confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`): 0, 1, or ALONE.
         failed: How many attempts have failed; one that its worker did not survive has not.
         given: The due time that it was given, where that of its frame is of a further attempt.
         captured: The payload of what was captured of the context in which it was scheduled.
@@ -153,7 +160,7 @@ class More(NamedTuple):
     options: int | None = None
     alias: int | None = None
     attempt: int = 1
-    confirmed: bool = False
+    confirmed: int = 0
     failed: int = 0
     given: int | None = None
     captured: bytes | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aioscheduler import Manager
@@ -64,6 +65,10 @@ class Stage:
         self.lives: list[Life] = []
         self.born = 0
         self.spiteful = self.lossy = self.grinding = False
+
+    def left(self) -> Sequence[object]:
+        """Return the tasks that have not ended."""
+        raise NotImplementedError
 
     def next_pid(self) -> int:
         self.born += 1

@@ -112,6 +112,9 @@ class World(Stage):
     def configure(self, config: WorkerConfig) -> WorkerConfig:
         return replace(config, confirmed=self.confirmed)
 
+    def left(self) -> list[int]:
+        return list(self.model.open)
+
     def suffer_handler(self) -> None:
         if self.spiteful and self.random.random() < 0.05:
             raise Spite("a callback raises")
