@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count, repeat
 from typing import Any, TypeVar
 
 from .._durable.group import Group, Kept
-from .._durable.records import Letter, Opening, Reason, Row, Store, StoreGone
+from .._durable.records import Opening, Row, Store, StoreGone
 from .._durable.writer import InlineWriter, Writer
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
@@ -29,6 +29,7 @@ from .commits import Commits
 from .drafts import Draft, Drafts
 from .functions import Functions
 from .keeping import NOT_GIVEN, Keeping, Marks
+from .letters import Letters
 from .restoring import Admission, Early, Restoring, tell_of_clock
 from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .suspects import Suspects
@@ -36,11 +37,6 @@ from .suspects import Suspects
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 T = TypeVar("T")
-
-CLOSE_PATIENCE = 10.0
-"""Seconds that a close waits for a store that cannot be written."""
-
-_PAGE = 256  # letters read at a time
 
 
 class Keeper:
@@ -61,6 +57,7 @@ class Keeper:
         keepings: What is kept at each place.
         commits: Says what is on disk.
         group: What is to be written next.
+        letters: Has the dead letters in the file.
         drafts: Makes what is to be entered.
         identity: 128 random bits, of the file.
         size: The bytes of the file, as last seen.
@@ -95,6 +92,7 @@ class Keeper:
         self._suspects = Suspects()
         self._left: dict[str, Kept] = {}  # what stays for the next host and has an id, by that
         self.commits: Commits = Commits(store, writer, self.group, self._marks.age, self._fail)
+        self.letters: Letters = Letters(store, self.group, self.commits, self._call, self.stored)
         self.keepings: list[Keeping] = [
             Keeping(
                 *(self.group, self.commits, self._marks, self._suspects, timed, clock),
@@ -112,7 +110,6 @@ class Keeper:
         self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
-        self._raised: set[int] = set()  # dead letters that are letters no more
 
     # ---- its start
 
@@ -308,36 +305,6 @@ class Keeper:
         await self.ready()
         await self.commits.wait(self.group.stamp if kept is None else kept.stamp)
 
-    async def letters(self, reason: Reason | None, limit: int | None) -> AsyncIterator[Letter]:
-        """Yield dead letters, by row."""
-        await self.stored(None)
-        after, left = -1, limit
-        while left is None or left > 0:
-            page = await self._call(partial(self.store.letters, after, _PAGE))
-            if not page:
-                return
-            for letter in page:
-                if letter.row in self._raised or reason not in (None, letter.reason):
-                    continue
-                yield letter
-                if left is not None:
-                    left -= 1
-                    if not left:
-                        return
-            after = page[-1].row
-
-    async def letter(self, row: int) -> Letter | None:
-        """Return one dead letter."""
-        await self.stored(None)
-        page = await self._call(partial(self.store.letters, row - 1, 1))
-        return page[0] if page and page[0].row == row and row not in self._raised else None
-
-    def discard(self, row: int) -> None:
-        """Have a letter be one no more."""
-        self._raised.add(row)
-        self.group.discard_letter(row)
-        self.commits.soon()
-
     async def backup(self, path: str) -> None:
         """Copy everything so far to a new file."""
         await self.stored(None)
@@ -345,16 +312,7 @@ class Keeper:
 
     def figures(self) -> dict[str, Any]:
         """Return what `stats()` tells of the store; any thread may ask."""
-        times = sorted(self.commits.times.copy())
-        p50, p99 = (times[int(len(times) * part)] if times else 0.0 for part in (0.5, 0.99))
-        return {
-            "stored": self.commits.tasks,
-            "dead_letters": self.commits.letters,
-            "unsaved": self.commits.unsaved,
-            "commit_p50": p50,
-            "commit_p99": p99,
-            "store_bytes": self.size,
-        }
+        return self.commits.figures() | {"store_bytes": self.size}
 
     # ---- once a tick
 
@@ -413,39 +371,14 @@ class Keeper:
         clean = False
         if self._is_open:
             self._burials.tell()
-            try:
-                clean = await self._write_rest()
-            except StoreError:
-                pass  # the manager has failed by it
+            with contextlib.suppress(StoreError):  # the manager has failed by it
+                clean = await self.commits.finish()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         try:
             await self._call(partial(self.store.close, clean))
         except StoreError as error:
             log.error("%s", error)
         self._writer.stop()
-
-    async def _write_rest(self) -> bool:
-        """Write what is left, for as long as it is written; return whether all of it is.
-
-        Raises:
-            StoreError: Nothing can be written any more.
-        """
-        while True:
-            reached = self.commits.reached
-            try:
-                async with asyncio.timeout(CLOSE_PATIENCE):
-                    await self.commits.wait(self.group.stamp)
-                return True
-            except TimeoutError:
-                if self.commits.reached > reached:
-                    continue
-                log.error(
-                    "%s cannot be written: %s changes of durable tasks are lost; what had ended "
-                    "may run once more",
-                    self.store.path,
-                    f"{self.commits.unsaved:,}",
-                )
-                return False
 
     def abandon(self) -> None:
         """Write what can be written, and let go: the loop is over."""

@@ -1,11 +1,13 @@
 """The tasks of a file at the start of a host: they wait again, or are dead letters.
 
-a row ─┬─► its host died while it ran: once more, or a dead letter
-├─► its script may yet define its function: it is looked for
-└─► a call for a link ─► admitted, as a suspect if it may have run when the host died
+    a row ─┬─► its host died while it ran: once more, or a dead letter
+           ├─► its script may yet define its function: it is looked for
+           └─► a call for a link ─► admitted, as a suspect if it may have run when the host died
 
-scheduled before the file was open ─► put, when it is
-└─ or is one with the task of the file that has its id
+    scheduled before the file was open ─► put, when it is
+           └─ or is one with the task of the file that has its id
+
+Nothing waits for a row that cannot be read.
 """
 
 from __future__ import annotations
