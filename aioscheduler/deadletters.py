@@ -121,7 +121,7 @@ async def find_letter(keeper: Keeper, letter: DeadLetter | int) -> Letter:
         StoreError: The store cannot be read.
     """
     row = row_of(letter)
-    found = await keeper.letter(row)
+    found = await keeper.letters.find(row)
     if found is None:
         raise UnknownTask(f"there is no dead letter {row}; it was requeued or discarded, perhaps")
     return found
@@ -131,7 +131,7 @@ async def list_letters(
     keeper: Keeper, reason: Reason | None, limit: int | None
 ) -> AsyncIterator[DeadLetter]:
     """Yield dead letters, the oldest row first."""
-    async for letter in keeper.letters(reason, limit):
+    async for letter in keeper.letters.read(reason, limit):
         yield of_letter(letter)
 
 
@@ -152,12 +152,12 @@ async def discard_letters(
     if letter is not None:
         found = await find_letter(keeper, letter)
         if reason in (None, found.reason) and (before is None or found.at < before):
-            keeper.discard(found.row)
+            keeper.letters.drop(found.row)
             count = 1
     else:
-        async for each in keeper.letters(reason, None):
+        async for each in keeper.letters.read(reason, None):
             if before is None or each.at < before:
-                keeper.discard(each.row)
+                keeper.letters.drop(each.row)
                 count += 1
     await keeper.stored(None)
     return count

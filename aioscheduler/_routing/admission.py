@@ -24,6 +24,11 @@ class Admission:
         self._router = router
         self._keeper = keeper
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no task is to begin any more."""
+        return self._router.closed is not None
+
     def admit(
         self, due: int, key: str | bytes | int | None, id_: str | None, call: Any
     ) -> tuple[int, int]:
@@ -52,6 +57,7 @@ class Admission:
     def requeue(self, letter: Letter, when: datetime | timedelta | None) -> Task[Any]:
         """Schedules the task of a dead letter anew; see `Manager.requeue`."""
         due = self._router.due(when)
+        self._keeper.check_room(letter.id)
         draft = self._keeper.drafts.draft_again(letter)
         if draft.id is not None and self._router.ids.find(draft.id) is not None:
             raise ValueError(
@@ -59,5 +65,5 @@ class Admission:
             )
         place = self._router.placement.choose(draft.key)
         call = self._keeper.calls.make(draft.stored, due)
-        self._keeper.discard(letter.row)
+        self._keeper.letters.drop(letter.row)
         return self._router.schedule_as(draft.id, None, place, due, due, call, draft)

@@ -15,6 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from .._durable.group import Group
 from .._durable.records import Batch, Store, StoreGone
@@ -28,6 +29,7 @@ TELL_AGAIN = 60.0  # seconds between two reports of the same trouble
 MOST_UNSAVED = 200_000  # changes that wait while the store cannot write
 MOST_UNSAVED_BYTES = 64 << 20
 MUCH_UNSAVED = 50_000  # above it `flush` waits for the store
+CLOSE_PATIENCE = 10.0  # seconds without progress, after which a close waits no more
 _TIMES = 1024  # commits of which the time is kept
 
 
@@ -92,7 +94,10 @@ class Commits:
 
     def when(self, stamp: int, told: Callable[[StoreError | None], None]) -> None:
         """Call back once everything up to a stamp is on disk; or with why it never will be."""
-        if self._over is not None or stamp <= self.reached:
+        if stamp <= self.reached:
+            told(None)
+            return
+        if self._over is not None:
             told(self._over)
             return
         self._waiters.append((stamp, told))
@@ -133,6 +138,41 @@ class Commits:
                 f"cannot be written: {self._trouble}; nothing is lost, and it is tried again"
             ) from self._trouble
 
+    async def finish(self) -> bool:
+        """Write all that there is, for as long as it is written; return whether all of it is.
+
+        Raises:
+            StoreError: Nothing can be written any more.
+        """
+        while True:
+            reached = self.reached
+            try:
+                async with asyncio.timeout(CLOSE_PATIENCE):
+                    await self.wait(self._group.stamp)
+                return True
+            except TimeoutError:
+                if self.reached > reached:
+                    continue
+                log.error(
+                    "%s cannot be written: %s changes of durable tasks are lost; what had ended "
+                    "may run once more",
+                    self._store.path,
+                    f"{self.unsaved:,}",
+                )
+                return False
+
+    def figures(self) -> dict[str, Any]:
+        """Return what `stats()` tells of it; any thread may ask."""
+        times = sorted(self.times.copy())
+        p50, p99 = (times[int(len(times) * part)] if times else 0.0 for part in (0.5, 0.99))
+        return {
+            "stored": self.tasks,
+            "dead_letters": self.letters,
+            "unsaved": self.unsaved,
+            "commit_p50": p50,
+            "commit_p99": p99,
+        }
+
     async def settle(self) -> None:
         """Return once little enough waits for the store; at once while it cannot write."""
         while self.unsaved > MUCH_UNSAVED and self._trouble is None and self._over is None:
@@ -148,19 +188,17 @@ class Commits:
             self._reach(self._group.stamp)
             return
         batch, stamp = taken
-        count = sum(map(len, batch[:-1]))
-        if not count:  # what came has gone again meanwhile
-            self._reach(stamp)
-            self.soon()
-            return
-        self._under_way = count
+        self._under_way = sum(map(len, batch[:-1]))
         self._submit(batch, stamp)
 
     def _submit(self, batch: Batch, stamp: int) -> None:
         assert self._loop is not None
         self._retry = None
         write = partial(self._store.commit, batch)
-        self._writer.submit(write, partial(self._committed, batch, stamp, self._loop.time()))
+        try:
+            self._writer.submit(write, partial(self._committed, batch, stamp, self._loop.time()))
+        except StoreError as error:  # there is no writer any more
+            self._fail(error)
 
     def _committed(
         self, batch: Batch, stamp: int, began: float, _: object, error: BaseException | None

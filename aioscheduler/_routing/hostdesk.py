@@ -70,7 +70,7 @@ class HostDesk:
             task = router.handle(known)
         elif router.closed is not None and draft is not None and keeper is not None:
             router.dispossess(known)
-            keeper.leave(due, draft)  # the next host goes on with it
+            keeper.leave(due, draft, replace)  # the next host goes on with it
             return TaskRef(self._manager, 0, place, NOWHERE)
         else:
             task = router.schedule_as(id_, known, place, due, due, call, draft)
@@ -110,7 +110,7 @@ class HostDesk:
             call = keeper.calls.make(draft.stored, asked.due)
         router.dispossess(known)
         if router.closed is not None and draft is not None and keeper is not None:
-            keeper.leave(asked.due, draft)  # the next host goes on with it
+            keeper.leave(asked.due, draft, asked.replace)  # the next host goes on with it
             return
         place, placement = asked.place, router.placement
         placement.added(place)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count, repeat
 from typing import Any, TypeVar
 
 from .._durable.group import Group, Kept
-from .._durable.records import Letter, Opening, Reason, Row, Store
+from .._durable.records import Opening, Row, Store, StoreGone
 from .._durable.writer import InlineWriter, Writer
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
@@ -28,19 +28,15 @@ from .burials import Burials
 from .commits import Commits
 from .drafts import Draft, Drafts
 from .functions import Functions
-from .keeping import Keeping, Marks
-from .restoring import NOT_GIVEN, Admission, Early, Restoring, tell_of_clock
+from .keeping import NOT_GIVEN, Keeping, Marks
+from .letters import Letters
+from .restoring import Admission, Early, Restoring, tell_of_clock
 from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .suspects import Suspects
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 T = TypeVar("T")
-
-CLOSE_PATIENCE = 10.0
-"""Seconds that a close waits for a store that cannot be written."""
-
-_PAGE = 256  # letters read at a time
 
 
 class Keeper:
@@ -61,6 +57,7 @@ class Keeper:
         keepings: What is kept at each place.
         commits: Says what is on disk.
         group: What is to be written next.
+        letters: Has the dead letters in the file.
         drafts: Makes what is to be entered.
         identity: 128 random bits, of the file.
         size: The bytes of the file, as last seen.
@@ -93,15 +90,18 @@ class Keeper:
         self.drafts: Drafts = Drafts(shipper, self._functions, notes)
         self._restoring: Restoring | None = None
         self._suspects = Suspects()
+        self._left: dict[str, Kept] = {}  # what stays for the next host and has an id, by that
         self.commits: Commits = Commits(store, writer, self.group, self._marks.age, self._fail)
+        self.letters: Letters = Letters(store, self.group, self.commits, self._call, self.stored)
         self.keepings: list[Keeping] = [
             Keeping(
                 *(self.group, self.commits, self._marks, self._suspects, timed, clock),
-                *(self._burials.bury, self.stored),
+                *(self._burials.bury, self.stored, self._left),
             )
             for _ in range(workers)
         ]
         self._early: list[Early] = []  # scheduled before it was open
+        self._early_ids: dict[str, Early] = {}  # the last of them with each id
         self._opened: asyncio.Future[None] | None = None
         self._feeding: asyncio.Task[None] | None = None
         self._admission: Admission | None = None
@@ -110,7 +110,6 @@ class Keeper:
         self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
-        self._raised: set[int] = set()  # dead letters that are letters no more
 
     # ---- its start
 
@@ -127,7 +126,6 @@ class Keeper:
         self._loop, self._admission = loop, admission
         self._opened = loop.create_future()
         self._opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
-        self._writer.start(loop)
         self._feeding = loop.create_task(self._open(then))
 
     async def ready(self) -> None:
@@ -135,8 +133,10 @@ class Keeper:
 
         Raises:
             StoreError: It cannot be opened.
+            RuntimeError: Nobody has opened it.
         """
-        assert self._opened is not None
+        if self._opened is None:
+            raise RuntimeError("the store of a manager is opened by start(), which comes first")
         await asyncio.shield(self._opened)
 
     async def opened(self) -> None:
@@ -148,6 +148,7 @@ class Keeper:
         assert self._opened is not None
         assert self._loop is not None
         try:
+            self._writer.start(self._loop)
             opening = await self._call(self.store.open)
             await self._feed(opening)
             self.commits.start(self._loop)
@@ -200,12 +201,10 @@ class Keeper:
         pages = await self._call(self.store.read)
         while (page := await self._call(partial(next, pages, None))) is not None:
             for row in page:
-                same = restoring.take(row, self._early)
-                if same is not None:
-                    self._early.remove(same)
+                restoring.take(row, self._early_ids)
         if self.store.complaint:
             log.error("%s", self.store.complaint)
-        early, self._early = self._early, []
+        early, self._early, self._early_ids = self._early, [], {}
         self._is_open = True
         for kept, draft, worker, number, _ in early:
             if self.keepings[worker].kept.get(number) is kept:  # else it has ended
@@ -227,9 +226,21 @@ class Keeper:
         if id_ is not None and self._restoring is not None:
             self._restoring.claim(id_, self._clock())
 
-    def leave(self, due: int, draft: Draft) -> None:
-        """Put a task into the file that the next host is to run, for this one ends."""
-        self._put(Kept(row := self.drafts.row(self.group.new_row(), due, draft)), row)
+    def leave(self, due: int, draft: Draft, replace: bool) -> None:
+        """Put a task into the file that the next host is to run, for this one ends.
+
+        If one with its id stays there already, it takes its place (`replace`), or is none.
+        """
+        before = None if draft.id is None else self._left.get(draft.id)
+        if before is not None:
+            if not replace:
+                return
+            self.group.strike(before)
+        row = self.drafts.row(self.group.new_row(), due, draft)
+        kept = Kept(row)
+        self._put(kept, row)
+        if draft.id is not None:
+            self._left[draft.id] = kept
 
     def enter(
         self, worker: int, number: int, due: int, draft: Draft, replace: bool = False
@@ -241,7 +252,10 @@ class Keeper:
             self._put(kept, row)
         else:
             kept = Kept(Row(NOT_GIVEN, due, 0, b"", draft.key, draft.id))
-            self._early.append(Early(kept, draft, worker, number, replace))
+            early = Early(kept, draft, worker, number, replace)
+            self._early.append(early)
+            if draft.id is not None:
+                self._early_ids[draft.id] = early
         kept.once = draft.stored.function.once
         self.keepings[worker].kept[number] = kept
         return kept
@@ -291,36 +305,6 @@ class Keeper:
         await self.ready()
         await self.commits.wait(self.group.stamp if kept is None else kept.stamp)
 
-    async def letters(self, reason: Reason | None, limit: int | None) -> AsyncIterator[Letter]:
-        """Yield dead letters, by row."""
-        await self.stored(None)
-        after, left = -1, limit
-        while left is None or left > 0:
-            page = await self._call(partial(self.store.letters, after, _PAGE))
-            if not page:
-                return
-            for letter in page:
-                if letter.row in self._raised or reason not in (None, letter.reason):
-                    continue
-                yield letter
-                if left is not None:
-                    left -= 1
-                    if not left:
-                        return
-            after = page[-1].row
-
-    async def letter(self, row: int) -> Letter | None:
-        """Return one dead letter."""
-        await self.stored(None)
-        page = await self._call(partial(self.store.letters, row - 1, 1))
-        return page[0] if page and page[0].row == row and row not in self._raised else None
-
-    def discard(self, row: int) -> None:
-        """Have a letter be one no more."""
-        self._raised.add(row)
-        self.group.discard_letter(row)
-        self.commits.soon()
-
     async def backup(self, path: str) -> None:
         """Copy everything so far to a new file."""
         await self.stored(None)
@@ -328,16 +312,7 @@ class Keeper:
 
     def figures(self) -> dict[str, Any]:
         """Return what `stats()` tells of the store; any thread may ask."""
-        times = sorted(self.commits.times.copy())
-        p50, p99 = (times[int(len(times) * part)] if times else 0.0 for part in (0.5, 0.99))
-        return {
-            "stored": self.commits.tasks,
-            "dead_letters": self.commits.letters,
-            "unsaved": self.commits.unsaved,
-            "commit_p50": p50,
-            "commit_p99": p99,
-            "store_bytes": self.size,
-        }
+        return self.commits.figures() | {"store_bytes": self.size}
 
     # ---- once a tick
 
@@ -354,7 +329,10 @@ class Keeper:
             self.commits.soon()
         if not self._ticking:
             self._ticking = True
-            self._writer.submit(partial(self._tick, now), self._ticked)
+            try:
+                self._writer.submit(partial(self._tick, now), self._ticked)
+            except StoreError as error:  # there is no writer any more
+                self._fail(error)
 
     def _tick(self, now: int) -> int:
         self.store.tick(now)
@@ -364,7 +342,9 @@ class Keeper:
         self._ticking = False
         if error is None:
             self.size = size or 0
-        elif self._closing is None:
+        elif self._closing is None and (
+            isinstance(error, StoreGone) or not isinstance(error, StoreError)
+        ):  # else the next batch tells what is wrong
             self._fail(error)
 
     # ---- its end
@@ -391,19 +371,8 @@ class Keeper:
         clean = False
         if self._is_open:
             self._burials.tell()
-            try:
-                async with asyncio.timeout(CLOSE_PATIENCE):
-                    await self.commits.wait(self.group.stamp)
-                clean = not self._is_in_doubt()
-            except TimeoutError:
-                log.error(
-                    "%s cannot be written: %s changes of durable tasks are lost; what had ended "
-                    "may run once more",
-                    self.store.path,
-                    f"{self.commits.unsaved:,}",
-                )
-            except StoreError:
-                pass  # the manager has failed by it
+            with contextlib.suppress(StoreError):  # the manager has failed by it
+                clean = await self.commits.finish() and not self._is_in_doubt()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         try:
             await self._call(partial(self.store.close, clean))

@@ -28,6 +28,9 @@ from .suspects import Suspects
 MOST_LOSSES = 3
 """Deaths in a row, of its worker or its host, after which a task is not begun again."""
 
+NOT_GIVEN, WITHDRAWN = -1, -2
+"""In the place of a row's number, before the file is open: it has none; and never gets one."""
+
 _REASONS = {
     wire.UNREADABLE: Reason.UNREADABLE,
     wire.UNKNOWN: Reason.UNKNOWN,
@@ -80,6 +83,7 @@ class Keeping:
         clock: Return the present in nanoseconds since the epoch.
         bury: Makes a task a dead letter, with a reason and a text.
         wait_stored: Return when a task is on disk; None: everything so far.
+        left: What stays for the next host and has an id, by that.
 
     Attributes:
         kept: What is kept of each task, by its number here.
@@ -97,11 +101,13 @@ class Keeping:
         clock: Callable[[], int],
         bury: Callable[[Kept, Reason, str], None],
         wait_stored: Callable[[Kept | None], Awaitable[None]],
+        left: dict[str, Kept],
     ) -> None:
         self.kept: dict[int, Kept] = {}
         self.leaves_suspects = False
         # Announced, and certainly not begun: by number, with what stands for the announcement.
         self._unconfirmed: dict[int, object] = {}
+        self._left = left
         self._group = group
         self._commits = commits
         self._marks = marks
@@ -128,12 +134,11 @@ class Keeping:
     # ---- starts
 
     def started(self, numbers: Iterable[int]) -> None:
-        """Tasks may have begun."""
-        kept = self.kept
-        if kept:
+        """Tasks may have begun; those that wait for the store's word have when they get it."""
+        if self.kept:
             for number in numbers:
-                if number in kept:
-                    self._marks.begun(kept[number])
+                if number in self.kept and not self.waits(number):
+                    self._marks.begun(self.kept[number])
 
     def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
         """Tasks begin when `begin` is called: when it is on record, and in their turn."""
@@ -178,10 +183,10 @@ class Keeping:
     ) -> None:
         if error is not None:  # nothing begins any more that was to be on record
             return
-        waiting = [n for n in kept if self._unconfirmed.get(n) is announcement]
-        for number in waiting:
-            del self._unconfirmed[number]
-        self.started(waiting)
+        for number, each in kept.items():
+            if self._unconfirmed.get(number) is announcement:
+                del self._unconfirmed[number]
+                self._marks.begun(each)
         begin()
 
     def unstarted(self, numbers: Iterable[int]) -> None:
@@ -235,6 +240,8 @@ class Keeping:
         if kept is not None:
             kept.due, kept.given = due, None
             if kept.row >= 0:  # else the file has not been opened
+                self._unconfirmed.pop(number, None)
+                self._rest(kept)
                 self._group.change(kept)
                 self._commits.soon()
 
@@ -253,7 +260,11 @@ class Keeping:
     def withdrawn(self, number: int) -> None:
         """A task that waits was asked to end: it is to be found by no host any more."""
         kept = self.kept.pop(number, None)
-        if kept is not None and kept.row >= 0:
+        if kept is None:
+            return
+        if kept.row < 0:  # the file has not been opened
+            kept.row = WITHDRAWN
+        else:
             self._unconfirmed.pop(number, None)
             self._marks.forget(kept)
             if kept.suspect:
@@ -285,7 +296,6 @@ class Keeping:
             return ()
         letters: set[int] = set()
         pop, forget = self.kept.pop, self._marks.forget
-        self._forget_announced(numbers)
         told = state in (State.FAILED, State.LOST)
         found = False
         strike = self._group.strike
@@ -299,13 +309,16 @@ class Keeping:
                 found = True
                 continue
             if kept.row < 0:  # the file has not been opened
+                if state is State.CANCELLED:
+                    kept.row = WITHDRAWN
                 continue
             found = True
+            has_begun = self._unconfirmed.pop(number, None) is None
             forget(kept)
             if kept.suspect:
                 self._suspects.clear(kept, self._clock())
             if state is State.KEPT:
-                self._leave(kept)
+                self._leave(kept, has_begun)
             elif told:
                 reason = Reason.LOST
                 if state is State.FAILED:
@@ -318,12 +331,14 @@ class Keeping:
             self._commits.soon()
         return letters
 
-    def _leave(self, kept: Kept) -> None:
-        """Leave a task for the next host: what had begun has had an attempt."""
+    def _leave(self, kept: Kept, has_begun: bool) -> None:
+        """Leave a task for the next host: what is on record and has begun has had an attempt."""
         self.leaves_suspects |= kept.suspect and not kept.losses
+        if kept.id is not None:
+            self._left[kept.id] = kept
         if kept.begun is not Begun.NO:
             kept.begun = Begun.NO
-            kept.attempt += 1
+            kept.attempt += has_begun
             self._group.change(kept)
 
     def _bury(self, kept: Kept, reason: Reason, value: Any) -> None:

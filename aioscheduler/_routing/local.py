@@ -395,7 +395,7 @@ class LocalLink:
     # The home of its tasks' handles.
 
     def cancel(self, scheduler: int, number: int) -> bool:
-        if self._keeping is not None:
+        if self._keeping is not None and self.engines[scheduler].find(number) is not None:
             self._crew.asked.add(number)
         return self.engines[scheduler].cancel(number)
 

@@ -99,7 +99,7 @@ class LocalCrew:
             return
         # In the order of their announcements, as a worker does it.
         rest = [(n, d) for n, d in zip(numbers, dues, strict=True) if not keeping.waits(n)]
-        keeping.started(numbers)
+        keeping.started([number for number, _ in rest])
         engine.run([number for number, _ in rest], [due for _, due in rest])
         for number, due in zip(numbers, dues, strict=True):
             if keeping.waits(number):

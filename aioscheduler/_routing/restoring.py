@@ -1,29 +1,34 @@
 """The tasks of a file at the start of a host: they wait again, or are dead letters.
 
-a row ─┬─► its host died while it ran: once more, or a dead letter
-├─► its script may yet define its function: it is looked for
-└─► a call for a link ─► admitted, as a suspect if it may have run when the host died
+    a row ─┬─► its host died while it ran: once more, or a dead letter
+           ├─► its script may yet define its function: it is looked for
+           └─► a call for a link ─► admitted, as a suspect if it may have run when the host died
 
-scheduled before the file was open ─► put, when it is
-└─ or is one with the task of the file that has its id
+    scheduled before the file was open ─► put, when it is
+           └─ or is one with the task of the file that has its id
+
+Nothing waits for a row that cannot be read.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from .._durable.group import Group, Kept
 from .._durable.records import Begun, Function, Opening, Reason, Row
 from .._scheduling.clock import SECOND
+from .._shipping.failures import text_of
 from .._transport import wire
 from ..registry import Durable
 from .burials import Burials
 from .drafts import Draft
 from .functions import Functions
-from .keeping import MOST_LOSSES, Keeping
+from .keeping import MOST_LOSSES, WITHDRAWN, Keeping
 from .storedcalls import LocalCalls, Notes, RemoteCalls, Stored
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -34,12 +39,13 @@ MAIN_PATIENCE = 60 * SECOND
 HEARTBEAT_SLACK = 2 * SECOND
 """What was due so long after the last heartbeat of a host may have begun in it."""
 
-NOT_GIVEN = -1
-"""In the place of a row's number, before the file is open."""
-
 
 class Admission(Protocol):
     """Who gives tasks of the file to the links (the router)."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no task is to begin any more."""
 
     def admit(
         self, due: int, key: str | bytes | int | None, id_: str | None, call: object
@@ -108,49 +114,49 @@ class Restoring:
         self._keepings = keepings
         self._calls = calls
         self._notes = notes
-        self._unknown: list[tuple[Row, Kept, Function]] = []  # that a script may yet define
+        # What a script may yet define: by the function's number, in order of due times.
+        self._unknown: dict[int, deque[tuple[Row, Kept]]] = {}
+        self._unknown_ids: dict[str, tuple[Kept, Function]] = {}
         self._known_until = now + MAIN_PATIENCE
         # What was due before may have begun in the last host; 0: nothing.
         self._in_doubt = 0 if opening.clean else opening.heartbeat + HEARTBEAT_SLACK
 
-    def take(self, row: Row, early: Sequence[Early]) -> Early | None:
+    def take(self, row: Row, early: Mapping[str, Early]) -> None:
         """Take a task of the file.
 
         Args:
             row: It.
-            early: What was scheduled meanwhile.
-
-        Returns:
-            Which of those is the same task, by its id, if one is.
+            early: What was scheduled meanwhile, the last of each id.
         """
         kept = Kept(row)
-        same = None if row.id is None else self._find(early, row.id)
-        if same is not None and same.replace:
+        same = None if row.id is None else early.get(row.id)
+        if same is not None and (same.replace or same.kept.row == WITHDRAWN):
             self._group.strike(kept)
-            return None
+            return
         if row.begun is not Begun.NO and not self._take_loss(row, kept):
-            return None
+            return
         kept.suspect = kept.losses > 0 or row.due < self._in_doubt
         function = self._functions.find(row.function)
         if function is None:
             text = f"the file has no function of the number {row.function}"
             self._burials.bury(kept, Reason.UNKNOWN, text)
-            return None
+            return
         if isinstance(function, Function) and function.place.startswith("__main__:"):
-            self._unknown.append((row, kept, function))
-            return None
+            if same is None:
+                self._unknown.setdefault(function.number, deque()).append((row, kept))
+                if row.id is not None:
+                    self._unknown_ids[row.id] = kept, function
+            else:  # which needs the id
+                self._bury_unknown(kept, function)
+            return
+        call = self._make(row, kept, function)
+        if call is None:
+            return
         if same is None or row.id is None:
-            self._admit(row, kept, function)
-            return None
+            self._admit(row, kept, call)
+            return
         del self._keepings[same.worker].kept[same.number]
-        self._admission.give_way(row.id, same.worker, partial(self._admit, row, kept, function))
-        return same
-
-    def _find(self, early: Sequence[Early], id_: str) -> Early | None:
-        for each in early:
-            if each.draft.id == id_ and self._keepings[each.worker].kept.get(each.number):
-                return each
-        return None
+        self._admission.give_way(row.id, same.worker, partial(self._admit, row, kept, call))
 
     def _take_loss(self, row: Row, kept: Kept) -> bool:
         """Note that a host has died while a task ran; return whether it may start again."""
@@ -168,19 +174,26 @@ class Restoring:
             self._group.change(kept)
         return not text
 
-    def _admit(self, row: Row, kept: Kept, function: Durable | Function) -> None:
+    def _make(self, row: Row, kept: Kept, function: Durable | Function) -> object | None:
+        """Return what links take of a task; None: it cannot be read, and is a dead letter."""
         kept.once = function.once
         confirmed = int(function.once or kept.suspect or row.id is not None)
-        stored = Stored(
-            function,
-            row.payload,
-            *self._notes.read(row.options),
-            wire.ALONE if kept.losses else confirmed,
-            kept.attempt,
-            kept.failed,
-            kept.given,
-        )
-        call = self._calls.make(stored, row.due)
+        try:
+            stored = Stored(
+                function,
+                row.payload,
+                *self._notes.read(row.options),
+                wire.ALONE if kept.losses else confirmed,
+                kept.attempt,
+                kept.failed,
+                kept.given,
+            )
+            return self._calls.make(stored, row.due)
+        except Exception as error:  # noqa: BLE001  no other task waits for this one
+            self._burials.bury(kept, Reason.UNREADABLE, text_of(error))
+            return None
+
+    def _admit(self, row: Row, kept: Kept, call: object) -> None:
         worker, number = self._admission.admit(row.due, row.key, row.id, call)
         self._keepings[worker].kept[number] = kept
 
@@ -189,7 +202,8 @@ class Restoring:
     @property
     def leaves_suspects(self) -> bool:
         """Whether what may have ended an earlier host is among them, with nothing to show it."""
-        return any(kept.suspect and not kept.losses for _, kept, _ in self._unknown)
+        waiting = chain.from_iterable(self._unknown.values())
+        return any(kept.suspect and not kept.losses for _, kept in waiting)
 
     def resolve(self, now: int) -> bool:
         """Admit tasks whose functions are registered by now; bury those that have waited enough.
@@ -197,27 +211,35 @@ class Restoring:
         Returns:
             Whether something has changed.
         """
-        unknown, self._unknown = self._unknown, []
-        for row, kept, function in unknown:
-            known = self._functions.find(function.number)
-            if isinstance(known, Durable):
-                self._admit(row, kept, known)
-            elif now >= self._known_until and row.due <= now:
-                self._bury_unknown(kept, function)
-            else:
-                self._unknown.append((row, kept, function))
-        return len(unknown) > len(self._unknown)
+        if not self._unknown or self._admission.is_over:
+            return False
+        changed = False
+        for number, rows in list(self._unknown.items()):
+            function = self._functions.find(number)
+            while rows and function is not None:
+                row, kept = rows[0]
+                if isinstance(function, Function) and not self._known_until <= now >= row.due:
+                    break
+                rows.popleft()
+                changed = True
+                if kept.end is not None:  # it was claimed
+                    continue
+                if row.id is not None:
+                    del self._unknown_ids[row.id]
+                if isinstance(function, Function):
+                    self._bury_unknown(kept, function)
+                elif (call := self._make(row, kept, function)) is not None:
+                    self._admit(row, kept, call)
+            if not rows:
+                del self._unknown[number]
+        return changed
 
     def claim(self, id_: str, now: int) -> None:
         """Free an id that a task has whose function is not known: it is a dead letter now."""
-        if self._unknown:
-            self.resolve(now)
-        for each in self._unknown:
-            row, kept, function = each
-            if row.id == id_:
-                self._unknown.remove(each)
-                self._bury_unknown(kept, function)
-                return
+        self.resolve(now)
+        claimed = self._unknown_ids.pop(id_, None)
+        if claimed is not None:
+            self._bury_unknown(*claimed)
 
     def _bury_unknown(self, kept: Kept, function: Function) -> None:
         text = f"no function is registered as {function.name!r}; register it, and requeue the task"

@@ -27,7 +27,7 @@ class Suspects:
     """Whose turn it is."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[list[Hashable], bool, Callable[[], None]]] = deque()
+        self._waiting: deque[tuple[set[Hashable], bool, Callable[[], None]]] = deque()
         self._running: dict[Hashable, int] = {}  # until when at the latest
         self._alone = False  # whether what runs is one that was lost before
         self._turning = False
@@ -41,15 +41,21 @@ class Suspects:
             tasks: Which.
             alone: Whether one of them was lost before.
             now: Nanoseconds.
-            begin: Called, maybe at once, when it is their turn.
+            begin: Called, maybe at once, when it is their turn, or when all of them are cleared.
         """
-        self._waiting.append((list(tasks), alone, begin))
+        self._waiting.append((set(tasks), alone, begin))
         self._turn(now)
 
     def clear(self, task: Hashable, now: int) -> None:
         """Say that a task has ended, has not begun after all, or is not to be waited for."""
-        if self._running.pop(task, None) is not None:
-            self._turn(now)
+        if self._running.pop(task, None) is None:
+            for tasks, _, _ in self._waiting:
+                if task in tasks:
+                    tasks.discard(task)
+                    break
+            else:
+                return
+        self._turn(now)
 
     def look_after(self, now: int) -> None:
         """Clear what has run long enough; called once a second."""
@@ -65,6 +71,10 @@ class Suspects:
         try:
             while self._waiting:
                 tasks, alone, begin = self._waiting[0]
+                if not tasks:  # they have ended, or their process has
+                    self._waiting.popleft()
+                    begin()
+                    continue
                 blocked = alone or self._alone or len(self._running) + len(tasks) > LOT
                 if self._running and blocked:
                     return

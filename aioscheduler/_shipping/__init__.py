@@ -5,6 +5,6 @@ hold: `shipping` and `hostshipping` take calls apart, the catalogs know what bot
 number, `pickler` and `restore` are the two ends of one pickle. Which worker takes them, and when,
 must not be known here.
 
-Doors: `classgarbage`, `failures`, `hostcatalog`, `hostshipping`, `names`, `payloads`,
+Doors: `classgarbage`, `failures`, `hostcatalog`, `hostshipping`, `latebound`, `names`, `payloads`,
 `propagation`, `refusals`, `shipping`, `workercatalog`.
 """

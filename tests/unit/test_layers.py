@@ -37,6 +37,7 @@ ORDER = (
     "_processes",
     "_durable",
     "_routing",
+    "deadletters",
     "_monitoring",
     "scheduler",
     "manager",
@@ -65,17 +66,25 @@ PURE = (
     "_durable.group",
     "_durable.records",
     "_routing.book",
+    "_routing.durables",
     "_routing.ids",
     "_routing.placement",
     "_routing.recycling",
     "_routing.requests",
+    "_routing.suspects",
     "errors",
     "stats",
 )
 METHODS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
 # An entry, and protocols without a body.
-NOT_TESTED_ALONE = {"__main__", "_routing.link", "_processes.occupant", "_scheduling.crew"}
+NOT_TESTED_ALONE = {
+    "__main__",
+    "_routing.durables",
+    "_routing.link",
+    "_processes.occupant",
+    "_scheduling.crew",
+}
 
 
 def imported(path: Path) -> set[str]:

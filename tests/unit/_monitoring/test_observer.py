@@ -60,7 +60,9 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
         vitals(
             800,
             running=1,
-            counts=Counter(lost=10, restarts=6, retried=7, too_late=1, recycled=2, logs_dropped=8, kept=9),
+            counts=Counter(
+                lost=10, restarts=6, retried=7, too_late=1, recycled=2, logs_dropped=8, kept=9
+            ),
         ),
         layout=[2, 1],
     )

@@ -1,0 +1,87 @@
+"""The dead letters in the file: read page by page, and dropped.
+
+dead_letters, requeue, discard ─► Letters ─┬─► the writer's thread: Store.letters
+                                           └─► Group: a letter is one no more
+
+What was dropped is passed over, whatever the file still says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+from .._durable.group import Group
+from .._durable.records import Letter, Reason, Store
+from .commits import Commits
+
+_PAGE = 256  # letters read at a time
+
+
+class Letters:
+    """The dead letters of one store.
+
+    Args:
+        store: Has them.
+        group: Has it written that one is dropped.
+        commits: Writes it.
+        call: Has something done in the writer's thread.
+        stored: Return when everything so far (None) is on disk.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        group: Group,
+        commits: Commits,
+        call: Callable[[Callable[[], list[Letter]]], Awaitable[list[Letter]]],
+        stored: Callable[[None], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._group = group
+        self._commits = commits
+        self._call: Callable[[Callable[[], list[Letter]]], Awaitable[list[Letter]]] = call
+        self._stored: Callable[[None], Awaitable[None]] = stored
+        self._dropped: set[int] = set()  # rows of those that are letters no more
+
+    async def read(self, reason: Reason | None, limit: int | None) -> AsyncIterator[Letter]:
+        """Yield dead letters, by row.
+
+        Args:
+            reason: Only those of one reason.
+            limit: So many at most.
+
+        Raises:
+            StoreError: They cannot be read.
+        """
+        await self._stored(None)
+        after, left = -1, limit
+        while left is None or left > 0:
+            page = await self._call(partial(self._store.letters, after, _PAGE))
+            if not page:
+                return
+            for letter in page:
+                if letter.row in self._dropped or reason not in (None, letter.reason):
+                    continue
+                yield letter
+                if left is not None:
+                    left -= 1
+                    if not left:
+                        return
+            after = page[-1].row
+
+    async def find(self, row: int) -> Letter | None:
+        """Return the one with a row.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        await self._stored(None)
+        page = await self._call(partial(self._store.letters, row - 1, 1))
+        return page[0] if page and page[0].row == row and row not in self._dropped else None
+
+    def drop(self, row: int) -> None:
+        """Have a letter be one no more."""
+        self._dropped.add(row)
+        self._group.discard_letter(row)
+        self._commits.soon()

@@ -1,0 +1,174 @@
+"""A store whose disk does as a test says, and a writer that works when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from aioscheduler._durable.records import Batch, Letter, Opening, StoreGone
+from aioscheduler._durable.sqlite import SQLiteStore
+from aioscheduler.errors import StoreError
+
+
+class TrickyStore(SQLiteStore):
+    """A store in memory that may fail, or die with its host.
+
+    Attributes:
+        fails: What the next commits raise; None: they are written.
+        batches: What was committed.
+        heartbeat: What the next opening says of the last host.
+        dirty: Whether the next opening says that the last host has died.
+        closed: How it was closed, each time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(":memory:")
+        self.fails: Exception | None = None
+        self.cannot_open: Exception | None = None
+        self.tick_fails: Exception | None = None
+        self.complains = ""
+        self.batches: list[Batch] = []
+        self.heartbeat = 0
+        self.dirty = False
+        self.closed: list[bool] = []
+
+    @property
+    def path(self) -> str:
+        return "tasks.db"
+
+    @property
+    def complaint(self) -> str:
+        return self.complains
+
+    def open(self) -> Opening:
+        if self.cannot_open is not None:
+            raise self.cannot_open
+        opening = super().open()
+        if self.dirty:
+            opening = opening._replace(clean=False)
+        return opening._replace(heartbeat=self.heartbeat)
+
+    def commit(self, batch: Batch) -> None:
+        if self.fails is not None:
+            raise self.fails
+        super().commit(batch)
+        self.batches.append(batch)
+
+    def tick(self, now: int) -> None:
+        if self.tick_fails is not None:
+            raise self.tick_fails
+        super().tick(now)
+
+    def close(self, clean: bool) -> None:
+        self.closed.append(clean)
+        super().close(clean)
+
+    # What a test asks, with no host at work or beside it.
+
+    def rows(self) -> list[Any]:
+        """Return what is in the file."""
+        return self._look(lambda: [row for page in self.read() for row in page])
+
+    def dead(self) -> list[Letter]:
+        """Return the dead letters."""
+        return self._look(lambda: self.letters(-1, 1000))
+
+    def write(self, batch: Batch) -> None:
+        """Commit a batch, as a host before did."""
+        self._look(lambda: SQLiteStore.commit(self, batch))
+
+    def _look(self, call: Callable[[], Any]) -> Any:
+        opened = self._connection is None
+        if opened:
+            SQLiteStore.open(self)
+        try:
+            return call()
+        finally:
+            if opened:
+                SQLiteStore.close(self, clean=True)
+
+
+FULL = StoreError("tasks.db cannot be written: the disk is full")
+GONE = StoreGone("tasks.db was deleted")
+
+
+class HandWriter:
+    """Makes calls when a test says so."""
+
+    def __init__(self) -> None:
+        self.jobs: deque[tuple[Callable[[], Any], Callable[[Any, Any], object]]] = deque()
+        self.stopped = False
+        self.dead: StoreError | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.dead is not None:
+            raise self.dead
+
+    def submit(self, call: Callable[[], Any], then: Callable[[Any, Any], object]) -> None:
+        if self.dead is not None:
+            raise self.dead
+        self.jobs.append((call, then))
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def work(self, most: int = 1000) -> int:
+        """Make calls, and tell of them; return how many."""
+        count = 0
+        while self.jobs and count < most:
+            call, then = self.jobs.popleft()
+            count += 1
+            try:
+                result = call()
+            except Exception as error:  # noqa: BLE001  whatever it is
+                then(None, error)
+            else:
+                then(result, None)
+        return count
+
+
+class HandLoop:
+    """A loop whose turns and seconds pass by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.ready: deque[asyncio.Handle] = deque()
+        self.timers: list[tuple[float, asyncio.Handle]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> asyncio.Handle:
+        handle = asyncio.Handle(call, args, self)  # type: ignore[arg-type]
+        self.ready.append(handle)
+        return handle
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> asyncio.Handle:
+        handle = asyncio.Handle(call, args, self)  # type: ignore[arg-type]
+        self.timers.append((self.now + delay, handle))
+        return handle
+
+    def turn(self) -> None:
+        """Make the calls of a turn."""
+        for _ in range(len(self.ready)):
+            handle = self.ready.popleft()
+            if not handle.cancelled():
+                handle._run()
+
+    def pass_(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        due = [handle for when, handle in self.timers if when <= self.now]
+        self.timers = [timer for timer in self.timers if timer[0] > self.now]
+        self.ready.extend(due)
+        self.turn()
+
+    # Of a handle that raises or is debugged.
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        raise context["exception"]

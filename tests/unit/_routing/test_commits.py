@@ -1,0 +1,395 @@
+"""Batch after batch: when they are written, who is told, and what if they cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from stores import FULL, GONE, HandLoop, HandWriter, TrickyStore
+
+from aioscheduler._durable.group import Group, Kept
+from aioscheduler._durable.records import Function, Reason, Row
+from aioscheduler._routing import commits as module
+from aioscheduler._routing.commits import Commits
+from aioscheduler.errors import StoreError
+
+
+class Place:
+    """A group, and what writes it, in turns by hand."""
+
+    def __init__(self) -> None:
+        self.store = TrickyStore()
+        opening = self.store.open()
+        self.loop, self.writer = HandLoop(), HandWriter()
+        self.group = Group(opening.next_row)
+        self.aged = 0
+        self.failures: list[Exception] = []
+        self.commits = Commits(
+            *(self.store, self.writer, self.group, self.age, self.failures.append)  # type: ignore[arg-type]
+        )
+        self.told: list[Any] = []
+
+    def age(self) -> None:
+        self.aged += 1
+
+    def start(self) -> None:
+        loop: Any = self.loop
+        self.commits.start(loop)
+
+    def put(self, payload: bytes = b"") -> Kept:
+        row = Row(self.group.new_row(), 5, 1, payload)
+        kept = Kept(row)
+        self.group.define(Function(1, "f", "m:f", False))
+        self.group.put(kept, row)
+        self.commits.soon()
+        return kept
+
+    def watch(self, stamp: int) -> None:
+        self.commits.when(stamp, lambda error: self.told.append((stamp, error)))
+
+    def turn(self) -> None:
+        """A turn of the loop, and all that the writer has to do."""
+        self.loop.turn()
+        self.writer.work()
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+def test_what_changes_in_a_turn_is_one_batch_and_what_comes_meanwhile_the_next(
+    place: Place,
+) -> None:
+    place.start()
+    kept = [place.put() for _ in range(3)]
+    place.loop.turn()
+    assert place.commits.unsaved == 4  # with the function
+    place.put()
+    place.loop.turn()
+    assert len(place.writer.jobs) == 1
+    for each in kept:
+        place.watch(each.stamp)
+    place.writer.work()
+    assert [error for _, error in place.told] == [None] * 3
+    assert place.commits.unsaved == 2
+    place.turn()
+    assert [len(batch.puts) for batch in place.store.batches] == [3, 1]
+    assert (place.commits.unsaved, place.commits.tasks, place.aged) == (0, 4, 2)
+
+
+def test_nothing_is_written_before_the_start(place: Place) -> None:
+    place.put()
+    assert not place.loop.ready
+    place.start()
+    place.turn()
+    assert len(place.store.batches) == 1
+
+
+def test_what_came_and_went_is_on_disk_as_far_as_anybody_can_ask(place: Place) -> None:
+    place.start()
+    place.turn()
+    kept = Kept(row := Row(place.group.new_row(), 5, 1, b""))
+    place.group.put(kept, row)
+    place.group.strike(kept)
+    place.watch(kept.stamp)
+    place.turn()
+    assert place.told == [(kept.stamp, None)]
+    assert place.store.batches == []
+    assert not place.loop.ready  # it is over
+
+
+def test_who_waits_for_more_is_told_later_and_who_waits_for_less_at_once(place: Place) -> None:
+    place.start()
+    first = place.put()
+    place.loop.turn()
+    second = place.put()
+    place.watch(second.stamp)
+    place.watch(first.stamp)  # behind one that waits for more
+    place.writer.work()
+    assert [stamp for stamp, _ in place.told] == [first.stamp]
+    place.watch(first.stamp)
+    place.turn()
+    assert [stamp for stamp, _ in place.told] == [first.stamp, first.stamp, second.stamp]
+
+
+def test_letters_and_tasks_are_counted(place: Place) -> None:
+    place.start()
+    kept = [place.put() for _ in range(5)]
+    place.turn()
+    place.group.strike(kept[0])
+    for each in kept[1:3]:
+        place.group.bury(each, Reason.FAILED, "why", 7)
+    place.commits.soon()
+    place.turn()
+    assert (place.commits.tasks, place.commits.letters) == (2, 2)
+    place.group.discard_letter(kept[1].row)
+    place.commits.soon()
+    place.turn()
+    assert (place.commits.tasks, place.commits.letters) == (2, 1)
+    assert len(place.store.rows()) == 2
+    assert [letter.row for letter in place.store.dead()] == [kept[2].row]
+
+
+def test_a_store_that_cannot_be_written_is_tried_again_with_longer_waits(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.start()
+    kept = place.put()
+    place.watch(kept.stamp)
+    place.store.fails = FULL
+    place.turn()
+    waits = []
+    for _ in range(7):
+        assert len(place.loop.timers) == 1
+        waits.append(place.loop.timers[0][0] - place.loop.now)
+        place.put()
+        place.turn()  # which changes nothing
+        assert not place.writer.jobs
+        place.loop.pass_(waits[-1])
+        place.writer.work()
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert len(errors) == 2  # the second after a minute
+    assert errors[0] == (
+        "tasks.db cannot be written: the disk is full; 2 changes of durable tasks wait for it, "
+        "tasks go on, and it is tried again"
+    )
+    assert place.told == []
+    place.store.fails = None
+    place.loop.pass_(30)
+    place.writer.work()
+    assert caplog.records[-1].getMessage() == "tasks.db can be written again; nothing was lost"
+    assert place.told == [(kept.stamp, None)]
+    place.turn()
+    assert [len(batch.puts) for batch in place.store.batches] == [1, 7]
+    place.store.fails = FULL
+    place.put()
+    place.turn()
+    assert place.loop.timers[0][0] - place.loop.now == 1  # it begins anew
+    assert "cannot be written" in caplog.records[-1].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (GONE, "tasks.db was deleted"),
+        (MemoryError("no room"), r"tasks.db cannot be written: MemoryError\('no room'\)"),
+    ],
+)
+def test_a_store_that_is_gone_is_the_end(place: Place, error: Exception, message: str) -> None:
+    place.start()
+    kept = place.put()
+    place.turn()
+    late = place.put()
+    place.watch(late.stamp)
+    place.store.fails = error
+    place.turn()
+    (failure,) = place.failures
+    assert isinstance(failure, StoreError)
+    assert failure is error or failure.__cause__ is error
+    with pytest.raises(StoreError, match=message):
+        place.commits.check_room()
+    place.watch(late.stamp)
+    place.watch(kept.stamp)
+    assert place.told == [(late.stamp, failure)] * 2 + [(kept.stamp, None)]  # what is there, is
+    assert place.commits.has(kept.stamp)
+    assert not place.commits.has(late.stamp)
+    place.put()
+    assert not place.loop.ready
+    assert not place.loop.timers
+
+
+def test_a_writer_that_is_dead_is_the_end(place: Place) -> None:
+    place.start()
+    place.loop.turn()
+    place.writer.dead = StoreError("nobody writes")
+    place.watch(place.put().stamp)
+    place.turn()
+    assert place.failures == [place.writer.dead]
+    assert place.told[0][1] is place.writer.dead
+
+
+def test_an_end_is_told_once_and_nothing_follows_on_it(place: Place) -> None:
+    place.start()
+    kept = place.put()
+    place.watch(kept.stamp)
+    first = StoreError("first")
+    place.commits.stop(first)
+    place.commits.stop(StoreError("second"))
+    place.turn()
+    assert place.told == [(kept.stamp, first)]
+    assert place.store.batches == []
+
+
+def test_what_was_handed_out_when_it_ended_tells_nobody(place: Place) -> None:
+    place.start()
+    kept = place.put()
+    place.loop.turn()
+    place.commits.stop(StoreError("over"))
+    place.writer.work()
+    assert place.store.batches  # it is in the file all the same
+    assert not place.commits.has(kept.stamp)
+
+
+def test_a_retry_that_waits_is_given_up_at_the_end(place: Place) -> None:
+    place.start()
+    place.put()
+    place.store.fails = FULL
+    place.turn()
+    place.commits.stop(StoreError("over"))
+    place.store.fails = None
+    place.loop.pass_(60)
+    place.writer.work()
+    assert place.store.batches == []
+
+
+def test_much_that_waits_is_refused_only_while_the_store_cannot_write(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_UNSAVED", 5)
+    place.start()
+    for _ in range(9):
+        place.put()
+    place.commits.check_room()
+    place.store.fails = FULL
+    place.turn()
+    with pytest.raises(StoreError, match="10 changes of durable tasks wait for tasks.db, which"):
+        place.commits.check_room()
+    place.store.fails = None
+    place.loop.pass_(1)
+    place.writer.work()
+    place.commits.check_room()
+
+
+def test_many_bytes_that_wait_are_refused_as_well(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_UNSAVED_BYTES", 1000)
+    place.start()
+    place.store.fails = FULL
+    place.put()
+    place.turn()
+    place.put(b"x" * 700)
+    place.commits.check_room()
+    place.put(b"x" * 700)
+    with pytest.raises(StoreError, match="nothing is lost, and it is tried again"):
+        place.commits.check_room()
+
+
+def test_a_batch_is_cut_at_its_bytes_and_all_of_them_are_written(place: Place) -> None:
+    place.start()
+    for _ in range(3):
+        place.put(b"x" * (5 << 20))
+    for _ in range(3):
+        place.turn()
+    assert [len(batch.puts) for batch in place.store.batches] == [1, 1, 1]
+
+
+def test_the_figures_are_of_the_last_commits(place: Place) -> None:
+    assert place.commits.figures() == {
+        "stored": 0,
+        "dead_letters": 0,
+        "unsaved": 0,
+        "commit_p50": 0.0,
+        "commit_p99": 0.0,
+    }
+    place.start()
+    for seconds in [0.5] * 98 + [3.0, 9.0]:
+        place.put()
+        place.loop.turn()
+        place.loop.now += seconds
+        place.writer.work()
+    figures = place.commits.figures()
+    assert (figures["commit_p50"], figures["commit_p99"], figures["stored"]) == (0.5, 9.0, 100)
+    assert place.commits.times.maxlen == 1024
+
+
+# ---- with a loop of asyncio's
+
+
+class Live(Place):
+    """The same, started in the running loop."""
+
+    def start(self) -> None:
+        self.commits.start(asyncio.get_running_loop())
+
+
+async def turns(place: Place, count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+        place.writer.work()
+
+
+async def test_waiters_may_be_cancelled() -> None:
+    place = Live()
+    place.start()
+    kept = place.put()
+    waiting = asyncio.create_task(place.commits.wait(kept.stamp))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    other = asyncio.create_task(place.commits.wait(kept.stamp))
+    await turns(place)
+    await other
+    assert waiting.cancelled()
+
+
+async def test_waiters_are_told_of_the_end() -> None:
+    place = Live()
+    place.start()
+    waiting = asyncio.create_task(place.commits.wait(place.put().stamp))
+    await asyncio.sleep(0)
+    place.commits.stop(StoreError("over"))
+    with pytest.raises(StoreError, match="over"):
+        await waiting
+
+
+async def test_who_settles_waits_only_while_much_waits_that_is_being_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MUCH_UNSAVED", 2)
+    place = Live()
+    place.start()
+    place.put()
+    await place.commits.settle()
+    for _ in range(3):
+        place.put()
+    settling = asyncio.create_task(place.commits.settle())
+    await asyncio.sleep(0)
+    assert not settling.done()
+    await turns(place)
+    await settling
+    for _ in range(3):
+        place.put()
+    place.store.fails = FULL
+    await turns(place)
+    await place.commits.settle()  # nothing comes of waiting
+    place.commits.stop(StoreError("over"))
+    await place.commits.settle()
+
+
+async def test_a_close_waits_as_long_as_there_is_progress(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_PATIENCE", 0.0)
+    place = Live()
+    place.start()
+    place.put(b"x" * (9 << 20))
+    place.put()
+    finishing = asyncio.create_task(place.commits.finish())
+    await turns(place, 20)
+    assert await finishing
+    place.store.fails = FULL
+    place.put()
+    finishing = asyncio.create_task(place.commits.finish())
+    await turns(place)
+    assert not await finishing
+    assert caplog.records[-1].getMessage() == (
+        "tasks.db cannot be written: 2 changes of durable tasks are lost; what had ended may run "
+        "once more"
+    )
+    place.commits.stop(StoreError("over"))
+    with pytest.raises(StoreError, match="over"):
+        await place.commits.finish()
