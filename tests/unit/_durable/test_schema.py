@@ -107,6 +107,20 @@ def test_a_migration_needs_each_step(
         assert schema.check(before, path) == 1
 
 
+def test_an_older_program_sees_without_the_log_that_a_file_is_newer(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema.make(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.configure(connection, path, "full")
+        with monkeypatch.context() as newer:
+            newer.setattr(schema, "SCHEMA", 2)
+            newer.setattr(schema, "MIGRATIONS", {1: ["CREATE TABLE more(x)"]})
+            schema.migrate(connection, path)
+        with pytest.raises(StoreError, match="newer aioscheduler"):
+            schema.look_at(path, had_host=True)
+
+
 def test_a_copy_replaces_one_when_it_is_whole(connection: sqlite3.Connection, path: str) -> None:
     Path(path).write_bytes(b"older")
     Path(f"{path}.part").write_bytes(b"half of one")
