@@ -47,6 +47,9 @@ IN_BLOB: list[Any] = []
 Record = int | list[Any] | None
 """More of a task: the number of its options, or a list of all that `More` has."""
 
+ALONE = 2
+"""Of a task that begins on the host's word, and is announced in a frame of its own."""
+
 FRAME_BYTES = 64 * 1024
 """Bytes of payloads after which a frame is not held back for more tasks."""
 
@@ -64,7 +67,9 @@ class Kind(IntEnum):
     SCHEDULE = 3
     CANCEL = 4  # [scheduler, numbers]
     WITHDRAW = 15  # [scheduler, numbers]: drop what was not announced; leave the others alone
-    CONFIRM = 16  # [count]: so many ANNOUNCED of this process are entered; their tasks may begin
+    # [indices of ANNOUNCED of this process, from 0; in any order, each once]: they are entered, and
+    # their tasks may begin
+    CONFIRM = 16
     DRAIN = 19  # []: do what SIGTERM does: start nothing more, and end when nothing runs
     LOGGED = 21  # []: the records of the last LOG have been handled; there may be another
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
@@ -144,7 +149,7 @@ class More(NamedTuple):
         options: The number of its options, if it has any.
         alias: The number that the worker gave it in which it was scheduled, if it was.
         attempt: How many times it has been started when it starts next.
-        confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`).
+        confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`): 0, 1, or ALONE.
         failed: How many attempts have failed; one that its worker did not survive has not.
         given: The due time that it was given, where that of its frame is of a further attempt.
         captured: The payload of what was captured of the context in which it was scheduled.
@@ -153,14 +158,15 @@ class More(NamedTuple):
     options: int | None = None
     alias: int | None = None
     attempt: int = 1
-    confirmed: bool = False
+    confirmed: int = 0
     failed: int = 0
     given: int | None = None
     captured: bytes | None = None
 
     def after_failure(self) -> More:
-        """Return what holds of the attempt after one that failed."""
-        return self._replace(attempt=self.attempt + 1, failed=self.failed + 1)
+        """Return what holds of the attempt after one that failed: by which no process has died."""
+        confirmed = min(self.confirmed, 1)
+        return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, confirmed=confirmed)
 
 
 def make_record(more: More) -> Record:
@@ -178,9 +184,9 @@ def options_of(record: Record) -> int | None:
     return record[0] if isinstance(record, list) else record
 
 
-def is_confirmed(record: Record) -> bool:
-    """Return whether a task begins on the host's word alone."""
-    return isinstance(record, list) and bool(record[_CONFIRMED])
+def confirmed_of(record: Record) -> int:
+    """Return whether a task begins on the host's word alone: 0, 1, or ALONE."""
+    return record[_CONFIRMED] if isinstance(record, list) else 0
 
 
 def captured_of(record: Record) -> bytes | None:

@@ -60,6 +60,7 @@ PURE = (
     "_shipping.undolog",
     "_shipping.values",
     "_processes.budget",
+    "_routing.announcements",
     "_routing.book",
     "_routing.ids",
     "_routing.placement",
