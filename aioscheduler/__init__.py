@@ -1,12 +1,17 @@
 """Runs very many coroutines at given times, or in order, on every core of a machine."""
 
+from ._durable.sqlite import SQLiteStore
 from .batch import Batch
+from .deadletters import DeadLetter
 from .errors import (
     AioschedulerError,
     ManagerClosed,
+    NotDurable,
     NotShippable,
     RemoteError,
     RemoteTraceback,
+    StoreError,
+    StoreLocked,
     TaskLimitReached,
     TooLate,
     UnknownTask,
@@ -23,6 +28,7 @@ from .inside import (
 )
 from .inspection import TaskInfo
 from .manager import Manager
+from .registry import durable
 from .retry import Retry
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler
 from .stats import HostStats, ManagerStats, WorkerState, WorkerStats
@@ -33,18 +39,23 @@ __version__ = "2.0.0.dev0"
 __all__ = [
     "AioschedulerError",
     "Batch",
+    "DeadLetter",
     "HostStats",
     "LifoQueuedScheduler",
     "Manager",
     "ManagerClosed",
     "ManagerProxy",
     "ManagerStats",
+    "NotDurable",
     "NotShippable",
     "QueuedScheduler",
     "RemoteError",
     "RemoteTraceback",
     "Retry",
+    "SQLiteStore",
     "State",
+    "StoreError",
+    "StoreLocked",
     "Task",
     "TaskInfo",
     "TaskLimitReached",
@@ -60,5 +71,6 @@ __all__ = [
     "current_due",
     "current_manager",
     "current_task",
+    "durable",
     "now",
 ]

@@ -115,6 +115,7 @@ class Outcomes:
         self.dropped: bool = False  # the user's handle is gone
         self.heard: int = 0  # somebody was given the ends of all tasks before this one
         self._failed: int = -1  # the failed task whose failure is to be reported, if not heard
+        self.durable: bool = False  # its tasks are in a store
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
         self._told: set[int] = set()  # failed tasks whose handles have been told
         self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
@@ -177,6 +178,8 @@ class Outcomes:
         if task is None:
             number = part.first + index - part.offset
             task = Task(part.home, part.scheduler, number, part.due(number), self.name)
+            if self.durable:
+                task._kept = True
             state = self.states[index]
             if state is None:
                 self.tasks[index] = weakref.ref(task)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import os
 import secrets
 from collections.abc import (
     AsyncIterator,
@@ -28,10 +29,14 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
 
+from ._durable.records import Store
 from ._monitoring.monitor import Monitor
 from ._monitoring.monitor import wanted as monitoring_wanted
 from ._monitoring.observer import Observer
-from ._routing.fleet import Fleet, Seams
+from ._routing.admission import Admission
+from ._routing.assembly import Seams
+from ._routing.fleet import Fleet
+from ._routing.keeper import Keeper
 from ._routing.layout import check_count
 from ._routing.placement import Placement
 from ._routing.router import Router
@@ -41,7 +46,16 @@ from ._scheduling.loopthread import LoopThread
 from ._scheduling.order import Order
 from ._shipping.propagation import ContextItem
 from .batch import Batch
-from .errors import ManagerClosed, NotShippable, UnknownTask, WorkerStartError
+from .deadletters import (
+    DeadLetter,
+    discard_letters,
+    find_letter,
+    list_letters,
+    read_before,
+    read_limit,
+    read_reason,
+)
+from .errors import ManagerClosed, NotShippable, StoreError, UnknownTask, WorkerStartError
 from .inspection import TaskInfo, list_tasks, read_wanted
 from .options import TaskOptions
 from .scheduler import QueuedScheduler, TimedScheduler, make_model, running_loop
@@ -128,6 +142,9 @@ class Manager(Generic[When]):
             has their process's name in `record.processName`. Not more than it can take: what is
             dropped is counted (`WorkerStats.logs_dropped`). Workers' loggers have the levels that
             those here have when a process is started.
+        store: The file in which the tasks of `@durable` functions are kept until they have ended:
+            a path, or a `SQLiteStore`. It outlives this process, and one manager has it at a time.
+            All other tasks are in memory alone. Not for a `LifoQueuedScheduler`.
         **kwargs: For `cls`.
 
     Raises:
@@ -186,6 +203,7 @@ class Manager(Generic[When]):
         max_rss_per_worker: int | None = None,
         block_timeout: float | timedelta | None = None,
         forward_logs: bool = False,
+        store: str | os.PathLike[str] | Store | None = None,
         **kwargs: Any,
     ) -> None:
         seams: Seams = kwargs.pop("_seams", Seams())  # private: not in the signature
@@ -207,6 +225,7 @@ class Manager(Generic[When]):
             max_rss_per_worker=max_rss_per_worker,
             block_timeout=block_timeout,
             forward_logs=forward_logs,
+            store=store,
         )
         settings = read_settings(model.order, model.prefer_utc, schedulers, options)
         self._id = secrets.token_hex(4)
@@ -226,7 +245,12 @@ class Manager(Generic[When]):
         self._fleet = Fleet(self, self._id, settings, seams, self._router, self._unwatch)
         self._remotes = self._fleet.remotes  # whose processes `FakeManager` can end
         self._observer = Observer(
-            self._id, self._name, self._router.links, placement, self._fleet.host
+            self._id,
+            self._name,
+            self._router.links,
+            placement,
+            self._fleet.host,
+            self._fleet.keeper,
         )
         self._monitor: Monitor | None = None
         if settings.monitor or monitoring_wanted():
@@ -260,6 +284,8 @@ class Manager(Generic[When]):
 
         Raises:
             WorkerStartError: One of them could not begin; the manager is closed then.
+            StoreError: The store cannot be opened, or another host has it; the manager is closed
+                then, no worker was started, and the file is as it was.
             ManagerClosed: It was closed, or has failed.
             RuntimeError: It was not started, or this is another loop or thread.
         """
@@ -268,7 +294,7 @@ class Manager(Generic[When]):
             raise RuntimeError("start() comes before ready()")
         try:
             await self._fleet.ready()
-        except WorkerStartError:
+        except (WorkerStartError, StoreError):
             await self.close(0)
             raise
         self._router.check_open()
@@ -676,6 +702,112 @@ class Manager(Generic[When]):
         wanted = read_wanted(name, id_prefix, state, limit)
         return list_tasks(self._router.links, wanted, limit)
 
+    # ---- durable tasks
+
+    async def sync(self) -> None:
+        """Return when everything that was scheduled so far, and is durable, is on disk.
+
+        What has ended by then is struck. Many calls at a time cost as much as one.
+
+        Raises:
+            StoreError: It never will be.
+            TypeError: The manager has no store.
+            RuntimeError: It is awaited in another thread or loop than that of the manager.
+        """
+        await self._check_keeper("await manager.sync()").stored(None)
+
+    def dead_letters(
+        self, *, reason: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[DeadLetter]:
+        """List the durable tasks that cannot go on: `async for letter in manager.dead_letters():`.
+
+        Args:
+            reason: Only those of one reason; see `DeadLetter`.
+            limit: So many at most.
+
+        Raises:
+            TypeError: An argument is of a wrong type, or the manager has no store.
+            ValueError: There is no such reason, or the limit is less than 0.
+            StoreError: The store cannot be read; raised by the iteration.
+            RuntimeError: It is called in another thread or loop than that of the manager.
+        """
+        keeper = self._check_keeper("async for letter in manager.dead_letters()")
+        return list_letters(keeper, read_reason(reason), read_limit(limit))
+
+    async def requeue(
+        self, letter_or_row: DeadLetter | int, when: datetime | timedelta | None = None
+    ) -> Task[Any]:
+        """Schedule the task of a dead letter anew, with its arguments, key and id, as attempt 1.
+
+        Args:
+            letter_or_row: Which.
+            when: As for `schedule`.
+
+        Raises:
+            ValueError: Another task has its id now, or the time has passed.
+            UnknownTask: There is no such dead letter any more.
+            TypeError: An argument is of a wrong type, or the manager has no store.
+            TaskLimitReached: As `schedule`.
+            StoreError: The store cannot be read.
+            ManagerClosed: The manager was closed, or has failed.
+            RuntimeError: It is awaited in another thread or loop than that of the manager.
+        """
+        keeper = self._check_keeper("await manager.requeue(letter)")
+        letter = await find_letter(keeper, letter_or_row)
+        self._router.check_open()
+        return Admission(self._router, keeper).requeue(letter, when)
+
+    async def discard(
+        self,
+        letter_or_row: DeadLetter | int | None = None,
+        *,
+        reason: str | None = None,
+        before: datetime | None = None,
+    ) -> int:
+        """Drop dead letters for good.
+
+        Args:
+            letter_or_row: Which one; None: all that the other arguments mean.
+            reason: Only those of one reason.
+            before: Only those that became dead letters before this time, an aware datetime.
+
+        Returns:
+            How many; they are gone from the disk, too.
+
+        Raises:
+            UnknownTask: There is no such dead letter any more.
+            TypeError: An argument is of a wrong type, or the manager has no store.
+            ValueError: There is no such reason.
+            StoreError: The store cannot be read or written.
+            RuntimeError: It is awaited in another thread or loop than that of the manager.
+        """
+        keeper = self._check_keeper("await manager.discard(letter)")
+        return await discard_letters(
+            keeper, letter_or_row, read_reason(reason), read_before(before)
+        )
+
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy the store to a new file, as it is now, while tasks run.
+
+        Args:
+            path: Of the copy; nothing may be there.
+
+        Raises:
+            StoreError: It cannot be written, or something is there.
+            TypeError: The manager has no store.
+            RuntimeError: It is awaited in another thread or loop than that of the manager.
+        """
+        await self._check_keeper("await manager.backup(path)").backup(os.fspath(path))
+
+    def _check_keeper(self, call: str) -> Keeper:
+        self._loop_thread.check_inside(call)
+        keeper = self._router.keeper
+        if keeper is None:
+            raise TypeError("this manager has no store: make it with Manager(store=...)")
+        if self._loop_thread.loop is None:
+            raise RuntimeError("the store of this manager is opened by start(), which comes first")
+        return keeper
+
     async def flush(self) -> None:
         """Returns when little enough waits to be sent to the workers: call it in long loops.
 
@@ -686,6 +818,8 @@ class Manager(Generic[When]):
         await asyncio.sleep(0)
         for link in self._router.links:
             await link.flush()
+        if self._router.keeper is not None:
+            await self._router.keeper.commits.settle()
 
     async def join(self) -> None:
         """Returns when every accepted task has ended, those scheduled by tasks included.

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from .stats import COUNTS, OUTCOMES, Kind, ManagerStats, WorkerState, WorkerStats
+from .stats import COUNTS, OUTCOMES, STORE_FIGURES, Kind, ManagerStats, WorkerState, WorkerStats
 
 try:
     from prometheus_client.core import (
@@ -157,16 +157,25 @@ class _Page:
             unit="bytes",
         )
 
+        self.store = {
+            name: GaugeMetricFamily(
+                f"aioscheduler_{figure.metric}", figure.help, labels=labels, unit=figure.unit
+            )
+            for name, figure in STORE_FIGURES.items()
+        }
+
     def families(self) -> list[Metric]:
         """Gives all of it, in the order above."""
-        _, tasks, counts, *others = vars(self).values()
-        return [tasks, *counts.values(), *others]
+        _, tasks, counts, *others, store = vars(self).values()
+        return [tasks, *counts.values(), *others, *store.values()]
 
     def add(self, labels: tuple[str, ...], stats: ManagerStats) -> None:
         """Adds one manager's samples."""
         self.host_lag.add_metric(labels, stats.host.loop_lag)
         self.host_cpu.add_metric(labels, stats.host.cpu_percent / 100)
         self.host_memory.add_metric(labels, stats.host.rss)
+        for name, figure in self.store.items():
+            figure.add_metric(labels, getattr(stats, name))
         for worker in stats.workers:
             self._add_worker((*labels, str(worker.worker)), worker)
 

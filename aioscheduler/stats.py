@@ -58,6 +58,9 @@ COUNTS = {
     "lost": Count(
         Kind.OUTCOME, "Tasks that ended as `WorkerLost`.", "tasks", "lost", "lost", rare=True
     ),
+    "kept": Count(
+        Kind.OUTCOME, "Durable tasks that stay in the store for the next manager.", "tasks"
+    ),
     "restarts": Count(
         Kind.EVENT,
         "How many times the worker's process was replaced.",
@@ -102,6 +105,41 @@ COUNTS = {
 
 OUTCOMES = tuple(name for name, count in COUNTS.items() if count.kind is Kind.OUTCOME)
 """The counts of tasks that have ended; each is the value of a `task.State`."""
+
+
+class Figure(NamedTuple):
+    """What is known of a figure of the store but its value.
+
+    Attributes:
+        metric: Its name for Prometheus, after `aioscheduler_`.
+        help: What it is, in a sentence.
+        unit: Of it, which the name ends with; "": it is a number.
+    """
+
+    metric: str
+    help: str
+    unit: str = ""
+
+
+STORE_FIGURES = {
+    "stored": Figure("store_tasks", "Tasks in the file of the store."),
+    "dead_letters": Figure("store_dead_letters", "Durable tasks that cannot go on."),
+    "unsaved": Figure("store_unsaved", "Changes of durable tasks that are not on disk yet."),
+    "commit_p50": Figure(
+        "store_commit_p50_seconds",
+        "How long commits took: the median of the last thousand.",
+        "seconds",
+    ),
+    "commit_p99": Figure(
+        "store_commit_p99_seconds",
+        "How long commits took: all but the slowest hundredth.",
+        "seconds",
+    ),
+    "store_bytes": Figure(
+        "store_size_bytes", "Size of the file, with what belongs to it.", "bytes"
+    ),
+}
+"""What is known of a store: fields of `ManagerStats`, with their help for metrics."""
 
 
 class _Plain:
@@ -169,6 +207,7 @@ class WorkerStats(_Plain):
         too_late: Tasks that did not start, as they were too late; also in `failed`.
         recycled: How often the process was recycled; not in `restarts`.
         logs_dropped: Log records that were too many for the host.
+        kept: Durable tasks that stay in the store for the next manager.
         lateness_p50: Seconds from due time to start, the median over the last minute. Like all of
             its kind it is pushed once a second, and 0.0 for queues, where no task is late.
         lateness_p99: The same, of all but the latest hundredth.
@@ -196,6 +235,7 @@ class WorkerStats(_Plain):
     too_late: int
     recycled: int
     logs_dropped: int
+    kept: int
     lateness_p50: float
     lateness_p99: float
     lateness_max: float
@@ -223,6 +263,12 @@ class ManagerStats(_Plain):
         name: The name that it was given, or its id.
         workers: One for each worker.
         host: The calling process.
+        stored: Tasks in the store's file; 0 without a store, as all of these.
+        dead_letters: Dead letters in it.
+        unsaved: Changes of durable tasks that are not on disk yet.
+        commit_p50: Seconds that a commit took, the median of the last thousand.
+        commit_p99: The same, of all but the slowest hundredth.
+        store_bytes: The size of the file, with what belongs to it.
     """
 
     manager: str
@@ -240,3 +286,10 @@ class ManagerStats(_Plain):
     too_late: int
     recycled: int
     logs_dropped: int
+    kept: int
+    stored: int = 0
+    dead_letters: int = 0
+    unsaved: int = 0
+    commit_p50: float = 0.0
+    commit_p99: float = 0.0
+    store_bytes: int = 0

@@ -50,6 +50,14 @@ class Home(Protocol):
     def name_of(self, label: Any) -> str:
         """The name of a task from what its handle was given as its label."""
 
+    async def stored(self, number: int, kept: Any) -> None:
+        """Returns when a durable task is on disk.
+
+        Args:
+            number: Its number.
+            kept: What its store keeps of it; True: it has something.
+        """
+
     def hold(self, task: Task[Any]) -> None:
         """Keeps the handle until the task ends: somebody waits for its callbacks."""
 
@@ -81,6 +89,7 @@ class Task(_Awaited[T]):
     """
 
     _id: str | None
+    _kept: Any  # of a durable task: what its store keeps of it
 
     __slots__ = (
         "__weakref__",
@@ -89,6 +98,7 @@ class Task(_Awaited[T]):
         "_failure",
         "_home",
         "_id",
+        "_kept",
         "_label",
         "_number",
         "_scheduler",
@@ -200,6 +210,23 @@ class Task(_Awaited[T]):
             self._read(self._decode)
         return self._failure
 
+    async def stored(self) -> None:
+        """Return when this durable task is on disk: no crash loses it from then on.
+
+        Raises:
+            StoreError: It never will be.
+            TypeError: The task is not durable, or its manager has no store.
+            RuntimeError: It is awaited in another thread or loop than that of the manager.
+        """
+        self._home.loop_thread.check_inside("await task.stored()")
+        kept = getattr(self, "_kept", None)
+        if not kept:
+            raise TypeError(
+                f"{self!r} is not in a store: its function is to be decorated with @durable, and "
+                "its manager to have one, Manager(store=...)"
+            )
+        await self._home.stored(self._number, kept)
+
     def cancel(self) -> bool:  # type: ignore[override]  # a future's may have a message
         """Asks for the task's cancellation; False if it is known to have ended.
 
@@ -303,7 +330,7 @@ class Task(_Awaited[T]):
         if self._state is not None or state not in ENDED:
             raise asyncio.InvalidStateError(f"{self!r} cannot become {state.value}")
         self._state, self._value, self._decode = state, value, decode
-        failed = state is State.FAILED or state is State.LOST
+        failed = state in _FAILURES
         self._failure: BaseException | None = None
         self._traceback: TracebackType | None = None
         if failed and decode is None:
@@ -311,7 +338,8 @@ class Task(_Awaited[T]):
             self._traceback = traceback_of(self._failure)
         # What is lost with a worker is reported once for all of it, by the manager.
         self._unseen = None
-        if state is State.FAILED:
+        # What is durable is a dead letter then, which is reported by its store.
+        if state is State.FAILED and not getattr(self, "_kept", None):
             self._unseen = Unseen(self._home.loop, repr(self), value, decode)
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
@@ -358,4 +386,5 @@ class Task(_Awaited[T]):
         return self._home.loop or asyncio.get_running_loop()
 
 
+_FAILURES = (State.FAILED, State.LOST, State.KEPT)
 _Callback = asyncio.Future[None] | tuple[Callable[[Task[Any]], object], contextvars.Context]

@@ -43,8 +43,9 @@ from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
+from ._durable.writer import InlineWriter
 from ._processes.paired import PairedLife
-from ._routing.fleet import Seams
+from ._routing.assembly import Seams
 from ._routing.layout import check_flag
 from ._scheduling.alarm import ManualClock
 from ._scheduling.clock import SECOND, to_datetime, to_ns
@@ -163,7 +164,9 @@ class FakeManager(Manager):
 
     def __init__(self, clock: FakeClock, *args: Any, **kwargs: Any) -> None:
         seams = Seams(
-            clock, lambda config, loop_initializer, alive: partial(PairedLife, config, clock)
+            clock,
+            lambda config, loop_initializer, alive: partial(PairedLife, config, clock),
+            InlineWriter,
         )
         super().__init__(*args, **kwargs | {"_seams": seams})
 

@@ -1,8 +1,10 @@
 """The file in which durable tasks outlive the host: what is in it, and what is written when.
 
-`records` has the words of it and the `Store` protocol, `group` what is to be written next, `writer`
-the one thread that touches the file. No task, handle or link is known here: who tells this wing what
-becomes of a task is `_routing.keeper`.
+`records` has its words and the `Store` protocol, `group` what is to be written next, `writer` the
+one thread that touches the file. `sqlite` is the store: `lock` keeps other hosts from it, `schema`
+makes and checks the file, `columns` writes a batch, `salvage` reads what there is, `faults` says
+what can go wrong. No task, handle or link is known here: who tells this wing what becomes of a
+task is `_routing.keeper`.
 
-Doors: `records`.
+Doors: `group`, `records`, `sqlite`, `writer`.
 """

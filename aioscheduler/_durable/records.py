@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple, Protocol
 
+from ..errors import StoreError
+
 BUCKET_SHIFT = 42
 """A task's bucket is `due >> BUCKET_SHIFT`: 73 minutes, which costs the least bytes a put."""
 
@@ -106,6 +108,7 @@ class Update(NamedTuple):
     failed: int
     losses: int
     given: int | None
+    id: str | None
 
 
 class Burial(NamedTuple):
@@ -230,16 +233,21 @@ class Store(Protocol):
         """What is wrong with the file, though it can be used; "" as a rule."""
 
     def commit(self, batch: Batch) -> None:
-        """Write a batch: all of it is on disk when this returns, or nothing if it raises."""
+        """Write a batch: all of it is on disk when this returns, or nothing if it raises.
+
+        Raises:
+            StoreGone: The file or the lock is no more ours.
+            StoreError: It cannot be written for now; it may be tried again.
+        """
 
     def letters(self, after: int, most: int) -> list[Letter]:
         """Return dead letters with a row over `after`, in order, at most so many."""
 
-    def tick(self) -> None:
-        """Say that the host lives; called once a second.
+    def tick(self, now: int) -> None:
+        """Say that the host lives; called once a second with its time.
 
         Raises:
-            StoreError: The file or the lock is no more ours: nothing may be written.
+            StoreGone: The file or the lock is no more ours: nothing may be written.
         """
 
     def size(self) -> int:
@@ -249,10 +257,14 @@ class Store(Protocol):
         """Copy all that was committed to a new file, whole."""
 
     def hand_over(self) -> Any:
-        """Return what a worker process is given to hold, so that the lock outlives the host with it.
+        """Return what a worker process is given to hold, so that it holds the lock, too.
 
         It is pickled while a process is spawned; None: there is nothing to hold.
         """
 
     def close(self, clean: bool) -> None:
         """Let go; with `clean` note that nothing was under way."""
+
+
+class StoreGone(StoreError):
+    """The file or the lock is no more this host's: nothing may be written any more."""

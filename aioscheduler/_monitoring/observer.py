@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from itertools import accumulate
 
+from .._routing.keeper import Keeper
 from .._routing.link import Link, Vitals
 from .._routing.placement import Placement
 from .._scheduling.lateness import BOUNDS, History
-from ..stats import COUNTS, HostStats, ManagerStats, WorkerStats
+from ..stats import COUNTS, STORE_FIGURES, HostStats, ManagerStats, WorkerStats
 from .meter import NOTHING, Meter, Usage
 
 
@@ -22,6 +23,7 @@ class Observer:
         links: One for each worker.
         placement: Knows what waits.
         host: How late the host's loop was.
+        keeper: Has the store, if there is one.
     """
 
     def __init__(
@@ -31,7 +33,9 @@ class Observer:
         links: Sequence[Link],
         placement: Placement,
         host: History,
+        keeper: Keeper | None = None,
     ) -> None:
+        self._keeper = keeper
         self._host = host
         self._manager = manager
         self._name = name
@@ -53,8 +57,12 @@ class Observer:
             name=self._name,
             workers=workers,
             host=HostStats(pid, *usage[pid], self._host.lag),
+            **(_NO_STORE if self._keeper is None else self._keeper.figures()),
             **{name: sum(getattr(worker, name) for worker in workers) for name in COUNTS},
         )
+
+
+_NO_STORE = dict.fromkeys(STORE_FIGURES, 0)
 
 
 def _sum_up(

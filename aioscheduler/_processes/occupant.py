@@ -48,6 +48,9 @@ class Occupant(Protocol):
     def receive(self, frame: wire.Frame) -> None:
         """A frame has come that is not about the process alone; READY before all others."""
 
+    def forgives(self) -> bool:
+        """Whether the end of the process is no reason to replace fewer: asked before `ended`."""
+
     def connect(self, life: Life) -> None:
         """A process was started: it is to be told everything."""
 

@@ -315,7 +315,7 @@ class Supervisor:
         elif not self._ready.done():
             failed = WorkerStartError(self._explain_start(exitcode, cause))
             self._stop(End(Then.FAILED, exitcode, life, reason=failed))
-        elif kept is None and not self._budget.spend(self._now()):
+        elif kept is None and not (self._occupant.forgives() or self._budget.spend(self._now())):
             lost = WorkerLost(self._worker, exitcode, started=None, manager=self.name)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "

@@ -36,6 +36,8 @@ class WorkerConfig:
             as they are when the process is launched; set then.
         worker: The place of this worker, from 0.
         generation: Which process in its place this is, from 0.
+        has_store: Whether the manager has a store, for the durable tasks that tasks schedule.
+        held: What the process holds until it ends, if anything: the lock of the store.
         confirmed: Whether every task waits for the host's word (CONFIRM) before it begins: for a
             process that may live on when it was given up.
     """
@@ -55,6 +57,8 @@ class WorkerConfig:
     worker: int = 0
     generation: int = 0
     confirmed: bool = False
+    has_store: bool = False
+    held: Any = None
 
     @property
     def schedulers(self) -> int:

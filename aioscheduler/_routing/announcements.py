@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Protocol
 
 from .._transport.outbox import Outbox
 
@@ -22,16 +21,6 @@ _REMEMBERED = 1024  # tasks of each order that may turn out not to have begun
 
 Announced = tuple[int, Sequence[int]]
 """A scheduler, and the numbers of its tasks that were announced together."""
-
-
-class Keeping(Protocol):
-    """Who says when tasks that begin on our word have it."""
-
-    def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
-        """Take an announcement; call `begin` when its tasks may begin, at once or later.
-
-        Announcements may begin in any order. When their process has ended it does nothing.
-        """
 
 
 class Announcements:

@@ -29,7 +29,8 @@ from .._transport.definitionlog import DefinitionLog
 from .._transport.entry import Entry
 from .._transport.outbox import Outbox
 from .._transport.wire import Kind, Payload, Record
-from .announcements import Announcements, Keeping
+from .announcements import Announcements
+from .durables import Durables
 from .requests import Request, Requests
 
 
@@ -64,7 +65,8 @@ class Book:
         ledger: Has what was sent and has not ended.
         schedulers: How many schedulers the worker has.
         announcements: What of it was announced to begin.
-        keeping: Asked when what waits for our word has it; None: at once.
+        durables: Who keeps the durable ones among the tasks; None: there are none.
+        closing: Whether what ends unasked has only been stopped: what is durable stays.
     """
 
     def __init__(self, schedulers: int, timed: bool, log: DefinitionLog) -> None:
@@ -72,7 +74,8 @@ class Book:
         self.ledger = self.outbox.ledger
         self.schedulers = schedulers
         self.announcements: Announcements = Announcements(schedulers, timed, self.outbox)
-        self.keeping: Keeping | None = None
+        self.durables: Durables | None = None
+        self.closing = False
         self._timed = timed
         self._asked: Requests = Requests()
         self._heads = self.announcements.heads
@@ -90,7 +93,7 @@ class Book:
         record: Record,
         alias: int,
     ) -> int:
-        """Add a task that was scheduled inside a worker, which gave it a number: its alias.
+        """Add a task that somebody has given a number already: its alias.
 
         Returns:
             The number that it has here.
@@ -137,6 +140,8 @@ class Book:
         asked = self._asked.get(number)
         if not self._is_waiting(scheduler, number) or isinstance(asked, Request):
             return False
+        if self.durables is not None:
+            self.durables.moved(number, due)
         if number in self.outbox.loose:
             self.outbox.change_due(number, due)
             return True
@@ -187,6 +192,8 @@ class Book:
     def started(self, scheduler: int, numbers: list[int]) -> Change:
         """The worker has announced tasks: they may have begun."""
         known, change = self._start(scheduler, numbers)
+        if self.durables is not None:
+            self.durables.started(numbers[:known])
         self.announcements.started(scheduler, numbers[:known])
         return change
 
@@ -204,20 +211,22 @@ class Book:
     def announced(self, scheduler: int, numbers: list[int]) -> Change:
         """The worker has announced tasks that begin when it has our word.
 
-        It has that at once, or when `keeping` says so; never if it has said what cannot be.
+        It has that at once, or when `durables` says so; never if it has said what cannot be.
         """
         known, change = self._start(scheduler, numbers)
         begin = self.announcements.announced(scheduler, numbers[:known])
         if change.refused is None:
-            if self.keeping is None:
+            if self.durables is None:
                 begin()
             else:
-                self.keeping.announced(numbers, begin)
+                self.durables.announced(numbers, begin)
         return change
 
     def unstarted(self, scheduler: int, numbers: list[int]) -> Change:
         """Tasks that were announced have not begun."""
         known = self.ledger.move(numbers, State.PENDING)
+        if self.durables is not None:
+            self.durables.unstarted(numbers[:known])
         waiting = known - self._asked.count_ending(numbers[:known])
         return Change(scheduler, waiting, refused=_after(numbers, known))
 
@@ -240,6 +249,8 @@ class Book:
             if number not in dropped
         }
         self.outbox.amend(again, send=self._timed)
+        if self.durables is not None:
+            self.durables.retried({number: until[number] for number in again})
         known = self.ledger.move(numbers[:good], State.PENDING)
         waiting = known - self._asked.count_ending(numbers[:known])
         self.ledger.move(dropped, State.CANCELLED)
@@ -247,34 +258,50 @@ class Book:
         return Change(scheduler, waiting, dropped, refused=_after(numbers, known))
 
     def finished(self, scheduler: int, numbers: list[int], state: State) -> Change:
-        """Tasks have ended; or have not begun, and now never will (CANCELLED)."""
-        if state is State.CANCELLED:
-            return self._dropped(scheduler, numbers)
+        """Tasks have ended; or have not begun, and now never will (`dropped`)."""
         known = self.ledger.move(numbers, state)
         ended = numbers if known == len(numbers) else numbers[:known]
         self._asked.forget(ended)
         return Change(scheduler, 0, ended, state, refused=_after(numbers, known))
 
-    def _dropped(self, scheduler: int, numbers: list[int]) -> Change:
+    def dropped(self, scheduler: int, numbers: list[int]) -> list[Change]:
+        """Tasks have been cancelled, or have not begun and now never will.
+
+        Those that have only been stopped stay for the next host, or are in doubt: lost.
+        """
         waiting = 0
         refused = None
-        ended: list[int] = []
+        ends: dict[State, list[int]] = {State.KEPT: [], State.LOST: [], State.CANCELLED: []}
         moved = self._asked.moves(numbers) if self._asked else {}
         self._amend_moved(moved, send=True)
         for number in numbers:
             if number in moved:
                 self._asked.pop(number, None)
                 continue
-            pending = self.ledger.state(number) is State.PENDING
-            if not self.ledger.move((number,), State.CANCELLED):
+            before = self.ledger.state(number)
+            end = State.CANCELLED
+            if self.closing and self.durables is not None and not self._asked.ends(number):
+                if self.durables.stays(number, before is State.RUNNING):
+                    end = State.KEPT
+                elif before is State.RUNNING and self.durables.all_durable((number,)):
+                    end = State.LOST
+            if not self.ledger.move((number,), end):
                 refused = number
                 break
-            waiting += pending and number not in self._asked
-            ended.append(number)
+            waiting += before is State.PENDING and number not in self._asked
+            ends[end].append(number)
+        ended = ends.pop(State.CANCELLED)
         self._asked.forget(ended)
         if self._heads:
-            self._heads.difference_update(ended)
-        return Change(scheduler, -waiting, ended, refused=refused)
+            self._heads.difference_update(ended, *ends.values())
+        changes = [Change(scheduler, 0, own, state) for state, own in ends.items() if own]
+        return [*changes, Change(scheduler, -waiting, ended, refused=refused)]
+
+    def _stays(self, number: int, running: bool) -> bool:
+        """Whether a task stays for the next host, as this one only stops."""
+        if self.durables is None or self._asked.ends(number):
+            return False
+        return self.durables.stays(number, running)
 
     # ---- from one process to the next
 
@@ -325,17 +352,28 @@ class Book:
         known = self._runs(number) and self.ledger.scheduler(number) == scheduler
         return self._end([number], State.LOST) if known else []
 
-    def lose_running(self) -> list[Change]:
-        """End what had begun in a process that is gone."""
-        return self._end(list(self.ledger.running_numbers()), State.LOST)
+    def sort_running(self, rerun: bool) -> list[Change]:
+        """Of what had begun in a process that is gone, have some start again, and end the rest.
 
-    def rerun_running(self) -> list[Change]:
-        """Have what had begun in a process that is gone start again in the next."""
+        Args:
+            rerun: Whether those start again that are not durable.
+        """
+        lost, suspects = [], set()
         numbers = list(self.ledger.running_numbers())
-        entries = {n: entry.rerun() for n, entry in self.ledger.read(numbers).items()}
-        self.outbox.amend(entries, send=False)
-        self.ledger.move(numbers, State.PENDING)
-        return [Change(s, len(own)) for s, own in self._by_scheduler(numbers).items()]
+        if self.durables is not None:
+            again = [n for n in numbers if self.durables.runs_again(n, rerun)]
+            kept = set(again)
+            lost = [n for n in numbers if n not in kept]
+            suspects = {n for n in again if self.durables.stays(n, running=False)}
+        elif rerun:
+            again = numbers
+        else:
+            again, lost = [], numbers
+        entries = self.ledger.read(again)
+        self.outbox.amend({n: e.rerun(n in suspects) for n, e in entries.items()}, send=False)
+        self.ledger.move(again, State.PENDING)
+        waiting = [Change(s, len(own)) for s, own in self._by_scheduler(again).items()]
+        return waiting + self._end(lost, State.LOST)
 
     def _end(self, numbers: Sequence[int], state: State) -> list[Change]:
         changes = []
@@ -362,14 +400,20 @@ class Book:
         """
         self.announcements.clear()
         state = State.LOST if lost else State.CANCELLED
+        plain = not self._asked and self.durables is None
         for row in list(self.ledger.pending_rows()):  # millions, maybe: a tenth of the cost
-            if not self._asked or all(n not in self._asked for n in row):
+            if plain or not any(n in self._asked or self._stays(n, False) for n in row):
                 self.ledger.move(row, state)
                 yield row, state, False
         for number in [*self.ledger, *self.outbox.loose]:  # the last if there was no packing them
-            runs, asked = self._runs(number), self._asked.pop(number, None)
-            stays = runs or lost
-            ends = State.LOST if stays and not isinstance(asked, Request) else State.CANCELLED
+            runs = self._runs(number)
+            stays = self._stays(number, runs)
+            asked = isinstance(self._asked.pop(number, None), Request)
+            ends = State.CANCELLED
+            if stays:
+                ends = State.KEPT
+            elif (runs or lost) and not asked:
+                ends = State.LOST
             self.ledger.move((number,), ends)
             yield (number,), ends, runs
 

@@ -9,26 +9,30 @@ Nothing here raises: a task is struck out of the book by now, and the next one i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
 from .._scheduling.states import State
 from .._scheduling.unheard import report
 from .._shipping.hostshipping import HostShipper
+from .._transport import wire
 from .._transport.entry import Entry
 from .._transport.ledger import end_of_row
 from ..batch import Decode
-from ..errors import RemoteError
+from ..errors import ManagerClosed, RemoteError, WorkerLost
 from ..task import Home
 from .book import Book, Change
 from .holders import Holders
 from .ids import Ids
+from .keeping import Keeping
 from .lastfailures import LastFailures
 from .link import LoadCounter
 
 NO_MEMORY = object()
 """In the place of an outcome for which this process had no memory."""
+
+_CLOSED = "its manager was closed"
 
 _NAMED = 5  # tasks that a message about a death names
 _UNHEARD_NAMED = 10  # failed tasks of dropped handles that are named, between two ticks
@@ -45,6 +49,7 @@ class Endings:
         counter: Told of what waits and what has ended.
         counts: Where ends are counted, by the names of `stats.COUNTS`.
         ids: Of the manager's tasks.
+        keeping: Keeps the durable ones among the tasks; None: there is no store.
 
     Attributes:
         holders: Of the tasks.
@@ -60,6 +65,7 @@ class Endings:
         counter: LoadCounter,
         counts: Counter[str],
         ids: Ids,
+        keeping: Keeping | None = None,
     ) -> None:
         self.holders: Holders = Holders(home)
         self.failures: LastFailures = LastFailures()
@@ -71,6 +77,7 @@ class Endings:
         self._counts = counts
         self._ids = ids
         self._own_ids = ids.of[worker]
+        self._keeping = keeping
         self._unheard: dict[int, str] = {}  # names of tasks whose failure nobody will be told of
         self._may_name = _UNHEARD_NAMED
 
@@ -80,6 +87,7 @@ class Endings:
         values: Sequence[Any] = (),
         decode: Decode | None = None,
         singly: bool = False,
+        ending: int = wire.RAISED,
     ) -> None:
         """Tell what a verb of the book has changed.
 
@@ -88,8 +96,11 @@ class Endings:
             values: The outcomes of what has ended, in order, perhaps of more; not of the cancelled.
             decode: Reads them, when asked.
             singly: Whether NO_MEMORY may be among them.
+            ending: More about failures, as of `wire`.
         """
         scheduler, waiting, ended, state, _ = change
+        if state is State.KEPT:
+            values, decode = [kept_error(None)] * len(ended), None
         if len(values) < len(ended) and state is not State.CANCELLED:
             raise ValueError(
                 f"{len(values)} outcomes for {len(ended)} tasks that are {state.value}"
@@ -104,13 +115,22 @@ class Endings:
         if self._own_ids or self._ids.leads:  # free, before anybody is told who may ask for one
             self._ids.ended(self._worker, ended)
         self._counts[state.value] += len(ended)
+        if ending == wire.TOO_LATE:
+            self._counts["too_late"] += len(ended)
+        durable: Collection[int] = ()
+        if self._keeping is not None:
+            durable = self._keeping.ended(ended, state, values, ending)
         if state is State.FINISHED and self.holders.has_batches and not singly:
             self._settle_rows(scheduler, ended, values, decode)
         else:
             for number, value in zip(ended, values, strict=False):
-                self._settle(scheduler, number, state, value, decode)
+                self._settle(scheduler, number, state, value, decode, number in durable)
         self._book.forget(ended)
         self._counter.count_ended(self._worker, scheduler, len(ended))
+
+    def lost_by_close(self, numbers: Sequence[int]) -> list[Exception]:
+        """Return what tasks end with that were stopped and must not start a second time."""
+        return [WorkerLost(self._worker, None, True, cause=_CLOSED) for _ in numbers]
 
     def retried(self, change: Change, numbers: Sequence[int], lines: Sequence[str]) -> None:
         """Tell that tasks have failed and wait for another attempt.
@@ -124,10 +144,6 @@ class Endings:
         self._counts["retried"] += change.waiting
         self.failures.note(change.scheduler, numbers[:known], lines[:known])
         self.tell(change)
-
-    def count_too_late(self, count: int) -> None:
-        """Count tasks that have not started because they were too late; `tell` is told, too."""
-        self._counts["too_late"] += count
 
     def _settle_rows(
         self, scheduler: int, numbers: Sequence[int], values: Sequence[Any], decode: Decode | None
@@ -144,15 +160,24 @@ class Endings:
             start = stop
 
     def _settle(
-        self, scheduler: int, number: int, state: State, value: Any, decode: Decode | None
+        self,
+        scheduler: int,
+        number: int,
+        state: State,
+        value: Any,
+        decode: Decode | None,
+        durable: bool = False,
     ) -> None:
-        """Tell a task's end to whoever holds it, or to the loop if it failed unheard."""
+        """Tell a task's end to whoever holds it, or to the loop if it failed unheard.
+
+        One that is durable is not unheard: it is a dead letter, which its store reports.
+        """
         if value is NO_MEMORY:
             self._counts[state.value] -= 1
             state, value, decode = State.FAILED, _no_memory(state), None
             self._counts[state.value] += 1
         told = self.holders.settle(number, state, value, decode)
-        if not told and state is State.FAILED:
+        if not told and state is State.FAILED and not durable:
             name = self._unheard.pop(number, "")
             who = f"{name} {self._home.ref(scheduler, number)}".lstrip()
             report(self._home.loop, f"task {who}", value, decode)
@@ -167,6 +192,8 @@ class Endings:
             if self._own_ids or self._ids.leads:
                 self._ids.ended(self._worker, numbers)
             self._counts[state.value] += len(numbers)
+            if self._keeping is not None:
+                self._keeping.ended(numbers, state, [value] * len(numbers))
             if state is State.CANCELLED:
                 self.failures.tell(numbers, self._home.ref)
             self.holders.settle_alike(numbers, state, value)
@@ -213,6 +240,21 @@ class Endings:
         """Is called once a tick."""
         self._may_name = _UNHEARD_NAMED
         self.holders.forget_dropped()
+
+
+def kept_error(reason: Exception | None) -> ManagerClosed:
+    """Return what awaiting a task raises that stays in the store.
+
+    Args:
+        reason: Why the manager has failed, if it has.
+    """
+    how = "was closed" if reason is None else "has failed"
+    error = ManagerClosed(
+        f"the manager {how} before this durable task had ended; it stays in the store, and the "
+        "next manager with that store goes on with it"
+    )
+    error.__cause__ = reason
+    return error
 
 
 def _no_memory(state: State) -> Exception:

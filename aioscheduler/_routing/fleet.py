@@ -17,59 +17,29 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing.util
-import os
-import time
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
 
-from .._processes.budget import RestartBudget
-from .._processes.incarnation import Incarnation, Launch
+from .._processes.incarnation import Incarnation
 from .._processes.process import Alive, end_workers
-from .._processes.workerconfig import WorkerConfig
 from .._scheduling.alarm import next_tick
 from .._scheduling.lateness import History
 from .._scheduling.lifespan import Lifespan
-from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
 from .._shipping.hostcatalog import HostCatalog
-from .._shipping.hostshipping import HostShipper
 from .._transport.pipe import abandon
-from ..errors import ManagerClosed, WorkerStartError
+from ..errors import ManagerClosed, StoreError, WorkerStartError
 from ..task import State
-from .forwardedlogs import read_levels
-from .local import LocalLink
-from .recycling import Recycling
+from .admission import Admission
+from .assembly import Assembly, Seams
+from .keeper import Keeper
 from .remote import RemoteLink
 from .router import Router
 from .settings import Settings
 from .threadsafe import Abroad
 
 log: logging.Logger = logging.getLogger("aioscheduler")
-
-
-def _launch_processes(
-    config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
-) -> Launch:
-    def launch(*life: Any) -> Incarnation:
-        levels = read_levels() if config.forward_logs else {}  # as they are by now
-        return Incarnation(replace(config, log_levels=levels), loop_initializer, alive, *life)
-
-    return launch
-
-
-class Seams(NamedTuple):
-    """What a manager has of the machine; with others (`testing`) it needs neither time nor process.
-
-    Attributes:
-        clock: Returns the present in nanoseconds since the epoch.
-        launcher: Returns what makes the processes of a worker's place.
-    """
-
-    clock: Callable[[], int] = time.time_ns
-    launcher: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], Launch] = _launch_processes
 
 
 class Fleet:
@@ -87,6 +57,7 @@ class Fleet:
         remotes: The links to other processes.
         abroad: What other threads wait for.
         host: How late this loop was.
+        keeper: Has the file of durable tasks; None: there is none.
 
     Raises:
         NotShippable: The initializer, one of its arguments, or what propagates cannot travel.
@@ -116,98 +87,42 @@ class Fleet:
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
         self._lifespan: Lifespan | None = None  # in this loop
+        self._started = False  # the links are
+        assembly = Assembly(
+            *(owner, manager, settings, seams, router, self._alive, self.fail, self._tell_avoided)
+        )
+        self.keeper: Keeper | None = None
         if settings.local:
-            local = self._make_local(manager, settings, seams)
+            local = assembly.make_local()
             self._lifespan = local.lifespan
             router.links = [local]
         else:
-            self.remotes += self._make_remotes(manager, settings, seams)
+            self.remotes, self._catalog = assembly.make_remotes()
             router.links = self.remotes
-
-    def _make_local(self, manager: str, settings: Settings, seams: Seams) -> LocalLink:
-        router = self._router
-        return LocalLink(
-            settings.order,
-            settings.layout[0],
-            router.placement,
-            self._loop_thread,
-            router.new_due,
-            seams.clock,
-            manager,
-            settings.boot,
-            router,
-            self.fail,
-            settings.max_running,
-            router.ids,
-            settings.propagation,
-        )
-
-    def _make_remotes(self, manager: str, settings: Settings, seams: Seams) -> list[RemoteLink]:
-        self._catalog = catalog = HostCatalog()
-        catalog.owner = self._owner
-        catalog.propagation = settings.propagation
-        shipper = HostShipper(catalog)
-        boot = b""
-        if settings.boot is not None or settings.propagation is not None:
-            boot = shipper.take_call(*settings.boot or (None, ()))
-        config = WorkerConfig(
-            manager=manager,
-            order=settings.order,
-            layout=tuple(settings.layout),
-            prefer_utc=settings.prefer_utc,
-            host=os.getpid(),
-            handed=tuple(catalog.handed),  # by `take_call`
-            max_running=settings.max_running,
-            name=settings.name,
-            measured=settings.max_rss_per_worker is not None,
-            block_timeout=settings.block_timeout,
-            forward_logs=settings.forward_logs,
-        )
-        budget = RestartBudget(*settings.max_restarts)
-        limits = settings.max_tasks_per_worker, settings.max_rss_per_worker
-        recycling: Recycling | None = None
-        if any(limit is not None for limit in limits):
-            recycling = Recycling(
-                len(settings.layout),
-                *limits,
-                lambda worker, why: self.remotes[worker].supervisor.recycle(why),
-                self._tell_avoided,
-                settings.name or "",
-            )
-        return [
-            RemoteLink(
-                worker,
-                schedulers,
-                settings.order is Order.TIMED,
-                seams.launcher(
-                    replace(config, worker=worker), settings.loop_initializer, self._alive
-                ),
-                budget,
-                shipper,
-                self._router.placement,
-                self._loop_thread,
-                seams.clock,
-                manager,
-                boot,
-                settings.rerun,
-                self.fail,
-                partial(self._router.asked_inside, self.remotes, catalog),
-                self._router.new_due,
-                self._router.ids,
-                None if recycling is None else recycling.wears[worker],
-                settings.name or "",
-            )
-            for worker, schedulers in enumerate(settings.layout)
-        ]
+        self.keeper = router.keeper = assembly.keeper
 
     # ---- what the manager has it do
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts the workers, in the running loop.
+        """Starts the workers, in the running loop; with a store, once that is open.
 
         Raises:
             WorkerStartError: A process cannot be had; the manager has failed then.
         """
+        self._look_after(loop, loop.time(), _LoopEnd(loop, self.loop_ended))
+        if self.keeper is None:
+            self._start_links(loop)
+        else:
+            admission = Admission(self._router, self.keeper)
+            self.keeper.open(loop, admission, partial(self._start_after_opening, loop))
+
+    def _start_after_opening(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._router.closed is None:
+            with contextlib.suppress(WorkerStartError):  # which has been told: the manager fails
+                self._start_links(loop)
+
+    def _start_links(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._started = True
         try:
             for link in self._router.links:
                 link.start(loop)
@@ -220,15 +135,18 @@ class Fleet:
             raise
         finally:
             self._guard_exit()
-        self._look_after(loop, loop.time(), _LoopEnd(loop, self.loop_ended))
 
     async def ready(self) -> None:
         """Returns when every worker answers.
 
         Raises:
             WorkerStartError: One of them could not begin.
+            StoreError: The store cannot be opened.
         """
         self._ready_awaited = True
+        if self.keeper is not None:
+            await self.keeper.ready()
+            self._router.check_open()
         await asyncio.gather(*(link.ready() for link in self._router.links))
 
     async def close(self, timeout: float) -> None:
@@ -245,7 +163,11 @@ class Fleet:
 
     async def _close(self, timeout: float) -> None:
         before = self._count_cancelled()
+        if self.keeper is not None:  # what was scheduled meanwhile is to be in the file
+            await self.keeper.opened()
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
+        if self.keeper is not None:
+            await self.keeper.close()
         if cancelled := self._count_cancelled() - before:
             log.info("%r: its close() cancelled %s unfinished tasks", self._owner, f"{cancelled:,}")
         watch = self._watch() if self._watch is not None else None
@@ -287,7 +209,11 @@ class Fleet:
         for link in router.links:
             link.kill(reason)
         self.abroad.relay()
-        if not (self._ready_awaited and isinstance(reason, WorkerStartError)):
+        if self.keeper is not None and self._closing is None and self._loop_thread.loop:
+            # The file is let go when no worker is left, whether or not anybody calls close().
+            with contextlib.suppress(RuntimeError):  # of a closed loop
+                self._closing = self._loop_thread.loop.create_task(self._close(0))
+        if not (self._ready_awaited and isinstance(reason, WorkerStartError | StoreError)):
             message = (
                 f"manager {self._name} has failed, and its {unfinished} unfinished tasks with it; "
                 "make a new one"
@@ -310,6 +236,8 @@ class Fleet:
         for descriptors in self._alive.values():
             abandon(descriptors)  # which a worker reads as the end
         self.abroad.give_up(self._router.closed)
+        if self.keeper is not None:
+            self.keeper.abandon()
 
     # ---- inside
 
@@ -326,8 +254,11 @@ class Fleet:
         self.host.add(now, lag, (0, 0, []))
         if self._catalog is not None:  # before the links, which tell the workers
             self._catalog.look_after()
-        for link in router.links:
-            link.look_after(lag)
+        if self._started:
+            for link in router.links:
+                link.look_after(lag)
+        if self.keeper is not None:
+            self.keeper.look_after()
         self._tell_avoided()
 
     def _tell_avoided(self) -> None:

@@ -50,6 +50,20 @@ class Holders:
             self.forget_dropped()
         return task
 
+    def take(self, number: int) -> Task[Any] | None:
+        """Forget the handle of a task, and give it."""
+        handle = self._handles.pop(number, None)
+        self._held.pop(number, None)
+        return None if handle is None else handle()
+
+    def put(self, task: Task[Any], home: Home, scheduler: int, number: int) -> None:
+        """Make a handle that of another task, of which nobody has one."""
+        task._home, task._scheduler, task._number = home, scheduler, number
+        handle = self._handles[number] = _Handle(task, self._dropped.append)
+        handle.number = number
+        if task._callbacks:
+            self.hold(task)
+
     def hold(self, task: Task[Any]) -> None:
         """Keeps a handle until its task ends."""
         self._held[task._number] = task

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 
 from .._scheduling.lateness import History
 from .._shipping.propagation import Captured
-from .._shipping.shipping import Call
 from ..batch import Outcomes
 from ..inspection import TaskInfo, Wanted
 from ..options import Options
@@ -120,8 +119,8 @@ class Link(Home, Protocol):
         function: Any,
         calls: list[Any],
         record: Any,
-    ) -> None:
-        """Accepts calls of one function.
+    ) -> int:
+        """Accepts calls of one function, and returns the number of the first; others follow on it.
 
         Args:
             outcomes: Told how they end.
@@ -144,6 +143,12 @@ class Link(Home, Protocol):
 
         Unlike a cancellation it never touches what has begun: a start on its way wins.
         """
+
+    def detach(self, scheduler: int, number: int) -> Task[Any] | None:
+        """Take the handle from a task that has one; its end is told to nobody."""
+
+    def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
+        """Make a handle that of another task, of which nobody has one."""
 
     def dispossess(self, scheduler: int, number: int) -> None:
         """Withdraw a task whose id another takes; what has begun goes on without it."""
@@ -169,18 +174,15 @@ class Link(Home, Protocol):
     async def close(self, timeout: float | None) -> None:
         """Cancels what waits; lets what runs finish for `timeout` seconds, then ends it."""
 
-
-class AcrossLink(Link, Protocol):
-    """A link to another process, whose tasks may schedule others through the host."""
-
-    def adopt(self, scheduler: int, due: int, call: Call, alias: int) -> int:
-        """Accepts a task that was scheduled inside a worker.
+    def adopt(self, scheduler: int, due: int, call: Any, alias: int | None) -> int:
+        """Accepts a task of which nobody has a handle.
 
         Args:
             scheduler: Where.
             due: Nanoseconds since the epoch.
             call: What there is to do.
-            alias: The number that the worker gave it, by which references know it.
+            alias: A number that it was given already, by which references know it; None: it was
+                not.
 
         Returns:
             The number that it has here.

@@ -38,6 +38,7 @@ from ..inspection import TaskInfo, Wanted
 from ..stats import WorkerState
 from ..task import State, Task, TaskRef
 from .ids import Ids
+from .keeping import Keeping
 from .link import LoadCounter, Vitals
 from .localcrew import LocalCrew
 from .localentry import Attempts, Entry, Work, attempt_of, context_of, move, start_of
@@ -64,6 +65,7 @@ class LocalLink:
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         ids: Of the manager's tasks, if there is one.
         propagation: What goes with each task besides the context of its call, if anything does.
+        keeping: Keeps the durable ones among the tasks; None: there is no store.
 
     Attributes:
         lifespan: Calls the initializer, and has what that has opened; None if there is none.
@@ -84,6 +86,7 @@ class LocalLink:
         max_running: int | None = None,
         ids: Ids | None = None,
         propagation: Propagation | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
@@ -98,7 +101,10 @@ class LocalLink:
             (proxy, manager or "", 0, index, clock) for index in range(schedulers)
         ]
         self._ids = ids or Ids(1)
-        self._crew = LocalCrew(order, counter, self._places, clock, manager, self._ids, propagation)
+        self._keeping = keeping
+        self._crew = LocalCrew(
+            *(order, counter, self._places, clock, manager, self._ids, propagation, keeping)
+        )
         self.engines: list[Engine[Entry]] = [
             Engine(index, order, self._crew, self._recorder, clock, context_of, max_running)
             for index in range(schedulers)
@@ -197,7 +203,7 @@ class LocalLink:
         function: Callable[..., Any],
         calls: list[tuple[Any, ...]],
         record: LocalRecord,
-    ) -> None:
+    ) -> int:
         """Accepts calls of one function."""
         first, count = self._next, len(calls)
         self._next += count
@@ -213,6 +219,7 @@ class LocalLink:
             for work, due in zip(works, each, strict=True)
         )
         engine.add_many(range(first, first + count), dues, entries)
+        return first
 
     def room(self) -> int:
         """How many calls `schedule_many` takes at a time."""
@@ -308,7 +315,35 @@ class LocalLink:
         task = self.find(scheduler, number)
         assert task is not None  # it has an id, and so has not ended
         task._id = None
+        if self._keeping is not None:
+            self._keeping.dispossess(number, self.state(number) is State.RUNNING)
         self.withdraw(scheduler, number)
+
+    def adopt(self, scheduler: int, due: int, call: LocalCall, alias: int | None) -> int:
+        """Accept a task of which nobody has a handle; see `link.Link`."""
+        task = self.schedule(scheduler, due, due, call)
+        task._kept = True
+        return task._number
+
+    def detach(self, scheduler: int, number: int) -> Task[Any] | None:
+        """Take the handle from a task that has one; its end is told to nobody."""
+        task = self.find(scheduler, number)
+        if task is not None:
+            nobody: Task[Any] = Task(self, scheduler, number, task._when, task._label)
+            self._give(nobody, scheduler, number)
+            self._crew.held.pop(number, None)
+        return task
+
+    def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
+        """Make a handle that of another task, of which nobody has one."""
+        task._home, task._scheduler, task._number = self, scheduler, number
+        self._give(task, scheduler, number)
+        if task._callbacks:
+            self.hold(task)
+
+    def _give(self, task: Task[Any], scheduler: int, number: int) -> None:
+        waiting = self.engines[scheduler].waiting
+        waiting[number] = task, *waiting[number][1:]
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Have a timed task start at another time, in nanoseconds since the epoch.
@@ -321,6 +356,8 @@ class LocalLink:
         if entry is None:
             return False
         engine.add_again([number], due, [move(entry, due)])
+        if self._keeping is not None:
+            self._keeping.moved(number, due)
         return True
 
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
@@ -358,7 +395,13 @@ class LocalLink:
     # The home of its tasks' handles.
 
     def cancel(self, scheduler: int, number: int) -> bool:
+        if self._keeping is not None:
+            self._crew.asked.add(number)
         return self.engines[scheduler].cancel(number)
+
+    async def stored(self, number: int, kept: Any) -> None:
+        assert self._keeping is not None
+        await self._keeping.stored(number, kept)
 
     def state(self, number: int) -> State:
         if any(engine.running.find(number) is not None for engine in self.engines):

@@ -21,15 +21,18 @@ from .._scheduling.engine import Engine
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
 from .._shipping.propagation import Propagation
-from ..errors import WorkerLost
+from .._transport import wire
+from ..errors import TooLate, WorkerLost
 from ..inside import Place, running
 from ..options import Options, lateness_error, run_with
 from ..retry import Retry, wait_before_retry
 from ..task import State, Task, TaskRef
+from .endings import kept_error
 from .ids import Ids
+from .keeping import Keeping
 from .lastfailures import failure_line, log_failure
 from .link import LoadCounter
-from .localentry import Attempts, Entry, Work, attempt_of, begin, close, name_of
+from .localentry import Attempts, Entry, Unreadable, Work, attempt_of, begin, close, name_of
 
 
 class LocalCrew:
@@ -43,6 +46,7 @@ class LocalCrew:
         manager: The manager's id, if there is one.
         ids: Of the manager's tasks.
         propagation: What is restored before each attempt, if anything is.
+        keeping: Keeps the durable ones among the tasks; None: there is no store.
 
     Attributes:
         loop: The one in which they run; None before the start.
@@ -50,6 +54,7 @@ class LocalCrew:
         counts: What has been counted, by the names of `stats.COUNTS`.
         held: Handles whose callbacks somebody waits for, by number.
         reason: Why the place has failed; None while it has not.
+        asked: With a store, the numbers of tasks that somebody has asked to cancel.
     """
 
     def __init__(
@@ -61,7 +66,10 @@ class LocalCrew:
         manager: str | None,
         ids: Ids,
         propagation: Propagation | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
+        self.asked: set[int] = set()
+        self._keeping = keeping
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stopped = False
         self.reason: Exception | None = None
@@ -83,13 +91,26 @@ class LocalCrew:
         return TaskRef(self._manager, 0, scheduler, number)
 
     def launch(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
-        engine.run(numbers, dues)
+        keeping = self._keeping
+        if keeping is None or not keeping.kept or not any(map(keeping.waits, numbers)):
+            if keeping is not None:
+                keeping.started(numbers)
+            engine.run(numbers, dues)
+            return
+        # In the order of their announcements, as a worker does it.
+        rest = [(n, d) for n, d in zip(numbers, dues, strict=True) if not keeping.waits(n)]
+        keeping.started(numbers)
+        engine.run([number for number, _ in rest], [due for _, due in rest])
+        for number, due in zip(numbers, dues, strict=True):
+            if keeping.waits(number):
+                keeping.announced([number], partial(engine.run, [number], [due]))
 
     async def execute(self, engine: Engine[Entry], number: int, entry: Entry, due: int) -> None:
         # Here, and not when it is launched: it may be cancelled in between.
         self._counter.count_waiting(0, engine.index, -1)
         _, work, _, options, given, captured = entry
         value: Any = None
+        ending = wire.RAISED
         attempt = 1 if options is None else attempt_of(entry)
         running.set((self._places[engine.index], number, given, attempt))
         try:
@@ -105,10 +126,13 @@ class LocalCrew:
             close(entry)  # if it had not come to that
             state = State.CANCELLED
             own = asyncio.current_task()
-            if engine.running.was_given_up(number):
-                state, value = self._unasked(started=True)
+            if engine.running.was_given_up(number) or self.stopped:
+                state, value = self._unasked(number, started=True)
             elif own is not None and own.cancelling():
                 engine.was_cancelled(number)
+        except Unreadable as unreadable:
+            ending = wire.UNKNOWN if unreadable.unknown else wire.UNREADABLE
+            value, state = unreadable.__cause__, State.FAILED
         except BaseException as error:
             close(entry)  # if it did not come to that
             if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
@@ -121,7 +145,7 @@ class LocalCrew:
                 engine.withdraw(number)  # if it has come to that
                 error = own
             value, state = error, State.FAILED
-        self._end(engine, number, entry, state, value)
+        self._end(engine, number, entry, state, value, ending)
         del value, entry  # an exception holds this frame by its traceback, and a handle it
 
     def _begin(
@@ -165,6 +189,8 @@ class LocalCrew:
             self._log_failure(engine, number, entry)
             return True
         until = min(self._clock() + wait, LATEST)
+        if self._keeping is not None:
+            self._keeping.retried({number: until})
         own = asyncio.current_task(self.loop)
         if own is not None and own.cancelling():  # and it has raised something else
             engine.was_cancelled(number)
@@ -182,7 +208,7 @@ class LocalCrew:
         """End a task that never starts: it was cancelled, or its place has failed."""
         close(entry)
         self._counter.count_waiting(0, engine.index, -1)
-        state, value = self._unasked(started=False)
+        state, value = self._unasked(number, started=False)
         self._end(engine, number, entry, state, value)
         if state is State.CANCELLED:
             self._log_failure(engine, number, entry)
@@ -203,9 +229,15 @@ class LocalCrew:
             self._end(engine, number, entry, State.FAILED, error)
         tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
 
-    def _unasked(self, started: bool) -> tuple[State, Exception | None]:
-        """Return how a task ends that nobody has asked to cancel, if its place has failed."""
+    def _unasked(self, number: int, started: bool) -> tuple[State, Exception | None]:
+        """Return how a task ends that nobody has asked to cancel: its place ends, or has failed."""
         reason = self.reason
+        keeping = self._keeping
+        if self.stopped and keeping is not None and number in keeping.kept:
+            if number not in self.asked and keeping.stays(number, started):
+                return State.KEPT, kept_error(reason)
+            if number not in self.asked and started and reason is None:
+                return State.LOST, WorkerLost(0, None, started, cause="its manager was closed")
         if reason is None:
             return State.CANCELLED, None
         if not isinstance(reason, WorkerLost):
@@ -215,9 +247,20 @@ class LocalCrew:
         return State.LOST, lost
 
     def _end(
-        self, engine: Engine[Entry], number: int, entry: Entry, state: State, value: Any
+        self,
+        engine: Engine[Entry],
+        number: int,
+        entry: Entry,
+        state: State,
+        value: Any,
+        ending: int = wire.RAISED,
     ) -> None:
         holder = entry[0]
+        if self._keeping is not None:
+            self.asked.discard(number)
+            if isinstance(value, TooLate):
+                ending = wire.TOO_LATE
+            self._keeping.ended([number], state, [value], ending)
         try:  # noqa: SIM105  which costs every task
             engine.ended(number)
         except RuntimeError:  # the loop is closed: nothing follows on it

@@ -29,13 +29,14 @@ class Attempts:
         first: What is awaited in the first one, if there is such a thing yet.
 
     Attributes:
-        number: Of the attempt that runs, or of the next one if none does.
+        number: Of the attempt that runs, or of the next one if none does; lost ones do not count.
         start: When that starts, if not at the task's due time; nanoseconds since the epoch.
+        attempt: How many times the task has been started, or will have been by that.
         failure: Why the one before has failed, in a line; "" if there was none. The exception
             itself, which holds much by its traceback, is not kept.
     """
 
-    __slots__ = ("_call", "failure", "first", "number", "start")
+    __slots__ = ("_call", "attempt", "failure", "first", "number", "start")
 
     def __init__(
         self, call: Callable[[], Awaitable[Any]], first: Awaitable[Any] | None = None
@@ -43,6 +44,7 @@ class Attempts:
         self._call = call
         self.first: Awaitable[Any] | None = first
         self.number: int = 1
+        self.attempt: int = 1
         self.start: int | None = None
         self.failure: str = ""
 
@@ -55,6 +57,29 @@ class Attempts:
         """Note why an attempt has failed (`failure_line`); the next one is to follow."""
         self.failure = line
         self.number += 1
+        self.attempt += 1
+
+    def restore(self, attempt: int, failed: int, start: int | None) -> None:
+        """Go on where another host has ended.
+
+        Args:
+            attempt: How many times the task has been started when it starts next.
+            failed: How many attempts have failed.
+            start: When it starts next, if not at its due time.
+        """
+        self.attempt, self.number, self.start = attempt, failed + 1, start
+
+
+class Unreadable(Exception):
+    """What is stored of a task cannot be read, or does not fit its function; the cause says why.
+
+    Attributes:
+        unknown: Whether it has no function.
+    """
+
+    def __init__(self, unknown: bool) -> None:
+        super().__init__(unknown)
+        self.unknown = unknown
 
 
 Work = Awaitable[Any] | Attempts
@@ -81,7 +106,7 @@ def context_of(entry: Entry) -> Context:
 def attempt_of(entry: Entry) -> int:
     """Return how many times the task has been started, or will have been once it has begun."""
     work = entry[1]
-    return work.number if isinstance(work, Attempts) else 1
+    return work.attempt if isinstance(work, Attempts) else 1
 
 
 def start_of(entry: Entry) -> int:

@@ -72,7 +72,7 @@ class Placement:
         """
         if self._max_tasks is not None and self.all_waiting >= self._max_tasks:
             raise limit_reached(self._max_tasks)
-        place = self._least_loaded() if key is None else self.place_of_key(key)
+        place = self.choose_freely(key)
         each = self._max_each
         if each is not None and self.waiting[place] >= each:
             if key is None:
@@ -80,6 +80,14 @@ class Placement:
             if self.waiting[place] >= each:
                 raise limit_reached(each, " on the scheduler")
         return place
+
+    def choose_freely(self, key: str | bytes | int | None) -> int:
+        """Give the place for a task that is accepted whatever the limits are.
+
+        Raises:
+            TypeError: The key is neither None, str, bytes nor int.
+        """
+        return self._least_loaded() if key is None else self.place_of_key(key)
 
     def room(self, place: int) -> int:
         """How many more tasks may wait at a place; many, if there is no limit."""

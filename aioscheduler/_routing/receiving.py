@@ -30,6 +30,8 @@ _STATES = {
     wire.RAISED: State.FAILED,
     wire.DROPPED: State.CANCELLED,
     wire.TOO_LATE: State.FAILED,
+    wire.UNREADABLE: State.FAILED,
+    wire.UNKNOWN: State.FAILED,
 }
 
 
@@ -70,11 +72,12 @@ class Receiver:
         self._asked_inside = asked_inside
         self._take_logs = take_logs
         self._wear = wear
+        decodes: dict[State, Decode] = {
+            State.FINISHED: shipper.catalog.decode_result,
+            State.FAILED: shipper.catalog.decode_failure,
+        }
         self._decodes: dict[int, Decode | None] = {
-            wire.RETURNED: shipper.catalog.decode_result,
-            wire.RAISED: shipper.catalog.decode_failure,
-            wire.DROPPED: None,
-            wire.TOO_LATE: shipper.catalog.decode_failure,
+            ending: decodes.get(state) for ending, state in _STATES.items()
         }
         # Large outcomes, ahead of their FINISHED; None: there was no memory for it.
         self._blobs: dict[int, bytes | None] = {}
@@ -128,8 +131,8 @@ class Receiver:
         if types - {int} or not 0 <= scheduler < self._schedulers:
             raise wire.WireError(f"no frame of a worker: {scheduler!r}, {numbers!r:.80}")
 
-    def _take(self, change: Change, *outcomes: Any) -> None:
-        self._endings.tell(change, *outcomes)
+    def _take(self, change: Change) -> None:
+        self._endings.tell(change)
         self._refuse(change)
 
     def _refuse(self, change: Change) -> None:
@@ -187,10 +190,16 @@ class Receiver:
         if state is State.FAILED:
             self._endings.name_unheard(numbers)
         ran = 0 if self._wear is None else self._count_run(numbers, ending)
-        change = self._book.finished(scheduler, numbers, state)
-        if ending == wire.TOO_LATE:
-            self._endings.count_too_late(len(change.ended))
-        self._take(change, payloads, decode, large)
+        if state is State.CANCELLED:
+            changes = self._book.dropped(scheduler, numbers)
+        else:
+            changes = [self._book.finished(scheduler, numbers, state)]
+        for change in changes:
+            if change.state is State.LOST:
+                self._endings.tell(change, self._endings.lost_by_close(change.ended))
+            else:
+                self._endings.tell(change, payloads, decode, large, ending)
+        self._refuse(changes[-1])
         if self._wear is not None:
             self._wear.ran(ran)
 

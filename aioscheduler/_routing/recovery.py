@@ -16,7 +16,7 @@ from .._processes.supervisor import Supervisor
 from .._scheduling.states import State
 from ..errors import WorkerLost
 from .book import Book
-from .endings import Endings
+from .endings import Endings, kept_error
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -63,10 +63,11 @@ class Recovery:
         waiting, running = len(book.ledger) - book.ledger.running, book.ledger.running
         go = "task goes" if waiting == 1 else "tasks go"
         fate = f"{waiting:,} pending {go} to the next process"
+        named = endings.describe_running()
+        changes = book.sort_running(self._rerun)
         if running:
-            then = "started, to run again" if self._rerun else "started, and lost"
-            fate += f"; {then}: {running:,} ({endings.describe_running()})"
-        for change in book.rerun_running() if self._rerun else book.lose_running():
+            fate += f"; {_describe(running, sum(len(c.ended) for c in changes))} ({named})"
+        for change in changes:
             errors = [self._lost(exitcode, True, number, cause) for number in change.ended]
             endings.tell(change, errors)
         return fate, running
@@ -97,11 +98,13 @@ class Recovery:
 
     def _close_book(
         self, exitcode: int | None, lost: bool
-    ) -> Iterator[tuple[Sequence[int], State, WorkerLost | None]]:
+    ) -> Iterator[tuple[Sequence[int], State, Exception | None]]:
         """Yield the ends of all tasks: those that ended alike, how, and with what."""
         for numbers, state, started in self._book.close(lost):
-            error = None
-            if state is State.LOST:
+            error: Exception | None = None
+            if state is State.KEPT:
+                error = kept_error(self.reason)
+            elif state is State.LOST:
                 one = numbers[0] if len(numbers) == 1 else None
                 error = self._lost(exitcode, started, one, self._supervisor.cause)
             yield numbers, state, error
@@ -118,3 +121,12 @@ class Recovery:
         if task is not None:
             error.add_note(task._note)
         return error
+
+
+def _describe(running: int, lost: int) -> str:
+    """Say what becomes of tasks that had started."""
+    if not lost:
+        return f"started, to run again: {running:,}"
+    if lost == running:
+        return f"started, and lost: {running:,}"
+    return f"started: {running:,}, of which {lost:,} are lost and the others run again"

@@ -48,6 +48,7 @@ from .book import Book, Change
 from .endings import Endings
 from .forwardedlogs import ForwardedLogs
 from .ids import Ids
+from .keeping import Keeping
 from .link import LoadCounter, Vitals
 from .receiving import Receiver
 from .recovery import Recovery
@@ -79,6 +80,7 @@ class RemoteLink:
         ids: Of the manager's tasks.
         wear: Told what its processes run, and how large they are; None: nothing is recycled.
         name: The manager's, if it was given one; for messages.
+        keeping: Keeps the durable ones among the tasks; None: there is no store.
 
     Attributes:
         supervisor: Keeps a process in the place.
@@ -106,6 +108,7 @@ class RemoteLink:
         ids: Ids,
         wear: Wear | None,
         name: str,
+        keeping: Keeping | None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread: LoopThread = loop_thread
@@ -121,7 +124,10 @@ class RemoteLink:
         self._outbox = self.book.outbox
         self._counts = self.supervisor.counts
         self._ids = ids
-        self._endings = Endings(worker, self, self.book, shipper, counter, self._counts, ids)
+        self._keeping = self.book.durables = keeping
+        self._endings = Endings(
+            *(worker, self, self.book, shipper, counter, self._counts, ids, keeping)
+        )
         self._holders = self._endings.holders
         self._recovery = Recovery(worker, self.book, self._endings, rerun, self.supervisor)
         self._sender = Sender(self._outbox, boot)
@@ -154,16 +160,24 @@ class RemoteLink:
 
     async def close(self, timeout: float | None) -> None:
         """End the process: politely, then not; settle every task."""
+        self.book.closing = True
         self._sender.now()
         self._sender.stop_telling()
         await self.supervisor.close(timeout, self._endings.describe_running)
 
     def kill(self, reason: Exception) -> None:
         """End the process at once: the manager has failed."""
+        self.book.closing = True
         self._recovery.reason = reason
         self.supervisor.kill()
 
     # ---- what the supervisor reports (`occupant.Occupant`)
+
+    def forgives(self) -> bool:
+        """Whether only durable tasks ran: one of them ends three processes at most."""
+        return self._keeping is not None and self._keeping.all_durable(
+            self.book.ledger.running_numbers()
+        )
 
     def connect(self, life: Life) -> None:
         """Tell a new process everything: definitions, tasks, and then to begin."""
@@ -228,19 +242,23 @@ class RemoteLink:
         function: int | bytes,
         payloads: list[Payload],
         record: Record,
-    ) -> None:
+    ) -> int:
         """Send calls of one function as one frame."""
         first = self._outbox.add_many(scheduler, dues, function, payloads, record)
         self._holders.add(Part(outcomes, offset, self, scheduler, first, len(payloads), dues))
         self._sender.soon()
+        return first
 
     def room(self) -> int:
         """How many calls `schedule_many` takes at a time."""
         return PAGE
 
-    def adopt(self, scheduler: int, due: int, call: Call, alias: int) -> int:
-        """Accept a task that was scheduled inside a worker, which gave it a number: its alias."""
-        number = self.book.adopt(scheduler, due, *call, alias)
+    def adopt(self, scheduler: int, due: int, call: Call, alias: int | None) -> int:
+        """Accept a task without a handle; see `link.Link`."""
+        if alias is None:
+            number = self._outbox.add(scheduler, due, *call)
+        else:
+            number = self.book.adopt(scheduler, due, *call, alias)
         self._sender.soon()
         return number
 
@@ -258,6 +276,8 @@ class RemoteLink:
             given = entry.given if self._timed else 0
             task = self._holders.hand_out(scheduler, number, given, name)
             task._id = self._ids.of[self._worker].get(number)
+            if self._keeping is not None:
+                task._kept = self._keeping.kept.get(number)
         return task
 
     def cancel(self, scheduler: int, number: int) -> bool:
@@ -278,7 +298,17 @@ class RemoteLink:
         task = self._holders.handle_of(number)
         if task is not None:
             task._id = None
+        if self._keeping is not None:
+            self._keeping.dispossess(number, self.book.state(number) is State.RUNNING)
         self.withdraw(scheduler, number)
+
+    def detach(self, scheduler: int, number: int) -> Task[Any] | None:
+        """Take the handle from a task that has one; its end is told to nobody."""
+        return self._holders.take(number)
+
+    def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
+        """Make a handle that of another task, of which nobody has one."""
+        self._holders.put(task, self, scheduler, number)
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Ask that a timed task start at another time, in nanoseconds since the epoch.
@@ -295,6 +325,8 @@ class RemoteLink:
             return False
         if change.waiting:  # it waits no more, and so its id is free
             self._ids.release(self._worker, number)
+            if self._keeping is not None:
+                self._keeping.withdrawn(number)
         self._endings.tell(change)
         self._sender.soon()
         return True
@@ -349,6 +381,10 @@ class RemoteLink:
         )
 
     # ---- the home of handles (`task.Home`)
+
+    async def stored(self, number: int, kept: Any) -> None:
+        assert self._keeping is not None
+        await self._keeping.stored(number, kept)
 
     def state(self, number: int) -> State:
         """PENDING or RUNNING: a task that has ended has told its handle."""

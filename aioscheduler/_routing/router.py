@@ -7,8 +7,7 @@
         ▼
       link.schedule ─► handle
 
-It is also the one that tasks ask for more tasks (`inside.Desk`, and `asked_inside` for those of
-other processes).
+What tasks ask for goes by way of `hostdesk`, what the file of durable tasks has by `admission`.
 """
 
 from __future__ import annotations
@@ -21,21 +20,22 @@ from threading import get_ident
 from types import CoroutineType
 from typing import Any
 
+from .. import registry
 from .._scheduling.coroutines import close_refused, close_unstarted, name_of
 from .._scheduling.loopthread import LoopThread, Waiters
 from .._scheduling.order import Order, due_time, new_due_time
-from .._shipping.hostcatalog import HostCatalog
-from .._shipping.hostshipping import adopt_call
 from .._shipping.propagation import Captured, Propagation
-from .._transport.entry import InsideRequest
 from ..batch import Batch, Outcomes
 from ..errors import ManagerClosed
 from ..options import Options, TaskOptions, read_id, read_options
+from ..registry import Durable, read_durable_options
 from ..task import State, Task, TaskRef, check_ref
 from .bulk import Whens, name_item, read_dues, take_some
+from .drafts import Draft
 from .ids import Address, Ids
+from .keeper import Keeper
 from .layout import check_flag
-from .link import AcrossLink, Link
+from .link import Link
 from .placement import Placement
 
 
@@ -55,6 +55,7 @@ class Router:
         closed: Why nothing is accepted any more; None while it is.
         links: One for each worker; set before the first task.
         ids: Of its tasks.
+        keeper: Has the file of its durable tasks; None: there is none, and they are as others.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Router:
         self.closed: ManagerClosed | None = None
         self.links: Sequence[Link] = ()
         self.ids: Ids = Ids(placement.workers)
+        self.keeper: Keeper | None = None
         self.placement = placement
         self.loop_thread = loop_thread
         self.propagation = propagation
@@ -101,6 +103,9 @@ class Router:
             Exception: As there.
             BaseException: Whatever a `capture` of `Manager(context=...)` raises.
         """
+        durable = registry.of_coroutine(coro)
+        if durable is not None:
+            return self.schedule_once(coro, when, key, options, None, False, captured, durable)
         try:
             if self.closed is not None:
                 self.check_open()
@@ -116,9 +121,7 @@ class Router:
             close_refused(coro, refusal)
             raise
         shown = when if isinstance(when, datetime) else due
-        return self._link_of(place, 1).schedule(
-            self.placement.scheduler_of[place], due, shown, call
-        )
+        return self.link_of(place, 1).schedule(self.placement.scheduler_of[place], due, shown, call)
 
     def schedule_once(
         self,
@@ -129,33 +132,58 @@ class Router:
         id_: str | None,
         replace: bool,
         captured: Captured | None = None,
+        durable: Durable | None = None,
     ) -> Task[Any]:
-        """Takes one task, unless there is one with its id; see `schedule`.
+        """Takes one task, unless there is one with its id, and a durable one; see `schedule`.
 
         Raises:
             Exception: As `Manager.schedule`.
             BaseException: Whatever a `capture` of `Manager(context=...)` raises.
         """
+        durable = durable or registry.of_coroutine(coro)
         try:
             self.check_open()
             self.loop_thread.check()
-            id_ = read_id(id_, replace)
+            if id_ is not None or replace is not False:
+                id_ = read_id(id_, replace)
             due = due_time(self._order, when, self._clock(), self._prefer_utc)
             self.placement.check_key(key)
             # It is looked at though the id may be taken: what cannot be right is refused.
-            call = self.links[0].shipper.take(
-                coro, self._take_record(self._read(options), captured)
-            )
-            known = self.ids.find(id_)
+            call, draft = self.take_once(coro, due, key, options, id_, captured, durable)
+            known = None if id_ is None else self.ids.find(id_)
             if known is not None and not replace:
                 close_unstarted(coro)
-                return self._handle(known)
+                return self.handle(known)
             place = self._choose_instead(known, key)
         except BaseException as refusal:
             close_refused(coro, refusal)
             raise
         shown = when if isinstance(when, datetime) else due
-        return self._schedule_as(id_, known, place, due, shown, call)
+        return self.schedule_as(id_, known, place, due, shown, call, draft, replace)
+
+    def take_once(
+        self,
+        coro: Awaitable[Any],
+        due: int,
+        key: str | bytes | int | None,
+        options: TaskOptions,
+        id_: str | None,
+        captured: Captured | None,
+        durable: Durable | None,
+    ) -> tuple[Any, Draft | None]:
+        """Turn a coroutine into a call, and, if the file is to have it, into what that keeps."""
+        if durable is None:
+            record = self._take_record(self._read(options), captured)
+            return self.links[0].shipper.take(coro, record), None
+        own = read_durable_options(durable, options, self._order)
+        if self.keeper is None:
+            record = self._take_record(own, captured)
+            return self.links[0].shipper.take(coro, record), None
+        if captured is None and self.propagation is not None:
+            captured = self.propagation.capture()
+        self.keeper.check_room(id_)
+        draft = self.keeper.drafts.draft(coro, durable, own.name, captured, key, id_)
+        return self.keeper.calls.make(draft.stored, due), draft
 
     def _choose_instead(self, known: Address | None, key: str | bytes | int | None) -> int:
         """Choose a place for a task that takes the id of another: that may wait no more then."""
@@ -168,30 +196,36 @@ class Router:
         finally:
             placement.count_waiting(*known[:2], 1)
 
-    def _schedule_as(
+    def schedule_as(
         self,
-        id_: str,
+        id_: str | None,
         known: Address | None,
         place: int,
         due: int,
         when: datetime | int,
         call: Any,
+        draft: Draft | None = None,
+        replace: bool = False,
     ) -> Task[Any]:
         """Schedule a task that takes its id from the one that has it, if one is known."""
-        self._dispossess(known)
+        self.dispossess(known)
         worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]
-        task = self._link_of(place, 1).schedule(scheduler, due, when, call)
-        self.ids.give(id_, (worker, scheduler, task._number))
-        task._id = id_
+        task = self.link_of(place, 1).schedule(scheduler, due, when, call)
+        if id_ is not None:
+            self.ids.give(id_, (worker, scheduler, task._number))
+            task._id = id_
+        if draft is not None:
+            assert self.keeper is not None
+            task._kept = self.keeper.enter(worker, task._number, due, draft, replace)
         return task
 
-    def _dispossess(self, known: Address | None) -> None:
+    def dispossess(self, known: Address | None) -> None:
         """Withdraw a task whose id another takes; if it has begun, it goes on without."""
         if known is not None:
             worker, scheduler, number = known
             self.links[worker].dispossess(scheduler, number)
 
-    def _handle(self, address: Address) -> Task[Any]:
+    def handle(self, address: Address) -> Task[Any]:
         worker, scheduler, number = address
         task = self.links[worker].find(scheduler, number)
         assert task is not None  # it has an id, and so has not ended
@@ -200,7 +234,16 @@ class Router:
     def find(self, id_: str) -> Task[Any] | None:
         """Gives the handle of the task that has an id."""
         known = self.ids.find(id_)
-        return None if known is None else self._handle(known)
+        return None if known is None else self.handle(known)
+
+    def due(self, when: datetime | timedelta | None) -> int:
+        """Reads the time at which a task is to start, in nanoseconds since the epoch; 0 in a queue.
+
+        Raises:
+            ValueError: It has passed.
+            TypeError: It is no time, or this manager is of queues.
+        """
+        return due_time(self._order, when, self._clock(), self._prefer_utc)
 
     def new_due(self, when: datetime | timedelta | None) -> int:
         """Reads the time to which a task is rescheduled.
@@ -251,10 +294,20 @@ class Router:
         cut = room is not None and count > room
         dues = read_dues(self._order, when, count, cut, self._clock(), self._prefer_utc)
         front = self.links[0]
-        function = front.shipper.take_function(func)
+        durable = registry.of_function(func)
         read = self._read(options)
-        record = self._take_record(read)
+        draft = None
+        if durable is not None:
+            read = read_durable_options(durable, options, self._order)
+        if durable is not None and self.keeper is not None:
+            captured = None if self.propagation is None else self.propagation.capture()
+            self.keeper.check_room()
+            draft = self.keeper.drafts.draft_many(durable, read and read.name, captured, key)
+            function = record = None
+        else:
+            function, record = front.shipper.take_function(func), self._take_record(read)
         outcomes = Outcomes(count, (read and read.name) or name_of(func))
+        outcomes.durable = draft is not None
         batch: Batch[Any] = Batch(outcomes, return_exceptions)
         # Small batches, too, are to use every scheduler.
         share = -(-count // len(placement.loads)) if key is None else count
@@ -266,17 +319,25 @@ class Router:
                 except (ValueError, TypeError) as refusal:
                     raise name_item(sent, refusal) from refusal
                 room = min(share, front.room(), placement.room(place))
-                payloads = take_some(front.shipper, calls, sent, room)
+                if draft is None or self.keeper is None:
+                    taken = payloads = take_some(front.shipper, calls, sent, room)
+                else:
+                    payloads = self.keeper.drafts.take_some(draft, calls, sent, room)
+                    made = self.keeper.calls.make_many(draft.stored, payloads)
+                    function, taken, record = made
                 until = sent + len(payloads)
-                self._link_of(place, len(payloads)).schedule_many(
+                own = dues[sent:until] if isinstance(dues, list) else dues
+                first = self.link_of(place, len(payloads)).schedule_many(
                     outcomes,
                     sent,
                     placement.scheduler_of[place],
-                    dues[sent:until] if isinstance(dues, list) else dues,
+                    own,
                     function,
-                    payloads,
+                    taken,
                     record,
                 )
+                if draft is not None and self.keeper is not None:
+                    self.keeper.enter_many(placement.worker_of[place], first, own, payloads, draft)
                 sent = until
         except BaseException:
             batch.cancel()
@@ -308,73 +369,9 @@ class Router:
         if self.closed is not None:
             raise self.closed.with_traceback(None)
 
-    # ---- what tasks ask
-
-    def schedule_inside(
-        self,
-        coro: Awaitable[Any],
-        when: datetime | timedelta | None,
-        key: str | bytes | int | None,
-        origin: TaskRef | None,
-        options: TaskOptions,
-        id_: str | None,
-        replace: bool,
-    ) -> TaskRef:
-        """Takes a task that a task of this process schedules."""
-        try:
-            self.check_open()
-            due = due_time(self._order, when, self._clock(), self._prefer_utc)
-            place = self.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
-            call = self.links[0].shipper.take(coro, self._take_record(self._read(options)))
-            known = None
-            if id_ is not None or replace is not False:
-                id_ = read_id(id_, replace)
-                known = self.ids.find(id_)
-        except BaseException as refusal:
-            close_refused(coro, refusal)
-            raise
-        if known is not None and not replace:
-            close_unstarted(coro)
-            task = self._handle(known)
-        elif id_ is not None:
-            task = self._schedule_as(id_, known, place, due, due, call)
-        else:
-            task = self._link_of(place, 1).schedule(place, due, due, call)
-        ref = task.ref
-        assert ref is not None
-        return ref
-
-    def cancel_inside(self, ref: TaskRef) -> bool:
-        """Takes a request of a task of this process."""
-        link, scheduler, number = self.locate(ref)
-        return link.cancel(scheduler, number)
-
-    def asked_inside(
-        self, links: Sequence[AcrossLink], catalog: HostCatalog, what: str, *fields: Any
-    ) -> None:
-        """Takes a request of a task of another process: the fields are the worker's `_ask`."""
-        if what == "cancel":
-            worker, scheduler, number = fields
-            worker, scheduler, number = self.ids.leads.get(number, (worker, scheduler, number))
-            links[worker].cancel(scheduler, number)
-        elif self.closed is None:
-            asked = InsideRequest(*fields)
-            known = None if asked.id is None else self.ids.find(asked.id)
-            if known is not None and not asked.replace:
-                self.ids.lead(asked.alias, known)
-                return
-            call = adopt_call(catalog, asked)
-            self._dispossess(known)
-            place = asked.place
-            self.placement.added(place)
-            worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]
-            own = links[worker].adopt(scheduler, asked.due, call, asked.alias)
-            if asked.id is not None:
-                self.ids.give(asked.id, (worker, scheduler, own))
-
     # ---- inside
 
-    def _link_of(self, place: int, count: int) -> Link:
+    def link_of(self, place: int, count: int) -> Link:
         """Counts tasks at a place and gives its link."""
         self.placement.added(place, count)
         return self.links[self.placement.worker_of[place]]

@@ -11,11 +11,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, cast
 
+from .._durable.records import Store
+from .._durable.sqlite import SQLiteStore
 from .._scheduling.clock import read_seconds
 from .._scheduling.order import Order
 from .._shipping.propagation import ContextItem, Propagation, read_context
@@ -40,6 +43,7 @@ class ManagerOptions(TypedDict, total=False):
     max_rss_per_worker: int | None
     block_timeout: float | timedelta | None
     forward_logs: bool
+    store: str | os.PathLike[str] | Store | None
 
 
 class Settings(NamedTuple):
@@ -62,6 +66,7 @@ class Settings(NamedTuple):
         max_rss_per_worker: Resident bytes above which a process is recycled, if it is.
         block_timeout: Seconds that a task may keep its worker's loop busy; None: as it likes.
         forward_logs: Whether what workers log is handled by the logging of the host.
+        store: The file of its durable tasks, if there is one.
     """
 
     order: Order
@@ -80,6 +85,7 @@ class Settings(NamedTuple):
     max_rss_per_worker: int | None
     block_timeout: float | None
     forward_logs: bool
+    store: Store | None
 
 
 def read_settings(
@@ -157,12 +163,28 @@ def read_settings(
         options["max_rss_per_worker"],
         block_timeout,
         options["forward_logs"],
+        _read_store(options["store"], order),
     )
 
 
 _OF_WORKERS: tuple[
     Literal["loop_initializer", "max_tasks_per_worker", "max_rss_per_worker", "block_timeout"], ...
 ] = ("loop_initializer", "max_tasks_per_worker", "max_rss_per_worker", "block_timeout")
+
+
+def _read_store(store: object, order: Order) -> Store | None:
+    if store is None:
+        return None
+    if order is Order.LIFO:
+        raise ValueError(
+            "a LifoQueuedScheduler has no store: after a restart its last would not be the last "
+            "any more; use a TimedScheduler or a QueuedScheduler"
+        )
+    if isinstance(store, str | os.PathLike):
+        return SQLiteStore(store)
+    if not callable(getattr(store, "commit", None)):
+        raise TypeError(f"store is a path, or a SQLiteStore, not {store!r:.200}")
+    return cast("Store", store)
 
 
 def _check_initializer(initializer: object) -> None:

@@ -224,7 +224,7 @@ class ThreadFuture(Future[T]):
                 self.set_result(task.result())
             else:
                 # What is lost with a worker is reported once for all of it, by the manager.
-                self._unheard = task.state is not State.LOST and not self._awaited
+                self._unheard = task.state is State.FAILED and not self._awaited
                 self.set_exception(error)
 
     def give_up(self, reason: Exception) -> None:

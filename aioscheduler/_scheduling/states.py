@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """Where a task is in its life. The last four are ends: nothing follows on them.
+    """Where a task is in its life. The last five are ends: nothing follows on them.
 
     Attributes:
         PENDING: It waits to start.
@@ -19,6 +19,8 @@ class State(Enum):
         FAILED: It raised.
         CANCELLED: It was cancelled, before or after its start.
         LOST: Its worker died with it, or the manager failed; awaiting it raises `WorkerLost`.
+        KEPT: It is durable and has not ended: its manager was closed, or has failed, and the next
+            one on its store goes on with it. Awaiting it raises `ManagerClosed`.
     """
 
     PENDING = "pending"
@@ -27,17 +29,19 @@ class State(Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     LOST = "lost"
+    KEPT = "kept"
 
 
 MOVES: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.RUNNING, State.CANCELLED, State.LOST}),
+    State.PENDING: frozenset({State.RUNNING, State.CANCELLED, State.LOST, State.KEPT}),
     State.RUNNING: frozenset(
-        {State.PENDING, State.FINISHED, State.FAILED, State.CANCELLED, State.LOST}
+        {State.PENDING, State.FINISHED, State.FAILED, State.CANCELLED, State.LOST, State.KEPT}
     ),
     State.FINISHED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),
     State.LOST: frozenset(),
+    State.KEPT: frozenset(),
 }
 """From each state, the states that may follow.
 

@@ -20,8 +20,8 @@ from .catalog import Catalog
 from .failures import describe, set_cause, text_of
 from .inherited import CallPickler
 from .names import type_name
-from .payloads import NAMING, PICKLED, SCALARS, Scalars, is_plain, without_names
-from .pickler import LenientPickler, Pickler
+from .payloads import NAMING, PICKLED, SCALARS, Scalars, is_plain, read_failure, without_names
+from .pickler import DurablePickler, LenientPickler, Pickler
 from .restore import active
 
 _scalars = Scalars()
@@ -74,16 +74,15 @@ class Codec(Catalog):
             number_class: If given, by-value classes that have no number are pickled in full,
                 with the number that this gives them.
         """
-        try:
-            return Pickler(self, number_class).write(value)
-        except (Exception, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # a sys.exit(), or the panic of a library in Rust
-            raise pickle.PicklingError(f"pickling it raised {error!r}") from error
+        return _write(Pickler(self, number_class), value)
 
     def dump_call(self, value: object) -> tuple[bytes, list[int]]:
         """Pickles a call of the initializer; locks, queues and the like go to `handed`."""
         return CallPickler(self).write(value)
+
+    def dump_durable(self, value: object) -> bytes:
+        """Pickles a value as `dump`, for another host: as names, and what these lead to."""
+        return _write(DurablePickler(self), value)[0]
 
     def dump_some(self, value: object) -> tuple[bytes, list[int]]:
         """As `dump`; exceptions in it lose the attributes that cannot travel."""
@@ -132,10 +131,22 @@ class Codec(Catalog):
             RemoteError: It cannot be unpickled here.
             KeyboardInterrupt: As of `decode_result`.
         """
-        error, text = self.decode_result(payload)
+        text, inner = read_failure(payload)
+        error = self.decode_result(inner)
         if not isinstance(error, BaseException):
             why = f"a failure of the task became {describe(repr, error)} in this process"
             return RemoteError(type_name(error), why, text)
-        if text:
+        # What stands for a failure has the text in it.
+        own = getattr(error, "remote_traceback", "") if type(error) is RemoteError else ""
+        if text and wire.text(own) != text:
             set_cause(error, RemoteTraceback(text))
         return error
+
+
+def _write(pickler: Pickler, value: object) -> tuple[bytes, list[int]]:
+    try:
+        return pickler.write(value)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a sys.exit(), or the panic of a library in Rust
+        raise pickle.PicklingError(f"pickling it raised {error!r}") from error

@@ -4,7 +4,7 @@ A line of the log (`definitionlog`) is msgpack: a kind, its number, and the fiel
 
     [REFERENCE, n, "module:qualname"]         a function that is found by name
     [SPACE, n, module, how, package]          the globals of by-value functions, see `spaces`
-    [CODE, n, space, pickle of (code, imports)]
+    [CODE, n, space, pickle of (code, imports), durable]      as what it is registered, or None
     [GLOBAL, n, space, name, payload]
     [CLASSES, n, payload, first, count]       with numbers of their own, from `first`
     [VALUE, n, payload]                       any callable

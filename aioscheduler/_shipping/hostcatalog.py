@@ -16,10 +16,12 @@ from types import CodeType, FunctionType
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
+from .. import registry
 from .._transport.definitionlog import DefinitionLog
 from .._transport.wire import unpack
 from ..errors import NotShippable
 from ..options import Options
+from ..registry import Durable
 from .catalog import ClassTable
 from .classgarbage import ClassGarbage
 from .codec import Codec
@@ -213,7 +215,7 @@ class HostCatalog(Codec):
                 where, payload, name = unpack(key)
                 known = type(where) is int
                 space = self.log.lease(where) if known else self._spaces.define(where).number
-                number = self.log.write(CODE, space, payload, names=(space,))
+                number = self.log.write(CODE, space, payload, None, names=(space,))
                 self._spaces.add_code(space, number)
                 self._undo_log.set(self._adopted_as, number, key)
                 self._undo_log.set(self.names, number, name)
@@ -270,7 +272,9 @@ class HostCatalog(Codec):
         if space is None:
             space = self._spaces.define(module_of(function), contents)
         payload = self.pickle((code, submodules(code, contents)))
-        line = self.log.write(CODE, space.number, payload, names=(space.number,))
+        durable, lines = self._dump_durable(registry.of_code(code))
+        names = space.number, *lines
+        line = self.log.write(CODE, space.number, payload, durable, names=names)
         number = self.log.lease(line)
         self._undo_log.set(self.names, line, f"{function.__module__}:{function.__qualname__}")
         self._undo_log.note(space.codes, id(code))
@@ -280,6 +284,16 @@ class HostCatalog(Codec):
         user = f"{function.__qualname__}()"
         self._to_ship += [(space, name, user) for name in sorted(space.reads(code))]
         return number
+
+    def _dump_durable(
+        self, durable: Durable | None
+    ) -> tuple[tuple[Any, ...] | None, Sequence[int]]:
+        """Return what a worker is told of a registered function, and the lines that this names."""
+        if durable is None:
+            return None, ()
+        *options, retry = durable.options
+        payload, lines = (None, []) if retry is None else self.dump(retry)
+        return (durable.name, durable.place, durable.once, *options, payload), lines
 
     def _know(self, number: int, function: FunctionType, space: Space) -> None:
         """Remembers a function, and that its code has this number, until they are garbage."""
@@ -295,7 +309,7 @@ class HostCatalog(Codec):
         if function is not None:
             return function
         line = self.log.lines.get(number)
-        where, payload = unpack(line)[2:] if line is not None else (-1, b"")
+        where, payload = unpack(line)[2:4] if line is not None else (-1, b"")
         space = self._spaces.numbered(where)
         if space is None:
             raise LookupError(_DROPPED)

@@ -4,6 +4,7 @@
     map(work, items) ─► take_function,  ├─► frames
                         take_arguments ─┤
     options, captured ──► take_record ──┘
+    durable(1) ──► take_durable ──────────► bytes that the next host can read, too
     Manager(initializer=...) ─► take_call ─► what a process is told before any task
 
 How coroutines are taken apart, here and in a worker, is in `shipping`.
@@ -11,26 +12,38 @@ How coroutines are taken apart, here and in a worker, is in `shipping`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from types import FunctionType
 from typing import Any
 
+from .._scheduling.coroutines import read_arguments
 from .._transport.definitionlog import leased
 from .._transport.entry import InsideRequest
 from .._transport.wire import BLOB_LIMIT, Payload, Record, options_of, record_of
-from ..errors import NotShippable
+from ..errors import NotDurable, NotShippable
 from ..options import Options
 from .hostcatalog import HostCatalog
 from .names import importable_name
 from .payloads import is_plain, names_in
 from .propagation import Captured
-from .refusals import blame, cannot_travel, parts_of
-from .shipping import Call, Shipper
+from .refusals import blame, cannot_be_kept, cannot_travel, parts_of
+from .shipping import (
+    Call,
+    Shipper,
+    arguments_by_name,
+    check_captured,
+    simple_arguments,
+    simple_count,
+)
 
 
 class HostShipper(Shipper[HostCatalog]):
-    """The host's, which also takes functions that are not called yet."""
+    """The host's, which also takes functions that are not called yet, and what is durable."""
+
+    def __init__(self, catalog: HostCatalog) -> None:
+        super().__init__(catalog)
+        self._simple_counts: dict[int, int] = {}  # by id of the code of a durable function
 
     def take_record(self, options: Options | None, captured: Captured | None) -> Record:
         """Gives what goes with a task, or with many.
@@ -85,6 +98,8 @@ class HostShipper(Shipper[HostCatalog]):
         Raises:
             NotShippable: It cannot travel.
         """
+        if self.inspect is not None:
+            self.inspect(function)
         self.catalog.forget_unused()
         if importable_name(function) is None:
             self.catalog.refresh(function)
@@ -150,6 +165,78 @@ class HostShipper(Shipper[HostCatalog]):
                 raise NotShippable(f"its argument {cannot_travel(error)}") from error
             what, why = blame(self.catalog.fault_of, {"argument": dict(enumerate(args, 1))}, error)
             raise NotShippable(f"{what} {why}") from error
+
+    def take_durable(self, coro: Any, name: str) -> bytes:
+        """Take the arguments of an unstarted coroutine, and close it; untouched if this raises.
+
+        Args:
+            coro: Of a durable function, which is known already.
+            name: Of that, for messages.
+
+        Returns:
+            The payload of a task. It is bytes in any case, and names nothing of this host.
+
+        Raises:
+            NotShippable: The coroutine has started, or (NotDurable) the next host could not read
+                an argument.
+        """
+        code = coro.cr_code
+        count = self._simple_counts.get(id(code))  # the registry keeps it alive
+        if count is None:
+            count = self._simple_counts[id(code)] = simple_count(code)
+        simple = simple_arguments(coro, max(count, 0))
+        payload = self.catalog.encode_scalars(simple) if count >= 0 else None
+        if payload is None:
+            args, kwargs = read_arguments(coro)
+            named = {"argument": arguments_by_name(code, args, kwargs)}
+            payload = self._dump_durable((args, kwargs, ()), named, f" of the durable {name!r}")
+        coro.close()
+        return payload
+
+    def take_durable_arguments(self, args: tuple[Any, ...], name: str) -> bytes:
+        """Give the payload of one call's positional arguments, as `take_durable`.
+
+        Raises:
+            NotDurable: The next host could not read one of them.
+        """
+        payload = self.catalog.encode_scalars(args)
+        if payload is None:
+            named = {"argument": dict(enumerate(args, 1))}
+            payload = self._dump_durable((args, {}, ()), named, f" of the durable {name!r}")
+        return payload
+
+    def take_durable_captured(self, captured: Captured | None) -> bytes | None:
+        """Give the payload of what was captured for a durable task, as `take_captured`.
+
+        Raises:
+            NotShippable: It is too much, or (NotDurable) the next host could not read it.
+        """
+        if captured is None or len(captured) == 1:
+            return None
+        payload = self.catalog.encode_scalars(captured)
+        if payload is None:
+            assert self.catalog.propagation is not None  # it has captured
+            payload = self._dump_durable(captured, self.catalog.propagation.named(captured), "")
+        check_captured(payload)
+        return payload
+
+    def _dump_durable(
+        self, value: object, named: Mapping[str, Mapping[Any, Any]], of_what: str
+    ) -> bytes:
+        try:
+            with self.catalog.change():
+                return self.catalog.dump_durable(value)
+        except Exception as error:
+            what, why = blame(self._durable_fault_of, named, error, cannot_be_kept)
+            raise NotDurable(f"{what}{of_what} {why}") from error
+
+    def _durable_fault_of(self, value: object) -> Exception | None:
+        try:
+            with self.catalog.change():
+                self.catalog.dump_durable(value)
+        except Exception as error:  # noqa: BLE001  a user's __reduce__ may raise anything
+            return error
+        return None
 
 
 def adopt_call(catalog: HostCatalog, asked: InsideRequest) -> Call:

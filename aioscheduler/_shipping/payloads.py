@@ -4,8 +4,10 @@
             | msgpack of one scalar, or of a list of scalars    (exact for these types, and fast)
             | pickle                                             (begins with 0x80, as msgpack of
                                                                   a scalar or list never does)
-            | 0xC1, length, msgpack of lines, pickle             (of an outcome: it names these
+            | 0xC1, length, msgpack of lines, one of these       (of an outcome: it names these
                                                                   lines of the definitions)
+    failure = msgpack of [traceback, payload of the exception]  (the text can be read by whoever
+                                                                  must not make the exception)
 
 What is in a pickle is not known here: that is `codec`'s.
 """
@@ -65,6 +67,37 @@ def names_in(payload: wire.Payload) -> Sequence[int]:
     if type(names) is not list or set(map(type, names)) != {int}:
         raise wire.WireError(f"no names of definitions: {names!r:.80}")
     return names
+
+
+def make_failure(text: str, payload: bytes, lines: Sequence[int]) -> bytes:
+    """Return the payload of a failure.
+
+    Args:
+        text: Its traceback.
+        payload: Of the exception.
+        lines: That this names.
+    """
+    return with_names(wire.pack([wire.text(text), payload]), lines)
+
+
+def read_failure(failure: bytes) -> tuple[str, bytes]:
+    """Return traceback and exception of a failure.
+
+    Raises:
+        Exception: It is none.
+    """
+    text, payload = wire.unpack(without_names(failure) if failure[0] == NAMING else failure)
+    if type(text) is not str or type(payload) is not bytes:
+        raise wire.WireError(f"no failure: {text!r:.80}")
+    return text, payload
+
+
+def text_in(failure: Any) -> str:
+    """Return the traceback of a failure; "" if it is none."""
+    try:
+        return read_failure(failure)[0]
+    except Exception:  # noqa: BLE001  whatever it is
+        return ""
 
 
 def without_names(payload: bytes) -> bytes:

@@ -12,7 +12,7 @@ import pickle
 from collections import ChainMap
 from collections.abc import Callable
 from contextvars import Context, ContextVar
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, ClassVar
 
 import cloudpickle  # type: ignore[import-untyped]  # ships no type information
@@ -28,7 +28,7 @@ from .byvalue import (
 )
 from .catalog import Catalog
 from .failures import describe, reduce_error, reduce_some
-from .names import importable, importable_name, is_of_namespace, resolve
+from .names import importable, importable_name, is_of_namespace, module_of, resolve
 from .propagation import unnamed
 from .refusals import OF_ONE_PROCESS, TABLE, refuse
 
@@ -218,3 +218,51 @@ class LenientPickler(Pickler):
             return payload
 
         return reduce_some(error, encode)
+
+
+class DurablePickler(Pickler):
+    """One for what another host reads: nothing goes by value, or by a number of this host's.
+
+    The file has its pickles: what they call of this package (`restore.owner`, `names.resolve`, what
+    `failures.reduce_error` gives) has to stay where it is.
+    """
+
+    def write(self, value: object) -> tuple[bytes, list[int]]:
+        written = super().write(value)
+        if self.lines:
+            raise pickle.PicklingError("it names what this host alone has defined")
+        return written
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type):
+            if obj in self._catalog.class_numbers:
+                return self._reduce_class(obj)
+        elif isinstance(obj, CodeType):
+            raise pickle.PicklingError("code is of one version of Python")
+        elif type(obj) in REDUCERS and importable_name(obj) is None:
+            raise _made_here(type(obj).__name__, getattr(obj, "__name__", "of no name"))
+        elif isinstance(obj, ModuleType) and not importable(obj.__name__):
+            raise _made_here("module", obj.__name__)
+        return super().reducer_override(obj)
+
+    def _reduce_function(self, function: FunctionType) -> Any:
+        raise _made_here("function", f"{module_of(function)}.{function.__qualname__}")
+
+    def _reduce_class(self, cls: type) -> Any:
+        if cls.__module__ == "builtins":  # that of None, and others without a name
+            return super()._reduce_class(cls)
+        raise _made_here("class", f"{cls.__module__}.{cls.__qualname__}")
+
+    def _reduce_variable(self, variable: ContextVar[Any]) -> Any:
+        key = self._catalog.variable_key(variable)
+        if key is None or not importable(key.partition(":")[0]):
+            raise _made_here("context variable", variable.name)
+        return super()._reduce_variable(variable)
+
+
+def _made_here(kind: str, name: str) -> pickle.PicklingError:
+    return pickle.PicklingError(
+        f"the {kind} {name} cannot be imported by the next host: define it at the top of a module "
+        "of its own, which the program and its workers import, and not in the script itself or in "
+        "a function"
+    )

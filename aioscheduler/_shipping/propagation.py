@@ -42,7 +42,7 @@ class Propagation:
     """
 
     def __init__(self, items: Sequence[ContextItem]) -> None:
-        self._items = items
+        self.items = items
         self._all = (1 << len(items)) - 1
 
     def capture(self) -> Captured:
@@ -52,7 +52,7 @@ class Propagation:
             BaseException: Whatever a function of a pair raises, with a note.
         """
         found, values = 0, [0]
-        for index, item in enumerate(self._items):
+        for index, item in enumerate(self.items):
             if isinstance(item, tuple):
                 value = _call(item[0], "to capture what is to go with a task")
             else:
@@ -90,13 +90,13 @@ class Propagation:
 
     def _with_values(self, captured: Captured) -> Sequence[ContextItem]:
         """Return the items that had a value; see `pairs`."""
-        found, count, items = captured[0], len(captured) - 1, self._items
+        found, count, items = captured[0], len(captured) - 1, self.items
         if found != self._all:
             items = [item for index, item in enumerate(items) if found >> index & 1]
-        if count != len(items) or found >> len(self._items):
+        if count != len(items) or found >> len(self.items):
             raise ValueError(
                 f"the {count} values that came with the task are not those of the "
-                f"{len(self._items)} items that Manager(context=...) lists here"
+                f"{len(self.items)} items that Manager(context=...) lists here"
             )
         return items
 
@@ -113,7 +113,7 @@ class Propagation:
     def parts(self) -> dict[str, dict[Any, Any]]:
         """Return the items, by what they are and their names; for messages."""
         kinds: dict[str, dict[Any, Any]] = {"context variable": {}, "function": {}}
-        for item in self._items:
+        for item in self.items:
             if isinstance(item, tuple):
                 kinds["function"] |= {name_of(function): function for function in item}
             else:

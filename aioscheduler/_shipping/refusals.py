@@ -36,10 +36,19 @@ def cannot_travel(error: BaseException, own: str = "") -> str:
     )
 
 
+def cannot_be_kept(error: BaseException, own: str = "") -> str:
+    """The end of a NotDurable message, as `cannot_travel`; `own` is in the error."""
+    return (
+        f"cannot be kept for the next host: {error}. Pass plain data (an id, a path), and look up "
+        "in the task what it stands for"
+    )
+
+
 def blame(
     fault_of: Callable[[object], Exception | None],
     kinds: Mapping[str, Mapping[Any, Any]],
     error: Exception,
+    why: Callable[[BaseException, str], str] = cannot_travel,
 ) -> tuple[str, str]:
     """Say which of some values cannot travel, by name, and what to do about it.
 
@@ -47,6 +56,7 @@ def blame(
         fault_of: Returns what pickling a value raises.
         kinds: The values, by what they are and their names.
         error: What pickling all of them has raised.
+        why: Says it of an error.
     """
     for kind, values in kinds.items():
         for name, value in values.items():
@@ -54,9 +64,9 @@ def blame(
             if fault is not None:
                 own = "" if kind == "argument" or kind.startswith("value") else "it"
                 what = f"the {kind} {name!r}{_key_of_fault(fault_of, value)}"
-                return what, cannot_travel(fault, own)
+                return what, why(fault, own)
     kind = next(iter(kinds), "")
-    return kind and f"{'an' if kind[0] in 'ao' else 'a'} {kind}", cannot_travel(error)
+    return kind and f"{'an' if kind[0] in 'ao' else 'a'} {kind}", why(error, "")
 
 
 def _key_of_fault(fault_of: Callable[[object], Exception | None], value: object) -> str:

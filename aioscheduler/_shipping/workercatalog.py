@@ -17,6 +17,7 @@ from importlib import import_module, invalidate_caches, reload
 from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
+from .. import registry
 from .._transport import wire
 from .._transport.definitionlog import FORGET
 from .._transport.wire import pack, unpack
@@ -25,7 +26,7 @@ from .codec import Codec
 from .definitions import CLASSES, CODE, GLOBAL, IMPORTED, MODULE, OPTIONS, PATH, RELOAD, SPACE
 from .failures import describe
 from .names import importable, module_of, resolve, submodules
-from .payloads import with_names
+from .payloads import make_failure, with_names
 from .sharedcode import SharedCode
 
 _Fault = tuple[BaseException, TracebackType | None]
@@ -91,9 +92,13 @@ class WorkerCatalog(Codec):
 
     def _enter(self, kind: int, number: int, *fields: Any) -> None:
         if kind == CODE:
-            space, payload = fields
+            space, payload, durable = fields
             contents = self._space(space)
             code, imports = self.decode(payload)
+            if durable is not None:  # the decorator is not called here
+                name, place, once, *options, retry = durable
+                read = Options._make([*options, retry and self.decode(retry)])
+                registry.adopt(code, name, place, once, read)
             self.codes[number] = SharedCode(code, contents, imports)
             self.code_numbers[id(code), id(contents)] = number
         elif kind == GLOBAL:
@@ -242,9 +247,16 @@ class WorkerCatalog(Codec):
         """As `Codec.pickle`; says in front which lines the pickle names, for the host."""
         return with_names(*self.dump(value))
 
-    def pickle_some(self, value: object) -> bytes:
-        """As `pickle`; exceptions in it lose the attributes that cannot travel."""
-        return with_names(*self.dump_some(value))
+    def pickle_failure(self, error: BaseException, text: str, some: bool) -> bytes:
+        """Return the payload of a failure, for the host.
+
+        Args:
+            error: What was raised.
+            text: Its traceback.
+            some: Whether exceptions in it lose the attributes that cannot travel.
+        """
+        payload, lines = self.dump_some(error) if some else self.dump(error)
+        return make_failure(text, payload, lines)
 
     def fault_of(self, value: object) -> Exception | None:
         """As `HostCatalog.fault_of`."""

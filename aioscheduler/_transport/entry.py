@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .wire import Payload, Record, make_record, read_record
+from .wire import ALONE, Payload, Record, make_record, read_record
 
 
 class Entry(NamedTuple):
@@ -17,10 +17,15 @@ class Entry(NamedTuple):
     record: Record
     payload: Payload
 
-    def rerun(self) -> Entry:
-        """Return it for another start, because its worker has died with it."""
+    def rerun(self, alone: bool) -> Entry:
+        """Return it for another start, because its worker has died with it.
+
+        Args:
+            alone: Whether it is to begin on the host's word, and in an announcement of its own.
+        """
         more = read_record(self.record)
-        return self._replace(record=make_record(more._replace(attempt=more.attempt + 1)))
+        more = more._replace(attempt=more.attempt + 1)
+        return self._replace(record=make_record(more._replace(confirmed=ALONE) if alone else more))
 
     def retry(self, due: int, timed: bool) -> Entry:
         """Return it for another start, because it has failed.
@@ -58,6 +63,10 @@ class InsideRequest(NamedTuple):
         alias: The number that the worker gives it.
         id: That it is to have, if it is to have one.
         replace: Whether it takes that from another.
+        durable: Of a task that a store is to have: the name of its function, its place, whether it
+            is not to begin a second time, and the task's own name. The host knows function and
+            options by that.
+        key: That of `schedule`, of such a task.
     """
 
     place: int
@@ -70,3 +79,5 @@ class InsideRequest(NamedTuple):
     alias: int
     id: str | None
     replace: bool
+    durable: tuple[str, str, bool, str | None] | None = None
+    key: str | bytes | int | None = None

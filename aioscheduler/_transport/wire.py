@@ -35,8 +35,12 @@ MAX_FRAME = 1 << 20
 BLOB_LIMIT = 32 * 1024
 CHUNK = 64 * 1024
 
-RETURNED, RAISED, DROPPED, TOO_LATE = 0, 1, 2, 3
-"""How a task ended; a dropped one was cancelled, and one that is too late has not started."""
+RETURNED, RAISED, DROPPED, TOO_LATE, UNREADABLE, UNKNOWN = range(6)
+"""How a task ended; a dropped one was cancelled. Of the last three nothing of the user's has run:
+one was too late, one or its function cannot be read, and one has no function any more."""
+
+ENDINGS = 6
+"""How many ways to end there are."""
 
 Payload = bytes | int | float | str | list[Any] | None
 """What travels of a value (rule 2), or IN_BLOB."""

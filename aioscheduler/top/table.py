@@ -14,6 +14,7 @@ from rich.console import Group
 from rich.text import Text
 
 from .._monitoring.monitor import Snapshot
+from ..stats import STORE_FIGURES
 from .columns import Column, Fitted, Row, fit, line
 from .rates import SORTS, Rates
 from .sampling import NO_MANAGER
@@ -157,6 +158,7 @@ def _block(snapshot: Snapshot, rates: Rates, view: View, programs: Mapping[int, 
         title.append(f"  {SILENT}", "yellow")
     if stats is None:
         return Block(title, old)
+    title.append(_store(stats), "bright_black")
     workers = [(worker, rates.track(snapshot, worker["worker"])) for worker in stats["workers"]]
     order = SORTS[view.sort]
     # The sort is stable, also in reverse: of equals, the lower place comes first.
@@ -180,6 +182,18 @@ def _block(snapshot: Snapshot, rates: Rates, view: View, programs: Mapping[int, 
         workers=rows,
         total=[Row("total", total, track, "bold", max(1, len(processes)))],
         shown=len(rows),
+    )
+
+
+def _store(stats: Mapping[str, Any]) -> str:
+    """Return the figures of a manager's store, if it has one."""
+    if not any(stats.get(name) for name in STORE_FIGURES):
+        return ""
+    p50, p99 = stats["commit_p50"] * 1000, stats["commit_p99"] * 1000
+    return (
+        f"  stored {stats['stored']:,}  dead letters {stats['dead_letters']:,}"
+        f"  unsaved {stats['unsaved']:,}  commits {p50:.1f}/{p99:.1f} ms"
+        f"  {stats['store_bytes'] / 1e6:,.1f} MB"
     )
 
 

@@ -27,6 +27,7 @@ SIZES = {
     "worker": "--tasks=256",
     "logs": "--records=500",
     "context": "--tasks=500",
+    "durable": "--tasks=500",
 }
 
 

@@ -33,6 +33,7 @@ def worker(number: int, finished: int = 0, **more: Any) -> WorkerStats:
         "too_late": 0,
         "recycled": 0,
         "logs_dropped": 0,
+        "kept": 0,
         "lateness_p50": 0.00008,
         "lateness_p99": 0.0012,
         "lateness_max": 0.5,

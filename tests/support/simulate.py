@@ -3,6 +3,7 @@
 python tests/support/simulate.py --seeds 5000          from 0 on
 python tests/support/simulate.py --seeds 5000 --jobs 2 in two processes
 python tests/support/simulate.py --seed 1234 --trace   one of them again, exactly
+python tests/support/simulate.py --hosts --seeds 500   of hosts that follow one another on a store
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from simulation.acts import WORLD
+from simulation.hosts import HostWorld
 from simulation.virtual import Spite, VirtualLoop
 from simulation.world import World
 
@@ -53,43 +55,57 @@ def _tight() -> Iterator[None]:
 
 def _hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """The loop's exception handler, which may raise itself."""
-    world = WORLD[-1]
-    if world.spiteful and world.random.random() < 0.1:
+    if WORLD and WORLD[-1].spiteful and WORLD[-1].random.random() < 0.1:
         raise Spite("a handler raises")
 
 
-def simulate(seed: int, trace: bool = False) -> list[str]:
-    """Live through a seed; return what went wrong, in words."""
+def simulate(seed: int, trace: bool = False, hosts: bool = False) -> list[str]:
+    """Live through a seed; return what went wrong, in words.
+
+    Args:
+        seed: Decides everything.
+        trace: Whether what happens is printed.
+        hosts: Whether hosts follow one another on a store; else there is one, without.
+    """
     gc.disable()  # what goes with a collection is told to workers: a seed says when
     loop = VirtualLoop()
     loop.set_exception_handler(_hear)
     asyncio.set_event_loop(loop)
     with _quiet(), _tight():
-        world = World(seed, loop, trace)
-        WORLD.append(world)
+        world = HostWorld(seed, loop, trace) if hosts else World(seed, loop, trace)
+        if isinstance(world, World):
+            WORLD.append(world)
         try:
             loop.run_until_complete(world.run())
         except BaseException as error:  # noqa: BLE001  whatever it is, the seed is to be told
-            open_ends = list(world.model.open)
             states = [link.supervisor.state.value for link in world.manager._remotes]
-            world.model.fault(f"{error!r}; no end: {open_ends[:10]}; workers: {states}")
+            world.model.fault(f"{error!r}; no end: {world.left()[:10]}; workers: {states}")
         finally:
             WORLD.clear()
-            rest = asyncio.all_tasks(loop)
-            for task in rest:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+            _end_all(loop)
             asyncio.set_event_loop(None)
             loop.close()
             gc.enable()
     return world.model.faults
 
 
-def simulate_all(seeds: range, until_bad: bool = False) -> dict[int, list[str]]:
+def _end_all(loop: asyncio.AbstractEventLoop) -> None:
+    """End all tasks of a loop; those of a host that is dead may wait for what never comes."""
+    for _ in range(3):
+        rest = asyncio.all_tasks(loop)
+        if rest:
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(rest, timeout=60))
+
+
+def simulate_all(
+    seeds: range, until_bad: bool = False, hosts: bool = False
+) -> dict[int, list[str]]:
     """Live through seeds, or up to the first that does not hold; return what went wrong."""
     found = {}
     for seed in seeds:
-        if faults := simulate(seed):
+        if faults := simulate(seed, hosts=hosts):
             found[seed] = faults
             if until_bad:
                 break
@@ -107,13 +123,14 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print what happens to it")
     parser.add_argument("--jobs", type=int, default=1, help="how many processes")
     parser.add_argument("--until-bad", action="store_true", help="stop at the first that fails")
+    parser.add_argument("--hosts", action="store_true", help="that follow one another on a store")
     options = parser.parse_args()
     if options.seed is not None:
-        options.seeds, faults = 1, simulate(options.seed, options.trace)
+        options.seeds, faults = 1, simulate(options.seed, options.trace, options.hosts)
         return _report([{options.seed: faults}] if faults else [], options)
     last = options.first + options.seeds
     shares = [range(n, min(n + SHARE, last)) for n in range(options.first, last, SHARE)]
-    live = partial(simulate_all, until_bad=options.until_bad)
+    live = partial(simulate_all, until_bad=options.until_bad, hosts=options.hosts)
     if options.jobs == 1:
         return _report(map(live, shares), options)
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:

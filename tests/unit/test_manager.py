@@ -28,7 +28,7 @@ from aioscheduler import (
     UnknownTask,
     current_manager,
 )
-from aioscheduler._routing.fleet import Seams
+from aioscheduler._routing.assembly import Seams
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.running import EAGER
 from aioscheduler.testing import FakeClock

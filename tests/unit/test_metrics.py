@@ -44,6 +44,7 @@ WORKER = stats.WorkerStats(
     too_late=2,
     recycled=0,
     logs_dropped=0,
+    kept=0,
     lateness_p50=0.25,
     lateness_p99=0.5,
     lateness_max=0.75,
@@ -59,6 +60,7 @@ aioscheduler_tasks_total{outcome="finished",worker="0"} 20.0
 aioscheduler_tasks_total{outcome="failed",worker="0"} 3.0
 aioscheduler_tasks_total{outcome="cancelled",worker="0"} 2.0
 aioscheduler_tasks_total{outcome="lost",worker="0"} 0.0
+aioscheduler_tasks_total{outcome="kept",worker="0"} 0.0
 # HELP aioscheduler_tasks_pending Tasks that wait to start.
 # TYPE aioscheduler_tasks_pending gauge
 aioscheduler_tasks_pending{worker="0"} 5.0
@@ -120,7 +122,36 @@ aioscheduler_host_cpu_ratio 0.1
 Resident memory of the manager's process, shared pages included.
 # TYPE aioscheduler_host_resident_memory_bytes gauge
 aioscheduler_host_resident_memory_bytes 2.097152e+06
+# HELP aioscheduler_store_tasks Tasks in the file of the store.
+# TYPE aioscheduler_store_tasks gauge
+aioscheduler_store_tasks 12.0
+# HELP aioscheduler_store_dead_letters Durable tasks that cannot go on.
+# TYPE aioscheduler_store_dead_letters gauge
+aioscheduler_store_dead_letters 3.0
+# HELP aioscheduler_store_unsaved Changes of durable tasks that are not on disk yet.
+# TYPE aioscheduler_store_unsaved gauge
+aioscheduler_store_unsaved 1.0
+# HELP aioscheduler_store_commit_p50_seconds \
+How long commits took: the median of the last thousand.
+# TYPE aioscheduler_store_commit_p50_seconds gauge
+aioscheduler_store_commit_p50_seconds 0.001
+# HELP aioscheduler_store_commit_p99_seconds \
+How long commits took: all but the slowest hundredth.
+# TYPE aioscheduler_store_commit_p99_seconds gauge
+aioscheduler_store_commit_p99_seconds 0.25
+# HELP aioscheduler_store_size_bytes Size of the file, with what belongs to it.
+# TYPE aioscheduler_store_size_bytes gauge
+aioscheduler_store_size_bytes 4096.0
 """
+
+STORE: dict[str, Any] = {
+    "stored": 12,
+    "dead_letters": 3,
+    "unsaved": 1,
+    "commit_p50": 0.001,
+    "commit_p99": 0.25,
+    "store_bytes": 4096,
+}
 
 
 class Fixed:
@@ -132,7 +163,7 @@ class Fixed:
         }
         self.asked = 0
         self._stats = stats.ManagerStats(
-            "ab", name, workers, stats.HostStats(4241, 10.0, 2 << 20, 0.25), **totals
+            "ab", name, workers, stats.HostStats(4241, 10.0, 2 << 20, 0.25), **totals, **STORE
         )
 
     def stats(self) -> stats.ManagerStats:
@@ -170,14 +201,15 @@ def test_the_page_of_openmetrics_is_valid() -> None:
 
 def test_names_and_units_are_conventional() -> None:
     for family in ManagerCollector(Fixed(WORKER)).collect():
-        assert re.fullmatch(r"aioscheduler_[a-z]+(_[a-z]+)*", family.name)
+        assert re.fullmatch(r"aioscheduler_[a-z]+(_[a-z0-9]+)*", family.name)
         assert family.documentation.endswith(".")
         measured = family.name.rpartition("_")[2] if family.type != "counter" else ""
         assert family.unit == (measured if measured in UNITS else ""), family.name
         for sample in family.samples:
             assert (family.type == "counter") == sample.name.endswith("_total")
             assert set(sample.labels) <= {"worker", "outcome", "state", "le"}
-            assert ("host" in sample.name) != ("worker" in sample.labels)
+            of_worker = not sample.name.startswith(("aioscheduler_host_", "aioscheduler_store_"))
+            assert of_worker == ("worker" in sample.labels)
 
 
 def test_the_page_of_documents_has_every_name() -> None:

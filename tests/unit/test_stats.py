@@ -7,7 +7,7 @@ import math
 import pytest
 
 from aioscheduler import HostStats, ManagerStats, WorkerState, WorkerStats
-from aioscheduler.stats import COUNTS, OUTCOMES
+from aioscheduler.stats import COUNTS, OUTCOMES, STORE_FIGURES
 from aioscheduler.task import ENDED
 
 WORKER = WorkerStats(
@@ -28,6 +28,7 @@ WORKER = WorkerStats(
     too_late=9,
     recycled=10,
     logs_dropped=11,
+    kept=12,
     lateness_p50=0.1,
     lateness_p99=0.2,
     lateness_max=0.3,
@@ -44,7 +45,7 @@ def test_they_are_frozen_and_compare_by_value() -> None:
 
 
 def test_as_dict_is_fit_for_strict_json() -> None:
-    stats = ManagerStats("ab", "bots", (WORKER,), HostStats(1, 0.0, 2, 0.0), *range(11))
+    stats = ManagerStats("ab", "bots", (WORKER,), HostStats(1, 0.0, 2, 0.0), *range(18))
     made = stats.as_dict()
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert made["workers"] == [WORKER.as_dict()]
@@ -56,12 +57,19 @@ def test_as_dict_is_fit_for_strict_json() -> None:
 
 def test_every_count_is_a_field_with_its_words() -> None:
     of_workers = {field.name: field.type for field in dataclasses.fields(WorkerStats)}
-    others = {"manager", "name", "workers", "host"}
+    others = {"manager", "name", "workers", "host", *STORE_FIGURES}
     assert {field.name for field in dataclasses.fields(ManagerStats)} - others == set(COUNTS)
     words = " ".join((WorkerStats.__doc__ or "").split())
     for name, count in COUNTS.items():
         assert of_workers[name] == "int"
         assert f" {name}: {count.help}" in words
+
+
+def test_every_figure_of_a_store_is_a_field_of_the_manager_s() -> None:
+    of_manager = [field.name for field in dataclasses.fields(ManagerStats)]
+    assert of_manager[-len(STORE_FIGURES) :] == list(STORE_FIGURES)
+    words = ManagerStats.__doc__ or ""
+    assert all(f" {name}: " in words for name in STORE_FIGURES)
 
 
 def test_every_end_of_a_task_is_counted() -> None:

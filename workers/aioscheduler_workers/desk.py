@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from aioscheduler import registry
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.coroutines import close_refused
@@ -17,8 +18,10 @@ from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import Leased
 from aioscheduler._transport.entry import InsideRequest
 from aioscheduler._transport.pipe import Pipe
-from aioscheduler._transport.wire import Kind
-from aioscheduler.options import TaskOptions, read_id, read_options
+from aioscheduler._transport.wire import Kind, Payload
+from aioscheduler.errors import NotDurable
+from aioscheduler.options import Options, TaskOptions, read_id, read_options
+from aioscheduler.registry import Durable, read_durable_options
 from aioscheduler.task import TaskRef, check_ref
 
 ALIAS_BITS = 36  # of the number of a task that a process gives
@@ -72,14 +75,21 @@ class TaskDesk:
             due = due_time(config.order, when, self._clock(), config.prefer_utc)
             scheduler = 0 if origin is None else origin.scheduler
             place = placement.place_near(key, config.worker, scheduler)
-            read = read_options(options, config.order) if options else None
-            taken = None if read is None else self._shipper.take_options(read)
+            durable = registry.of_coroutine(coro)
+            if durable is not None:
+                read: Options | None = read_durable_options(durable, options, config.order)
+            else:
+                read = read_options(options, config.order) if options else None
+            stored = durable is not None and config.has_store
+            taken = None if read is None or stored else self._shipper.take_options(read)
             if id_ is not None or replace is not False:
                 id_ = read_id(id_, replace)
             propagation = self._shipper.catalog.propagation
             captured = None if propagation is None else propagation.capture()
             packed = self._shipper.take_captured(captured)
             function, payload, _ = self._shipper.take(coro)
+            if durable is not None and stored:
+                payload, packed = _check_durable(durable, payload, packed)
         except BaseException as refusal:
             close_refused(coro, refusal)
             raise
@@ -91,6 +101,9 @@ class TaskDesk:
         request = InsideRequest(
             place, due, function, payload, lines, taken, packed, alias, id_, replace
         )
+        if durable is not None and stored:
+            known = durable.name, durable.place, durable.once, read and read.name
+            request = request._replace(function=None, durable=known, key=key)
         self._ask("schedule", *request)
         worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
         return TaskRef(config.manager, worker, scheduler, alias)
@@ -110,3 +123,20 @@ class TaskDesk:
             self._fail(error)  # what was sent of it must not be taken for the whole
             raise
         self._write_soon()
+
+
+def _check_durable(
+    durable: Durable, payload: Payload, captured: bytes | None
+) -> tuple[bytes, bytes | None]:
+    """Return the payloads of a task as a store has them.
+
+    Raises:
+        NotDurable: Something of it goes by value, and could not be read by the next host.
+    """
+    for part, what in ((payload, "an argument"), (captured, "a value of Manager(context=...)")):
+        if isinstance(part, Leased) and part.leases:
+            raise NotDurable(
+                f"{what} of {durable.place}() has a class or function that was made here, and that "
+                "the next host could not import: define it at the top of a module"
+            )
+    return payload if isinstance(payload, bytes) else wire.pack([payload]), captured

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from aioscheduler._shipping.failures import describe, text_of
 from aioscheduler._shipping.names import type_name
+from aioscheduler._shipping.payloads import make_failure, read_failure
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler.errors import RemoteError
 
-_LAST_WORDS = pickle.dumps(
-    (RemoteError("unknown", "the task failed, and its failure could not be told of", ""), ""), 5
-)
+_LOST = RemoteError("unknown", "the task failed, and its failure could not be told of", "")
+_LAST_WORDS = make_failure("", pickle.dumps(_LOST, 5), ())
 
 
 def encode_failure(catalog: WorkerCatalog, error: BaseException) -> bytes:
@@ -42,7 +42,7 @@ def encode_refusal(value: object, error: BaseException) -> bytes:
 
     def encode() -> bytes:
         why = f"the task returned what cannot travel: {describe(repr, value)}"
-        return pickle.dumps((RemoteError(type_name(value), why, text_of(error)), ""), 5)
+        return _of_ours(RemoteError(type_name(value), why, text_of(error)))
 
     return _whatever_happens(encode)
 
@@ -51,10 +51,10 @@ def _encode_failure(catalog: WorkerCatalog, error: BaseException) -> bytes:
     with contextlib.suppress(BaseException):  # its class may forbid it
         catalog.explain(error)
     text = text_of(error)
-    for encode in (catalog.pickle, catalog.pickle_some):
+    for some in (False, True):
         try:
-            payload = encode((error, text))
-            copy, _ = catalog.decode(payload)  # so that the host can read it
+            payload = catalog.pickle_failure(error, text, some)
+            copy = catalog.decode(read_failure(payload)[1])  # so that the host can read it
             if type(copy) is type(error):
                 return payload
             why = f"its copy would be a {type(copy).__qualname__}"
@@ -68,7 +68,12 @@ def _encode_failure(catalog: WorkerCatalog, error: BaseException) -> bytes:
 
 def _stand_in(error: BaseException, why: str) -> bytes:
     stand_in = RemoteError(type_name(error), describe(str, error), f"{text_of(error)}\n({why})")
-    return pickle.dumps((stand_in, ""), 5)
+    return _of_ours(stand_in)
+
+
+def _of_ours(error: RemoteError) -> bytes:
+    """Return the payload of what stands for a failure, and has its traceback in its own text."""
+    return make_failure(error.remote_traceback or str(error), pickle.dumps(error, 5), ())
 
 
 def _whatever_happens(encode: Callable[[], bytes]) -> bytes:

@@ -10,11 +10,11 @@ worker's own.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from inspect import iscoroutinefunction
 from types import CodeType, CoroutineType, NoneType, TracebackType
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from aioscheduler._scheduling.coroutines import name_of
 from aioscheduler._scheduling.engine import Engine
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.failures import describe, traceback_of
+from aioscheduler._shipping.latebound import UnknownFunction
 from aioscheduler._shipping.propagation import Captured
 from aioscheduler._shipping.shipping import open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
@@ -32,6 +33,7 @@ from aioscheduler._transport import wire
 from aioscheduler._transport.wire import Payload
 from aioscheduler.inside import ManagerProxy, Place, running
 from aioscheduler.options import Options, lateness_error, run_with
+from aioscheduler.registry import Durable
 from aioscheduler.retry import wait_before_retry
 
 from .announcer import Announcer, Entry
@@ -122,8 +124,11 @@ class Runner:
                     if self._is_queue:  # which may keep it for another attempt
                         entry = function, payload, record
                 called, args, kwargs = self._open(function, payload)
+                if type(function) is bytes:
+                    options = self._late_options(options)
         except BaseException as error:  # noqa: BLE001  a sys.exit() in a module, for example
-            self._end(engine, number, wire.RAISED, encode_unopened(self._catalog, error))
+            ending = wire.UNKNOWN if isinstance(error, UnknownFunction) else wire.UNREADABLE
+            self._end(engine, number, ending, encode_unopened(self._catalog, error))
             return None
         shown = due if given is None else given
         running.set((self._places[engine.index], alias or number, shown, attempt))
@@ -221,9 +226,13 @@ class Runner:
     ) -> None:
         if self._end_child is not None:
             self._end_child(error)
+        ending = wire.RAISED
         try:
-            BaseException.with_traceback(error, _of_task(traceback_of(error)))
+            own = _of_task(traceback_of(error))
+            BaseException.with_traceback(error, own)
             retry = None if options is None else options.retry
+            if own is None and type(error) is TypeError and iscoroutinefunction(called):
+                ending, retry = wire.UNREADABLE, None  # its arguments do not fit
             if retry is not None and not engine.running.was_asked(number):
                 failed = wire.read_record(entry[2]).failed + 1
                 wait = wait_before_retry(retry, error, failed)
@@ -234,7 +243,7 @@ class Runner:
         except Exception as own:  # noqa: BLE001  it would have no end
             self._fail(own)
             return
-        self._end(engine, number, wire.RAISED, encode_failure(self._catalog, error))
+        self._end(engine, number, ending, encode_failure(self._catalog, error))
 
     def _retry(
         self, engine: Engine[Entry], number: int, entry: Entry, wait: int, line: str
@@ -311,7 +320,7 @@ class Runner:
         opened = open_call(self._catalog, function, payload)
         if type(payload) in _ALONE:
             self._known[function] = opened[0]
-            if not inspect.iscoroutinefunction(opened[0]):
+            if not iscoroutinefunction(opened[0]):
                 self._plain.add(function)
         return opened
 
@@ -319,8 +328,16 @@ class Runner:
         """Decode a function that came with its frame; once for the tasks of a frame."""
         if self._opened[0] is not pickled:  # one for all tasks of a frame, and for no other
             self._opened = pickled, self._catalog.decode(pickled)
-        function: Callable[..., Any] = self._opened[1]
+        found: Any = self._opened[1]
+        function: Callable[..., Any] = found.function if isinstance(found, Durable) else found
         return function
+
+    def _late_options(self, options: Options | None) -> Options | None:
+        """Return a task's options, with those of its function that the host has not."""
+        found = self._opened[1]
+        if not isinstance(found, Durable):
+            return options
+        return found.options._replace(name=None if options is None else options.name)
 
 
 STEPS: frozenset[CodeType] = frozenset(

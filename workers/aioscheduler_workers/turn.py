@@ -15,7 +15,6 @@ from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind, Payload
 
 MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
-_ENDINGS = 4  # RETURNED, RAISED, DROPPED, TOO_LATE: 0, 1, 2, 3
 
 
 class Turn:
@@ -31,7 +30,7 @@ class Turn:
         self._pipe = pipe
         self._fail = fail
         self._outcomes: list[tuple[list[int], list[Payload]]] = [  # by scheduler and ending
-            ([], []) for _ in range(schedulers * _ENDINGS)
+            ([], []) for _ in range(schedulers * wire.ENDINGS)
         ]
         self._retries: dict[int, tuple[list[int], list[int], list[str]]] = {}
         self._bytes = 0
@@ -54,7 +53,7 @@ class Turn:
         Args:
             scheduler: Its scheduler.
             number: Its number.
-            ending: RETURNED, RAISED, DROPPED or TOO_LATE.
+            ending: One of `wire`.
             payload: What it returned or raised.
         """
         if type(payload) is bytes:
@@ -66,7 +65,7 @@ class Turn:
             self._bytes += len(payload)
             if self._bytes > wire.FRAME_BYTES:
                 self.pack()
-        numbers, payloads = self._outcomes[scheduler * _ENDINGS + ending]
+        numbers, payloads = self._outcomes[scheduler * wire.ENDINGS + ending]
         numbers.append(number)
         payloads.append(payload)
         if self._end is None:
@@ -111,7 +110,7 @@ class Turn:
         self._bytes = 0
         for index, (numbers, payloads) in enumerate(self._outcomes):
             if numbers:
-                scheduler, ending = divmod(index, _ENDINGS)
+                scheduler, ending = divmod(index, wire.ENDINGS)
                 for start in range(0, len(numbers), MAX_OUTCOMES):
                     part = slice(start, start + MAX_OUTCOMES)
                     finished = [Kind.FINISHED, scheduler, numbers[part], ending, payloads[part]]

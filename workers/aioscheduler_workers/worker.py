@@ -31,6 +31,7 @@ from aioscheduler._transport import wire
 from aioscheduler._transport.pipe import MakePipe, Pipe
 from aioscheduler._transport.wire import Kind, Payload
 from aioscheduler.inside import ManagerProxy
+from aioscheduler.registry import check_plain
 
 from .announcer import Announcer, Entry
 from .desk import TaskDesk
@@ -69,6 +70,8 @@ class Worker:
         self._catalog = WorkerCatalog()
         self._catalog.handed = list(config.handed)
         self._shipper = Shipper(self._catalog)
+        if config.has_store:
+            self._shipper.inspect = check_plain
         self._loop_thread = LoopThread("task's manager")
         self._pipe = make_pipe(self._receive, self._host_gone)
         self._turn = Turn(self._pipe, config.schedulers, self._fail)

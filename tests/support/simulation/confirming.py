@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from words import Words
+
 from aioscheduler import Manager, Task
 from aioscheduler._transport import wire
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from .virtual import VirtualLoop
 
 
-class Late:
+class Late(Words):
     """Lets the tasks of a link begin when the seed says so.
 
     Attributes:
@@ -22,6 +24,7 @@ class Late:
     """
 
     def __init__(self, loop: VirtualLoop, generator: random.Random) -> None:
+        super().__init__()
         self.begun: set[int] = set()
         self._loop = loop
         self._random = generator
@@ -46,7 +49,7 @@ def confirm_late(
     """Give our word late; return what tells whether a task that waits for it has it."""
     lates = {}
     for link in manager._remotes:
-        lates[link] = link.book.keeping = Late(loop, generator)
+        lates[link] = link.book.durables = Late(loop, generator)
     return lambda task: task._number in lates[task._home].begun  # type: ignore[index]
 
 

@@ -22,7 +22,7 @@ from .spite import IN_WORKER
 from .virtual import Spite
 
 if TYPE_CHECKING:
-    from .world import World
+    from .stage import Stage
 
 BLOCKED = "a task has blocked it"
 
@@ -60,7 +60,7 @@ class Life(PairedLife):
     _pipe_class = SimulatedPipe
 
     def __init__(
-        self, world: World, config: WorkerConfig, number: int, receive: Receive, ended: Ended
+        self, world: Stage, config: WorkerConfig, number: int, receive: Receive, ended: Ended
     ) -> None:
         self.world = world
         self.place = config.worker

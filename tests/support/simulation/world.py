@@ -21,7 +21,7 @@ from aioscheduler import (
 )
 from aioscheduler._processes.draining import DRAIN_TIME
 from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._routing.fleet import Seams
+from aioscheduler._routing.assembly import Seams
 from aioscheduler._scheduling.clock import SECOND
 
 from .acts import MAKERS, act, fail
@@ -33,9 +33,9 @@ from .propagating import CONTEXT, Setter
 from .recycling import Recycled
 from .retrying import Drawn, draw_retry
 from .spite import NO_TIMES, ODD, spoil
+from .stage import Stage
 from .virtual import Spite, VirtualLoop
 
-EPOCH = 1_700_000_000 * SECOND
 PAYLOADS = (0, 100, 3_000, 20_000, 40_000, 64_000, 200_000)  # bytes, at most
 LONGEST = 10_000.0  # virtual seconds in which everything must have ended
 
@@ -46,28 +46,22 @@ class SimulatedManager(Manager):
         super().__init__(*args, **kwargs | {"_seams": seams})
 
 
-class World:
-    """Everything that a seed decides.
+class World(Stage):
+    """Everything that a seed decides of one host.
 
     Attributes:
-        born: How many lives have begun so far.
         confirmed: Whether the tasks of all workers wait for the host's word.
-        grinding: Whether time passes while a worker works.
         max_running: How many timed tasks may run at a time on each scheduler.
         propagates: Whether what the host has in its context goes with each task.
         contexts: Changes that.
         recycled: The limits at which workers are recycled, and what is known of those that are.
-        lossy: Whether lives end without what was under way, and without a word of what had begun.
     """
 
+    model: Model
+    recycled: Recycled
+
     def __init__(self, seed: int, loop: VirtualLoop, trace: bool) -> None:
-        self.random = random.Random(seed)
-        self.loop = loop
-        self.trace = trace
-        self.offset = 0
-        self._ground = 0
-        self.jumps: list[tuple[float, int]] = []  # when the clock was set, and what it said before
-        self.lives: list[Life] = []
+        super().__init__(seed, loop, trace)
         self.handles: list[Task[Any]] = []
         self.model = Model(self)
         chance = self.random.random
@@ -97,7 +91,6 @@ class World:
         # that runs again, and schedules again, would have its worker recycled for ever.
         endless = self.rerun and self.recycled.max_tasks is not None
         self.may_follow = self.propagates and not self.spiteful and not endless
-        self.born = 0
         self.manager = SimulatedManager(
             self,
             schedulers,
@@ -124,27 +117,8 @@ class World:
     def configure(self, config: WorkerConfig) -> WorkerConfig:
         return replace(config, confirmed=self.confirmed)
 
-    def next_pid(self) -> int:
-        self.born += 1
-        return self.born
-
-    def clock(self) -> int:
-        return EPOCH + self.offset + int(self.loop.time() * SECOND)
-
-    def grind(self) -> None:
-        """Workers take their time in some seeds, so that slices are done in parts."""
-        if self.grinding and self.random.random() < 0.3:
-            spent = self.random.randint(1, SECOND // 300)
-            self.offset += spent
-            self._ground += spent
-
-    def elapsed(self) -> int:
-        """Return what has passed in nanoseconds, however the clock was set."""
-        return self._ground + int(self.loop.time() * SECOND)
-
-    def say(self, *words: object) -> None:
-        if self.trace:
-            print(f"{self.loop.time():10.4f}", *words)
+    def left(self) -> list[int]:
+        return list(self.model.open)
 
     def suffer_handler(self) -> None:
         if self.spiteful and self.random.random() < 0.05:
@@ -329,14 +303,6 @@ class World:
 
     # ---- what goes wrong
 
-    def may_die(self, life: Life) -> bool:
-        """Whether a life may be hurt: one that dies before a first READY is the end of all."""
-        ready = self.manager._remotes[life.place].supervisor._ready
-        return not life.dead and ready is not None and ready.done()
-
-    def alive(self) -> list[Life]:
-        return [life for life in self.lives if self.may_die(life)]
-
     def hurt(self) -> None:
         if alive := self.alive():
             life = self.random.choice(alive)
@@ -365,11 +331,6 @@ class World:
             model.blocks(choose(begun), life)
         else:
             model.blocks(choose(here), life)
-
-    def set_clock(self) -> None:
-        self.jumps.append((self.loop.time(), self.clock()))
-        self.offset += int((self.random.random() - 0.5) * 20 * SECOND)
-        self.say("the clock is set", self.offset)
 
     def collect(self) -> None:
         """Classes that were made for a call are gone from here on, and not at some other time."""

@@ -15,7 +15,7 @@ import pytest
 from aioscheduler import HostStats, ManagerStats
 from aioscheduler._monitoring.monitor import Monitor, Snapshot, _close_all, snapshots, wanted
 
-STATS = ManagerStats("ab12", "bots", (), HostStats(1, 0.0, 2, 0.0), *range(11))
+STATS = ManagerStats("ab12", "bots", (), HostStats(1, 0.0, 2, 0.0), *range(12))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from aioscheduler._monitoring.observer import Observer
 from aioscheduler._routing.link import Vitals
 from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.lateness import BOUNDS, History
-from aioscheduler.stats import COUNTS, WorkerState
+from aioscheduler.stats import COUNTS, STORE_FIGURES, WorkerState
 
 MS = 1_000_000
 
@@ -59,7 +60,9 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
         vitals(
             800,
             running=1,
-            counts=Counter(lost=10, restarts=6, retried=7, too_late=1, recycled=2, logs_dropped=8),
+            counts=Counter(
+                lost=10, restarts=6, retried=7, too_late=1, recycled=2, logs_dropped=8, kept=9
+            ),
         ),
         layout=[2, 1],
     )
@@ -72,9 +75,18 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     assert (second.worker, second.schedulers, second.pending, second.running) == (1, 1, 6, 1)
     assert (second.finished, second.lost, second.restarts) == (0, 10, 6)
     totals = [getattr(stats, name) for name in COUNTS]
-    assert totals == [15, 4, 5, 4, 3, 12, 6, 7, 1, 2, 8]
+    assert totals == [15, 4, 5, 4, 3, 12, 9, 6, 7, 1, 2, 8]
     assert (stats.manager, stats.name) == ("ab", "bots")
+    assert {getattr(stats, name) for name in STORE_FIGURES} == {0}
     json.dumps(stats.as_dict(), allow_nan=False)
+
+
+def test_the_figures_of_a_store_are_told() -> None:
+    figures = {name: number for number, name in enumerate(STORE_FIGURES, 3)}
+    keeper: Any = SimpleNamespace(figures=lambda: figures)
+    observer = Observer("ab", "bots", [], Placement([1], by_worker=True), History(), keeper)
+    stats = observer.stats()
+    assert {name: getattr(stats, name) for name in STORE_FIGURES} == figures
 
 
 def test_the_host_and_its_workers_are_measured_at_once() -> None:

@@ -52,6 +52,7 @@ class Place:
         self.lives: list[Life] = []
         self.ends: list[End] = []
         self.begun = 0
+        self.forgiving = False
         self.supervisor = Supervisor(0, self.launch, RestartBudget(3, 30.0), self)
         self.supervisor.start(loop)
 
@@ -67,6 +68,9 @@ class Place:
 
     def receive(self, frame: Any) -> None:
         self.begun += frame[0] == Kind.READY
+
+    def forgives(self) -> bool:
+        return self.forgiving
 
     def connect(self, life: Any) -> None:
         self.suffer("connect")
@@ -279,6 +283,17 @@ async def test_too_many_ends_are_told_with_the_reason_and_nothing_more(
             place.lives[life + 1].receive([Kind.READY])
     assert [end.then for end in place.ends] == [Then.REPLACED] * 3 + [Then.FAILED]
     assert "max_restarts=(3, 30.0)" in place.ends[-1].reason.__notes__[0]  # type: ignore[union-attr]
+
+
+async def test_ends_that_are_forgiven_are_never_too_many(place: Place, loop: Loop) -> None:
+    place.forgiving = True
+    for number in range(5):
+        place.lives[-1].receive([Kind.READY])
+        place.lives[-1].ended(-9, "")
+        loop.pass_(0.1)
+        assert len(place.lives) == number + 2
+    assert {end.then for end in place.ends} == {Then.REPLACED}
+    assert place.supervisor.counts["restarts"] == 5
 
 
 @pytest.mark.parametrize("ends_itself", [True, False])

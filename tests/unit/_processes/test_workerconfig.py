@@ -13,7 +13,7 @@ import pytest
 from aioscheduler import LifoQueuedScheduler, Manager
 from aioscheduler._processes.incarnation import Launch
 from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._routing.fleet import Seams
+from aioscheduler._routing.assembly import Seams
 from aioscheduler._scheduling.order import Order
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from words import Words
 
 from aioscheduler._routing.book import Book, Change
 from aioscheduler._scheduling.clock import LATEST
@@ -61,7 +62,7 @@ def test_of_what_cannot_be_all_before_it_is_taken_and_it_is_named() -> None:
     assert book.started(0, [0, 1, 1, 2]) == Change(0, -2, refused=1)
     assert book.unstarted(0, [1, 3]) == Change(0, 1, refused=3)
     assert book.finished(0, [0, 2], State.FINISHED) == Change(0, 0, [0], State.FINISHED, refused=2)
-    assert book.finished(0, [3, 9], State.CANCELLED) == Change(0, -1, [3], refused=9)
+    assert book.dropped(0, [3, 9]) == [Change(0, -1, [3], refused=9)]
     assert book.retried(0, [1], [5], 0) == Change(0, 0, [], refused=1)
     assert list(book.ledger) == [1, 2]
 
@@ -71,7 +72,7 @@ def test_what_was_asked_to_cancel_waits_no_more_and_ends_when_it_is_confirmed() 
     assert book.cancel(0, 1) == Change(0, -1)
     assert book.cancel(0, 1) == Change(0)
     assert frames(book) == [[Kind.CANCEL, 0, [1]]]
-    assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [1])
+    assert book.dropped(0, [1]) == [Change(0, 0, [1])]
     assert book.cancel(0, 1) is None
 
 
@@ -93,13 +94,13 @@ def test_a_running_task_that_is_asked_to_cancel_may_end_as_it_likes() -> None:
     book.started(0, [0, 1])
     assert book.cancel(0, 0) == book.cancel(0, 1) == Change(0)
     assert book.finished(0, [0], State.FINISHED).ended == [0]
-    assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [1])
+    assert book.dropped(0, [1]) == [Change(0, 0, [1])]
 
 
 def test_a_worker_that_drops_a_task_twice_is_refused_and_nothing_is_lost() -> None:
     book = make()
     book.reschedule(0, 3, 500)
-    assert book.finished(0, [1, 3, 3], State.CANCELLED) == Change(0, -1, [1])
+    assert book.dropped(0, [1, 3, 3]) == [Change(0, -1, [1])]
     assert book.state(3) is State.PENDING
 
 
@@ -108,7 +109,7 @@ def test_a_head_that_is_cancelled_while_it_waits_is_forgotten() -> None:
     book.started(0, [0])
     book.retried(0, [0], [5], 100)
     book.cancel(0, 0)
-    book.finished(0, [0], State.CANCELLED)
+    book.dropped(0, [0])
     assert not book._heads
 
 
@@ -127,7 +128,7 @@ def test_what_is_withdrawn_ends_and_a_start_on_its_way_wins() -> None:
     assert book.withdraw(0, 0) == book.withdraw(0, 1) == Change(0, -1)
     assert book.withdraw(0, 1) == Change(0)
     assert frames(book) == [[Kind.WITHDRAW, 0, [0, 1]]]
-    assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
+    assert book.dropped(0, [0]) == [Change(0, 0, [0])]
     assert book.started(0, [1, 2]) == Change(0, -1)  # 1 did not count as waiting any more
     assert book.withdraw(0, 1) is None
     assert book.unstarted(0, [1]) == Change(0, 1)  # it waits as if nobody had asked
@@ -141,7 +142,7 @@ def test_a_cancel_wins_over_a_withdrawal_and_a_withdrawal_over_a_move() -> None:
     assert not book.reschedule(0, 0, 600)
     assert book.cancel(0, 0) == Change(0)
     assert frames(book) == [[Kind.WITHDRAW, 0, [0]], [Kind.CANCEL, 0, [0]]]
-    assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
+    assert book.dropped(0, [0]) == [Change(0, 0, [0])]
 
 
 def test_what_is_moved_is_taken_back_and_given_again() -> None:
@@ -152,7 +153,7 @@ def test_what_is_moved_is_taken_back_and_given_again() -> None:
     found = book.find(1)
     assert found is not None
     assert found.due == 600
-    assert book.finished(0, [1], State.CANCELLED) == Change(0, 0, [])
+    assert book.dropped(0, [1]) == [Change(0, 0, [])]
     assert frames(book) == [[Kind.SCHEDULE, [1], 0, 600, 7, None, [1]]]
     assert book.state(1) is State.PENDING
     assert replayed(book)[1] == (600, 1)
@@ -172,7 +173,7 @@ def test_a_start_on_its_way_wins_over_a_move() -> None:
     book.reschedule(0, 1, 500)
     assert book.started(0, [1]) == Change(0, -1)
     assert not book.reschedule(0, 1, 600)
-    book.rerun_running()
+    book.sort_running(rerun=True)
     assert replayed(book)[1] == (101, 2)
 
 
@@ -190,11 +191,11 @@ def test_a_large_payload_goes_with_its_task_again() -> None:
     assert book.outbox.take()[1] == [(0, large)]
     book.reschedule(0, 0, 9)
     frames(book)
-    book.finished(0, [0], State.CANCELLED)
+    book.dropped(0, [0])
     told, blobs = book.outbox.take()
     assert list(wire.Decoder().feed(b"".join(told)))[-1][-1] == [wire.IN_BLOB]
     assert blobs == [(0, large)]
-    book.finished(0, [0], State.CANCELLED)
+    book.dropped(0, [0])
     assert not book.ledger.blobs
 
 
@@ -229,7 +230,7 @@ def test_a_retry_does_not_move_the_due_time_that_was_given_and_a_reschedule_does
         assert more_of(book, 1)[2:6] == (times + 1, False, times, 101)
     frames(book)
     assert book.reschedule(0, 1, 5000)
-    book.finished(0, [1], State.CANCELLED)
+    book.dropped(0, [1])
     assert replayed(book)[1] == (5000, 3)
     assert more_of(book, 1)[2:6] == (3, False, 2, None)
     book.started(0, [1])
@@ -242,7 +243,7 @@ def test_what_runs_again_after_a_death_has_not_failed() -> None:
     book.started(0, [2])
     book.retried(0, [2], [50], 1000)
     book.started(0, [2])
-    book.rerun_running()
+    book.sort_running(rerun=True)
     assert replayed(book)[2] == (1050, 3)
     assert more_of(book, 2) == wire.More(None, None, 3, False, 1, 102)
 
@@ -259,7 +260,7 @@ def test_a_task_that_waits_for_its_next_attempt_is_pending() -> None:
     book.started(0, [0, 1, 2])
     book.retried(0, [0, 1, 2], [50, 50, 50], 1000)
     assert book.withdraw(0, 0) == book.cancel(0, 1) == Change(0, -1)
-    assert book.finished(0, [0, 1], State.CANCELLED) == Change(0, 0, [0, 1])
+    assert book.dropped(0, [0, 1]) == [Change(0, 0, [0, 1])]
     assert {*book.died([(0, 0)])} == {Change(0)}
     assert replayed(book)[2] == (1050, 2)
     assert [(list(row), state) for row, state, _ in book.close(lost=False)] == [
@@ -274,7 +275,7 @@ def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None
     frames(book)
     assert book.retried(0, [0], [50], 1000) == Change(0, 0, [])
     assert frames(book) == NOTHING
-    assert book.finished(0, [0], State.CANCELLED) == Change(0, 0, [0])
+    assert book.dropped(0, [0]) == [Change(0, 0, [0])]
     book.started(0, [1])
     assert book.retried(0, [1], [50], 1000) == Change(0, 1, [])
     assert replayed(book)[1] == (1050, 2)
@@ -294,24 +295,14 @@ def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn(
     assert frames(book) == [[Kind.CONFIRM, [0]]]  # of the next process
 
 
-class Keeping:
-    """Has our word given when the test says so."""
-
-    def __init__(self) -> None:
-        self.begins: list[Callable[[], None]] = []
-
-    def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
-        self.begins.append(begin)
-
-
 def test_who_keeps_the_tasks_says_when_they_have_our_word_once_and_in_any_order() -> None:
-    book, keeping = make(6), Keeping()
-    book.keeping = keeping
+    book, words = make(6), Words()
+    book.durables = words
     book.announced(0, [0, 1])
     book.announced(0, [2])
     assert frames(book) == NOTHING
     assert book.announced(0, [3, 3]).refused == 3  # of which nobody is told
-    first, second = keeping.begins
+    first, second = words.begins
     second()
     second()
     assert frames(book) == [[Kind.CONFIRM, [1]]]
@@ -320,22 +311,22 @@ def test_who_keeps_the_tasks_says_when_they_have_our_word_once_and_in_any_order(
 
 
 def test_what_has_not_our_word_when_its_process_dies_has_not_begun_and_gets_it_no_more() -> None:
-    book, keeping = make(6), Keeping()
-    book.keeping = keeping
+    book, words = make(6), Words()
+    book.durables = words
     for numbers in ([0], [1, 2], [3]):
         book.announced(0, numbers)
     book.started(0, [4])
-    keeping.begins[2]()
-    keeping.begins[0]()
+    words.begins[2]()
+    words.begins[0]()
     frames(book)
     book.died([(5, 4)])  # 4, and of those that have our word 3
     assert list(book.ledger.running_numbers()) == [3, 4]
     book.outbox.restart()
-    keeping.begins[1]()
+    words.begins[1]()
     assert frames(book) == NOTHING
     book.announced(0, [0])
     list(book.close(lost=False))
-    keeping.begins[3]()
+    words.begins[3]()
     assert frames(book) == NOTHING
 
 
@@ -356,7 +347,7 @@ def test_what_the_black_box_says_of_what_was_announced(
     book.started(0, [0, 1, 2])
     changes = book.died([None if begun is None else (begun, 0)])
     assert sum(change.waiting for change in changes) == (-1 if begun == 4 else len(unbegun))
-    lost = [number for change in book.lose_running() for number in change.ended]
+    lost = [number for change in book.sort_running(rerun=False) for number in change.ended]
     assert lost == [n for n in ([0, 1, 2, 3] if begun == 4 else [0, 1, 2]) if n not in unbegun]
 
 
@@ -366,7 +357,7 @@ def test_of_what_was_announced_twice_the_last_time_counts() -> None:
     book.retried(0, [0], [5], 100)
     book.started(0, [0, 2])
     assert [change.waiting for change in book.died([(1, 0)])] == [1, 0]  # 2, which comes after it
-    assert [change.ended for change in book.lose_running()] == [[0, 1]]
+    assert [change.ended for change in book.sort_running(rerun=False)] == [[0, 1]]
 
 
 def test_the_head_of_a_queue_begins_again_before_what_was_announced_after_it() -> None:
@@ -375,7 +366,7 @@ def test_the_head_of_a_queue_begins_again_before_what_was_announced_after_it() -
     book.retried(0, [0], [5], 100)
     book.announced(0, [0])
     assert [c.waiting for c in book.died([(1, 0)])] == [2, 0]  # 1 and 2
-    assert [change.ended for change in book.lose_running()] == [[0]]
+    assert [change.ended for change in book.sort_running(rerun=False)] == [[0]]
 
 
 def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
@@ -389,7 +380,7 @@ def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
         Change(0, 0, [0]),
         Change(1, 0, [1, 3]),
     ]
-    assert book.lose_running() == [Change(0, 0, [2], State.LOST)]
+    assert book.sort_running(rerun=False) == [Change(0, 0, [2], State.LOST)]
     assert list(book.ledger) == [4, 5]
 
 
@@ -402,7 +393,7 @@ def test_one_that_had_begun_is_lost_by_itself_and_no_other_is() -> None:
     assert book.lose(0, 2) == [Change(0, 0, [2], State.LOST)]
     assert book.lose(0, 2) == []
     assert book.lose(0, 1 << 50) == [Change(0, 0, [4], State.LOST)]  # as its worker knows it
-    assert book.rerun_running() == [Change(0, 1)]
+    assert book.sort_running(rerun=True) == [Change(0, 1)]
     assert list(book.ledger) == [0, 1, 3]
 
 
@@ -410,7 +401,7 @@ def test_what_runs_again_counts_its_attempts() -> None:
     book = make()
     for times in range(1, 4):
         book.started(0, [2])
-        assert book.rerun_running() == [Change(0, 1)]
+        assert book.sort_running(rerun=True) == [Change(0, 1)]
         assert replayed(book)[2] == (102, times + 1)
 
 
@@ -441,7 +432,7 @@ def test_a_task_is_known_by_its_alias_until_its_end_was_told() -> None:
     assert book.number_of(1 << 50) == 0
     assert book.alias_of(0) == 1 << 50
     frames(book)
-    book.finished(0, [0], State.CANCELLED)
+    book.dropped(0, [0])
     book.forget([0])
     assert book.number_of(1 << 50) == 1 << 50
 
@@ -543,9 +534,9 @@ class Story:
         self.confirmed = self.draw.random() < 0.5
         self.rerun = self.draw.random() < 0.3
         self.book = Book(1, True, DefinitionLog())
-        self.keeping = Keeping()
+        self.words = Words()
         if self.draw.random() < 0.5:
-            self.book.keeping = self.keeping
+            self.book.durables = self.words
         self.worker = Worker(self.confirms)
         self.to_worker: deque[wire.Frame] = deque()
         self.waiting = 0
@@ -562,7 +553,7 @@ class Story:
 
     def enter(self) -> None:
         """Give our word to one of the announcements, be it of a process that is gone."""
-        if begins := self.keeping.begins:
+        if begins := self.words.begins:
             begins.pop(self.draw.randrange(len(begins)))()
 
     def take(self, change: Change | None) -> None:
@@ -634,6 +625,9 @@ class Story:
         elif kind == Kind.RETRY:
             self.allowed[number] = self.starts[number] + 1
             self.take(book.retried(0, [number], [self.draw.randrange(9)], self.now))
+        elif state is State.CANCELLED:
+            for change in book.dropped(0, [number]):
+                self.take(change)
         else:
             self.take(book.finished(0, [number], state))
 
@@ -651,7 +645,7 @@ class Story:
         if self.rerun:
             for number in self.book.ledger.running_numbers():
                 self.allowed[number] = self.starts.get(number, 0) + 1
-        for change in self.book.rerun_running() if self.rerun else self.book.lose_running():
+        for change in self.book.sort_running(self.rerun):
             self.take(change)
         before = self.book.outbox.next
         told, _ = self.book.outbox.restart()

@@ -14,6 +14,7 @@ from aioscheduler._routing.book import Book, Change
 from aioscheduler._routing.endings import _UNHEARD_NAMED, NO_MEMORY, Endings
 from aioscheduler._routing.ids import Ids
 from aioscheduler._scheduling.states import State
+from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import DefinitionLog
 from aioscheduler.batch import Batch, Outcomes, Part
 from aioscheduler.errors import RemoteError
@@ -138,8 +139,12 @@ async def test_at_the_close_what_waits_for_another_attempt_says_why(
 
 
 async def test_what_was_too_late_is_counted(place: Place) -> None:
-    place.endings.count_too_late(3)
-    assert place.counts == {"too_late": 3}
+    place.add(2)
+    tasks = [place.endings.holders.hand_out(0, n, 5, "task") for n in range(2)]
+    late = Change(0, 0, [0, 1], State.FAILED)
+    place.endings.tell(late, [ValueError(), ValueError()], None, ending=wire.TOO_LATE)
+    assert all(isinstance(task.exception(), ValueError) for task in tasks)
+    assert place.counts == {"failed": 2, "too_late": 2}
 
 
 async def test_an_outcome_without_memory_is_a_failure_that_says_so(place: Place) -> None:

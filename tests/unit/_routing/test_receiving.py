@@ -27,7 +27,6 @@ class Place:
         self.told: list[tuple[Change, tuple[Any, ...]]] = []
         self.unheard: list[list[int]] = []
         self.failures = LastFailures()
-        self.too_late = 0
         self.asked: list[tuple[Any, ...]] = []
         self.logged: list[tuple[Any, ...]] = []
         shipper = HostShipper(HostCatalog())
@@ -57,9 +56,6 @@ class Place:
     def retried(self, change: Change, numbers: list[int], lines: list[str]) -> None:
         self.told.append((change, (numbers, lines)))
 
-    def count_too_late(self, count: int) -> None:
-        self.too_late += count
-
     def began(self) -> None:
         self.worn.append(("began", 0))
 
@@ -87,23 +83,21 @@ def test_outcomes_come_with_what_reads_them(place: Place) -> None:
     place.say(Kind.FINISHED, 0, [0, 1], RETURNED, [5, b"\x90"])
     change, outcomes = place.told[0]
     assert change == Change(0, 0, [0, 1], State.FINISHED)
-    assert outcomes == ([5, b"\x90"], catalog[0], False)
+    assert outcomes == ([5, b"\x90"], catalog[0], False, RETURNED)
     place.say(Kind.FINISHED, 0, [2], RAISED, [b"\x90"])
-    assert place.told[1][1] == ([b"\x90"], catalog[1], False)
+    assert place.told[1][1] == ([b"\x90"], catalog[1], False, RAISED)
     assert place.unheard == [[2]]  # while the book has it
-    assert place.too_late == 0
 
 
-def test_what_is_too_late_has_failed_and_is_counted(place: Place) -> None:
+def test_what_is_too_late_has_failed_and_is_told_so(place: Place) -> None:
     place.say(Kind.FINISHED, 0, [0, 1], TOO_LATE, [b"\x90", b"\x91"])
     change, outcomes = place.told[0]
     assert change == Change(0, 0, [0, 1], State.FAILED)
-    assert outcomes == ([b"\x90", b"\x91"], place.receiver._decodes[RAISED], False)
+    assert outcomes == ([b"\x90", b"\x91"], place.receiver._decodes[RAISED], False, TOO_LATE)
     assert place.unheard == [[0, 1]]
-    assert place.too_late == 2
     with pytest.raises(wire.WireError, match="task 0 was"):
         place.say(Kind.FINISHED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
-    assert place.too_late == 3  # what came before it has been taken
+    assert place.told[1][0].ended == [2]  # what came before it has been taken
 
 
 def test_what_is_retried_is_told_with_its_failures_until_it_starts(place: Place) -> None:

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import functools
 import math
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aioscheduler import Manager
+from aioscheduler import Manager, SQLiteStore
 from aioscheduler._routing.settings import ManagerOptions, Settings, read_settings
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.propagation import Propagation
@@ -33,11 +35,13 @@ SILENT: Any = {
     "max_rss_per_worker": None,
     "block_timeout": None,
     "forward_logs": False,
+    "store": None,
 }
 """All that is said by who says nothing, but for `workers`."""
 
 
 VARIABLE: ContextVar[str] = ContextVar("variable")
+STORE = SQLiteStore(":memory:")
 
 
 def read(**said: Any) -> Settings:
@@ -48,7 +52,7 @@ def test_each_option_is_read() -> None:
     assert ManagerOptions.__annotations__.keys() == SILENT.keys()
     assert read() == Settings(
         *(Order.TIMED, True, [1], True, None, None, False, (5, 30.0), False, None),
-        *(None, None, None, None, None, False),
+        *(None, None, None, None, None, False, None),
     )
     said = read(
         workers=1,
@@ -65,6 +69,7 @@ def test_each_option_is_read() -> None:
         max_rss_per_worker=1 << 30,
         block_timeout=timedelta(seconds=5),
         forward_logs=True,
+        store=STORE,
     )
     assert isinstance(said.propagation, Propagation)
     assert said._replace(propagation=None) == Settings(
@@ -84,6 +89,7 @@ def test_each_option_is_read() -> None:
         max_rss_per_worker=1 << 30,
         block_timeout=5.0,
         forward_logs=True,
+        store=STORE,
     )
 
 
@@ -114,6 +120,9 @@ def test_the_manager_says_what_was_left_unsaid(monkeypatch: pytest.MonkeyPatch) 
         *(({"monitor": wrong}, f"must be True or False, not {wrong!r}") for wrong in ("no", 1)),
         ({"forward_logs": "no"}, "forward_logs must be True or False, not 'no'"),
         ({"name": 5}, "name is a str, not int"),
+        ({"store": 5}, "store is a path, or a SQLiteStore, not 5"),
+        ({"store": True}, "store is a path, or a SQLiteStore, not True"),
+        ({"store": b"tasks.db"}, "store is a path, or a SQLiteStore, not b'tasks.db'"),
         ({"context": 5}, "context is a list of context variables, .*: a list, not 5"),
         ({"context": "var"}, "a list, not 'var'"),
         ({"context": VARIABLE}, r"write \[variable\], not <ContextVar name='variable'"),
@@ -172,6 +181,20 @@ def test_a_queue_takes_no_limit_of_its_own(order: Order) -> None:
         read_settings(order, True, 1, SILENT | {"max_running": 1})
     with pytest.raises(TypeError, match="must be an int"):
         read_settings(order, True, 1, SILENT | {"max_running": "1"})
+
+
+@pytest.mark.parametrize("path", ["tasks.db", Path("tasks.db")])
+def test_a_path_is_that_of_a_store(path: Any) -> None:
+    store = read(store=path).store
+    assert isinstance(store, SQLiteStore)
+    assert store.path == os.path.abspath("tasks.db")
+    assert not os.path.exists(store.path)  # it is opened by the start
+
+
+def test_what_waits_is_kept_in_order_but_for_that_of_a_stack() -> None:
+    assert read_settings(Order.FIFO, True, 1, SILENT | {"store": STORE}).store is STORE
+    with pytest.raises(ValueError, match="a LifoQueuedScheduler has no store: after a restart"):
+        read_settings(Order.LIFO, True, 1, SILENT | {"store": STORE})
 
 
 @contextlib.contextmanager

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import io
+import json
+import multiprocessing
+import pickle
+import signal
 import threading
+import types
+import uuid
 from contextvars import ContextVar
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +28,13 @@ from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.hostshipping import HostShipper, adopt_call
 from aioscheduler._shipping.payloads import with_names
 from aioscheduler._shipping.propagation import Propagation
-from aioscheduler._shipping.shipping import MOST_CAPTURED, Shipper
+from aioscheduler._shipping.restore import active
+from aioscheduler._shipping.shipping import MOST_CAPTURED, Shipper, open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
-from aioscheduler._transport.definitionlog import Leased
+from aioscheduler._transport.definitionlog import Leased, Reader
 from aioscheduler._transport.entry import InsideRequest
-from aioscheduler.errors import NotShippable
+from aioscheduler.errors import NotDurable, NotShippable
 from aioscheduler.options import Options
 from aioscheduler.retry import Retry
 
@@ -191,6 +203,265 @@ def test_what_a_task_schedules_is_taken_over_with_all_that_it_names() -> None:
         assert more.options is not None
         assert more.options in host.catalog.options
         assert adopt_call(host.catalog, sent._replace(options=None, captured=None))[1:] == (1, None)
+
+
+# ---- what is durable
+
+
+async def sort(a: Any, /, b: Any, *rest: Any, c: Any = 3, **more: Any) -> Any:
+    return a, b, rest, c, more
+
+
+async def pair(a: Any, b: Any = None) -> Any:
+    return a, b
+
+
+async def keep(a: Any) -> Any:
+    return lambda: a  # in a cell
+
+
+def run_in_the_next(function: Any, payload: bytes) -> Any:
+    """Run a durable payload in a worker of a host that knows nothing of this one."""
+    number = (catalog := HostCatalog()).name_number("m:f", function)
+    worker: Any = WorkerCatalog()
+    for line in Reader(catalog.log).read():
+        worker.read(line)
+    worker.function = lambda _: function  # found by its name
+    called, args, kwargs = open_call(worker, number, wire.unpack(wire.pack(payload)))
+    try:
+        called(*args, **kwargs).send(None)
+    except StopIteration as ended:
+        return ended.value
+    raise AssertionError
+
+
+@given(st.lists(VALUES, min_size=2, max_size=2))
+def test_durable_arguments_arrive_as_they_are(values: list[Any]) -> None:
+    shipper = make()
+    coros: list[Any] = [pair(*values), pair(b=values[1], a=values[0])]
+    for coro in coros:
+        payload = shipper.take_durable(coro, "pair")
+        assert type(payload) is bytes
+        assert coro.cr_frame is None
+        arrived = run_in_the_next(pair, payload)
+        assert arrived == tuple(values)
+        assert list(map(type, arrived)) == list(map(type, values))
+    mapped = shipper.take_durable_arguments(tuple(values), "pair")
+    assert run_in_the_next(pair, mapped) == tuple(values)
+
+
+@given(VALUES, VALUES)
+def test_durable_arguments_of_every_kind_arrive(first: Any, second: Any) -> None:
+    shipper = make()
+    coro = sort(first, second, first, second, c=first, second=second)
+    arrived = run_in_the_next(sort, shipper.take_durable(coro, "sort"))
+    assert arrived == (first, second, (first, second), first, {"second": second})
+    kept = run_in_the_next(keep, shipper.take_durable(keep(first), "keep"))
+    assert kept() == first
+
+
+def test_plain_durable_values_take_little() -> None:
+    shipper = make()
+    assert shipper.take_durable(pair(1), "pair") == wire.pack([1, None])
+    assert shipper.take_durable(keep(7), "keep").startswith(b"\x80")
+    assert shipper.take_durable_arguments((7,), "keep") == wire.pack([7])
+
+
+def test_a_durable_coroutine_that_has_started_is_refused() -> None:
+    async def wait() -> None:
+        await asyncio.sleep(0)
+
+    shipper = make()
+    for function in (wait, pair, sort):
+        coro: Any = function(*[1, 2][: function.__code__.co_argcount])
+        coro.close()
+        with pytest.raises(NotShippable, match="has been awaited or closed already"):
+            shipper.take_durable(coro, "one")
+    coro = wait()
+    coro.send(None)
+    with pytest.raises(NotShippable, match="has started already"):
+        shipper.take_durable(coro, "wait")
+    coro.close()
+
+
+KINDS = """
+import enum, functools, types, typing
+from contextvars import ContextVar
+variable = ContextVar("variable")
+class User: pass
+class Level(enum.Enum): LOW = 1
+class Broken(Exception): pass
+def helper(): pass
+cached = functools.cache(helper)
+Id = typing.NewType("Id", int)
+module = types.ModuleType("made")
+def closure(value): return lambda: value
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "culprit"),
+    [
+        ("User()", "class script_of_mine.User"),
+        ("User", "class script_of_mine.User"),
+        ("Level.LOW", "class script_of_mine.Level"),
+        ("Broken()", "class script_of_mine.Broken"),
+        ("helper", "function script_of_mine.helper"),
+        ("cached", "_lru_cache_wrapper helper"),
+        ("closure(1)", "function script_of_mine.closure.<locals>.<lambda>"),
+        ("Id", "NewType Id"),
+        ("module", "module made"),
+        ("variable", "context variable variable"),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+def test_what_the_next_host_cannot_import_is_refused(code: str, culprit: str, known: bool) -> None:
+    """And the catalog is as it was, whether other tasks have brought it to the workers or not."""
+    with Script(KINDS) as world:
+        host, value = world.host, eval(code, world.module.__dict__)
+        if known:
+            host.take(pair(value))
+        lines, numbers = dict(host.catalog.log.lines), len(host.catalog.class_numbers)
+        match = (
+            rf"argument 'b'.* of the durable 'pair' cannot be kept for the next host: the "
+            rf"{culprit} cannot be imported by the next host: define it at the top of a module"
+        )
+        coro = pair(1, {"key": [value]})
+        with pytest.raises(NotDurable, match=match):
+            host.take_durable(coro, "pair")
+        host.take(coro)  # it is untouched
+        if not known:
+            lines = dict(host.catalog.log.lines)
+        assert (host.catalog.log.lines == lines, numbers) == (True, numbers)
+        with pytest.raises(NotDurable, match=rf"argument 2 of the durable 'pair' .* the {culprit}"):
+            host.take_durable_arguments((1, value), "pair")
+        assert host.catalog.log.lines == lines
+
+
+def test_what_is_of_one_process_is_not_durable_either(tmp_path: Path) -> None:
+    shipper, inherited = make(), multiprocessing.get_context("spawn").Lock()
+    wrong: list[Any] = [
+        threading.Lock(),
+        asyncio.Lock(),
+        inherited,
+        pair.__code__,
+        (tmp_path / "file").open("w"),
+    ]
+    for value in wrong:
+        with pytest.raises(NotDurable, match="argument 'a' of the durable 'pair' cannot be kept"):
+            shipper.take_durable(coro := pair(value), "pair")
+        coro.close()
+    wrong[-1].close()
+
+
+def test_what_every_host_has_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names that the file has of this package: they must lead to the same for ever."""
+    shipper = make()
+    owner = shipper.catalog.owner = type("Manager", (), {})()
+    values = [
+        *(Fraction(1, 3), datetime.now(UTC), Path("x"), signal.SIGINT, uuid.uuid4(), len, Fraction),
+        *(type(None), type(...), asyncio.sleep, pytest.skip.Exception, json, types.CodeType),
+        *(ValueError("x"), owner),
+    ]
+    payload = shipper.take_durable(pair(values), "pair")
+    arrived = run_in_the_next(pair, payload)[0]
+    assert arrived[:13] == values[:13]
+    assert repr(arrived[13:]) == "[ValueError('x'), None]"  # the catalog's own, of that worker
+    named = set()
+
+    class Loader(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            named.add((module, name))
+            return super().find_class(module, name)
+
+    monkeypatch.setattr(active, "catalog", WorkerCatalog(), raising=False)
+    Loader(io.BytesIO(payload)).load()
+    ours = {(module, name) for module, name in named if module.startswith("aioscheduler")}
+    assert ours == {
+        ("aioscheduler._shipping.restore", "owner"),
+        ("aioscheduler._shipping.names", "resolve"),
+        ("aioscheduler._shipping.failures", "create_error"),
+        ("aioscheduler._shipping.failures", "set_state"),
+    }
+
+
+def test_what_was_captured_is_durable() -> None:
+    shipper = make()
+    assert shipper.take_durable_captured(None) is None
+    assert shipper.take_durable_captured([0]) is None
+    for captured in ([1, "r1"], [3, Fraction(1, 3), {1}]):
+        payload = shipper.take_durable_captured(captured)
+        assert payload == shipper.take_captured(captured)
+        assert type(payload) is bytes
+        assert WorkerCatalog().decode(payload) == captured
+    with pytest.raises(NotShippable, match="takes 32,7.. bytes"):
+        shipper.take_durable_captured([1, "x" * MOST_CAPTURED])
+    with Script(SCRIPT) as world:
+        shipper = world.host
+        shipper.catalog.propagation = Propagation((variable, other))
+        with pytest.raises(
+            NotDurable, match=r"value of the context variable 'other' cannot be kept .* script_of_m"
+        ):
+            shipper.take_durable_captured([3, 1, world.User("ann")])
+        assert shipper.catalog.log.lines == {}
+
+
+def test_a_new_folder_of_the_path_is_told_even_if_durable_arguments_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shipper = make()
+    monkeypatch.syspath_prepend("/somewhere/else")
+    with pytest.raises(NotDurable):
+        shipper.take_durable_arguments((lambda: 1,), "one")
+    assert [wire.unpack(line)[2:] for line in shipper.catalog.log.lines.values()] == [
+        [[b"/somewhere/else"]]
+    ]
+
+
+# ---- what may be shipped
+
+
+def test_each_function_is_asked_about_once_before_it_is_shipped() -> None:
+    shipper, asked = make(), list[object]()
+    closure = keep_closure()
+    shipper.take(pair(1))
+    shipper.inspect = asked.append
+    for _ in range(3):
+        shipper.take(pair(1))
+        shipper.take(sort(1, 2))
+    shipper.take(closure())
+    assert asked == [sort, closure]
+    shipper.take_function(sort)
+    shipper.take_function(partial := functools.partial(sort, 1))
+    assert asked[2:] == [sort, partial]
+
+
+def keep_closure() -> Any:
+    value = 1
+
+    async def closure() -> int:
+        return value
+
+    return closure
+
+
+def test_what_may_not_be_shipped_leaves_everything_as_it_was() -> None:
+    def refuse(function: object) -> None:
+        raise NotDurable("no")
+
+    shipper = make()
+    shipper.inspect = refuse
+    closure = keep_closure()
+    coros: list[Any] = [pair(1), closure(), sort(1, 2)]
+    for coro in coros:
+        for _ in range(2):
+            with pytest.raises(NotDurable):
+                shipper.take(coro)
+        assert coro.cr_frame is not None
+        coro.close()
+    with pytest.raises(NotDurable):
+        shipper.take_function(pair)
+    assert shipper.catalog.log.lines == {}
 
 
 async def test_a_coroutine_is_taken_with_its_record() -> None:

@@ -12,6 +12,7 @@ import pytest
 from aioscheduler_workers.outcome import encode_failure, encode_refusal, encode_unopened
 
 from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.payloads import make_failure
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler.errors import RemoteError, RemoteTraceback
 
@@ -90,7 +91,7 @@ def test_a_host_that_cannot_read_an_outcome_says_so() -> None:
     host = HostCatalog()
     with pytest.raises(RemoteError, match="cannot be unpickled"):
         host.decode_result(b"\x80\x05nonsense")
-    back = host.decode_failure(WorkerCatalog().pickle((3, "text")))
+    back = host.decode_failure(make_failure("text", WorkerCatalog().pickle(3), ()))
     assert isinstance(back, RemoteError)
 
 

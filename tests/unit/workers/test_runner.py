@@ -36,7 +36,7 @@ from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.propagation import Propagation
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import FORGET
-from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, TOO_LATE, Kind
+from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, TOO_LATE, UNREADABLE, Kind
 from aioscheduler.options import Options
 
 runner_module = workers_module("runner")
@@ -47,7 +47,7 @@ async def test_what_cannot_be_opened_fails_that_task_alone(place: Place) -> None
     place.schedule(1, give(1))
     await turns()
     frames = place.take()
-    (failed,) = (frame for frame in frames if frame[0] == Kind.FINISHED and frame[3] == RAISED)
+    (failed,) = (frame for frame in frames if frame[0] == Kind.FINISHED and frame[3] == UNREADABLE)
     assert failed[2] == [0]
     assert [Kind.FINISHED, 0, [1], RETURNED, [1]] in frames
 
@@ -325,7 +325,7 @@ async def test_a_predicate_that_cannot_be_read_fails_its_tasks_alone(place: Plac
     await turns()
     first, second = [f for f in place.take() if f[0] == Kind.FINISHED]
     failed, returned = sorted((first, second), key=lambda frame: frame[2])
-    assert failed[2:4] == [[0], RAISED]
+    assert failed[2:4] == [[0], UNREADABLE]
     assert repr(place.failure(failed[4][0])) == "LookupError('no such module')"
     assert returned[2:] == [[1], RETURNED, [1]]
 
@@ -354,7 +354,7 @@ async def test_what_cannot_be_read_or_was_cancelled_does_not_start_once_more(pla
     frames = place.take()
     assert {frame[0] for frame in frames} == {Kind.STARTED, Kind.FINISHED}
     ends = [(n, frame[3]) for frame in frames if frame[0] == Kind.FINISHED for n in frame[2]]
-    assert sorted(ends) == [(0, RAISED), (1, DROPPED), (2, RAISED), (3, DROPPED)]
+    assert sorted(ends) == [(0, UNREADABLE), (1, DROPPED), (2, RAISED), (3, DROPPED)]
 
 
 async def cancel_itself() -> None:

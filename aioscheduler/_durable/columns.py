@@ -1,0 +1,212 @@
+"""What of a task is in which column of the file, and how a batch is written.
+
+SQLite keeps bytes as they are. It does not keep numbers beyond 64 bits and lone surrogates, so
+keys, ids and texts of that kind are stored as bytes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from .records import BUCKET_SHIFT, Batch, Begun, Burial, Letter, Reason, Row
+
+WIDTH = 13
+"""How many columns a task has."""
+
+_PLAIN = Row(0, 0, 0, b"")[4:]
+"""What most tasks have besides their first four fields, as the columns' defaults are."""
+
+_PUT_PLAIN = "INSERT INTO task(bucket, row, due, func, payload) VALUES "
+_PUT = (
+    "INSERT INTO task(bucket, row, due, func, payload, key, id, options, state, attempt, failed, "
+    "losses, given) VALUES "
+)
+_LETTER = "dead_letter(row, due, func, payload, key, id, attempt, options, reason, text, at)"
+
+
+def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) -> None:
+    """Write a batch, in an order in which an id is free before it is given again.
+
+    Args:
+        connection: In a transaction.
+        batch: What is to be written; its `next_row` is left to the caller.
+        sizes: Of the statements that put many rows at once, from large to small. Such a statement
+            gives the interpreter's lock away and takes it back once, and not for each row.
+
+    Raises:
+        sqlite3.Error: It was not written, or in part.
+    """
+    many = connection.executemany
+    many(
+        "INSERT INTO func(number, name, place, once) VALUES(?, ?, ?, ?) ON CONFLICT(number) "
+        "DO UPDATE SET name=excluded.name, place=excluded.place, once=excluded.once",
+        [(f.number, text_in(f.name), text_in(f.place), int(f.once)) for f in batch.functions],
+    )
+    many("DELETE FROM task WHERE bucket=? AND row=?", batch.strikes)
+    many(
+        "UPDATE task SET bucket=?, due=?, state=?, attempt=?, failed=?, losses=?, given=?, id=? "
+        "WHERE bucket=? AND row=?",
+        [
+            (
+                *(due >> BUCKET_SHIFT, due, int(begun), attempt, failed, losses, given),
+                *(None if id_ is None else text_in(id_), bucket, row),
+            )
+            for bucket, row, due, begun, attempt, failed, losses, given, id_ in batch.updates
+        ],
+    )
+    puts = _bury(connection, batch) if batch.burials else batch.puts
+    plain = [row_in(put)[:5] for put in puts if put[4:] == _PLAIN]
+    _put(connection, _PUT_PLAIN, plain, sizes)
+    if len(plain) < len(puts):
+        _put(connection, _PUT, [row_in(put) for put in puts if put[4:] != _PLAIN], sizes)
+    many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards])
+
+
+def _put(
+    connection: sqlite3.Connection,
+    statement: str,
+    rows: Sequence[tuple[Any, ...]],
+    sizes: Sequence[int],
+) -> None:
+    if not rows:
+        return
+    marks = f"({', '.join('?' * len(rows[0]))})"
+    start = 0
+    for size in sizes:
+        while len(rows) - start >= size:
+            values = tuple(chain.from_iterable(rows[start : start + size]))
+            connection.execute(statement + ", ".join([marks] * size), values)
+            start += size
+    connection.executemany(statement + marks, rows[start:])
+
+
+def _bury(connection: sqlite3.Connection, batch: Batch) -> list[Row]:
+    """Write the burials of a batch, and return its other puts, whose ids may be of the dead."""
+    stored = {burial.row: burial for burial in batch.burials}
+    puts, letters = [], []
+    for put in batch.puts:
+        burial = stored.pop(put.row, None)
+        if burial is None:
+            puts.append(put)
+        else:
+            letters.append(_letter_in(put, burial))
+    connection.executemany(
+        f"INSERT OR REPLACE INTO {_LETTER} VALUES({', '.join('?' * 11)})",
+        letters,
+    )
+    connection.executemany(
+        f"INSERT OR REPLACE INTO {_LETTER} "  # noqa: S608  nothing of a user's is in it
+        "SELECT row, due, func, payload, key, id, ?, options, ?, ?, ? FROM task "
+        "WHERE bucket=? AND row=?",
+        [
+            (attempt, reason.value, text_in(text), at, bucket, row)
+            for bucket, row, attempt, reason, text, at in stored.values()
+        ],
+    )
+    connection.executemany(
+        "DELETE FROM task WHERE bucket=? AND row=?",
+        [(burial.bucket, burial.row) for burial in stored.values()],
+    )
+    return puts
+
+
+def row_in(put: Row) -> tuple[Any, ...]:
+    """Give the columns of a task, in the order of a put."""
+    row, due, function, payload, key, id_, options, begun, attempt, failed, losses, given = put
+    return (
+        due >> BUCKET_SHIFT,
+        row,
+        due,
+        function,
+        payload,
+        None if key is None else key_in(key),
+        None if id_ is None else text_in(id_),
+        options,
+        int(begun),
+        attempt,
+        failed,
+        losses,
+        given,
+    )
+
+
+def row_out(values: tuple[Any, ...]) -> Row:
+    """Give the task of such columns.
+
+    Raises:
+        TypeError: They are not what was written.
+        ValueError: The same.
+    """
+    _, row, due, function, payload, key, id_, options, state, attempt, failed, losses, given = (
+        values
+    )
+    numbers = row, due, function, attempt, failed, losses
+    if type(payload) is not bytes or set(map(type, numbers)) != {int}:
+        raise TypeError("a column has a value of a type that was never written")
+    name = None if id_ is None else text_out(id_)
+    so_far = Begun(state), attempt, failed, losses, given
+    return Row(row, due, function, payload, key_out(key), name, options, *so_far)
+
+
+def _letter_in(put: Row, burial: Burial) -> tuple[Any, ...]:
+    _, row, due, function, payload, key, id_, options, *_ = row_in(put)
+    told = burial.reason.value, text_in(burial.text), burial.at
+    return (row, due, function, payload, key, id_, burial.attempt, options, *told)
+
+
+def letter_out(values: tuple[Any, ...]) -> Letter:
+    """Give the dead letter of columns in the order of its fields; a name may be missing."""
+    row, due, function, name, payload, key, id_, options, attempt, reason, text, at = values
+    return Letter(
+        row,
+        due,
+        function,
+        text_out(name or ""),
+        payload,
+        key_out(key),
+        None if id_ is None else text_out(id_),
+        options,
+        attempt,
+        Reason(reason),
+        text_out(text),
+        at,
+    )
+
+
+def text_in(text: str) -> str | bytes:
+    """Give a text as SQLite keeps it."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def text_out(text: str | bytes) -> str:
+    """Give back a text."""
+    return text.decode("utf-8", "surrogatepass") if isinstance(text, bytes) else str(text)
+
+
+def key_in(key: str | bytes | int) -> str | bytes | int:
+    """Give a key as SQLite keeps it: bytes begin with a letter that says what they stand for."""
+    if isinstance(key, str):
+        text = text_in(key)
+        return b"s" + text if isinstance(text, bytes) else text
+    if isinstance(key, bytes):
+        return b"b" + key
+    if -(1 << 63) <= key < 1 << 63:
+        return int(key)
+    return b"i" + key.to_bytes(key.bit_length() // 8 + 1, "big", signed=True)
+
+
+def key_out(key: Any) -> Any:
+    """Give back a key, or None."""
+    if not isinstance(key, bytes):
+        return key
+    if key[:1] == b"s":
+        return text_out(key[1:])
+    return int.from_bytes(key[1:], "big", signed=True) if key[:1] == b"i" else key[1:]

@@ -1,0 +1,49 @@
+"""What can be wrong with a file, in words that say what to do about it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from ..errors import StoreError, StoreLocked
+
+RECOVER = (
+    "Close this program, and save what can be saved by `sqlite3 {path} .recover | sqlite3 NEW`, or "
+    "put a backup in its place"
+)
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "Make room on its disk: nothing that was stored is lost",
+    sqlite3.SQLITE_IOERR: "Look at its disk, and at what the system's log says of it",
+    sqlite3.SQLITE_READONLY: "Make it, and its filesystem, writable",
+    sqlite3.SQLITE_CANTOPEN: "Look at the modes of its folder, and at how many files are open",
+    sqlite3.SQLITE_CORRUPT: RECOVER,
+    sqlite3.SQLITE_NOTADB: RECOVER,
+}
+
+
+def failure(path: str, what: str, error: Exception) -> StoreError:
+    """Give the error of a store that cannot be `what`, from that of SQLite or the system."""
+    remedy = _REMEDIES.get(_code(error), "").format(path=path)
+    return StoreError(f"{path} cannot be {what}: {error}{remedy and f'. {remedy}'}")
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether it says that another connection has the file."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _code(error: BaseException) -> int:
+    """Give SQLite's code, without what is more exact of it; 0: it is not SQLite's."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def locked(path: str, pids: tuple[int, ...]) -> StoreLocked:
+    """Give the error of a store that others have."""
+    who = f"process {', '.join(map(str, pids))}" if pids else "a process that is not known"
+    if pids == (os.getpid(),):
+        who = f"this very process ({pids[0]})"
+    return StoreLocked(
+        f"{path} is in use by {who}: another host is at work on it, or its workers have not ended. "
+        "One host at a time: wait for it to close, or end it",
+        pids,
+    )

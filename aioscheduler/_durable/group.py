@@ -1,0 +1,275 @@
+"""What is to be written next: all that changes between two commits. Pure.
+
+    put, change, strike, bury … ─► Group ─ take ─► Batch ═══► the writer's thread
+                                     └─ what came and went meanwhile is never written
+
+Rules of this file:
+
+1. A change has a place in the order in which changes came, and a batch is a beginning of that
+   order: what is in the file after any crash is what was there after some change. Only what is
+   said of a task that has such a place already takes that one, for the file then shows it early.
+2. The end of a task has a place of its own, behind all that it scheduled: a chain of tasks loses
+   no link. What has changed of it before keeps its place: another may have its id since then.
+3. What was handed out is as good as written, for a batch is written before the next one, or never
+   and no other one either.
+4. In a batch puts come before burials: who takes the id of a task that is buried comes with the
+   next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .records import BUCKET_SHIFT, Batch, Begun, Burial, Function, Reason, Row, Update
+
+MOST_BYTES = 8 << 20
+"""Of a batch, so that no commit lasts long."""
+
+_PER_ROW = 64  # bytes of a change, beside payloads and texts
+_TASK, _END, _LETTER, _FUNCTION = range(4)  # what a change is of: the last bits of its key
+_KINDS = 2  # so many bits, below the number
+
+
+class Kept:
+    """A durable task that has not ended, as the host knows it.
+
+    Args:
+        row: As it is in the file, or is to be.
+
+    Attributes:
+        row: Its number.
+        id: That of `schedule`; None, and changed as others are, once another task has it.
+        bucket: Where it is in the file, once all has been written that was handed out.
+        due: As of `Row`, and so are `begun`, `attempt`, `failed`, `losses` and `given`: they are
+            set by whoever calls `Group.change` then.
+        stamp: It is on disk when everything up to this stamp is; 0: it was when it was read.
+        new: What is to be put, until it has been handed out.
+        once: Whether it is not to begin a second time.
+        suspect: Whether it may have ended its host, or its worker: it begins in its turn.
+        end: Why it is to be a dead letter, more about that, and since when.
+    """
+
+    __slots__ = (
+        "attempt",
+        "begun",
+        "bucket",
+        "due",
+        "end",
+        "failed",
+        "given",
+        "id",
+        "losses",
+        "new",
+        "once",
+        "row",
+        "stamp",
+        "suspect",
+    )
+
+    def __init__(self, row: Row) -> None:
+        self.row: int = row.row
+        self.id: str | None = row.id
+        self.bucket: int = row.due >> BUCKET_SHIFT
+        self.due: int = row.due
+        self.begun: Begun = row.begun
+        self.attempt: int = row.attempt
+        self.failed: int = row.failed
+        self.losses: int = row.losses
+        self.given: int | None = row.given
+        self.stamp: int = 0
+        self.new: Row | None = None
+        self.end: tuple[Reason, str, int] | None = None
+        self.once: bool = False
+        self.suspect: bool = False
+
+
+class Group:
+    """What was changed, and was not handed out yet.
+
+    Args:
+        next_row: The first number that was never given to a task.
+
+    Attributes:
+        next_row: As it is now; to be set before the first task is put.
+        stamp: Of the last change; it grows.
+        unsaved_bytes: About how many bytes are to be written.
+    """
+
+    def __init__(self, next_row: int) -> None:
+        self.stamp: int = 0
+        self.unsaved_bytes: int = 0
+        self.next_row = next_row
+        # By key: its stamp, what has changed, and about how many bytes that is.
+        self._changes: dict[int, tuple[int, Any, int]] = {}
+
+    @property
+    def unsaved(self) -> int:
+        """How many rows are to be written."""
+        return len(self._changes)
+
+    def new_row(self) -> int:
+        """Return the number of a new task."""
+        row = self.next_row
+        self.next_row = row + 1
+        return row
+
+    def put(self, kept: Kept, row: Row) -> None:
+        """Take note of a new task.
+
+        Args:
+            kept: Of it.
+            row: As it is to be in the file. Its function is defined, and its id no other's.
+        """
+        self.stamp = kept.stamp = stamp = self.stamp + 1
+        kept.new = row
+        size = _size_of(row)
+        self._changes[row.row << _KINDS] = stamp, kept, size
+        self.unsaved_bytes += size
+
+    def put_many(self, rows: Iterable[Row]) -> list[Kept]:
+        """Take note of new tasks, as `put`; return what is kept of them."""
+        changes, stamp, total = self._changes, self.stamp, 0
+        made = []
+        for row in rows:
+            stamp += 1
+            kept = Kept(row)
+            kept.new, kept.stamp = row, stamp
+            size = _size_of(row)
+            changes[row.row << _KINDS] = stamp, kept, size
+            total += size
+            made.append(kept)
+        self.stamp = stamp
+        self.unsaved_bytes += total
+        return made
+
+    def change(self, kept: Kept) -> None:
+        """Take note that fields of a task have been set."""
+        size = _PER_ROW
+        if kept.new is not None:  # what has changed of it is new as well
+            kept.new = kept.new._replace(
+                due=kept.due,
+                begun=kept.begun,
+                attempt=kept.attempt,
+                failed=kept.failed,
+                losses=kept.losses,
+                given=kept.given,
+                id=kept.id,
+            )
+            size = _size_of(kept.new)
+        self._note(kept.row << _KINDS, kept, size)
+
+    def strike(self, kept: Kept) -> None:
+        """Take note that a task is no more."""
+        if kept.new is not None:
+            self.stamp += 1
+            self.unsaved_bytes -= self._changes.pop(kept.row << _KINDS)[2]
+            return
+        self._note(kept.row << _KINDS | _END, kept)
+
+    def bury(self, kept: Kept, reason: Reason, text: str, at: int) -> None:
+        """Take note that a task is a dead letter.
+
+        Args:
+            kept: Of it.
+            reason: Why.
+            text: More about that.
+            at: The present.
+        """
+        kept.end = reason, text, at
+        self._note(kept.row << _KINDS | _END, kept, _PER_ROW + len(text))
+
+    def discard_letter(self, row: int) -> None:
+        """Take note that a dead letter is no more; what takes its place is put before."""
+        self._note(row << _KINDS | _LETTER, None)
+
+    def define(self, function: Function) -> None:
+        """Take note of a function that is new, or has changed."""
+        self._note(function.number << _KINDS | _FUNCTION, function)
+
+    def _note(self, key: int, what: Any, size: int = _PER_ROW) -> None:
+        self.stamp += 1
+        stamp, _, before = self._changes.get(key) or (self.stamp, None, 0)
+        self._changes[key] = stamp, what, size
+        self.unsaved_bytes += size - before
+
+    def take(self, most_bytes: int = MOST_BYTES) -> tuple[Batch, int] | None:
+        """Hand out what is to be written next.
+
+        Args:
+            most_bytes: How much it may be, about; one change is taken, however large.
+
+        Returns:
+            The batch, and the stamp up to which everything is written when it is; None: there is
+            nothing to write.
+        """
+        if not self._changes:
+            return None
+        functions: list[Function] = []
+        strikes: list[tuple[int, int]] = []
+        updates: dict[int, Update] = {}  # by row
+        puts: list[Row] = []
+        burials: list[Burial] = []
+        discards: list[int] = []
+        freed: set[str | None] = set()  # the ids of what is buried
+        taken: list[int] = []
+        total, covered = 0, self.stamp
+        for key, (stamp, what, size) in self._changes.items():
+            kind = key & _FUNCTION
+            new: Row | None = what.new if kind == _TASK else None
+            waits = new is not None and new.id is not None and new.id in freed  # rule 4
+            if taken and (waits or total + size > most_bytes):
+                covered = stamp - 1
+                break
+            taken.append(key)
+            total += size
+            if new is not None:
+                puts.append(new)
+                what.new, what.bucket = None, new.bucket
+            elif kind == _TASK:
+                updates[what.row] = _update(what)
+            elif kind == _FUNCTION:
+                functions.append(what)
+            elif kind == _LETTER:
+                discards.append(key >> _KINDS)
+            elif what.end is None:  # what else has changed of it need not be written
+                update = updates.pop(what.row, None)
+                strikes.append((what.bucket if update is None else update.bucket, what.row))
+            else:
+                burials.append(Burial(what.bucket, what.row, what.attempt, *what.end))
+                freed.add(what.id)
+        self.unsaved_bytes -= total
+        if len(taken) == len(self._changes):
+            self._changes.clear()
+        else:
+            for key in taken:
+                del self._changes[key]
+        next_row = self.next_row
+        changed = list(updates.values())
+        return Batch(functions, strikes, changed, puts, burials, discards, next_row), covered
+
+
+def _update(kept: Kept) -> Update:
+    """Return what is written of a task that has changed, which moves to where it is due then."""
+    bucket, kept.bucket = kept.bucket, kept.due >> BUCKET_SHIFT
+    return Update(
+        *(bucket, kept.row, kept.due, kept.begun, kept.attempt, kept.failed, kept.losses),
+        *(kept.given, kept.id),
+    )
+
+
+_NOTHING = (None, None, None)  # key, id and options
+
+
+def _size_of(row: Row) -> int:
+    """Return about how many bytes a new task takes."""
+    size = _PER_ROW + len(row.payload)
+    if row[4:7] == _NOTHING:  # as of most
+        return size
+    if row.id is not None:
+        size += len(row.id)
+    if row.options is not None:
+        size += len(row.options)
+    if isinstance(row.key, (str, bytes)):
+        size += len(row.key)
+    return size

@@ -1,0 +1,390 @@
+"""A store in one SQLite file, by the standard library's `sqlite3`.
+
+    SQLiteStore ── connection ── PATH, PATH-wal     the only one, in the writer's thread
+         └─ Lock ── PATH.lock                       taken first, given back last
+
+1. No byte of the file is read but by the one connection while it is open: to open and close it a
+   second time in one process takes SQLite's own lock away. So it is looked at by `os.stat` alone.
+2. Before anything is written, lock file, file and log at their paths must be those that were
+   opened.
+3. A connection is not closed once the lock is lost, and not in a forked child: SQLite would write
+   its log to the file and delete it, under a host that is at work.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from math import isfinite
+from typing import Any, Literal
+
+from ..errors import StoreError
+from . import schema
+from .columns import WIDTH, letter_out, row_out, text_out, write
+from .faults import RECOVER, failure, is_busy, locked
+from .lock import HandedOver, Lock, holders
+from .records import BUCKET_SHIFT, Batch, Function, Letter, Opening, Row, StoreGone
+from .salvage import LEAST, PAGE, in_order, salvage
+
+GAP = 1 << 32
+"""How many row numbers may have been given and not stored when a host dies."""
+
+_open: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+
+
+def _abandon() -> None:
+    """In a forked child: the connections are the parent's."""
+    for store in list(_open):
+        store._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon)
+
+
+class SQLiteStore:
+    """Keeps durable tasks in a file. Give it to one `Manager` as `store=`; a path does as well.
+
+    The file must be on a local disk. Beside it are its log, PATH-wal, and PATH.lock, by which only
+    one host at a time is at work on it; leave both alone. To go back to a backup put it in the
+    file's place while no host is at work, and delete the log.
+
+    Args:
+        path: Where it is; it is made if it is not there. ":memory:" is a store for tests, which
+            lives as long as this object.
+        synchronous: "full": what was stored outlives a power cut. "normal": what was stored
+            outlives every death of the program, but a power cut may take the last seconds of it.
+        wait: For how many seconds another host, or its last workers, are given time to go.
+
+    Raises:
+        ValueError: `path` is empty or has a null character, `synchronous` is neither of both, or
+            `wait` is negative or not finite.
+        TypeError: `path` is no path, or `wait` no number.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        synchronous: Literal["full", "normal"] = "full",
+        wait: float = 5.0,
+    ) -> None:
+        name = os.fspath(path)
+        if not isinstance(name, str):
+            raise TypeError(f"path must be a str or a path of one, not {type(name).__name__}")
+        if not name or "\0" in name:
+            raise ValueError(f"path must be the path of a file, not {name!r}")
+        if synchronous not in ("full", "normal"):
+            raise ValueError(f'synchronous must be "full" or "normal", not {synchronous!r}')
+        if isinstance(wait, bool) or not isinstance(wait, (int, float)):
+            raise TypeError(f"wait must be a number of seconds, not {type(wait).__name__}")
+        if not (isfinite(wait) and wait >= 0):
+            raise ValueError(f"wait must be finite and not negative, not {wait!r}")
+        self._in_memory = name == ":memory:"
+        self._path = name if self._in_memory else os.path.abspath(name)
+        self._synchronous = synchronous
+        self._wait = wait
+        self._connection: sqlite3.Connection | None = None
+        self._private: sqlite3.Connection | None = None  # of ":memory:", which outlives `close`
+        self._lock: Lock | None = None
+        self._files: dict[str, os.stat_result] = {}  # those at work on
+        self._reserved = 0  # no row from here on was given, says the file
+        self._gaps = 0  # places that could not be read
+        self._unread = ""  # what else could not
+        self._sizes: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._path!r})"
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return self._path
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong with the file, though it can be used; "" as a rule."""
+        found = [self._unread] if self._unread else []
+        if self._gaps:
+            found.append(f"tasks at {self._gaps} {'place' if self._gaps == 1 else 'places'}")
+        if not found:
+            return ""
+        return (
+            f"{self._path} is corrupt: {' and '.join(found)} cannot be read and are left out, all "
+            f"else goes on. {RECOVER.format(path=self._path)}"
+        )
+
+    def open(self) -> Opening:
+        """Take the lock, make or check the file, and note that a host is at work."""
+        if self._connection is not None:
+            raise locked(self._path, (os.getpid(),))
+        if self._in_memory:
+            if self._private is None:
+                self._private = sqlite3.connect(
+                    ":memory:", isolation_level=None, check_same_thread=False
+                )
+                weakref.finalize(self, self._private.close)
+                schema.fill(self._private)
+            self._connection = self._private
+            return self._begin(self._private, 0)
+        self._files = {}
+        path = os.path.realpath(self._path)
+        try:
+            folder = os.path.dirname(path)
+            if not os.path.isdir(folder):
+                raise StoreError(f"{path} cannot be made, for there is no folder {folder}: make it")
+            self._lock = Lock(path)
+            self._lock.take(self._wait)
+            return self._open_file(path, self._lock)
+        except BaseException as error:
+            self._leave()
+            if self._lock is not None:
+                self._lock.abandon()
+            self._lock = None
+            if is_busy(error):  # the lock file was deleted under another host
+                raise locked(self._path, holders(path)) from error
+            if isinstance(error, (sqlite3.Error, OSError)):
+                raise failure(self._path, "opened", error) from error
+            raise
+
+    def _open_file(self, path: str, lock: Lock) -> Opening:
+        heartbeat = lock.heartbeat
+        if not schema.look_at(path, lock.had_host):
+            schema.make(path)
+            heartbeat = 0
+        elif not heartbeat:  # it was copied without its lock
+            logs = (name for name in (path, f"{path}-wal") if os.path.exists(name))
+            heartbeat = max(os.stat(name).st_mtime_ns for name in logs)
+        connection = self._connection = sqlite3.connect(
+            path, timeout=self._wait, isolation_level=None, check_same_thread=False
+        )
+        _open.add(self)
+        schema.configure(connection, path, self._synchronous)
+        schema.migrate(connection, path)
+        opening = self._begin(connection, heartbeat)
+        self._files = {name: os.stat(name) for name in (path, f"{path}-wal")}
+        return opening
+
+    def _begin(self, connection: sqlite3.Connection, heartbeat: int) -> Opening:
+        """Read what there is, and write that a host is at work."""
+        self._gaps, self._unread = 0, ""
+        limit = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // WIDTH
+        # A statement that puts many rows gives up the interpreter's lock once, and not for each.
+        self._sizes = tuple(size for size in (256, 64, 16, 4) if size <= limit)
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+        first, identity = meta.get("next_row"), meta.get("identity")
+        if not isinstance(first, int) or not isinstance(identity, bytes):
+            raise sqlite3.DatabaseError("its table meta is damaged")
+        self._reserved = first + GAP
+        with self._transaction(connection):
+            _set_meta(connection, clean=0, next_row=self._reserved)
+        functions = [
+            Function(number, text_out(name), text_out(place), bool(once))
+            for number, name, place, once in connection.execute(
+                "SELECT number, name, place, once FROM func ORDER BY number"
+            )
+        ]
+        return Opening(
+            int.from_bytes(identity, "big"),
+            first,
+            functions,
+            self._count_tasks(connection),
+            self._count_letters(connection),
+            bool(meta.get("clean")),
+            heartbeat,
+        )
+
+    def _count_tasks(self, connection: sqlite3.Connection) -> int:
+        try:
+            return int(connection.execute("SELECT count(*) FROM task").fetchone()[0])
+        except sqlite3.DatabaseError:
+            return sum(map(len, self.read()))
+
+    def _count_letters(self, connection: sqlite3.Connection) -> int:
+        try:
+            return int(connection.execute("SELECT count(*) FROM dead_letter").fetchone()[0])
+        except sqlite3.DatabaseError:
+            self._unread = "dead letters"
+            return 0
+
+    def read(self) -> Iterator[list[Row]]:
+        """Yield all tasks, some thousand at a time, in order of due time and row.
+
+        It is gone through before the first batch is committed.
+        """
+        connection = self._usable()
+        self._gaps = 0
+        last = LEAST, LEAST
+        try:
+            for found in in_order(connection):
+                if rows := self._rows(found):
+                    yield rows
+                    last = rows[-1].due, rows[-1].row
+        except sqlite3.DatabaseError:
+            found, bad = salvage(connection, last[0] >> BUCKET_SHIFT)
+            self._gaps += bad
+            rows = [row for row in self._rows(found) if (row.due, row.row) > last]
+            rows.sort(key=lambda row: (row.due, row.row))
+            for start in range(0, len(rows), PAGE):
+                yield rows[start : start + PAGE]
+
+    def _rows(self, found: Iterable[tuple[Any, ...]]) -> list[Row]:
+        rows = []
+        for values in found:
+            try:
+                rows.append(row_out(values))
+            except (TypeError, ValueError):  # the file's bytes were changed
+                self._gaps += 1
+        return rows
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch: all of it is on disk when this returns, or nothing if it raises."""
+        connection = self._usable()
+        reserved = self._reserved
+        try:
+            with self._transaction(connection):
+                write(connection, batch, self._sizes)
+                if batch.next_row > reserved - GAP // 2:
+                    reserved = batch.next_row + GAP
+                    _set_meta(connection, next_row=reserved)
+        except sqlite3.Error as error:
+            raise failure(self._path, "written", error) from error
+        self._reserved = reserved
+
+    @contextmanager
+    def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
+        schema.roll_back(connection)  # one that could not be rolled back then
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            schema.roll_back(connection)
+            raise
+
+    def letters(self, after: int, most: int) -> list[Letter]:
+        """Return dead letters with a row over `after`, in order, at most so many."""
+        try:
+            found = self._usable().execute(
+                "SELECT row, due, func, name, payload, key, id, options, attempt, reason, text, at "
+                "FROM dead_letter LEFT JOIN func ON number=func WHERE row>? ORDER BY row LIMIT ?",
+                (after, most),
+            )
+            return [letter_out(values) for values in found]
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            raise failure(self._path, "read", error) from error
+
+    def tick(self, now: int) -> None:
+        """Say that the host lives, and give room back that is not needed; called once a second."""
+        connection = self._usable()
+        if self._lock is not None:
+            self._lock.beat(now)
+        with suppress(sqlite3.Error):  # the next batch tells of what is wrong
+            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            if free > 1024 and free > connection.execute("PRAGMA page_count").fetchone()[0] // 4:
+                # As a script, for by `execute` only one page is freed.
+                connection.executescript("PRAGMA incremental_vacuum(256)")
+
+    def size(self) -> int:
+        """Return its bytes on disk."""
+        connection = self._usable()
+        if self._lock is not None:
+            try:
+                return sum(os.stat(name).st_size for name in self._files)
+            except OSError as error:  # it has gone since the look
+                raise failure(self._path, "read", error) from error
+        pages, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "page_size")
+        )
+        return int(pages * size)
+
+    def backup(self, path: str) -> None:
+        """Copy all that was committed to a new file, whole."""
+        connection = self._usable()
+        target = os.path.abspath(path)
+        if os.path.lexists(target):
+            raise StoreError(f"{target} is there already: give the backup a name of its own")
+        try:
+            schema.copy(connection, target)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"{self._path} could not be copied to {target}: {error}. Nothing is left there; "
+                "is there room, and may this user write there?"
+            ) from error
+
+    def hand_over(self) -> HandedOver | None:
+        """Return what a worker process is given to hold; None for a store without a file."""
+        return None if self._lock is None else self._lock.hand_over()
+
+    def close(self, clean: bool) -> None:
+        """Let go; with `clean` note that nothing was under way. May be repeated."""
+        if self._connection is None:
+            return
+        try:
+            connection = self._usable()
+            if clean:
+                with self._transaction(connection):
+                    _set_meta(connection, clean=1)
+        except sqlite3.Error as error:
+            raise failure(self._path, "closed in order", error) from error
+        finally:
+            self._leave()
+            if self._lock is not None:
+                self._lock.release()
+            self._lock = None
+
+    def _leave(self) -> None:
+        """Close the connection, or forget it if that would do harm."""
+        connection, lock = self._connection, self._lock
+        if connection is not None and lock is not None:
+            try:
+                lock.check()
+            except StoreGone:
+                self._forget()
+            else:
+                # Though the file was moved: it takes its log along, and another in its place gets
+                # none.
+                with suppress(sqlite3.Error):
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.close()
+        self._connection = None
+        _open.discard(self)
+
+    def _forget(self) -> None:
+        """Have the connection never closed, in this process."""
+        import ctypes  # for this alone
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+        self._connection = None
+
+    def _usable(self) -> sqlite3.Connection:
+        """Return the connection, after a look whether the files are still those that it has open.
+
+        Raises:
+            StoreGone: They are not.
+            StoreError: It is not open.
+        """
+        if self._connection is None:
+            raise StoreError(f"{self._path} is not open in this process")
+        if self._lock is not None:
+            self._lock.check()
+        for name, opened in self._files.items():
+            try:
+                same = os.path.samestat(os.stat(name), opened)
+            except OSError:
+                same = False
+            if not same:
+                raise StoreGone(
+                    f"{name} was deleted, moved or replaced while this host was at work on it. "
+                    "Nothing more is written; put it back, or another in its place, and start "
+                    "this program again"
+                )
+        return self._connection
+
+
+def _set_meta(connection: sqlite3.Connection, **values: int) -> None:
+    pairs = [(value, name) for name, value in values.items()]
+    connection.executemany("UPDATE meta SET value=? WHERE name=?", pairs)

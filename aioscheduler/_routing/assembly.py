@@ -1,0 +1,234 @@
+"""Makes the links of one manager, and the keeper of its store, from what it was told.
+
+Settings ─► Assembly ─┬─► LocalLink                       (workers=0)
+                      ├─► RemoteLink, one for each worker
+                      └─► Keeper, with a Keeping for each link
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from .._durable.records import Store
+from .._durable.writer import InlineWriter, Writer
+from .._processes.budget import RestartBudget
+from .._processes.incarnation import Incarnation, Launch
+from .._processes.process import Alive
+from .._processes.workerconfig import WorkerConfig
+from .._scheduling.order import Order
+from .._shipping.hostcatalog import HostCatalog
+from .._shipping.hostshipping import HostShipper
+from .._shipping.workercatalog import WorkerCatalog
+from ..inside import ManagerProxy
+from ..registry import check_plain
+from .forwardedlogs import read_levels
+from .hostdesk import HostDesk
+from .keeper import Keeper
+from .keeping import Keeping
+from .local import LocalLink
+from .recycling import Recycling
+from .remote import RemoteLink
+from .router import Router
+from .settings import Settings
+from .storedcalls import LocalCalls, Notes, RemoteCalls
+
+
+def _launch_processes(
+    config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
+) -> Launch:
+    def launch(*life: Any) -> Incarnation:
+        levels = read_levels() if config.forward_logs else {}  # as they are by now
+        return Incarnation(replace(config, log_levels=levels), loop_initializer, alive, *life)
+
+    return launch
+
+
+class Seams(NamedTuple):
+    """What a manager has of the machine; with others (`testing`) it needs neither time nor process.
+
+    Attributes:
+        clock: Returns the present in nanoseconds since the epoch.
+        launcher: Returns what makes the processes of a worker's place.
+        writer: Returns the thread that uses a store.
+    """
+
+    clock: Callable[[], int] = time.time_ns
+    launcher: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], Launch] = _launch_processes
+    writer: Callable[[], Writer | InlineWriter] = Writer
+
+
+class Assembly:
+    """Makes the parts of one manager.
+
+    Args:
+        owner: The manager: what its own tasks know it as.
+        manager: Its id.
+        settings: What it was told.
+        seams: What it has of the machine.
+        router: Places its tasks.
+        alive: Has every process that runs.
+        failed: Called when a part cannot go on.
+        tell_avoided: Called when it may have changed which workers are better avoided.
+
+    Attributes:
+        keeper: Of the store, once the links are made; None: there is none.
+
+    Raises:
+        NotShippable: The initializer, one of its arguments, or what propagates cannot travel.
+    """
+
+    def __init__(
+        self,
+        owner: object,
+        manager: str,
+        settings: Settings,
+        seams: Seams,
+        router: Router,
+        alive: Alive,
+        failed: Callable[[Exception], None],
+        tell_avoided: Callable[[], None],
+    ) -> None:
+        self.keeper: Keeper | None = None
+        self._owner = owner
+        self._manager = manager
+        self._settings = settings
+        self._seams = seams
+        self._router = router
+        self._alive = alive
+        self._failed = failed
+        self._tell_avoided = tell_avoided
+        self._desk = HostDesk(manager, router)
+
+    def make_local(self) -> LocalLink:
+        """Make the link to the schedulers in this loop."""
+        settings, router = self._settings, self._router
+        keeping = None
+        if settings.store is not None:
+            catalog = HostCatalog()
+            catalog.owner = self._owner
+            reader = WorkerCatalog()
+            reader.owner = ManagerProxy(self._desk, self._router.loop_thread)
+            calls = LocalCalls(reader, settings.propagation)
+            self._make_keeper(HostShipper(catalog), calls)
+            assert self.keeper is not None
+            keeping = self.keeper.keepings[0]
+        return LocalLink(
+            settings.order,
+            settings.layout[0],
+            router.placement,
+            self._router.loop_thread,
+            router.new_due,
+            self._seams.clock,
+            self._manager,
+            settings.boot,
+            self._desk,
+            self._failed,
+            settings.max_running,
+            router.ids,
+            settings.propagation,
+            keeping,
+        )
+
+    def _make_keeper(self, shipper: HostShipper, calls: RemoteCalls | LocalCalls) -> None:
+        settings = self._settings
+        assert settings.store is not None
+        shipper.inspect = check_plain
+        self.keeper = Keeper(
+            settings.store,
+            self._seams.writer(),
+            len(settings.layout),
+            settings.order is Order.TIMED,
+            shipper,
+            calls,
+            Notes(settings.propagation, shipper, WorkerCatalog()),
+            self._seams.clock,
+            self._failed,
+        )
+
+    def make_remotes(self) -> tuple[list[RemoteLink], HostCatalog]:
+        """Make the links to worker processes, and what tells them of definitions."""
+        settings = self._settings
+        remotes: list[RemoteLink] = []
+        catalog = HostCatalog()
+        catalog.owner = self._owner
+        catalog.propagation = settings.propagation
+        shipper = HostShipper(catalog)
+        boot = b""
+        if settings.boot is not None or settings.propagation is not None:
+            boot = shipper.take_call(*settings.boot or (None, ()))
+        config = WorkerConfig(
+            manager=self._manager,
+            order=settings.order,
+            layout=tuple(settings.layout),
+            prefer_utc=settings.prefer_utc,
+            host=os.getpid(),
+            handed=tuple(catalog.handed),  # by `take_call`
+            max_running=settings.max_running,
+            name=settings.name,
+            measured=settings.max_rss_per_worker is not None,
+            block_timeout=settings.block_timeout,
+            forward_logs=settings.forward_logs,
+        )
+        if settings.store is not None:
+            self._make_keeper(shipper, RemoteCalls(shipper))
+            config = replace(config, has_store=True, held=Held(settings.store))
+        keepings: Sequence[Keeping | None] = [None] * len(settings.layout)
+        if self.keeper is not None:
+            keepings = self.keeper.keepings
+        budget = RestartBudget(*settings.max_restarts)
+        limits = settings.max_tasks_per_worker, settings.max_rss_per_worker
+        recycling: Recycling | None = None
+        if any(limit is not None for limit in limits):
+            recycling = Recycling(
+                len(settings.layout),
+                *limits,
+                lambda worker, why: remotes[worker].supervisor.recycle(why),
+                self._tell_avoided,
+                settings.name or "",
+            )
+        remotes += [
+            RemoteLink(
+                worker,
+                schedulers,
+                settings.order is Order.TIMED,
+                self._seams.launcher(
+                    replace(config, worker=worker), settings.loop_initializer, self._alive
+                ),
+                budget,
+                shipper,
+                self._router.placement,
+                self._router.loop_thread,
+                self._seams.clock,
+                self._manager,
+                boot,
+                settings.rerun,
+                self._failed,
+                partial(self._desk.asked_inside, remotes, catalog),
+                self._router.new_due,
+                self._router.ids,
+                None if recycling is None else recycling.wears[worker],
+                settings.name or "",
+                keepings[worker],
+            )
+            for worker, schedulers in enumerate(settings.layout)
+        ]
+        return remotes, catalog
+
+
+class Held:
+    """What of a store a process is given to hold, when it is spawned."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __reduce__(self) -> Any:
+        return _hold, (self._store.hand_over(),)
+
+
+def _hold(held: Any) -> Any:
+    return held

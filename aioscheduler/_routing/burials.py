@@ -1,0 +1,63 @@
+"""Durable tasks that become dead letters: put away with their reasons, and told of in sums.
+
+    an end, or a row that cannot go on ─► bury ─► Group
+                                            └─► once a second: how many, why, the last one's text
+
+A million overdue tasks that fail are a million letters and one line in the log each second.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from .._durable.group import Group, Kept
+from .._durable.records import Reason
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+_LONGEST = 300  # characters of a text in the log
+
+
+class Burials:
+    """The dead letters of one manager, as they come.
+
+    Args:
+        group: Has them written.
+        clock: Return the present in nanoseconds since the epoch.
+    """
+
+    def __init__(self, group: Group, clock: Callable[[], int]) -> None:
+        self._group = group
+        self._clock = clock
+        self._reasons: Counter[str] = Counter()
+        self._last = ""
+
+    def bury(self, kept: Kept, reason: Reason, text: str) -> None:
+        """Make a task a dead letter.
+
+        Args:
+            kept: Which.
+            reason: Why.
+            text: More about that; its last line is told in the log.
+        """
+        self._group.bury(kept, reason, text, self._clock())
+        self._reasons[reason.value] += 1
+        own = "" if kept.id is None else f" {kept.id!r}"
+        last = text.rstrip().rpartition("\n")[2]
+        self._last = f"row {kept.row}{own}: {last[:_LONGEST]}"
+
+    def tell(self) -> None:
+        """Say in the log what has become a dead letter since the last time."""
+        count = self._reasons.total()
+        if count:
+            log.error(
+                "%s (%s); the last is %s; see manager.dead_letters()",
+                "a durable task is a dead letter"
+                if count == 1
+                else f"{count:,} durable tasks are dead letters",
+                ", ".join(f"{reason}: {n:,}" for reason, n in self._reasons.items()),
+                self._last,
+            )
+            self._reasons.clear()

@@ -1,0 +1,232 @@
+"""What has changed is written, batch after batch, and who waits for that is told.
+
+    a turn of the loop ─► Group ─► take ─► the writer's thread: Store.commit ─┐
+              ▲                                                               ▼
+              └───────── what has gathered meanwhile is the next ◄──── reached: waiters
+
+One batch is under way at a time, which is the group commit: while it is written the next gathers.
+A batch that cannot be written is tried again, as it is, for as long as the manager lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from .._durable.group import Group
+from .._durable.records import Batch, Store, StoreGone
+from .._durable.writer import InlineWriter, Writer
+from ..errors import StoreError
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0  # seconds
+TELL_AGAIN = 60.0  # seconds between two reports of the same trouble
+MOST_UNSAVED = 200_000  # changes that wait while the store cannot write
+MOST_UNSAVED_BYTES = 64 << 20
+MUCH_UNSAVED = 50_000  # above it `flush` waits for the store
+_TIMES = 1024  # commits of which the time is kept
+
+
+class Commits:
+    """Writes what changes of durable tasks.
+
+    Args:
+        store: Where to.
+        writer: In whose thread.
+        group: What has changed and was not handed out.
+        before: Called before a batch is made.
+        failed: Called when nothing can be written any more.
+
+    Attributes:
+        reached: The stamp up to which everything is on disk.
+        tasks: How many tasks are in the file.
+        letters: How many dead letters.
+        times: How long the last commits took, in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer | InlineWriter,
+        group: Group,
+        before: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self.reached = 0
+        self.tasks = 0
+        self.letters = 0
+        self.times: deque[float] = deque(maxlen=_TIMES)
+        self._store = store
+        self._writer = writer
+        self._group = group
+        self._before = before
+        self._failed = failed
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn: asyncio.Handle | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._under_way = 0  # changes that are being written
+        self._waiters: deque[tuple[int, Callable[[StoreError | None], None]]] = deque()
+        self._trouble: StoreError | None = None
+        self._tries = 0
+        self._told = -TELL_AGAIN
+        self._over: StoreError | None = None
+
+    @property
+    def unsaved(self) -> int:
+        """How many changes are not on disk yet."""
+        return self._group.unsaved + self._under_way
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to write."""
+        self._loop = loop
+        self.soon()
+
+    def soon(self) -> None:
+        """Have what has changed written at the end of this turn of the loop."""
+        if self._turn is None and not self._under_way and self._loop and not self._over:
+            self._turn = self._loop.call_soon(self._hand_out)
+
+    def when(self, stamp: int, told: Callable[[StoreError | None], None]) -> None:
+        """Call back once everything up to a stamp is on disk; or with why it never will be."""
+        if self._over is not None or stamp <= self.reached:
+            told(self._over)
+            return
+        self._waiters.append((stamp, told))
+        self.soon()
+
+    def has(self, stamp: int) -> bool:
+        """Whether everything up to a stamp is on disk, or may yet come there."""
+        return self._over is None or stamp <= self.reached
+
+    async def wait(self, stamp: int) -> None:
+        """Return once everything up to a stamp is on disk.
+
+        Raises:
+            StoreError: It never will be.
+        """
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def told(error: StoreError | None) -> None:
+            if not waiter.done():
+                waiter.set_result(None) if error is None else waiter.set_exception(error)
+
+        self.when(stamp, told)
+        await waiter
+
+    def check_room(self) -> None:
+        """Refuse what cannot be written for now, and would not fit in memory for long.
+
+        Raises:
+            StoreError: The store cannot write, and too much waits for it.
+        """
+        if self._over is not None:
+            raise self._over
+        if self._trouble is not None and (
+            self.unsaved > MOST_UNSAVED or self._group.unsaved_bytes > MOST_UNSAVED_BYTES
+        ):
+            raise StoreError(
+                f"{self.unsaved:,} changes of durable tasks wait for {self._store.path}, which "
+                f"cannot be written: {self._trouble}; nothing is lost, and it is tried again"
+            ) from self._trouble
+
+    async def settle(self) -> None:
+        """Return once little enough waits for the store; at once while it cannot write."""
+        while self.unsaved > MUCH_UNSAVED and self._trouble is None and self._over is None:
+            await self.wait(self._group.stamp)
+
+    def _hand_out(self) -> None:
+        self._turn = None
+        if self._under_way or self._over is not None:
+            return
+        self._before()
+        taken = self._group.take()
+        if taken is None:
+            self._reach(self._group.stamp)
+            return
+        batch, stamp = taken
+        count = sum(map(len, batch[:-1]))
+        if not count:  # what came has gone again meanwhile
+            self._reach(stamp)
+            self.soon()
+            return
+        self._under_way = count
+        self._submit(batch, stamp)
+
+    def _submit(self, batch: Batch, stamp: int) -> None:
+        assert self._loop is not None
+        self._retry = None
+        write = partial(self._store.commit, batch)
+        self._writer.submit(write, partial(self._committed, batch, stamp, self._loop.time()))
+
+    def _committed(
+        self, batch: Batch, stamp: int, began: float, _: object, error: BaseException | None
+    ) -> None:
+        assert self._loop is not None
+        if self._over is not None:
+            return
+        now = self._loop.time()
+        if error is not None:
+            self._take_error(batch, stamp, error, now)
+            return
+        self.times.append(now - began)
+        if self._trouble is not None:
+            log.warning("%s can be written again; nothing was lost", self._store.path)
+            self._trouble, self._tries, self._told = None, 0, -TELL_AGAIN
+        self.tasks += len(batch.puts) - len(batch.strikes) - len(batch.burials)
+        self.letters += len(batch.burials) - len(batch.discards)
+        self._under_way = 0
+        self._reach(stamp)
+        if self._group.unsaved or self._waiters:
+            self.soon()
+
+    def _take_error(self, batch: Batch, stamp: int, error: BaseException, now: float) -> None:
+        assert self._loop is not None
+        if not isinstance(error, StoreError) or isinstance(error, StoreGone):
+            self._fail(error)
+            return
+        self._trouble = error
+        delay = min(FIRST_RETRY * 2**self._tries, LONGEST_RETRY)
+        self._tries += 1
+        if now - self._told >= TELL_AGAIN:
+            self._told = now
+            log.error(
+                "%s; %s changes of durable tasks wait for it, tasks go on, and it is tried again",
+                *(error, f"{self.unsaved:,}"),
+            )
+        self._retry = self._loop.call_later(delay, self._submit, batch, stamp)
+
+    def _fail(self, error: BaseException) -> None:
+        reason = error
+        if not isinstance(error, StoreError):
+            reason = StoreError(f"{self._store.path} cannot be written: {error!r}")
+            reason.__cause__ = error
+        assert isinstance(reason, StoreError)
+        self.stop(reason)
+        self._failed(reason)
+
+    def stop(self, reason: StoreError) -> None:
+        """Write nothing more, and say so to who waits."""
+        if self._over is not None:
+            return
+        self._over = reason
+        for timer in (self._turn, self._retry):
+            if timer is not None:
+                timer.cancel()
+        waiters, self._waiters = self._waiters, deque()
+        for _, told in waiters:
+            told(reason)
+
+    def _reach(self, stamp: int) -> None:
+        self.reached = max(self.reached, stamp)
+        waiting = self._waiters
+        # Those that wait for less may stand behind those that wait for more, for a moment.
+        for _ in range(len(waiting)):
+            wanted, told = waiting.popleft()
+            if wanted <= self.reached:
+                told(None)
+            else:
+                waiting.append((wanted, told))

@@ -1,0 +1,136 @@
+"""A durable task before a link has it: what users call, or a dead letter, made fit for the file.
+
+schedule(remind(7))    ─► draft        ┐
+map(remind, users)     ─► draft_many   ├─► Draft ─► a call for the link ─► a row of the file
+a task of a worker's   ─► draft_inside │
+a dead letter          ─► draft_again  ┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .. import registry
+from .._durable.records import Function, Letter, Row
+from .._shipping.hostshipping import HostShipper
+from .._shipping.propagation import Captured
+from .._transport import wire
+from .._transport.entry import InsideRequest
+from ..registry import Durable
+from .bulk import name_item
+from .functions import Functions
+from .storedcalls import Notes, Stored
+
+
+class Draft(NamedTuple):
+    """A durable task that is about to be scheduled.
+
+    Attributes:
+        stored: What there is to do.
+        key: That of `schedule`.
+        id: That of `schedule`.
+    """
+
+    stored: Stored
+    key: str | bytes | int | None = None
+    id: str | None = None
+
+
+class Drafts:
+    """Makes drafts, and the rows that become of them.
+
+    Args:
+        shipper: Makes payloads.
+        functions: Of the file.
+        notes: Writes what goes with tasks.
+    """
+
+    def __init__(self, shipper: HostShipper, functions: Functions, notes: Notes) -> None:
+        self._shipper = shipper
+        self._functions = functions
+        self._notes = notes
+
+    def draft(
+        self,
+        coro: Any,
+        durable: Durable,
+        label: str | None,
+        captured: Captured | None,
+        key: str | bytes | int | None,
+        id_: str | None,
+    ) -> Draft:
+        """Take a coroutine apart, which is closed then.
+
+        Raises:
+            NotDurable: The next host could not read it again.
+        """
+        values = self._notes.take(captured)
+        payload = self._shipper.take_durable(coro, durable.name)
+        confirmed = int(durable.once or id_ is not None)
+        return Draft(Stored(durable, payload, label, values, confirmed), key, id_)
+
+    def draft_many(
+        self,
+        durable: Durable,
+        label: str | None,
+        captured: Captured | None,
+        key: str | bytes | int | None,
+    ) -> Draft:
+        """Return what holds of many calls; each has a payload of its own (`take_some`).
+
+        Raises:
+            NotDurable: A captured value could not be read by the next host.
+        """
+        values = self._notes.take(captured)
+        return Draft(Stored(durable, b"", label, values, int(durable.once)), key)
+
+    def take_some(
+        self, draft: Draft, calls: Sequence[tuple[Any, ...]], start: int, room: int
+    ) -> list[bytes]:
+        """Turn arguments into payloads: at most `room`, and as many as fit a frame.
+
+        Raises:
+            NotDurable: One of them could not be read by the next host; it is named.
+        """
+        name = draft.stored.function.name
+        payloads: list[bytes] = []
+        size = 0
+        try:
+            for args in calls[start : start + room]:
+                payloads.append(self._shipper.take_durable_arguments(args, name))
+                size += len(payloads[-1])
+                if size > wire.FRAME_BYTES:
+                    break
+        except (ValueError, TypeError) as refusal:
+            raise name_item(start + len(payloads), refusal) from refusal
+        return payloads
+
+    def draft_inside(self, asked: InsideRequest) -> Draft:
+        """Return what a task of a worker schedules.
+
+        Raises:
+            Exception: No worker of ours has asked for it.
+        """
+        assert asked.durable is not None
+        assert isinstance(asked.payload, bytes)
+        name, place, once, label = asked.durable
+        function = registry.find(name) or Function(0, name, place, once)
+        confirmed = int(function.once or asked.id is not None)
+        stored = Stored(function, asked.payload, label, asked.captured, confirmed)
+        return Draft(stored, asked.key, asked.id)
+
+    def draft_again(self, letter: Letter) -> Draft:
+        """Return the task of a dead letter, to be scheduled anew."""
+        function = self._functions.find(letter.function)
+        assert function is not None  # the file has a name for each letter
+        label, values = self._notes.read(letter.options)
+        confirmed = int(function.once or letter.id is not None)
+        return Draft(Stored(function, letter.payload, label, values, confirmed), *letter[5:7])
+
+    def row(self, number: int, due: int, draft: Draft) -> Row:
+        """Return a task as it stands in the file, under a number."""
+        stored = draft.stored
+        note = self._notes.write(stored.label, stored.captured)
+        function = self._functions.number(stored.function)
+        return Row(number, due, function, stored.payload, draft.key, draft.id, note)

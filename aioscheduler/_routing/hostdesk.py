@@ -1,0 +1,122 @@
+"""Takes what tasks ask of their manager: more tasks, and cancellations.
+
+    a task of this process ─► schedule_inside ─┐
+    a task of a worker ─► its desk ═ INSIDE ═══╪═► asked_inside ─► link
+                                               └─► once the manager is closed: into the store alone
+
+What is not durable is refused, or dropped, once the manager is closed; what is goes into the file,
+so that a chain of tasks goes on in the next host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from .. import registry
+from .._scheduling.coroutines import close_refused, close_unstarted
+from .._shipping.hostcatalog import HostCatalog
+from .._shipping.hostshipping import adopt_call
+from .._transport.entry import InsideRequest
+from ..options import TaskOptions, read_id
+from ..task import TaskRef
+from .link import Link
+from .router import Router
+
+NOWHERE = (1 << 64) - 1
+"""In the place of a task's number: it is in the store alone, for the next host."""
+
+
+class HostDesk:
+    """What a manager's proxy asks in this process (`inside.Desk`), and what workers ask.
+
+    Args:
+        manager: The manager's id.
+        router: Places tasks.
+    """
+
+    def __init__(self, manager: str, router: Router) -> None:
+        self._manager = manager
+        self._router = router
+
+    def schedule_inside(
+        self,
+        coro: Awaitable[Any],
+        when: datetime | timedelta | None,
+        key: str | bytes | int | None,
+        origin: TaskRef | None,
+        options: TaskOptions,
+        id_: str | None,
+        replace: bool,
+    ) -> TaskRef:
+        """Takes a task that a task of this process schedules."""
+        router, keeper = self._router, self._router.keeper
+        durable = registry.of_coroutine(coro)
+        try:
+            if durable is None or keeper is None:
+                router.check_open()
+            due = router.due(when)
+            place = router.placement.place_near(key, 0, 0 if origin is None else origin.scheduler)
+            if id_ is not None or replace is not False:
+                id_ = read_id(id_, replace)
+            call, draft = router.take_once(coro, due, key, options, id_, None, durable)
+            known = None if id_ is None else router.ids.find(id_)
+        except BaseException as refusal:
+            close_refused(coro, refusal)
+            raise
+        if known is not None and not replace:
+            close_unstarted(coro)
+            task = router.handle(known)
+        elif router.closed is not None and draft is not None and keeper is not None:
+            router.dispossess(known)
+            keeper.leave(due, draft)  # the next host goes on with it
+            return TaskRef(self._manager, 0, place, NOWHERE)
+        else:
+            task = router.schedule_as(id_, known, place, due, due, call, draft)
+        ref = task.ref
+        assert ref is not None
+        return ref
+
+    def cancel_inside(self, ref: TaskRef) -> bool:
+        """Takes a request of a task of this process."""
+        link, scheduler, number = self._router.locate(ref)
+        return link.cancel(scheduler, number)
+
+    def asked_inside(
+        self, links: Sequence[Link], catalog: HostCatalog, what: str, *fields: Any
+    ) -> None:
+        """Takes a request of a task of another process: the fields are the worker's `_ask`."""
+        router, keeper = self._router, self._router.keeper
+        if what == "cancel":
+            worker, scheduler, number = fields
+            worker, scheduler, number = router.ids.leads.get(number, (worker, scheduler, number))
+            links[worker].cancel(scheduler, number)
+            return
+        asked = InsideRequest(*fields)
+        draft = None
+        if asked.durable is not None and keeper is not None:
+            draft = keeper.drafts.draft_inside(asked)
+            keeper.free(asked.id)
+        if router.closed is not None and draft is None:
+            return
+        known = None if asked.id is None else router.ids.find(asked.id)
+        if known is not None and not asked.replace:
+            router.ids.lead(asked.alias, known)
+            return
+        if draft is None or keeper is None:
+            call: Any = adopt_call(catalog, asked)
+        elif router.closed is None:
+            call = keeper.calls.make(draft.stored, asked.due)
+        router.dispossess(known)
+        if router.closed is not None and draft is not None and keeper is not None:
+            keeper.leave(asked.due, draft)  # the next host goes on with it
+            return
+        place, placement = asked.place, router.placement
+        placement.added(place)
+        worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
+        own = links[worker].adopt(scheduler, asked.due, call, asked.alias)
+        if asked.id is not None:
+            router.ids.give(asked.id, (worker, scheduler, own))
+        if draft is not None and keeper is not None:
+            keeper.enter(worker, own, asked.due, draft)

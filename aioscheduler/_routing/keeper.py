@@ -1,0 +1,430 @@
+"""The durable tasks of one manager: written before it is too late, and read back at its start.
+
+    start ─► the file is opened, its tasks are given to the links ─► the links start
+    schedule ─► take ─► a call for the link ─► enter: a row of the file ─► Group ─► Commits
+    a link's end of a task ─► Keeping ─► Group
+    close ─► the last batch ─► the file is let go, when no worker runs any more
+
+A durable task is a task of its link as any other; what is kept of it besides is `Kept`. What it is
+at its start, in doubt or not, is decided here; what becomes of it afterwards is in `keeping`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from itertools import count, repeat
+from typing import Any, TypeVar
+
+from .._durable.group import Group, Kept
+from .._durable.records import Letter, Opening, Reason, Row, Store
+from .._durable.writer import InlineWriter, Writer
+from .._shipping.hostshipping import HostShipper
+from ..errors import StoreError
+from .burials import Burials
+from .commits import Commits
+from .drafts import Draft, Drafts
+from .functions import Functions
+from .keeping import Keeping, Marks
+from .restoring import NOT_GIVEN, Admission, Early, Restoring, tell_of_clock
+from .storedcalls import LocalCalls, Notes, RemoteCalls
+from .suspects import Suspects
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+T = TypeVar("T")
+
+CLOSE_PATIENCE = 10.0
+"""Seconds that a close waits for a store that cannot be written."""
+
+_PAGE = 256  # letters read at a time
+
+
+class Keeper:
+    """The loop's side of a store.
+
+    Args:
+        store: The file.
+        writer: In whose thread it is used.
+        workers: How many places there are.
+        timed: Whether tasks have due times.
+        shipper: Makes payloads.
+        calls: Makes what links take.
+        notes: Reads and writes what goes with tasks.
+        clock: Return the present in nanoseconds since the epoch.
+        failed: Called when the store cannot be used, or not any more.
+
+    Attributes:
+        keepings: What is kept at each place.
+        commits: Says what is on disk.
+        group: What is to be written next.
+        drafts: Makes what is to be entered.
+        identity: 128 random bits, of the file.
+        size: The bytes of the file, as last seen.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer | InlineWriter,
+        workers: int,
+        timed: bool,
+        shipper: HostShipper,
+        calls: RemoteCalls | LocalCalls,
+        notes: Notes,
+        clock: Callable[[], int],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self.store = store
+        self.group: Group = Group(0)
+        self.size = 0
+        self.calls = calls
+        self.notes = notes
+        self._writer = writer
+        self._timed = timed
+        self._clock = clock
+        self._failed = failed
+        self._marks = Marks(self.group)
+        self._burials = Burials(self.group, clock)
+        self._functions = Functions(self.group)
+        self.drafts: Drafts = Drafts(shipper, self._functions, notes)
+        self._restoring: Restoring | None = None
+        self._suspects = Suspects()
+        self.commits: Commits = Commits(store, writer, self.group, self._marks.age, self._fail)
+        self.keepings: list[Keeping] = [
+            Keeping(
+                *(self.group, self.commits, self._marks, self._suspects, timed, clock),
+                *(self._burials.bury, self.stored),
+            )
+            for _ in range(workers)
+        ]
+        self._early: list[Early] = []  # scheduled before it was open
+        self._opened: asyncio.Future[None] | None = None
+        self._feeding: asyncio.Task[None] | None = None
+        self._admission: Admission | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_open = False
+        self._is_abandoned = False
+        self._ticking = False
+        self._closing: asyncio.Task[None] | None = None
+        self._raised: set[int] = set()  # dead letters that are letters no more
+
+    # ---- its start
+
+    def open(
+        self, loop: asyncio.AbstractEventLoop, admission: Admission, then: Callable[[], None]
+    ) -> None:
+        """Open the store, and give its tasks to the links.
+
+        Args:
+            loop: The running one.
+            admission: Takes the tasks.
+            then: Called when all of them have been given.
+        """
+        self._loop, self._admission = loop, admission
+        self._opened = loop.create_future()
+        self._opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
+        self._writer.start(loop)
+        self._feeding = loop.create_task(self._open(then))
+
+    async def ready(self) -> None:
+        """Return when it is open, and everything in it is known.
+
+        Raises:
+            StoreError: It cannot be opened.
+        """
+        assert self._opened is not None
+        await asyncio.shield(self._opened)
+
+    async def opened(self) -> None:
+        """Return when it is open, or never will be."""
+        if self._feeding is not None and not self._feeding.done():
+            await asyncio.wait([self._feeding])
+
+    async def _open(self, then: Callable[[], None]) -> None:
+        assert self._opened is not None
+        assert self._loop is not None
+        try:
+            opening = await self._call(self.store.open)
+            await self._feed(opening)
+            self.commits.start(self._loop)
+            then()
+        except Exception as error:  # noqa: BLE001  whatever it is, nothing can be kept
+            reason = error
+            if not isinstance(error, StoreError):
+                reason = StoreError(f"{self.store.path} cannot be used: {error!r}")
+                reason.__cause__ = error
+            self._opened.set_exception(reason)
+            self._fail(reason)
+        else:
+            self._opened.set_result(None)
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """Have something done in the writer's thread."""
+        assert self._loop is not None
+        answer: asyncio.Future[T] = self._loop.create_future()
+
+        def then(result: Any, error: BaseException | None) -> None:
+            if answer.done():
+                return
+            if error is None:
+                answer.set_result(result)
+            else:
+                answer.set_exception(error)
+
+        self._writer.submit(call, then)
+        return await answer
+
+    async def _feed(self, opening: Opening) -> None:
+        """Give the tasks of the file to the links, and rows to what was scheduled meanwhile."""
+        assert self._admission is not None
+        now = self._clock()
+        tell_of_clock(self.store.path, opening.heartbeat, now)
+        self.group.next_row = opening.next_row
+        self.commits.tasks, self.commits.letters = opening.tasks, opening.letters
+        self._functions.read(opening.functions)
+        self._restoring = restoring = Restoring(
+            self._admission,
+            self.group,
+            self._burials,
+            self._functions,
+            self.keepings,
+            self.calls,
+            self.notes,
+            opening,
+            now,
+        )
+        pages = await self._call(self.store.read)
+        while (page := await self._call(partial(next, pages, None))) is not None:
+            for row in page:
+                same = restoring.take(row, self._early)
+                if same is not None:
+                    self._early.remove(same)
+        if self.store.complaint:
+            log.error("%s", self.store.complaint)
+        early, self._early = self._early, []
+        self._is_open = True
+        for kept, draft, worker, number, _ in early:
+            if self.keepings[worker].kept.get(number) is kept:  # else it has ended
+                self._put(kept, self.drafts.row(self.group.new_row(), kept.due, draft))
+
+    # ---- new tasks
+
+    def check_room(self, id_: str | None = None) -> None:
+        """See to it that another task, with an id, can be taken.
+
+        Raises:
+            StoreError: It cannot be written for now, and too much waits for that.
+        """
+        self.commits.check_room()
+        self.free(id_)
+
+    def free(self, id_: str | None) -> None:
+        """Free an id, if there is one, of a task whose function nobody has registered."""
+        if id_ is not None and self._restoring is not None:
+            self._restoring.claim(id_, self._clock())
+
+    def leave(self, due: int, draft: Draft) -> None:
+        """Put a task into the file that the next host is to run, for this one ends."""
+        self._put(Kept(row := self.drafts.row(self.group.new_row(), due, draft)), row)
+
+    def enter(
+        self, worker: int, number: int, due: int, draft: Draft, replace: bool = False
+    ) -> Kept:
+        """Put a task that a link has accepted into the file."""
+        if self._is_open:
+            row = self.drafts.row(self.group.new_row(), due, draft)
+            kept = Kept(row)
+            self._put(kept, row)
+        else:
+            kept = Kept(Row(NOT_GIVEN, due, 0, b"", draft.key, draft.id))
+            self._early.append(Early(kept, draft, worker, number, replace))
+        kept.once = draft.stored.function.once
+        self.keepings[worker].kept[number] = kept
+        return kept
+
+    def enter_many(
+        self,
+        worker: int,
+        first: int,
+        dues: int | Sequence[int],
+        payloads: Sequence[bytes],
+        draft: Draft,
+    ) -> None:
+        """Put tasks that differ in their arguments, and maybe times, into the file."""
+        each = repeat(dues) if isinstance(dues, int) else dues
+        if not self._is_open:
+            for number, (due, payload) in enumerate(zip(each, payloads, strict=False), first):
+                own = draft._replace(stored=draft.stored._replace(payload=payload))
+                self.enter(worker, number, due, own)
+            return
+        alike = self.drafts.row(NOT_GIVEN, 0, draft)
+        function, rest = alike.function, alike[4:]
+        numbers = count(self.group.next_row)
+        self.group.next_row += len(payloads)
+        made = self.group.put_many(
+            Row._make((number, due, function, payload, *rest))
+            for number, due, payload in zip(numbers, each, payloads, strict=False)
+        )
+        if draft.stored.function.once:
+            for kept in made:
+                kept.once = True
+        self.keepings[worker].kept.update(enumerate(made, first))
+        self.commits.soon()
+
+    def _put(self, kept: Kept, row: Row) -> None:
+        kept.row = row.row
+        self.group.put(kept, row)
+        self.commits.soon()
+
+    # ---- what users ask
+
+    async def stored(self, kept: Kept | None) -> None:
+        """Return when a task is on disk; None: everything so far is.
+
+        Raises:
+            StoreError: It never will be.
+        """
+        await self.ready()
+        await self.commits.wait(self.group.stamp if kept is None else kept.stamp)
+
+    async def letters(self, reason: Reason | None, limit: int | None) -> AsyncIterator[Letter]:
+        """Yield dead letters, by row."""
+        await self.stored(None)
+        after, left = -1, limit
+        while left is None or left > 0:
+            page = await self._call(partial(self.store.letters, after, _PAGE))
+            if not page:
+                return
+            for letter in page:
+                if letter.row in self._raised or reason not in (None, letter.reason):
+                    continue
+                yield letter
+                if left is not None:
+                    left -= 1
+                    if not left:
+                        return
+            after = page[-1].row
+
+    async def letter(self, row: int) -> Letter | None:
+        """Return one dead letter."""
+        await self.stored(None)
+        page = await self._call(partial(self.store.letters, row - 1, 1))
+        return page[0] if page and page[0].row == row and row not in self._raised else None
+
+    def discard(self, row: int) -> None:
+        """Have a letter be one no more."""
+        self._raised.add(row)
+        self.group.discard_letter(row)
+        self.commits.soon()
+
+    async def backup(self, path: str) -> None:
+        """Copy everything so far to a new file."""
+        await self.stored(None)
+        await self._call(partial(self.store.backup, path))
+
+    def figures(self) -> dict[str, Any]:
+        """Return what `stats()` tells of the store; any thread may ask."""
+        times = sorted(self.commits.times.copy())
+        p50, p99 = (times[int(len(times) * part)] if times else 0.0 for part in (0.5, 0.99))
+        return {
+            "stored": self.commits.tasks,
+            "dead_letters": self.commits.letters,
+            "unsaved": self.commits.unsaved,
+            "commit_p50": p50,
+            "commit_p99": p99,
+            "store_bytes": self.size,
+        }
+
+    # ---- once a tick
+
+    def look_after(self) -> None:
+        """Is called once a tick: says that the host lives, and looks after what waits."""
+        if not self._is_open or self._closing is not None:
+            return
+        now = self._clock()
+        self._burials.tell()
+        self._suspects.look_after(now)
+        if self._restoring is not None and self._restoring.resolve(now):
+            self.commits.soon()
+        if self._marks:  # though nothing else be written
+            self.commits.soon()
+        if not self._ticking:
+            self._ticking = True
+            self._writer.submit(partial(self._tick, now), self._ticked)
+
+    def _tick(self, now: int) -> int:
+        self.store.tick(now)
+        return self.store.size()
+
+    def _ticked(self, size: int | None, error: BaseException | None) -> None:
+        self._ticking = False
+        if error is None:
+            self.size = size or 0
+        elif self._closing is None:
+            self._fail(error)
+
+    # ---- its end
+
+    def _fail(self, error: BaseException) -> None:
+        reason = error
+        if not isinstance(error, StoreError):
+            reason = StoreError(f"{self.store.path} cannot be used any more: {error!r}")
+            reason.__cause__ = error
+        assert isinstance(reason, StoreError)
+        self.commits.stop(reason)
+        self._failed(reason)
+
+    async def close(self) -> None:
+        """Write what is left, and let go of the file: no worker runs any more."""
+        if self._loop is None:
+            return
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self.opened()
+        clean = False
+        if self._is_open:
+            self._burials.tell()
+            try:
+                async with asyncio.timeout(CLOSE_PATIENCE):
+                    await self.commits.wait(self.group.stamp)
+                clean = not self._is_in_doubt()
+            except TimeoutError:
+                log.error(
+                    "%s cannot be written: %s changes of durable tasks are lost; what had ended "
+                    "may run once more",
+                    self.store.path,
+                    f"{self.commits.unsaved:,}",
+                )
+            except StoreError:
+                pass  # the manager has failed by it
+        self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
+        try:
+            await self._call(partial(self.store.close, clean))
+        except StoreError as error:
+            log.error("%s", error)
+        self._writer.stop()
+
+    def _is_in_doubt(self) -> bool:
+        """Whether tasks are left that may have ended an earlier host, and were not cleared."""
+        restoring = self._restoring
+        left = restoring is not None and restoring.leaves_suspects
+        return left or any(keeping.leaves_suspects for keeping in self.keepings)
+
+    def abandon(self) -> None:
+        """Write what can be written, and let go: the loop is over."""
+        if self._loop is None or self._is_abandoned:
+            return
+        self._is_abandoned = True
+        with contextlib.suppress(StoreError):  # it was let go before
+            while self._is_open and (taken := self.group.take()) is not None:
+                self._writer.submit(partial(self.store.commit, taken[0]), lambda *_: None)
+            self._writer.submit(partial(self.store.close, False), lambda *_: None)
+        self._writer.stop()
+        self.commits.stop(StoreError(f"the event loop of the manager of {self.store.path} is over"))

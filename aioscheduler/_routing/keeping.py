@@ -1,0 +1,371 @@
+"""What becomes of the durable tasks at one place, written down as it happens.
+
+    Book, Receiver, Endings (or LocalCrew) ─► Keeping ─► Group: strike, change, bury
+                                                 │
+                                                 ├► Marks: what runs over a commit is on record
+                                                 └► Commits, Suspects: may it begin?
+
+A task's number at its link leads to what is kept of it. Numbers of tasks that are not durable are
+passed over: a place without durable tasks pays for a look at an empty dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from .._durable.group import Group, Kept
+from .._durable.records import Begun, Reason
+from .._scheduling.states import State
+from .._shipping.failures import text_of
+from .._shipping.payloads import text_in
+from .._transport import wire
+from ..errors import StoreError
+from .commits import Commits
+from .suspects import Suspects
+
+MOST_LOSSES = 3
+"""Deaths in a row, of its worker or its host, after which a task is not begun again."""
+
+_REASONS = {
+    wire.UNREADABLE: Reason.UNREADABLE,
+    wire.UNKNOWN: Reason.UNKNOWN,
+    wire.TOO_LATE: Reason.TOO_LATE,
+}
+
+
+class Marks:
+    """Which tasks have begun and are not on record as such: those are marked that outlive a commit.
+
+    Args:
+        group: Takes the marks.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._fresh: dict[Kept, None] = {}  # begun since the last batch was made
+        self._aged: dict[Kept, None] = {}  # begun before
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._aged)
+
+    def begun(self, kept: Kept) -> None:
+        """Note that a task may have begun."""
+        self._fresh[kept] = None
+
+    def forget(self, kept: Kept) -> None:
+        """Note that it has ended, or has not begun."""
+        if self._fresh.pop(kept, self) is self:
+            self._aged.pop(kept, None)
+
+    def age(self) -> None:
+        """Mark what has begun before the last batch and has not ended; a batch is being made."""
+        for kept in self._aged:
+            if kept.begun is Begun.NO:
+                kept.begun = Begun.YES
+                self._group.change(kept)
+        self._aged, self._fresh = self._fresh, {}
+
+
+class Keeping:
+    """The durable tasks at one place.
+
+    Args:
+        group: Takes what changes.
+        commits: Says what is on disk.
+        marks: Of what has begun.
+        suspects: Whose turn it is.
+        timed: Whether tasks have due times.
+        clock: Return the present in nanoseconds since the epoch.
+        bury: Makes a task a dead letter, with a reason and a text.
+        wait_stored: Return when a task is on disk; None: everything so far.
+
+    Attributes:
+        kept: What is kept of each task, by its number here.
+        leaves_suspects: Whether tasks stayed for the next host that may have ended an earlier one,
+            with nothing in their rows to show it.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        commits: Commits,
+        marks: Marks,
+        suspects: Suspects,
+        timed: bool,
+        clock: Callable[[], int],
+        bury: Callable[[Kept, Reason, str], None],
+        wait_stored: Callable[[Kept | None], Awaitable[None]],
+    ) -> None:
+        self.kept: dict[int, Kept] = {}
+        self.leaves_suspects = False
+        # Announced, and certainly not begun: by number, with what stands for the announcement.
+        self._unconfirmed: dict[int, object] = {}
+        self._group = group
+        self._commits = commits
+        self._marks = marks
+        self._suspects = suspects
+        self._timed = timed
+        self._clock = clock
+        self._put_away = bury
+        self._wait_stored = wait_stored
+
+    def all_durable(self, numbers: Iterable[int]) -> bool:
+        """Whether all of these are durable, and there is one."""
+        kept = self.kept
+        return bool(kept) and all([number in kept for number in numbers] or [False])
+
+    async def stored(self, number: int, kept: Any) -> None:
+        """Return when a task is on disk, by what a handle has of it; see `task.Home`."""
+        await self._wait_stored(kept if isinstance(kept, Kept) else self.kept.get(number))
+
+    def waits(self, number: int) -> bool:
+        """Whether a task begins on the store's word alone."""
+        kept = self.kept.get(number)
+        return kept is not None and (kept.once or kept.suspect or kept.id is not None)
+
+    # ---- starts
+
+    def started(self, numbers: Iterable[int]) -> None:
+        """Tasks may have begun."""
+        kept = self.kept
+        if kept:
+            for number in numbers:
+                if number in kept:
+                    self._marks.begun(kept[number])
+
+    def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
+        """Tasks begin when `begin` is called: when it is on record, and in their turn."""
+        kept = {number: self.kept[number] for number in numbers if number in self.kept}
+        if not kept:  # they were asked to end, and their start was on its way
+            begin()
+            return
+        announcement = object()
+        self._unconfirmed.update(dict.fromkeys(kept, announcement))
+        for each in kept.values():  # while it waits it has not begun, whatever is committed
+            self._marks.forget(each)
+        go = partial(self._record, announcement, kept, begin)
+        suspects = [each for each in kept.values() if each.suspect]
+        if suspects:
+            alone = any(each.losses for each in suspects)
+            self._suspects.ask(suspects, alone, self._clock(), go)
+        else:
+            go()
+
+    def _record(
+        self, announcement: object, kept: Mapping[int, Kept], begin: Callable[[], None]
+    ) -> None:
+        """Have it on record that tasks begin, those of them that still wait to."""
+        stamp = 0
+        for number, each in kept.items():
+            if self._unconfirmed.get(number) is not announcement:  # its process has died since
+                self._suspects.clear(each, self._clock())
+                continue
+            stamp = max(stamp, each.stamp)
+            if each.once or each.suspect:
+                each.begun = Begun.ONCE if each.once else Begun.YES
+                self._group.change(each)
+                stamp = self._group.stamp
+        self._commits.when(stamp, partial(self._confirm, announcement, kept, begin))
+
+    def _confirm(
+        self,
+        announcement: object,
+        kept: Mapping[int, Kept],
+        begin: Callable[[], None],
+        error: StoreError | None,
+    ) -> None:
+        if error is not None:  # nothing begins any more that was to be on record
+            return
+        waiting = [n for n in kept if self._unconfirmed.get(n) is announcement]
+        for number in waiting:
+            del self._unconfirmed[number]
+        self.started(waiting)
+        begin()
+
+    def unstarted(self, numbers: Iterable[int]) -> None:
+        """Tasks that were announced have not begun."""
+        for kept in self._known(numbers):
+            self._rest(kept)
+
+    def _rest(self, kept: Kept) -> None:
+        """Note that a task does not run."""
+        self._marks.forget(kept)
+        if kept.suspect:
+            self._suspects.clear(kept, self._clock())
+        if kept.begun is not Begun.NO:
+            kept.begun = Begun.NO
+            self._group.change(kept)
+            self._commits.soon()
+
+    def _forget_announced(self, numbers: Iterable[int]) -> None:
+        if self._unconfirmed:
+            for number in numbers:
+                self._unconfirmed.pop(number, None)
+
+    def _known(self, numbers: Iterable[int]) -> list[Kept]:
+        if not self.kept:
+            return []
+        self._forget_announced(numbers)
+        return [self.kept[number] for number in numbers if number in self.kept]
+
+    # ---- other times
+
+    def retried(self, until: Mapping[int, int]) -> None:
+        """Attempts have failed; the tasks start once more at these times, by number."""
+        for number, due in until.items():
+            kept = self.kept.get(number)
+            if kept is None:
+                continue
+            self._rest(kept)
+            kept.attempt += 1
+            kept.failed += 1
+            kept.losses, kept.suspect = 0, False
+            if self._timed:
+                if kept.given is None:
+                    kept.given = kept.due
+                kept.due = due
+            self._group.change(kept)
+            self._commits.soon()
+
+    def moved(self, number: int, due: int) -> None:
+        """A task that waits was given another time."""
+        kept = self.kept.get(number)
+        if kept is not None:
+            kept.due, kept.given = due, None
+            if kept.row >= 0:  # else the file has not been opened
+                self._group.change(kept)
+                self._commits.soon()
+
+    def dispossess(self, number: int, running: bool) -> None:
+        """A task has lost its id to another one: if it has not begun, it never is to."""
+        kept = self.kept.get(number)
+        if kept is None:
+            return
+        if running:
+            kept.id = None
+            self._group.change(kept)
+            self._commits.soon()
+        else:
+            self.withdrawn(number)
+
+    def withdrawn(self, number: int) -> None:
+        """A task that waits was asked to end: it is to be found by no host any more."""
+        kept = self.kept.pop(number, None)
+        if kept is not None and kept.row >= 0:
+            self._unconfirmed.pop(number, None)
+            self._marks.forget(kept)
+            if kept.suspect:
+                self._suspects.clear(kept, self._clock())
+            self._group.strike(kept)
+            self._commits.soon()
+
+    # ---- ends
+
+    def ended(
+        self,
+        numbers: Sequence[int],
+        state: State,
+        values: Iterable[Any] = (),
+        ending: int = wire.RAISED,
+    ) -> Collection[int]:
+        """Tasks have ended.
+
+        Args:
+            numbers: Which, perhaps among others.
+            state: How.
+            values: Of failures and losses, what is told of each: payloads or exceptions.
+            ending: More about a failure, as of `wire`.
+
+        Returns:
+            Those of them that have failed, and are dead letters.
+        """
+        if not self.kept:
+            return ()
+        letters: set[int] = set()
+        pop, forget = self.kept.pop, self._marks.forget
+        self._forget_announced(numbers)
+        told = state in (State.FAILED, State.LOST)
+        found = False
+        strike = self._group.strike
+        for number, value in zip(numbers, values if told else numbers, strict=False):
+            kept = pop(number, None)
+            if kept is None:
+                continue
+            if state is State.FINISHED and not kept.suspect and kept.row >= 0:  # as most
+                forget(kept)
+                strike(kept)
+                found = True
+                continue
+            if kept.row < 0:  # the file has not been opened
+                continue
+            found = True
+            forget(kept)
+            if kept.suspect:
+                self._suspects.clear(kept, self._clock())
+            if state is State.KEPT:
+                self._leave(kept)
+            elif told:
+                reason = Reason.LOST
+                if state is State.FAILED:
+                    letters.add(number)
+                    reason = _REASONS.get(ending, Reason.FAILED)
+                self._bury(kept, reason, value)
+            else:
+                self._group.strike(kept)
+        if found:
+            self._commits.soon()
+        return letters
+
+    def _leave(self, kept: Kept) -> None:
+        """Leave a task for the next host: what had begun has had an attempt."""
+        self.leaves_suspects |= kept.suspect and not kept.losses
+        if kept.begun is not Begun.NO:
+            kept.begun = Begun.NO
+            kept.attempt += 1
+            self._group.change(kept)
+
+    def _bury(self, kept: Kept, reason: Reason, value: Any) -> None:
+        if not isinstance(value, BaseException):
+            text = text_in(value)
+        elif reason is Reason.LOST:
+            text = str(value)
+        else:
+            text = text_of(value)
+        self._put_away(kept, reason, text)
+
+    # ---- deaths and closes: what becomes of it
+
+    def runs_again(self, number: int, otherwise: bool) -> bool:
+        """Say whether a task that had begun in a process that is gone runs again.
+
+        One that does is a suspect from now on: it may have killed its process.
+
+        Args:
+            number: Which.
+            otherwise: What holds of a task that is not durable.
+        """
+        kept = self.kept.get(number)
+        if kept is None:
+            return otherwise
+        if number in self._unconfirmed:  # it certainly has not
+            del self._unconfirmed[number]
+            self._rest(kept)
+            return True
+        kept.losses += 1
+        if kept.once or kept.losses >= MOST_LOSSES:
+            return False
+        self._rest(kept)
+        kept.attempt += 1
+        kept.suspect = True
+        self._group.change(kept)
+        self._commits.soon()
+        return True
+
+    def stays(self, number: int, running: bool) -> bool:
+        """Say whether a task that nobody has asked to end stays for the next host."""
+        kept = self.kept.get(number)
+        if kept is None or kept.row < 0 or not self._commits.has(kept.stamp):
+            return False
+        return not (running and kept.once and number not in self._unconfirmed)

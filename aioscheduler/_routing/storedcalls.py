@@ -1,0 +1,244 @@
+"""What a link takes of a durable task, whether it is scheduled now or was read from the file.
+
+    schedule(remind(7)) ─► payload ─┬─► Stored ─► a call for a worker's link, or for this loop's
+    a row of the file ──────────────┘
+    its name, its context ─► note ─► the row's `options`
+
+The payload is the one of the frames, so that what is read from the file is sent as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import Any, NamedTuple
+
+from .._durable.records import Function
+from .._scheduling.coroutines import name_of
+from .._shipping.hostshipping import HostShipper
+from .._shipping.latebound import LateBound, UnknownFunction, bind
+from .._shipping.names import variable_name
+from .._shipping.propagation import Captured, Propagation
+from .._shipping.shipping import Call, open_call
+from .._shipping.workercatalog import WorkerCatalog
+from .._transport import wire
+from ..options import Options
+from ..registry import Durable
+from .localentry import Attempts, Unreadable
+from .localshipper import LocalCall, LocalRecord
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+
+class Stored(NamedTuple):
+    """What there is to do in a durable task.
+
+    Attributes:
+        function: What is to be called: as it is registered, or as the file knows it.
+        payload: Of its arguments.
+        label: The name that the task was given, if it was.
+        captured: The payload of what was captured for it of a context, if anything was.
+        confirmed: Whether it begins on record alone: 0, 1, or `wire.ALONE`.
+        attempt: How many times it has been started when it starts next.
+        failed: How many attempts have failed.
+        given: The due time that it was given, if it waits for a further attempt.
+    """
+
+    function: Durable | Function
+    payload: bytes
+    label: str | None = None
+    captured: bytes | None = None
+    confirmed: int = 0
+    attempt: int = 1
+    failed: int = 0
+    given: int | None = None
+
+    @property
+    def options(self) -> Options:
+        """The options of the task: those of its function, and its own name."""
+        own = self.function.options if isinstance(self.function, Durable) else Options()
+        return own._replace(name=self.label)
+
+
+class RemoteCalls:
+    """Makes calls for the links to other processes.
+
+    Args:
+        shipper: Numbers functions and options.
+    """
+
+    def __init__(self, shipper: HostShipper) -> None:
+        self._shipper = shipper
+        # With a lease of each: there are as many as durable functions.
+        self._functions: dict[int, int | bytes] = {}  # by id of the function, which lives
+        self._records: dict[tuple[int, int], wire.Record] = {}  # of tasks that are as most are
+
+    def function(self, function: Durable | Function) -> int | bytes:
+        """Return what stands for a function in frames."""
+        if isinstance(function, Function):
+            return LateBound(function.name, function.place).pickled()
+        key = id(function.function)
+        number = self._functions.get(key)
+        if number is None:
+            number = self._functions[key] = self._shipper.take_function(function.function)
+        return number
+
+    def record(self, stored: Stored) -> wire.Record:
+        """Return what goes with a task."""
+        if not isinstance(stored.function, Durable) or stored[2:4] + stored[5:] != _PLAIN:
+            return self._make_record(stored)
+        key = id(stored.function.function), stored.confirmed
+        if key not in self._records:
+            self._records[key] = self._make_record(stored)
+        return self._records[key]
+
+    def _make_record(self, stored: Stored) -> wire.Record:
+        options = stored.options
+        number = None if options == Options() else self._shipper.take_options(options)
+        more = wire.More(
+            options=number,
+            attempt=stored.attempt,
+            confirmed=stored.confirmed,
+            failed=stored.failed,
+            given=stored.given,
+            captured=stored.captured,
+        )
+        return wire.make_record(more)
+
+    def make(self, stored: Stored, due: int) -> Call:
+        """Return what a link takes."""
+        return self.function(stored.function), stored.payload, self.record(stored)
+
+    def make_many(
+        self, stored: Stored, payloads: list[bytes]
+    ) -> tuple[int | bytes, list[Any], wire.Record]:
+        """Return what a link takes of tasks that differ in their payloads."""
+        return self.function(stored.function), payloads, self.record(stored)
+
+
+_PLAIN = (None, None, 1, 0, None)  # of a new task: no label, nothing captured, the first attempt
+
+
+class LocalCalls:
+    """Makes calls for the link to this loop.
+
+    Args:
+        catalog: Reads payloads.
+        propagation: Restores what was captured, if anything is.
+    """
+
+    def __init__(self, catalog: WorkerCatalog, propagation: Propagation | None) -> None:
+        self._catalog = catalog
+        self._propagation = propagation
+
+    def make(self, stored: Stored, due: int) -> LocalCall:
+        """Return what a link takes."""
+        call = partial(self._call, stored.function, stored.captured, stored.payload)
+        start = None if stored.given is None else due
+        options = stored.options
+        if options.name is None:
+            options = options._replace(name=stored.function.place)
+        attempts = Attempts(call)
+        attempts.restore(stored.attempt, stored.failed, start)
+        return attempts, (options, copy_context(), None)
+
+    def make_many(
+        self, stored: Stored, payloads: list[bytes]
+    ) -> tuple[Callable[..., Any], list[Any], LocalRecord]:
+        """Return what a link takes of tasks that differ in their payloads."""
+        call = partial(self._call, stored.function, stored.captured)
+        return call, [(payload,) for payload in payloads], (stored.options, copy_context(), None)
+
+    def _call(
+        self, function: Durable | Function, captured: bytes | None, payload: bytes
+    ) -> Awaitable[Any]:
+        """Read and call what there is to do.
+
+        Raises:
+            Unreadable: It cannot be read, or does not fit.
+        """
+        try:
+            known = function
+            if isinstance(known, Function):
+                known = bind(known.name, known.place)
+            called, args, kwargs = open_call(self._catalog, known.function, payload)
+            values = None if captured is None else self._catalog.decode(captured)
+        except Exception as error:
+            raise Unreadable(isinstance(error, UnknownFunction)) from error
+        if values is not None and self._propagation is not None:
+            self._propagation.restore(values)
+        try:
+            awaitable: Awaitable[Any] = called(*args, **kwargs)
+        except TypeError as error:  # of an async def function's call: they do not fit
+            raise Unreadable(False) from error
+        return awaitable
+
+
+class Notes:
+    """Reads and writes what goes with a task in the file: its label, and values of its context.
+
+    Args:
+        propagation: What is captured; None: nothing is.
+        shipper: Makes payloads of it.
+        catalog: Reads them, where they are of other items.
+    """
+
+    def __init__(
+        self, propagation: Propagation | None, shipper: HostShipper, catalog: WorkerCatalog
+    ) -> None:
+        self._propagation = propagation
+        self._shipper = shipper
+        self._catalog = catalog
+        self._keys = [] if propagation is None else [_key(item) for item in propagation.items]
+        self._missed: set[str] = set()
+
+    def take(self, captured: Captured | None) -> bytes | None:
+        """Return the payload of what was captured.
+
+        Raises:
+            NotDurable: A value of it could not be read by the next host.
+        """
+        return None if captured is None else self._shipper.take_durable_captured(captured)
+
+    def write(self, label: str | None, captured: bytes | None) -> bytes | None:
+        """Return what stands in the file."""
+        if label is None and captured is None:
+            return None
+        return wire.pack([label, captured and self._keys, captured])
+
+    def read(self, note: bytes | None) -> tuple[str | None, bytes | None]:
+        """Return label, and payload of what was captured, as far as it is captured today."""
+        if note is None:
+            return None, None
+        label, keys, captured = wire.unpack(note)
+        if captured is None or keys == self._keys:
+            return label, captured
+        return label, self._translate(keys, captured)
+
+    def _translate(self, keys: Sequence[str], captured: bytes) -> bytes | None:
+        """Return what was captured for other items, for those of today."""
+        for key in set(keys) - set(self._keys) - self._missed:
+            self._missed.add(key)
+            log.warning(
+                "durable tasks have values of %s, which Manager(context=...) lists no more: they "
+                "run without",
+                key,
+            )
+        try:
+            bits, *values = self._catalog.decode(captured)
+            had = [key for index, key in enumerate(keys) if bits >> index & 1]
+            known = dict(zip(had, values, strict=True))
+            found = [key for key in self._keys if key in known]
+            bits = sum(1 << self._keys.index(key) for key in found)
+            return self.take([bits, *(known[key] for key in found)]) if found else None
+        except Exception:
+            log.exception("what was captured for a durable task cannot be read; it runs without")
+            return None
+
+
+def _key(item: ContextVar[Any] | tuple[Callable[..., Any], ...]) -> str:
+    if isinstance(item, tuple):
+        return f"the pair of {name_of(item[0])}()"
+    return f"the context variable {variable_name(item) or item.name}"

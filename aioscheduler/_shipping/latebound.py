@@ -1,0 +1,69 @@
+"""A durable function that the host has not: the worker looks for it, where it was last seen.
+
+    a row of the file ─► its function's name is not registered here
+                           └─► LateBound(name, place) ═══► bind: import the module, ask the registry
+
+The host imports nothing for a task: a module may take long, print, or end the process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+
+from .. import registry
+from ..registry import Durable
+
+
+class UnknownFunction(LookupError):
+    """No function of a durable name is registered."""
+
+
+class LateBound:
+    """Stands for a durable function in a frame.
+
+    Args:
+        name: In the file.
+        place: Its last known `module:qualname`.
+    """
+
+    def __init__(self, name: str, place: str) -> None:
+        self._call = name, place
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return bind, self._call
+
+    def pickled(self) -> bytes:
+        """Return what the function's column of a frame carries."""
+        return pickle.dumps(self, 5)
+
+
+def bind(name: str, place: str) -> Durable:
+    """Return what is registered under a name, once the module has been imported where it was.
+
+    Raises:
+        UnknownFunction: Nothing is.
+        Exception: Whatever importing the module raises, but for that there is none.
+    """
+    found = registry.find(name)
+    if found is None:
+        module = place.partition(":")[0]
+        missing = None
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not _is_part(module, error.name):
+                raise
+            missing = error
+        found = registry.find(name)
+        if found is None:
+            raise UnknownFunction(
+                f"no function is registered as {name!r}, which was {place}: decorate one with "
+                f"@durable({name!r}), have the program import its module, and requeue the task"
+            ) from missing
+    return found
+
+
+def _is_part(module: str, missing: str | None) -> bool:
+    """Whether it is the module itself that is not there, and nothing that it imports."""
+    return missing is not None and f"{module}.".startswith(f"{missing}.")

@@ -1,0 +1,98 @@
+"""What durable tasks do: one function for each way of `@durable`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from aioscheduler import Retry, current_manager, durable
+from aioscheduler.inside import running
+
+from .acts import Again
+from .lives import LIFE
+
+if TYPE_CHECKING:
+    from .hosts import HostWorld, OwnLife
+
+HOSTS: list[HostWorld] = []
+ATTEMPTS = 3
+LIMIT = 0.4  # seconds that one may run
+LATE = 0.5  # seconds by which one may start late
+RETRY = Retry(attempts=ATTEMPTS, wait_initial=0.5, wait_exp_base=2, wait_jitter=0)
+
+
+async def act(ident: int, nap: float, deed: str, then: Callable[[], None] | None = None) -> Any:
+    """What every durable task does."""
+    life: OwnLife = LIFE.get()  # type: ignore[assignment]
+    if life.dead and not life.apart:  # cannot be: only our way to kill lets it come here
+        return -1
+    world = HOSTS[-1]
+    start = world.fates.begins(ident, life, running.get())
+    try:
+        if deed.startswith("kills a worker"):
+            world.kill_by(start, deed.endswith("once"))
+        elif deed.startswith("kills the host"):
+            world.crash_by(start, deed.endswith("once"))
+        if nap:
+            await asyncio.sleep(nap)
+        if deed == "raises" or (deed.startswith("again") and start.attempt <= int(deed[-1])):
+            raise Again(ident)
+        if then is not None:
+            then()
+    except BaseException as error:
+        world.fates.leaves(start, error)
+        raise
+    world.fates.leaves(start, None)
+    return ident
+
+
+@durable("plain")
+async def plain(ident: int, nap: float, deed: str, padding: bytes, argument: object = None) -> Any:
+    return await act(ident, nap, deed)
+
+
+@durable("retried", retry=RETRY)
+async def retried(ident: int, nap: float, deed: str, padding: bytes) -> Any:
+    return await act(ident, nap, deed)
+
+
+@durable("once", on_loss="fail")
+async def once(ident: int, nap: float, deed: str, padding: bytes) -> Any:
+    return await act(ident, nap, deed)
+
+
+@durable("once, and retried", on_loss="fail", retry=RETRY)
+async def once_retried(ident: int, nap: float, deed: str, padding: bytes) -> Any:
+    return await act(ident, nap, deed)
+
+
+@durable("limited", timeout=LIMIT)
+async def limited(ident: int, nap: float, deed: str, padding: bytes) -> Any:
+    return await act(ident, nap, deed)
+
+
+@durable("late", max_lateness=LATE)
+async def late(ident: int, nap: float, deed: str, padding: bytes) -> Any:
+    return await act(ident, nap, deed)
+
+
+@durable("chain")
+async def chain(ident: int, nap: float, name: str, left: int, delay: float | None) -> Any:
+    """Schedule the next of a chain, which has the chain's id from then on."""
+
+    def follow() -> None:
+        if left:
+            world = HOSTS[-1]
+            when = None if delay is None else timedelta(seconds=delay)
+            fate = world.fates.follows(ident, LIFE.get(), when)  # type: ignore[arg-type]
+            coro = chain(fate.ident, nap, name, left - 1, delay)
+            current_manager().schedule(coro, when, id=name, replace=True)
+
+    return await act(ident, nap, "", follow)
+
+
+TIMED: tuple[Any, ...] = (plain, plain, retried, once, once_retried, limited, late)
+QUEUED: tuple[Any, ...] = TIMED[:-1]
+ONCE = frozenset(("once", "once, and retried"))

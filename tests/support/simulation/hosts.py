@@ -1,0 +1,623 @@
+"""Everything that a seed decides of hosts that follow one another on one store.
+
+    HostWorld ─► Host ─ crash, or close ─► Host ─► … ─► the last one, which runs all that is left
+                  └ Manager, deeds            └─ the same Disk
+
+A crash comes at any point: between two turns of the loop, or in the midst of one (`Host.suffer`).
+What the host was about to do is never done, and nobody is told; what it has written into pipes
+arrives; its workers go on for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextvars import Context, ContextVar, copy_context
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from aioscheduler import (
+    Manager,
+    ManagerClosed,
+    QueuedScheduler,
+    StoreError,
+    Task,
+    TimedScheduler,
+    WorkerStartError,
+    registry,
+)
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import Row
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._routing.fleet import Seams
+from aioscheduler._scheduling.clock import SECOND
+
+from .disk import Disk, SlowWriter
+from .durables import HOSTS, QUEUED, TIMED, chain, plain
+from .fates import Fate, Fates, Start
+from .lives import LIFE, Life
+from .spite import Spiteful
+from .stage import Stage
+from .virtual import VirtualLoop
+
+HOST: ContextVar[Host | None] = ContextVar("HOST", default=None)
+LINGERING = 2.0  # seconds for which workers go on without a host, at most
+LONGEST = 3000.0  # virtual seconds in which everything must have ended
+PAYLOADS = (0, 100, 3_000, 40_000)  # bytes, at most
+DEEDS = ("again 1", "again 2", "again 3", "raises", "is unreadable")
+POISONS = ("kills a worker", "kills the host")
+
+
+class OwnLife(Life):
+    """A life that may outlive its host.
+
+    Attributes:
+        host: Whose it is.
+    """
+
+    def __init__(self, world: HostWorld, *life: Any) -> None:
+        self.host = world.host
+        super().__init__(world, *life)
+        world.own.append(self)
+
+    def orphan(self) -> None:
+        """Its host is gone, and it does not know: it goes on for a while."""
+        if self.dead:
+            return
+        self.dead = True
+        self.to_host.lose()
+        self.to_worker.cut = True
+        if self._serving is None:
+            return
+        self.apart = True
+        chance = self.world.random
+        linger = chance.choice((0.0, 0.1, LINGERING)) * chance.random()
+        self.world.loop.call_later(linger, self._notice, context=self.context)
+
+
+class Host:
+    """One host: a manager on the store, until it dies or is closed.
+
+    Args:
+        world: Whose it is.
+        is_last: Whether it stays until everything has ended.
+
+    Attributes:
+        number: Which one, from 0.
+        dead: Whether it has died.
+        gone: Done when it has.
+        base: What was in the file when it began.
+        in_doubt: What was due before may have begun in the one before.
+        starts: Of tasks, by life and number.
+        latest: Which row was the last to begin, by place and due time.
+    """
+
+    def __init__(self, world: HostWorld, is_last: bool) -> None:
+        self.world = world
+        self.number = world.count
+        self.is_last = is_last
+        self.dead = False
+        self.gone: asyncio.Future[None] = world.loop.create_future()
+        self.base: dict[int, Row] = {}
+        self.in_doubt = 0
+        self.starts: dict[tuple[int, int], Start] = {}
+        self.latest: dict[tuple[int, int, int], int] = {}
+        self._context = copy_context()
+        self._context.run(HOST.set, self)
+        self._handles: list[tuple[Fate, Task[Any]]] = []
+        self._fragile = 0.0 if is_last or world.calm else world.random.choice((0.0, 0.0, 0.002))
+        self._idents: dict[tuple[int, int], Fate] = {}  # of what it has scheduled
+        self._rest: list[asyncio.Task[Any]] = []
+
+    def kept(self, worker: int, number: int) -> Any:
+        """Return what it keeps of a task."""
+        keeper = self.manager._router.keeper
+        assert keeper is not None
+        return keeper.keepings[worker].kept.get(number)
+
+    def number_of(self, worker: int, number: int) -> int:
+        """Return the number of a task at its link, given what it is told of it."""
+        links: list[Any] = list(self.manager._router.links)
+        known: int = links[worker].book.number_of(number)
+        return known
+
+    # ---- its life
+
+    def live(self) -> asyncio.Task[None]:
+        return self.world.loop.create_task(self._live(), context=self._context)
+
+    async def _live(self) -> None:
+        world, chance = self.world, self.world.random
+        workers = chance.randint(1, 3)
+        world.say("host", self.number, "begins with", workers)
+        seams = Seams(
+            world.clock,
+            lambda config, *_: partial(OwnLife, world, self._configure(config)),
+            partial(SlowWriter, world, self),  # type: ignore[arg-type]
+        )
+        self.manager = world.manager = Manager(
+            workers * chance.randint(1, 2),
+            cls=world.cls,
+            workers=workers,
+            max_restarts=(0, 1.0) if world.calm else (10**9, 1.0),
+            store=world.disk,  # type: ignore[arg-type]
+            **{"_seams": seams},  # type: ignore[arg-type]
+        )
+        if chance.random() < 0.3:
+            self._schedule()
+        self.manager.start()
+        if chance.random() < 0.5:
+            await self._ready()
+        deeds = (
+            *(self._schedule, self._map, self._chain, self._cancel, self._reschedule),
+            *(self._acknowledge, self._sync, self._requeue, self._hurt, world.set_clock),
+            *(world.change_disk,),
+        )
+        violence = 0.0 if world.calm else chance.choice((0.0, 0.5, 2))
+        # What is cancelled, and begins all the same, is durable no more: its death would count.
+        rarely = 0.0 if world.calm else 1.0
+        weights = (
+            *(10, 2, 1, 2 * rarely, 2, 4, 2, 0.5),
+            *(violence, world.jumping, 0.3 * rarely),
+        )
+        for _ in range(chance.randint(0, 40)):
+            chance.choices(deeds, weights)[0]()
+            if chance.random() < 0.6:
+                await asyncio.sleep(chance.choice((0, 0.001, 0.1, 2)) * chance.random())
+        if self.is_last:
+            await self._drain()
+        await self._close()
+
+    def _configure(self, config: WorkerConfig) -> WorkerConfig:
+        return config
+
+    async def _ready(self) -> None:
+        try:
+            await self.manager.ready()
+        except (WorkerStartError, ManagerClosed):  # the seed refused it
+            self.world.say("host", self.number, "has failed")
+
+    async def _drain(self) -> None:
+        """Have everything run that is left, and look at the counts."""
+        world, manager = self.world, self.manager
+        world.heal()
+        await self._ready()
+        if manager._router.closed is not None:
+            return
+        async with asyncio.timeout(LONGEST):
+            await manager.join()
+        await manager.sync()
+        stats, fault = manager.stats(), world.fates.fault
+        known = 0, len(world.fates.letters)
+        if (stats.stored, stats.dead_letters) != known:
+            fault(f"stats say {stats.stored, stats.dead_letters}, and there are {known}")
+        if len(manager):
+            fault(f"{manager!r} counts {len(manager)} after all has ended")
+        letters = {letter.row: letter.reason async for letter in manager.dead_letters()}
+        if letters != {row: reason.value for row, reason in world.fates.letters.items()}:
+            fault(f"there are the letters {world.fates.letters}, and it lists {letters}")
+        world.drained = True
+
+    async def _close(self) -> None:
+        world = self.world
+        world.say("host", self.number, "closes")
+        failed = self.manager._router.closed is not None
+        async with asyncio.timeout(LONGEST):
+            await self.manager.close(world.random.choice((0, 0.3, 5)) * world.random.random())
+        await asyncio.sleep(0)
+        if world.fates.is_closed and not (failed or world.disk.is_full):
+            for fate, task in self._handles:
+                world.fates.is_over(fate, task)
+        world.say("host", self.number, "has closed")
+
+    # ---- its death
+
+    def suffer(self) -> None:
+        """Let it die, maybe, in the midst of what it does."""
+        if self._fragile and self.world.random.random() < self._fragile:
+            self.die()
+
+    def die(self) -> None:
+        """End it: what is called here has no effect any more, and nothing more is called."""
+        if self.dead or self.gone.done():
+            return
+        self.world.say("host", self.number, "dies")
+        self.dead = True
+        for life in self.world.own:
+            if life.host is self:
+                life.orphan()
+        self.world.loop.call_soon(self._drop, context=Context())
+
+    def _drop(self) -> None:
+        loop: Any = self.world.loop
+        for task in asyncio.all_tasks(loop):
+            if task.get_context().get(HOST) is self:
+                self._rest.append(task)  # or it would be told that nobody has awaited it
+        for handle in [*loop._ready, *loop._scheduled]:
+            if handle._context.get(HOST) is self:
+                handle.cancel()
+        self.gone.set_result(None)
+
+    # ---- what is scheduled
+
+    def _delay(self) -> timedelta | None:
+        chance = self.world.random
+        if self.world.cls is QueuedScheduler:
+            return None
+        return timedelta(seconds=chance.choice((0.0, 0.5, chance.random() * 5, 20.0)))
+
+    def _draw(self, functions: tuple[Any, ...]) -> tuple[Any, str, float, bytes]:
+        """Draw a function, what it does, how long, and how large its arguments are."""
+        chance = self.world.random
+        function = chance.choice(functions)
+        deed = chance.choice(DEEDS) if chance.random() < 0.2 else ""
+        if self.world.poisons and function.__name__ in ("plain", "retried"):
+            deed = self.world.poisons.pop()
+        elif not self.world.calm and chance.random() < 0.05:
+            deed = f"{chance.choice(POISONS)}, once"
+        if deed == "is unreadable" and function is not plain:
+            deed = ""
+        nap = chance.choice((0.0, 0.0, chance.random(), chance.random() * 3))
+        padding = bytes(chance.randint(0, chance.choices(PAYLOADS, (10, 5, 2, 0.3))[0]))
+        return function, deed, nap, padding
+
+    def _note(self, function: Any, deed: str, nap: float, size: int, due: int, **more: Any) -> Fate:
+        found = registry.of_function(function)
+        assert found is not None
+        early = not self._is_open
+        return self.world.fates.new(
+            found.name, {due}, deed=deed, nap=nap, size=size, early=early, **more
+        )
+
+    @property
+    def _is_open(self) -> bool:
+        keeper = self.manager._router.keeper
+        return keeper is not None and keeper._is_open
+
+    def _schedule(self) -> None:
+        chance, world = self.world.random, self.world
+        if self.manager._router.closed is not None:
+            return
+        function, deed, nap, padding = self._draw(QUEUED if self._delay() is None else TIMED)
+        delay = self._delay()
+        id_ = chance.choice("abc") if chance.random() < world.naming else None
+        replace = id_ is not None and chance.random() < 0.5
+        known = None if id_ is None else self._find(id_)
+        fate = self._note(
+            function, deed, nap, len(padding), world.due(delay), id_=id_, replaces=replace
+        )
+        arguments: tuple[Any, ...] = fate.ident, nap, deed, padding
+        if deed == "is unreadable":
+            arguments += (Spiteful("read an argument", "plain"),)
+        key = chance.choice((None, None, "a", "b"))
+        try:
+            task = self.manager.schedule(
+                function(*arguments), delay, key=key, id=id_, replace=replace
+            )
+        except StoreError as error:
+            world.say("refused", fate.ident, error)
+            return
+        world.say("schedule", fate.ident, fate.kind, delay, nap, deed, id_, replace, task.ref)
+        if known is not None and not replace:
+            self._check_taken(known, fate, task)
+            self._handles.append((known, task))
+            return
+        if known is not None:
+            self.world.fates.was_asked_to_end(known, self)
+        self._watch(fate, task)
+
+    def _check_taken(self, known: Fate, fate: Fate, task: Task[Any]) -> None:
+        found = self._fate_at(*self._address(task))
+        if found is not known:
+            self.world.fates.fault(f"{known} has the id, and {found} was returned for {fate}")
+
+    def _address(self, task: Task[Any]) -> tuple[int, int]:
+        links: list[Any] = list(self.manager._router.links)
+        return links.index(task._home), task._number
+
+    def _find(self, id_: str) -> Fate | None:
+        """Return which task has an id in this host."""
+        address = self.manager._router.ids.find(id_)
+        return None if address is None else self._fate_at(address[0], address[2])
+
+    def _fate_at(self, worker: int, number: int) -> Fate | None:
+        if (worker, number) in self._idents:
+            return self._idents[worker, number]
+        kept = self.kept(worker, number)
+        return None if kept is None else self.world.fates.by_row.get(kept.row)
+
+    def _watch(self, fate: Fate, task: Task[Any]) -> None:
+        self._idents[self._address(task)] = fate
+        self._handles.append((fate, task))
+        kept = getattr(task, "_kept", None)
+        if isinstance(kept, Kept) and kept.row >= 0:
+            fate.row = kept.row
+
+    def _map(self) -> None:
+        if self.manager._router.closed is not None:
+            return
+        world, chance = self.world, self.world.random
+        delay = self._delay()
+        due, count = world.due(delay), chance.randint(1, 30)
+        function, deed, nap, padding = self._draw(QUEUED[:4])
+        if deed.startswith("kills") or deed == "is unreadable":
+            world.poisons += [deed] if deed in POISONS else []
+            deed = ""
+        fates = [self._note(function, deed, nap, len(padding), due) for _ in range(count)]
+        calls = [(fate.ident, nap, deed, padding) for fate in fates]
+        try:
+            batch = self.manager.starmap(function, calls, delay)
+        except StoreError as error:
+            world.say("refused", error)
+            return
+        world.say("map", fates[0].ident, count, fates[0].kind, delay, nap, deed)
+        for n, fate in enumerate(fates):
+            self._watch(fate, batch[n])
+
+    def _chain(self) -> None:
+        if self.manager._router.closed is not None:
+            return
+        world, chance = self.world, self.world.random
+        name = f"chain {len(world.chains)}"
+        delay = self._delay()
+        step = None if delay is None else chance.choice((0.0, 0.3, 1.5))
+        length = chance.randint(1, 12)
+        world.chains[name] = length
+        nap = chance.choice((0.0, 0.1))
+        fate = self._note(chain, "", nap, 0, world.due(delay), id_=name)
+        coro = chain(fate.ident, nap, name, length - 1, step)
+        try:
+            task = self.manager.schedule(coro, delay, id=name)
+        except StoreError as error:
+            world.say("refused", error)
+            return
+        world.say("chain", fate.ident, name, length, step)
+        self._watch(fate, task)
+
+    # ---- what is asked
+
+    def _choose(self) -> tuple[Fate, Task[Any]] | None:
+        own = [pair for pair in self._handles if not pair[1].done()]
+        if not own:
+            return None
+        fate, task = self.world.random.choice(own)
+        fate = self._fate_at(*self._address(task)) or fate  # it may have turned out to be another
+        return None if fate.kind == "chain" else (fate, task)
+
+    def _cancel(self) -> None:
+        chosen = self._choose()
+        if chosen is not None:
+            fate, task = chosen
+            waits = task.state.value == "pending"
+            if task.cancel():
+                self.world.say("cancel", fate.ident)
+                self.world.fates.was_asked_to_end(fate, self)
+                if waits:
+                    self._spawn(self._forgo(fate, len(fate.starts)))
+
+    async def _forgo(self, fate: Fate, starts: int) -> None:
+        """Wait until the end of a task is on disk that had not begun when it was asked for."""
+        await self.manager.sync()
+        if len(fate.starts) == starts and fate.requeued is None:
+            self.world.fates.is_forgone(fate, self)
+
+    def _reschedule(self) -> None:
+        chosen = self._choose()
+        if chosen is not None and self.world.cls is not QueuedScheduler:
+            fate, task = chosen
+            delay = self._delay()
+            due = self.world.due(delay)
+            if task.reschedule(delay):
+                self.world.say("reschedule", fate.ident, delay)
+                fate.dues.add(due)
+                fate.moved = True
+
+    def _spawn(self, coro: Coroutine[Any, Any, None]) -> None:
+        async def quietly() -> None:
+            try:
+                await coro
+            except (StoreError, ManagerClosed) as error:
+                self.world.say("not any more:", error)
+
+        self._rest.append(self.world.loop.create_task(quietly()))
+
+    def _acknowledge(self) -> None:
+        chosen = self._choose()
+        if chosen is not None:
+            self._spawn(self._wait_stored(*chosen))
+
+    async def _wait_stored(self, fate: Fate, task: Task[Any]) -> None:
+        await task.stored()
+        self.world.say("stored", fate.ident)
+        self.world.fates.is_acknowledged(fate)
+
+    def _sync(self) -> None:
+        self._spawn(self._wait_synced([fate for fate, _ in self._handles]))
+
+    async def _wait_synced(self, fates: list[Fate]) -> None:
+        await self.manager.sync()
+        self.world.say("synced", len(fates))
+        for fate in fates:
+            self.world.fates.is_acknowledged(fate)
+
+    def _requeue(self) -> None:
+        self._spawn(self._requeue_some())
+
+    async def _requeue_some(self) -> None:
+        world, manager = self.world, self.manager
+        rows = [letter.row async for letter in manager.dead_letters(limit=3)]
+        for row in rows:
+            fate = world.fates.by_row[row]
+            if fate.kind == "chain" or fate.deed in POISONS:
+                continue
+            delay = self._delay()
+            try:
+                task = await manager.requeue(row, delay)
+            except (ValueError, LookupError) as error:  # its id is taken, or it is requeued
+                world.say("not requeued", row, error)
+                continue
+            fate.starts, fate.requeued, fate.dues, fate.asked = [], self.number, set(), set()
+            fate.dues.add(world.due(delay))
+            self._handles = [pair for pair in self._handles if pair[0] is not fate]
+            world.say("requeue", row, fate.ident)
+            self._watch(fate, task)
+
+    # ---- what goes wrong
+
+    def _hurt(self) -> None:
+        world, chance = self.world, self.world.random
+        alive = world.alive() if self._is_open else []
+        if alive:
+            life = chance.choice(alive)
+            deed = chance.choice(("kill", "kill", "freeze", "drain"))
+            world.say(deed, life.pid)
+            if deed == "kill":
+                life.die()
+            elif deed == "drain":
+                life.drain()
+            else:
+                life.freeze(chance.random() * 3)
+
+
+class _Nobody:
+    """Nothing is recycled here."""
+
+    def measure(self, life: Life) -> int:
+        return 0
+
+    def tells_to_go(self, life: Life) -> None:
+        raise AssertionError(f"{life.pid} is recycled")
+
+
+class HostWorld(Stage):
+    """Everything that a seed decides of hosts that follow one another.
+
+    Attributes:
+        fates: Knows the tasks.
+        disk: Has the file.
+        cls: Of the schedulers.
+        calm: Whether hosts and workers die of tasks alone.
+        poisons: What is to be scheduled yet of what kills each time.
+        chains: How long each chain of tasks is to be.
+        missed: The functions that some host does not know.
+        naming: How many tasks have ids.
+        jumping: How often the clock is set.
+        own: All lives.
+        count: How many hosts there were before.
+        drained: Whether everything has ended.
+    """
+
+    host: Host
+
+    def __init__(self, seed: int, loop: VirtualLoop, trace: bool) -> None:
+        super().__init__(seed, loop, trace)
+        chance = self.random.random
+        self.fates = self.model = Fates(self)
+        self.recycled = _Nobody()
+        self.disk = Disk(self)
+        self.cls = TimedScheduler if chance() < 0.6 else QueuedScheduler
+        self.calm = chance() < 0.2
+        self.poisons: list[str] = []
+        if self.calm:
+            self.poisons = [self.random.choice(POISONS) for _ in range(self.random.randint(1, 2))]
+        self.chains: dict[str, int] = {}
+        self.missed: set[str] = set()
+        self._hidden: set[str] = set()  # of host and workers
+        self._late: set[str] = set()  # of the host alone
+        self.naming = 0.0 if self.calm else self.random.choice((0.0, 0.1, 0.4))
+        self.jumping = 0.3 if not self.calm and chance() < 0.2 else 0.0
+        self.own: list[OwnLife] = []
+        self.count = 0
+        self.drained = False
+        self._find = registry.find
+        if not self.calm:
+            self.disk.slowness = self.random.choice((0.0, 0.003, 0.05))
+
+    def left(self) -> list[Row]:
+        return list(self.fates.rows.values())
+
+    def due(self, delay: timedelta | None) -> int:
+        if self.cls is QueuedScheduler:
+            return 0
+        return self.clock() + (int(delay / timedelta(microseconds=1)) * 1000 if delay else 0)
+
+    # ---- what goes wrong
+
+    def change_disk(self) -> None:
+        """Have the disk be full or not, or slow or not."""
+        self.disk.is_full = self.random.random() < 0.4
+        self.disk.slowness = self.random.choice((0.0, 0.003, 0.05, 2.0))
+        self.say("disk", self.disk.is_full, self.disk.slowness)
+
+    def heal(self) -> None:
+        self.disk.is_full, self.disk.slowness = False, 0.003
+        self._hidden.clear()
+
+    def may_die(self, life: Life) -> bool:
+        return life in self.own and life.host is self.host and super().may_die(life)  # type: ignore[attr-defined]
+
+    def kill_by(self, start: Start, once: bool) -> None:
+        """Have a task's process die, if it may."""
+        if self.may_die(start.life) and not (once and len(start.fate.starts) > 1):
+            start.life.die()
+            raise asyncio.CancelledError  # as a process that is gone, it says nothing more
+
+    def crash_by(self, start: Start, once: bool) -> None:
+        """Have the host die of a task, if it may."""
+        if start.life.host is self.host and not (once and len(start.fate.starts) > 1):
+            if self.host.is_last and not self.calm:
+                return
+            self.host.die()
+
+    def find(self, name: str) -> registry.Durable | None:
+        """Return what is registered, to who asks: the host, or one of its workers."""
+        hidden = self._hidden if LIFE.get(None) is not None else self._hidden | self._late
+        return None if name in hidden else self._find(name)
+
+    def deploy(self) -> None:
+        """Draw which functions the next host knows."""
+        self._hidden, self._late = set(), set()
+        if not self.calm and self.random.random() < 0.3:
+            names = ("plain", "retried", "once", "limited")
+            self._late = {self.random.choice(names)}
+            if self.random.random() < 0.5:
+                self._hidden = {self.random.choice(names)}
+                self.missed |= self._hidden
+            self.say("unknown:", self._late, "and at all:", self._hidden)
+
+    # ---- from the beginning to the end
+
+    async def run(self) -> None:
+        """Live through the seed's story and judge it."""
+        HOSTS.append(self)
+        registry.find = self.find
+        try:
+            hosts = self.random.randint(2, 6)
+            while not self.drained and self.count < 30 and not self.fates.faults:
+                await self._live_one(self.count >= hosts or self.calm)
+                self.count += 1
+            if not self.drained and not self.fates.faults:
+                self.fates.fault("it does not come to an end")
+            if not self.fates.faults:
+                self.fates.judge()
+        finally:
+            registry.find = self._find
+            HOSTS.clear()
+
+    async def _live_one(self, is_last: bool) -> None:
+        self.deploy()
+        self.host = Host(self, is_last)
+        if not is_last and self.random.random() < 0.7:
+            scale = self.random.choice((0.01, 1, 10, 60))
+            self.loop.call_later(self.random.random() * scale, self.host.die)
+        lives = self.host.live()
+        await asyncio.wait([lives, self.host.gone], return_when=asyncio.FIRST_COMPLETED)
+        if lives.done():
+            if not self.host.gone.done():
+                self.host.gone.set_result(None)
+            lives.result()
+        down = self.random.choice((0.0, 0.5, 30)) * self.random.random()
+        await asyncio.sleep(down)
+        if self.jumping and self.random.random() < 0.3:
+            self.set_clock()

@@ -1,0 +1,64 @@
+"""What can be wrong with a file is said with what to do about it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+import pytest
+
+from aioscheduler._durable.faults import failure, is_busy, locked
+from aioscheduler.errors import StoreError, StoreLocked
+
+
+def error_of(code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError("what SQLite says")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (sqlite3.SQLITE_FULL, "Make room on its disk"),
+        (sqlite3.SQLITE_IOERR_FSYNC, "Look at its disk"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, "writable"),
+        (sqlite3.SQLITE_CANTOPEN_ISDIR, "modes of its folder"),
+        (sqlite3.SQLITE_CORRUPT, "sqlite3 /x/tasks.db .recover"),
+        (sqlite3.SQLITE_NOTADB, "sqlite3 /x/tasks.db .recover"),
+    ],
+)
+def test_each_has_its_remedy(code: int, words: str) -> None:
+    error = failure("/x/tasks.db", "written", error_of(code))
+    assert type(error) is StoreError
+    assert str(error).startswith("/x/tasks.db cannot be written: what SQLite says. ")
+    assert words in str(error)
+
+
+@pytest.mark.parametrize("error", [error_of(1), OSError(28, "No space left"), ValueError("so")])
+def test_what_is_not_known_says_what_it_is(error: Exception) -> None:
+    assert str(failure("/x", "opened", error)) == f"/x cannot be opened: {error}"
+
+
+def test_another_connection_is_known() -> None:
+    assert is_busy(error_of(sqlite3.SQLITE_BUSY_RECOVERY))
+    assert is_busy(error_of(sqlite3.SQLITE_LOCKED))
+    assert not is_busy(error_of(sqlite3.SQLITE_FULL))
+    assert not is_busy(OSError())
+
+
+@pytest.mark.parametrize(
+    ("pids", "words"),
+    [
+        ((), "by a process that is not known"),
+        ((5,), "by process 5:"),
+        ((5, 6), "by process 5, 6:"),
+        ((os.getpid(),), "by this very process"),
+    ],
+)
+def test_who_has_it_is_named(pids: tuple[int, ...], words: str) -> None:
+    error = locked("/x/tasks.db", pids)
+    assert type(error) is StoreLocked
+    assert error.pids == pids
+    assert words in str(error)
+    assert "wait for it to close, or end it" in str(error)

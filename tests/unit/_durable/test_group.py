@@ -1,0 +1,503 @@
+"""What is written, against a model of the file: in any order of changes, commits and crashes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioscheduler._durable.group import Group, Kept
+from aioscheduler._durable.records import (
+    BUCKET_SHIFT,
+    Batch,
+    Begun,
+    Burial,
+    Function,
+    Reason,
+    Row,
+    Update,
+)
+from aioscheduler._durable.sqlite import SQLiteStore
+
+HOUR = 3600 * 10**9
+
+
+def make(group: Group, due: int = 0, **fields: Any) -> tuple[Kept, Row]:
+    row = Row(group.new_row(), due, 1, b"payload", **fields)
+    kept = Kept(row)
+    group.put(kept, row)
+    return kept, row
+
+
+def take(group: Group, most_bytes: int = 1 << 20) -> Batch:
+    taken = group.take(most_bytes)
+    assert taken is not None
+    return taken[0]
+
+
+def rows_of(batch: Batch) -> list[int]:
+    return [row.row for row in batch.puts]
+
+
+# ---- one thing after the other
+
+
+def test_nothing_is_nothing() -> None:
+    assert Group(0).take() is None
+
+
+def test_what_is_new_is_put_and_what_is_no_more_struck() -> None:
+    group = Group(7)
+    kept, row = make(group, due=5 * HOUR)
+    assert (kept.row, kept.stamp, group.stamp, group.unsaved) == (7, 1, 1, 1)
+    assert group.take() == (Batch([], [], [], [row], [], [], 8), 1)
+    assert (group.take(), group.unsaved, group.unsaved_bytes) == (None, 0, 0)
+    group.strike(kept)
+    assert group.take() == (Batch([], [(row.bucket, 7)], [], [], [], [], 8), 2)
+
+
+def test_many_are_put_as_one_after_the_other() -> None:
+    one, many = Group(0), Group(0)
+    rows = [Row(many.new_row(), n * HOUR, 1, b"x" * n, id=str(n)) for n in range(3)]
+    kept = many.put_many(iter(rows))
+    for row in rows:
+        one.put(Kept(row), row)
+    assert [each.stamp for each in kept] == [1, 2, 3]
+    assert (many.stamp, many.unsaved, many.unsaved_bytes) == (3, 3, one.unsaved_bytes)
+    many.strike(kept[1])
+    assert take(many).puts == [rows[0], rows[2]]
+    assert (many.unsaved, many.unsaved_bytes) == (0, 0)
+    many.strike(kept[2])
+    assert take(many).strikes == [(rows[2].bucket, 2)]
+
+
+def test_what_came_and_went_is_not_written() -> None:
+    group = Group(0)
+    kept, _ = make(group, id="one", key="key", options=b"options")
+    kept.attempt = 2
+    group.change(kept)
+    group.strike(kept)
+    assert (group.take(), group.unsaved, group.unsaved_bytes) == (None, 0, 0)
+    assert group.stamp == 3  # and it is written as far as anybody may wait for it
+
+
+def test_what_was_handed_out_is_struck_in_the_next_batch() -> None:
+    group = Group(0)
+    kept, row = make(group)
+    take(group)
+    group.strike(kept)
+    _, other = make(group)
+    assert take(group) == Batch([], [(row.bucket, 0)], [], [other], [], [], 2)
+
+
+def test_a_change_is_written_once_as_it_was_last() -> None:
+    group = Group(0)
+    kept = Kept(Row(3, 5 * HOUR, 1, b""))
+    before = kept.bucket
+    kept.begun = Begun.YES
+    group.change(kept)
+    kept.begun, kept.due, kept.attempt = Begun.NO, 9 * HOUR, 2
+    kept.failed, kept.losses, kept.given = 3, 4, 5 * HOUR
+    group.change(kept)
+    update = Update(before, 3, 9 * HOUR, Begun.NO, 2, 3, 4, 5 * HOUR, None)
+    assert take(group) == Batch([], [], [update], [], [], [], 0)
+    assert kept.bucket == 9 * HOUR >> BUCKET_SHIFT != before
+    kept.attempt = 3
+    group.change(kept)
+    assert take(group).updates[0][:2] == (kept.bucket, 3)
+    group.strike(kept)
+    assert take(group).strikes == [(kept.bucket, 3)]
+
+
+def test_a_change_of_what_is_new_is_put_with_it() -> None:
+    group = Group(0)
+    kept, row = make(group, due=5 * HOUR)
+    kept.due, kept.attempt, kept.failed, kept.losses = 9 * HOUR, 2, 1, 1
+    kept.given, kept.begun = 5 * HOUR, Begun.ONCE
+    group.change(kept)
+    put = row._replace(
+        due=9 * HOUR, attempt=2, failed=1, losses=1, given=5 * HOUR, begun=Begun.ONCE
+    )
+    assert take(group) == Batch([], [], [], [put], [], [], 1)
+    group.strike(kept)
+    assert take(group).strikes == [(put.bucket, 0)]
+
+
+def test_a_change_of_what_ends_is_not_written() -> None:
+    group = Group(0)
+    kept = Kept(Row(3, 5 * HOUR, 1, b""))
+    bucket, kept.due = kept.bucket, 9 * HOUR
+    group.change(kept)
+    group.strike(kept)
+    assert take(group) == Batch([], [(bucket, 3)], [], [], [], [], 0)
+    assert group.unsaved_bytes == 0
+
+
+def test_what_failed_is_put_and_buried() -> None:
+    group = Group(0)
+    kept, row = make(group, due=5 * HOUR)
+    kept.attempt = 2
+    group.change(kept)
+    group.bury(kept, Reason.FAILED, "Traceback", 77)
+    burial = Burial(row.bucket, 0, 2, Reason.FAILED, "Traceback", 77)
+    assert take(group) == Batch([], [], [], [row._replace(attempt=2)], [burial], [], 1)
+    assert group.unsaved_bytes == 0
+
+
+def test_what_has_changed_is_buried_where_it_is_then() -> None:
+    group = Group(0)
+    kept = Kept(Row(3, 5 * HOUR, 1, b""))
+    kept.due = 9 * HOUR
+    group.change(kept)
+    group.bury(kept, Reason.TOO_LATE, "", 77)
+    batch = take(group)
+    assert [len(batch.updates), batch.burials[0].bucket] == [1, 9 * HOUR >> BUCKET_SHIFT]
+
+
+def test_letters_and_functions() -> None:
+    group = Group(0)
+    group.define(Function(0, "old", "m:f", False))
+    group.define(Function(1, "other", "m:g", False))
+    group.define(Function(0, "old", "m:new", True))
+    for row in (5, 0, 5):
+        group.discard_letter(row)
+    assert group.unsaved == 4
+    functions = [Function(0, "old", "m:new", True), Function(1, "other", "m:g", False)]
+    assert take(group) == Batch(functions, [], [], [], [], [5, 0], 0)
+    assert group.unsaved_bytes == 0
+
+
+# ---- ids
+
+
+def test_an_id_that_was_given_up_is_given_again_in_the_same_batch() -> None:
+    group = Group(0)
+    first, _ = make(group, id="one")
+    take(group)
+    group.strike(first)
+    _, second = make(group, id="one")
+    assert take(group) == Batch([], [(0, 0)], [], [second], [], [], 2)
+
+
+def test_an_id_that_was_given_up_stays_given_up_when_its_task_has_ended() -> None:
+    """The end comes behind who has the id now, and that may be a batch later."""
+    group = Group(0)
+    first, row = make(group, id="one", due=5 * HOUR)
+    take(group)
+    first.id, first.due = None, 9 * HOUR
+    group.change(first)
+    make(group, id="one")
+    group.strike(first)
+    batch = take(group, 200)
+    assert [batch.updates[0].id, batch.puts[0].id, batch.strikes] == [None, "one", []]
+    assert take(group).strikes == [(9 * HOUR >> BUCKET_SHIFT, 0)]
+
+
+@pytest.mark.parametrize("handed_out", [False, True])
+def test_the_id_of_a_dead_letter_is_given_again_in_the_next_batch(handed_out: bool) -> None:
+    group = Group(0)
+    first, row = make(group, id="one")
+    make(group)  # without one
+    if handed_out:
+        take(group)
+    group.bury(first, Reason.FAILED, "", 1)
+    nameless, _ = make(group)
+    group.bury(nameless, Reason.FAILED, "", 1)
+    make(group)
+    _, second = make(group, id="one")
+    _, third = make(group)
+    batch, stamp = group.take() or (Batch(), 0)
+    assert [burial.row for burial in batch.burials] == [0, 2]
+    assert rows_of(batch)[-1] == 3
+    assert stamp == group.stamp - 2
+    assert group.take() == (Batch([], [], [], [second, third], [], [], 6), group.stamp)
+
+
+# ---- parts
+
+
+def test_a_batch_is_a_beginning_of_what_has_changed() -> None:
+    group = Group(0)
+    for _ in range(5):
+        make(group)
+    size = group.unsaved_bytes // 5
+    assert rows_of(take(group, 2 * size)) == [0, 1]
+    assert (group.unsaved, group.unsaved_bytes) == (3, 3 * size)
+    assert rows_of(take(group, 2 * size - 1)) == [2]
+    assert rows_of(take(group, 0)) == [3]
+    assert group.take(0) == (Batch([], [], [], [Row(4, 0, 1, b"payload")], [], [], 5), 5)
+
+
+def test_a_part_says_how_far_it_goes() -> None:
+    group = Group(0)
+    first, _ = make(group)
+    second, _ = make(group)
+    third, _ = make(group)
+    group.strike(second)
+    stamps = []
+    while (taken := group.take(0)) is not None:
+        stamps.append(taken[1])
+    assert stamps == [third.stamp - 1, group.stamp]
+    assert first.stamp <= stamps[0]
+
+
+def test_what_is_long_counts() -> None:
+    for fields in ({"id": "x" * 999}, {"key": "x" * 999}, {"options": b"x" * 999}):
+        group = Group(0)
+        make(group, **fields)
+        make(group)
+        assert rows_of(take(group, 999)) == [0]
+    group = Group(0)
+    for _ in range(2):
+        kept, _ = make(group)
+        take(group)
+        group.bury(kept, Reason.FAILED, "x" * 999, 1)
+        assert group.unsaved_bytes > 999
+        make(group)
+        assert len(take(group, 999).burials) == 1
+        take(group)
+
+
+def test_the_end_of_a_task_comes_behind_what_it_has_scheduled() -> None:
+    """Else a crash between two batches might lose both."""
+    for end in ("strike", "bury"):
+        group = Group(0)
+        kept, _ = make(group)
+        take(group)
+        group.change(kept)
+        make(group)
+        make(group)
+        if end == "strike":
+            group.strike(kept)
+        else:
+            group.bury(kept, Reason.FAILED, "", 1)
+        batch = take(group, 200)
+        assert not batch.strikes
+        assert not batch.burials
+        assert batch.puts
+
+
+# ---- any history
+
+
+class File:
+    """What a store makes of batches, and what it refuses."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, Row] = {}
+        self.letters: dict[int, int] = {}  # attempts, by row
+        self.functions: dict[int, Function] = {}
+        self.next_row = 0
+
+    def commit(self, batch: Batch) -> None:
+        for function in batch.functions:
+            self.functions[function.number] = function
+        for bucket, number in batch.strikes:
+            assert self.tasks.pop(number).bucket == bucket
+        for update in batch.updates:
+            row = self.tasks[update.row]
+            assert row.bucket == update.bucket
+            fields = update._asdict()
+            del fields["bucket"]
+            self.tasks[update.row] = row._replace(**fields)
+            self._check_ids()
+        for row in batch.puts:
+            assert row.row not in self.tasks
+            assert row.row < batch.next_row
+            assert row.function in self.functions
+            self.tasks[row.row] = row
+            self._check_ids()
+        for burial in batch.burials:
+            row = self.tasks.pop(burial.row)
+            assert row.bucket == burial.bucket
+            self.letters[burial.row] = burial.attempt
+        for number in batch.discards:
+            del self.letters[number]
+        self.next_row = batch.next_row
+
+    def _check_ids(self) -> None:
+        ids = [row.id for row in self.tasks.values() if row.id is not None]
+        assert len(ids) == len(set(ids))
+
+
+class SQLiteFile(File):
+    """What the real one makes of them; it is opened anew for each look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._store = SQLiteStore(":memory:")
+        self._store.open()
+
+    def commit(self, batch: Batch) -> None:
+        self._store.commit(batch)
+        self.next_row = batch.next_row
+        self._store.close(clean=True)
+        opening = self._store.open()
+        self.tasks = {row.row: row for rows in self._store.read() for row in rows}
+        letters = self._store.letters(-1, 1000)
+        assert (opening.tasks, opening.letters) == (len(self.tasks), len(letters))
+        self.letters = {letter.row: letter.attempt for letter in letters}
+        self.functions = {function.number: function for function in opening.functions}
+
+
+class History:
+    """A group and its file, and what there would be if each change were written at once."""
+
+    def __init__(self, file: File) -> None:
+        self.group = Group(0)
+        self.file = file
+        self.under_way: list[tuple[Batch, int]] = []
+        self.handed_out = self.written = 0
+        self.live: dict[int, tuple[Kept, Row]] = {}
+        self.ids: dict[str, int] = {}
+        self.puts: dict[int, int] = {}  # stamps of what was written, or will be
+        self.ends: dict[int, int] = {}
+        self.burials: dict[int, int] = {}
+        self.attempts: dict[int, int] = {}
+        self.discards: dict[int, int] = {}
+        self.defined: list[Function] = []
+        self.define(0)
+
+    def define(self, pick: int) -> None:
+        number = pick % (len(self.defined) + 1)
+        function = Function(number, f"f{number}", f"m:{self.group.stamp}", False)
+        self.defined[number : number + 1] = [function]
+        self.group.define(function)
+
+    def put(self, pick: int, id_: str | None = None) -> None:
+        if id_ in self.ids:
+            self._end(self.ids[id_], buried=bool(pick % 2))
+        row = Row(self.group.new_row(), pick * HOUR, pick % len(self.defined), b"x" * pick, id=id_)
+        kept = Kept(row)
+        self.group.put(kept, row)
+        self.live[row.row] = kept, row
+        self.puts[row.row] = kept.stamp
+        if id_ is not None:
+            self.ids[id_] = row.row
+
+    def change(self, pick: int) -> None:
+        if self.live:
+            kept, row = self._pick(pick)
+            kept.due, kept.attempt, kept.begun = pick * HOUR // 3, kept.attempt + 1, Begun(pick % 3)
+            kept.given, kept.failed, kept.losses = row.due, pick % 5, pick % 2
+            self.group.change(kept)
+            row = row._replace(
+                due=kept.due,
+                attempt=kept.attempt,
+                begun=kept.begun,
+                given=kept.given,
+                failed=kept.failed,
+                losses=kept.losses,
+            )
+            self.live[row.row] = kept, row
+
+    def give_up(self, pick: int) -> None:
+        """A task goes on without its id, which another may have."""
+        if self.live:
+            kept, row = self._pick(pick)
+            self.ids.pop(row.id or "", None)
+            kept.id = None
+            self.live[row.row] = kept, row._replace(id=None)
+            self.group.change(kept)
+
+    def strike(self, pick: int) -> None:
+        if self.live:
+            self._end(self._pick(pick)[0].row, buried=False)
+
+    def bury(self, pick: int) -> None:
+        if self.live:
+            self._end(self._pick(pick)[0].row, buried=True)
+
+    def _pick(self, pick: int) -> tuple[Kept, Row]:
+        return list(self.live.values())[pick % len(self.live)]
+
+    def _end(self, number: int, buried: bool) -> None:
+        kept, row = self.live.pop(number)
+        self.ids = {id_: holder for id_, holder in self.ids.items() if holder != number}
+        if buried:
+            self.group.bury(kept, Reason.FAILED, "x" * kept.attempt, 1)
+            self.burials[number] = self.group.stamp
+            self.attempts[number] = kept.attempt
+        else:
+            self.group.strike(kept)
+        self.ends[number] = self.group.stamp
+        if not buried and self.puts[number] > self.handed_out:
+            del self.puts[number]  # it came and went
+
+    def discard(self, pick: int) -> None:
+        known = sorted(self.burials.keys() - self.discards.keys())
+        if known:
+            number = known[pick % len(known)]
+            self.group.discard_letter(number)
+            self.discards[number] = self.group.stamp
+
+    def take(self, pick: int) -> None:
+        taken = self.group.take(pick * 40)
+        if taken is not None:
+            self.under_way.append(taken)
+            assert taken[1] >= self.handed_out
+            self.handed_out = taken[1]
+
+    def commit(self, pick: int) -> None:
+        if self.under_way:
+            batch, self.written = self.under_way.pop(0)
+            self.file.commit(batch)
+        self.check()
+
+    def check(self) -> None:
+        """The file, after a crash now, has what there was after one of the changes."""
+
+        def until_now(stamps: dict[int, int]) -> set[int]:
+            return {number for number, stamp in stamps.items() if stamp <= self.written}
+
+        assert self.file.tasks.keys() == until_now(self.puts) - until_now(self.ends)
+        letters = until_now(self.burials) - until_now(self.discards)
+        assert self.file.letters == {number: self.attempts[number] for number in letters}
+        assert all(number < self.file.next_row for number in self.file.tasks)
+
+    def end(self) -> None:
+        """Write everything: the file has what there is."""
+        while (taken := self.group.take()) is not None:
+            self.under_way.append(taken)
+        assert (self.group.unsaved, self.group.unsaved_bytes) == (0, 0)
+        while self.under_way:
+            self.commit(0)
+        self.written = self.group.stamp
+        self.check()
+        assert self.file.tasks == {number: row for number, (_, row) in self.live.items()}
+        assert [self.file.functions[function.number] for function in self.defined] == self.defined
+        for kept, row in self.live.values():
+            assert kept.bucket == row.bucket
+
+
+DEEDS = ("put", "change", "give_up", "strike", "bury", "discard", "define", "take", "commit")
+STEPS = st.tuples(st.sampled_from((*DEEDS, "one", "two", "take", "commit")), st.integers(0, 30))
+
+
+@given(st.lists(STEPS, max_size=60))
+def test_the_file_has_what_there_was_after_some_change(steps: Sequence[tuple[str, int]]) -> None:
+    history = History(File())
+    for deed, pick in steps:
+        if deed in DEEDS:
+            getattr(history, deed)(pick)
+        else:
+            history.put(pick, id_=deed)
+    history.end()
+
+
+@pytest.mark.parametrize("file", [File, SQLiteFile])
+@pytest.mark.parametrize("seed", range(40))
+def test_the_file_has_what_there_was_after_some_change_of_many(seed: int, file: type[File]) -> None:
+    chance = random.Random(seed)
+    history = History(file())
+    for _ in range(400):
+        deed, pick = chance.choice((*DEEDS, "one", "two", "put", "put")), chance.randrange(30)
+        if deed in DEEDS:
+            getattr(history, deed)(pick)
+        else:
+            history.put(pick, id_=deed)
+    history.end()

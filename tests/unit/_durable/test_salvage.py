@@ -1,0 +1,82 @@
+"""What is around bad places is read; `test_sqlite` spoils pages, here a connection says what is."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioscheduler._durable.salvage import LEAST, in_order, salvage
+
+
+class Spoilt:
+    """A connection to rows of which some cannot be read: whoever steps on one hears of it."""
+
+    def __init__(self, rows: list[tuple[int, int]], bad: set[tuple[int, int]]) -> None:
+        self.rows = sorted(rows)
+        self.bad = bad
+        self.steps = 0
+
+    def execute(self, query: str, key: tuple[int, ...]) -> Any:
+        self.steps += 1
+        back = "DESC" in query
+        found = [
+            row for row in self.rows if row >= key[:2] and (not back or row < (key[2], key[3]))
+        ]
+        row = (found[-1] if back else found[0]) if found else None
+        if row in self.bad:
+            raise sqlite3.DatabaseError("malformed")
+        self.row = row
+        return self
+
+    def fetchone(self) -> tuple[int, int] | None:
+        return self.row
+
+
+KEYS = st.tuples(st.integers(-3, 3), st.integers(0, 200))
+
+
+@given(st.sets(KEYS), st.integers(0, 60), st.integers(0, 20))
+def test_around_one_bad_stretch_all_is_read(
+    keys: set[tuple[int, int]], start: int, length: int
+) -> None:
+    rows = sorted(keys)
+    bad = set(rows[start : start + length])
+    connection: Any = Spoilt(rows, bad)
+    found, places = salvage(connection, LEAST)
+    assert sorted(found) == [row for row in rows if row not in bad]
+    assert len(set(found)) == len(found)
+    assert places == bool(bad)
+
+
+@given(st.sets(KEYS), st.sets(KEYS))
+def test_with_many_bad_places_it_ends_and_makes_nothing_up(
+    keys: set[tuple[int, int]], bad: set[tuple[int, int]]
+) -> None:
+    connection: Any = Spoilt(list(keys), bad)
+    found, places = salvage(connection, LEAST)
+    assert set(found) <= keys - bad
+    assert len(set(found)) == len(found)
+    assert places <= len(keys & bad)
+    assert connection.steps <= 2 * len(keys) + 100 * (places + 1)
+    if keys - bad:
+        assert max(keys - bad) in found  # what is last is not given up
+
+
+def test_it_begins_with_the_bucket_that_was_asked_for() -> None:
+    connection: Any = Spoilt([(1, 1), (2, 5), (3, 1)], {(2, 5)})
+    assert salvage(connection, 2) == ([(3, 1)], 1)
+
+
+def test_a_connection_that_reads_nothing_is_given_up() -> None:
+    class Dead:
+        def execute(self, query: str, key: Any = ()) -> Any:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    connection: Any = Dead()
+    assert salvage(connection, LEAST) == ([], 1)
+    with pytest.raises(sqlite3.OperationalError):
+        next(in_order(connection))

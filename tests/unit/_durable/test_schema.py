@@ -1,0 +1,148 @@
+"""How the file is made, copied and checked; `test_sqlite` has what becomes of other files."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioscheduler._durable import schema
+from aioscheduler.errors import StoreError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "tasks.db")
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.fill(connection)
+        yield connection
+
+
+def names(path: str) -> list[str]:
+    return sorted(file.name for file in Path(path).parent.iterdir())
+
+
+def test_a_file_is_made_whole(path: str) -> None:
+    assert not schema.look_at(path, had_host=True)
+    schema.make(path)
+    assert names(path) == ["tasks.db"]
+    assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
+    assert schema.look_at(path, had_host=False)
+    assert names(path) == ["tasks.db"]  # a look leaves nothing
+    with closing(sqlite3.connect(path)) as connection:
+        assert schema.check(connection, path) == schema.SCHEMA
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
+def test_a_file_that_cannot_be_made_whole_is_not_there(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "TABLES", (*schema.TABLES, "CREATE nonsense"))
+    with pytest.raises(sqlite3.Error):
+        schema.make(path)
+    assert names(path) == []
+
+
+def test_the_tables_are_those_that_were_agreed_on(connection: sqlite3.Connection) -> None:
+    """Each release is to read them: whoever changes them changes SCHEMA and MIGRATIONS as well."""
+    assert schema.SCHEMA == 1
+    found = {
+        table: [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
+        for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type='table'")
+    }
+    assert found == {
+        "meta": ["name", "value"],
+        "func": ["number", "name", "place", "once"],
+        "task": [
+            *("bucket", "row", "due", "func", "payload", "key", "id", "state"),
+            *("attempt", "failed", "losses", "given", "options"),
+        ],
+        "dead_letter": [
+            *("row", "due", "func", "payload", "key", "id", "attempt"),
+            *("options", "reason", "text", "at"),
+        ],
+        "repeat": [
+            *("id", "rule", "func", "payload", "key", "options", "last", "next", "paused"),
+        ],
+    }
+
+
+def test_no_table_is_scanned_for_one_task(connection: sqlite3.Connection) -> None:
+    for query in (
+        "DELETE FROM task WHERE bucket=? AND row=?",
+        "SELECT min(bucket) FROM task WHERE bucket > ?",
+        "SELECT * FROM task WHERE bucket = ? AND row = ?",
+        "SELECT * FROM task WHERE id = ?",
+    ):
+        marks = (1,) * query.count("?")
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", marks).fetchall()
+        assert all("SCAN" not in step[3] for step in plan), (query, plan)
+
+
+def test_every_older_schema_can_be_migrated() -> None:
+    assert sorted(schema.MIGRATIONS) == list(range(1, schema.SCHEMA))
+
+
+def test_a_migration_needs_each_step(
+    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {1: ["CREATE TABLE a(x)", "INSERT INTO a VALUES(1)"], 2: ["UPDATE a SET x=x+1"]}
+    monkeypatch.setattr(schema, "SCHEMA", 3)
+    monkeypatch.setattr(schema, "MIGRATIONS", steps)
+    path = str(tmp_path / "tasks.db")
+    schema.migrate(connection, path)
+    assert connection.execute("SELECT x FROM a").fetchall() == [(2,)]
+    assert schema.check(connection, path) == 3
+    assert names(path) == ["tasks.db.before-3"]
+    with closing(sqlite3.connect(f"{path}.before-3")) as before:
+        assert schema.check(before, path) == 1
+
+
+def test_a_copy_replaces_one_when_it_is_whole(connection: sqlite3.Connection, path: str) -> None:
+    Path(path).write_bytes(b"older")
+    Path(f"{path}.part").write_bytes(b"half of one")
+    schema.copy(connection, path)
+    assert names(path) == ["tasks.db"]
+    assert schema.look_at(path, had_host=False)
+    connection.close()
+    whole = Path(path).read_bytes()
+    with pytest.raises(sqlite3.Error):
+        schema.copy(connection, path)
+    assert names(path) == ["tasks.db"]
+    assert Path(path).read_bytes() == whole
+
+
+def test_a_disk_without_a_log_is_refused(path: str) -> None:
+    class Odd(sqlite3.Connection):
+        def execute(self, sql: str, *args: Any) -> Any:
+            return super().execute("SELECT 'delete'" if "journal_mode" in sql else sql, *args)
+
+    schema.make(path)
+    with (
+        closing(sqlite3.connect(path, factory=Odd)) as connection,
+        pytest.raises(StoreError, match="journal_mode is delete.: put it on a local disk"),
+    ):
+        schema.configure(connection, path, "full")
+
+
+def test_rolling_back_what_has_ended_is_nothing(connection: sqlite3.Connection) -> None:
+    schema.roll_back(connection)
+    connection.execute("BEGIN")
+    connection.execute("DELETE FROM meta")
+    schema.roll_back(connection)
+    assert not connection.in_transaction
+    assert schema.check(connection, "x") == schema.SCHEMA
+
+
+def test_a_folder_that_cannot_be_synced_is_no_trouble(tmp_path: Path) -> None:
+    schema.sync_folder(str(tmp_path / "no" / "file"))
+    schema.sync_folder(str(tmp_path / "file"))
