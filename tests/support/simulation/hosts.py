@@ -621,5 +621,3 @@ class HostWorld(Stage):
         await asyncio.sleep(down)
         if self.jumping and self.random.random() < 0.3:
             self.set_clock()
-
-
