@@ -16,11 +16,14 @@ from .records import BUCKET_SHIFT, Batch, Begun, Burial, Letter, Reason, Row
 WIDTH = 13
 """How many columns a task has."""
 
+_PLAIN = Row(0, 0, 0, b"")[4:]
+"""What most tasks have besides their first four fields, as the columns' defaults are."""
+
+_PUT_PLAIN = "INSERT INTO task(bucket, row, due, func, payload) VALUES "
 _PUT = (
     "INSERT INTO task(bucket, row, due, func, payload, key, id, options, state, attempt, failed, "
     "losses, given) VALUES "
 )
-_MARKS = f"({', '.join('?' * WIDTH)})"
 _LETTER = "dead_letter(row, due, func, payload, key, id, attempt, options, reason, text, at)"
 
 
@@ -55,14 +58,29 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
         ],
     )
     puts = _bury(connection, batch) if batch.burials else batch.puts
+    plain = [row_in(put)[:5] for put in puts if put[4:] == _PLAIN]
+    _put(connection, _PUT_PLAIN, plain, sizes)
+    if len(plain) < len(puts):
+        _put(connection, _PUT, [row_in(put) for put in puts if put[4:] != _PLAIN], sizes)
+    many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards])
+
+
+def _put(
+    connection: sqlite3.Connection,
+    statement: str,
+    rows: Sequence[tuple[Any, ...]],
+    sizes: Sequence[int],
+) -> None:
+    if not rows:
+        return
+    marks = f"({', '.join('?' * len(rows[0]))})"
     start = 0
     for size in sizes:
-        while len(puts) - start >= size:
-            values = chain.from_iterable(map(row_in, puts[start : start + size]))
-            connection.execute(_PUT + ", ".join([_MARKS] * size), tuple(values))
+        while len(rows) - start >= size:
+            values = tuple(chain.from_iterable(rows[start : start + size]))
+            connection.execute(statement + ", ".join([marks] * size), values)
             start += size
-    many(_PUT + _MARKS, map(row_in, puts[start:]))
-    many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards])
+    connection.executemany(statement + marks, rows[start:])
 
 
 def _bury(connection: sqlite3.Connection, batch: Batch) -> list[Row]:

@@ -100,7 +100,8 @@ class Group:
         self.stamp: int = 0
         self.unsaved_bytes: int = 0
         self.next_row = next_row
-        self._changes: dict[int, tuple[int, Any]] = {}  # by key: its stamp, and what has changed
+        # By key: its stamp, what has changed, and about how many bytes that is.
+        self._changes: dict[int, tuple[int, Any, int]] = {}
 
     @property
     def unsaved(self) -> int:
@@ -122,28 +123,30 @@ class Group:
         """
         self.stamp = kept.stamp = stamp = self.stamp + 1
         kept.new = row
-        self._changes[row.row << _KINDS] = stamp, kept
-        self.unsaved_bytes += _size_of(row)
+        size = _size_of(row)
+        self._changes[row.row << _KINDS] = stamp, kept, size
+        self.unsaved_bytes += size
 
     def put_many(self, rows: Iterable[Row]) -> list[Kept]:
         """Take note of new tasks, as `put`; return what is kept of them."""
-        changes, stamp = self._changes, self.stamp
+        changes, stamp, total = self._changes, self.stamp, 0
         made = []
         for row in rows:
             stamp += 1
             kept = Kept(row)
             kept.new, kept.stamp = row, stamp
-            changes[row.row << _KINDS] = stamp, kept
-            self.unsaved_bytes += _size_of(row)
+            size = _size_of(row)
+            changes[row.row << _KINDS] = stamp, kept, size
+            total += size
             made.append(kept)
         self.stamp = stamp
+        self.unsaved_bytes += total
         return made
 
     def change(self, kept: Kept) -> None:
         """Take note that fields of a task have been set."""
+        size = _PER_ROW
         if kept.new is not None:  # what has changed of it is new as well
-            self.stamp += 1
-            self.unsaved_bytes -= _size_of(kept.new)
             kept.new = kept.new._replace(
                 due=kept.due,
                 begun=kept.begun,
@@ -153,16 +156,14 @@ class Group:
                 given=kept.given,
                 id=kept.id,
             )
-            self.unsaved_bytes += _size_of(kept.new)
-        else:
-            self._note(kept.row << _KINDS, kept)
+            size = _size_of(kept.new)
+        self._note(kept.row << _KINDS, kept, size)
 
     def strike(self, kept: Kept) -> None:
         """Take note that a task is no more."""
         if kept.new is not None:
             self.stamp += 1
-            del self._changes[kept.row << _KINDS]
-            self.unsaved_bytes -= _size_of(kept.new)
+            self.unsaved_bytes -= self._changes.pop(kept.row << _KINDS)[2]
             return
         self._note(kept.row << _KINDS | _END, kept)
 
@@ -176,8 +177,7 @@ class Group:
             at: The present.
         """
         kept.end = reason, text, at
-        self._note(kept.row << _KINDS | _END, kept)
-        self.unsaved_bytes += len(text)
+        self._note(kept.row << _KINDS | _END, kept, _PER_ROW + len(text))
 
     def discard_letter(self, row: int) -> None:
         """Take note that a dead letter is no more; what takes its place is put before."""
@@ -187,12 +187,11 @@ class Group:
         """Take note of a function that is new, or has changed."""
         self._note(function.number << _KINDS | _FUNCTION, function)
 
-    def _note(self, key: int, what: Any) -> None:
+    def _note(self, key: int, what: Any, size: int = _PER_ROW) -> None:
         self.stamp += 1
-        known = self._changes.get(key)
-        if known is None:
-            self.unsaved_bytes += _PER_ROW
-        self._changes[key] = (self.stamp if known is None else known[0]), what
+        stamp, _, before = self._changes.get(key) or (self.stamp, None, 0)
+        self._changes[key] = stamp, what, size
+        self.unsaved_bytes += size - before
 
     def take(self, most_bytes: int = MOST_BYTES) -> tuple[Batch, int] | None:
         """Hand out what is to be written next.
@@ -214,20 +213,16 @@ class Group:
         discards: list[int] = []
         freed: set[str | None] = set()  # the ids of what is buried
         taken: list[int] = []
-        size, covered = 0, self.stamp
-        for key, (stamp, what) in self._changes.items():
+        total, covered = 0, self.stamp
+        for key, (stamp, what, size) in self._changes.items():
             kind = key & _FUNCTION
             new: Row | None = what.new if kind == _TASK else None
-            end: tuple[Reason, str, int] | None = what.end if kind == _END else None
-            cost = _PER_ROW if new is None else _size_of(new)
-            if end is not None:
-                cost += len(end[1])
             waits = new is not None and new.id is not None and new.id in freed  # rule 4
-            if taken and (waits or size + cost > most_bytes):
+            if taken and (waits or total + size > most_bytes):
                 covered = stamp - 1
                 break
             taken.append(key)
-            size += cost
+            total += size
             if new is not None:
                 puts.append(new)
                 what.new, what.bucket = None, new.bucket
@@ -237,13 +232,13 @@ class Group:
                 functions.append(what)
             elif kind == _LETTER:
                 discards.append(key >> _KINDS)
-            elif end is None:  # what else has changed of it need not be written
+            elif what.end is None:  # what else has changed of it need not be written
                 update = updates.pop(what.row, None)
                 strikes.append((what.bucket if update is None else update.bucket, what.row))
             else:
-                burials.append(Burial(what.bucket, what.row, what.attempt, *end))
+                burials.append(Burial(what.bucket, what.row, what.attempt, *what.end))
                 freed.add(what.id)
-        self.unsaved_bytes -= size
+        self.unsaved_bytes -= total
         if len(taken) == len(self._changes):
             self._changes.clear()
         else:

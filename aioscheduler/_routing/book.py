@@ -261,11 +261,13 @@ class Book:
         return Change(scheduler, 0, ended, state, refused=_after(numbers, known))
 
     def dropped(self, scheduler: int, numbers: list[int]) -> list[Change]:
-        """Tasks have been cancelled, or have not begun and now never will."""
+        """Tasks have been cancelled, or have not begun and now never will.
+
+        Those that have only been stopped stay for the next host, or are in doubt: lost.
+        """
         waiting = 0
         refused = None
-        ended: list[int] = []
-        stay: list[int] = []
+        ends: dict[State, list[int]] = {State.KEPT: [], State.LOST: [], State.CANCELLED: []}
         moved = self._asked.moves(numbers) if self._asked else {}
         self._amend_moved(moved, send=True)
         for number in numbers:
@@ -273,16 +275,22 @@ class Book:
                 self._asked.pop(number, None)
                 continue
             before = self.ledger.state(number)
-            stays = self.closing and self._stays(number, before is State.RUNNING)
-            if not self.ledger.move((number,), State.KEPT if stays else State.CANCELLED):
+            end = State.CANCELLED
+            if self.closing and self.durables is not None and not self._asked.ends(number):
+                if self.durables.stays(number, before is State.RUNNING):
+                    end = State.KEPT
+                elif before is State.RUNNING and self.durables.all_durable((number,)):
+                    end = State.LOST
+            if not self.ledger.move((number,), end):
                 refused = number
                 break
             waiting += before is State.PENDING and number not in self._asked
-            (stay if stays else ended).append(number)
+            ends[end].append(number)
+        ended = ends.pop(State.CANCELLED)
         self._asked.forget(ended)
         if self._heads:
-            self._heads.difference_update(ended, stay)
-        changes = [Change(scheduler, 0, stay, State.KEPT)] if stay else []
+            self._heads.difference_update(ended, *ends.values())
+        changes = [Change(scheduler, 0, own, state) for state, own in ends.items() if own]
         return [*changes, Change(scheduler, -waiting, ended, refused=refused)]
 
     def _stays(self, number: int, running: bool) -> bool:

@@ -9,6 +9,9 @@ from typing import Protocol
 class Durables(Protocol):
     """Told of what becomes of tasks, durable or not; it passes over those that are not."""
 
+    def all_durable(self, numbers: Iterable[int]) -> bool:
+        """Whether all of these are durable, and there is one."""
+
     def started(self, numbers: Iterable[int]) -> None:
         """Tasks may have begun."""
 

@@ -20,7 +20,7 @@ from .._transport import wire
 from .._transport.entry import Entry
 from .._transport.ledger import end_of_row
 from ..batch import Decode
-from ..errors import ManagerClosed, RemoteError
+from ..errors import ManagerClosed, RemoteError, WorkerLost
 from ..task import Home
 from .book import Book, Change
 from .holders import Holders
@@ -31,6 +31,8 @@ from .link import LoadCounter
 
 NO_MEMORY = object()
 """In the place of an outcome for which this process had no memory."""
+
+_CLOSED = "its manager was closed"
 
 _NAMED = 5  # tasks that a message about a death names
 _UNHEARD_NAMED = 10  # failed tasks of dropped handles that are named, between two ticks
@@ -125,6 +127,10 @@ class Endings:
                 self._settle(scheduler, number, state, value, decode, number in durable)
         self._book.forget(ended)
         self._counter.count_ended(self._worker, scheduler, len(ended))
+
+    def lost_by_close(self, numbers: Sequence[int]) -> list[Exception]:
+        """Return what tasks end with that were stopped and must not start a second time."""
+        return [WorkerLost(self._worker, None, True, cause=_CLOSED) for _ in numbers]
 
     def retried(self, change: Change, numbers: Sequence[int], lines: Sequence[str]) -> None:
         """Tell that tasks have failed and wait for another attempt.

@@ -372,13 +372,19 @@ class Keeper:
         if self._is_open:
             self._burials.tell()
             with contextlib.suppress(StoreError):  # the manager has failed by it
-                clean = await self.commits.finish()
+                clean = await self.commits.finish() and not self._is_in_doubt()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         try:
             await self._call(partial(self.store.close, clean))
         except StoreError as error:
             log.error("%s", error)
         self._writer.stop()
+
+    def _is_in_doubt(self) -> bool:
+        """Whether tasks are left that may have ended an earlier host, and were not cleared."""
+        restoring = self._restoring
+        left = restoring is not None and restoring.leaves_suspects
+        return left or any(keeping.leaves_suspects for keeping in self.keepings)
 
     def abandon(self) -> None:
         """Write what can be written, and let go: the loop is over."""

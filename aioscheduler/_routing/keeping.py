@@ -87,6 +87,8 @@ class Keeping:
 
     Attributes:
         kept: What is kept of each task, by its number here.
+        leaves_suspects: Whether tasks stayed for the next host that may have ended an earlier one,
+            with nothing in their rows to show it.
     """
 
     def __init__(
@@ -102,8 +104,9 @@ class Keeping:
         left: dict[str, Kept],
     ) -> None:
         self.kept: dict[int, Kept] = {}
-        # Announced, and certainly not begun; with what has each of them begin.
-        self._unconfirmed: dict[int, Callable[[], None]] = {}
+        self.leaves_suspects = False
+        # Announced, and certainly not begun: by number, with what stands for the announcement.
+        self._unconfirmed: dict[int, object] = {}
         self._left = left
         self._group = group
         self._commits = commits
@@ -139,38 +142,51 @@ class Keeping:
 
     def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
         """Tasks begin when `begin` is called: when it is on record, and in their turn."""
-        known = [number for number in numbers if number in self.kept]
-        self._unconfirmed.update(dict.fromkeys(known, begin))
-        go = partial(self._record, known, begin)
-        suspects = [self.kept[number] for number in known if self.kept[number].suspect]
+        kept = {number: self.kept[number] for number in numbers if number in self.kept}
+        if not kept:  # they were asked to end, and their start was on its way
+            begin()
+            return
+        announcement = object()
+        self._unconfirmed.update(dict.fromkeys(kept, announcement))
+        for each in kept.values():  # while it waits it has not begun, whatever is committed
+            self._marks.forget(each)
+        go = partial(self._record, announcement, kept, begin)
+        suspects = [each for each in kept.values() if each.suspect]
         if suspects:
             alone = any(each.losses for each in suspects)
             self._suspects.ask(suspects, alone, self._clock(), go)
         else:
             go()
 
-    def _record(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
+    def _record(
+        self, announcement: object, kept: Mapping[int, Kept], begin: Callable[[], None]
+    ) -> None:
+        """Have it on record that tasks begin, those of them that still wait to."""
         stamp = 0
-        for number in numbers:
-            if self._unconfirmed.get(number) is not begin:  # its process, or itself, has ended
+        for number, each in kept.items():
+            if self._unconfirmed.get(number) is not announcement:  # its process has died since
+                self._suspects.clear(each, self._clock())
                 continue
-            kept = self.kept[number]
-            stamp = max(stamp, kept.stamp)
-            if kept.once or kept.suspect:
-                kept.begun = Begun.ONCE if kept.once else Begun.YES
-                self._group.change(kept)
+            stamp = max(stamp, each.stamp)
+            if each.once or each.suspect:
+                each.begun = Begun.ONCE if each.once else Begun.YES
+                self._group.change(each)
                 stamp = self._group.stamp
-        self._commits.when(stamp, partial(self._confirm, numbers, begin))
+        self._commits.when(stamp, partial(self._confirm, announcement, kept, begin))
 
     def _confirm(
-        self, numbers: Sequence[int], begin: Callable[[], None], error: StoreError | None
+        self,
+        announcement: object,
+        kept: Mapping[int, Kept],
+        begin: Callable[[], None],
+        error: StoreError | None,
     ) -> None:
         if error is not None:  # nothing begins any more that was to be on record
             return
-        for number in numbers:
-            if self._unconfirmed.get(number) is begin:
+        for number, each in kept.items():
+            if self._unconfirmed.get(number) is announcement:
                 del self._unconfirmed[number]
-                self._marks.begun(self.kept[number])
+                self._marks.begun(each)
         begin()
 
     def unstarted(self, numbers: Iterable[int]) -> None:
@@ -188,11 +204,16 @@ class Keeping:
             self._group.change(kept)
             self._commits.soon()
 
+    def _forget_announced(self, numbers: Iterable[int]) -> None:
+        if self._unconfirmed:
+            for number in numbers:
+                self._unconfirmed.pop(number, None)
+
     def _known(self, numbers: Iterable[int]) -> list[Kept]:
-        found = [number for number in numbers if number in self.kept] if self.kept else []
-        for number in found:
-            self._unconfirmed.pop(number, None)
-        return [self.kept[number] for number in found]
+        if not self.kept:
+            return []
+        self._forget_announced(numbers)
+        return [self.kept[number] for number in numbers if number in self.kept]
 
     # ---- other times
 
@@ -312,6 +333,7 @@ class Keeping:
 
     def _leave(self, kept: Kept, has_begun: bool) -> None:
         """Leave a task for the next host: what is on record and has begun has had an attempt."""
+        self.leaves_suspects |= kept.suspect and not kept.losses
         if kept.id is not None:
             self._left[kept.id] = kept
         if kept.begun is not Begun.NO:

@@ -195,7 +195,10 @@ class Receiver:
         else:
             changes = [self._book.finished(scheduler, numbers, state)]
         for change in changes:
-            self._endings.tell(change, payloads, decode, large, ending)
+            if change.state is State.LOST:
+                self._endings.tell(change, self._endings.lost_by_close(change.ended))
+            else:
+                self._endings.tell(change, payloads, decode, large, ending)
         self._refuse(changes[-1])
         if self._wear is not None:
             self._wear.ran(ran)

@@ -16,6 +16,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from .._durable.group import Group, Kept
@@ -197,6 +198,12 @@ class Restoring:
         self._keepings[worker].kept[number] = kept
 
     # ---- functions that are not registered yet
+
+    @property
+    def leaves_suspects(self) -> bool:
+        """Whether what may have ended an earlier host is among them, with nothing to show it."""
+        waiting = chain.from_iterable(self._unknown.values())
+        return any(kept.suspect and not kept.losses for _, kept in waiting)
 
     def resolve(self, now: int) -> bool:
         """Admit tasks whose functions are registered by now; bury those that have waited enough.

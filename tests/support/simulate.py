@@ -82,14 +82,21 @@ def simulate(seed: int, trace: bool = False, hosts: bool = False) -> list[str]:
             world.model.fault(f"{error!r}; no end: {world.left()[:10]}; workers: {states}")
         finally:
             WORLD.clear()
-            rest = asyncio.all_tasks(loop)
-            for task in rest:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+            _end_all(loop)
             asyncio.set_event_loop(None)
             loop.close()
             gc.enable()
     return world.model.faults
+
+
+def _end_all(loop: asyncio.AbstractEventLoop) -> None:
+    """End all tasks of a loop; those of a host that is dead may wait for what never comes."""
+    for _ in range(3):
+        rest = asyncio.all_tasks(loop)
+        if rest:
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(rest, timeout=60))
 
 
 def simulate_all(

@@ -194,6 +194,14 @@ class StoreSuite:
         assert rows_of(store) == rows
         assert all(0 < len(page) <= 4096 for page in store.read())
 
+    def test_puts_of_all_kinds_stand_side_by_side(self, store: Store) -> None:
+        rows = some_rows(1, 700)
+        for number, row in enumerate(rows):
+            if number % 3:
+                rows[number] = row._replace(key=number, failed=number % 2)
+        store.commit(Batch(puts=rows))
+        assert rows_of(store) == rows
+
     def test_equal_times_keep_the_order_of_their_rows(self, store: Store) -> None:
         rows = some_rows(1, 500, due=0)
         store.commit(Batch(puts=rows[::-1]))

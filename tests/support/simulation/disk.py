@@ -117,6 +117,8 @@ class SlowWriter:
     def submit(self, call: Callable[[], Any], then: Callable[..., Any]) -> None:
         if self._loop is None:
             raise StoreError("nobody writes to the store any more, or yet: it is not open")
+        if self._host.dead or self._loop.is_closed():
+            return
         self._host.suffer()
         self._jobs.append((call, then))
         self._host.suffer()

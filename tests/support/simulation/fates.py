@@ -112,7 +112,8 @@ class Fates:
         all: By the number that the world gives a task.
         rows: What is in the file: worked out from what was written.
         letters: The dead letters in the file, and their reasons.
-        is_clean: Whether the last host has closed the file in order.
+        is_clean: Whether the last host has said that nothing is in doubt.
+        is_closed: Whether it has closed the file.
         by_row: The tasks by their numbers in the file.
     """
 
@@ -124,6 +125,7 @@ class Fates:
         self.letters: dict[int, Reason] = {}
         self.by_row: dict[int, Fate] = {}
         self.is_clean = True
+        self.is_closed = True
         self._catalog = WorkerCatalog()
         self._latest = 0
 
@@ -183,10 +185,10 @@ class Fates:
         host = self.world.host
         host.base = dict(rows)
         host.in_doubt = 0 if opening.clean else self.world.disk.heartbeat + DOUBT
-        self.is_clean = False
+        self.is_clean = self.is_closed = False
 
     def closed(self, clean: bool) -> None:
-        self.is_clean = clean
+        self.is_clean, self.is_closed = clean, True
 
     def committed(self, batch: Batch) -> None:
         """A batch is on disk."""
@@ -322,7 +324,8 @@ class Fates:
             self._check_record(fate, life.host, row)
             self._check_attempt(fate, life.host, kept.row, attempt)
             self._check_order(fate, life.host, (worker, scheduler), kept.row, due)
-        if fate.kind in ONCE and fate.row is not None:
+        crossed = life.host.number in fate.asked  # its announcement was on its way
+        if fate.kind in ONCE and fate.row is not None and not crossed:
             row = self.rows.get(fate.row)
             on_record = row is not None and row.begun is Begun.ONCE
             self._check(fate, on_record, "starts, and that is not on record")
@@ -393,7 +396,8 @@ class Fates:
     ) -> None:
         """Judge the first start in a host: in the order in which tasks were scheduled."""
         own = [start for start in fate.starts if start.life.host is host]
-        if own or fate.early or fate.moved or fate.size >= BLOB_LIMIT:
+        unknown = fate.kind in self.world.missed  # it may have failed there without a first step
+        if own or unknown or fate.early or fate.moved or fate.size >= BLOB_LIMIT:
             return
         base = host.base.get(number)
         if self.world.cls is not QueuedScheduler:

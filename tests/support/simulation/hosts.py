@@ -155,7 +155,12 @@ class Host:
             *(world.change_disk,),
         )
         violence = 0.0 if world.calm else chance.choice((0.0, 0.5, 2))
-        weights = (10, 2, 1, 2, 2, 4, 2, 0.5, violence, world.jumping, 0.0 if world.calm else 0.3)
+        # What is cancelled, and begins all the same, is durable no more: its death would count.
+        rarely = 0.0 if world.calm else 1.0
+        weights = (
+            *(10, 2, 1, 2 * rarely, 2, 4, 2, 0.5),
+            *(violence, world.jumping, 0.3 * rarely),
+        )
         for _ in range(chance.randint(0, 40)):
             chance.choices(deeds, weights)[0]()
             if chance.random() < 0.6:
@@ -201,7 +206,7 @@ class Host:
         async with asyncio.timeout(LONGEST):
             await self.manager.close(world.random.choice((0, 0.3, 5)) * world.random.random())
         await asyncio.sleep(0)
-        if world.fates.is_clean and not failed:
+        if world.fates.is_closed and not (failed or world.disk.is_full):
             for fate, task in self._handles:
                 world.fates.is_over(fate, task)
         world.say("host", self.number, "has closed")
@@ -374,10 +379,11 @@ class Host:
 
     def _choose(self) -> tuple[Fate, Task[Any]] | None:
         own = [pair for pair in self._handles if not pair[1].done()]
-        found = self.world.random.choice(own) if own else None
-        if found is None or found[0].kind == "chain":
+        if not own:
             return None
-        return found
+        fate, task = self.world.random.choice(own)
+        fate = self._fate_at(*self._address(task)) or fate  # it may have turned out to be another
+        return None if fate.kind == "chain" else (fate, task)
 
     def _cancel(self) -> None:
         chosen = self._choose()
@@ -445,16 +451,15 @@ class Host:
             fate = world.fates.by_row[row]
             if fate.kind == "chain" or fate.deed in POISONS:
                 continue
-            before = fate.starts, fate.requeued, fate.dues, fate.asked
             delay = self._delay()
             try:
                 task = await manager.requeue(row, delay)
             except (ValueError, LookupError) as error:  # its id is taken, or it is requeued
                 world.say("not requeued", row, error)
-                fate.starts, fate.requeued, fate.dues, fate.asked = before
                 continue
             fate.starts, fate.requeued, fate.dues, fate.asked = [], self.number, set(), set()
             fate.dues.add(world.due(delay))
+            self._handles = [pair for pair in self._handles if pair[0] is not fate]
             world.say("requeue", row, fate.ident)
             self._watch(fate, task)
 
@@ -520,7 +525,7 @@ class HostWorld(Stage):
         self.missed: set[str] = set()
         self._hidden: set[str] = set()  # of host and workers
         self._late: set[str] = set()  # of the host alone
-        self.naming = self.random.choice((0.0, 0.1, 0.4))
+        self.naming = 0.0 if self.calm else self.random.choice((0.0, 0.1, 0.4))
         self.jumping = 0.3 if not self.calm and chance() < 0.2 else 0.0
         self.own: list[OwnLife] = []
         self.count = 0
@@ -548,6 +553,9 @@ class HostWorld(Stage):
     def heal(self) -> None:
         self.disk.is_full, self.disk.slowness = False, 0.003
         self._hidden.clear()
+
+    def may_die(self, life: Life) -> bool:
+        return life in self.own and life.host is self.host and super().may_die(life)  # type: ignore[attr-defined]
 
     def kill_by(self, start: Start, once: bool) -> None:
         """Have a task's process die, if it may."""
@@ -589,9 +597,10 @@ class HostWorld(Stage):
             while not self.drained and self.count < 30 and not self.fates.faults:
                 await self._live_one(self.count >= hosts or self.calm)
                 self.count += 1
-            if not self.drained:
+            if not self.drained and not self.fates.faults:
                 self.fates.fault("it does not come to an end")
-            self.fates.judge()
+            if not self.fates.faults:
+                self.fates.judge()
         finally:
             registry.find = self._find
             HOSTS.clear()

@@ -60,6 +60,21 @@ def test_what_is_new_is_put_and_what_is_no_more_struck() -> None:
     assert group.take() == (Batch([], [(row.bucket, 7)], [], [], [], [], 8), 2)
 
 
+def test_many_are_put_as_one_after_the_other() -> None:
+    one, many = Group(0), Group(0)
+    rows = [Row(many.new_row(), n * HOUR, 1, b"x" * n, id=str(n)) for n in range(3)]
+    kept = many.put_many(iter(rows))
+    for row in rows:
+        one.put(Kept(row), row)
+    assert [each.stamp for each in kept] == [1, 2, 3]
+    assert (many.stamp, many.unsaved, many.unsaved_bytes) == (3, 3, one.unsaved_bytes)
+    many.strike(kept[1])
+    assert take(many).puts == [rows[0], rows[2]]
+    assert (many.unsaved, many.unsaved_bytes) == (0, 0)
+    many.strike(kept[2])
+    assert take(many).strikes == [(rows[2].bucket, 2)]
+
+
 def test_what_came_and_went_is_not_written() -> None:
     group = Group(0)
     kept, _ = make(group, id="one", key="key", options=b"options")

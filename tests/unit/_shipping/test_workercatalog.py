@@ -8,10 +8,12 @@ import pickle
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from scripted import Script
 
+from aioscheduler import registry
 from aioscheduler._shipping.definitions import CODE, IMPORTED, OPTIONS, SPACE
 from aioscheduler._shipping.payloads import names_in
 from aioscheduler._shipping.workercatalog import WorkerCatalog
@@ -74,11 +76,41 @@ def test_a_module_that_is_missing_there_is_named_in_the_log(
 ) -> None:
     worker = WorkerCatalog()
     worker.read(pack([SPACE, 0, "gone_there", IMPORTED, None]))
-    worker.read(pack([CODE, 1, 0, b""]))
+    worker.read(pack([CODE, 1, 0, b"", None]))
     assert "the module gone_there cannot be read in this worker: ModuleNotFound" in caplog.text
     assert "code of a module that is missing cannot be read" in caplog.text
     with pytest.raises(ModuleNotFoundError, match="gone_there"):
         worker.function(1)
+
+
+def test_a_worker_knows_which_functions_of_a_script_are_durable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for table in ("_names", "_functions", "_codes"):
+        monkeypatch.setattr(registry, table, {})
+    code = (
+        "from aioscheduler.registry import durable\nfrom aioscheduler.retry import Retry\n"
+        "class Refused(Exception): pass\nasync def plain(user): return user\n"
+        "@durable('remind', timeout=3, retry=Retry(Refused, attempts=2), on_loss='fail')\n"
+        "async def remind(user): return user\n"
+    )
+    with Script(code) as world:
+        for name in ("remind", "plain"):
+            number, *_ = world.host.take(getattr(world, name)(1))
+            world.tell()
+            there = world.worker.function(number)
+            assert there is not getattr(world, name)
+            coro = there(1)
+            found = registry.of_coroutine(coro)
+            coro.close()
+            if name == "plain":
+                assert found is None
+                continue
+            assert found is not None
+            assert (found.name, found.place, found.once) == (name, f"script_of_mine:{name}", True)
+            retry: Any = found.options.retry
+            assert (found.options.timeout, retry.attempts) == (3, 2)
+            assert retry.on.__name__ == "Refused"
 
 
 def test_a_line_that_cannot_be_read_fails_where_it_is_used(
