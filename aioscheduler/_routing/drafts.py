@@ -17,10 +17,14 @@ from .._shipping.hostshipping import HostShipper
 from .._shipping.propagation import Captured
 from .._transport import wire
 from .._transport.entry import InsideRequest
+from ..errors import NotDurable
 from ..registry import Durable
 from .bulk import name_item
 from .functions import Functions
 from .storedcalls import Notes, Stored
+
+MOST_BYTES = 512 << 20
+"""Of a payload: a row of SQLite takes a billion."""
 
 
 class Draft(NamedTuple):
@@ -66,7 +70,7 @@ class Drafts:
             NotDurable: The next host could not read it again.
         """
         values = self._notes.take(captured)
-        payload = self._shipper.take_durable(coro, durable.name)
+        payload = _check_size(self._shipper.take_durable(coro, durable.name))
         confirmed = int(durable.once or id_ is not None)
         return Draft(Stored(durable, payload, label, values, confirmed), key, id_)
 
@@ -98,7 +102,7 @@ class Drafts:
         size = 0
         try:
             for args in calls[start : start + room]:
-                payloads.append(self._shipper.take_durable_arguments(args, name))
+                payloads.append(_check_size(self._shipper.take_durable_arguments(args, name)))
                 size += len(payloads[-1])
                 if size > wire.FRAME_BYTES:
                     break
@@ -134,3 +138,12 @@ class Drafts:
         note = self._notes.write(stored.label, stored.captured)
         function = self._functions.number(stored.function)
         return Row(number, due, function, stored.payload, draft.key, draft.id, note)
+
+
+def _check_size(payload: bytes) -> bytes:
+    if len(payload) > MOST_BYTES:
+        raise NotDurable(
+            f"the arguments of a durable task take {len(payload):,} bytes, and a store takes "
+            f"{MOST_BYTES:,} of each: write them to a file, and give the task its path"
+        )
+    return payload
