@@ -14,7 +14,7 @@ from typing import Any
 
 from enduring import fork, hold, hold_once, kill_host, lines_of, note, note_once, step
 
-from aioscheduler import Manager, SQLiteStore, State, StoreError, StoreLocked
+from aioscheduler import Manager, SQLiteStore, State, StoreLocked
 from aioscheduler._durable.records import Batch, Begun
 
 HOUR = timedelta(hours=1)
