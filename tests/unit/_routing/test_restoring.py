@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import reminders
 import stores
 
 from aioscheduler import registry

@@ -71,23 +71,24 @@ def test_what_most_tasks_have_is_made_once(shipper: HostShipper) -> None:
     plain = Stored(retried, SEVEN)
     first = calls.record(plain)
     assert calls.record(plain._replace(payload=b"x")) is first
+    changes: dict[str, Any] = {
+        "confirmed": 1,
+        "attempt": 4,
+        "failed": 3,
+        "given": 77,
+        "captured": b"c",
+        "label": "mine",
+    }
     made = {
         name: wire.read_record(calls.record(plain._replace(**{name: value})))
-        for name, value in {
-            "confirmed": 1,
-            "attempt": 4,
-            "failed": 3,
-            "given": 77,
-            "captured": b"c",
-            "label": "mine",
-        }.items()
+        for name, value in changes.items()
     }
     for name in ("confirmed", "attempt", "failed", "given", "captured"):
         assert getattr(made[name], name) != getattr(wire.read_record(first), name)
     assert made["label"].options != wire.read_record(first).options
     assert calls.record(plain) == first
-    name = shipper.label(calls.function(retried), calls.record(plain._replace(label="mine")))
-    assert name == "mine"
+    named = shipper.label(calls.function(retried), calls.record(plain._replace(label="mine")))
+    assert named == "mine"
 
 
 def test_many_calls_have_one_record(shipper: HostShipper) -> None:
@@ -103,11 +104,11 @@ def test_many_calls_have_one_record(shipper: HostShipper) -> None:
 
 
 @pytest.fixture
-def local() -> LocalCalls:
+def local() -> Any:
     return LocalCalls(WorkerCatalog(), Propagation((reminders.request_id,)))
 
 
-async def test_it_is_called_anew_in_each_attempt(local: LocalCalls) -> None:
+async def test_it_is_called_anew_in_each_attempt(local: Any) -> None:
     stored = Stored(durable("test.note"), SEVEN, attempt=4, failed=2, given=50)
     attempts, (options, _, captured) = local.make(stored, 70)
     assert (attempts.attempt, attempts.number, attempts.start) == (4, 3, 70)
@@ -117,7 +118,7 @@ async def test_it_is_called_anew_in_each_attempt(local: LocalCalls) -> None:
     assert local.make(stored._replace(label="mine"), 70)[1][0].name == "mine"
 
 
-async def test_many_are_called_with_their_payloads(local: LocalCalls) -> None:
+async def test_many_are_called_with_their_payloads(local: Any) -> None:
     call, calls, (options, _, _) = local.make_many(
         Stored(durable("test.note"), b"", "mine"), [SEVEN, wire.pack([8])]
     )
@@ -125,7 +126,7 @@ async def test_many_are_called_with_their_payloads(local: LocalCalls) -> None:
     assert [await call(*args) for args in calls] == reminders.done == [7, 8]
 
 
-async def test_what_was_captured_is_restored_where_it_runs(local: LocalCalls) -> None:
+async def test_what_was_captured_is_restored_where_it_runs(local: Any) -> None:
     captured = notes(reminders.request_id).take([1, "r1"])
     attempts, _ = local.make(Stored(durable("test.request"), SEVEN, captured=captured), 5)
     context = copy_context()
@@ -144,16 +145,14 @@ async def test_what_was_captured_is_restored_where_it_runs(local: LocalCalls) ->
         (Stored(Function(1, "test.nobody", "reminders:nobody", False), SEVEN), True),
     ],
 )
-def test_what_cannot_be_read_or_called_says_why(
-    local: LocalCalls, stored: Stored, unknown: bool
-) -> None:
+def test_what_cannot_be_read_or_called_says_why(local: Any, stored: Stored, unknown: bool) -> None:
     with pytest.raises(Unreadable) as caught:
         local.make(stored, 5)[0].begin()
     assert caught.value.unknown is unknown
     assert caught.value.__cause__ is not None
 
 
-async def test_a_function_may_be_registered_late(local: LocalCalls) -> None:
+async def test_a_function_may_be_registered_late(local: Any) -> None:
     attempts, _ = local.make(Stored(Function(1, "test.note", "reminders:old", False), SEVEN), 5)
     assert await attempts.begin() == 7
 
