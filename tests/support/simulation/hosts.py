@@ -273,7 +273,7 @@ class Host:
     @property
     def _is_open(self) -> bool:
         keeper = self.manager._router.keeper
-        return keeper is not None and keeper._is_open
+        return keeper is not None and keeper.is_open
 
     def _schedule(self) -> None:
         chance, world = self.world.random, self.world
