@@ -69,13 +69,15 @@ class TrickyStore(SQLiteStore):
 
     # What a test asks, with no host at work or beside it.
 
-    def rows(self) -> list[Any]:
+    def rows(self) -> list[Row]:
         """Return what is in the file."""
-        return self._look(lambda: [row for page in self.read() for row in page])
+        rows: list[Row] = self._look(lambda: [row for page in self.read() for row in page])
+        return rows
 
     def dead(self) -> list[Letter]:
         """Return the dead letters."""
-        return self._look(lambda: self.letters(-1, 1000))
+        letters: list[Letter] = self._look(lambda: self.letters(-1, 1000))
+        return letters
 
     def write(self, batch: Batch) -> None:
         """Commit a batch, as a host before did."""
