@@ -401,6 +401,8 @@ class Host:
             if task.cancel():
                 self.world.say("cancel", fate.ident)
                 self.world.fates.was_asked_to_end(fate, self)
+                if not self._is_open and fate.id_ is not None:  # it may turn out to be another
+                    self.world.fates.ask_the_one_with(fate.id_, self)
                 if waits:
                     self._spawn(self._forgo(fate, len(fate.starts)))
 
