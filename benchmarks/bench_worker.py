@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from array import array
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any
@@ -34,7 +35,7 @@ class Bench:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         config = WorkerConfig(manager="m", order=Order.TIMED, layout=(1,), prefer_utc=True, host=0)
-        self.worker: Any = Worker(config, [], [0])
+        self.worker: Any = Worker(config, [], memoryview(array("Q", bytes(16))))
         self.worker._turn._end = loop.call_later(3600, print)  # what is written stays in the queue
         self.worker._receive([Kind.DEFINE, pack([0, 0, "common:work"]), True])
         self.worker._receive([Kind.DEFINE, pack([0, 1, "common:plain_work"]), True])
@@ -102,7 +103,7 @@ class Bench:
             self.worker._receive(frame)
         numbers, dues = self.take()
         wire.encode([Kind.STARTED, 0, numbers])
-        self.engine._launching = True
+        self.engine._slices += 1
         self.engine.run(numbers, dues)
         while self.engine._launched or self.engine._runner:
             await asyncio.sleep(0)

@@ -89,7 +89,9 @@ async def chain(ident: int, due: int, left: int) -> None:
         delay = random.random() * 0.2
         due = time.time_ns() + int(delay * 1e6) * 1000
         coro = chain(ident, due, left)
-        current_manager().schedule(coro, timedelta(seconds=delay), id=f"chain {ident}", replace=True)
+        current_manager().schedule(
+            coro, timedelta(seconds=delay), id=f"chain {ident}", replace=True
+        )
     else:
         write("E", ident, due)
 

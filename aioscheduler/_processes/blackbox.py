@@ -3,8 +3,10 @@
 An unnamed file that the host makes and both have open, so it is gone with the last of them. It
 begins with a word of 8 bytes for each scheduler, the number of the task begun last plus one,
 which the worker stores before a task's first step (0.05 µs) and the host reads when the worker is
-dead: of the tasks that were announced, those after it have not begun. One more word says whether
-the process has become a worker at all, and two say which task has blocked its loop for too long.
+dead: of the tasks that were announced, those after it have not begun. A second one for each is of
+the timed tasks that begin on the host's word, as they do so in another order. One more word says
+whether the process has become a worker at all, and two say which task has blocked its loop for too
+long.
 Then comes what `faulthandler` writes when the interpreter crashes, or the traceback of what was
 raised out of the event loop, or where that was blocked.
 """
@@ -31,7 +33,8 @@ class BlackBox:
         fd: The file, open, which belongs to the box from now on; by default a new one.
 
     Attributes:
-        begun: For each scheduler the number of the task begun last, plus one.
+        begun: For each scheduler the number of the task begun last, plus one; then the same for
+            each, of timed tasks that begin on the host's word.
 
     Raises:
         OSError: There is no room for the file.
@@ -39,14 +42,15 @@ class BlackBox:
 
     def __init__(self, schedulers: int, fd: int | None = None) -> None:
         self._schedulers = schedulers
-        self._size = -(-(schedulers + 3) * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._after = 2 * schedulers  # the words of those
+        self._size = -(-(self._after + 3) * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
         if fd is None:
             fd = _unnamed_file()
             os.truncate(fd, self._size)
         self._fd = fd
         self._map = mmap.mmap(fd, self._size)
         self._words = memoryview(self._map).cast("Q")
-        self.begun: memoryview[int] = self._words[:schedulers]
+        self.begun: memoryview[int] = self._words[: self._after]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_in_child, (self._schedulers, reduction.DupFd(self._fd))
@@ -54,17 +58,17 @@ class BlackBox:
     @property
     def was_opened(self) -> bool:
         """Whether a worker has begun to record; in the host."""
-        return bool(self._words[self._schedulers])
+        return bool(self._words[self._after])
 
     @property
     def blamed(self) -> tuple[int, int] | None:
         """Scheduler and number of the task that has blocked its worker, if one has; in the host."""
-        scheduler, number = self._words[self._schedulers + 1 : self._schedulers + 3]
+        scheduler, number = self._words[self._after + 1 : self._after + 3]
         return (scheduler - 1, number) if 0 < scheduler <= self._schedulers else None
 
     def record(self) -> None:
         """Begin to record, and have `faulthandler` write into the box; in the worker."""
-        self._words[self._schedulers] = 1
+        self._words[self._after] = 1
         os.lseek(self._fd, self._size, os.SEEK_SET)
         faulthandler.enable(self._fd, all_threads=False)
 
@@ -84,8 +88,8 @@ class BlackBox:
             stack: Where it was.
         """
         if task is not None:
-            self._words[self._schedulers + 2] = task[1]
-            self._words[self._schedulers + 1] = task[0] + 1
+            self._words[self._after + 2] = task[1]
+            self._words[self._after + 1] = task[0] + 1
         line = f"{cause}\n".encode("utf-8", "replace")[:MAX_WORDS]
         text = stack.encode("utf-8", "replace")
         os.pwrite(self._fd, line + text[max(0, len(line) + len(text) - MAX_WORDS) :], self._size)

@@ -64,11 +64,12 @@ class Life(Protocol):
                 not told.
         """
 
-    def begun(self, scheduler: int) -> int | None:
-        """Return the number of the task that a scheduler began last, plus one; 0 for none.
+    def begun(self, scheduler: int) -> tuple[int, int] | None:
+        """Return the numbers of the tasks that a scheduler began last, plus one; 0 for none.
 
-        Asked when its end is told. None, or an exception: nobody knows, and what was announced is
-        taken as begun.
+        The first is of all tasks but the timed ones that begin on the host's word, the second of
+        those. Asked when its end is told. None, or an exception: nobody knows, and what was
+        announced is taken as begun.
         """
 
     def blocked(self) -> tuple[int, int] | None:
@@ -182,9 +183,11 @@ class Incarnation:
                 raise
             raise OSError(f"{type(error).__name__}: {error}") from error
 
-    def begun(self, scheduler: int) -> int:
-        """Return the number of the task that a scheduler began last, plus one; 0 for none."""
-        return 0 if self._box is None else self._box.begun[scheduler]
+    def begun(self, scheduler: int) -> tuple[int, int]:
+        """Return the numbers of the tasks that a scheduler began last, plus one; 0 for none."""
+        if self._box is None:
+            return 0, 0
+        return self._box.begun[scheduler], self._box.begun[self._config.schedulers + scheduler]
 
     def blocked(self) -> tuple[int, int] | None:
         """Return scheduler and number of the task that has blocked it for too long, if one has."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from array import array
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import replace
@@ -161,7 +162,8 @@ class PairedLife:
         self.pipe: PairedPipe = self._pipe_class(
             to_host, to_worker, copy_context(), receive, self._stream_ended
         )
-        self._begun = [0] * config.schedulers
+        self._schedulers = config.schedulers
+        self._begun = memoryview(array("Q", bytes(16 * config.schedulers)))
         self.worker: Any = workers_module("worker").Worker(
             replace(config, generation=number),
             [],
@@ -187,9 +189,9 @@ class PairedLife:
         self._serving = self.context.run(loop.create_task, self.worker.serve(loop, 0, 0))
         self._serving.add_done_callback(lambda _: self._end(0))
 
-    def begun(self, scheduler: int) -> int:
-        """Gives the number of the task that a scheduler began last, plus one; 0 for none."""
-        return self._begun[scheduler]
+    def begun(self, scheduler: int) -> tuple[int, int]:
+        """Give the numbers of the tasks that a scheduler began last, plus one; 0 for none."""
+        return self._begun[scheduler], self._begun[self._schedulers + scheduler]
 
     def blocked(self) -> None:
         """Return None: here nobody watches the loop, which is the host's."""

@@ -24,7 +24,6 @@ from .._scheduling.order import Order
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.hostshipping import HostShipper
 from .._shipping.workercatalog import WorkerCatalog
-from ..inside import ManagerProxy
 from ..registry import check_plain
 from .forwardedlogs import read_levels
 from .hostdesk import HostDesk
@@ -107,17 +106,14 @@ class Assembly:
     def make_local(self) -> LocalLink:
         """Make the link to the schedulers in this loop."""
         settings, router = self._settings, self._router
-        keeping = None
+        catalogs = keeping = None
         if settings.store is not None:
-            catalog = HostCatalog()
-            catalog.owner = self._owner
-            reader = WorkerCatalog()
-            reader.owner = ManagerProxy(self._desk, self._router.loop_thread)
+            catalog, reader = catalogs = HostCatalog(), WorkerCatalog()
             calls = LocalCalls(reader, settings.propagation)
             self._make_keeper(HostShipper(catalog), calls)
             assert self.keeper is not None
             keeping = self.keeper.keepings[0]
-        return LocalLink(
+        link = LocalLink(
             settings.order,
             settings.layout[0],
             router.placement,
@@ -133,6 +129,11 @@ class Assembly:
             settings.propagation,
             keeping,
         )
+        if catalogs is not None:  # what tasks are given of the manager, they may give on
+            catalog, reader = catalogs
+            catalog.owner, catalog.proxy = self._owner, link.proxy
+            reader.owner = link.proxy
+        return link
 
     def _make_keeper(self, shipper: HostShipper, calls: RemoteCalls | LocalCalls) -> None:
         settings = self._settings

@@ -10,17 +10,16 @@ Rules of this file:
    before that number is taken; the number is named (`Change.refused`), for its worker is to go.
 2. A verb changes all that it changes before it returns, and does not raise after the first change.
    What follows for handles and counts is in what it returns.
-3. A task has begun, as far as anybody can know, if it was announced. What was not announced is
-   given to the next process; what was, only if the black box says that it has not begun.
+3. A task has begun, as far as anybody can know, if it was announced and has our word, where it
+   waits for that. What has not is given to the next process; what has, only if the black box says
+   that it has not begun.
 4. Of a task that was asked to cancel nothing is given to another process: it ends cancelled.
 5. A withdrawal never ends what was announced: an announcement on its way wins.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import NamedTuple
 
 from .._scheduling.clock import LATEST
@@ -30,10 +29,9 @@ from .._transport.definitionlog import DefinitionLog
 from .._transport.entry import Entry
 from .._transport.outbox import Outbox
 from .._transport.wire import Kind, Payload, Record
+from .announcements import Announcements
 from .durables import Durables
 from .requests import Request, Requests
-
-_REMEMBERED = 1024  # announced tasks, of each scheduler, that may turn out not to have begun
 
 
 class Change(NamedTuple):
@@ -66,6 +64,7 @@ class Book:
         outbox: Gives tasks their numbers and has the frames to be sent.
         ledger: Has what was sent and has not ended.
         schedulers: How many schedulers the worker has.
+        announcements: What of it was announced to begin.
         durables: Who keeps the durable ones among the tasks; None: there are none.
         closing: Whether what ends unasked has only been stopped: what is durable stays.
     """
@@ -74,14 +73,12 @@ class Book:
         self.outbox: Outbox = Outbox(log, schedulers)
         self.ledger = self.outbox.ledger
         self.schedulers = schedulers
+        self.announcements: Announcements = Announcements(schedulers, timed, self.outbox)
         self.durables: Durables | None = None
         self.closing = False
         self._timed = timed
         self._asked: Requests = Requests()
-        self._announced: list[deque[int]] = [
-            deque(maxlen=_REMEMBERED) for _ in range(schedulers)
-        ]  # the last tasks that were, of each scheduler, in the order in which they begin
-        self._heads: set[int] = set()  # of queues, that begin again before what comes after them
+        self._heads = self.announcements.heads
         self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
         self._aliases: dict[int, int] = {}  # the other way round
 
@@ -194,28 +191,35 @@ class Book:
 
     def started(self, scheduler: int, numbers: list[int]) -> Change:
         """The worker has announced tasks: they may have begun."""
-        known = self.ledger.move(numbers, State.RUNNING)
-        waiting = known
+        known, change = self._start(scheduler, numbers)
         if self.durables is not None:
             self.durables.started(numbers[:known])
-        if not self._heads:
-            self._announced[scheduler].extend(numbers[:known])
-        else:
-            self._announced[scheduler].extend(n for n in numbers[:known] if n not in self._heads)
-            self._heads.difference_update(numbers[:known])
+        self.announcements.started(scheduler, numbers[:known])
+        return change
+
+    def _start(self, scheduler: int, numbers: list[int]) -> tuple[int, Change]:
+        known = self.ledger.move(numbers, State.RUNNING)
+        waiting = known
         if self._asked:
             for number in numbers[:known]:
                 asked = self._asked.get(number)
                 waiting -= isinstance(asked, Request)
                 if asked is not Request.CANCEL:  # the start was on its way, and has won
                     self._asked.pop(number, None)
-        return Change(scheduler, -waiting, refused=_after(numbers, known))
+        return known, Change(scheduler, -waiting, refused=_after(numbers, known))
 
     def announced(self, scheduler: int, numbers: list[int]) -> Change:
-        """The worker has announced tasks that begin when it has our word, which it gets."""
-        change = self.started(scheduler, numbers)
+        """The worker has announced tasks that begin when it has our word.
+
+        It has that at once, or when `durables` says so; never if it has said what cannot be.
+        """
+        known, change = self._start(scheduler, numbers)
+        begin = self.announcements.announced(scheduler, numbers[:known])
         if change.refused is None:
-            self.outbox.confirm()
+            if self.durables is None:
+                begin()
+            else:
+                self.durables.announced(numbers, begin)
         return change
 
     def unstarted(self, scheduler: int, numbers: list[int]) -> Change:
@@ -301,29 +305,27 @@ class Book:
 
     # ---- from one process to the next
 
-    def died(self, begun: Sequence[int | None]) -> list[Change]:
+    def died(self, begun: Sequence[tuple[int, int] | None]) -> list[Change]:
         """The process is gone: what was announced and has not begun waits again.
 
         Args:
-            begun: Of each scheduler the number of the task that it began last, plus one; 0 for
-                none; None if nobody knows.
+            begun: Of each scheduler what it has begun last, as of `Life.begun`.
         """
-        changes = []
-        for scheduler, (word, announced) in enumerate(zip(begun, self._announced, strict=True)):
-            last = None if word is None else word - 1
-            if last is not None and (last < 0 or last in announced):
-                # Of one that was announced again for its next attempt, the last time counts.
-                after = list(reversed(announced)).index(last) if last >= 0 else len(announced)
-                rest = islice(announced, len(announced) - after, None)
-                unbegun = [number for number in rest if self._runs(number)]
-                changes.append(self.unstarted(scheduler, unbegun))
-            elif last is not None and self.ledger.state(last) is State.PENDING:
-                # It has begun and was not announced: announcements were lost, and all that was
-                # announced may have begun.
-                changes.append(self.started(scheduler, [last]))
-            announced.clear()
-        self._heads.clear()
+        announcements = self.announcements
+        changes = [self._unstart(*announced) for announced in announcements.unconfirmed]
+        for scheduler, words in enumerate(begun):
+            for last, unbegun in announcements.unbegun(scheduler, words) if words else ():
+                if unbegun is not None:
+                    changes.append(self._unstart(scheduler, unbegun))
+                elif self.ledger.state(last) is State.PENDING:
+                    # It has begun and was not announced: announcements were lost, and all that was
+                    # announced may have begun.
+                    changes.append(self.started(scheduler, [last]))
+        announcements.clear()
         return changes + self.drop_asked()
+
+    def _unstart(self, scheduler: int, numbers: Sequence[int]) -> Change:
+        return self.unstarted(scheduler, [number for number in numbers if self._runs(number)])
 
     def _runs(self, number: int) -> bool:
         return self.ledger.state(number) is State.RUNNING
@@ -396,6 +398,7 @@ class Book:
         Yields:
             Tasks that have ended alike, how, and whether they had been announced as started.
         """
+        self.announcements.clear()
         state = State.LOST if lost else State.CANCELLED
         plain = not self._asked and self.durables is None
         for row in list(self.ledger.pending_rows()):  # millions, maybe: a tenth of the cost

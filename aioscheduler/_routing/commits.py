@@ -227,7 +227,8 @@ class Commits:
             self._fail(error)
             return
         self._trouble = error
-        delay = min(FIRST_RETRY * 2**self._tries, LONGEST_RETRY)
+        # It may be full for days: no power of two has an end.
+        delay = min(FIRST_RETRY * 2 ** min(self._tries, 16), LONGEST_RETRY)
         self._tries += 1
         if now - self._told >= TELL_AGAIN:
             self._told = now

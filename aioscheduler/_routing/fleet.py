@@ -213,7 +213,10 @@ class Fleet:
             # The file is let go when no worker is left, whether or not anybody calls close().
             with contextlib.suppress(RuntimeError):  # of a closed loop
                 self._closing = self._loop_thread.loop.create_task(self._close(0))
-        if not (self._ready_awaited and isinstance(reason, WorkerStartError | StoreError)):
+        heard = isinstance(reason, WorkerStartError)
+        if isinstance(reason, StoreError):
+            heard = self.keeper is not None and not self.keeper.is_open
+        if not (self._ready_awaited and heard):  # by who awaits `ready()`
             message = (
                 f"manager {self._name} has failed, and its {unfinished} unfinished tasks with it; "
                 "make a new one"

@@ -59,7 +59,7 @@ class Keeper:
         group: What is to be written next.
         letters: Has the dead letters in the file.
         drafts: Makes what is to be entered.
-        identity: 128 random bits, of the file.
+        is_open: Whether the file has been opened, and all that is in it is known.
         size: The bytes of the file, as last seen.
     """
 
@@ -106,7 +106,7 @@ class Keeper:
         self._feeding: asyncio.Task[None] | None = None
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_open = False
+        self.is_open = False
         self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
@@ -205,7 +205,7 @@ class Keeper:
         if self.store.complaint:
             log.error("%s", self.store.complaint)
         early, self._early, self._early_ids = self._early, [], {}
-        self._is_open = True
+        self.is_open = True
         for kept, draft, worker, number, _ in early:
             if self.keepings[worker].kept.get(number) is kept:  # else it has ended
                 self._put(kept, self.drafts.row(self.group.new_row(), kept.due, draft))
@@ -246,7 +246,7 @@ class Keeper:
         self, worker: int, number: int, due: int, draft: Draft, replace: bool = False
     ) -> Kept:
         """Put a task that a link has accepted into the file."""
-        if self._is_open:
+        if self.is_open:
             row = self.drafts.row(self.group.new_row(), due, draft)
             kept = Kept(row)
             self._put(kept, row)
@@ -270,7 +270,7 @@ class Keeper:
     ) -> None:
         """Put tasks that differ in their arguments, and maybe times, into the file."""
         each = repeat(dues) if isinstance(dues, int) else dues
-        if not self._is_open:
+        if not self.is_open:
             for number, (due, payload) in enumerate(zip(each, payloads, strict=False), first):
                 own = draft._replace(stored=draft.stored._replace(payload=payload))
                 self.enter(worker, number, due, own)
@@ -318,7 +318,7 @@ class Keeper:
 
     def look_after(self) -> None:
         """Is called once a tick: says that the host lives, and looks after what waits."""
-        if not self._is_open or self._closing is not None:
+        if not self.is_open or self._closing is not None:
             return
         now = self._clock()
         self._burials.tell()
@@ -369,7 +369,7 @@ class Keeper:
     async def _close(self) -> None:
         await self.opened()
         clean = False
-        if self._is_open:
+        if self.is_open:
             self._burials.tell()
             with contextlib.suppress(StoreError):  # the manager has failed by it
                 clean = await self.commits.finish() and not self._is_in_doubt()
@@ -392,7 +392,7 @@ class Keeper:
             return
         self._is_abandoned = True
         with contextlib.suppress(StoreError):  # it was let go before
-            while self._is_open and (taken := self.group.take()) is not None:
+            while self.is_open and (taken := self.group.take()) is not None:
                 self._writer.submit(partial(self.store.commit, taken[0]), lambda *_: None)
             self._writer.submit(partial(self.store.close, False), lambda *_: None)
         self._writer.stop()

@@ -164,9 +164,8 @@ class Keeping:
         """Have it on record that tasks begin, those of them that still wait to."""
         stamp = 0
         for number, each in kept.items():
-            if self._unconfirmed.get(number) is not announcement:  # its process has died since
-                self._suspects.clear(each, self._clock())
-                continue
+            if self._unconfirmed.get(number) is not announcement:
+                continue  # its process has died since; by now it may wait for another turn
             stamp = max(stamp, each.stamp)
             if each.once or each.suspect:
                 each.begun = Begun.ONCE if each.once else Begun.YES

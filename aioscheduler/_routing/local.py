@@ -68,6 +68,7 @@ class LocalLink:
         keeping: Keeps the durable ones among the tasks; None: there is no store.
 
     Attributes:
+        proxy: The manager as its tasks see it, if there is one.
         lifespan: Calls the initializer, and has what that has opened; None if there is none.
     """
 
@@ -96,9 +97,11 @@ class LocalLink:
         self._history = History()
         self._state = WorkerState.STARTING
         self.shipper = LocalShipper()
-        proxy = ManagerProxy(desk, loop_thread) if desk is not None else None
+        self.proxy: ManagerProxy | None = None
+        if desk is not None:
+            self.proxy = ManagerProxy(desk, loop_thread)
         self._places: list[Place] = [
-            (proxy, manager or "", 0, index, clock) for index in range(schedulers)
+            (self.proxy, manager or "", 0, index, clock) for index in range(schedulers)
         ]
         self._ids = ids or Ids(1)
         self._keeping = keeping

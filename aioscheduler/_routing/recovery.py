@@ -72,7 +72,7 @@ class Recovery:
             endings.tell(change, errors)
         return fate, running
 
-    def _begun(self, life: Life, scheduler: int) -> int | None:
+    def _begun(self, life: Life, scheduler: int) -> tuple[int, int] | None:
         """Return what the black box says, None if it cannot be read."""
         try:
             return life.begun(scheduler)

@@ -131,6 +131,7 @@ class RemoteLink:
         self._holders = self._endings.holders
         self._recovery = Recovery(worker, self.book, self._endings, rerun, self.supervisor)
         self._sender = Sender(self._outbox, boot)
+        self.book.announcements.wake = self._sender.soon
         self._receiver = Receiver(
             *(schedulers, self.book, self._endings, shipper, clock, asked_inside),
             take_logs=ForwardedLogs(self.supervisor).take,

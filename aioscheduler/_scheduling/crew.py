@@ -14,6 +14,7 @@ class Crew(Protocol[E]):
     def launch(self, engine: Any, numbers: list[int], dues: list[int]) -> None:
         """Call `engine.run` when the slice has been announced, which may be at once.
 
+        It may be run in parts, one of which lets more be launched (`ends`).
         Entries that are not ready are left out, until `engine.ready` is called for them.
         """
 

@@ -70,7 +70,7 @@ class Engine(Generic[E]):
         self.running: Running[E] = Running(self._report_unbegun)
         self.ahead = 1
         self._launched: dict[int, E] = {}  # handed to the crew, not yet run
-        self._launching = False  # a slice is between `launch` and the end of its `run`
+        self._slices = 0  # between `launch` and their last `run`
         # What was announced, in order, as iterators over numbers and due times: a queue's singly.
         self._to_run: deque[Iterator[tuple[int, int]]] = deque()
         self._ready: deque[tuple[int, int]] = deque()  # left out of their slices; to be launched
@@ -201,11 +201,13 @@ class Engine(Generic[E]):
         self._ready.append((number, due))
         self.wake_soon()
 
-    def run(self, numbers: list[int], dues: list[int]) -> None:
+    def run(self, numbers: list[int], dues: list[int], ends: bool = True) -> None:
         """Starts the entries of a launched slice, in this order and after those of earlier calls.
 
-        Those that were cancelled meanwhile are left out.
+        Those that were cancelled meanwhile are left out. One part of a slice `ends` its launch:
+        when that has begun, more is launched.
         """
+        self._slices -= ends and self._slices > 0
         slice_ = zip(numbers, dues, strict=True)
         if self._order is Order.TIMED:  # there is room for all of it
             self._to_run.append(slice_)
@@ -230,7 +232,7 @@ class Engine(Generic[E]):
         except Exception as error:  # noqa: BLE001  whatever it is
             broken, self._launched = self._launched, {}
             self._to_run.clear()
-            self._launching, self._left = False, 0
+            self._slices = self._left = 0
             self._crew.broken(self, error, broken)
 
     def _run_slice(self) -> None:
@@ -273,10 +275,9 @@ class Engine(Generic[E]):
                 self._recorder.record(started, first, last)
             else:  # their first steps come with the loop's next turn, just before this call
                 loop.call_soon(self._recorder.record_until, started, now, clock)
-        if not to_run:
-            self._launching = False
+        if not (to_run or self._slices):
             self._look_again()
-        elif loop is not None and not self._is_full():  # else `ended` wakes it
+        elif to_run and loop is not None and not self._is_full():  # else `ended` wakes it
             self._runner = loop.call_soon(self._run_some)
 
     def _is_full(self) -> bool:
@@ -358,7 +359,8 @@ class Engine(Generic[E]):
         if self._alarm is None or self._hold_back.active:
             return
         now = self._clock()
-        if self._ready and not self._launching:  # a queue's head may be among them
+        is_launching = self._slices or self._to_run
+        if self._ready and not is_launching:  # a queue's head may be among them
             some = [self._ready.popleft() for _ in range(min(MAX_SLICE, len(self._ready)))]
             living = [pair for pair in some if pair[0] in self._launched]
             self._launch([number for number, _ in living], [due for _, due in living])
@@ -371,7 +373,7 @@ class Engine(Generic[E]):
                 self._look_again()
         elif self._to_run and self._runner is None:  # a queue's place is free, or it was held back
             self._run_some()
-        elif self._launching:  # `run` looks again
+        elif is_launching:  # `run` looks again
             return
         else:
             self._launch_slice(now)
@@ -387,12 +389,12 @@ class Engine(Generic[E]):
             self._launched.update(zip(numbers, map(self.waiting.pop, numbers), strict=True))
             self._left -= len(numbers)
             self._launch(numbers, dues)
-            if self.concurrency is None or self._launching or not self._waking:
+            if self.concurrency is None or self._slices or self._to_run or not self._waking:
                 return
             now = self._clock()
             if now - began > SLICE_TIME:
                 return
 
     def _launch(self, numbers: list[int], dues: list[int]) -> None:
-        self._launching = True
+        self._slices += 1
         self._crew.launch(self, numbers, dues)

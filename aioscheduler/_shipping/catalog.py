@@ -59,6 +59,7 @@ class Catalog(ABC):
 
     Attributes:
         owner: The manager, or its proxy: each arrives as the other.
+        proxy: The proxy, where the manager is the owner and both are in this process.
         handed: What each worker process inherits, of the initargs.
         propagation: What of a context goes with each task; None: nothing.
         classes: By-value classes by number.
@@ -67,6 +68,7 @@ class Catalog(ABC):
 
     def __init__(self) -> None:
         self.owner: object = None
+        self.proxy: object = None
         self.handed: list[Any] = []
         self.propagation: Propagation | None = None
         self.classes: MutableMapping[int, type] = {}

@@ -104,7 +104,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             return restore.code_of, (obj.co_filename, args)
         elif isinstance(obj, ContextVar):
             return self._reduce_variable(obj)
-        elif obj is self._catalog.owner:
+        elif obj is self._catalog.owner or obj is self._catalog.proxy:
             return restore.owner, ()
         elif issubclass(type(obj), _SPECIAL):
             return refuse(obj) if isinstance(obj, OF_ONE_PROCESS) else self._reduce_error(obj)

@@ -43,7 +43,7 @@ class Outbox:
         self._frames: list[bytes] = []
         self._blobs: list[tuple[int, bytes]] = []
         self._requests: dict[tuple[Kind, int], list[int]] = {}  # by kind and scheduler
-        self._announced = self._confirmed = 0  # slices of the present worker's
+        self._confirmed: list[int] = []  # announcements of the present worker's
 
     @property
     def loose(self) -> range:
@@ -121,7 +121,7 @@ class Outbox:
     @property
     def answers(self) -> bool:
         """Whether there is something to be sent that a worker waits for."""
-        return bool(self._frames) or self._announced > self._confirmed
+        return bool(self._frames or self._confirmed)
 
     def scheduler(self, number: int) -> int | None:
         """Return the scheduler of a task, None if it has ended or was never given."""
@@ -137,9 +137,9 @@ class Outbox:
         """Ask for what a task that was added may yet be spared: CANCEL or WITHDRAW."""
         self._requests.setdefault((kind, scheduler), []).append(number)
 
-    def confirm(self) -> None:
-        """Let the tasks of one more announcement of the worker begin."""
-        self._announced += 1
+    def confirm(self, index: int) -> None:
+        """Let the tasks begin of an announcement of the worker: one it has made, and only once."""
+        self._confirmed.append(index)
 
     def amend(self, entries: Mapping[int, Entry], send: bool) -> None:
         """Change what holds of tasks that have not ended.
@@ -162,9 +162,9 @@ class Outbox:
 
     def take(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
         """Gives the frames to be sent, and the payloads to be sent as blobs."""
-        if self._announced > self._confirmed:
-            self._confirmed = self._announced
-            self._put(wire.encode([Kind.CONFIRM, self._confirmed]))
+        confirmed, self._confirmed = self._confirmed, []
+        for start in range(0, len(confirmed), PAGE):
+            self._put(wire.encode([Kind.CONFIRM, confirmed[start : start + PAGE]]))
         self.pack()
         self._define()  # what is to be forgotten, maybe
         self._put_requests()
@@ -181,7 +181,6 @@ class Outbox:
             theirs are not among them, and are to follow.
         """
         self.take()
-        self._announced = self._confirmed = 0
         self._skip_to_page()
         self.definitions.restart()
         self._define()

@@ -71,7 +71,9 @@ class Kind(IntEnum):
     SCHEDULE = 3
     CANCEL = 4  # [scheduler, numbers]
     WITHDRAW = 15  # [scheduler, numbers]: drop what was not announced; leave the others alone
-    CONFIRM = 16  # [count]: so many ANNOUNCED of this process are entered; their tasks may begin
+    # [indices of ANNOUNCED of this process, from 0; in any order, each once]: they are entered, and
+    # their tasks may begin
+    CONFIRM = 16
     DRAIN = 19  # []: do what SIGTERM does: start nothing more, and end when nothing runs
     LOGGED = 21  # []: the records of the last LOG have been handled; there may be another
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
@@ -166,8 +168,9 @@ class More(NamedTuple):
     captured: bytes | None = None
 
     def after_failure(self) -> More:
-        """Return what holds of the attempt after one that failed."""
-        return self._replace(attempt=self.attempt + 1, failed=self.failed + 1)
+        """Return what holds of the attempt after one that failed: by which no process has died."""
+        confirmed = min(self.confirmed, 1)
+        return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, confirmed=confirmed)
 
 
 def make_record(more: More) -> Record:
@@ -185,9 +188,9 @@ def options_of(record: Record) -> int | None:
     return record[0] if isinstance(record, list) else record
 
 
-def is_confirmed(record: Record) -> bool:
-    """Return whether a task begins on the host's word alone."""
-    return isinstance(record, list) and bool(record[_CONFIRMED])
+def confirmed_of(record: Record) -> int:
+    """Return whether a task begins on the host's word alone: 0, 1, or ALONE."""
+    return record[_CONFIRMED] if isinstance(record, list) else 0
 
 
 def captured_of(record: Record) -> bytes | None:

@@ -21,6 +21,7 @@ class Home:
     Attributes:
         cancelled: The numbers of tasks, for each time that one was to be cancelled.
         moved: Those that were to start at another time, with that time.
+        stored_ones: The numbers of tasks that somebody waited for, with what is kept of them.
         held: Handles that somebody waits for.
         next_start: Of every task, as `due` is to say.
     """
@@ -34,6 +35,7 @@ class Home:
             self.loop_thread.enter(loop)
         self.cancelled: list[int] = []
         self.moved: list[tuple[int, int]] = []
+        self.stored_ones: list[tuple[int, Any]] = []
         self.held: list[Task[Any]] = []
         self.next_start: int | None = None
 
@@ -56,6 +58,9 @@ class Home:
 
     def due(self, scheduler: int, number: int) -> int | None:
         return self.next_start
+
+    async def stored(self, number: int, kept: Any) -> None:
+        self.stored_ones.append((number, kept))
 
     def name_of(self, label: Any) -> str:
         return f"function {label}"

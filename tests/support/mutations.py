@@ -52,6 +52,7 @@ class Mutation(NamedTuple):
     hosts: bool = False
 
 
+ANNOUNCEMENTS = "aioscheduler/_routing/announcements.py"
 ANNOUNCER = "workers/aioscheduler_workers/announcer.py"
 RUNNER = "workers/aioscheduler_workers/runner.py"
 WORKER = "workers/aioscheduler_workers/worker.py"
@@ -84,8 +85,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "begins unheard",
         "a task begins only when its announcement is in the pipe",
         ANNOUNCER,
-        "            self._pipe.send(started, partial(engine.run, numbers, dues))\n",
-        "            self._pipe.send(started)\n            engine.run(numbers, dues)\n",
+        "        self._pipe.send(started, partial(engine.run, numbers, dues, ends))\n",
+        "        self._pipe.send(started)\n        engine.run(numbers, dues, ends)\n",
         fast=True,
     ),
     Mutation(
@@ -101,15 +102,38 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a second attempt is unconfirmed",
         "so does every attempt of it",
         RUNNER,
-        "            self._announcer.confirm_again(number)\n",
+        "            self._announcer.confirm_again(number, more.confirmed)\n",
         "            pass\n",
     ),
     Mutation(
         "old words for a new process",
         "the host's word is for the process that has announced",
-        OUTBOX,
-        "        self._announced = self._confirmed = 0\n        self._skip_to_page()\n",
-        "        self._skip_to_page()\n",
+        ANNOUNCEMENTS,
+        "        self._unconfirmed.clear()  # what was returned looks there\n",
+        "",
+    ),
+    Mutation(
+        "a queue lets others by",
+        "what comes behind a task of a queue begins behind it",
+        ANNOUNCER,
+        "confirmed or (waiting[0] and not timed)",
+        "confirmed",
+    ),
+    Mutation(
+        "what waits has begun",
+        "what has not the host's word when its process dies waits again",
+        ANNOUNCEMENTS,
+        "        return list(self._unconfirmed.values())\n",
+        "        return []\n",
+        seeds=1500,
+    ),
+    Mutation(
+        "two orders are one",
+        "what has begun does not begin again",
+        ANNOUNCEMENTS,
+        "            self._confirmed[scheduler].extend(numbers)\n",
+        "            self._started[scheduler].extend(numbers)\n",
+        seeds=1500,
     ),
     Mutation(
         "withdraws what runs",
@@ -219,8 +243,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "an attempt in a queue is not counted",
         "a task knows how often it has been started",
         RUNNER,
-        "make_record(more.after_failure())",
-        "make_record(more._replace(failed=more.failed + 1))",
+        "more = more.after_failure()",
+        "more = more._replace(failed=more.failed + 1)",
     ),
     Mutation(
         "a head is overtaken",
@@ -247,8 +271,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a queue goes on past a blob",
         "nothing overtakes a task whose payload is on its way",
         ANNOUNCER,
-        "several = (self._all or self._some) and not self._expected",
-        "several = self._all or self._some",
+        "several and not (self._expected or self._alone or self._lone)",
+        "several and not (self._alone or self._lone)",
     ),
     Mutation(
         "a place is not free again",
@@ -366,16 +390,16 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "one too many has not begun",
         "what has begun does not begin again",
-        BOOK,
-        "rest = islice(announced, len(announced) - after, None)",
-        "rest = islice(announced, max(0, len(announced) - after - 1), None)",
+        ANNOUNCEMENTS,
+        "islice(order, len(order) - after, None)",
+        "islice(order, max(0, len(order) - after - 1), None)",
     ),
     Mutation(
         "what has not begun is lost",
         "what was announced and has not begun waits again",
         BOOK,
-        "                changes.append(self.unstarted(scheduler, unbegun))\n",
-        "                del unbegun\n",
+        "                    changes.append(self._unstart(scheduler, unbegun))\n",
+        "                    del unbegun\n",
     ),
     Mutation(
         "a millisecond early",
@@ -447,8 +471,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a further attempt has no context",
         "each attempt starts from the values that were taken when its task was scheduled",
         WIRE,
-        "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1)",
-        "return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, captured=None)",
+        "confirmed = min(self.confirmed, 1)\n        return self._replace(",
+        "confirmed = min(self.confirmed, 1)\n        return self._replace(captured=None, ",
         fast=True,
     ),
     Mutation(

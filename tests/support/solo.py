@@ -7,6 +7,7 @@ says so: nothing begins that was not announced.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -98,7 +99,7 @@ class Place:
         measured: bool = False,
     ) -> None:
         self.shipper = HostShipper(HostCatalog())
-        self.begun = [0] * layout[0]
+        self.words = memoryview(array("Q", bytes(16 * layout[0])))
         config = WorkerConfig(
             manager="ab",
             order=order,
@@ -114,7 +115,7 @@ class Place:
         self.worker = workers_module("worker").Worker(
             config,
             list(failures),
-            self.begun,
+            self.words,
             lambda: self.now,
             self._make_pipe,
         )
@@ -132,6 +133,16 @@ class Place:
             self.tell_definitions()
             self.send(Kind.BOOT, boot, True)
             await turns()
+
+    @property
+    def begun(self) -> list[int]:
+        """By scheduler, the number of the task begun last of those that began without the host."""
+        return self.words[: len(self.words) // 2].tolist()
+
+    @property
+    def begun_on_word(self) -> list[int]:
+        """The same, of timed tasks that began on the host's word."""
+        return self.words[len(self.words) // 2 :].tolist()
 
     def send(self, *frame: Any) -> None:
         """Gives the worker a frame, as it arrives from a pipe."""

@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from aioscheduler._durable.records import Batch, Letter, Opening, StoreGone
+from aioscheduler._durable.group import Group, Kept
+from aioscheduler._durable.records import Batch, Function, Letter, Opening, Row, StoreGone
 from aioscheduler._durable.sqlite import SQLiteStore
+from aioscheduler._routing.commits import Commits
 from aioscheduler.errors import StoreError
 
 
@@ -172,3 +174,42 @@ class HandLoop:
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         raise context["exception"]
+
+
+class Place:
+    """A group and what writes it, in turns by hand."""
+
+    def __init__(self) -> None:
+        self.store = TrickyStore()
+        opening = self.store.open()
+        self.loop, self.writer = HandLoop(), HandWriter()
+        self.group = Group(opening.next_row)
+        self.aged = 0
+        self.failures: list[Exception] = []
+        self.commits = Commits(
+            *(self.store, self.writer, self.group, self.age, self.failures.append)  # type: ignore[arg-type]
+        )
+        self.told: list[Any] = []
+
+    def age(self) -> None:
+        self.aged += 1
+
+    def start(self) -> None:
+        loop: Any = self.loop
+        self.commits.start(loop)
+
+    def put(self, payload: bytes = b"") -> Kept:
+        row = Row(self.group.new_row(), 5, 1, payload)
+        kept = Kept(row)
+        self.group.define(Function(1, "f", "m:f", False))
+        self.group.put(kept, row)
+        self.commits.soon()
+        return kept
+
+    def watch(self, stamp: int) -> None:
+        self.commits.when(stamp, lambda error: self.told.append((stamp, error)))
+
+    def turn(self) -> None:
+        """A turn of the loop, and all that the writer has to do."""
+        self.loop.turn()
+        self.writer.work()

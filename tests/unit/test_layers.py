@@ -65,6 +65,7 @@ PURE = (
     "_processes.budget",
     "_durable.group",
     "_durable.records",
+    "_routing.announcements",
     "_routing.book",
     "_routing.durables",
     "_routing.ids",

@@ -7,12 +7,12 @@
 A slice is announced before the first of its bytes is decoded, and begins once the announcement is
 in the pipe, where it survives this process. So what the host has not heard of has not begun. Where
 a process may live on though it was given up, or a start must be on record first, that is not
-enough: such tasks begin when the host says that it has entered them.
+enough: such tasks begin when the host says that it has entered them. Timed ones let others by that
+need not wait. A queue keeps its order: what comes behind one in its slice waits with it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
@@ -54,9 +54,11 @@ class Announcer:
         self._blobs: dict[int, bytes | None] = {}  # None: there was no memory for it
         self._expected: set[int] = set()  # tasks whose blob is not here yet
         self._late: dict[int, tuple[Engine[Entry], int]] = {}  # those of them that are due
-        self._some: set[int] = set()  # tasks that wait for CONFIRM, if not all do
-        self._announced: deque[_Slice] = deque()  # those that wait for it now
-        self._confirmed = 0  # announcements
+        self._some: dict[int, int] = {}  # tasks that wait for CONFIRM, if not all do: 1 or ALONE
+        self._alone = 0  # how many of them are announced alone
+        self._lone: dict[int, int] = {}  # by queue, which of those was announced last
+        self._announced: dict[int, _Slice] = {}  # by index, those that wait for it now
+        self._next = 0  # index
 
     def expect(
         self,
@@ -69,11 +71,9 @@ class Announcer:
             pairs = zip(numbers, payloads, strict=True)
             self._expected.update(number for number, payload in pairs if isinstance(payload, list))
         if isinstance(records, list):
-            self._some.update(
-                number
-                for number, record in zip(numbers, wire.column(records, len(numbers)), strict=True)
-                if wire.is_confirmed(record)
-            )
+            for number, record in zip(numbers, wire.column(records, len(numbers)), strict=True):
+                if confirmed := wire.confirmed_of(record):
+                    self._wait(number, confirmed)
         self._set_ahead()
 
     def take_blob(self, number: int, payload: bytes | None) -> None:
@@ -100,7 +100,7 @@ class Announcer:
     def forget(self, number: int) -> None:
         """Drop what is kept of a task that will not begin."""
         self._expected.discard(number)
-        self._some.discard(number)
+        self._wait_no_more(number)
         self._blobs.pop(number, None)
         self._late.pop(number, None)
         self._set_ahead()
@@ -110,9 +110,9 @@ class Announcer:
         self._late.clear()
         self._expected.clear()
 
-    def confirm_again(self, number: int) -> None:
-        """Have a task that has begun wait for CONFIRM at its next attempt, too."""
-        self._some.add(number)
+    def confirm_again(self, number: int, confirmed: int) -> None:
+        """Have a task that has begun wait for CONFIRM at its next attempt, too: 1 or ALONE."""
+        self._wait(number, confirmed)
         self._set_ahead()
 
     def is_held_back(self, number: int) -> bool:
@@ -131,43 +131,85 @@ class Announcer:
                 self._late.pop(number, None)
         self._announce(engine, numbers, dues)
 
-    def confirm(self, count: int) -> None:
-        """Begin what was announced and waits: the first `count` announcements of this process.
+    def confirm(self, indices: list[int]) -> None:
+        """Begin what was announced and waits: of the announcements of this process, from 0.
 
         Raises:
-            wire.WireError: There were not so many.
+            wire.WireError: One was not announced, or is confirmed for the second time.
         """
-        if count > self._confirmed + len(self._announced):
-            raise wire.WireError(f"{count} announcements are confirmed, and there were fewer")
-        while self._confirmed < count:
-            self._confirmed += 1
-            engine, numbers, dues = self._announced.popleft()
-            engine.run(numbers, dues)
+        for index in indices:
+            if index not in self._announced:
+                raise wire.WireError(f"announcement {index!r:.80} is confirmed, and does not wait")
+            engine, numbers, dues = self._announced.pop(index)
+            engine.run(numbers, dues, ends=self._order is not Order.TIMED)
 
     def _announce(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
         if not numbers:
             engine.run(numbers, dues)
             return
+        if self._lone.pop(engine.index, None) is not None:  # it has ended
+            self._set_ahead()
         if engine.concurrency is not None:
             self._turn.pack()  # first the ends that have made room
-        if self._all or (self._some and not self._some.isdisjoint(numbers)):
-            self._some.difference_update(numbers)
-            self._set_ahead()
-            self._announced.append((engine, numbers, dues))
-            self._pipe.send(wire.encode([Kind.ANNOUNCED, engine.index, numbers]))
+        if self._all or (self._some and not self._some.keys().isdisjoint(numbers)):
+            self._announce_parts(engine, numbers, dues)
         else:
-            started = wire.encode([Kind.STARTED, engine.index, numbers])
-            self._pipe.send(started, partial(engine.run, numbers, dues))
+            self._announce_plain(engine, numbers, dues)
         self._turn.write_soon()
         if engine.concurrency is not None:
             self._pipe.flush()  # what ends at once is followed at once
+
+    def _announce_parts(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
+        """Announce a slice in which there is at least one that waits for CONFIRM."""
+        timed = self._order is Order.TIMED
+        plain: tuple[list[int], list[int]] = [], []
+        waiting: tuple[list[int], list[int]] = [], []
+        for number, due in zip(numbers, dues, strict=True):
+            confirmed = self._wait_no_more(number) or self._all
+            if confirmed == wire.ALONE:
+                if timed:
+                    self._announce_waiting(engine, [number], [due])
+                    continue
+                self._lone[engine.index] = number
+            part = waiting if confirmed or (waiting[0] and not timed) else plain
+            part[0].append(number)
+            part[1].append(due)
+        self._set_ahead()
+        if plain[0]:
+            self._announce_plain(engine, *plain, ends=timed)
+        elif timed:
+            engine.run([], [])  # those that come next need not wait
+        if waiting[0]:
+            self._announce_waiting(engine, *waiting)
+
+    def _announce_plain(
+        self, engine: Engine[Entry], numbers: list[int], dues: list[int], ends: bool = True
+    ) -> None:
+        started = wire.encode([Kind.STARTED, engine.index, numbers])
+        self._pipe.send(started, partial(engine.run, numbers, dues, ends))
+
+    def _announce_waiting(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
+        self._announced[self._next] = engine, numbers, dues
+        self._next += 1
+        self._pipe.send(wire.encode([Kind.ANNOUNCED, engine.index, numbers]))
+
+    def _wait(self, number: int, confirmed: int) -> None:
+        self._some[number] = confirmed
+        self._alone += confirmed == wire.ALONE
+
+    def _wait_no_more(self, number: int) -> int:
+        confirmed = self._some.pop(number, 0)
+        self._alone -= confirmed == wire.ALONE
+        return confirmed
 
     def _set_ahead(self) -> None:
         """Have a queue announce one at a time where nobody waits, or a payload is on its way.
 
         For what is announced has started, to the user; and nothing may overtake a late payload.
+        Nor may anything be announced ahead of one that is to be so alone, or beside it.
         """
         if self._order is Order.FIFO:
-            several = (self._all or self._some) and not self._expected
+            several = bool(self._all or self._some)
+            several = several and not (self._expected or self._alone or self._lone)
             for engine in self.engines:
                 engine.ahead = AHEAD if several else 1

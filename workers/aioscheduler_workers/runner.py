@@ -54,7 +54,8 @@ class Runner:
         announcer: Announces what is due, and has the large payloads.
         turn: Told of every end.
         proxy: The manager, to tasks.
-        begun: Where to store the number of the task that each scheduler began last, plus one.
+        begun: Where to store the number of the task that each scheduler began last, plus one; and
+            behind those words one for each, of timed tasks that begin on the host's word.
         clock: Gives the present in nanoseconds since the epoch.
         fail: Ends the worker.
     """
@@ -66,7 +67,7 @@ class Runner:
         announcer: Announcer,
         turn: Turn,
         proxy: ManagerProxy,
-        begun: memoryview[int] | list[int],
+        begun: memoryview[int],
         clock: Callable[[], int],
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -81,7 +82,9 @@ class Runner:
             (proxy, config.manager, config.worker, index, clock)
             for index in range(config.schedulers)
         ]
-        self._begun = begun
+        self._begun, self._begun_on_word = begun[: config.schedulers], begun[config.schedulers :]
+        if config.confirmed and not self._is_queue:
+            self._begun = self._begun_on_word
         self._clock = clock
         self._fail = fail
         self._known: dict[int | bytes, Callable[..., Any]] = {}  # by number, that took one value
@@ -103,9 +106,12 @@ class Runner:
         self, engine: Engine[Entry], number: int, entry: Entry, due: int
     ) -> Coroutine[Any, Any, None] | None:
         called = options = None  # `steps` looks at them
-        self._begun[engine.index] = number + 1
+        function, payload, record = entry
+        if record is None or self._is_queue or not wire.confirmed_of(record):
+            self._begun[engine.index] = number + 1
+        else:
+            self._begun_on_word[engine.index] = number + 1
         try:
-            function, payload, record = entry
             options, alias, attempt, given, captured = (
                 _PLAIN if record is None else self._read_record(record)
             )
@@ -250,9 +256,10 @@ class Runner:
         self._turn.pack()  # ahead of its next announcement
         function, payload, record = entry
         more = wire.read_record(record)
+        more = more.after_failure()
         if more.confirmed:
-            self._announcer.confirm_again(number)
-        record = wire.make_record(more.after_failure())
+            self._announcer.confirm_again(number, more.confirmed)
+        record = wire.make_record(more)
         engine.rest(number, (function, payload, record), min(self._clock() + wait, LATEST))
 
     def _end(self, engine: Engine[Entry], number: int, ending: int, payload: Payload) -> None:

@@ -51,7 +51,7 @@ class Worker:
     Args:
         config: What the manager tells it.
         failures: What went wrong already, to be reported instead of READY.
-        begun: Where to store the number of the task that each scheduler began last, plus one.
+        begun: Where to store which tasks have begun, as `BlackBox.begun`.
         clock: Gives the present in nanoseconds since the epoch.
         make_pipe: Makes the worker's end of the connection.
 
@@ -63,7 +63,7 @@ class Worker:
         self,
         config: WorkerConfig,
         failures: list[BaseException],
-        begun: memoryview[int] | list[int],
+        begun: memoryview[int],
         clock: Callable[[], int] = time.time_ns,
         make_pipe: MakePipe = Pipe,
     ) -> None:

@@ -1,35 +1,79 @@
-"""Single tasks that wait for the host's word, which no option asks for yet."""
+"""Tasks that wait for the host's word, which it gives late and in any order."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from words import Words
 
 from aioscheduler import Manager, Task
 from aioscheduler._transport import wire
 
+if TYPE_CHECKING:
+    from .virtual import VirtualLoop
 
-def confirm_some(manager: Manager, generator: random.Random) -> Callable[[Task[Any]], bool]:
-    """Have some of a manager's tasks wait; return what tells whether a task is one of them."""
-    chosen: set[tuple[object, int]] = set()
 
-    def patch(link: Any) -> None:
-        add = link.book.outbox.add
+class Late(Words):
+    """Lets the tasks of a link begin when the seed says so.
 
-        def add_some(
-            scheduler: int, due: int, function: int, payload: Any, record: Any = None
-        ) -> int:
-            confirmed = generator.random() < 0.3
-            if confirmed:
-                record = wire.make_record(wire.read_record(record)._replace(confirmed=True))
-            number: int = add(scheduler, due, function, payload, record)
-            if confirmed:
-                chosen.add((link, number))
-            return number
+    Attributes:
+        begun: Numbers of tasks that may have begun: they have our word.
+    """
 
-        link.book.outbox.add = add_some
+    def __init__(self, loop: VirtualLoop, generator: random.Random) -> None:
+        super().__init__()
+        self.begun: set[int] = set()
+        self._loop = loop
+        self._random = generator
+        self._slowness = generator.choice((0.0, 0.01, 2.0))
+
+    def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
+        self.begun.difference_update(numbers)  # for its next attempt it needs it again
+        delay = self._random.random() * self._slowness
+        if delay:
+            self._loop.call_later(delay, self._begin, list(numbers), begin)
+        else:
+            self._begin(numbers, begin)
+
+    def _begin(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
+        self.begun.update(numbers)
+        begin()
+
+
+def confirm_late(
+    manager: Manager, loop: VirtualLoop, generator: random.Random
+) -> Callable[[Task[Any]], bool]:
+    """Give our word late; return what tells whether a task that waits for it has it."""
+    lates = {}
+    for link in manager._remotes:
+        lates[link] = link.book.durables = Late(loop, generator)
+    return lambda task: task._number in lates[task._home].begun  # type: ignore[index]
+
+
+def confirm_some(manager: Manager, generator: random.Random) -> Callable[[Task[Any]], int]:
+    """Have some of a manager's tasks wait; return what tells how a task does, as of its record."""
+    chosen: dict[tuple[object, int], int] = {}
+
+    def add_some(
+        link: Any,
+        add: Callable[..., int],
+        scheduler: int,
+        due: int,
+        function: int,
+        payload: wire.Payload,
+        record: wire.Record = None,
+    ) -> int:
+        confirmed = generator.choice((1, wire.ALONE)) if generator.random() < 0.3 else 0
+        if confirmed:
+            record = wire.make_record(wire.read_record(record)._replace(confirmed=confirmed))
+        number = add(scheduler, due, function, payload, record)
+        if confirmed:
+            chosen[link, number] = confirmed
+        return number
 
     for link in manager._remotes:
-        patch(link)
-    return lambda task: (task._home, task._number) in chosen
+        link.book.outbox.add = partial(add_some, link, link.book.outbox.add)  # type: ignore[method-assign]
+    return lambda task: chosen.get((task._home, task._number), 0)

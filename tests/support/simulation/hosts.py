@@ -273,7 +273,7 @@ class Host:
     @property
     def _is_open(self) -> bool:
         keeper = self.manager._router.keeper
-        return keeper is not None and keeper._is_open
+        return keeper is not None and keeper.is_open
 
     def _schedule(self, id_: str | None = None) -> None:
         chance, world = self.world.random, self.world
@@ -631,5 +631,3 @@ class HostWorld(Stage):
         await asyncio.sleep(down)
         if self.jumping and self.random.random() < 0.3:
             self.set_clock()
-
-

@@ -51,7 +51,7 @@ class Story:
         size: Bytes of its arguments.
         deed: "" for one that returns; else what it does, and which exception.
         asked: Whether it was asked to cancel.
-        confirmed: Whether it waits for the host's word.
+        confirmed: Whether it waits for the host's word, as of its record.
         retry: Which of its failures are followed by another attempt.
         withdrawn: How often it had started when it was asked to withdraw; None: it was not.
         leaves: Whether that may still come before its start.
@@ -80,7 +80,7 @@ class Story:
     size: int = 0
     deed: str = ""
     asked: bool = False
-    confirmed: bool = False
+    confirmed: int = 0
     retry: Drawn | None = None
     withdrawn: int | None = None
     leaves: bool = False
@@ -282,9 +282,18 @@ class Model:
         """A worker takes a task from its scheduler's queue, where only so many may run."""
         world, (scheduler, due) = self.world, place
         if world.max_running is not None and not world.spiteful:  # else its frame may be refused
-            waiting = [(d, n) for n, (other, d) in life.told.items() if other == scheduler]
+            waits = self._waits(number, life)
+            waiting = [
+                (d, n)
+                for n, (other, d) in life.told.items()
+                if other == scheduler and self._waits(n, life) == waits
+            ]
             if waiting and min(waiting) < (due, number):
                 self.fault(f"{number}, due at {due}, overtook {min(waiting)} in {life.pid}")
+
+    def _waits(self, number: int, life: Life) -> list[int]:
+        """Return how a task waits for the host's word: others may overtake it."""
+        return [story.confirmed for story in self._stories_of(life, [number])]
 
     # ---- what tasks tell
 
@@ -308,13 +317,15 @@ class Model:
         written = number in life.written or number in life.heard
         self._check(ident, written, "starts before that is written")
         if story.confirmed:
-            self._check(ident, number in life.heard, "starts without the host's word")
+            has_word = life.apart or world.has_word(world.handles[ident])
+            self._check(ident, number in life.heard and has_word, "starts without the host's word")
         if story.attempts:
             self._begins_again(ident, life)
         else:
             if not life.apart:
                 self.order.append(ident)
-            if world.cls is TimedScheduler and story.size < BLOB_LIMIT and not story.moved:
+            in_order = story.size < BLOB_LIMIT and not (story.moved or story.confirmed)
+            if world.cls is TimedScheduler and in_order:
                 before = life.latest.get(key, -1)
                 self._check(ident, before < number, f"overtook {before}, due at the same time")
                 life.latest[key] = number

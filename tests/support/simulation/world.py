@@ -25,7 +25,7 @@ from aioscheduler._routing.assembly import Seams
 from aioscheduler._scheduling.clock import SECOND
 
 from .acts import MAKERS, act, fail
-from .confirming import confirm_some
+from .confirming import confirm_late, confirm_some
 from .judge import judge
 from .lives import Life
 from .model import Model, Story
@@ -105,9 +105,14 @@ class World(Stage):
         )
         self.recycled.watch(self.manager._remotes[0].supervisor._budget)
         self._places = {id(link): place for place, link in enumerate(self.manager._remotes)}
-        self._confirms: Callable[[Task[Any]], bool] = lambda task: self.confirmed
+        self._confirms: Callable[[Task[Any]], int] = lambda task: int(self.confirmed)
         if some_confirmed and not self.confirmed:
             self._confirms = confirm_some(self.manager, self.random)
+        self.has_word: Callable[[Task[Any]], bool] = lambda task: True
+        words = random.Random(f"words of {seed}")
+        self.late = words.random() < 0.8
+        if self.late:
+            self.has_word = confirm_late(self.manager, loop, words)
 
     def configure(self, config: WorkerConfig) -> WorkerConfig:
         return replace(config, confirmed=self.confirmed)

@@ -57,10 +57,11 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
 
 def test_what_a_worker_has_begun_is_seen_at_once(ends: Ends) -> None:
     host, worker = ends
-    assert list(host.begun) == [0, 0, 0]
+    assert list(host.begun) == [0] * 6
     worker.begun[1] = 7
     worker.begun[2] = (1 << 64) - 1  # the numbers that processes give are large
-    assert list(host.begun) == [0, 7, (1 << 64) - 1]
+    worker.begun[3] = 9  # of the first, on the host's word
+    assert list(host.begun) == [0, 7, (1 << 64) - 1, 9, 0, 0]
 
 
 def test_a_process_that_became_no_worker_is_known(ends: Ends) -> None:
@@ -68,14 +69,14 @@ def test_a_process_that_became_no_worker_is_known(ends: Ends) -> None:
     assert not host.was_opened
     worker.record()
     assert host.was_opened
-    assert list(host.begun) == [0, 0, 0]  # that word is not a scheduler's
+    assert list(host.begun) == [0] * 6  # that word is not a scheduler's
 
 
-def test_many_schedulers_have_a_word_each() -> None:
+def test_many_schedulers_have_two_words_each() -> None:
     count = 5000  # more than a page of them
     with closing(BlackBox(count)) as host, closing(hand_over(host)) as worker:
-        worker.begun[count - 1] = 9
-        assert (len(host.begun), host.begun[count - 1]) == (count, 9)
+        worker.begun[2 * count - 1] = 9
+        assert (len(host.begun), host.begun[2 * count - 1]) == (2 * count, 9)
         assert not host.was_opened
         worker.tell(ValueError("the end"))
         assert host.last_words() == "ValueError: the end"
@@ -92,7 +93,7 @@ def test_a_crash_is_written_behind_the_words(ends: Ends, monkeypatch: pytest.Mon
     monkeypatch.setattr(faulthandler, "enable", crash)
     worker.record()
     assert host.last_words() == "Fatal Python error: Segmentation fault"
-    assert list(host.begun) == [0, 0, 0]
+    assert list(host.begun) == [0] * 6
 
 
 def test_what_ends_the_loop_is_told_with_its_traceback(ends: Ends) -> None:
@@ -124,7 +125,7 @@ def test_who_has_blocked_the_worker_is_told_with_the_place(ends: Ends) -> None:
     worker.blame((2, (1 << 64) - 1), "task x is to blame", "  File y\n")
     assert host.blamed == (2, (1 << 64) - 1)
     assert host.last_words() == "task x is to blame\n  File y"
-    assert list(host.begun) == [0, 0, 6]
+    assert list(host.begun) == [0, 0, 6, 0, 0, 0]
     assert host.was_opened
 
 
@@ -138,9 +139,9 @@ def test_a_block_may_be_nobodys(ends: Ends) -> None:
 def test_a_scheduler_that_is_none_is_nobody(ends: Ends) -> None:
     host, worker = ends
     for word in (4, 1 << 63):
-        worker._words[4] = word
+        worker._words[7] = word
         assert host.blamed is None
-    worker._words[4] = 3
+    worker._words[7] = 3
     assert host.blamed == (2, 0)
 
 

@@ -139,7 +139,9 @@ def test_a_process_is_told_its_configuration_and_its_generation(setting: Setting
     name, _, _, box, config, _ = setting.start().args
     assert name == "aioscheduler-m-1"
     assert config == replace(CONFIG, generation=4)
-    assert len(box.begun) == 2
+    assert len(box.begun) == 4
+    box.begun[1], box.begun[3] = 7, 8
+    assert [setting.life.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (7, 8)]
     setting.life.kill()
     setting.loop.turn(1)
 

@@ -196,9 +196,10 @@ async def test_what_cannot_be_read_is_the_cause(place: Place) -> None:
 
 
 async def test_it_tells_what_it_has_begun(place: Place) -> None:
-    assert [place.life.begun(scheduler) for scheduler in (0, 1)] == [0, 0]
+    assert [place.life.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (0, 0)]
     place.life.worker._runner._begun[1] = 8
-    assert [place.life.begun(scheduler) for scheduler in (0, 1)] == [0, 8]
+    place.life.worker._runner._begun_on_word[0] = 9
+    assert [place.life.begun(scheduler) for scheduler in (0, 1)] == [(0, 9), (8, 0)]
     place.life.kill()
     await turns()
 
@@ -216,6 +217,6 @@ async def test_a_worker_begins_without_the_hosts_context(no_tasks_left: None) ->
     _, _, numbers, ending, (outcome,) = place.frames[-1]
     assert (numbers, ending) == ([0], wire.RETURNED)
     assert shipper.catalog.decode_result(outcome).prec == 28
-    assert place.life.begun(0) == 1
+    assert place.life.begun(0) == (1, 0)
     place.life.kill()
     await turns()

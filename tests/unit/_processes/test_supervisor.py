@@ -37,8 +37,8 @@ class Life:
 
     def blocked(self) -> None: ...
 
-    def begun(self, scheduler: int) -> int:
-        return 0
+    def begun(self, scheduler: int) -> tuple[int, int]:
+        return 0, 0
 
     def kill(self, cause: str = "") -> None:
         self.causes.append(cause)

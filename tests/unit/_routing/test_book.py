@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from words import Words
 
 from aioscheduler._routing.book import Book, Change
 from aioscheduler._scheduling.clock import LATEST
@@ -178,7 +180,7 @@ def test_a_start_on_its_way_wins_over_a_move() -> None:
 def test_a_move_holds_over_a_death() -> None:
     book = make()
     book.reschedule(0, 1, 500)
-    assert book.died([0]) == [Change(0)]
+    assert {*book.died([(0, 0)])} == {Change(0)}
     assert replayed(book) == {0: (100, 1), 1: (500, 1), 2: (102, 1), 3: (103, 1)}
 
 
@@ -259,7 +261,7 @@ def test_a_task_that_waits_for_its_next_attempt_is_pending() -> None:
     book.retried(0, [0, 1, 2], [50, 50, 50], 1000)
     assert book.withdraw(0, 0) == book.cancel(0, 1) == Change(0, -1)
     assert book.dropped(0, [0, 1]) == [Change(0, 0, [0, 1])]
-    assert book.died([0]) == [Change(0)]
+    assert {*book.died([(0, 0)])} == {Change(0)}
     assert replayed(book)[2] == (1050, 2)
     assert [(list(row), state) for row, state, _ in book.close(lost=False)] == [
         ([2, 3], State.CANCELLED)
@@ -277,20 +279,55 @@ def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None
     book.started(0, [1])
     assert book.retried(0, [1], [50], 1000) == Change(0, 1, [])
     assert replayed(book)[1] == (1050, 2)
-    assert more_of(book, 1) == wire.More(None, None, 2, False, 1, None)
+    assert more_of(book, 1) == wire.More(None, None, 2, 0, 1, None)
 
 
 def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn() -> None:
     book = make(6)
     assert book.announced(0, [0, 1]) == Change(0, -2)
     assert book.announced(0, [2]) == Change(0, -1)
-    assert frames(book) == [[Kind.CONFIRM, 2]]
+    assert frames(book) == [[Kind.CONFIRM, [0, 1]]]
     assert book.announced(0, [3, 3]).refused == 3  # no word for what cannot be
     assert frames(book) == NOTHING
-    book.sort_running(rerun=False)
+    book.died([None])
     book.outbox.restart()
     book.announced(0, [4])
-    assert frames(book) == [[Kind.CONFIRM, 1]]  # of the next process
+    assert frames(book) == [[Kind.CONFIRM, [0]]]  # of the next process
+
+
+def test_who_keeps_the_tasks_says_when_they_have_our_word_once_and_in_any_order() -> None:
+    book, words = make(6), Words()
+    book.durables = words
+    book.announced(0, [0, 1])
+    book.announced(0, [2])
+    assert frames(book) == NOTHING
+    assert book.announced(0, [3, 3]).refused == 3  # of which nobody is told
+    first, second = words.begins
+    second()
+    second()
+    assert frames(book) == [[Kind.CONFIRM, [1]]]
+    first()
+    assert frames(book) == [[Kind.CONFIRM, [0]]]
+
+
+def test_what_has_not_our_word_when_its_process_dies_has_not_begun_and_gets_it_no_more() -> None:
+    book, words = make(6), Words()
+    book.durables = words
+    for numbers in ([0], [1, 2], [3]):
+        book.announced(0, numbers)
+    book.started(0, [4])
+    words.begins[2]()
+    words.begins[0]()
+    frames(book)
+    book.died([(5, 4)])  # 4, and of those that have our word 3
+    assert list(book.ledger.running_numbers()) == [3, 4]
+    book.outbox.restart()
+    words.begins[1]()
+    assert frames(book) == NOTHING
+    book.announced(0, [0])
+    list(book.close(lost=False))
+    words.begins[3]()
+    assert frames(book) == NOTHING
 
 
 @pytest.mark.parametrize(
@@ -308,7 +345,7 @@ def test_what_the_black_box_says_of_what_was_announced(
 ) -> None:
     book = make()
     book.started(0, [0, 1, 2])
-    changes = book.died([begun])
+    changes = book.died([None if begun is None else (begun, 0)])
     assert sum(change.waiting for change in changes) == (-1 if begun == 4 else len(unbegun))
     lost = [number for change in book.sort_running(rerun=False) for number in change.ended]
     assert lost == [n for n in ([0, 1, 2, 3] if begun == 4 else [0, 1, 2]) if n not in unbegun]
@@ -319,8 +356,7 @@ def test_of_what_was_announced_twice_the_last_time_counts() -> None:
     book.started(0, [0, 1])
     book.retried(0, [0], [5], 100)
     book.started(0, [0, 2])
-    (change,) = book.died([1])
-    assert change == Change(0, 1)  # 2, which comes after it
+    assert [change.waiting for change in book.died([(1, 0)])] == [1, 0]  # 2, which comes after it
     assert [change.ended for change in book.sort_running(rerun=False)] == [[0, 1]]
 
 
@@ -329,7 +365,7 @@ def test_the_head_of_a_queue_begins_again_before_what_was_announced_after_it() -
     book.announced(0, [0, 1, 2])
     book.retried(0, [0], [5], 100)
     book.announced(0, [0])
-    assert book.died([1]) == [Change(0, 2)]  # 1 and 2
+    assert [c.waiting for c in book.died([(1, 0)])] == [2, 0]  # 1 and 2
     assert [change.ended for change in book.sort_running(rerun=False)] == [[0]]
 
 
@@ -339,7 +375,7 @@ def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
     book.cancel(0, 0)
     book.cancel(1, 1)
     book.withdraw(1, 3)
-    changes = book.died([3, 0])
+    changes = book.died([(3, 0), (0, 0)])
     assert [change for change in changes if change.ended] == [
         Change(0, 0, [0]),
         Change(1, 0, [1, 3]),
@@ -404,34 +440,49 @@ def test_a_task_is_known_by_its_alias_until_its_end_was_told() -> None:
 class Worker:
     """A worker that does what it is told, and whatever else it may, in any order."""
 
-    def __init__(self, confirmed: bool) -> None:
+    def __init__(self, confirms: Callable[[int], bool]) -> None:
         self.waiting: dict[int, int] = {}
         self.announced: deque[int] = deque()
-        self.confirms = self.announcements = 0
+        self.unconfirmed: dict[int, int] = {}  # by index
+        self.confirmed: deque[int] = deque()
+        self.announcements = 0
         self.running: list[int] = []
-        self.begun = 0
-        self.confirmed = confirmed
+        self.begun = [0, 0]
+        self.confirms = confirms
         self.said: deque[wire.Frame] = deque()
 
     def hear(self, kind: Kind, *fields: Any) -> None:
         if kind == Kind.SCHEDULE:
             first, _, dues, _, _, payloads = fields
             own = first if isinstance(first, list) else range(first, first + len(payloads))
+            unconfirmed = self.unconfirmed.values()
             for index, number in enumerate(own):
-                assert number not in [*self.waiting, *self.announced, *self.running]
+                launched = [*self.announced, *unconfirmed, *self.confirmed]
+                assert number not in [*self.waiting, *launched, *self.running]
                 self.waiting[number] = dues[index] if isinstance(dues, list) else dues
         elif kind == Kind.CONFIRM:
-            (self.confirms,) = fields
+            for index in fields[0]:
+                self.confirmed.append(self.unconfirmed.pop(index))
         else:
             for number in fields[1]:
-                if self.waiting.pop(number, None) is not None:
+                waited = self.waiting.pop(number, None) is not None
+                if waited or (kind == Kind.CANCEL and self.drops(number)):
                     self.say(Kind.FINISHED, number)
-                elif kind == Kind.CANCEL and number in self.announced:
-                    self.announced[self.announced.index(number)] = -1
-                    self.say(Kind.FINISHED, number)
-                elif kind == Kind.CANCEL and number in self.running:
-                    self.running.remove(number)
-                    self.say(Kind.FINISHED, number)
+
+    def drops(self, number: int) -> bool:
+        """Cancel what was announced, or runs."""
+        for launched in (self.announced, self.confirmed):
+            if number in launched:
+                launched[launched.index(number)] = -1
+                return True
+        for index, other in self.unconfirmed.items():
+            if other == number:
+                self.unconfirmed[index] = -1
+                return True
+        runs = number in self.running
+        if runs:
+            self.running.remove(number)
+        return runs
 
     def say(self, kind: Kind, number: int, state: State = State.CANCELLED) -> None:
         self.said.append([kind, number, state])
@@ -442,20 +493,29 @@ class Worker:
         if deed == "announce" and self.waiting:
             number = draw.choice(list(self.waiting))
             del self.waiting[number]
-            self.announced.append(number)
-            self.announcements += 1
-            self.say(Kind.ANNOUNCED if self.confirmed else Kind.STARTED, number)
-        elif deed == "begin" and self.announced:
-            if self.confirmed and self.confirms <= self.announcements - len(self.announced):
-                return []
-            number = self.announced.popleft()
+            if self.confirms(number):
+                self.unconfirmed[self.announcements] = number
+                self.announcements += 1
+                self.say(Kind.ANNOUNCED, number)
+            else:
+                self.announced.append(number)
+                self.say(Kind.STARTED, number)
+        elif deed == "begin":
+            order = draw.randrange(2)
+            launched = (self.announced, self.confirmed)[order]
+            number = launched.popleft() if launched else -1
             if number >= 0:
                 self.running.append(number)
-                self.begun = number + 1
+                self.begun[order] = number + 1
                 return [number]
-        elif deed == "give back" and self.announced and not self.confirmed:
+        elif deed == "give back" and self.announced:
             number = self.announced.pop()
             if number >= 0:  # a drain does so
+                self.say(Kind.UNSTARTED, number)
+        elif deed == "give back" and self.unconfirmed:
+            index = draw.choice(list(self.unconfirmed))
+            number, self.unconfirmed[index] = self.unconfirmed[index], -1
+            if number >= 0:
                 self.say(Kind.UNSTARTED, number)
         elif self.running:
             number = self.running.pop(draw.randrange(len(self.running)))
@@ -474,7 +534,10 @@ class Story:
         self.confirmed = self.draw.random() < 0.5
         self.rerun = self.draw.random() < 0.3
         self.book = Book(1, True, DefinitionLog())
-        self.worker = Worker(self.confirmed)
+        self.words = Words()
+        if self.draw.random() < 0.5:
+            self.book.durables = self.words
+        self.worker = Worker(self.confirms)
         self.to_worker: deque[wire.Frame] = deque()
         self.waiting = 0
         self.ends: dict[int, State] = {}
@@ -484,6 +547,14 @@ class Story:
         self.withdrawn: set[int] = set()
         self.skipped: set[int] = set()  # numbers that no task has
         self.now = 0
+
+    def confirms(self, number: int) -> bool:
+        return self.confirmed or number % 3 == 0
+
+    def enter(self) -> None:
+        """Give our word to one of the announcements, be it of a process that is gone."""
+        if begins := self.words.begins:
+            begins.pop(self.draw.randrange(len(begins)))()
 
     def take(self, change: Change | None) -> None:
         if change is None:
@@ -507,8 +578,8 @@ class Story:
         self.now += draw.randrange(3)
         number = draw.randrange(book.outbox.next or 1)
         deed = draw.choices(
-            ("add", "cancel", "withdraw", "move", "send", "hear", "work", "say", "die"),
-            (4, 1, 2, 3, 4, 6, 10, 6, 0.3),
+            ("add", "cancel", "withdraw", "move", "send", "hear", "work", "say", "die", "enter"),
+            (4, 1, 2, 3, 4, 6, 10, 6, 0.3, 3),
         )[0]
         if deed == "add":
             book.outbox.add(0, self.now + draw.randrange(9), 7, 0)
@@ -535,6 +606,8 @@ class Story:
             self.listen()
         elif deed == "die":
             self.die()
+        elif deed == "enter":
+            self.enter()
         asked = {n for n in book._asked if book._asked.ends(n)}
         known = [n for n in range(book.outbox.next) if book.outbox.scheduler(n) is not None]
         pending = [n for n in known if not book._runs(n)]
@@ -560,7 +633,7 @@ class Story:
 
     def die(self) -> None:
         """What was written survives, or, if every start is confirmed, maybe not."""
-        worker, begun = self.worker, [self.worker.begun]
+        worker, begun = self.worker, [(self.worker.begun[0], self.worker.begun[1])]
         lossy = self.confirmed and self.draw.random() < 0.5
         if lossy:
             begun = [None]  # type: ignore[list-item]
@@ -577,7 +650,7 @@ class Story:
         before = self.book.outbox.next
         told, _ = self.book.outbox.restart()
         self.skipped |= set(range(before, self.book.outbox.next))
-        self.worker = Worker(self.confirmed)
+        self.worker = Worker(self.confirms)
         self.to_worker = deque(wire.Decoder().feed(b"".join(told)))
 
     def finish(self) -> None:

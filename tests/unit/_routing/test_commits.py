@@ -4,55 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 import pytest
-from stores import FULL, GONE, HandLoop, HandWriter, TrickyStore
+from stores import FULL, GONE, Place
 
-from aioscheduler._durable.group import Group, Kept
-from aioscheduler._durable.records import Function, Reason, Row
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import Reason, Row
 from aioscheduler._routing import commits as module
-from aioscheduler._routing.commits import Commits
 from aioscheduler.errors import StoreError
-
-
-class Place:
-    """A group, and what writes it, in turns by hand."""
-
-    def __init__(self) -> None:
-        self.store = TrickyStore()
-        opening = self.store.open()
-        self.loop, self.writer = HandLoop(), HandWriter()
-        self.group = Group(opening.next_row)
-        self.aged = 0
-        self.failures: list[Exception] = []
-        self.commits = Commits(
-            *(self.store, self.writer, self.group, self.age, self.failures.append)  # type: ignore[arg-type]
-        )
-        self.told: list[Any] = []
-
-    def age(self) -> None:
-        self.aged += 1
-
-    def start(self) -> None:
-        loop: Any = self.loop
-        self.commits.start(loop)
-
-    def put(self, payload: bytes = b"") -> Kept:
-        row = Row(self.group.new_row(), 5, 1, payload)
-        kept = Kept(row)
-        self.group.define(Function(1, "f", "m:f", False))
-        self.group.put(kept, row)
-        self.commits.soon()
-        return kept
-
-    def watch(self, stamp: int) -> None:
-        self.commits.when(stamp, lambda error: self.told.append((stamp, error)))
-
-    def turn(self) -> None:
-        """A turn of the loop, and all that the writer has to do."""
-        self.loop.turn()
-        self.writer.work()
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ def test_large_outcomes_came_before(place: Place) -> None:
         [Kind.TICK, float("inf"), 0, 0, [], 0, 0],
         [Kind.TICK, 0.0, 0, 0, [], 0, -1],
         [Kind.TICK, 0.0, 0, 0, [], 0, 1.0],
-        [Kind.CONFIRM, 1],
+        [Kind.CONFIRM, [0]],
         [Kind.SCHEDULE, 0],
     ],
 )

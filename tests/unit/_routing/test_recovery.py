@@ -56,10 +56,10 @@ class Place:
             raise self.blamed
         return self.blamed  # type: ignore[no-any-return]
 
-    def begun(self, scheduler: int) -> int | None:
+    def begun(self, scheduler: int) -> tuple[int, int] | None:
         if self.fails is not None:
             raise self.fails
-        return self.word
+        return None if self.word is None else (self.word, 0)
 
     def states(self) -> Counter[State | None]:
         return Counter(self.book.ledger.state(number) for number in range(4))

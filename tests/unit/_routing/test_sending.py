@@ -55,8 +55,8 @@ class Life:
 
     def blocked(self) -> None: ...
 
-    def begun(self, scheduler: int) -> int:
-        return 0
+    def begun(self, scheduler: int) -> tuple[int, int]:
+        return 0, 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None: ...
 

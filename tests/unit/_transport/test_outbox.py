@@ -240,10 +240,17 @@ def test_what_is_amended_for_the_next_worker_is_not_sent_to_this_one() -> None:
 def test_announcements_are_confirmed_together() -> None:
     outbox = Outbox(DefinitionLog())
     assert frames(outbox) == []
-    outbox.confirm()
-    outbox.confirm()
-    assert frames(outbox) == [[Kind.CONFIRM, 2]]
+    outbox.confirm(1)
+    outbox.confirm(0)
+    assert outbox.answers
+    assert frames(outbox) == [[Kind.CONFIRM, [1, 0]]]
+    assert not outbox.answers
     assert frames(outbox) == []
-    outbox.confirm()
+    for index in range(2 * PAGE + 1):
+        outbox.confirm(index)
+    indices = [indices for _, indices in frames(outbox)]
+    assert sum(indices, []) == list(range(2 * PAGE + 1))
+    assert max(map(len, indices)) == PAGE  # no frame is too long
+    outbox.confirm(2)
     outbox.restart()
     assert frames(outbox) == []

@@ -111,7 +111,7 @@ ONE_EACH: dict[str, Any] = {
     "options": 7,
     "alias": 1 << 50,
     "attempt": 3,
-    "confirmed": True,
+    "confirmed": 1,
     "failed": 2,
     "given": 10**18,
     "captured": b"values",
@@ -127,12 +127,16 @@ def test_who_reads_a_record_and_who_makes_it_know_each_field() -> None:
         assert wire.read_record(wire.unpack(wire.pack(record))) == more
         assert wire.options_of(record) == more.options
         assert wire.captured_of(record) == more.captured
-        assert wire.is_confirmed(record) == more.confirmed
+        assert wire.confirmed_of(record) == more.confirmed
         run = more.options, more.alias, more.attempt, more.given, more.captured
         if isinstance(record, list):
             assert wire.run_of(record) == run
         after = more._replace(attempt=more.attempt + 1, failed=more.failed + 1)
         assert more.after_failure() == after
+
+
+def test_what_has_failed_in_order_need_not_be_alone_any_more() -> None:
+    assert More(confirmed=wire.ALONE).after_failure().confirmed == 1
 
 
 def test_the_record_of_a_new_task_is_made_in_passing() -> None:

@@ -107,7 +107,7 @@ async def test_what_waits_for_the_hosts_word_has_its_place(make: Make) -> None:
     place.call(0, abs, [-1, -2, -3])
     await turns()
     assert place.take() == [[Kind.ANNOUNCED, 0, [0, 1]]]
-    place.send(Kind.CONFIRM, 1)
+    place.send(Kind.CONFIRM, [0])
     await turns()
     assert place.take() == [
         [Kind.FINISHED, 0, [0, 1], RETURNED, [1, 2]],
@@ -169,7 +169,8 @@ async def test_nor_are_those_that_had_arrived(place: Place) -> None:
 # ---- what begins on the host's word alone
 
 
-CONFIRMED = wire.make_record(wire.More(confirmed=True))
+CONFIRMED = wire.make_record(wire.More(confirmed=1))
+ALONE = wire.make_record(wire.More(confirmed=wire.ALONE))
 
 
 async def test_where_all_wait_they_begin_when_the_host_has_entered_them(make: Make) -> None:
@@ -181,38 +182,146 @@ async def test_where_all_wait_they_begin_when_the_host_has_entered_them(make: Ma
     await turns()
     assert place.take() == [[Kind.ANNOUNCED, 0, [4, 5]], [Kind.ANNOUNCED, 1, [6]]]
     assert place.begun == [0, 0]
-    place.send(Kind.CONFIRM, 1)
-    await turns()
-    assert place.take() == [[Kind.FINISHED, 0, [4, 5], RETURNED, ["a", "b"]]]
-    place.send(Kind.CONFIRM, 1)  # the host has said that before
-    assert place.begun == [6, 0]
-    place.send(Kind.CONFIRM, 2)
+    place.send(Kind.CONFIRM, [1])  # in any order
     await turns()
     assert place.take() == [[Kind.FINISHED, 1, [6], RETURNED, ["c"]]]
-    with pytest.raises(wire.WireError, match="3 announcements are confirmed"):
-        place.send(Kind.CONFIRM, 3)
+    assert place.begun_on_word == [0, 7]
+    place.send(Kind.CONFIRM, [0])
+    await turns()
+    assert place.take() == [[Kind.FINISHED, 0, [4, 5], RETURNED, ["a", "b"]]]
+    assert (place.begun, place.begun_on_word) == ([0, 0], [6, 7])
 
 
-async def test_a_slice_with_one_that_waits_waits_as_a_whole(place: Place) -> None:
+@pytest.mark.parametrize("index", [0, 2])
+async def test_an_announcement_that_does_not_wait_is_not_confirmed(make: Make, index: int) -> None:
+    place = make(confirmed=True)
+    await place.start()
+    place.call(0, give, ["a"])
+    place.call(1, give, ["b"], scheduler=1)
+    await turns()
+    place.send(Kind.CONFIRM, [0])
+    with pytest.raises(wire.WireError, match=f"announcement {index} is confirmed, and does not"):
+        place.send(Kind.CONFIRM, [1, index])
+
+
+async def test_timed_tasks_do_not_wait_with_those_that_do(place: Place) -> None:
     ran.clear()
     function = place.shipper.take_function(trace)
     place.tell_definitions()
-    place.send(Kind.SCHEDULE, 0, 0, 0, function, [None, CONFIRMED, None], [1, 2, 3])
-    place.call(3, give, [4], scheduler=1)
+    records = [None, CONFIRMED, None, ALONE, CONFIRMED, ALONE]
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, records, [0, 1, 2, 3, 4, 5])
     await turns()
-    plain, waits, finished = place.take()
-    assert sorted([plain, waits]) == [[Kind.STARTED, 1, [3]], [Kind.ANNOUNCED, 0, [0, 1, 2]]]
-    assert finished == [Kind.FINISHED, 1, [3], RETURNED, [4]]
-    place.call(4, trace, [5])  # of the same time: behind them
-    await turns()
-    assert place.take() == []
-    place.send(Kind.CONFIRM, 1)
-    await turns(20)
-    assert ran == [1, 2, 3, 5]
-    assert [frame for frame in place.take() if frame[0] != Kind.FINISHED] == [
-        [Kind.STARTED, 0, [4]]
+    announcements = [
+        [Kind.ANNOUNCED, 0, [3]],
+        [Kind.ANNOUNCED, 0, [5]],
+        [Kind.STARTED, 0, [0, 2]],
+        [Kind.ANNOUNCED, 0, [1, 4]],
     ]
-    assert place.worker._announcer._some == set()
+    assert place.take() == [*announcements, [Kind.FINISHED, 0, [0, 2], RETURNED, [None, None]]]
+    place.call(6, trace, [6])
+    await turns()
+    assert ran == [0, 2, 6]
+    place.send(Kind.CONFIRM, [2, 0])
+    await turns()
+    assert ran == [0, 2, 6, 1, 4, 3]
+    assert (place.begun, place.begun_on_word) == ([7, 0], [4, 0])
+    place.send(Kind.CONFIRM, [1])
+    await turns()
+    assert ran == [0, 2, 6, 1, 4, 3, 5]
+    announcer = place.worker._announcer
+    assert not (announcer._some or announcer._alone or announcer._announced)
+
+
+async def test_no_more_is_launched_because_one_that_waited_has_begun(place: Place) -> None:
+    """What is announced has begun, to the host: that is not to pile up in a pipe that is full."""
+    place.schedule(0, give("waits"), record=CONFIRMED)
+    await turns()
+    place.pipe.held = True
+    place.schedule(1, give("is announced"))
+    await turns()
+    place.schedule(2, give("is not"))
+    place.send(Kind.CONFIRM, [0])
+    await turns()
+    assert place.begun_on_word == [1, 0]
+    assert len([None for _, written in place.pipe._waiting if written is not None]) == 1
+    place.pipe.held = False
+    place.pipe.flush()
+    await turns()
+    assert place.begun == [3, 0]
+
+
+async def test_a_queue_keeps_its_order_and_waits_with_what_waits(make: Make) -> None:
+    place = make(Order.FIFO, (1,))
+    await place.start()
+    place.take()
+    ran.clear()
+    function = place.shipper.take_function(trace_alone)
+    place.tell_definitions()
+    records = [None, None, CONFIRMED, None]
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, records, ["a", "b", "c", "d"])
+    place.call(4, trace_alone, ["e"])
+    await turns(20)
+    announcements = [[Kind.STARTED, 0, [0, 1]], [Kind.ANNOUNCED, 0, [2, 3, 4]]]
+    assert [frame for frame in place.take() if frame[0] != Kind.FINISHED] == announcements
+    assert ran == ["a", "b"]
+    place.send(Kind.CONFIRM, [0])
+    await turns(40)
+    assert ran == ["a", "b", "c", "d", "e"]
+    assert (place.begun, place.begun_on_word) == ([5], [0])  # in one order
+
+
+async def test_what_waits_for_its_next_attempt_at_the_head_lets_nothing_by(make: Make) -> None:
+    place = make(Order.FIFO, (1,))
+    await place.start()
+    place.take()
+    ran.clear()
+    place.schedule(0, trace_and_fail("head"), retry=after(1))
+    place.schedule(1, trace_alone("waits"), record=CONFIRMED)
+    place.schedule(2, trace_alone("last"))
+    await turns(20)
+    await place.pass_(1)
+    await turns(20)
+    assert ran == ["head", "head"]
+    place.send(Kind.CONFIRM, [0])
+    await turns(20)
+    assert ran == ["head", "head", "waits", "last"]
+
+
+async def test_a_queue_with_one_that_is_alone_announces_one_at_a_time(make: Make) -> None:
+    place = make(Order.FIFO, (1,))
+    await place.start()
+    place.take()
+    ran.clear()
+    function = place.shipper.take_function(trace_alone)
+    place.tell_definitions()
+    records = [CONFIRMED, ALONE, CONFIRMED, CONFIRMED]
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, records, ["a", "b", "c", "d"])
+    for index, ahead in enumerate((1, 1, 32, 1)):
+        await turns(20)
+        assert [f[2] for f in place.take() if f[0] == Kind.ANNOUNCED] == [[index]]
+        assert ran == ["a", "b", "c", "d"][:index]
+        assert place.worker._engines[0].ahead == ahead
+        place.send(Kind.CONFIRM, [index])
+    await turns(20)
+    assert ran == ["a", "b", "c", "d"]
+
+
+async def test_beside_one_that_runs_alone_nothing_is_announced(make: Make) -> None:
+    place = make(Order.FIFO, (1,))
+    await place.start()
+    place.take()
+    place.schedule(0, forever(), record=ALONE)
+    place.schedule(1, give(1), record=CONFIRMED)
+    await turns()
+    place.send(Kind.CONFIRM, [0])
+    await turns(20)
+    assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
+    place.send(Kind.CANCEL, 0, [0])
+    await turns(20)
+    assert [frame[:3] for frame in place.take()] == [
+        [Kind.FINISHED, 0, [0]],
+        [Kind.ANNOUNCED, 0, [1]],
+    ]
 
 
 async def let_one_wait(place: Place) -> object:
@@ -226,16 +335,16 @@ async def let_one_wait(place: Place) -> object:
     return payload
 
 
-async def test_a_late_payload_does_not_let_others_by(place: Place) -> None:
+async def test_a_late_payload_of_a_timed_task_waits_for_nobody(place: Place) -> None:
     payload = await let_one_wait(place)
     assert place.take() == [[Kind.ANNOUNCED, 0, [1]]]
     place.pipe.receive([Kind.BLOB, 0, payload])
     place.schedule(2, trace(2))
     await turns()
-    assert place.take() == []  # it is announced when the slice that waits has begun
-    place.send(Kind.CONFIRM, 1)
+    assert ran == [b"x" * 40_000, 2]
+    place.send(Kind.CONFIRM, [0])
     await turns(20)
-    assert ran == [1, b"x" * 40_000, 2]
+    assert ran == [b"x" * 40_000, 2, 1]
 
 
 async def test_late_payloads_that_come_together_are_announced_in_slices(place: Place) -> None:
@@ -271,7 +380,7 @@ async def test_what_is_cancelled_before_the_word_comes_does_not_begin(make: Make
         [Kind.ANNOUNCED, 0, [0, 1, 2]],
         [Kind.FINISHED, 0, [1], DROPPED, [None]],
     ]
-    place.send(Kind.CONFIRM, 1)
+    place.send(Kind.CONFIRM, [0])
     await turns()
     assert place.take() == [[Kind.FINISHED, 0, [0, 2], RETURNED, [1, 3]]]
 
@@ -284,7 +393,7 @@ async def test_a_drain_gives_back_what_waits_for_the_word(make: Make) -> None:
     await turns()
     place.worker.drain()
     await asyncio.sleep(0)
-    place.send(Kind.CONFIRM, 1)
+    place.send(Kind.CONFIRM, [0])
     await place.serving
     assert place.take() == [
         [Kind.ANNOUNCED, 0, [0, 1]],
@@ -292,7 +401,7 @@ async def test_a_drain_gives_back_what_waits_for_the_word(make: Make) -> None:
         [Kind.UNSTARTED, 0, [0, 1]],
         [Kind.DRAINED],
     ]
-    assert place.begun == [0, 0]
+    assert place.begun_on_word == [0, 0]
 
 
 async def test_a_close_drops_what_waits_for_the_word(make: Make) -> None:
@@ -303,13 +412,13 @@ async def test_a_close_drops_what_waits_for_the_word(make: Make) -> None:
     await turns()
     place.send(Kind.CLOSE, 0.0)
     await asyncio.sleep(0)
-    place.send(Kind.CONFIRM, 1)
+    place.send(Kind.CONFIRM, [0])
     await place.serving
     assert place.take() == [
         [Kind.ANNOUNCED, 0, [0, 1]],
         [Kind.FINISHED, 0, [0, 1], DROPPED, [None, None]],
     ]
-    assert place.begun == [0, 0]
+    assert place.begun_on_word == [0, 0]
 
 
 async def test_a_worker_that_fails_begins_nothing_more(make: Make) -> None:
@@ -318,9 +427,9 @@ async def test_a_worker_that_fails_begins_nothing_more(make: Make) -> None:
     place.call(0, give, [1, 2])
     await turns()
     place.worker._fail(MemoryError())
-    place.send(Kind.CONFIRM, 1)
+    place.send(Kind.CONFIRM, [0])
     await place.serving
-    assert place.begun == [0, 0]
+    assert place.begun_on_word == [0, 0]
 
 
 @pytest.mark.parametrize(("order", "together"), [(Order.FIFO, 32), (Order.LIFO, 1)])
@@ -341,8 +450,8 @@ async def test_a_queue_that_waits_announces_ahead_and_runs_one_at_a_time(
         assert not confirmed or len(announced) - len(ran) <= together + 1
         if found:
             assert len(found[0]) <= together
+            place.send(Kind.CONFIRM, list(range(confirmed, confirmed + len(found))))
             confirmed += len(found)
-            place.send(Kind.CONFIRM, confirmed)
     assert ran == announced
     assert ran == (list(range(40)) if order is Order.FIFO else list(range(40))[::-1])
     assert confirmed == (2 if order is Order.FIFO else 40)
@@ -373,10 +482,10 @@ async def test_a_task_that_starts_once_more_waits_again(make: Make) -> None:
     place.take()
     place.schedule(0, fail("once"), record=CONFIRMED, retry=after(0))
     await turns()
-    place.send(Kind.CONFIRM, 1)
+    place.send(Kind.CONFIRM, [0])
     await turns(20)
     assert [frame[0] for frame in place.take()] == [Kind.ANNOUNCED, Kind.RETRY, Kind.ANNOUNCED]
-    place.send(Kind.CONFIRM, 2)
+    place.send(Kind.CONFIRM, [1])
     await turns()
     (failed,) = place.take()
     assert failed[:4] == [Kind.FINISHED, 0, [0], RAISED]
@@ -390,7 +499,7 @@ async def test_what_was_announced_ahead_waits_for_an_attempt_that_failed(make: M
     place.schedule(0, trace_and_fail("once"), retry=after(1))
     place.call(1, trace_alone, ["a", "b"])
     await turns()
-    place.send(Kind.CONFIRM, 1)
+    place.send(Kind.CONFIRM, [0])
     await turns()
     announced, retry = place.take()
     assert announced == [Kind.ANNOUNCED, 0, [0, 1, 2]]
@@ -398,7 +507,7 @@ async def test_what_was_announced_ahead_waits_for_an_attempt_that_failed(make: M
     assert place.begun == [1]
     await place.pass_(1)
     assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
-    place.send(Kind.CONFIRM, 2)
+    place.send(Kind.CONFIRM, [1])
     await turns(20)
     assert ran == ["once", "once", "a", "b"]
     ends = [frame[2:4] for frame in place.take() if frame[0] == Kind.FINISHED]
@@ -409,7 +518,7 @@ async def test_what_has_its_payload_and_is_not_announced_can_be_withdrawn(place:
     payload = await let_one_wait(place)
     place.pipe.receive([Kind.BLOB, 0, payload])
     place.send(Kind.WITHDRAW, 0, [0])
-    place.send(Kind.CONFIRM, 1)
+    place.send(Kind.CONFIRM, [0])
     await turns(20)
     assert ran == [1]
     assert [Kind.FINISHED, 0, [0], DROPPED, [None]] in place.take()
@@ -421,6 +530,6 @@ async def test_one_record_may_hold_for_all_of_a_frame(place: Place) -> None:
     place.send(Kind.SCHEDULE, 0, 0, 0, function, [CONFIRMED], [-1, -2, -3])
     await turns()
     assert place.take() == [[Kind.ANNOUNCED, 0, [0, 1, 2]]]
-    place.send(Kind.CONFIRM, 1)
+    place.send(Kind.CONFIRM, [0])
     await turns()
     assert place.take() == [[Kind.FINISHED, 0, [0, 1, 2], RETURNED, [1, 2, 3]]]

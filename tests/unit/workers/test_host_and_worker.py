@@ -7,6 +7,7 @@ one that the model allows, and every start must be one that the host knows of, i
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from aioscheduler import Retry, current_attempt
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import wire
-from aioscheduler._transport.wire import DROPPED, IN_BLOB, Kind, More
+from aioscheduler._transport.wire import ALONE, DROPPED, IN_BLOB, Kind, More
 from aioscheduler.options import Options
 
 
@@ -34,12 +35,12 @@ class Host:
         self.dues: list[int] = []
         self.attempts: list[int] = []
         self.states: list[str] = []
-        self.confirmed: list[bool] = []
+        self.confirmed: list[int] = []
         self.cancelled: set[int] = set()
         self.withdrawn: set[int] = set()
         self.blobs: list[int] = []  # not sent yet
         self.announced: list[list[int]] = []
-        self.entered = 0  # of them, as the worker was told
+        self.entered: set[int] = set()  # of them, as the worker was told
         self.running: list[int] = []
         self.faults: list[BaseException] = []
         self.options = place.shipper.take_options(Options(retry=Retry(ask_host, attempts=4)))
@@ -53,8 +54,9 @@ class Host:
         assert self.place.now >= self.dues[number]
         assert current_attempt() == self.attempts[number]
         if self.confirmed[number]:
-            assert any(number in slice_ for slice_ in self.announced[: self.entered])
-            assert not any(number in slice_ for slice_ in self.announced[self.entered :])
+            announced = {n for n, slice_ in enumerate(self.announced) if number in slice_}
+            assert announced
+            assert announced <= self.entered
         self.running.append(number)
         if self.order is not Order.TIMED:
             schedulers = [self.calls[other][0] for other in self.running]
@@ -68,6 +70,9 @@ class Host:
                     self.states[n] = "started"
                 if kind == Kind.ANNOUNCED:
                     self.announced.append(fields[1])
+                    assert len(fields[1]) == 1 or ALONE not in self.wants(fields[1])
+                elif kind == Kind.STARTED:
+                    assert not any(self.wants(fields[1]))
             elif kind == Kind.FINISHED:
                 for n in fields[1]:
                     self.ended(n, fields[2])
@@ -76,6 +81,10 @@ class Host:
                     assert self.states[n] == "started"
                     self.states[n] = "gone" if self.order is Order.TIMED else "pending"
                     self.attempts[n] += 1
+
+    def wants(self, numbers: list[int]) -> list[int]:
+        """What each of these tasks waits for at its present attempt."""
+        return [min(self.confirmed[n], 1 if self.attempts[n] > 1 else ALONE) for n in numbers]
 
     def ended(self, n: int, ending: int) -> None:
         if ending != DROPPED:
@@ -101,7 +110,8 @@ class Host:
         self.dues.append(0)
         self.attempts.append(1)
         self.states.append("")
-        self.confirmed.append(self.all_confirmed or self.random.random() < 0.1)
+        wants = self.random.choice((1, ALONE)) if self.random.random() < 0.2 else 0
+        self.confirmed.append(wants or int(self.all_confirmed))
         self.send(number)
 
     def send(self, number: int) -> None:
@@ -113,7 +123,8 @@ class Host:
         if large:
             self.blobs.append(number)
         attempt = self.attempts[number]
-        more = More(self.options, None, attempt, self.confirmed[number], attempt - 1)
+        (confirmed,) = self.wants([number])
+        more = More(self.options, None, attempt, confirmed, attempt - 1)
         row = [IN_BLOB if large else payload]
         self.states[number] = "pending"
         due = self.dues[number]
@@ -149,8 +160,13 @@ class Host:
 
     def confirm(self) -> None:
         self.hear()
-        self.entered = self.random.randint(self.entered, len(self.announced))
-        self.place.send(Kind.CONFIRM, self.entered)
+        waiting = [n for n in range(len(self.announced)) if n not in self.entered]
+        self.enter(self.random.sample(waiting, self.random.randint(0, len(waiting))))
+
+    def enter(self, indices: Iterable[int]) -> None:
+        new = [index for index in indices if index not in self.entered]
+        self.entered.update(new)
+        self.place.send(Kind.CONFIRM, new)
 
     async def live(self) -> None:
         deeds = (self.schedule, self.send_blob, self.cancel, self.withdraw, self.give_again)
@@ -163,8 +179,7 @@ class Host:
         for _ in range(300):  # and now let all of them end
             self.send_blob()
             self.give_again()
-            self.entered = len(self.announced)
-            self.place.send(Kind.CONFIRM, self.entered)
+            self.enter(range(len(self.announced)))
             await self.place.pass_(1)
         self.hear()
 
@@ -189,5 +204,6 @@ async def test_every_frame_is_one_that_the_host_can_take(
     }
     announcer = place.worker._announcer
     assert not (announcer._expected or announcer._some or announcer._late or announcer._announced)
+    assert announcer._alone == 0
     for engine in place.worker._engines:
         assert (engine.pending, engine.running, len(engine._queue)) == (0, {}, 0)

@@ -1,0 +1,75 @@
+"""Durable functions, and what they have done: in the test's process, as its workers are there."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any
+
+from aioscheduler import ManagerProxy, Retry, current_attempt, durable
+
+done: list[Any] = []
+"""What has been called, in order; a test clears it."""
+
+gates: dict[str, asyncio.Event] = {}
+"""What `hold` waits for, by name."""
+
+request_id: ContextVar[str] = ContextVar("request_id")
+
+
+@durable("test.note")
+async def note(value: Any) -> Any:
+    done.append(value)
+    return value
+
+
+@durable("test.once", on_loss="fail")
+async def once(value: Any) -> Any:
+    done.append(value)
+    return value
+
+
+@durable("test.fail")
+async def fail(value: Any) -> None:
+    done.append(value)
+    raise ValueError(f"no {value}")
+
+
+@durable("test.retried", retry=Retry(attempts=3, wait_initial=60, wait_exp_base=1, wait_jitter=0))
+async def retried(value: Any, good: int = 3) -> Any:
+    done.append((value, current_attempt()))
+    if current_attempt() < good:
+        raise ValueError(f"not yet {value}")
+    return value
+
+
+@durable("test.late", max_lateness=5)
+async def late(value: Any) -> None:
+    done.append(value)
+
+
+@durable("test.hold")
+async def hold(name: str) -> str:
+    done.append(name)
+    await gates[name].wait()
+    return name
+
+
+@durable("test.hold_once", on_loss="fail")
+async def hold_once(name: str) -> str:
+    done.append(name)
+    await gates[name].wait()
+    return name
+
+
+@durable("test.chain")
+async def chain(manager: ManagerProxy, left: int) -> None:
+    done.append(left)
+    if left:
+        manager.schedule(chain(manager, left - 1), timedelta(seconds=10), id="chain", replace=True)
+
+
+@durable("test.request")
+async def request(value: Any) -> None:
+    done.append((value, request_id.get("none")))

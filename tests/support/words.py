@@ -1,0 +1,36 @@
+"""Who has tasks wait for the host's word, and keeps none of them (`durables.Durables`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+
+class Words:
+    """Collects what gives the host's word, for the test to call.
+
+    Attributes:
+        begins: By announcement.
+    """
+
+    def __init__(self) -> None:
+        self.begins: list[Callable[[], None]] = []
+
+    def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
+        self.begins.append(begin)
+
+    def all_durable(self, numbers: Iterable[int]) -> bool:
+        return False
+
+    def started(self, numbers: Iterable[int]) -> None: ...
+
+    def unstarted(self, numbers: Iterable[int]) -> None: ...
+
+    def retried(self, until: Mapping[int, int]) -> None: ...
+
+    def moved(self, number: int, due: int) -> None: ...
+
+    def runs_again(self, number: int, otherwise: bool) -> bool:
+        return otherwise
+
+    def stays(self, number: int, running: bool) -> bool:
+        return False

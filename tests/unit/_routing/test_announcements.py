@@ -1,0 +1,93 @@
+"""Which tasks have begun, by two orders and what the black box says of each."""
+
+from __future__ import annotations
+
+from aioscheduler._routing.announcements import Announcements
+from aioscheduler._transport import wire
+from aioscheduler._transport.definitionlog import DefinitionLog
+from aioscheduler._transport.outbox import Outbox
+from aioscheduler._transport.wire import Kind
+
+
+class Place:
+    """Announcements, and who is to send our word."""
+
+    def __init__(self, timed: bool = True) -> None:
+        self.outbox = Outbox(DefinitionLog())
+        self.announcements = Announcements(2, timed, self.outbox)
+        self.announcements.wake = self.wake
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def frames(self) -> list[wire.Frame]:
+        return list(wire.Decoder().feed(b"".join(self.outbox.take()[0])))
+
+    def unbegun(self, started: int, confirmed: int) -> list[tuple[int, list[int] | None]]:
+        return list(self.announcements.unbegun(1, (started, confirmed)))
+
+
+def test_timed_tasks_begin_as_they_were_announced_or_as_they_had_our_word() -> None:
+    place = Place()
+    first = place.announcements.announced(1, [1, 2])
+    second = place.announcements.announced(1, [3])
+    place.announcements.announced(0, [9])
+    place.announcements.started(1, [4, 5])
+    assert place.announcements.unconfirmed == [(1, [1, 2]), (1, [3]), (0, [9])]
+    assert place.unbegun(5, 0) == [(4, [5]), (-1, [])]
+    second()
+    first()
+    assert (place.woken, place.frames()) == (2, [[Kind.CONFIRM, [1, 0]]])
+    assert place.announcements.unconfirmed == [(0, [9])]
+    assert place.unbegun(6, 2) == [(5, []), (1, [2])]
+    assert place.unbegun(0, 4) == [(-1, [4, 5]), (3, [1, 2])]
+
+
+def test_those_of_a_queue_begin_as_they_were_announced() -> None:
+    place = Place(timed=False)
+    first = place.announcements.announced(1, [1, 2])
+    place.announcements.started(1, [3])
+    first()
+    assert place.unbegun(3, 0) == [(2, [3]), (-1, [])]
+
+
+def test_the_head_of_a_queue_begins_again_where_it_was() -> None:
+    place = Place(timed=False)
+    place.announcements.announced(1, [1, 2])()
+    place.announcements.heads.add(1)
+    place.announcements.announced(1, [1])
+    assert place.announcements.heads == set()
+    assert place.unbegun(2, 0) == [(1, [2]), (-1, [])]
+
+
+def test_of_what_was_not_announced_it_is_not_known_what_comes_after_it() -> None:
+    place = Place()
+    place.announcements.started(1, [1, 2])
+    assert place.unbegun(8, 9) == [(7, None), (8, None)]
+    place.announcements.started(1, range(100, 1200))
+    assert place.unbegun(2, 0)[0] == (1, None)  # it is too long ago
+    assert place.unbegun(1190, 0)[0] == (1189, list(range(1190, 1200)))
+
+
+def test_of_what_was_announced_twice_the_last_time_counts() -> None:
+    place = Place()
+    for numbers in ([1, 2], [1, 3]):
+        place.announcements.started(1, numbers)
+    assert place.unbegun(2, 0)[0] == (1, [3])
+
+
+def test_our_word_is_for_the_process_that_has_announced() -> None:
+    place = Place()
+    old = place.announcements.announced(1, [1])
+    place.announcements.started(1, [2])
+    place.announcements.heads.add(3)
+    place.announcements.clear()
+    assert not place.announcements.heads
+    assert place.unbegun(0, 0) == [(-1, []), (-1, [])]
+    new = place.announcements.announced(1, [1])
+    old()
+    assert (place.woken, place.frames()) == (0, [])
+    new()
+    new()
+    assert (place.woken, place.frames()) == (1, [[Kind.CONFIRM, [0]]])

@@ -1,0 +1,42 @@
+"""Dead letters as they come: written, and told of in sums."""
+
+from __future__ import annotations
+
+import pytest
+
+from aioscheduler._durable.group import Group, Kept
+from aioscheduler._durable.records import Burial, Reason, Row
+from aioscheduler._routing.burials import Burials
+
+
+def bury(burials: Burials, row: int, reason: Reason, text: str, id_: str | None = None) -> None:
+    burials.bury(Kept(Row(row, 5, 1, b"", id=id_)), reason, text)
+
+
+def test_they_are_written_with_their_time() -> None:
+    group = Group(1)
+    bury(Burials(group, lambda: 77), 3, Reason.LOST, "why")
+    taken = group.take()
+    assert taken is not None
+    assert taken[0].burials == [Burial(0, 3, 1, Reason.LOST, "why", 77)]
+
+
+def test_they_are_told_of_once_and_in_sums(caplog: pytest.LogCaptureFixture) -> None:
+    burials = Burials(Group(1), lambda: 77)
+    burials.tell()
+    assert not caplog.records
+    bury(burials, 3, Reason.FAILED, "Traceback\n  line\nValueError: 5\n\n", id_="a")
+    burials.tell()
+    assert caplog.messages == [
+        "a durable task is a dead letter (failed: 1); the last is row 3 'a': ValueError: 5; see "
+        "manager.dead_letters()"
+    ]
+    for row in range(1500):
+        bury(burials, row, Reason.UNREADABLE if row % 3 else Reason.FAILED, "")
+    bury(burials, 7000, Reason.TOO_LATE, "x" * 1000)
+    burials.tell()
+    burials.tell()
+    assert caplog.messages[1:] == [
+        "1,501 durable tasks are dead letters (failed: 500, unreadable: 1,000, too_late: 1); the "
+        f"last is row 7000: {'x' * 300}; see manager.dead_letters()"
+    ]

@@ -1,0 +1,490 @@
+"""What becomes of durable tasks at one place, as it is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import stores
+from stores import GONE
+
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import Begun, Function, Reason, Row
+from aioscheduler._routing.burials import Burials
+from aioscheduler._routing.keeping import MOST_LOSSES, WITHDRAWN, Keeping, Marks
+from aioscheduler._routing.suspects import QUARANTINE, Suspects
+from aioscheduler._scheduling.states import State
+from aioscheduler._shipping.payloads import make_failure
+from aioscheduler._transport import wire
+from aioscheduler.errors import StoreError, WorkerLost
+
+
+class Place(stores.Place):
+    """Keepings of two workers, with what writes what they note."""
+
+    def __init__(self, timed: bool = True) -> None:
+        super().__init__()
+        self.now = 1000
+        self.marks = Marks(self.group)
+        self.suspects = Suspects()
+        self.burials = Burials(self.group, lambda: self.now)
+        self.left: dict[str, Kept] = {}
+        self.asked: list[Kept | None] = []
+        self.keepings = [
+            Keeping(
+                *(self.group, self.commits, self.marks, self.suspects, timed),
+                *(lambda: self.now, self.burials.bury, self.wait_stored, self.left),
+            )
+            for _ in range(2)
+        ]
+        self.keeping = self.keepings[0]
+        self.begun: list[Any] = []
+        self.start()
+
+    async def wait_stored(self, kept: Kept | None) -> None:
+        self.asked.append(kept)
+
+    def age(self) -> None:
+        self.marks.age()
+
+    def add(self, number: int, worker: int = 0, **fields: Any) -> Kept:
+        """Have a task accepted."""
+        once = fields.pop("once", False)
+        suspect = fields.pop("suspect", False)
+        row = Row(self.group.new_row(), fields.pop("due", 500), 1, b"", **fields)
+        kept = self.keepings[worker].kept[number] = Kept(row)
+        kept.once, kept.suspect = once, suspect
+        self.group.define(Function(1, "f", "m:f", once))
+        self.group.put(kept, row)
+        self.commits.soon()
+        return kept
+
+    def announce(self, *numbers: int, worker: int = 0) -> None:
+        self.keepings[worker].announced(numbers, lambda: self.begun.append(numbers))
+
+    def settle(self) -> None:
+        """Write all there is, and no mark but those that are due."""
+        for _ in range(3):
+            self.turn()
+
+    def tick(self) -> None:
+        """Write what there is, and what has begun by now."""
+        self.commits.soon()
+        self.settle()
+
+    def rows(self) -> dict[int, Row]:
+        """What is in the file, by row."""
+        self.settle()
+        return {row.row: row for row in self.store.rows()}
+
+    def row(self, kept: Kept) -> Row:
+        return self.rows()[kept.row]
+
+    def dead(self) -> dict[int, tuple[Reason, int, str]]:
+        self.settle()
+        return {each.row: (each.reason, each.attempt, each.text) for each in self.store.dead()}
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+def test_what_is_not_durable_is_passed_over(place: Place) -> None:
+    for keeping in place.keepings:
+        keeping.started([7, 8])
+        keeping.unstarted([7])
+        keeping.retried({7: 5})
+        keeping.moved(7, 5)
+        keeping.dispossess(7, running=True)
+        keeping.withdrawn(7)
+        assert keeping.ended([7, 8], State.FAILED, [b"", b""]) == ()
+        assert keeping.runs_again(7, True)
+        assert not keeping.runs_again(7, False)
+        assert not keeping.stays(7, running=False)
+        assert not keeping.waits(7)
+        assert not keeping.all_durable([7])
+        assert not keeping.all_durable([])
+        place.add(1, worker=place.keepings.index(keeping))
+        assert keeping.ended([7, 8], State.FAILED, [b"", b""]) == set()
+        keeping.announced([7, 8], lambda: place.begun.append("plain"))
+    assert place.begun == ["plain"] * 2  # nobody waits for a store
+    assert len(place.rows()) == 2
+    assert not place.dead()
+
+
+def test_all_that_ran_may_be_durable(place: Place) -> None:
+    place.add(1)
+    place.add(2)
+    assert place.keeping.all_durable([1, 2])
+    assert place.keeping.all_durable(iter([1]))
+    assert not place.keeping.all_durable([1, 3])
+    assert not place.keeping.all_durable([])
+
+
+# ---- starts
+
+
+def test_what_outlives_a_commit_is_marked_and_nothing_else(place: Place) -> None:
+    kept = [place.add(number) for number in range(3)]
+    place.turn()
+    place.keeping.started([0, 1, 2])
+    place.keeping.ended([0], State.FINISHED, [None])
+    place.turn()  # the strike of 0: the others have begun since the last batch
+    assert [row.begun for row in place.store.rows()] == [Begun.NO, Begun.NO]
+    place.keeping.ended([1], State.FINISHED, [None])
+    place.turn()
+    (row,) = place.store.rows()
+    assert (row.row, row.begun) == (kept[2].row, Begun.YES)
+    assert not place.marks
+    written = len(place.store.batches)
+    place.settle()
+    assert len(place.store.batches) == written
+
+
+def test_a_mark_is_not_made_of_what_has_not_begun_after_all(place: Place) -> None:
+    kept = [place.add(number) for number in range(2)]
+    place.turn()
+    place.keeping.started([0, 1])
+    assert len(place.marks) == 2
+    place.tick()
+    place.keeping.unstarted([0])
+    place.keeping.retried({1: 900})
+    place.marks.forget(kept[0])  # as often as anybody likes
+    assert not place.marks
+    place.tick()
+    assert {row.begun for row in place.rows().values()} == {Begun.NO}
+
+
+def test_a_mark_is_taken_back_if_it_has_not_begun(place: Place) -> None:
+    kept = place.add(1)
+    place.turn()
+    place.keeping.started([1])
+    for _ in range(2):
+        place.tick()
+    assert place.row(kept).begun is Begun.YES
+    place.keeping.unstarted([1])
+    assert place.row(kept).begun is Begun.NO
+
+
+@pytest.mark.parametrize("fields", [{"id": "a"}, {"once": True}, {"suspect": True}])
+def test_who_waits_for_the_store_begins_when_it_is_on_record(place: Place, fields: Any) -> None:
+    kept = place.add(1, **fields)
+    place.add(2)
+    assert place.keeping.waits(1)
+    assert not place.keeping.waits(2)
+    place.announce(1)
+    assert not place.begun
+    place.loop.turn()
+    assert not place.begun
+    place.writer.work()
+    assert place.begun == [(1,)]
+    expected = Begun.ONCE if "once" in fields else Begun.YES if "suspect" in fields else Begun.NO
+    assert place.store.rows()[0].begun is expected
+    place.keeping.ended([1], State.FINISHED, [None])
+    assert kept.row not in place.rows()
+
+
+def test_who_waits_has_not_begun_however_long(place: Place) -> None:
+    """No host that dies meanwhile is to take it for one that has."""
+    first = place.add(1, suspect=True, losses=1)
+    second = place.add(2, suspect=True, losses=1)
+    third = place.add(3, id="c")
+    place.turn()
+    place.announce(1)
+    place.announce(2)
+    place.keeping.started([2, 3])  # which is said of what is announced, too
+    for _ in range(4):
+        place.tick()
+    rows = place.rows()
+    assert (rows[first.row].begun, rows[second.row].begun) == (Begun.YES, Begun.NO)
+    assert rows[third.row].begun is Begun.NO
+    assert place.begun == [(1,)]
+    place.keeping.ended([1], State.FINISHED, [None])
+    assert place.row(second).begun is Begun.YES
+    assert place.begun == [(1,), (2,)]
+
+
+def test_what_waited_and_runs_on_is_marked_as_any_other(place: Place) -> None:
+    kept = place.add(1, id="a")
+    place.announce(1)
+    place.settle()
+    assert place.begun == [(1,)]
+    for _ in range(2):
+        place.tick()
+    assert place.row(kept).begun is Begun.YES
+
+
+def test_nothing_begins_that_never_will_be_on_record(place: Place) -> None:
+    place.add(1, id="a")
+    place.add(2, once=True)
+    place.announce(1)
+    place.announce(2)
+    place.store.fails = GONE
+    place.settle()
+    assert place.failures
+    place.add(3, id="c")
+    place.announce(3)
+    place.announce(9)  # it is not durable
+    assert place.begun == [(9,)]
+
+
+def test_what_is_on_disk_needs_no_store_to_begin(place: Place) -> None:
+    place.add(1, id="a")
+    place.settle()
+    place.commits.stop(StoreError("over"))
+    place.announce(1)
+    assert place.begun == [(1,)]
+
+
+def test_suspects_begin_in_lots_and_those_that_were_lost_alone(place: Place) -> None:
+    for number in range(3):
+        place.add(number, suspect=True)
+    place.add(3, suspect=True, losses=1)
+    place.add(4, worker=1, suspect=True, losses=1)
+    place.announce(0, 1)
+    place.announce(2)
+    place.announce(3)
+    place.announce(4, worker=1)
+    place.settle()
+    assert place.begun == [(0, 1), (2,)]
+    place.keeping.ended([0, 1], State.FINISHED, [None] * 2)
+    place.keeping.ended([2], State.FAILED, [ValueError()])
+    place.settle()
+    assert place.begun[2:] == [(3,)]
+    place.now += QUARANTINE
+    place.suspects.look_after(place.now)
+    place.settle()
+    assert place.begun[3:] == [(4,)]  # of another worker, and in its turn all the same
+
+
+def test_a_turn_that_comes_too_late_puts_nothing_on_record(place: Place) -> None:
+    place.add(1, suspect=True, losses=1)
+    later = [place.add(n, suspect=True, losses=1) for n in (2, 3, 4)]
+    place.announce(1)
+    for number in (2, 3, 4):
+        place.announce(number)
+    place.settle()
+    place.keeping.withdrawn(2)
+    place.keeping.unstarted([3])  # its process has died, or drains
+    place.keeping.moved(4, 7000)
+    place.keeping.ended([1], State.FINISHED, [None])
+    rows = place.rows()
+    assert later[0].row not in rows
+    assert [rows[kept.row].begun for kept in later[1:]] == [Begun.NO] * 2
+    place.announce(3)  # by the next process
+    assert place.row(later[1]).begun is Begun.YES
+    assert place.begun.count((3,)) == 2  # the first of which goes to nobody
+
+
+def test_the_word_for_a_process_that_has_died_is_not_that_for_the_next(place: Place) -> None:
+    kept = place.add(1, once=True)
+    place.announce(1)
+    place.loop.turn()  # it is being written
+    place.keeping.unstarted([1])
+    place.keeping.announced([1], lambda: place.begun.append("next"))
+    place.writer.work(1)
+    assert place.begun == [(1,)]
+    assert place.keeping.runs_again(1, False)  # it has not begun, and so it is not lost
+    place.settle()
+    assert (kept.losses, kept.attempt) == (0, 1)
+
+
+# ---- other times
+
+
+def test_a_retry_counts_and_keeps_the_time_that_was_given(place: Place) -> None:
+    kept = place.add(1, losses=2, suspect=True)
+    place.announce(1)
+    place.settle()
+    place.keeping.retried({1: 900, 7: 5})
+    row = place.row(kept)
+    assert (row.due, row.given, row.attempt, row.failed) == (900, 500, 2, 1)
+    assert (row.losses, row.begun) == (0, Begun.NO)
+    assert not place.keeping.waits(1)
+    place.keeping.started([1])
+    place.keeping.retried({1: 1900})
+    row = place.row(kept)
+    assert (row.due, row.given, row.attempt, row.failed) == (1900, 500, 3, 2)
+    place.keeping.moved(1, 4000)
+    row = place.row(kept)
+    assert (row.due, row.given, row.attempt, row.failed) == (4000, None, 3, 2)
+
+
+def test_in_a_queue_a_retry_has_no_time() -> None:
+    place = Place(timed=False)
+    kept = place.add(1, due=0)
+    place.turn()
+    place.keeping.started([1])
+    place.keeping.retried({1: 900})
+    row = place.row(kept)
+    assert (row.due, row.given, row.attempt, row.failed) == (0, None, 2, 1)
+
+
+def test_who_loses_its_id_is_struck_unless_it_runs(place: Place) -> None:
+    waits, runs = place.add(1, id="a"), place.add(2, id="b")
+    place.settle()
+    place.keeping.dispossess(1, running=False)
+    place.keeping.dispossess(2, running=True)
+    place.add(3, id="a")
+    place.add(4, id="b")
+    rows = place.rows()
+    assert sorted(row.id for row in rows.values() if row.id) == ["a", "b"]
+    assert waits.row not in rows
+    assert rows[runs.row].id is None
+    assert 1 not in place.keeping.kept
+
+
+def test_what_is_withdrawn_is_struck_at_once(place: Place) -> None:
+    kept = place.add(1, suspect=True)
+    place.announce(1)
+    place.settle()
+    place.keeping.withdrawn(1)
+    assert place.rows() == {}
+    assert not place.marks
+    assert not place.keeping.stays(1, running=False)
+    assert kept.row >= 0
+
+
+# ---- ends
+
+
+def test_an_end_strikes_and_a_failure_is_a_letter(place: Place) -> None:
+    kept = [place.add(number) for number in range(8)]
+    place.settle()
+    ended = place.keeping.ended
+    assert ended([0], State.FINISHED, [b"x"]) == set()
+    assert ended([1], State.CANCELLED) == set()
+    payload = make_failure("Traceback\nValueError: why\n", b"", [])
+    assert ended([2, 9], State.FAILED, [payload, b""]) == {2}
+    assert ended([3], State.FAILED, [ValueError("here")]) == {3}
+    assert ended([4], State.FAILED, [KeyError()], wire.TOO_LATE) == {4}
+    assert ended([5], State.FAILED, [KeyError()], wire.UNREADABLE) == {5}
+    assert ended([6], State.FAILED, [KeyError()], wire.UNKNOWN) == {6}
+    assert ended([7], State.LOST, [WorkerLost(0, -9, started=True)]) == set()
+    dead = place.dead()
+    assert [dead[each.row][0] for each in kept[2:]] == [
+        Reason.FAILED,
+        Reason.FAILED,
+        Reason.TOO_LATE,
+        Reason.UNREADABLE,
+        Reason.UNKNOWN,
+        Reason.LOST,
+    ]
+    assert dead[kept[2].row][2].endswith("ValueError: why\n")
+    assert dead[kept[3].row][2].endswith("ValueError: here\n")
+    assert dead[kept[7].row][2] == str(WorkerLost(0, -9, started=True))
+    assert place.rows() == {}
+    assert not place.keeping.kept
+
+
+def test_before_the_file_is_open_nothing_is_noted_but_what_was_withdrawn(place: Place) -> None:
+    early = [Kept(Row(-1, 5, 0, b"")) for _ in range(5)]
+    place.keeping.kept.update(enumerate(early))
+    assert not place.keeping.stays(0, running=False)
+    place.keeping.moved(0, 77)
+    assert early[0].due == 77
+    place.keeping.withdrawn(1)
+    place.keeping.ended([2], State.CANCELLED)
+    place.keeping.ended([3], State.LOST, [ValueError()])
+    place.keeping.dispossess(4, running=False)
+    assert [kept.row for kept in early] == [-1, WITHDRAWN, WITHDRAWN, -1, WITHDRAWN]
+    assert list(place.keeping.kept) == [0]
+    place.settle()
+    assert place.store.batches == []
+
+
+def test_what_stays_is_known_by_its_id_and_has_had_the_attempt_that_is_on_record(
+    place: Place,
+) -> None:
+    waits, runs, marked = place.add(1, id="a"), place.add(2), place.add(3)
+    unconfirmed = place.add(4, once=True)
+    place.settle()
+    place.keeping.started([2, 3])
+    marked.begun = Begun.YES
+    place.group.change(marked)
+    place.announce(4)
+    place.loop.turn()
+    numbers = [1, 2, 3, 4]
+    assert all(place.keeping.stays(number, running=number > 1) for number in numbers)
+    place.keeping.ended(numbers, State.KEPT)
+    rows = place.rows()
+    assert [rows[kept.row].attempt for kept in (waits, runs, marked, unconfirmed)] == [1, 1, 2, 1]
+    assert {row.begun for row in rows.values()} == {Begun.NO}
+    assert place.left == {"a": waits}
+    assert not place.keeping.kept
+
+
+def test_what_is_to_begin_once_and_runs_does_not_stay(place: Place) -> None:
+    place.add(1, once=True)
+    place.add(2, once=True)
+    assert place.keeping.stays(1, running=False)
+    place.announce(1)
+    assert place.keeping.stays(1, running=True)  # it has not begun
+    place.settle()
+    assert not place.keeping.stays(1, running=True)
+    place.keeping.unstarted([1])
+    assert place.keeping.stays(1, running=False)
+
+
+def test_what_never_came_to_the_disk_does_not_stay(place: Place) -> None:
+    place.add(1)
+    place.settle()
+    place.add(2)
+    assert place.keeping.stays(2, running=False)  # it may come there yet
+    place.commits.stop(GONE)
+    assert place.keeping.stays(1, running=False)
+    assert not place.keeping.stays(2, running=False)
+
+
+# ---- deaths
+
+
+def lose(place: Place, numbers: Iterable[int]) -> list[int]:
+    """A process dies with these; return which run again."""
+    return [number for number in numbers if place.keeping.runs_again(number, False)]
+
+
+def test_what_was_lost_runs_again_as_a_suspect_and_three_times_at_most(place: Place) -> None:
+    kept = place.add(1)
+    place.settle()
+    place.keeping.started([1])
+    for losses in range(1, MOST_LOSSES):
+        assert lose(place, [1]) == [1]
+        row = place.row(kept)
+        assert (row.losses, row.attempt, row.begun) == (losses, losses + 1, Begun.NO)
+        assert place.keeping.waits(1)
+        place.announce(1)
+        place.settle()
+        assert place.row(kept).begun is Begun.YES
+    assert lose(place, [1]) == []
+    place.keeping.ended([1], State.LOST, [WorkerLost(0, -9, started=True)])
+    assert place.dead()[kept.row][:2] == (Reason.LOST, MOST_LOSSES)
+    assert place.rows() == {}
+
+
+def test_a_retry_between_two_deaths_begins_the_count_anew(place: Place) -> None:
+    kept = place.add(1)
+    for _ in range(5):
+        place.keeping.started([1])
+        assert lose(place, [1]) == [1]
+        place.keeping.retried({1: 900})
+        assert place.row(kept).losses == 0
+
+
+def test_what_is_to_begin_once_is_lost_with_its_first_process(place: Place) -> None:
+    kept = place.add(1, once=True)
+    place.announce(1)
+    place.settle()
+    assert lose(place, [1]) == []
+    place.keeping.ended([1], State.LOST, [WorkerLost(0, -9, started=True)])
+    assert place.dead()[kept.row][:2] == (Reason.LOST, 1)
+
+
+async def test_a_handle_waits_for_what_is_kept_or_for_everything(place: Place) -> None:
+    kept = place.add(1)
+    await place.keeping.stored(1, kept)
+    await place.keeping.stored(1, True)
+    await place.keeping.stored(7, True)  # it has ended
+    assert place.asked == [kept, kept, None]

@@ -1,0 +1,784 @@
+"""Durable tasks as users have them: several managers, one after another, on one store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import reminders
+from reminders import done, gates
+from stores import FULL, GONE, TrickyStore
+
+from aioscheduler import (
+    DeadLetter,
+    ManagerClosed,
+    QueuedScheduler,
+    State,
+    StoreError,
+    UnknownTask,
+    WorkerLost,
+)
+from aioscheduler._durable.records import Batch, Begun, Function, Row
+from aioscheduler.testing import FakeClock, FakeManager
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+PLACES = pytest.mark.parametrize("workers", [0, 2])
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    done.clear()
+    gates.clear()
+    yield
+    done.clear()
+    gates.clear()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(START)
+
+
+@pytest.fixture
+def store() -> TrickyStore:
+    return TrickyStore()
+
+
+async def letters(manager: FakeManager, **which: Any) -> list[DeadLetter]:
+    return [letter async for letter in manager.dead_letters(**which)]
+
+
+async def settle(clock: FakeClock, manager: FakeManager) -> None:
+    """Have all done that can be done now, with what it has on disk."""
+    for _ in range(3):
+        await clock.advance(0)
+        await manager.sync()
+
+
+# ---- from one manager to the next
+
+
+@PLACES
+async def test_what_waits_is_kept_and_runs_in_the_next_manager(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        task = manager.schedule(reminders.note(7), DAY, id="remind:7")
+        plain = manager.schedule(reminders.note(8), 2 * DAY)
+        await task.stored()
+        assert manager.stats().stored == 2
+    assert task.state is plain.state is State.KEPT
+    with pytest.raises(ManagerClosed, match="it stays in the store"):
+        await task
+    assert plain.done()
+    assert not plain.cancelled()
+    assert manager.stats().kept == 2
+    assert store.closed == [True]
+    async with clock.manager(store=store, workers=workers) as manager:
+        assert len(manager) == 2
+        found = await manager.find("remind:7")
+        assert found is not None
+        assert found.due == START + DAY
+        assert done == []
+        await clock.advance(DAY)
+        assert await found == 7
+        assert done == [7]
+        await settle(clock, manager)
+        assert (manager.stats().stored, len(manager)) == (1, 1)
+    await clock.advance(3 * DAY)  # nobody is there
+    async with clock.manager(store=store, workers=workers) as manager:
+        await settle(clock, manager)
+        await manager.join()
+        assert done == [7, 8]
+    assert store.rows() == []
+
+
+@PLACES
+async def test_a_batch_is_kept_with_its_times(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        whens = [timedelta(seconds=n) for n in range(300)]
+        batch = manager.map(reminders.note, range(300), whens)
+        await manager.sync()
+        await clock.advance(99)
+        await settle(clock, manager)
+        assert manager.stats().stored == 200
+    with pytest.raises(ManagerClosed):
+        await batch
+    async with clock.manager(store=store, workers=workers) as manager:
+        await clock.advance(1000)
+        assert sorted(done) == list(range(300))
+    assert store.rows() == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_queue_keeps_its_order(clock: FakeClock, store: TrickyStore, workers: int) -> None:
+    gates["first"] = asyncio.Event()
+    async with clock.manager(cls=QueuedScheduler, store=store, workers=workers) as manager:
+        manager.schedule(reminders.hold("first"))
+        for n in range(5):
+            manager.schedule(reminders.note(n), id=f"n{n}" if n % 2 else None)
+        await settle(clock, manager)
+        assert done == ["first"]
+        await manager.close(0)
+    done.clear()
+    gates["first"].set()
+    async with clock.manager(cls=QueuedScheduler, store=store, workers=workers) as manager:
+        manager.schedule(reminders.note("last"))
+        await settle(clock, manager)
+        await manager.join()
+    assert done == ["first", 0, 1, 2, 3, 4, "last"]
+
+
+@PLACES
+async def test_what_is_not_durable_is_in_memory_alone(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        task = manager.schedule(asyncio.sleep(0), DAY)
+        with pytest.raises(TypeError, match=r"is to be decorated with @durable"):
+            await task.stored()
+        await manager.sync()
+        assert manager.stats().stored == 0
+    assert task.cancelled()
+
+
+@PLACES
+async def test_without_a_store_a_durable_function_is_as_any_other(
+    clock: FakeClock, workers: int
+) -> None:
+    async with clock.manager(workers=workers) as manager:
+        task = manager.schedule(reminders.retried(1))
+        with pytest.raises(TypeError, match="its manager to have one"):
+            await task.stored()
+        for call in (manager.sync(), manager.discard(), manager.requeue(1), manager.backup("x")):
+            with pytest.raises(TypeError, match="this manager has no store"):
+                await call
+        with pytest.raises(TypeError, match="this manager has no store"):
+            manager.dead_letters()
+        await clock.advance(120)
+        assert await task == 1
+        assert done == [(1, 1), (1, 2), (1, 3)]
+        stats = manager.stats()
+        assert (stats.stored, stats.dead_letters, stats.store_bytes) == (0, 0, 0)
+
+
+async def test_before_the_start_the_store_cannot_be_asked(
+    clock: FakeClock, store: TrickyStore
+) -> None:
+    manager = clock.manager(store=store, workers=0)
+    task = manager.schedule(reminders.note(1), DAY)
+    for call in (manager.sync(), task.stored(), manager.discard()):
+        with pytest.raises(RuntimeError, match=r"start\(\)"):
+            await call
+    await manager.close()
+    assert task.cancelled()  # it was never opened
+    assert store.closed == []
+
+
+# ---- ids
+
+
+@PLACES
+async def test_an_id_holds_over_restarts(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        first = manager.schedule(reminders.note(1), DAY, id="a")
+        assert manager.schedule(reminders.note(2), DAY, id="a") is first
+    async with clock.manager(store=store, workers=workers) as manager:
+        known = manager.schedule(reminders.note(3), 2 * DAY, id="a")
+        assert known.due == START + DAY
+        other = manager.schedule(reminders.note(4), 2 * DAY, id="a", replace=True)
+        await other.stored()
+        await clock.advance(0)
+        assert known.cancelled()
+    assert [row.id for row in store.rows()] == ["a"]
+    async with clock.manager(store=store, workers=workers) as manager:
+        await clock.advance(3 * DAY)
+    assert done == [4]
+
+
+@PLACES
+async def test_before_the_store_is_open_an_id_is_bound_when_it_has_answered(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        for id_ in "abc":
+            manager.schedule(reminders.note(f"old {id_}"), DAY, id=id_)
+    manager = clock.manager(store=store, workers=workers)
+    early = [manager.schedule(reminders.note(f"new {id_}"), 2 * DAY, id=id_) for id_ in "ad"]
+    taken = manager.schedule(reminders.note("new b"), 2 * DAY, id="b", replace=True)
+    gone = manager.schedule(reminders.note("new c"), 2 * DAY, id="c")
+    ends: list[Any] = []
+    early[0].add_done_callback(ends.append)
+    manager.start()
+    assert gone.cancel()
+    await early[0].stored()
+    assert [task.due for task in early] == [START + DAY, START + 2 * DAY]
+    assert await manager.find("a") is early[0]
+    assert await manager.find("b") is taken
+    assert await manager.find("c") is None
+    assert len(manager) == 3
+    await manager.sync()
+    assert sorted(row.id for row in store.rows()) == ["a", "b", "d"]
+    await manager.ready()
+    await clock.advance(DAY)
+    assert await early[0] == "old a"
+    await asyncio.sleep(0)
+    assert ends == [early[0]]
+    await clock.advance(DAY)
+    assert done == ["old a", "new d", "new b"] or sorted(done) == ["new b", "new d", "old a"]
+    await manager.close()
+    assert store.rows() == []
+
+
+@PLACES
+async def test_what_is_closed_while_it_opens_is_kept(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        manager.schedule(reminders.note(1), DAY, id="a")
+    manager = clock.manager(store=store, workers=workers)
+    early = [manager.schedule(reminders.note(n), DAY, id=id_) for n, id_ in ((2, "a"), (3, None))]
+    manager.start()
+    await manager.close()
+    assert [task.state for task in early] == [State.KEPT] * 2
+    assert store.closed == [True, True]
+    async with clock.manager(store=store, workers=workers) as manager:
+        await clock.advance(2 * DAY)
+    assert sorted(done) == [1, 3]
+
+
+# ---- what users ask of tasks
+
+
+@PLACES
+async def test_what_is_cancelled_or_moved_is_so_in_the_file(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        first, second = (manager.schedule(reminders.note(n), DAY) for n in (1, 2))
+        await manager.sync()
+        assert first.cancel()
+        assert second.reschedule(3 * DAY)
+        await clock.advance(0)
+        assert first.cancelled()
+    (row,) = store.rows()
+    assert row.due == (START + 3 * DAY).timestamp() * 10**9
+    async with clock.manager(store=store, workers=workers) as manager:
+        await clock.advance(2 * DAY)
+        assert done == []
+        await clock.advance(DAY)
+        assert done == [2]
+
+
+async def test_handles_and_lists_know_what_is_stored(clock: FakeClock, store: TrickyStore) -> None:
+    async with clock.manager(store=store, workers=2, max_tasks=3) as manager:
+        manager.schedule(reminders.note(1), DAY, id="a:1", name="mine")
+        manager.schedule(reminders.note(2), DAY)
+    async with clock.manager(store=store, workers=2, max_tasks=3) as manager:
+        infos = [info async for info in manager.tasks()]
+        assert sorted((info.name, info.id) for info in infos) == [
+            ("mine", "a:1"),
+            ("reminders:note", None),
+        ] or {info.name for info in infos} == {"mine", "reminders:note"}
+        task = manager.task(infos[0].ref)
+        await task.stored()
+        manager.schedule(reminders.note(3), DAY)
+        with pytest.raises(Exception, match="max_tasks"):
+            manager.schedule(reminders.note(4), DAY)
+
+
+async def test_a_file_may_have_more_than_the_limit(clock: FakeClock, store: TrickyStore) -> None:
+    async with clock.manager(store=store, workers=0) as manager:
+        manager.map(reminders.note, range(5), DAY)
+    async with clock.manager(store=store, workers=0, max_tasks=3) as manager:
+        assert len(manager) == 5
+        with pytest.raises(Exception, match="max_tasks"):
+            manager.schedule(reminders.note(4), DAY)
+        await clock.advance(DAY)
+        assert sorted(done) == list(range(5))
+
+
+# ---- failures, retries, dead letters
+
+
+@PLACES
+async def test_a_failure_is_a_letter_that_can_be_requeued_or_dropped(
+    clock: FakeClock,
+    store: TrickyStore,
+    workers: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        tasks = [manager.schedule(reminders.fail(n), id=f"f{n}") for n in range(4)]
+        await settle(clock, manager)
+        assert all(task.state is State.FAILED for task in tasks)
+        with pytest.raises(ValueError, match="no 2"):
+            await tasks[2]
+        found = await letters(manager)
+        assert [(each.name, each.id, each.attempts, each.reason) for each in found] == [
+            ("test.fail", f"f{n}", 1, "failed") for n in range(4)
+        ]
+        assert found[2].due == START
+        assert "ValueError: no 2" in found[2].text
+        assert (manager.stats().stored, manager.stats().dead_letters) == (0, 4)
+    assert "4 durable tasks are dead letters (failed: 4)" in caplog.text
+    async with clock.manager(store=store, workers=workers) as manager:
+        assert manager.stats().dead_letters == 4
+        assert len(await letters(manager, limit=3)) == 3
+        assert await letters(manager, limit=0) == []
+        assert await letters(manager, reason="lost") == []
+        manager.schedule(reminders.note("taken"), DAY, id="f3")
+        with pytest.raises(ValueError, match="another task has the id 'f3' now"):
+            await manager.requeue(found[3])
+        again = await manager.requeue(found[1], DAY)
+        with pytest.raises(UnknownTask, match="it was requeued or discarded, perhaps"):
+            await manager.requeue(found[1].row)
+        assert (again.id, again.due) == ("f1", START + DAY)
+        await again.stored()
+        assert await manager.discard(found[0].row) == 1
+        with pytest.raises(UnknownTask):
+            await manager.discard(found[0])
+        assert await manager.discard(found[2], reason="lost") == 0
+        assert await manager.discard(reason="failed", before=START) == 0
+        assert [each.id for each in await letters(manager)] == ["f2", "f3"]
+        assert await manager.discard() == 2
+        assert manager.stats().dead_letters == 0
+        done.clear()
+        await clock.advance(DAY)
+        await settle(clock, manager)
+        assert sorted(map(str, done)) == ["1", "taken"]
+        assert [each.id for each in await letters(manager)] == ["f1"]
+
+
+async def test_letters_are_read_page_by_page(clock: FakeClock, store: TrickyStore) -> None:
+    async with clock.manager(store=store, workers=0) as manager:
+        batch = manager.map(reminders.fail, range(600), return_exceptions=True)
+        await settle(clock, manager)
+        assert len(await batch) == 600
+        rows = [letter.row for letter in await letters(manager)]
+        assert len(rows) == 600
+        assert rows == sorted(rows)
+        async for letter in manager.dead_letters(limit=300):
+            assert await manager.discard(letter) == 1
+        assert [letter.row for letter in await letters(manager)] == rows[300:]
+
+
+@PLACES
+async def test_a_retry_goes_on_in_the_next_manager(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        manager.schedule(reminders.retried("a"), timedelta(seconds=10))
+        await clock.advance(10)
+        await settle(clock, manager)
+        assert done == [("a", 1)]
+    async with clock.manager(store=store, workers=workers) as manager:
+        (info,) = [info async for info in manager.tasks()]
+        assert (info.attempt, info.due) == (2, START + timedelta(seconds=70))
+        await clock.advance(60)
+        await settle(clock, manager)
+        assert done == [("a", 1), ("a", 2)]
+    async with clock.manager(store=store, workers=workers) as manager:
+        await clock.advance(60)
+        await settle(clock, manager)
+        assert done[2:] == [("a", 3)]
+        manager.schedule(reminders.retried("b", 9))
+        await clock.advance(200)
+        await settle(clock, manager)
+        (letter,) = await letters(manager)
+        assert (letter.reason, letter.attempts) == ("failed", 3)
+    assert store.rows() == []
+
+
+@PLACES
+async def test_what_is_too_late_is_a_letter(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        manager.schedule(reminders.late(1), DAY)
+    await clock.advance(2 * DAY)
+    async with clock.manager(store=store, workers=workers) as manager:
+        await settle(clock, manager)
+        (letter,) = await letters(manager)
+        assert letter.reason == "too_late"
+        assert manager.stats().too_late == 1
+    assert done == []
+
+
+@PLACES
+async def test_what_cannot_be_read_or_called_is_a_letter_and_the_others_run(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        for n in range(4):
+            manager.schedule(reminders.note(n), DAY)
+    first, second, third, fourth = store.rows()
+    store.write(
+        Batch(
+            functions=[
+                Function(7, "test.nobody", "reminders:nobody", once=False),
+                Function(8, "test.nowhere", "no_such_module:f", once=False),
+            ],
+            strikes=[(row.bucket, row.row) for row in (first, second, third)],
+            puts=[
+                first._replace(row=101, payload=b"\xc1garbage"),
+                second._replace(row=102, options=b"\xc1"),
+                third._replace(row=103, function=7),
+                third._replace(row=104, function=8),
+                third._replace(row=105, function=77),
+            ],
+        )
+    )
+    await clock.advance(DAY)
+    async with clock.manager(store=store, workers=workers) as manager:
+        await settle(clock, manager)
+        found = {letter.row: letter.reason for letter in await letters(manager)}
+        assert found == {
+            101: "unreadable",
+            102: "unreadable",
+            103: "unknown",
+            104: "unknown",
+            105: "unknown",
+        }
+    assert done == [3]
+    assert fourth.row
+    assert store.rows() == []
+
+
+# ---- close
+
+
+@PLACES
+async def test_what_runs_is_awaited_and_then_stays(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    gates.update({name: asyncio.Event() for name in ("quick", "slow", "once")})
+    async with clock.manager(store=store, workers=workers) as manager:
+        quick, slow = (manager.schedule(reminders.hold(name)) for name in ("quick", "slow"))
+        once = manager.schedule(reminders.hold_once("once"))
+        await settle(clock, manager)
+        assert sorted(done) == ["once", "quick", "slow"]
+        gates["quick"].set()
+        await manager.close(0.1)
+    assert quick.result() == "quick"
+    assert (slow.state, once.state) == (State.KEPT, State.LOST)
+    with pytest.raises(WorkerLost):
+        await once
+    (row,) = store.rows()
+    assert row.begun is Begun.NO
+    (letter,) = store.dead()
+    assert letter.reason.value == "lost"
+    gates["slow"].set()
+    async with clock.manager(store=store, workers=workers) as manager:
+        await settle(clock, manager)
+        await manager.join()
+    assert done[3:] == ["slow"]
+    assert store.rows() == []
+
+
+@PLACES
+async def test_a_task_that_is_cancelled_while_it_runs_is_no_more(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    gates["a"] = asyncio.Event()
+    async with clock.manager(store=store, workers=workers) as manager:
+        task = manager.schedule(reminders.hold("a"), id="a")
+        await settle(clock, manager)
+        assert task.cancel()
+        await settle(clock, manager)
+        assert task.cancelled()
+        assert manager.stats().stored == 0
+    assert store.rows() == []
+    assert store.dead() == []
+
+
+@PLACES
+async def test_a_chain_goes_on_over_managers(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        manager.schedule(reminders.chain(manager, 4), id="chain")  # type: ignore[arg-type]
+        await clock.advance(25)
+        assert done == [4, 3, 2]
+        await settle(clock, manager)
+        assert manager.stats().stored == 1
+    for _ in range(2):
+        async with clock.manager(store=store, workers=workers) as manager:
+            assert len(manager) == 1
+            await clock.advance(10)
+            await settle(clock, manager)
+    assert done == [4, 3, 2, 1, 0]
+    assert store.rows() == []
+
+
+# ---- a store that fails
+
+
+@PLACES
+async def test_a_store_that_cannot_be_opened_is_the_end_and_nothing_was_started(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    store.cannot_open = StoreError("tasks.db is no database")
+    manager = clock.manager(store=store, workers=workers)
+    task = manager.schedule(reminders.note(1))
+    with pytest.raises(StoreError, match="is no database"):
+        async with manager:
+            pytest.fail("it is not ready")
+    assert task.state is State.LOST
+    with pytest.raises(ManagerClosed):
+        manager.schedule(reminders.note(1))
+    assert all(worker.pid is None for worker in manager.stats().workers) or workers == 0
+    assert done == []
+
+
+async def test_who_does_not_ask_is_told_by_the_loop(
+    clock: FakeClock, store: TrickyStore, reports: list[dict[str, Any]]
+) -> None:
+    store.cannot_open = StoreError("tasks.db is no database")
+    manager = clock.manager(store=store, workers=2)
+    manager.start()
+    await clock.advance(0)
+    with pytest.raises(StoreError, match="is no database"):
+        await manager.sync()
+    (report,) = reports
+    assert report["exception"] is store.cannot_open
+    reports.clear()
+    await manager.close()
+
+
+@PLACES
+async def test_while_the_store_cannot_write_tasks_run_and_what_is_new_waits_for_it(
+    clock: FakeClock,
+    store: TrickyStore,
+    workers: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("aioscheduler._routing.commits.FIRST_RETRY", 1e-9)
+    monkeypatch.setattr("aioscheduler._routing.commits.LONGEST_RETRY", 0.0)
+    async with clock.manager(store=store, workers=workers) as manager:
+        await manager.sync()
+        store.fails = FULL
+        plain = manager.schedule(reminders.note("plain"))
+        named = manager.schedule(reminders.note("named"), id="a")
+        once = manager.schedule(reminders.once("once"))
+        syncing = asyncio.create_task(manager.sync())
+        assert await plain == "plain"
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert done == ["plain"]
+        assert not syncing.done()
+        assert manager.stats().unsaved
+        store.fails = None
+        await syncing
+        assert sorted([await named, await once]) == ["named", "once"]
+        await settle(clock, manager)
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("cannot be written" in message for message in messages) == 1
+    assert any("can be written again" in message for message in messages)
+    assert store.rows() == []
+
+
+@PLACES
+async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
+    clock: FakeClock, store: TrickyStore, workers: int, reports: list[dict[str, Any]]
+) -> None:
+    gates["a"] = asyncio.Event()
+    manager = clock.manager(store=store, workers=workers)
+    async with manager:
+        stored = manager.schedule(reminders.note(1), DAY)
+        runs = manager.schedule(reminders.hold("a"))
+        await settle(clock, manager)
+        store.fails = GONE
+        new = manager.schedule(reminders.note(2), DAY)
+        with pytest.raises(StoreError, match="was deleted"):
+            await new.stored()
+        await stored.stored()  # it is
+        with pytest.raises(ManagerClosed, match="has failed"):
+            manager.schedule(reminders.note(3))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        with pytest.raises(WorkerLost if workers else StoreError):
+            await new
+        with pytest.raises(ManagerClosed, match="has failed"):
+            await stored
+        assert runs.done()
+    (report,) = reports
+    assert report["exception"] is GONE
+    reports.clear()
+    assert store.closed == [False]
+
+
+async def test_what_is_wrong_with_the_file_is_said(
+    clock: FakeClock, store: TrickyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.complains = "tasks.db is corrupt: tasks at 3 places cannot be read"
+    store.heartbeat = int((START + DAY).timestamp()) * 10**9
+    async with clock.manager(store=store, workers=0):
+        pass
+    assert store.complains in caplog.messages
+    assert "is from the future: its last host lived 86400 s later" in caplog.text
+
+
+# ---- hosts that died
+
+
+def died(store: TrickyStore, *rows: Row, heartbeat: datetime = START) -> None:
+    """Have a host die that had these tasks."""
+    functions = [
+        Function(n, f"test.{name}", f"reminders:{name}", name == "once")
+        for n, name in enumerate(("note", "once", "hold"), 1)
+    ]
+    store.write(Batch(functions=functions, puts=rows))
+    store.dirty, store.heartbeat = True, int(heartbeat.timestamp()) * 10**9
+
+
+def row_of(number: int, name: str, value: Any, **more: Any) -> Row:
+    from aioscheduler._transport import wire
+
+    due = int(START.timestamp()) * 10**9
+    function = ("note", "once", "hold").index(name) + 1
+    return Row(number, due, function, wire.pack([value]))._replace(**more)
+
+
+@PLACES
+async def test_what_had_begun_when_its_host_died(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    died(
+        store,
+        row_of(1, "note", "begun", begun=Begun.YES),
+        row_of(2, "note", "twice", begun=Begun.YES, losses=1, attempt=2),
+        row_of(3, "note", "too often", begun=Begun.YES, losses=2, attempt=3),
+        row_of(4, "once", "once", begun=Begun.ONCE),
+        row_of(5, "once", "waited"),
+        row_of(6, "note", "waited, too"),
+    )
+    async with clock.manager(store=store, workers=workers) as manager:
+        for _ in range(4):
+            await settle(clock, manager)
+        await manager.join()
+        found = {each.row: (each.reason, each.attempts) for each in await letters(manager)}
+        assert found == {3: ("lost", 4), 4: ("lost", 2)}
+    assert sorted(done) == ["begun", "twice", "waited", "waited, too"]
+    assert store.rows() == []
+
+
+async def test_suspects_are_on_record_when_they_begin(clock: FakeClock, store: TrickyStore) -> None:
+    gates["poison"] = asyncio.Event()
+    died(store, row_of(1, "hold", "poison"), row_of(2, "note", "innocent"))
+    async with clock.manager(store=store, workers=0) as manager:
+        await settle(clock, manager)
+        assert sorted(done) == ["innocent", "poison"]
+        assert [row.begun for row in store.rows()] == [Begun.YES]
+        gates["poison"].set()
+        await manager.join()
+
+
+async def test_one_that_was_lost_before_begins_alone(clock: FakeClock, store: TrickyStore) -> None:
+    gates["poison"] = asyncio.Event()
+    died(
+        store,
+        row_of(1, "hold", "poison", losses=1, attempt=2),
+        row_of(2, "note", "suspect"),
+        row_of(3, "note", "later", due=int((START + DAY).timestamp()) * 10**9),
+    )
+    async with clock.manager(store=store, workers=0) as manager:
+        manager.schedule(reminders.note("new"))
+        await settle(clock, manager)
+        assert done == ["poison", "new"] or done == ["new", "poison"]
+        gates["poison"].set()
+        await settle(clock, manager)
+        assert done[2:] == ["suspect"]
+        await clock.advance(DAY)
+        assert done[3:] == ["later"]
+
+
+async def test_a_worker_that_dies_spends_no_budget_for_durable_tasks(
+    clock: FakeClock, store: TrickyStore
+) -> None:
+    gates["a"] = asyncio.Event()
+    gates["once"] = asyncio.Event()
+    async with clock.manager(1, store=store, workers=1, max_restarts=(0, 1.0)) as manager:
+        task = manager.schedule(reminders.hold("a"), id="a")
+        once = manager.schedule(reminders.hold_once("once"))
+        await settle(clock, manager)
+        for losses in range(1, 4):
+            manager.kill()
+            await settle(clock, manager)
+            rows = [row for row in store.rows() if row.id == "a"]
+            assert [(row.losses, row.attempt) for row in rows] == (
+                [(losses, losses + 1)] if losses < 3 else []
+            )
+        assert done.count("a") == 3
+        assert done.count("once") == 1
+        assert (task.state, once.state) == (State.LOST, State.LOST)
+        assert sorted((each.reason, each.id or "") for each in await letters(manager)) == [
+            ("lost", ""),
+            ("lost", "a"),
+        ]
+        assert await manager.schedule(reminders.note(1)) == 1
+        assert manager.stats().restarts == 3
+
+
+# ---- functions of a script
+
+
+async def test_a_script_has_a_minute_to_define_its_functions(
+    clock: FakeClock, store: TrickyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n, id_ in ((1, "a"), (2, "b"), (3, "c")):
+        died(store, row_of(n, "note", n, function=7, id=id_))
+    store.write(
+        Batch(
+            functions=[Function(7, "test.script", "__main__:script", once=False)],
+            puts=[row_of(4, "note", 4, function=7, due=int((START + DAY).timestamp()) * 10**9)],
+        )
+    )
+    store.dirty = False
+    async with clock.manager(store=store, workers=0) as manager:
+        keeper = manager._router.keeper
+        assert keeper is not None
+        await settle(clock, manager)
+        keeper.look_after()
+        assert manager.stats().stored == 4
+        new = manager.schedule(reminders.note("mine"), id="a")  # it waits for no script
+        await settle(clock, manager)
+        assert await new == "mine"
+        assert [each.id for each in await letters(manager)] == ["a"]
+        await clock.advance(59)
+        keeper.look_after()
+        await settle(clock, manager)
+        assert manager.stats().dead_letters == 1
+        await clock.advance(1)
+        keeper.look_after()
+        await settle(clock, manager)
+        assert [(each.id, each.reason) for each in await letters(manager)] == [
+            ("a", "unknown"),
+            ("b", "unknown"),
+            ("c", "unknown"),
+        ]
+        assert manager.stats().stored == 1
+        monkeypatch.setitem(
+            __import__("aioscheduler.registry", fromlist=["x"])._names,
+            "test.script",
+            __import__("aioscheduler.registry", fromlist=["x"]).find("test.note"),
+        )
+        keeper.look_after()
+        assert len(manager) == 1
+        again = await manager.requeue((await letters(manager))[1])
+        await settle(clock, manager)
+        assert await again == 2
+        await clock.advance(DAY)
+        assert done == ["mine", 2, 4]
+    assert store.rows() == []
