@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._routing.book import Book, Change
+from aioscheduler._routing.book import Book
+from aioscheduler._routing.changes import Change
 from aioscheduler._routing.endings import NO_MEMORY
 from aioscheduler._routing.lastfailures import LastFailures
 from aioscheduler._routing.receiving import Receiver
