@@ -89,9 +89,7 @@ async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
     assert ref.scheduler == 2
     local.schedule(reminders.note(2), id_="a")
     assert await local.rows() == {None: 1, "a": 2}
-    assert local.schedule(reminders.note(3), id_="a") == local.schedule(
-        reminders.note(4), id_="a"
-    )
+    assert local.schedule(reminders.note(3), id_="a") == local.schedule(reminders.note(4), id_="a")
     local.schedule(reminders.note(5), id_="a", replace=True)
     assert await local.rows() == {None: 1, "a": 5}
     assert local.desk.cancel_inside(ref)
