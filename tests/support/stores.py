@@ -118,6 +118,9 @@ class HandWriter:
     def stop(self) -> None:
         self.stopped = True
 
+    def join(self, timeout: float | None = None) -> bool:
+        return True
+
     def work(self, most: int = 1000) -> int:
         """Make calls, and tell of them; return how many."""
         count = 0
