@@ -331,21 +331,17 @@ class LocalLink:
         """Take the handle from a task that has one; its end is told to nobody."""
         task = self.find(scheduler, number)
         if task is not None:
-            nobody: Task[Any] = Task(self, scheduler, number, task._when, task._label)
-            self._give(nobody, scheduler, number)
+            self.attach(Task(self, scheduler, number, task._when, task._label), scheduler, number)
             self._crew.held.pop(number, None)
         return task
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
         """Make a handle that of another task, of which nobody has one."""
         task._home, task._scheduler, task._number = self, scheduler, number
-        self._give(task, scheduler, number)
-        if task._callbacks:
-            self.hold(task)
-
-    def _give(self, task: Task[Any], scheduler: int, number: int) -> None:
         waiting = self.engines[scheduler].waiting
         waiting[number] = task, *waiting[number][1:]
+        if task._callbacks:
+            self.hold(task)
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Have a timed task start at another time, in nanoseconds since the epoch.
