@@ -39,6 +39,7 @@ class Mutation(NamedTuple):
         new: What stands there instead.
         seeds: Within how many it is found.
         fast: Whether it is found in a moment.
+        hosts: Whether it is about hosts that follow one another on a store.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Mutation(NamedTuple):
     new: str
     seeds: int = 300
     fast: bool = False
+    hosts: bool = False
 
 
 ANNOUNCEMENTS = "aioscheduler/_routing/announcements.py"
@@ -69,6 +71,14 @@ DRAINING = "aioscheduler/_processes/draining.py"
 SUPERVISOR = "aioscheduler/_processes/supervisor.py"
 WIRE = "aioscheduler/_transport/wire.py"
 TIMERS = "aioscheduler/_scheduling/timers.py"
+COLUMNS = "aioscheduler/_durable/columns.py"
+COMMITS = "aioscheduler/_routing/commits.py"
+DRAFTS = "aioscheduler/_routing/drafts.py"
+GROUP = "aioscheduler/_durable/group.py"
+KEEPER = "aioscheduler/_routing/keeper.py"
+KEEPING = "aioscheduler/_routing/keeping.py"
+RESTORING = "aioscheduler/_routing/restoring.py"
+SQLITE = "aioscheduler/_durable/sqlite.py"
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
@@ -480,6 +490,176 @@ MUTATIONS: tuple[Mutation, ...] = (
         "record=make_record(more._replace(attempt=more.attempt + 1))",
         "record=make_record(more._replace(attempt=more.attempt + 1, captured=None))",
     ),
+    Mutation(
+        "begins off the record",
+        "what must not start twice, or may have ended its host, begins when that is on record",
+        KEEPING,
+        "        self._commits.when(stamp, partial(self._confirm, announcement, kept, begin))\n",
+        "        self._confirm(announcement, kept, begin, None)\n",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "no mark for once",
+        "a task that must not start twice is not started by the next host",
+        KEEPING,
+        "            if each.once or each.suspect:\n",
+        "            if each.suspect:\n",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "begins before it is stored",
+        "a task with an id starts once it is stored",
+        DRAFTS,
+        "confirmed = int(durable.once or id_ is not None)",
+        "confirmed = int(durable.once)",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "a stamp too early",
+        "what is said to be on disk is there",
+        GROUP,
+        "self.stamp = kept.stamp = stamp = self.stamp + 1",
+        "kept.stamp, self.stamp = self.stamp, (stamp := self.stamp + 1)",
+        hosts=True,
+    ),
+    Mutation(
+        "a strike misses",
+        "what has ended is in the file no more",
+        GROUP,
+        "what.bucket if update is None else update.bucket, what.row",
+        "what.bucket, what.row",
+        hosts=True,
+    ),
+    Mutation(
+        "an id is free too early",
+        "an id names one task of the file",
+        GROUP,
+        "new.id is not None and new.id in freed",
+        "new.id is not None and new.id in ()",
+        hosts=True,
+    ),
+    Mutation(
+        "puts before strikes",
+        "an id that was given up is given again",
+        COLUMNS,
+        '    many("DELETE FROM task WHERE bucket=? AND row=?", batch.strikes)\n',
+        "",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "a row is given again",
+        "a number of a row is given once, whatever was not written",
+        SQLITE,
+        "_set_meta(connection, clean=0, next_row=self._reserved)",
+        "_set_meta(connection, clean=0)",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "unclean is taken for clean",
+        "after a crash what may have run is started on record alone",
+        RESTORING,
+        "self._in_doubt = 0 if opening.clean else opening.heartbeat + HEARTBEAT_SLACK",
+        "self._in_doubt = 0",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "suspects are let go",
+        "it is, and not beside all others",
+        RESTORING,
+        "int(function.once or kept.suspect or row.id is not None)",
+        "int(function.once or row.id is not None)",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "a close clears suspects",
+        "it is, though a host that has not come to it has closed in order",
+        KEEPER,
+        "clean = not self._is_in_doubt()",
+        "clean = True",
+        hosts=True,
+    ),
+    Mutation(
+        "losses are not written",
+        "what ends its host, or its worker, each time is a dead letter in the end",
+        GROUP,
+        "kept.attempt, kept.failed, kept.losses),",
+        "kept.attempt, kept.failed, 0),",
+        hosts=True,
+    ),
+    Mutation(
+        "who waits is marked",
+        "and what stood in line meanwhile is not",
+        KEEPING,
+        "            self._marks.forget(each)\n        go =",
+        "            pass\n        go =",
+        hosts=True,
+    ),
+    Mutation(
+        "an attempt is forgotten",
+        "a task knows how often it was started, by any host",
+        RESTORING,
+        "        kept.attempt += 1\n",
+        "",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "a close strikes",
+        "what has not ended stays in the file when a host closes",
+        KEEPING,
+        "                self._leave(kept)\n",
+        "                self._group.strike(kept)\n",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "what is stopped is cancelled",
+        "what must not start twice, and was stopped, is a dead letter",
+        BOOK,
+        "                    end = State.LOST\n",
+        "                    pass\n",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "what cannot be written is dropped",
+        "a batch that the disk has no room for is written later",
+        COMMITS,
+        "        self._retry = self._loop.call_later(delay, self._submit, batch, stamp)\n",
+        "        self._under_way = 0\n        self._reach(stamp)\n",
+        hosts=True,
+    ),
+    Mutation(
+        "a cancellation is not written",
+        "what was cancelled in one host does not start in the next",
+        KEEPING,
+        "            self._group.strike(kept)\n            self._commits.soon()\n\n    # ---- ends",
+        "\n    # ---- ends",
+        hosts=True,
+    ),
+    Mutation(
+        "an old time holds in the next host",
+        "a task that was given another time starts then, in the next host, too",
+        KEEPING,
+        "            kept.due, kept.given = due, None\n",
+        "            kept.given = None\n",
+        hosts=True,
+    ),
+    Mutation(
+        "an announcement of the dead counts",
+        "what was announced by a process that is gone has not begun",
+        KEEPING,
+        "            if self._unconfirmed.get(number) is not announcement:",
+        "            if False:",
+        hosts=True,
+    ),
 )
 
 
@@ -512,6 +692,8 @@ def find(mutation: Mutation) -> str:
         folder = Path(name)
         make(mutation, folder)
         command = ["tests/support/simulate.py", "--seeds", str(mutation.seeds), "--until-bad"]
+        if mutation.hosts:
+            command.append("--hosts")
         path = os.pathsep.join((str(folder), str(folder / "workers")))
         try:
             done = subprocess.run(

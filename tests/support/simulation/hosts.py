@@ -31,7 +31,6 @@ from aioscheduler._durable.group import Kept
 from aioscheduler._durable.records import Row
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.fleet import Seams
-from aioscheduler._scheduling.clock import SECOND
 
 from .disk import Disk, SlowWriter
 from .durables import HOSTS, QUEUED, TIMED, chain, plain
@@ -142,7 +141,7 @@ class Host:
             workers=workers,
             max_restarts=(0, 1.0) if world.calm else (10**9, 1.0),
             store=world.disk,  # type: ignore[arg-type]
-            **{"_seams": seams},  # type: ignore[arg-type]
+            _seams=seams,  # type: ignore[arg-type]
         )
         if chance.random() < 0.3:
             self._schedule()
@@ -275,13 +274,14 @@ class Host:
         keeper = self.manager._router.keeper
         return keeper is not None and keeper.is_open
 
-    def _schedule(self) -> None:
+    def _schedule(self, id_: str | None = None) -> None:
         chance, world = self.world.random, self.world
         if self.manager._router.closed is not None:
             return
         function, deed, nap, padding = self._draw(QUEUED if self._delay() is None else TIMED)
         delay = self._delay()
-        id_ = chance.choice("abc") if chance.random() < world.naming else None
+        if id_ is None and chance.random() < world.naming:
+            id_ = chance.choice("abc")
         replace = id_ is not None and chance.random() < 0.5
         known = None if id_ is None else self._find(id_)
         fate = self._note(
@@ -306,6 +306,13 @@ class Host:
         if known is not None:
             self.world.fates.was_asked_to_end(known, self)
         self._watch(fate, task)
+        if id_ is not None and chance.random() < 0.5:
+            task.add_done_callback(partial(self._schedule_again, id_))
+
+    def _schedule_again(self, id_: str, task: Task[Any]) -> None:
+        """Schedule another one with the id of one that has ended, in the same turn, maybe."""
+        if not self.dead:
+            self._schedule(id_)
 
     def _check_taken(self, known: Fate, fate: Fate, task: Task[Any]) -> None:
         found = self._fate_at(*self._address(task))
@@ -393,6 +400,8 @@ class Host:
             if task.cancel():
                 self.world.say("cancel", fate.ident)
                 self.world.fates.was_asked_to_end(fate, self)
+                if not self._is_open and fate.id_ is not None:  # it may turn out to be another
+                    self.world.fates.ask_the_one_with(fate.id_, self)
                 if waits:
                     self._spawn(self._forgo(fate, len(fate.starts)))
 
