@@ -5,8 +5,8 @@ For `--seconds`, host programs are started in turn. Each puts down durable tasks
 told to a pipe (which is always read: one that is full would stop the host); what begins and ends is
 appended to a file before it goes on, so that a death cannot hide it. The last host runs all that is
 left. There are tasks without and with an id, tasks that fail at first and are tried again, tasks
-that must not start twice (`on_loss="fail"`), and chains, each step of which schedules the next. Then
-the history is checked:
+that must not start twice (`on_loss="fail"`), and chains, each step of which schedules the next.
+Then the history is checked:
 
 - what was acknowledged has run, or is a dead letter (of `on_loss="fail"`, in doubt);
 - nothing started before its due time;

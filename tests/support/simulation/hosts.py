@@ -31,7 +31,6 @@ from aioscheduler._durable.group import Kept
 from aioscheduler._durable.records import Row
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.fleet import Seams
-from aioscheduler._scheduling.clock import SECOND
 
 from .disk import Disk, SlowWriter
 from .durables import HOSTS, QUEUED, TIMED, chain, plain
@@ -142,7 +141,7 @@ class Host:
             workers=workers,
             max_restarts=(0, 1.0) if world.calm else (10**9, 1.0),
             store=world.disk,  # type: ignore[arg-type]
-            **{"_seams": seams},  # type: ignore[arg-type]
+            _seams=seams,  # type: ignore[arg-type]
         )
         if chance.random() < 0.3:
             self._schedule()
