@@ -35,6 +35,15 @@ def test_a_manager_has_its_host_its_workers_and_their_total() -> None:
     ]  # fmt: skip
 
 
+def test_a_store_is_told_of_beside_its_manager() -> None:
+    told = {"stored": 12_345, "dead_letters": 2, "commit_p50": 0.0012, "commit_p99": 0.05}
+    shown = [snapshot(worker(0), **told, store_bytes=4_300_000)]
+    (line,) = [line for line in render(shown, width=200) if line.startswith("manager")]
+    assert "  stored 12,345  dead letters 2  unsaved 0  commits 1.2/50.0 ms  4.3 MB " in line
+    (line,) = [line for line in render([snapshot(worker(0))]) if line.startswith("manager")]
+    assert "stored" not in line
+
+
 def test_no_width_breaks_it() -> None:
     shown, rates = sampled(5, worker(0, lost=3), worker(1, pid=None, state=WorkerState.RESTARTING))
     for width in (*range(1, 130, 3), *range(130, 250, 20)):
