@@ -14,6 +14,7 @@ from pathlib import Path
 from aioscheduler import Manager, current_attempt, current_manager, durable
 
 HOUR = 3600.0
+FAR = timedelta(days=300)
 
 
 def write(log: str, word: str) -> bool:
@@ -50,16 +51,15 @@ async def crash(log: str) -> None:
 
 
 @durable("chain")
-async def chain(log: str, left: int) -> None:
+async def chain(log: str) -> None:
     """Schedule the next one, and hang; the second time that one is scheduled again."""
-    again = write(log, f"chain{left}")
-    if left:
-        current_manager().schedule(chain(log, left - 1), timedelta(seconds=2), id="next")
-        if not again:
-            await asyncio.sleep(HOUR)
+    again = write(log, "chain")
+    current_manager().schedule(chain(log), FAR, id="next")
+    if not again:
+        await asyncio.sleep(HOUR)
 
 
-BEGUN = {"rerun", "once", "chain1", *(f"soon{n}" for n in range(50))}
+BEGUN = {"rerun", "once", "chain", *(f"soon{n}" for n in range(50))}
 
 
 async def host(store: str, log: str) -> None:
@@ -67,10 +67,10 @@ async def host(store: str, log: str) -> None:
     async with Manager(store=store, workers=2) as manager:
         manager.schedule(linger(log, "rerun"))
         manager.schedule(linger_once(log, "once"))
-        manager.schedule(chain(log, 1))
+        manager.schedule(chain(log))
         for n in range(50):
             manager.schedule(note(log, f"soon{n}"))
-        manager.schedule(note(log, "far"), timedelta(days=300), id="far")
+        manager.schedule(note(log, "far"), FAR, id="far")
         while not set(Path(log).read_text().splitlines()) >= BEGUN:
             await asyncio.sleep(0.01)
         for n in range(50):

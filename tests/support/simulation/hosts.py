@@ -16,6 +16,7 @@ from contextvars import Context, ContextVar, copy_context
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from aioscheduler import (
     Manager,
@@ -29,8 +30,7 @@ from aioscheduler import (
 )
 from aioscheduler._durable.group import Kept
 from aioscheduler._durable.records import Row
-from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._routing.fleet import Seams
+from aioscheduler._routing.assembly import Seams
 
 from .disk import Disk, SlowWriter
 from .durables import HOSTS, QUEUED, TIMED, chain, plain
@@ -59,6 +59,11 @@ class OwnLife(Life):
         self.host = world.host
         super().__init__(world, *life)
         world.own.append(self)
+
+    def suffer(self, probability: float) -> None:
+        """Let its host die, maybe, as it reads or writes."""
+        if HOST.get() is self.host:
+            self.host.suffer()
 
     def orphan(self) -> None:
         """Its host is gone, and it does not know: it goes on for a while."""
@@ -90,6 +95,7 @@ class Host:
         in_doubt: What was due before may have begun in the one before.
         starts: Of tasks, by life and number.
         latest: Which row was the last to begin, by place and due time.
+        tasks: Those of the loop that are its own.
     """
 
     def __init__(self, world: HostWorld, is_last: bool) -> None:
@@ -107,6 +113,7 @@ class Host:
         self._handles: list[tuple[Fate, Task[Any]]] = []
         self._fragile = 0.0 if is_last or world.calm else world.random.choice((0.0, 0.0, 0.002))
         self._idents: dict[tuple[int, int], Fate] = {}  # of what it has scheduled
+        self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._rest: list[asyncio.Task[Any]] = []
 
     def kept(self, worker: int, number: int) -> Any:
@@ -132,17 +139,17 @@ class Host:
         world.say("host", self.number, "begins with", workers)
         seams = Seams(
             world.clock,
-            lambda config, *_: partial(OwnLife, world, self._configure(config)),
+            lambda config, *_: partial(OwnLife, world, config),
             partial(SlowWriter, world, self),  # type: ignore[arg-type]
         )
-        self.manager = world.manager = Manager(
-            workers * chance.randint(1, 2),
-            cls=world.cls,
-            workers=workers,
-            max_restarts=(0, 1.0) if world.calm else (10**9, 1.0),
-            store=world.disk,  # type: ignore[arg-type]
-            _seams=seams,  # type: ignore[arg-type]
-        )
+        options: dict[str, Any] = {
+            "cls": world.cls,
+            "workers": workers,
+            "max_restarts": (0, 1.0) if world.calm else (10**9, 1.0),
+            "store": world.disk,
+            "_seams": seams,
+        }
+        self.manager = world.manager = Manager(workers * chance.randint(1, 2), **options)
         if chance.random() < 0.3:
             self._schedule()
         self.manager.start()
@@ -167,9 +174,6 @@ class Host:
         if self.is_last:
             await self._drain()
         await self._close()
-
-    def _configure(self, config: WorkerConfig) -> WorkerConfig:
-        return config
 
     async def _ready(self) -> None:
         try:
@@ -230,9 +234,7 @@ class Host:
 
     def _drop(self) -> None:
         loop: Any = self.world.loop
-        for task in asyncio.all_tasks(loop):
-            if task.get_context().get(HOST) is self:
-                self._rest.append(task)  # or it would be told that nobody has awaited it
+        self._rest += self.tasks  # or it would be told that nobody has awaited them
         for handle in [*loop._ready, *loop._scheduled]:
             if handle._context.get(HOST) is self:
                 handle.cancel()
@@ -543,6 +545,20 @@ class HostWorld(Stage):
         if not self.calm:
             self.disk.slowness = self.random.choice((0.0, 0.003, 0.05))
 
+    def _make_task(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coro: Any,
+        context: Context | None = None,
+        **more: Any,
+    ) -> asyncio.Task[Any]:
+        """Make a task of the loop, which its host can be told to forget."""
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, context=context, **more)
+        host = HOST.get() if context is None else context.get(HOST)
+        if host is not None:
+            host.tasks.add(task)
+        return task
+
     def left(self) -> list[Row]:
         return list(self.fates.rows.values())
 
@@ -600,6 +616,7 @@ class HostWorld(Stage):
     async def run(self) -> None:
         """Live through the seed's story and judge it."""
         HOSTS.append(self)
+        self.loop.set_task_factory(self._make_task)
         registry.find = self.find
         try:
             hosts = self.random.randint(2, 6)
