@@ -147,8 +147,8 @@ def test_what_had_begun_is_lost_once_more(place: Place) -> None:
     ((update),) = batch.updates
     assert (update.row, update.begun, update.attempt, update.losses) == (1, Begun.NO, 2, 1)
     assert [(each.row, each.reason, each.attempt) for each in batch.burials] == [
-        (2, Reason.LOST, 4),
-        (3, Reason.LOST, 2),
+        (2, Reason.LOST, 3),
+        (3, Reason.LOST, 1),
     ]
     assert "3 times in a row" in batch.burials[0].text
     assert "must not start a second time" in batch.burials[1].text
