@@ -20,6 +20,8 @@ from ..errors import StoreError
 APPLICATION = 0x61696F73
 """In the header of each file of ours ("aios"), by which `file` and we know it."""
 
+_HEAD = 100  # bytes of SQLite's header, as its file format says
+
 SCHEMA = 1
 """The number of what follows; any change of it is another number, and a row of `MIGRATIONS`."""
 
@@ -81,21 +83,22 @@ def look_at(path: str, had_host: bool) -> bool:
                 "or delete it to begin with an empty store"
             )
         return False
-    # Immutable: no lock is taken, no log read or made. What the log has is checked when it is open.
-    address = f"{Path(path).as_uri()}?mode=ro&immutable=1"
-    try:
-        with closing(sqlite3.connect(address, uri=True)) as connection:
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-    except sqlite3.Error as error:
+    # SQLite may take a good file for a bad one without its log: one whose host died, or whose disk
+    # was full, while what the log has was being copied into it.
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    if len(head) < _HEAD or not head.startswith(b"SQLite format 3\0"):
         raise StoreError(
-            f"{path} is no file of durable tasks ({error}): give another path for store=, or put "
-            "a backup in its place"
-        ) from error
-    if application != APPLICATION:
+            f"{path} is no file of durable tasks: give another path for store=, or put a backup in "
+            "its place"
+        )
+    if head[68:72] != APPLICATION.to_bytes(4, "big"):
         raise StoreError(
             f"{path} is the database of another program, and is left alone: give another path for "
             "store="
         )
+    # Immutable: no lock is taken, no log read or made. What the log has is checked when it is open.
+    address = f"{Path(path).as_uri()}?mode=ro&immutable=1"
     with suppress(sqlite3.Error), closing(sqlite3.connect(address, uri=True)) as connection:
         check(connection, path)
     return True

@@ -189,6 +189,19 @@ def test_what_a_host_left_that_died_as_it_made_the_file_is_no_trouble(path: Path
     assert sorted(files(path.parent)) == ["tasks.db", "tasks.db.lock"]
 
 
+def test_a_file_into_which_half_of_its_log_was_copied(path: Path, store: SQLiteStore) -> None:
+    """Its host died, or its disk was full, in the middle of a checkpoint."""
+    rows = some_rows(1, 300)
+    store.commit(Batch(puts=rows))
+    copy = path.with_name("copy.db")
+    for end in ("", "-wal"):
+        shutil.copy(f"{path}{end}", f"{copy}{end}")
+    store.close(True)
+    with open(copy, "r+b") as file:
+        file.write(path.read_bytes()[:4096])  # which says how many pages there are
+    assert in_order(opened_rows(copy)) == in_order(rows)
+
+
 # ---- what is refused
 
 
