@@ -109,6 +109,7 @@ class Assembly:
         catalogs = keeping = None
         if settings.store is not None:
             catalog, reader = catalogs = HostCatalog(), WorkerCatalog()
+            catalog.propagation = settings.propagation
             calls = LocalCalls(reader, settings.propagation)
             self._make_keeper(HostShipper(catalog), calls)
             assert self.keeper is not None

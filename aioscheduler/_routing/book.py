@@ -20,7 +20,6 @@ Rules of this file:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from .._scheduling.clock import LATEST
 from .._scheduling.states import State
@@ -30,26 +29,9 @@ from .._transport.entry import Entry
 from .._transport.outbox import Outbox
 from .._transport.wire import Kind, Payload, Record
 from .announcements import Announcements
+from .changes import Aliases, Change, by_scheduler, first_refused
 from .durables import Durables
 from .requests import Request, Requests
-
-
-class Change(NamedTuple):
-    """What a verb has changed.
-
-    Attributes:
-        scheduler: Of which scheduler.
-        waiting: By how much the number of tasks that wait to start has grown.
-        ended: Tasks that have ended.
-        state: How they have ended.
-        refused: The number of a task of which the worker has said what cannot be.
-    """
-
-    scheduler: int
-    waiting: int = 0
-    ended: Sequence[int] = ()
-    state: State = State.CANCELLED
-    refused: int | None = None
 
 
 class Book:
@@ -79,8 +61,7 @@ class Book:
         self._timed = timed
         self._asked: Requests = Requests()
         self._heads = self.announcements.heads
-        self._numbers: dict[int, int] = {}  # of tasks that were scheduled inside, by alias
-        self._aliases: dict[int, int] = {}  # the other way round
+        self._aliases = Aliases()
 
     # ---- what the host wants; new tasks go to the outbox straight
 
@@ -100,8 +81,7 @@ class Book:
         """
         record = wire.make_record(wire.read_record(record)._replace(alias=alias))
         number = self.outbox.add(scheduler, due, function, payload, record)
-        self._numbers[alias] = number
-        self._aliases[number] = alias
+        self._aliases.add(alias, number)
         return number
 
     def cancel(self, scheduler: int, number: int) -> Change | None:
@@ -158,11 +138,11 @@ class Book:
 
     def number_of(self, number: int) -> int:
         """Return a task's number, given that or its alias."""
-        return self._numbers.get(number, number)
+        return self._aliases.number_of(number)
 
     def alias_of(self, number: int) -> int:
         """Return a task's alias, or its number if it has none."""
-        return self._aliases.get(number, number)
+        return self._aliases.alias_of(number)
 
     def state(self, number: int) -> State:
         """Return PENDING or RUNNING of a task that has not ended."""
@@ -206,7 +186,7 @@ class Book:
                 waiting -= isinstance(asked, Request)
                 if asked is not Request.CANCEL:  # the start was on its way, and has won
                     self._asked.pop(number, None)
-        return known, Change(scheduler, -waiting, refused=_after(numbers, known))
+        return known, Change(scheduler, -waiting, refused=first_refused(numbers, known))
 
     def announced(self, scheduler: int, numbers: list[int]) -> Change:
         """The worker has announced tasks that begin when it has our word.
@@ -228,7 +208,7 @@ class Book:
         if self.durables is not None:
             self.durables.unstarted(numbers[:known])
         waiting = known - self._asked.count_ending(numbers[:known])
-        return Change(scheduler, waiting, refused=_after(numbers, known))
+        return Change(scheduler, waiting, refused=first_refused(numbers, known))
 
     def retried(self, scheduler: int, numbers: list[int], waits: list[int], now: int) -> Change:
         """Tasks have failed, and are to start once more, so many nanoseconds from now.
@@ -255,14 +235,14 @@ class Book:
         waiting = known - self._asked.count_ending(numbers[:known])
         self.ledger.move(dropped, State.CANCELLED)
         self._asked.forget(dropped)
-        return Change(scheduler, waiting, dropped, refused=_after(numbers, known))
+        return Change(scheduler, waiting, dropped, refused=first_refused(numbers, known))
 
     def finished(self, scheduler: int, numbers: list[int], state: State) -> Change:
         """Tasks have ended; or have not begun, and now never will (`dropped`)."""
         known = self.ledger.move(numbers, state)
         ended = numbers if known == len(numbers) else numbers[:known]
         self._asked.forget(ended)
-        return Change(scheduler, 0, ended, state, refused=_after(numbers, known))
+        return Change(scheduler, 0, ended, state, refused=first_refused(numbers, known))
 
     def dropped(self, scheduler: int, numbers: list[int]) -> list[Change]:
         """Tasks have been cancelled, or have not begun and now never will.
@@ -372,23 +352,15 @@ class Book:
         entries = self.ledger.read(again)
         self.outbox.amend({n: e.rerun(n in suspects) for n, e in entries.items()}, send=False)
         self.ledger.move(again, State.PENDING)
-        waiting = [Change(s, len(own)) for s, own in self._by_scheduler(again).items()]
+        waiting = [Change(s, len(own)) for s, own in by_scheduler(self.ledger, again).items()]
         return waiting + self._end(lost, State.LOST)
 
     def _end(self, numbers: Sequence[int], state: State) -> list[Change]:
         changes = []
-        for scheduler, own in self._by_scheduler(numbers).items():
+        for scheduler, own in by_scheduler(self.ledger, numbers).items():
             self.ledger.move(own, state)
             changes.append(Change(scheduler, 0, own, state))
         return changes
-
-    def _by_scheduler(self, numbers: Sequence[int]) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
-        for number in numbers:
-            scheduler = self.ledger.scheduler(number)
-            if scheduler is not None:
-                found.setdefault(scheduler, []).append(number)
-        return found
 
     def close(self, lost: bool) -> Iterator[tuple[Sequence[int], State, bool]]:
         """End all there is: no process will come any more.
@@ -421,15 +393,8 @@ class Book:
 
     def forget(self, numbers: Sequence[int]) -> None:
         """Forget the aliases of tasks whose ends everybody has been told."""
-        if self._aliases:
-            for number in numbers:
-                if number in self._aliases:
-                    del self._numbers[self._aliases.pop(number)]
+        self._aliases.forget(numbers)
 
     def _amend_moved(self, moved: dict[int, int], send: bool) -> None:
         entries = self.ledger.read(moved)
         self.outbox.amend({n: entry.move(moved[n]) for n, entry in entries.items()}, send)
-
-
-def _after(numbers: list[int], known: int) -> int | None:
-    return numbers[known] if known < len(numbers) else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._scheduling.order import Order, due_time
 from .._transport.wire import FRAME_BYTES
-from ..errors import NotShippable, TaskLimitReached
+from ..errors import NotDurable, NotShippable, TaskLimitReached
 from .link import Shipper
 
 Whens = datetime | timedelta | Sequence[datetime | timedelta | None] | None
@@ -77,6 +77,6 @@ def take_some(shipper: Shipper, calls: list[tuple[Any, ...]], start: int, room: 
 
 def name_item(index: int, refusal: Exception) -> Exception:
     """Say in a refusal which item of a batch it is for."""
-    kinds = (NotShippable, TaskLimitReached, ValueError, TypeError)
+    kinds = (NotDurable, NotShippable, TaskLimitReached, ValueError, TypeError)
     kind = next(kind for kind in kinds if isinstance(refusal, kind))
     return kind(f"item {index}: {refusal}")

@@ -17,6 +17,7 @@ from .._durable.records import Reason
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
+_NOT_STARTED = (Reason.UNREADABLE, Reason.UNKNOWN, Reason.TOO_LATE)  # the attempt was none
 _LONGEST = 300  # characters of a text in the log
 
 
@@ -42,6 +43,7 @@ class Burials:
             reason: Why.
             text: More about that; its last line is told in the log.
         """
+        kept.attempt -= reason in _NOT_STARTED
         self._group.bury(kept, reason, text, self._clock())
         self._reasons[reason.value] += 1
         own = "" if kept.id is None else f" {kept.id!r}"

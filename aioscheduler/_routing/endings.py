@@ -22,7 +22,8 @@ from .._transport.ledger import end_of_row
 from ..batch import Decode
 from ..errors import ManagerClosed, RemoteError, WorkerLost
 from ..task import Home
-from .book import Book, Change
+from .book import Book
+from .changes import Change
 from .holders import Holders
 from .ids import Ids
 from .keeping import Keeping

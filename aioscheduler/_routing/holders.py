@@ -56,9 +56,9 @@ class Holders:
         self._held.pop(number, None)
         return None if handle is None else handle()
 
-    def put(self, task: Task[Any], home: Home, scheduler: int, number: int) -> None:
+    def put(self, task: Task[Any], scheduler: int, number: int) -> None:
         """Make a handle that of another task, of which nobody has one."""
-        task._home, task._scheduler, task._number = home, scheduler, number
+        task._home, task._scheduler, task._number = self._home, scheduler, number
         handle = self._handles[number] = _Handle(task, self._dropped.append)
         handle.number = number
         if task._callbacks:

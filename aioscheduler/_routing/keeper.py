@@ -379,6 +379,7 @@ class Keeper:
         except StoreError as error:
             log.error("%s", error)
         self._writer.stop()
+        self._writer.join(1.0)  # it has nothing to do any more
 
     def _is_in_doubt(self) -> bool:
         """Whether tasks are left that may have ended an earlier host, and were not cleared."""

@@ -1,7 +1,7 @@
 """The link to schedulers in this process and loop: no frames, no copies, the same contract.
 
-It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`. What it
-accepts are entries (`localentry`), which its crew runs (`localcrew`).
+It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`; what it
+accepts are entries (`localentry`), which its crew runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from itertools import repeat
 from typing import Any
 
 from .._scheduling.alarm import Alarm
-from .._scheduling.clock import to_datetime
 from .._scheduling.coroutines import name_of
 from .._scheduling.ending import end_running
 from .._scheduling.engine import Engine
@@ -40,8 +39,9 @@ from ..task import State, Task, TaskRef
 from .ids import Ids
 from .keeping import Keeping
 from .link import LoadCounter, Vitals
+from .listing import list_engines
 from .localcrew import LocalCrew
-from .localentry import Attempts, Entry, Work, attempt_of, context_of, move, start_of
+from .localentry import Attempts, Entry, Work, context_of, move, start_of
 from .localentry import name_of as name_of_entry
 from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
@@ -150,9 +150,8 @@ class LocalLink:
             raise WorkerStartError(reason) from None
 
     def _start_engines(self) -> None:
-        assert self.loop is not None
-        if self._state is WorkerState.STOPPED:  # an initializer that was not to be stopped
-            return
+        if self.loop is None or self._state is WorkerState.STOPPED:
+            return  # an initializer that was not to be stopped
         self._alarm = Alarm(self.loop, self._clock)
         self._state = WorkerState.READY
         for engine in self.engines:
@@ -237,7 +236,7 @@ class LocalLink:
         return holder if isinstance(holder, Task) else holder.task(number)
 
     async def flush(self) -> None:
-        """Returns at once: there is nothing between here and the schedulers."""
+        """Returns at once: nothing is between here and the schedulers."""
 
     def look_after(self, lag: float) -> None:
         """Is called once a tick: the tick of its schedulers is that of the loop."""
@@ -338,21 +337,17 @@ class LocalLink:
         """Take the handle from a task that has one; its end is told to nobody."""
         task = self.find(scheduler, number)
         if task is not None:
-            nobody: Task[Any] = Task(self, scheduler, number, task._when, task._label)
-            self._give(nobody, scheduler, number)
+            self.attach(Task(self, scheduler, number, task._when, task._label), scheduler, number)
             self._crew.held.pop(number, None)
         return task
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
         """Make a handle that of another task, of which nobody has one."""
         task._home, task._scheduler, task._number = self, scheduler, number
-        self._give(task, scheduler, number)
-        if task._callbacks:
-            self.hold(task)
-
-    def _give(self, task: Task[Any], scheduler: int, number: int) -> None:
         waiting = self.engines[scheduler].waiting
         waiting[number] = task, *waiting[number][1:]
+        if task._callbacks:
+            self.hold(task)
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Have a timed task start at another time, in nanoseconds since the epoch.
@@ -371,37 +366,7 @@ class LocalLink:
 
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
         """Yield what is known of the tasks that have not ended, a slice at a time."""
-        for engine in self.engines:
-            for numbers in engine.numbers():
-                for start in range(0, len(numbers), MAX_SLICE):
-                    slice_ = numbers[start : start + MAX_SLICE]
-                    infos = (self._info(engine, number, wanted) for number in slice_)
-                    yield [info for info in infos if info is not None]
-
-    def _info(self, engine: Engine[Entry], number: int, wanted: Wanted) -> TaskInfo | None:
-        """Return what is known of a task, if it is wanted and has not ended."""
-        entry, id_ = engine.find(number), self._ids.of[0].get(number)
-        if entry is None or not wanted.has_id(id_):
-            return None
-        name = name_of_entry(entry)
-        state = State.PENDING if engine.running.find(number) is None else State.RUNNING
-        if wanted.state not in (None, state) or wanted.name not in (None, name):
-            return None
-        ref = self.ref(engine.index, number)
-        assert ref is not None  # there is a manager, or who would ask?
-        due = start_of(entry) if state is State.PENDING else 0
-        return TaskInfo(
-            ref,
-            name,
-            id_,
-            state,
-            to_datetime(due) if due else None,
-            attempt_of(entry),
-            0,
-            engine.index,
-        )
-
-    # The home of its tasks' handles.
+        return list_engines(self.engines, wanted, self._ids.of[0], self.ref)
 
     def cancel(self, scheduler: int, number: int) -> bool:
         if self._keeping is not None and self.engines[scheduler].find(number) is not None:

@@ -103,7 +103,7 @@ class LocalCrew:
         engine.run([number for number, _ in rest], [due for _, due in rest])
         for number, due in zip(numbers, dues, strict=True):
             if keeping.waits(number):
-                keeping.announced([number], partial(engine.run, [number], [due]))
+                keeping.announced([number], partial(engine.run, [number], [due], False))
 
     async def execute(self, engine: Engine[Entry], number: int, entry: Entry, due: int) -> None:
         # Here, and not when it is launched: it may be cancelled in between.

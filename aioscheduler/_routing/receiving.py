@@ -21,7 +21,8 @@ from .._transport import wire
 from .._transport.definitionlog import leased
 from .._transport.wire import Kind, Payload
 from ..batch import Decode
-from .book import Book, Change
+from .book import Book
+from .changes import Change
 from .endings import NO_MEMORY, Endings
 from .recycling import Wear
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,33 +32,34 @@ from .._processes.budget import RestartBudget
 from .._processes.incarnation import Launch, Life
 from .._processes.occupant import End, Then
 from .._processes.supervisor import Supervisor
-from .._scheduling.clock import to_datetime
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.states import State
 from .._shipping.hostshipping import HostShipper
 from .._shipping.shipping import Call
 from .._transport import wire
-from .._transport.entry import Entry
 from .._transport.ledger import PAGE
 from .._transport.wire import Payload, Record
 from ..batch import Outcomes, Part
 from ..inspection import TaskInfo, Wanted
-from ..task import Task, TaskRef
-from .book import Book, Change
+from ..task import Task
+from .book import Book
+from .changes import Change
 from .endings import Endings
 from .forwardedlogs import ForwardedLogs
 from .ids import Ids
 from .keeping import Keeping
 from .link import LoadCounter, Vitals
+from .listing import list_book
 from .receiving import Receiver
 from .recovery import Recovery
 from .recycling import Wear
+from .remotehome import RemoteHome
 from .sending import Sender
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 
-class RemoteLink:
+class RemoteLink(RemoteHome):
     """One worker's place with its schedulers; keeps the contract of `link.Link`.
 
     Args:
@@ -302,14 +303,6 @@ class RemoteLink:
             self._keeping.dispossess(number, self.book.state(number) is State.RUNNING)
         self.withdraw(scheduler, number)
 
-    def detach(self, scheduler: int, number: int) -> Task[Any] | None:
-        """Take the handle from a task that has one; its end is told to nobody."""
-        return self._holders.take(number)
-
-    def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
-        """Make a handle that of another task, of which nobody has one."""
-        self._holders.put(task, self, scheduler, number)
-
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Ask that a timed task start at another time, in nanoseconds since the epoch.
 
@@ -333,27 +326,9 @@ class RemoteLink:
 
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
         """Yield what is known of the tasks that have not ended, those of a page at a time."""
-        ids, ledger = self._ids.of[self._worker], self.book.ledger
         self._outbox.pack()
-        for page in ledger.pages():
-            some: Sequence[int] = page
-            if wanted.id_prefix is not None:
-                some = [number for number in some if wanted.has_id(ids.get(number))]
-            if wanted.state is not None:
-                some = [number for number in some if ledger.state(number) is wanted.state]
-            infos = []
-            for number, entry in self.book.read(some).items() if some else ():
-                name = self._endings.name(number, entry)
-                if wanted.name is None or name == wanted.name:
-                    infos.append(self._info(number, entry, name, ids.get(number)))
-            yield infos
-
-    def _info(self, number: int, entry: Entry, name: str, id_: str | None) -> TaskInfo:
-        scheduler, state = entry.scheduler, self.book.state(number)
-        due = to_datetime(entry.due) if self._timed and state is State.PENDING else None
-        attempt = wire.read_record(entry.record).attempt
-        ref = self.ref(scheduler, number)
-        return TaskInfo(ref, name, id_, state, due, attempt, self._worker, scheduler)
+        name, ids = self._endings.name, self._ids.of[self._worker]
+        return list_book(self.book, wanted, ids, name, self.ref, self._timed)
 
     async def flush(self) -> None:
         """Return when little enough waits to be written."""
@@ -379,31 +354,3 @@ class RemoteLink:
             self._counts,
             self._receiver.history,
         )
-
-    # ---- the home of handles (`task.Home`)
-
-    async def stored(self, number: int, kept: Any) -> None:
-        assert self._keeping is not None
-        await self._keeping.stored(number, kept)
-
-    def state(self, number: int) -> State:
-        """PENDING or RUNNING: a task that has ended has told its handle."""
-        return self.book.state(number)
-
-    def ref(self, scheduler: int, number: int) -> TaskRef:
-        return TaskRef(self._manager, self._worker, scheduler, self.book.alias_of(number))
-
-    def due(self, scheduler: int, number: int) -> int | None:
-        if not self._timed or self.book.state(number) is State.RUNNING:
-            return None
-        entry = self.book.find(number)
-        return None if entry is None else entry.due
-
-    def name_of(self, label: Any) -> str:
-        return self.shipper.name_of(label)
-
-    def hold(self, task: Task[Any]) -> None:
-        self._holders.hold(task)
-
-    def release(self, task: Task[Any]) -> None:
-        self._holders.release(task)

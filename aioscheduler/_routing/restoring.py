@@ -161,7 +161,6 @@ class Restoring:
     def _take_loss(self, row: Row, kept: Kept) -> bool:
         """Note that a host has died while a task ran; return whether it may start again."""
         kept.losses += 1
-        kept.attempt += 1
         kept.begun = Begun.NO
         text = ""
         if row.begun is Begun.ONCE:
@@ -171,6 +170,7 @@ class Restoring:
         if text:
             self._burials.bury(kept, Reason.LOST, text)
         else:
+            kept.attempt += 1
             self._group.change(kept)
         return not text
 

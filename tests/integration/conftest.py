@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import Place
 
 HERE = Path(__file__).parent
 
@@ -13,3 +15,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         watched = HERE in item.path.parents and item.get_closest_marker("asyncio")
         if watched and isinstance(item, pytest.Function):
             item.fixturenames += ["reports", "no_tasks_left"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Where hosts of durable tasks follow one another."""
+    place = Place(tmp_path)
+    yield place
+    place.close()

@@ -6,73 +6,27 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO
 
 import pytest
 from hosting import row_of
+from programs import Program
 
 from aioscheduler._durable.records import Row
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreLocked
 
-HOSTING = Path(__file__).parents[1] / "support" / "hosting.py"
-
-
-class Host:
-    """Another process at work on a store."""
-
-    def __init__(self, deed: str, path: Path, *args: object) -> None:
-        command = [sys.executable, str(HOSTING), deed, str(path), *map(str, args)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    @property
-    def output(self) -> IO[str]:
-        assert self.process.stdout is not None
-        return self.process.stdout
-
-    def hear(self) -> str:
-        return self.output.readline().rstrip("\n")
-
-    def tell(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def end(self) -> None:
-        """Have it close the store."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.hear() == "closed"
-        assert self.process.wait(30) == 0
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(30)
-
-    def close(self) -> None:
-        self.kill()
-        self.output.close()
-        with suppress(BrokenPipeError):
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-
-
-Start = Callable[..., Host]
+Start = Callable[..., Program]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def begin(deed: str, path: Path, *args: object) -> Host:
-            host = Host(deed, path, *args)
+        def begin(deed: str, path: Path, *args: object) -> Program:
+            host = Program("hosting.py", deed, path, *args)
             stack.callback(host.close)
             return host
 

@@ -69,13 +69,15 @@ class TrickyStore(SQLiteStore):
 
     # What a test asks, with no host at work or beside it.
 
-    def rows(self) -> list[Any]:
+    def rows(self) -> list[Row]:
         """Return what is in the file."""
-        return self._look(lambda: [row for page in self.read() for row in page])
+        rows: list[Row] = self._look(lambda: [row for page in self.read() for row in page])
+        return rows
 
     def dead(self) -> list[Letter]:
         """Return the dead letters."""
-        return self._look(lambda: self.letters(-1, 1000))
+        letters: list[Letter] = self._look(lambda: self.letters(-1, 1000))
+        return letters
 
     def write(self, batch: Batch) -> None:
         """Commit a batch, as a host before did."""
@@ -115,6 +117,9 @@ class HandWriter:
 
     def stop(self) -> None:
         self.stopped = True
+
+    def join(self, timeout: float | None = None) -> bool:
+        return True
 
     def work(self, most: int = 1000) -> int:
         """Make calls, and tell of them; return how many."""

@@ -67,6 +67,7 @@ PURE = (
     "_durable.records",
     "_routing.announcements",
     "_routing.book",
+    "_routing.changes",
     "_routing.durables",
     "_routing.ids",
     "_routing.placement",

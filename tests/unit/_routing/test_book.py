@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from words import Words
 
-from aioscheduler._routing.book import Book, Change
+from aioscheduler._routing.book import Book
+from aioscheduler._routing.changes import Change
 from aioscheduler._scheduling.clock import LATEST
 from aioscheduler._scheduling.states import State
 from aioscheduler._transport import wire

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from homes import Home
 
-from aioscheduler._routing.book import Book, Change
+from aioscheduler._routing.book import Book
+from aioscheduler._routing.changes import Change
 from aioscheduler._routing.endings import _UNHEARD_NAMED, NO_MEMORY, Endings
 from aioscheduler._routing.ids import Ids
 from aioscheduler._scheduling.states import State

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._routing.book import Book, Change
+from aioscheduler._routing.book import Book
+from aioscheduler._routing.changes import Change
 from aioscheduler._routing.endings import NO_MEMORY
 from aioscheduler._routing.lastfailures import LastFailures
 from aioscheduler._routing.receiving import Receiver
@@ -98,6 +99,14 @@ def test_what_is_too_late_has_failed_and_is_told_so(place: Place) -> None:
     with pytest.raises(wire.WireError, match="task 0 was"):
         place.say(Kind.FINISHED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
     assert place.told[1][0].ended == [2]  # what came before it has been taken
+
+
+@pytest.mark.parametrize("ending", [wire.UNREADABLE, wire.UNKNOWN])
+def test_what_could_not_be_called_has_failed_and_is_told_so(place: Place, ending: int) -> None:
+    place.say(Kind.FINISHED, 0, [0], ending, [b"\x90"])
+    decode = place.receiver._decodes[RAISED]
+    outcomes = [b"\x90"], decode, False, ending
+    assert place.told == [(Change(0, 0, [0], State.FAILED), outcomes)]
 
 
 def test_what_is_retried_is_told_with_its_failures_until_it_starts(place: Place) -> None:

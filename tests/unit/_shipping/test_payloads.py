@@ -13,7 +13,10 @@ from aioscheduler._shipping.payloads import (
     PICKLED,
     Scalars,
     is_plain,
+    make_failure,
     names_in,
+    read_failure,
+    text_in,
     with_names,
     without_names,
 )
@@ -74,3 +77,31 @@ def test_one_large_value_does_not_stay_in_the_packer() -> None:
     large = b"x" * (wire.BLOB_LIMIT + 1)
     assert wire.unpack(scalars.pack(large)) == large
     assert scalars._pack != before
+
+
+@pytest.mark.parametrize("lines", [[], [3, 70_000]])
+def test_the_traceback_of_a_failure_is_read_without_the_exception(lines: list[int]) -> None:
+    payload = make_failure("Traceback\nKeyError: \udc80\n", b"what cannot be unpickled", lines)
+    assert text_in(payload) == "Traceback\nKeyError: \\udc80\n"
+    assert read_failure(payload) == (text_in(payload), b"what cannot be unpickled")
+    assert list(names_in(payload)) == lines
+
+
+def test_of_a_long_traceback_the_end_is_told() -> None:
+    text = text_in(make_failure("x" * 200_000 + "the end", b"", []))
+    assert len(text) <= wire.CHUNK
+    assert text.endswith("the end")
+
+
+@given(st.one_of(st.none(), st.integers(), st.text(), st.binary(), st.just([1, 2])))
+def test_what_is_no_failure_says_nothing(payload: Any) -> None:
+    """Unless its bytes happen to be one."""
+    text = text_in(payload)
+    assert not text or read_failure(payload)[0] == text
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xc1", b"\xc1\xff\xff\xff\xff", b"\x80\x05N.", wire.pack([1, b""])]
+)
+def test_nonsense_says_nothing(payload: bytes) -> None:
+    assert text_in(payload) == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,14 +30,24 @@ from propagated import (
 from solo import NOW, Make, Place, after, fail, forever, give
 from turning import turns
 
-from aioscheduler import Retry, TooLate, current_attempt, current_due
+from aioscheduler import Retry, TooLate, current_attempt, current_due, durable
 from aioscheduler._processes.process import workers_module
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
+from aioscheduler._shipping.latebound import LateBound
+from aioscheduler._shipping.payloads import text_in
 from aioscheduler._shipping.propagation import Propagation
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import FORGET
-from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, TOO_LATE, UNREADABLE, Kind
+from aioscheduler._transport.wire import (
+    DROPPED,
+    RAISED,
+    RETURNED,
+    TOO_LATE,
+    UNKNOWN,
+    UNREADABLE,
+    Kind,
+)
 from aioscheduler.options import Options
 
 runner_module = workers_module("runner")
@@ -505,3 +516,94 @@ async def test_what_cannot_be_read_or_restored_fails_its_task_alone(make: Make) 
     error = place.failure(refused[2])
     assert str(error) == "refused cannot be restored"
     assert "to restore what came with the task" in error.__notes__[0]
+
+
+# ---- durable functions that the host has not, and calls that do not fit
+
+
+@durable("late runner", retry=Retry(on=LookupError, attempts=2, wait_initial=3, wait_jitter=0))
+async def late(word: str) -> str:
+    if word == "fails":
+        raise LookupError(word)
+    return f"{word} {current_attempt()}"
+
+
+def send_late(place: Place, first: int, name: str, where: str, rows: list[Any]) -> None:
+    function = LateBound(name, where).pickled()
+    place.send(Kind.SCHEDULE, first, 0, 0, function, None, [wire.pack([row]) for row in rows])
+
+
+async def test_a_function_that_the_host_has_not_runs_with_the_options_it_is_registered_with(
+    place: Place,
+) -> None:
+    send_late(place, 0, "late runner", "no.such.module:late", ["works", "fails"])
+    await turns()
+    frames = place.take()
+    assert [Kind.FINISHED, 0, [0], RETURNED, ["works 1"]] in frames
+    (retry,) = (frame for frame in frames if frame[0] == Kind.RETRY)
+    assert retry[1:4] == [0, [1], [3 * SECOND]]
+
+
+async def test_its_task_keeps_its_own_label(place: Place) -> None:
+    options = place.shipper.take_options(Options(name="my label"))
+    place.tell_definitions()
+    function = LateBound("late runner", "no.such.module:late").pickled()
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, [options], [wire.pack(["fails"])])
+    await turns()
+    (retry,) = (frame for frame in place.take() if frame[0] == Kind.RETRY)
+    assert retry[4][0].startswith("my label: ")
+
+
+async def test_a_name_that_nobody_has_registered_is_told_apart(place: Place) -> None:
+    send_late(place, 0, "late nobody", "no.such.module:late", ["word"])
+    place.schedule(1, give(1))
+    await turns()
+    frames = [frame for frame in place.take() if frame[0] == Kind.FINISHED]
+    (failed,) = (frame for frame in frames if frame[3] == UNKNOWN)
+    assert failed[2] == [0]
+    assert "@durable('late nobody')" in str(place.failure(failed[4][0]))
+    assert "UnknownFunction" in text_in(failed[4][0])
+    assert [Kind.FINISHED, 0, [1], RETURNED, [1]] in frames
+
+
+@pytest.mark.parametrize("text", ["import no_such_module_at_all", "raise SystemExit(3)"])
+async def test_a_module_that_cannot_be_imported_is_unreadable(
+    place: Place, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "late_and_broken.py").write_text(text)
+    send_late(place, 0, "late broken", "late_and_broken:late", ["word"])
+    await turns()
+    assert [frame[2:4] for frame in place.take() if frame[0] == Kind.FINISHED] == [
+        [[0], UNREADABLE]
+    ]
+
+
+def count_plainly(word: str) -> None: ...
+
+
+@pytest.mark.parametrize(("function", "ending"), [(give, UNREADABLE), (count_plainly, RAISED)])
+async def test_arguments_that_do_not_fit_are_unreadable_and_not_tried_again(
+    place: Place, function: Any, ending: int
+) -> None:
+    """Of a plain function nobody can tell: it may have raised it in C."""
+    number = place.shipper.take_function(function)
+    options = place.shipper.take_options(Options(retry=after(0)))
+    place.tell_definitions()
+    kept = None if ending == RAISED else options
+    place.send(Kind.SCHEDULE, 0, 0, 0, number, [kept], [wire.pack([1, 2])])
+    await turns()
+    frames = place.take()
+    assert [frame[0] for frame in frames] == [Kind.STARTED, Kind.FINISHED]
+    assert frames[1][2:4] == [[0], ending]
+    assert "positional argument" in str(place.failure(frames[1][4][0]))
+
+
+async def raise_type_error() -> None:
+    raise TypeError("its own")
+
+
+async def test_a_type_error_of_the_tasks_own_is_tried_again(place: Place) -> None:
+    place.schedule(0, raise_type_error(), retry=after(0))
+    await turns()
+    assert [frame[0] for frame in place.take()] == [Kind.STARTED, Kind.RETRY]

@@ -1,0 +1,100 @@
+"""What is known of the tasks at a place, for `Manager.tasks`: a page or a slice at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from .._scheduling.clock import to_datetime
+from .._scheduling.engine import Engine
+from .._scheduling.pace import MAX_SLICE
+from .._transport import wire
+from .._transport.entry import Entry as SentEntry
+from ..inspection import TaskInfo, Wanted
+from ..task import State, TaskRef
+from .book import Book
+from .localentry import Entry, attempt_of, name_of, start_of
+
+
+def list_book(
+    book: Book,
+    wanted: Wanted,
+    ids: Mapping[int, str],
+    name_task: Callable[[int, SentEntry], str],
+    ref: Callable[[int, int], TaskRef],
+    timed: bool,
+) -> Iterator[list[TaskInfo]]:
+    """Yield what is known of the tasks of a worker, those of a page at a time.
+
+    Args:
+        book: Has them; all are in its ledger.
+        wanted: Which are asked for.
+        ids: Of those that have one, by number.
+        name_task: Give the name of a task.
+        ref: Give its reference, by scheduler and number.
+        timed: Whether tasks have due times.
+    """
+    ledger = book.ledger
+    for page in ledger.pages():
+        some: Sequence[int] = page
+        if wanted.id_prefix is not None:
+            some = [number for number in some if wanted.has_id(ids.get(number))]
+        if wanted.state is not None:
+            some = [number for number in some if ledger.state(number) is wanted.state]
+        infos = []
+        for number, entry in book.read(some).items() if some else ():
+            name, state = name_task(number, entry), book.state(number)
+            if wanted.name is not None and name != wanted.name:
+                continue
+            due = to_datetime(entry.due) if timed and state is State.PENDING else None
+            where, attempt = ref(entry.scheduler, number), wire.read_record(entry.record).attempt
+            infos.append(
+                TaskInfo(
+                    *(where, name, ids.get(number), state, due, attempt),
+                    *(where.worker, where.scheduler),
+                )
+            )
+        yield infos
+
+
+def list_engines(
+    engines: Sequence[Engine[Entry]],
+    wanted: Wanted,
+    ids: Mapping[int, str],
+    ref: Callable[[int, int], TaskRef | None],
+) -> Iterator[list[TaskInfo]]:
+    """Yield what is known of the tasks in this loop, a slice at a time.
+
+    Args:
+        engines: Have them.
+        wanted: Which are asked for.
+        ids: Of those that have one, by number.
+        ref: Give the reference of a task, by scheduler and number.
+    """
+    for engine in engines:
+        for numbers in engine.numbers():
+            for start in range(0, len(numbers), MAX_SLICE):
+                slice_ = numbers[start : start + MAX_SLICE]
+                infos = (_info(engine, number, wanted, ids, ref) for number in slice_)
+                yield [info for info in infos if info is not None]
+
+
+def _info(
+    engine: Engine[Entry],
+    number: int,
+    wanted: Wanted,
+    ids: Mapping[int, str],
+    ref: Callable[[int, int], TaskRef | None],
+) -> TaskInfo | None:
+    """Return what is known of a task, if it is wanted and has not ended."""
+    entry, id_ = engine.find(number), ids.get(number)
+    if entry is None or not wanted.has_id(id_):
+        return None
+    name = name_of(entry)
+    state = State.PENDING if engine.running.find(number) is None else State.RUNNING
+    if wanted.state not in (None, state) or wanted.name not in (None, name):
+        return None
+    where = ref(engine.index, number)
+    assert where is not None  # there is a manager, or who would ask?
+    due = start_of(entry) if state is State.PENDING else 0
+    start = to_datetime(due) if due else None
+    return TaskInfo(where, name, id_, state, start, attempt_of(entry), 0, engine.index)

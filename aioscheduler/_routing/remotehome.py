@@ -1,0 +1,61 @@
+"""What handles ask of the place of their task, where that is in another process (`task.Home`).
+
+How a task is cancelled or moved is the link's, which is all of this and more (`remote`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._scheduling.states import State
+from .._shipping.hostshipping import HostShipper
+from ..task import Task, TaskRef
+from .book import Book
+from .holders import Holders
+from .keeping import Keeping
+
+
+class RemoteHome:
+    """The home of the handles of one worker's tasks."""
+
+    book: Book
+    shipper: HostShipper
+    _worker: int
+    _timed: bool
+    _manager: str
+    _holders: Holders
+    _keeping: Keeping | None
+
+    async def stored(self, number: int, kept: Any) -> None:
+        assert self._keeping is not None
+        await self._keeping.stored(number, kept)
+
+    def state(self, number: int) -> State:
+        """PENDING or RUNNING: a task that has ended has told its handle."""
+        return self.book.state(number)
+
+    def ref(self, scheduler: int, number: int) -> TaskRef:
+        return TaskRef(self._manager, self._worker, scheduler, self.book.alias_of(number))
+
+    def due(self, scheduler: int, number: int) -> int | None:
+        if not self._timed or self.book.state(number) is State.RUNNING:
+            return None
+        entry = self.book.find(number)
+        return None if entry is None else entry.due
+
+    def name_of(self, label: Any) -> str:
+        return self.shipper.name_of(label)
+
+    def hold(self, task: Task[Any]) -> None:
+        self._holders.hold(task)
+
+    def release(self, task: Task[Any]) -> None:
+        self._holders.release(task)
+
+    def detach(self, scheduler: int, number: int) -> Task[Any] | None:
+        """Take the handle from a task that has one; its end is told to nobody."""
+        return self._holders.take(number)
+
+    def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
+        """Make a handle that of another task, of which nobody has one."""
+        self._holders.put(task, scheduler, number)

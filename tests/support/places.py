@@ -1,0 +1,65 @@
+"""Where hosts of durable tasks follow one another: a file, and what its tasks have said."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from enduring import lines_of
+from programs import Program
+
+from aioscheduler import DeadLetter, Manager, SQLiteStore
+
+
+class Place:
+    """A folder with a store.
+
+    Args:
+        folder: Of its own.
+
+    Attributes:
+        path: Of the store.
+        log: What tasks append their lines to.
+        gate: What tasks wait for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "tasks.db"
+        self.log = str(folder / "log")
+        self.gate = folder / "gate"
+        self._programs = ExitStack()
+
+    def manager(self, workers: int = 1, **options: Any) -> Manager:
+        """Return the next host, here; the last one, or its workers, may yet be about to go."""
+        return Manager(store=SQLiteStore(self.path, wait=30), workers=workers, **options)
+
+    def host(self, deed: str, *args: object) -> Program:
+        """Start a host in another process."""
+        program = Program("enduring_host.py", deed, self.path, self.log, *args)
+        self._programs.callback(program.close)
+        return program
+
+    def said(self) -> list[str]:
+        return lines_of(Path(self.log))
+
+    async def until_said(self, *wanted: str) -> None:
+        while not set(wanted) <= set(self.said()):
+            await asyncio.sleep(0.01)
+
+    def close(self) -> None:
+        self._programs.close()
+
+
+async def letters(manager: Manager, **which: Any) -> list[DeadLetter]:
+    return [letter async for letter in manager.dead_letters(**which)]
+
+
+def kill_worker(manager: Manager, place: int = 0) -> None:
+    pid = manager.stats().workers[place].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)

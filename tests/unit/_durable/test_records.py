@@ -1,0 +1,23 @@
+"""The words of a store."""
+
+from __future__ import annotations
+
+import pytest
+
+from aioscheduler import StoreError
+from aioscheduler._durable.records import BUCKET_SHIFT, Begun, Row, StoreGone
+
+
+@pytest.mark.parametrize("due", [0, 1, (1 << BUCKET_SHIFT) - 1, 1 << BUCKET_SHIFT, 1 << 62])
+def test_a_bucket_is_the_first_bits_of_the_due_time(due: int) -> None:
+    row = Row(1, due, 2, b"")
+    assert (row.bucket << BUCKET_SHIFT) <= due < (row.bucket + 1 << BUCKET_SHIFT)
+
+
+def test_a_task_that_is_new_has_no_history() -> None:
+    row = Row(1, 2, 3, b"4")
+    assert (row.begun, row.attempt, row.failed, row.losses, row.given) == (Begun.NO, 1, 0, 0, None)
+
+
+def test_a_store_that_is_gone_is_no_other_kind_of_trouble_to_users() -> None:
+    assert issubclass(StoreGone, StoreError)

@@ -1,0 +1,133 @@
+"""Tasks that the file has already, given to links."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import reminders
+from stores import FULL, TrickyStore
+
+from aioscheduler import State, StoreError, TaskLimitReached
+from aioscheduler._durable.records import Letter, Reason
+from aioscheduler._routing.admission import Admission
+from aioscheduler._routing.storedcalls import Stored
+from aioscheduler._transport import wire
+from aioscheduler.errors import ManagerClosed
+from aioscheduler.registry import find
+from aioscheduler.testing import FakeClock, FakeManager
+
+
+class Place:
+    def __init__(self, manager: FakeManager, store: TrickyStore) -> None:
+        self.manager, self.store, self.router = manager, store, manager._router
+        assert self.router.keeper is not None
+        self.keeper = self.router.keeper
+        self.admission = Admission(self.router, self.keeper)
+        self.due = self.router.due(timedelta(days=1))
+
+    def call(self, value: Any) -> Any:
+        note = find("test.note")
+        assert note is not None
+        return self.keeper.calls.make(Stored(note, wire.pack([value])), self.due)
+
+    def letter(self, **more: Any) -> Letter:
+        function = self.keeper.drafts._functions.number(find("test.note"))  # type: ignore[arg-type]
+        letter = Letter(
+            *(900, 5, function, "test.note", wire.pack(["again"]), None, "a", None, 4),
+            *(Reason.FAILED, "", 9),
+        )
+        return letter._replace(**more)
+
+
+@pytest.fixture(params=[0, 2])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    reminders.done.clear()
+    store = TrickyStore()
+    clock = FakeClock()
+    manager = clock.manager(4, store=store, workers=request.param, max_tasks=3)
+    async with manager:
+        await manager.sync()
+        yield Place(manager, store)
+
+
+async def test_what_the_file_has_is_accepted_whatever_the_limits_are(place: Place) -> None:
+    for n in range(5):
+        worker, number = place.admission.admit(place.due, None, f"n{n}", place.call(n))
+        found = await place.manager.find(f"n{n}")
+        assert found is not None
+        assert (found.ref.worker, found.state) == (worker, State.PENDING)
+        assert number == found._number
+    assert len(place.manager) == 5
+    assert place.admission.admit(place.due, "k", None, place.call(1)) != (-1, -1)
+    where = {place.admission.admit(place.due, "k", None, place.call(1))[0] for _ in range(5)}
+    assert len(where) == 1  # as its key says
+
+
+async def test_an_early_task_becomes_the_one_of_the_file(place: Place) -> None:
+    early = place.manager.schedule(reminders.note("new"), timedelta(days=2), id="a")
+    ends: list[Any] = []
+    early.add_done_callback(ends.append)
+    address = place.router.ids.find("a")
+    assert address is not None
+    place.admission.give_way(
+        "a",
+        address[0],
+        lambda: place.admission.admit(place.due, None, "a", place.call("old")) and None,
+    )
+    assert await place.manager.find("a") is early
+    assert not early.done()
+    assert early.due is not None
+    assert int(early.due.timestamp()) == place.due // 10**9
+    assert early.cancel()
+    clock: Any = place.manager._router._clock
+    await clock.advance(0)
+    assert early.cancelled()
+    assert ends == [early]
+
+
+async def test_a_task_whose_handle_nobody_has_gives_way_as_well(place: Place) -> None:
+    place.manager.schedule(reminders.note("new"), timedelta(days=2), id="a")
+    address = place.router.ids.find("a")
+    assert address is not None
+    place.admission.give_way(
+        "a",
+        address[0],
+        lambda: place.admission.admit(place.due, None, "a", place.call("old")) and None,
+    )
+    clock: Any = place.manager._router._clock
+    await clock.advance(timedelta(days=3))
+    assert reminders.done == ["old"]
+
+
+async def test_a_letter_is_requeued_and_is_one_no_more(place: Place) -> None:
+    task = place.admission.requeue(place.letter(), timedelta(days=1))
+    assert (task.id, task.state) == ("a", State.PENDING)
+    assert await place.manager.find("a") is task
+    with pytest.raises(ValueError, match="another task has the id 'a' now"):
+        place.admission.requeue(place.letter(row=901), None)
+    await task.stored()
+    assert [discards for _, _, _, _, _, discards, _ in place.store.batches] == [[900]]
+    assert [row.id for row in place.store.rows()] == ["a"]
+
+
+async def test_what_is_refused_leaves_the_letter(place: Place) -> None:
+    with pytest.raises(ValueError, match="not be"):
+        place.admission.requeue(place.letter(), timedelta(days=-1))
+    for n in range(3):
+        place.manager.schedule(reminders.note(n), timedelta(days=1))
+    with pytest.raises(TaskLimitReached):
+        place.admission.requeue(place.letter(), None)
+    await place.manager.sync()
+    assert not any(batch.discards for batch in place.store.batches)
+    place.keeper.commits.stop(FULL)
+    with pytest.raises(StoreError, match="the disk is full"):
+        place.admission.requeue(place.letter(), None)
+
+
+async def test_it_is_over_with_the_manager(place: Place) -> None:
+    assert not place.admission.is_over
+    place.router.closed = ManagerClosed("over")
+    assert place.admission.is_over

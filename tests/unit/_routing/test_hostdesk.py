@@ -1,0 +1,159 @@
+"""What tasks ask of their manager, before its end and after."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import reminders
+from stores import TrickyStore
+
+from aioscheduler._routing.hostdesk import NOWHERE, HostDesk
+from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._transport import wire
+from aioscheduler._transport.entry import InsideRequest
+from aioscheduler.errors import ManagerClosed, NotDurable, UnknownTask
+from aioscheduler.task import State, TaskRef
+from aioscheduler.testing import FakeClock, FakeManager
+
+SECOND = timedelta(seconds=1)
+
+
+class Place:
+    """A manager with a store, and its desk; it is not closed in earnest when `close` is called."""
+
+    def __init__(self, manager: FakeManager, store: TrickyStore) -> None:
+        self.manager, self.store = manager, store
+        self.router = manager._router
+        self.desk = HostDesk("m", self.router)
+        self.catalog = HostCatalog()
+
+    def schedule(self, coro: Any, when: Any = SECOND, **more: Any) -> TaskRef:
+        given = {"key": None, "origin": None, "options": {}, "id_": None, "replace": False} | more
+        return self.desk.schedule_inside(coro, when, **given)
+
+    def ask(self, value: Any = 7, alias: int = 1 << 48, **more: Any) -> None:
+        due = self.router.due(SECOND)
+        fields = {
+            "function": None,
+            "payload": wire.pack([value]),
+            "durable": ("test.note", "reminders:note", False, None),
+            "id": None,
+            "replace": False,
+        } | more
+        asked = InsideRequest(
+            *(0, due, fields["function"], fields["payload"], (), None, None, alias),
+            *(fields["id"], fields["replace"], fields["durable"]),
+        )
+        self.desk.asked_inside(self.router.links, self.catalog, "schedule", *asked)
+
+    async def rows(self) -> dict[str | None, Any]:
+        """What is in the file: payloads by id."""
+        await self.manager.sync()
+        return {row.id: wire.unpack(row.payload)[0] for row in self.store.rows()}
+
+    def close(self) -> None:
+        """Have the manager end, as far as the router is concerned, and leave what waits."""
+        self.router.closed = ManagerClosed("this manager was closed")
+        self.keep()
+
+    def keep(self) -> None:
+        keeper = self.router.keeper
+        assert keeper is not None
+        for keeping in keeper.keepings:
+            keeping.ended(list(keeping.kept), State.KEPT)
+        self.router.ids.ended(0, list(self.router.ids.of[0]))
+
+
+@pytest.fixture
+async def local() -> AsyncIterator[Place]:
+    store = TrickyStore()
+    async with FakeClock().manager(3, store=store, workers=0) as manager:
+        yield Place(manager, store)
+
+
+@pytest.fixture
+async def remote() -> AsyncIterator[Place]:
+    store = TrickyStore()
+    async with FakeClock().manager(1, store=store, workers=1) as manager:
+        yield Place(manager, store)
+
+
+# ---- of this process
+
+
+async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
+    ref = local.schedule(reminders.note(1), origin=TaskRef("m", 0, 2, 9))
+    assert ref.scheduler == 2
+    local.schedule(reminders.note(2), id_="a")
+    assert await local.rows() == {None: 1, "a": 2}
+    assert local.schedule(reminders.note(3), id_="a") == local.schedule(reminders.note(4), id_="a")
+    local.schedule(reminders.note(5), id_="a", replace=True)
+    assert await local.rows() == {None: 1, "a": 5}
+    assert local.desk.cancel_inside(ref)
+    assert await local.rows() == {"a": 5}
+    with pytest.raises(UnknownTask):
+        local.desk.cancel_inside(ref._replace(worker=3))
+
+
+async def test_what_cannot_be_kept_is_refused_here_as_well(local: Place) -> None:
+    with pytest.raises(NotDurable):
+        local.schedule(reminders.note(lambda: 1))
+    with pytest.raises(ValueError, match="replace"):
+        local.schedule(reminders.note(1), replace=True)
+    assert await local.rows() == {}
+
+
+async def test_after_the_end_what_is_durable_is_left_for_the_next_host(local: Place) -> None:
+    local.schedule(reminders.note("kept"), id_="a")
+    local.schedule(reminders.note("too"), id_="b")
+    await local.manager.sync()
+    local.close()
+    with pytest.raises(ManagerClosed):
+        local.schedule(plain())
+    assert local.schedule(reminders.note(1)).number == NOWHERE
+    local.schedule(reminders.note(2), id_="a")  # there is one
+    local.schedule(reminders.note(3), id_="b", replace=True)
+    local.schedule(reminders.note(4), id_="b", replace=True)
+    local.schedule(reminders.note(5), id_="b")
+    local.schedule(reminders.note(6), id_="c")
+    assert await local.rows() == {None: 1, "a": "kept", "b": 4, "c": 6}
+
+
+async def plain() -> None: ...
+
+
+# ---- of workers
+
+
+async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: Place) -> None:
+    remote.ask(1)
+    remote.ask(2, 2 << 48, id="a")
+    assert await remote.rows() == {None: 1, "a": 2}
+    remote.ask(3, 3 << 48, id="a")
+    assert await remote.rows() == {None: 1, "a": 2}
+    found = remote.manager.task(TaskRef(remote.manager._id, 0, 0, 3 << 48))
+    assert found.id == "a"  # it leads there
+    remote.ask(4, 4 << 48, id="a", replace=True)
+    assert await remote.rows() == {None: 1, "a": 4}
+    links = remote.router.links
+    remote.desk.asked_inside(links, remote.catalog, "cancel", 0, 0, 1 << 48)
+    assert await remote.rows() == {"a": 4}
+
+
+async def test_after_the_end_a_worker_s_durable_tasks_are_left_and_others_are_none(
+    remote: Place,
+) -> None:
+    remote.ask("kept", 1 << 48, id="a")
+    await remote.manager.sync()
+    remote.close()
+    before = remote.router.placement.all_loads
+    remote.ask(1, 2 << 48, durable=None, function="asyncio:sleep")
+    remote.ask(2, 3 << 48)
+    remote.ask(3, 4 << 48, id="a")
+    assert await remote.rows() == {None: 2, "a": "kept"}
+    remote.ask(4, 5 << 48, id="a", replace=True)
+    assert await remote.rows() == {None: 2, "a": 4}
+    assert remote.router.placement.all_loads == before

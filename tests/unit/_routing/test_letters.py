@@ -1,0 +1,99 @@
+"""Dead letters, read page by page and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import stores
+
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import Function, Letter, Reason, Row
+from aioscheduler._routing import letters as module
+from aioscheduler._routing.letters import Letters
+from aioscheduler.errors import StoreError
+
+
+class Place(stores.Place):
+    """A store with dead letters, which is written when somebody asks for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start()
+        self.reads = 0
+        self.letters = Letters(self.store, self.group, self.commits, self.call, self.stored)
+
+    async def call(self, read: Callable[[], list[Letter]]) -> list[Letter]:
+        self.reads += 1
+        return read()
+
+    async def stored(self, kept: None) -> None:
+        for _ in range(3):
+            self.turn()
+
+    def bury(self, *reasons: Reason) -> list[int]:
+        self.group.define(Function(1, "f", "m:f", once=False))
+        rows = []
+        for reason in reasons:
+            kept = Kept(row := Row(self.group.new_row(), 5, 1, b""))
+            self.group.put(kept, row)
+            self.group.bury(kept, reason, "why", 7)
+            rows.append(row.row)
+        self.commits.soon()
+        return rows
+
+    async def read(self, reason: Reason | None = None, limit: int | None = None) -> list[int]:
+        return [letter.row async for letter in self.letters.read(reason, limit)]
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(module, "_PAGE", 3)
+    return Place()
+
+
+async def test_they_are_read_page_by_page_and_not_further_than_is_asked(place: Place) -> None:
+    rows = place.bury(*[Reason.FAILED, Reason.LOST] * 5)
+    assert await place.read() == rows
+    assert place.reads == 5  # the last page is empty
+    assert await place.read(Reason.LOST) == rows[1::2]
+    assert await place.read(Reason.UNKNOWN) == []
+    place.reads = 0
+    assert await place.read(None, 3) == rows[:3]
+    assert await place.read(Reason.LOST, 1) == rows[1:2]
+    assert await place.read(None, 0) == []
+    assert place.reads == 2
+    assert await place.read(None, 100) == rows
+
+
+async def test_one_is_found_by_its_row(place: Place) -> None:
+    first, second = place.bury(Reason.FAILED, Reason.LOST)
+    found: Any = await place.letters.find(second)
+    assert (found.row, found.reason, found.name) == (second, Reason.LOST, "f")
+    assert await place.letters.find(second + 1) is None
+    assert await place.letters.find(first - 1) is None
+
+
+async def test_what_is_dropped_is_passed_over_before_the_file_knows(place: Place) -> None:
+    rows = place.bury(*[Reason.FAILED] * 4)
+    reading = place.letters.read(None, None)
+    assert (await anext(reading)).row == rows[0]
+    place.letters.drop(rows[1])  # of a page that was read
+    place.letters.drop(rows[3])
+    assert [letter.row async for letter in reading] == [rows[2]]
+    assert await place.letters.find(rows[1]) is None
+    assert await place.read() == [rows[0], rows[2]]
+    assert [letter.row for letter in place.store.dead()] == [rows[0], rows[2]]
+    assert place.commits.letters == 2
+
+
+async def test_what_cannot_be_read_is_told(place: Place) -> None:
+    async def call(read: Callable[[], list[Letter]]) -> list[Letter]:
+        raise StoreError("a disk is gone")
+
+    letters = Letters(place.store, place.group, place.commits, call, place.stored)
+    with pytest.raises(StoreError, match="a disk is gone"):
+        await letters.find(1)
+    with pytest.raises(StoreError, match="a disk is gone"):
+        await anext(letters.read(None, None))

@@ -1,0 +1,48 @@
+"""What handles ask of the place of their task."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from aioscheduler._routing.book import Book
+from aioscheduler._routing.holders import Holders
+from aioscheduler._routing.remotehome import RemoteHome
+from aioscheduler._transport.definitionlog import DefinitionLog
+from aioscheduler.task import State, TaskRef
+
+
+class _Home(RemoteHome):
+    def __init__(self, timed: bool) -> None:
+        self.book = Book(1, timed, DefinitionLog())
+        self.loop = None
+        self._worker, self._timed, self._manager = 2, timed, "m"
+        self._holders = Holders(cast("Any", self))
+
+
+def test_what_waits_has_a_due_time_and_what_runs_or_is_in_a_queue_has_none() -> None:
+    home = _Home(timed=True)
+    number = home.book.outbox.add(0, 77, 0, None)
+    home.book.outbox.pack()
+    assert (home.state(number), home.due(0, number)) == (State.PENDING, 77)
+    home.book.started(0, [number])
+    assert (home.state(number), home.due(0, number)) == (State.RUNNING, None)
+    assert home.due(0, 99) is None
+    queue = _Home(timed=False)
+    assert queue.due(0, queue.book.outbox.add(0, 0, 0, None)) is None
+
+
+def test_a_task_is_addressed_by_the_number_that_it_was_given_first() -> None:
+    home = _Home(timed=True)
+    number = home.book.adopt(0, 7, 0, None, None, 1 << 48)
+    assert home.ref(0, number) == TaskRef("m", 2, 0, 1 << 48)
+
+
+def test_a_handle_may_go_from_one_task_to_another() -> None:
+    home = _Home(timed=True)
+    first, second = (home.book.outbox.add(0, due, 0, None) for due in (1, 2))
+    task = home._holders.hand_out(0, first, 1, "name")
+    assert home.detach(0, first) is task
+    assert home.detach(0, first) is None
+    home.attach(task, 0, second)
+    assert task.ref == home.ref(0, second)
+    assert home._holders.handle_of(second) is task

@@ -1,0 +1,296 @@
+"""The tasks of a file at the start of a host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import stores
+
+from aioscheduler import registry
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import Begun, Function, Opening, Reason, Row
+from aioscheduler._routing.burials import Burials
+from aioscheduler._routing.drafts import Draft
+from aioscheduler._routing.functions import Functions
+from aioscheduler._routing.keeping import NOT_GIVEN, WITHDRAWN
+from aioscheduler._routing.restoring import (
+    HEARTBEAT_SLACK,
+    MAIN_PATIENCE,
+    Early,
+    Restoring,
+    tell_of_clock,
+)
+from aioscheduler._routing.storedcalls import Stored
+from aioscheduler._transport import wire
+
+NOW, HEARTBEAT = 10**18, 5 * 10**17
+FUNCTIONS = [
+    Function(1, "test.note", "reminders:note", once=False),
+    Function(2, "test.once", "reminders:once", once=True),
+    Function(3, "test.later", "__main__:later", once=False),
+    Function(4, "test.moved", "elsewhere:moved", once=True),
+]
+
+
+class Admitted:
+    """Takes tasks, makes their calls, and reads their notes."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, Any, str | None, Stored]] = []
+        self.given_way: list[tuple[str, int]] = []
+        self.is_over = False
+        self.kept: dict[int, Kept] = {}
+
+    def admit(self, due: int, key: Any, id_: str | None, call: Any) -> tuple[int, int]:
+        self.calls.append((due, key, id_, call))
+        return 0, len(self.calls) - 1
+
+    def give_way(self, id_: str, worker: int, admit: Callable[[], None]) -> None:
+        self.given_way.append((id_, worker))
+        admit()
+
+    def make(self, stored: Stored, due: int) -> Stored:
+        if stored.payload == b"bad":
+            raise ValueError("no such function")
+        return stored
+
+    def read(self, note: bytes | None) -> tuple[str | None, bytes | None]:
+        return (None, None) if note is None else tuple(wire.unpack(note))
+
+
+class Place(stores.Place):
+    def __init__(self, clean: bool = False, functions: Any = FUNCTIONS) -> None:
+        super().__init__()
+        self.start()
+        links: Any = Admitted()
+        self.links = links
+        table = Functions(self.group)
+        table.read(functions)
+        self.restoring = Restoring(
+            *(links, self.group, Burials(self.group, lambda: NOW), table, [links, links]),
+            *(links, links, Opening(0, 1, functions, 0, 0, clean, HEARTBEAT), NOW),
+        )
+        self.early: dict[str, Early] = {}
+
+    def take(self, row: int = 1, due: int = NOW, function: int = 1, **more: Any) -> Row:
+        taken = Row(row, due, function, b"", **more)
+        self.restoring.take(taken, self.early)
+        return taken
+
+    def hurry(self, id_: str, replace: bool = False, row: int = NOT_GIVEN) -> Kept:
+        """Have a task been scheduled before the file was open."""
+        kept = self.links.kept[77] = Kept(Row(row, 5, 0, b"", id=id_))
+        draft: Any = Draft(None, None, id_)  # type: ignore[arg-type]
+        self.early[id_] = Early(kept, draft, 1, 77, replace)
+        return kept
+
+    def written(self) -> Any:
+        taken = self.group.take()
+        return None if taken is None else taken[0]
+
+    def call(self) -> Stored:
+        ((_, _, _, stored),) = self.links.calls
+        assert isinstance(stored, Stored)
+        return stored
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+def test_a_task_waits_as_it_did(place: Place) -> None:
+    place.take(7, given=77, attempt=4, failed=3, key="k", options=wire.pack(["mine", b"c"]))
+    assert place.links.calls[0][:3] == (NOW, "k", None)
+    note = registry.find("test.note")
+    assert note is not None
+    assert place.call() == Stored(note, b"", "mine", b"c", 0, 4, 3, 77)
+    kept = place.links.kept[0]
+    assert (kept.row, kept.stamp, kept.once, kept.suspect) == (7, 0, False, False)
+    assert place.written() is None
+
+
+@pytest.mark.parametrize(
+    ("more", "confirmed"),
+    [
+        ({}, 0),
+        ({"id": "a"}, 1),
+        ({"function": 2}, 1),
+        ({"function": 4}, 1),
+        ({"losses": 1}, wire.ALONE),
+        ({"due": HEARTBEAT + HEARTBEAT_SLACK - 1}, 1),
+        ({"due": HEARTBEAT + HEARTBEAT_SLACK}, 0),
+        ({"due": 0}, 1),  # of a queue: each of them may have begun
+    ],
+)
+def test_who_waits_for_the_record_after_a_crash(place: Place, more: Any, confirmed: int) -> None:
+    place.take(**more)
+    assert place.call().confirmed == confirmed
+    kept = place.links.kept[0]
+    assert kept.suspect == ("losses" in more or more.get("due", NOW) < HEARTBEAT + HEARTBEAT_SLACK)
+    assert kept.once == (more.get("function") in (2, 4))
+
+
+def test_after_a_close_nobody_is_suspect_but_who_was_lost_before() -> None:
+    place = Place(clean=True)
+    place.take(due=0)
+    place.take(losses=2)
+    assert [call[3].confirmed for call in place.links.calls] == [0, wire.ALONE]
+
+
+def test_what_had_begun_is_lost_once_more(place: Place) -> None:
+    for row, begun, losses in ((1, Begun.YES, 0), (2, Begun.YES, 2), (3, Begun.ONCE, 0)):
+        place.take(row, begun=begun, losses=losses, attempt=losses + 1)
+    batch = place.written()
+    ((update),) = batch.updates
+    assert (update.row, update.begun, update.attempt, update.losses) == (1, Begun.NO, 2, 1)
+    assert [(each.row, each.reason, each.attempt) for each in batch.burials] == [
+        (2, Reason.LOST, 4),
+        (3, Reason.LOST, 2),
+    ]
+    assert "3 times in a row" in batch.burials[0].text
+    assert "must not start a second time" in batch.burials[1].text
+    stored = place.call()
+    assert (stored.attempt, stored.confirmed) == (2, wire.ALONE)
+
+
+def test_what_cannot_be_taken_is_a_letter_and_in_nobody_s_way(place: Place) -> None:
+    place.take(1, function=99)
+    place.take(2, options=b"\xc1")
+    place.restoring.take(Row(3, NOW, 1, b"bad"), {})
+    place.take(4)
+    burials = place.written().burials
+    assert [(each.row, each.reason) for each in burials] == [
+        (1, Reason.UNKNOWN),
+        (2, Reason.UNREADABLE),
+        (3, Reason.UNREADABLE),
+    ]
+    assert "no function of the number 99" in burials[0].text
+    assert "ValueError: no such function" in burials[2].text
+    assert place.links.kept[0].row == 4
+
+
+# ---- those that were scheduled before
+
+
+def test_a_task_of_the_file_takes_the_place_of_an_early_one_with_its_id(place: Place) -> None:
+    place.hurry("a")
+    place.take(id="a")
+    assert place.links.given_way == [("a", 1)]
+    assert place.links.kept.keys() == {0}
+    assert place.written() is None
+
+
+@pytest.mark.parametrize("how", [{"replace": True}, {"row": WITHDRAWN}])
+def test_it_is_no_more_if_the_early_one_was_to_replace_it_or_was_cancelled(
+    place: Place, how: Any
+) -> None:
+    kept = place.hurry("a", **how)
+    row = place.take(id="a", begun=Begun.YES)
+    assert place.written().strikes == [(row.bucket, row.row)]
+    assert place.links.calls == []
+    assert place.links.kept == {77: kept}
+
+
+@pytest.mark.parametrize("more", [{"begun": Begun.ONCE}, {"function": 99}, {"function": 3}])
+def test_the_early_one_stays_if_that_of_the_file_cannot_go_on(place: Place, more: Any) -> None:
+    kept = place.hurry("a")
+    place.take(id="a", **more)
+    assert len(place.written().burials) == 1
+    assert place.links.kept == {77: kept}
+    assert place.links.given_way == []
+
+
+def test_the_early_one_stays_if_that_of_the_file_cannot_be_read(place: Place) -> None:
+    kept = place.hurry("a")
+    place.restoring.take(Row(3, NOW, 1, b"bad", id="a"), place.early)
+    assert place.links.kept == {77: kept}
+    assert place.links.given_way == []
+
+
+# ---- functions of a script
+
+
+def register(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(registry._names, name, registry.find("test.note"))  # type: ignore[arg-type]
+
+
+def test_a_script_may_define_its_functions_for_a_minute(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.take(1, due=NOW - 1, function=3)
+    place.take(2, due=NOW + MAIN_PATIENCE, function=3)
+    place.take(3, due=NOW + MAIN_PATIENCE + 1, function=3)
+    assert not place.restoring.resolve(NOW + MAIN_PATIENCE - 1)
+    assert place.links.calls == []
+    assert place.restoring.resolve(NOW + MAIN_PATIENCE)
+    burials = place.written().burials
+    assert [(each.row, each.reason) for each in burials] == [
+        (1, Reason.UNKNOWN),
+        (2, Reason.UNKNOWN),
+    ]
+    assert "no function is registered as 'test.later'; register it" in burials[0].text
+    register(monkeypatch, "test.later")
+    assert place.restoring.resolve(NOW + MAIN_PATIENCE)
+    assert place.links.kept[0].row == 3
+    assert not place.restoring.resolve(NOW + 2 * MAIN_PATIENCE)
+
+
+def test_what_is_defined_in_time_is_admitted_in_order(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for row in range(1, 4):
+        place.take(row, due=NOW - 10 + row, function=3, id=f"n{row}")
+    place.restoring.take(Row(4, NOW, 3, b"bad"), {})
+    register(monkeypatch, "test.later")
+    assert place.restoring.resolve(NOW)
+    assert [kept.row for kept in place.links.kept.values()] == [1, 2, 3]
+    assert [call[2] for call in place.links.calls] == ["n1", "n2", "n3"]
+    assert [each.row for each in place.written().burials] == [4]
+    place.restoring.claim("n1", NOW)  # it is that of a task now
+    assert place.written() is None
+
+
+def test_an_id_that_is_needed_is_taken_from_what_waits_for_its_function(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for row in range(1, 4):
+        place.take(row, function=3, id=f"n{row}")
+    place.restoring.claim("n2", NOW)
+    place.restoring.claim("n2", NOW)
+    place.restoring.claim("other", NOW)
+    assert [each.row for each in place.written().burials] == [2]
+    register(monkeypatch, "test.later")
+    place.restoring.claim("n3", NOW)  # which may run after all
+    assert [kept.row for kept in place.links.kept.values()] == [1, 3]
+    assert place.written() is None
+
+
+def test_nothing_is_admitted_or_given_up_once_the_manager_is_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.take(1, function=3)
+    place.links.is_over = True
+    assert not place.restoring.resolve(NOW + MAIN_PATIENCE)
+    register(monkeypatch, "test.later")
+    assert not place.restoring.resolve(NOW + MAIN_PATIENCE)
+    assert place.links.calls == []
+    assert place.written() is None
+
+
+def test_who_leaves_suspects(place: Place) -> None:
+    place.take(1, function=3)
+    place.take(2, function=3, losses=1, due=0)  # which its row shows
+    assert not place.restoring.leaves_suspects
+    place.take(3, function=3, due=0)
+    assert place.restoring.leaves_suspects
+
+
+def test_a_store_from_the_future_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    tell_of_clock("tasks.db", 0, NOW)
+    tell_of_clock("tasks.db", NOW + HEARTBEAT_SLACK, NOW)
+    assert not caplog.messages
+    tell_of_clock("tasks.db", NOW + 90 * 10**9, NOW)
+    assert "the store tasks.db is from the future: its last host lived 90 s later" in caplog.text
