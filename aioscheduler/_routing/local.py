@@ -323,8 +323,14 @@ class LocalLink:
 
     def adopt(self, scheduler: int, due: int, call: LocalCall, alias: int | None) -> int:
         """Accept a task of which nobody has a handle; see `link.Link`."""
-        task = self.schedule(scheduler, due, due, call)
+        work = call[0]
+        given = work.given if isinstance(work, Attempts) else None
+        task = self.schedule(scheduler, due, due if given is None else given, call)
         task._kept = True
+        if given is not None:  # it is told that one, whichever attempt it is
+            waiting = self.engines[scheduler].waiting
+            *entry, _, captured = waiting[task._number]
+            waiting[task._number] = *entry, given, captured
         return task._number
 
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:

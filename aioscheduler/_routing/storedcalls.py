@@ -141,7 +141,7 @@ class LocalCalls:
         if options.name is None:
             options = options._replace(name=stored.function.place)
         attempts = Attempts(call)
-        attempts.restore(stored.attempt, stored.failed, start)
+        attempts.restore(stored.attempt, stored.failed, start, stored.given)
         return attempts, (options, copy_context(), None)
 
     def make_many(

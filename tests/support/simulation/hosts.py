@@ -80,6 +80,35 @@ class OwnLife(Life):
         self.world.loop.call_later(linger, self._notice, context=self.context)
 
 
+class Everything:
+    """Contains whatever it is asked for."""
+
+    def __contains__(self, number: object) -> bool:
+        return True
+
+
+class OwnPlace:
+    """In the place of a life, where tasks run in their host's own loop, and die with it.
+
+    Attributes:
+        host: Whose it is.
+    """
+
+    place, born, apart = 0, 0, False
+    written = heard = Everything()
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    @property
+    def pid(self) -> str:
+        return f"host {self.host.number}"
+
+    @property
+    def dead(self) -> bool:
+        return self.host.dead or self.host.gone.done()
+
+
 class Host:
     """One host: a manager on the store, until it dies or is closed.
 
@@ -96,6 +125,7 @@ class Host:
         starts: Of tasks, by life and number.
         latest: Which row was the last to begin, by place and due time.
         tasks: Those of the loop that are its own.
+        place: In the place of lives, if it has no workers.
     """
 
     def __init__(self, world: HostWorld, is_last: bool) -> None:
@@ -113,6 +143,7 @@ class Host:
         self._handles: list[tuple[Fate, Task[Any]]] = []
         self._fragile = 0.0 if is_last or world.calm else world.random.choice((0.0, 0.0, 0.002))
         self._idents: dict[tuple[int, int], Fate] = {}  # of what it has scheduled
+        self.place = OwnPlace(self)
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._rest: list[asyncio.Task[Any]] = []
 
@@ -124,9 +155,9 @@ class Host:
 
     def number_of(self, worker: int, number: int) -> int:
         """Return the number of a task at its link, given what it is told of it."""
-        links: list[Any] = list(self.manager._router.links)
-        known: int = links[worker].book.number_of(number)
-        return known
+        if not self.manager._remotes:
+            return number
+        return self.manager._remotes[worker].book.number_of(number)
 
     # ---- its life
 
@@ -135,7 +166,9 @@ class Host:
 
     async def _live(self) -> None:
         world, chance = self.world, self.world.random
-        workers = chance.randint(1, 3)
+        workers = 0 if chance.random() < world.alone else chance.randint(1, 3)
+        if not workers:
+            world.missed |= world.unknown_to_host
         world.say("host", self.number, "begins with", workers)
         seams = Seams(
             world.clock,
@@ -149,7 +182,7 @@ class Host:
             "store": world.disk,
             "_seams": seams,
         }
-        self.manager = world.manager = Manager(workers * chance.randint(1, 2), **options)
+        self.manager = world.manager = Manager(max(workers, 1) * chance.randint(1, 2), **options)
         if chance.random() < 0.3:
             self._schedule()
         self.manager.start()
@@ -512,11 +545,13 @@ class HostWorld(Stage):
         poisons: What is to be scheduled yet of what kills each time.
         chains: How long each chain of tasks is to be.
         missed: The functions that some host does not know.
+        unknown_to_host: Functions that the present one does not know, and its workers do.
         naming: How many tasks have ids.
         jumping: How often the clock is set.
         own: All lives.
         count: How many hosts there were before.
         drained: Whether everything has ended.
+        alone: How many hosts have no workers.
     """
 
     host: Host
@@ -534,13 +569,14 @@ class HostWorld(Stage):
             self.poisons = [self.random.choice(POISONS) for _ in range(self.random.randint(1, 2))]
         self.chains: dict[str, int] = {}
         self.missed: set[str] = set()
+        self.unknown_to_host: set[str] = set()
         self._hidden: set[str] = set()  # of host and workers
-        self._late: set[str] = set()  # of the host alone
         self.naming = 0.0 if self.calm else self.random.choice((0.0, 0.1, 0.4))
         self.jumping = 0.3 if not self.calm and chance() < 0.2 else 0.0
         self.own: list[OwnLife] = []
         self.count = 0
         self.drained = False
+        self.alone = 0.0 if self.calm else self.random.choice((0.0, 0.0, 0.3, 1.0))
         self._find = registry.find
         if not self.calm:
             self.disk.slowness = self.random.choice((0.0, 0.003, 0.05))
@@ -584,8 +620,13 @@ class HostWorld(Stage):
 
     def kill_by(self, start: Start, once: bool) -> None:
         """Have a task's process die, if it may."""
-        if self.may_die(start.life) and not (once and len(start.fate.starts) > 1):
-            start.life.die()
+        life = start.life
+        if (
+            isinstance(life, OwnLife)
+            and self.may_die(life)
+            and not (once and len(start.fate.starts) > 1)
+        ):
+            life.die()
             raise asyncio.CancelledError  # as a process that is gone, it says nothing more
 
     def crash_by(self, start: Start, once: bool) -> None:
@@ -597,19 +638,20 @@ class HostWorld(Stage):
 
     def find(self, name: str) -> registry.Durable | None:
         """Return what is registered, to who asks: the host, or one of its workers."""
-        hidden = self._hidden if LIFE.get(None) is not None else self._hidden | self._late
+        is_worker = LIFE.get(None) is not None
+        hidden = self._hidden if is_worker else self._hidden | self.unknown_to_host
         return None if name in hidden else self._find(name)
 
     def deploy(self) -> None:
         """Draw which functions the next host knows."""
-        self._hidden, self._late = set(), set()
+        self._hidden, self.unknown_to_host = set(), set()
         if not self.calm and self.random.random() < 0.3:
             names = ("plain", "retried", "once", "limited")
-            self._late = {self.random.choice(names)}
+            self.unknown_to_host = {self.random.choice(names)}
             if self.random.random() < 0.5:
                 self._hidden = {self.random.choice(names)}
                 self.missed |= self._hidden
-            self.say("unknown:", self._late, "and at all:", self._hidden)
+            self.say("unknown:", self.unknown_to_host, "and at all:", self._hidden)
 
     # ---- from the beginning to the end
 
