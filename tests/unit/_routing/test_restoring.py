@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import reminders
 import stores
 
 from aioscheduler import registry
@@ -27,8 +28,8 @@ from aioscheduler._transport import wire
 
 NOW, HEARTBEAT = 10**18, 5 * 10**17
 FUNCTIONS = [
-    Function(1, "test.note", "reminders:note", once=False),
-    Function(2, "test.once", "reminders:once", once=True),
+    Function(1, "test.note", f"{reminders.__name__}:note", once=False),
+    Function(2, "test.once", f"{reminders.__name__}:once", once=True),
     Function(3, "test.later", "__main__:later", once=False),
     Function(4, "test.moved", "elsewhere:moved", once=True),
 ]
