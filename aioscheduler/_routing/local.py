@@ -329,8 +329,8 @@ class LocalLink:
         task._kept = True
         if given is not None:  # it is told that one, whichever attempt it is
             waiting = self.engines[scheduler].waiting
-            *entry, _, captured = waiting[task._number]
-            waiting[task._number] = *entry, given, captured
+            holder, _, context, options, _, captured = waiting[task._number]
+            waiting[task._number] = holder, work, context, options, given, captured
         return task._number
 
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:

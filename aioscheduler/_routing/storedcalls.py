@@ -19,7 +19,7 @@ from .._durable.records import Function
 from .._scheduling.coroutines import name_of
 from .._shipping.hostshipping import HostShipper
 from .._shipping.latebound import LateBound, UnknownFunction, bind
-from .._shipping.names import variable_name
+from .._shipping.names import importable_name, variable_name
 from .._shipping.propagation import Captured, Propagation
 from .._shipping.shipping import Call, open_call
 from .._shipping.workercatalog import WorkerCatalog
@@ -73,7 +73,9 @@ class RemoteCalls:
         self._shipper = shipper
         # With a lease of each: there are as many as durable functions.
         self._functions: dict[int, int | bytes] = {}  # by id of the function, which lives
-        self._records: dict[tuple[int, int], wire.Record] = {}  # of tasks that are as most are
+        self._by_value: set[int] = set()  # ids of those whose globals are looked at each time
+        # Of tasks that are as most are, with the entry for which each was made.
+        self._records: dict[tuple[int, int], tuple[Durable, wire.Record]] = {}
 
     def function(self, function: Durable | Function) -> int | bytes:
         """Return what stands for a function in frames."""
@@ -83,6 +85,10 @@ class RemoteCalls:
         number = self._functions.get(key)
         if number is None:
             number = self._functions[key] = self._shipper.take_function(function.function)
+            if importable_name(function.function) is None:
+                self._by_value.add(key)
+        elif key in self._by_value:
+            self._shipper.catalog.refresh(function.function)
         return number
 
     def record(self, stored: Stored) -> wire.Record:
@@ -90,9 +96,11 @@ class RemoteCalls:
         if not isinstance(stored.function, Durable) or stored[2:4] + stored[5:] != _PLAIN:
             return self._make_record(stored)
         key = id(stored.function.function), stored.confirmed
-        if key not in self._records:
-            self._records[key] = self._make_record(stored)
-        return self._records[key]
+        entry, record = self._records.get(key, (None, None))
+        if entry is not stored.function:  # it is new, or was registered with other options
+            record = self._make_record(stored)
+            self._records[key] = stored.function, record
+        return record
 
     def _make_record(self, stored: Stored) -> wire.Record:
         options = stored.options
