@@ -258,7 +258,7 @@ class LocalCrew:
         holder = entry[0]
         if self._keeping is not None:
             self.asked.discard(number)
-            if isinstance(value, TooLate):
+            if state is State.FAILED and type(value) is TooLate:
                 ending = wire.TOO_LATE
             self._keeping.ended([number], state, [value], ending)
         try:  # noqa: SIM105  which costs every task

@@ -134,7 +134,12 @@ def close(entry: Entry) -> None:
 
 def move(entry: Entry, due: int) -> Entry:
     """Return the entry of a task that waits, with another due time."""
+    if isinstance(entry[1], Attempts):
+        entry[1].start = None
+    return replace_due(entry, due)
+
+
+def replace_due(entry: Entry, due: int) -> Entry:
+    """Return an entry with another due time that its task is told, to start when it was to."""
     holder, work, context, options, _, captured = entry
-    if isinstance(work, Attempts):
-        work.start = None
     return holder, work, context, options, due, captured

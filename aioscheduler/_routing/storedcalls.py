@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 
 from .._durable.records import Function
 from .._scheduling.coroutines import name_of
+from .._shipping.failures import describe, text_of
 from .._shipping.hostshipping import HostShipper
 from .._shipping.latebound import LateBound, UnknownFunction, bind
-from .._shipping.names import importable_name, variable_name
+from .._shipping.names import importable_name, type_name, variable_name
 from .._shipping.propagation import Captured, Propagation
 from .._shipping.shipping import Call, open_call
 from .._shipping.workercatalog import WorkerCatalog
 from .._transport import wire
+from ..errors import RemoteError
 from ..options import Options
 from ..registry import Durable
 from .localentry import Attempts, Unreadable
@@ -173,8 +175,14 @@ class LocalCalls:
                 known = bind(known.name, known.place)
             called, args, kwargs = open_call(self._catalog, known.function, payload)
             values = None if captured is None else self._catalog.decode(captured)
-        except Exception as error:
-            raise Unreadable(isinstance(error, UnknownFunction)) from error
+        except BaseException as error:  # noqa: BLE001
+            # As in a worker: a module that calls `sys.exit`, or raises CancelledError, has no say
+            # over the host.
+            cause = error
+            if not isinstance(error, Exception):
+                why = f"{describe(str, error)} (it came up where the task was read)"
+                cause = RemoteError(type_name(error), why, text_of(error))
+            raise Unreadable(isinstance(error, UnknownFunction)) from cause
         if values is not None and self._propagation is not None:
             self._propagation.restore(values)
         try:
