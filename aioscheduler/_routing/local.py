@@ -323,13 +323,12 @@ class LocalLink:
 
     def adopt(self, scheduler: int, due: int, call: LocalCall, alias: int | None) -> int:
         """Accept a task of which nobody has a handle; see `link.Link`."""
-        work = call[0]
-        given = work.given if isinstance(work, Attempts) else None
+        given: int | None = getattr(call[0], "given", None)  # of `Attempts`
         task = self.schedule(scheduler, due, due if given is None else given, call)
         task._kept = True
         if given is not None:  # it is told that one, whichever attempt it is
             waiting = self.engines[scheduler].waiting
-            holder, _, context, options, _, captured = waiting[task._number]
+            holder, work, context, options, _, captured = waiting[task._number]
             waiting[task._number] = holder, work, context, options, given, captured
         return task._number
 
