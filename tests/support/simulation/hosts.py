@@ -29,15 +29,16 @@ from aioscheduler import (
     registry,
 )
 from aioscheduler._durable.group import Kept
-from aioscheduler._durable.records import Row
+from aioscheduler._durable.records import BUCKET_SHIFT, Row
 from aioscheduler._routing.assembly import Seams
+from aioscheduler._scheduling.clock import SECOND
 
 from .disk import Disk, SlowWriter
 from .durables import HOSTS, QUEUED, TIMED, chain, plain
 from .fates import Fate, Fates, Start
 from .lives import LIFE, Life
 from .spite import Spiteful
-from .stage import Stage
+from .stage import EPOCH, Stage
 from .virtual import VirtualLoop
 
 HOST: ContextVar[Host | None] = ContextVar("HOST", default=None)
@@ -573,6 +574,9 @@ class HostWorld(Stage):
         self._hidden: set[str] = set()  # of host and workers
         self.naming = 0.0 if self.calm else self.random.choice((0.0, 0.1, 0.4))
         self.jumping = 0.3 if not self.calm and chance() < 0.2 else 0.0
+        if chance() < 0.5:  # what is put off may be written to another place of the file
+            border = ((EPOCH >> BUCKET_SHIFT) + 1) << BUCKET_SHIFT
+            self.offset = border - EPOCH - self.random.randrange(60 * SECOND)
         self.own: list[OwnLife] = []
         self.count = 0
         self.drained = False
