@@ -1,7 +1,6 @@
 """The link to schedulers in this process and loop: no frames, no copies, the same contract.
 
-It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`; what it
-accepts are entries (`localentry`), which its crew runs.
+It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`.
 """
 
 from __future__ import annotations
