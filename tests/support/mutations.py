@@ -591,8 +591,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         "who waits is marked",
         "and what stood in line meanwhile is not",
         KEEPING,
-        "            self._marks.forget(each)\n        go =",
-        "            pass\n        go =",
+        "        go = partial(self._record, announcement, kept, begin)\n",
+        "        self.started(kept)\n"
+        "        go = partial(self._record, announcement, kept, begin)\n",
         hosts=True,
     ),
     Mutation(
