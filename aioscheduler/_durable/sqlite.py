@@ -304,12 +304,11 @@ class SQLiteStore:
     def backup(self, path: str) -> None:
         """Copy all that was committed to a new file, whole."""
         connection = self._usable()
+        schema.check_target(path)
         target = os.path.abspath(path)
-        if os.path.lexists(target):
-            raise StoreError(f"{target} is there already: give the backup a name of its own")
         try:
             schema.copy(connection, target)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             raise StoreError(
                 f"{self._path} could not be copied to {target}: {error}. Nothing is left there; "
                 "is there room, and may this user write there?"
