@@ -1,20 +1,28 @@
 """What of a task is in which column of the file, and how a batch is written.
 
 SQLite keeps bytes as they are. It does not keep numbers beyond 64 bits and lone surrogates, so
-keys, ids and texts of that kind are stored as bytes.
+keys, ids and texts of that kind are stored as bytes. Other programs can write to the file, so what
+is read may be anything: a task that is odd is refused, a dead letter is shown as far as it goes.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
-from .records import BUCKET_SHIFT, Batch, Begun, Burial, Letter, Reason, Row
+from .records import BUCKET_SHIFT, Batch, Begun, Burial, Function, Letter, Reason, Row
+
+T = TypeVar("T")
 
 WIDTH = 13
 """How many columns a task has."""
+
+MOST_TEXT = 64 << 10
+"""Characters of a dead letter's text; of a longer one the end is kept, which says most."""
+
+_CUT = "[the beginning is left out]\n"
 
 _PLAIN = Row(0, 0, 0, b"")[4:]
 """What most tasks have besides their first four fields, as the columns' defaults are."""
@@ -102,7 +110,7 @@ def _bury(connection: sqlite3.Connection, batch: Batch) -> list[Row]:
         "SELECT row, due, func, payload, key, id, ?, options, ?, ?, ? FROM task "
         "WHERE bucket=? AND row=?",
         [
-            (attempt, reason.value, text_in(text), at, bucket, row)
+            (attempt, reason.value, _told_in(text), at, bucket, row)
             for bucket, row, attempt, reason, text, at in stored.values()
         ],
     )
@@ -146,6 +154,8 @@ def row_out(values: tuple[Any, ...]) -> Row:
     numbers = row, due, function, attempt, failed, losses
     if type(payload) is not bytes or set(map(type, numbers)) != {int}:
         raise TypeError("a column has a value of a type that was never written")
+    if type(options) not in (bytes, type(None)) or type(given) not in (int, type(None)):
+        raise TypeError("a column has a value of a type that was never written")
     name = None if id_ is None else text_out(id_)
     so_far = Begun(state), attempt, failed, losses, given
     return Row(row, due, function, payload, key_out(key), name, options, *so_far)
@@ -153,27 +163,75 @@ def row_out(values: tuple[Any, ...]) -> Row:
 
 def _letter_in(put: Row, burial: Burial) -> tuple[Any, ...]:
     _, row, due, function, payload, key, id_, options, *_ = row_in(put)
-    told = burial.reason.value, text_in(burial.text), burial.at
+    told = burial.reason.value, _told_in(burial.text), burial.at
     return (row, due, function, payload, key, id_, burial.attempt, options, *told)
 
 
+def _told_in(text: str) -> str | bytes:
+    return text_in(text if len(text) <= MOST_TEXT else _CUT + text[len(_CUT) - MOST_TEXT :])
+
+
 def letter_out(values: tuple[Any, ...]) -> Letter:
-    """Give the dead letter of columns in the order of its fields; a name may be missing."""
-    row, due, function, name, payload, key, id_, options, attempt, reason, text, at = values
-    return Letter(
-        row,
-        due,
-        function,
-        text_out(name or ""),
-        payload,
-        key_out(key),
-        None if id_ is None else text_out(id_),
-        options,
-        attempt,
-        Reason(reason),
-        text_out(text),
-        at,
+    """Give the dead letter of columns in the order of its fields; a name may be missing.
+
+    What cannot be read of it has a stand-in; its text says so, and its reason is "unreadable".
+    """
+    odd: list[str] = []
+
+    def read(column: str, out: Callable[[Any], T], stand_in: T) -> T:
+        value = columns[column]
+        try:
+            return out(value)
+        except (TypeError, ValueError):
+            odd.append(f"{column} ({value!r:.80})")
+            return stand_in
+
+    columns = dict(zip(Letter._fields, values, strict=True))
+    letter = Letter(
+        columns["row"],
+        read("due", _number_out, 0),
+        read("function", _number_out, 0),
+        read("name", lambda name: "" if name is None else text_out(name), ""),
+        read("payload", _bytes_out, b""),
+        read("key", key_out, None),
+        read("id", lambda id_: None if id_ is None else text_out(id_), None),
+        read("options", lambda options: None if options is None else _bytes_out(options), None),
+        read("attempt", _number_out, 0),
+        read("reason", Reason, Reason.UNREADABLE),
+        read("text", text_out, ""),
+        read("at", _number_out, 0),
     )
+    if not odd:
+        return letter
+    told = f"This dead letter is damaged in the file, in {', '.join(odd)}. {letter.text}"
+    return letter._replace(reason=Reason.UNREADABLE, text=told)
+
+
+def _number_out(number: Any) -> int:
+    if type(number) is not int:
+        raise TypeError("no number")
+    return number
+
+
+def _bytes_out(content: Any) -> bytes:
+    if type(content) is not bytes:
+        raise TypeError("no bytes")
+    return content
+
+
+def functions_out(found: Iterable[tuple[Any, ...]]) -> list[Function]:
+    """Give the functions of columns in the order of their fields, by number.
+
+    Raises:
+        sqlite3.DatabaseError: One of them is none.
+    """
+    try:
+        return [
+            Function(number, text_out(name), text_out(place), bool(once))
+            for number, name, place, once in sorted(found)
+        ]
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError("its table func is damaged") from error
 
 
 def text_in(text: str) -> str | bytes:
@@ -186,9 +244,29 @@ def text_in(text: str) -> str | bytes:
     return text
 
 
-def text_out(text: str | bytes) -> str:
-    """Give back a text."""
-    return text.decode("utf-8", "surrogatepass") if isinstance(text, bytes) else str(text)
+def text_out(text: Any) -> str:
+    """Give back a text.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: It is none.
+    """
+    if isinstance(text, bytes):
+        return text.decode("utf-8", "surrogatepass")
+    if not isinstance(text, str):
+        raise TypeError("no text")
+    return text
+
+
+def text_or_error(content: bytes) -> str | UnicodeDecodeError:
+    """Give what a column of text has, for `Connection.text_factory`.
+
+    What is no UTF-8 is an error as a value: raised here, it would take along the whole answer.
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        return error
 
 
 def key_in(key: str | bytes | int) -> str | bytes | int:
@@ -204,9 +282,19 @@ def key_in(key: str | bytes | int) -> str | bytes | int:
 
 
 def key_out(key: Any) -> Any:
-    """Give back a key, or None."""
-    if not isinstance(key, bytes):
+    """Give back a key, or None.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: It is none.
+    """
+    if key is None or type(key) in (str, int):
         return key
-    if key[:1] == b"s":
-        return text_out(key[1:])
-    return int.from_bytes(key[1:], "big", signed=True) if key[:1] == b"i" else key[1:]
+    mark, content = _bytes_out(key)[:1], key[1:]
+    if mark == b"s":
+        return text_out(content)
+    if mark == b"i":
+        return int.from_bytes(content, "big", signed=True)
+    if mark == b"b":
+        return content
+    raise ValueError("no key begins like this")

@@ -1,6 +1,7 @@
 """What is in the file of a store: its tables, how it is made, and what becomes of older ones.
 
-- A file is made whole beside its place and then put there: at its path there is none, or all of it.
+- A file is made whole beside its place, under a name that nobody has, and then put there: at its
+  path there is none, or all of it. No other file is deleted, whatever it is called.
 - What is not ours is looked at read-only, and left as it is: other programs' databases, files that
   are none, and those of a newer version of this package.
 - An older one is copied (`PATH.before-2`) and then changed, in one transaction.
@@ -11,8 +12,8 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import StoreError
@@ -129,21 +130,9 @@ def make(path: str) -> None:
         OSError: It cannot be written.
         sqlite3.Error: It cannot be written.
     """
-    part = f"{path}.new"
-    for left in (part, f"{part}-journal", f"{part}-wal"):  # of a host that was killed here
-        with suppress(FileNotFoundError):
-            os.unlink(left)
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    try:
-        with closing(sqlite3.connect(part, isolation_level=None)) as connection:
-            fill(connection)
-            connection.execute("PRAGMA journal_mode=WAL")
-        os.rename(part, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
-        raise
-    sync_folder(path)
+    with _put_in_place(path) as part, closing(_connect(part)) as connection:
+        fill(connection)
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def fill(connection: sqlite3.Connection) -> None:
@@ -225,21 +214,53 @@ def copy(connection: sqlite3.Connection, path: str) -> None:
         OSError: It cannot be written; what was there still is.
         sqlite3.Error: It cannot be read or written; what was there still is.
     """
-    part = f"{path}.part"
-    with suppress(FileNotFoundError):
-        os.unlink(part)
+    with _put_in_place(path) as part, closing(_connect(part)) as target:
+        target.execute("PRAGMA fullfsync=ON")
+        connection.backup(target)
+
+
+def check_target(path: str) -> None:
+    """Make sure that a copy can be put at a path and be read there as it is.
+
+    Raises:
+        StoreError: Something is there, or is left of another database that was.
+        TypeError: It is no str.
+    """
+    if not isinstance(path, str):
+        raise TypeError(f"path must be a str or a path of one, not {type(path).__name__}")
+    if not path or "\0" in path:
+        raise StoreError(f"path must be the path of a new file, not {path!r}")
+    if os.path.lexists(path):
+        raise StoreError(f"{path} is there already: give the backup a name of its own")
+    for left in (f"{path}-wal", f"{path}-journal"):
+        if os.path.lexists(left):
+            raise StoreError(
+                f"{left} is there already, which SQLite would take for the log of the backup, and "
+                "spoil it: give the backup a name of its own, or move that file away"
+            )
+
+
+@contextmanager
+def _put_in_place(path: str) -> Iterator[str]:
+    """Give a new empty file to be filled, and put it at a path if that was done.
+
+    Its name is none that anybody can have chosen: what else is there is not ours to delete.
+    """
+    part = f"{path}.{secrets.token_hex(8)}"
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
-        with closing(sqlite3.connect(part, isolation_level=None)) as target:
-            target.execute("PRAGMA fullfsync=ON")
-            connection.backup(target)
+        yield part
         os.replace(part, path)
     except BaseException:
-        for left in (part, f"{part}-journal", f"{part}-wal"):
+        for end in ("", "-journal", "-wal", "-shm"):
             with suppress(OSError):
-                os.unlink(left)
+                os.unlink(f"{part}{end}")
         raise
     sync_folder(path)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None)
 
 
 def sync_folder(path: str) -> None:

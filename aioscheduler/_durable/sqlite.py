@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 from ..errors import StoreError
 from . import schema
-from .columns import WIDTH, letter_out, row_out, text_out, write
+from .columns import WIDTH, functions_out, letter_out, row_out, text_or_error, write
 from .faults import RECOVER, failure, is_busy, locked
 from .lock import HandedOver, Lock, holders
-from .records import BUCKET_SHIFT, Batch, Function, Letter, Opening, Row, StoreGone
+from .records import BUCKET_SHIFT, Batch, Letter, Opening, Row, StoreGone
 from .salvage import LEAST, PAGE, in_order, salvage
 
 GAP = 1 << 32
@@ -180,16 +180,10 @@ class SQLiteStore:
         self._reserved = first + GAP
         with self._transaction(connection):
             _set_meta(connection, clean=0, next_row=self._reserved)
-        functions = [
-            Function(number, text_out(name), text_out(place), bool(once))
-            for number, name, place, once in connection.execute(
-                "SELECT number, name, place, once FROM func ORDER BY number"
-            )
-        ]
         return Opening(
             int.from_bytes(identity, "big"),
             first,
-            functions,
+            functions_out(connection.execute("SELECT number, name, place, once FROM func")),
             self._count_tasks(connection),
             self._count_letters(connection),
             bool(meta.get("clean")),
@@ -266,15 +260,19 @@ class SQLiteStore:
 
     def letters(self, after: int, most: int) -> list[Letter]:
         """Return dead letters with a row over `after`, in order, at most so many."""
+        connection = self._usable()
+        connection.text_factory = text_or_error
         try:
-            found = self._usable().execute(
+            found = connection.execute(
                 "SELECT row, due, func, name, payload, key, id, options, attempt, reason, text, at "
                 "FROM dead_letter LEFT JOIN func ON number=func WHERE row>? ORDER BY row LIMIT ?",
                 (after, most),
             )
             return [letter_out(values) for values in found]
-        except (sqlite3.Error, TypeError, ValueError) as error:
+        except sqlite3.Error as error:
             raise failure(self._path, "read", error) from error
+        finally:
+            connection.text_factory = str
 
     def tick(self, now: int) -> None:
         """Say that the host lives, and give room back that is not needed; called once a second."""
@@ -304,12 +302,11 @@ class SQLiteStore:
     def backup(self, path: str) -> None:
         """Copy all that was committed to a new file, whole."""
         connection = self._usable()
+        schema.check_target(path)
         target = os.path.abspath(path)
-        if os.path.lexists(target):
-            raise StoreError(f"{target} is there already: give the backup a name of its own")
         try:
             schema.copy(connection, target)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             raise StoreError(
                 f"{self._path} could not be copied to {target}: {error}. Nothing is left there; "
                 "is there room, and may this user write there?"

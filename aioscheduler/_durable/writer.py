@@ -123,3 +123,27 @@ def _make(call: Callable[[], T]) -> tuple[T | None, BaseException | None]:
         return call(), None
     except BaseException as error:  # noqa: BLE001  whatever it is, the loop is to know
         return None, error
+
+
+async def ask(
+    writer: Writer | InlineWriter, loop: asyncio.AbstractEventLoop, call: Callable[[], T]
+) -> T:
+    """Have a call made, and return what it returns.
+
+    Args:
+        writer: Makes it.
+        loop: The running one.
+        call: What is called.
+
+    Raises:
+        Exception: What it raises.
+        StoreError: It is never made.
+    """
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def then(result: Any, error: BaseException | None) -> None:
+        if not answer.done():
+            answer.set_result(result) if error is None else answer.set_exception(error)
+
+    writer.submit(call, then)
+    return await answer

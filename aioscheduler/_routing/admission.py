@@ -65,5 +65,6 @@ class Admission:
             )
         place = self._router.placement.choose(draft.key)
         call = self._keeper.calls.make(draft.stored, due)
-        self._keeper.letters.drop(letter.row)
-        return self._router.schedule_as(draft.id, None, place, due, due, call, draft)
+        task = self._router.schedule_as(draft.id, None, place, due, due, call, draft)
+        self._keeper.letters.drop(letter.row)  # behind what takes its place
+        return task

@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from .._durable.group import Group
-from .._durable.records import Batch, Store, StoreGone
+from .._durable.records import Batch, Store, StoreGone, Unwritable
 from .._durable.writer import InlineWriter, Writer
 from ..errors import StoreError
 
@@ -48,6 +48,7 @@ class Commits:
         tasks: How many tasks are in the file.
         letters: How many dead letters.
         times: How long the last commits took, in seconds.
+        refused: Rows that can never be written, and why.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Commits:
         self.tasks = 0
         self.letters = 0
         self.times: deque[float] = deque(maxlen=_TIMES)
+        self.refused: dict[int, Unwritable] = {}
         self._store = store
         self._writer = writer
         self._group = group
@@ -70,6 +72,8 @@ class Commits:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn: asyncio.Handle | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._again: Callable[[], None] = lambda: None
+        self._finishing = False
         self._under_way = 0  # changes that are being written
         self._waiters: deque[tuple[int, Callable[[StoreError | None], None]]] = deque()
         self._trouble: StoreError | None = None
@@ -144,6 +148,10 @@ class Commits:
         Raises:
             StoreError: Nothing can be written any more.
         """
+        self._finishing = True
+        if self._retry is not None:  # whatever was wrong may be over
+            self._retry.cancel()
+            self._again()
         while True:
             reached = self.reached
             try:
@@ -194,14 +202,19 @@ class Commits:
     def _submit(self, batch: Batch, stamp: int) -> None:
         assert self._loop is not None
         self._retry = None
-        write = partial(self._store.commit, batch)
+        write = partial(_write, self._store, batch)
         try:
             self._writer.submit(write, partial(self._committed, batch, stamp, self._loop.time()))
         except StoreError as error:  # there is no writer any more
             self._fail(error)
 
     def _committed(
-        self, batch: Batch, stamp: int, began: float, _: object, error: BaseException | None
+        self,
+        batch: Batch,
+        stamp: int,
+        began: float,
+        left_out: list[tuple[Batch, Unwritable]] | None,
+        error: BaseException | None,
     ) -> None:
         assert self._loop is not None
         if self._over is not None:
@@ -211,6 +224,11 @@ class Commits:
             self._take_error(batch, stamp, error, now)
             return
         self.times.append(now - began)
+        for part, why in left_out or ():
+            log.error("%s; this change of a durable task is left out: %.300r", why, part)
+            self.refused.update((row.row, why) for row in part.puts)
+            self.tasks -= len(part.puts) - len(part.strikes) - len(part.burials)
+            self.letters -= len(part.burials) - len(part.discards)
         if self._trouble is not None:
             log.warning("%s can be written again; nothing was lost", self._store.path)
             self._trouble, self._tries, self._told = None, 0, -TELL_AGAIN
@@ -229,6 +247,8 @@ class Commits:
         self._trouble = error
         # It may be full for days: no power of two has an end.
         delay = min(FIRST_RETRY * 2 ** min(self._tries, 16), LONGEST_RETRY)
+        if self._finishing:  # it has not long
+            delay = FIRST_RETRY
         self._tries += 1
         if now - self._told >= TELL_AGAIN:
             self._told = now
@@ -236,7 +256,8 @@ class Commits:
                 "%s; %s changes of durable tasks wait for it, tasks go on, and it is tried again",
                 *(error, f"{self.unsaved:,}"),
             )
-        self._retry = self._loop.call_later(delay, self._submit, batch, stamp)
+        self._again = partial(self._submit, batch, stamp)
+        self._retry = self._loop.call_later(delay, self._again)
 
     def _fail(self, error: BaseException) -> None:
         reason = error
@@ -269,3 +290,30 @@ class Commits:
                 told(None)
             else:
                 waiting.append((wanted, told))
+
+
+def _write(store: Store, batch: Batch) -> list[tuple[Batch, Unwritable]]:
+    """Write a batch; if something in it can never be written, all else of it.
+
+    Returns:
+        What was left out, and why.
+    """
+    try:
+        store.commit(batch)
+    except Unwritable:
+        left_out = []
+        for part in _split(batch):
+            try:
+                store.commit(part)
+            except Unwritable as error:
+                left_out.append((part, error))
+        return left_out
+    return []
+
+
+def _split(batch: Batch) -> Iterator[Batch]:
+    """Yield batches of a single change each, in the order in which they are written."""
+    nothing: Any = Batch(next_row=batch.next_row)
+    for field, changes in zip(Batch._fields[:-1], batch[:-1], strict=True):
+        for change in changes:
+            yield nothing._replace(**{field: [change]})

@@ -72,7 +72,7 @@ class Drafts:
         values = self._notes.take(captured)
         payload = _check_size(self._shipper.take_durable(coro, durable.name))
         confirmed = int(durable.once or id_ is not None)
-        return Draft(Stored(durable, payload, label, values, confirmed), key, id_)
+        return Draft(Stored(durable, payload, label, values, confirmed), _plain_key(key), id_)
 
     def draft_many(
         self,
@@ -87,7 +87,8 @@ class Drafts:
             NotDurable: A captured value could not be read by the next host.
         """
         values = self._notes.take(captured)
-        return Draft(Stored(durable, b"", label, values, int(durable.once)), key)
+        stored = Stored(durable, b"", label, values, int(durable.once))
+        return Draft(stored, _plain_key(key))
 
     def take_some(
         self, draft: Draft, calls: Sequence[tuple[Any, ...]], start: int, room: int
@@ -147,3 +148,12 @@ def _check_size(payload: bytes) -> bytes:
             f"{MOST_BYTES:,} of each: write them to a file, and give the task its path"
         )
     return payload
+
+
+def _plain_key(key: str | bytes | int | None) -> str | bytes | int | None:
+    """Return a key without what a class of the user's has made of it, which may raise anywhere."""
+    if isinstance(key, str):
+        return str.__str__(key)
+    if isinstance(key, bytes):
+        return b"".join((key,))
+    return None if key is None else int.__int__(key)

@@ -21,14 +21,14 @@ from typing import Any, TypeVar
 
 from .._durable.group import Group, Kept
 from .._durable.records import Opening, Row, Store, StoreGone
-from .._durable.writer import InlineWriter, Writer
+from .._durable.writer import InlineWriter, Writer, ask
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
 from .burials import Burials
 from .commits import Commits
 from .drafts import Draft, Drafts
 from .functions import Functions
-from .keeping import NOT_GIVEN, Keeping, Marks
+from .keeping import NOT_GIVEN, WITHDRAWN, Keeping, Marks
 from .letters import Letters
 from .restoring import Admission, Early, Restoring, tell_of_clock
 from .storedcalls import LocalCalls, Notes, RemoteCalls
@@ -107,6 +107,7 @@ class Keeper:
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_open = False
+        self._has_file = False  # this keeper has opened it
         self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
@@ -150,6 +151,7 @@ class Keeper:
         try:
             self._writer.start(self._loop)
             opening = await self._call(self.store.open)
+            self._has_file = True
             await self._feed(opening)
             self.commits.start(self._loop)
             then()
@@ -166,18 +168,7 @@ class Keeper:
     async def _call(self, call: Callable[[], T]) -> T:
         """Have something done in the writer's thread."""
         assert self._loop is not None
-        answer: asyncio.Future[T] = self._loop.create_future()
-
-        def then(result: Any, error: BaseException | None) -> None:
-            if answer.done():
-                return
-            if error is None:
-                answer.set_result(result)
-            else:
-                answer.set_exception(error)
-
-        self._writer.submit(call, then)
-        return await answer
+        return await ask(self._writer, self._loop, call)
 
     async def _feed(self, opening: Opening) -> None:
         """Give the tasks of the file to the links, and rows to what was scheduled meanwhile."""
@@ -252,6 +243,9 @@ class Keeper:
             self._put(kept, row)
         else:
             kept = Kept(Row(NOT_GIVEN, due, 0, b"", draft.key, draft.id))
+            before = None if draft.id is None else self._early_ids.get(draft.id)
+            if before is not None:  # who had the id before has ended, or gives it up
+                replace |= before.replace or before.kept.row == WITHDRAWN
             early = Early(kept, draft, worker, number, replace)
             self._early.append(early)
             if draft.id is not None:
@@ -304,6 +298,8 @@ class Keeper:
         """
         await self.ready()
         await self.commits.wait(self.group.stamp if kept is None else kept.stamp)
+        if kept is not None and (why := self.commits.refused.get(kept.row)) is not None:
+            raise why.with_traceback(None)
 
     async def backup(self, path: str) -> None:
         """Copy everything so far to a new file."""
@@ -374,10 +370,11 @@ class Keeper:
             with contextlib.suppress(StoreError):  # the manager has failed by it
                 clean = await self.commits.finish() and not self._is_in_doubt()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
-        try:
-            await self._call(partial(self.store.close, clean))
-        except StoreError as error:
-            log.error("%s", error)
+        if self._has_file:  # else it is another manager's
+            try:
+                await self._call(partial(self.store.close, clean))
+            except StoreError as error:
+                log.error("%s", error)
         self._writer.stop()
         self._writer.join(1.0)  # it has nothing to do any more
 
@@ -395,6 +392,7 @@ class Keeper:
         with contextlib.suppress(StoreError):  # it was let go before
             while self.is_open and (taken := self.group.take()) is not None:
                 self._writer.submit(partial(self.store.commit, taken[0]), lambda *_: None)
-            self._writer.submit(partial(self.store.close, False), lambda *_: None)
+            if self._has_file:
+                self._writer.submit(partial(self.store.close, False), lambda *_: None)
         self._writer.stop()
         self.commits.stop(StoreError(f"the event loop of the manager of {self.store.path} is over"))

@@ -148,8 +148,6 @@ class Keeping:
             return
         announcement = object()
         self._unconfirmed.update(dict.fromkeys(kept, announcement))
-        for each in kept.values():  # while it waits it has not begun, whatever is committed
-            self._marks.forget(each)
         go = partial(self._record, announcement, kept, begin)
         suspects = [each for each in kept.values() if each.suspect]
         if suspects:

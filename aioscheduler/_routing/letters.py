@@ -45,7 +45,7 @@ class Letters:
         self._dropped: set[int] = set()  # rows of those that are letters no more
 
     async def read(self, reason: Reason | None, limit: int | None) -> AsyncIterator[Letter]:
-        """Yield dead letters, by row.
+        """Yield the dead letters that are there by now, in order of row.
 
         Args:
             reason: Only those of one reason.
@@ -54,6 +54,7 @@ class Letters:
         Raises:
             StoreError: They cannot be read.
         """
+        until = self._group.next_row  # what is requeued meanwhile and fails again is none of them
         await self._stored(None)
         after, left = -1, limit
         while left is None or left > 0:
@@ -61,6 +62,8 @@ class Letters:
             if not page:
                 return
             for letter in page:
+                if letter.row >= until:
+                    return
                 if letter.row in self._dropped or reason not in (None, letter.reason):
                     continue
                 yield letter

@@ -1,7 +1,6 @@
 """The link to schedulers in this process and loop: no frames, no copies, the same contract.
 
-It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`; what it
-accepts are entries (`localentry`), which its crew runs.
+It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from .keeping import Keeping
 from .link import LoadCounter, Vitals
 from .listing import list_engines
 from .localcrew import LocalCrew
-from .localentry import Attempts, Entry, Work, context_of, move, start_of
+from .localentry import Attempts, Entry, Work, context_of, move, replace_due, start_of
 from .localentry import name_of as name_of_entry
 from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
@@ -232,8 +231,10 @@ class LocalLink:
         entry = self.engines[scheduler].find(number)
         if entry is None:
             return None
-        holder = entry[0]
-        return holder if isinstance(holder, Task) else holder.task(number)
+        holder = entry[0] if isinstance(entry[0], Task) else entry[0].task(number)
+        if number in self._ids.of[0]:  # of a task of a store nobody has had it yet
+            holder._id = self._ids.of[0][number]
+        return holder
 
     async def flush(self) -> None:
         """Returns at once: nothing is between here and the schedulers."""
@@ -323,8 +324,12 @@ class LocalLink:
 
     def adopt(self, scheduler: int, due: int, call: LocalCall, alias: int | None) -> int:
         """Accept a task of which nobody has a handle; see `link.Link`."""
-        task = self.schedule(scheduler, due, due, call)
+        given = call[0].given if isinstance(call[0], Attempts) else None
+        task = self.schedule(scheduler, due, due if given is None else given, call)
         task._kept = True
+        if given is not None:  # it is told that one, whichever attempt it is
+            entries = self.engines[scheduler].waiting
+            entries[task._number] = replace_due(entries[task._number], given)
         return task._number
 
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:

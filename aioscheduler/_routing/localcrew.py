@@ -183,14 +183,17 @@ class LocalCrew:
         if wait is None:
             return False
         attempts.failed(failure_line(name_of(entry), error))
-        never = self.stopped or self.loop is None or self.loop.is_closed()
-        if never or engine.running.was_asked(number):  # by its predicate
-            self._end(engine, number, entry, State.CANCELLED, None)
-            self._log_failure(engine, number, entry)
-            return True
         until = min(self._clock() + wait, LATEST)
-        if self._keeping is not None:
+        asked = engine.running.was_asked(number)  # by its predicate
+        if self._keeping is not None and not asked:
             self._keeping.retried({number: until})
+        if asked or self.stopped or self.loop is None or self.loop.is_closed():  # it never comes
+            unasked = self._unasked(number, started=False)
+            state, value = (State.CANCELLED, None) if asked else unasked
+            self._end(engine, number, entry, state, value)
+            if state is State.CANCELLED:
+                self._log_failure(engine, number, entry)
+            return True
         own = asyncio.current_task(self.loop)
         if own is not None and own.cancelling():  # and it has raised something else
             engine.was_cancelled(number)
@@ -258,7 +261,7 @@ class LocalCrew:
         holder = entry[0]
         if self._keeping is not None:
             self.asked.discard(number)
-            if isinstance(value, TooLate):
+            if state is State.FAILED and type(value) is TooLate:
                 ending = wire.TOO_LATE
             self._keeping.ended([number], state, [value], ending)
         try:  # noqa: SIM105  which costs every task

@@ -31,12 +31,13 @@ class Attempts:
     Attributes:
         number: Of the attempt that runs, or of the next one if none does; lost ones do not count.
         start: When that starts, if not at the task's due time; nanoseconds since the epoch.
+        given: The due time that another host has given the task, if that is not its own here.
         attempt: How many times the task has been started, or will have been by that.
         failure: Why the one before has failed, in a line; "" if there was none. The exception
             itself, which holds much by its traceback, is not kept.
     """
 
-    __slots__ = ("_call", "attempt", "failure", "first", "number", "start")
+    __slots__ = ("_call", "attempt", "failure", "first", "given", "number", "start")
 
     def __init__(
         self, call: Callable[[], Awaitable[Any]], first: Awaitable[Any] | None = None
@@ -46,6 +47,7 @@ class Attempts:
         self.number: int = 1
         self.attempt: int = 1
         self.start: int | None = None
+        self.given: int | None = None
         self.failure: str = ""
 
     def begin(self) -> Awaitable[Any]:
@@ -59,15 +61,19 @@ class Attempts:
         self.number += 1
         self.attempt += 1
 
-    def restore(self, attempt: int, failed: int, start: int | None) -> None:
+    def restore(
+        self, attempt: int, failed: int, start: int | None, given: int | None = None
+    ) -> None:
         """Go on where another host has ended.
 
         Args:
             attempt: How many times the task has been started when it starts next.
             failed: How many attempts have failed.
             start: When it starts next, if not at its due time.
+            given: The due time that it was given, if `start` is another.
         """
         self.attempt, self.number, self.start = attempt, failed + 1, start
+        self.given = given
 
 
 class Unreadable(Exception):
@@ -128,7 +134,12 @@ def close(entry: Entry) -> None:
 
 def move(entry: Entry, due: int) -> Entry:
     """Return the entry of a task that waits, with another due time."""
+    if isinstance(entry[1], Attempts):
+        entry[1].start = None
+    return replace_due(entry, due)
+
+
+def replace_due(entry: Entry, due: int) -> Entry:
+    """Return an entry with another due time that its task is told, to start when it was to."""
     holder, work, context, options, _, captured = entry
-    if isinstance(work, Attempts):
-        work.start = None
     return holder, work, context, options, due, captured

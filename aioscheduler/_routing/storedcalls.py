@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 
 from .._durable.records import Function
 from .._scheduling.coroutines import name_of
+from .._shipping.failures import describe, text_of
 from .._shipping.hostshipping import HostShipper
 from .._shipping.latebound import LateBound, UnknownFunction, bind
-from .._shipping.names import variable_name
+from .._shipping.names import importable_name, type_name, variable_name
 from .._shipping.propagation import Captured, Propagation
 from .._shipping.shipping import Call, open_call
 from .._shipping.workercatalog import WorkerCatalog
 from .._transport import wire
+from ..errors import RemoteError
 from ..options import Options
 from ..registry import Durable
 from .localentry import Attempts, Unreadable
@@ -73,7 +75,9 @@ class RemoteCalls:
         self._shipper = shipper
         # With a lease of each: there are as many as durable functions.
         self._functions: dict[int, int | bytes] = {}  # by id of the function, which lives
-        self._records: dict[tuple[int, int], wire.Record] = {}  # of tasks that are as most are
+        self._by_value: set[int] = set()  # ids of those whose globals are looked at each time
+        # Of tasks that are as most are, with the entry for which each was made.
+        self._records: dict[tuple[int, int], tuple[Durable, wire.Record]] = {}
 
     def function(self, function: Durable | Function) -> int | bytes:
         """Return what stands for a function in frames."""
@@ -83,6 +87,10 @@ class RemoteCalls:
         number = self._functions.get(key)
         if number is None:
             number = self._functions[key] = self._shipper.take_function(function.function)
+            if importable_name(function.function) is None:
+                self._by_value.add(key)
+        elif key in self._by_value:
+            self._shipper.catalog.refresh(function.function)
         return number
 
     def record(self, stored: Stored) -> wire.Record:
@@ -90,9 +98,11 @@ class RemoteCalls:
         if not isinstance(stored.function, Durable) or stored[2:4] + stored[5:] != _PLAIN:
             return self._make_record(stored)
         key = id(stored.function.function), stored.confirmed
-        if key not in self._records:
-            self._records[key] = self._make_record(stored)
-        return self._records[key]
+        entry, record = self._records.get(key, (None, None))
+        if entry is not stored.function:  # it is new, or was registered with other options
+            record = self._make_record(stored)
+            self._records[key] = stored.function, record
+        return record
 
     def _make_record(self, stored: Stored) -> wire.Record:
         options = stored.options
@@ -141,7 +151,7 @@ class LocalCalls:
         if options.name is None:
             options = options._replace(name=stored.function.place)
         attempts = Attempts(call)
-        attempts.restore(stored.attempt, stored.failed, start)
+        attempts.restore(stored.attempt, stored.failed, start, stored.given)
         return attempts, (options, copy_context(), None)
 
     def make_many(
@@ -165,8 +175,14 @@ class LocalCalls:
                 known = bind(known.name, known.place)
             called, args, kwargs = open_call(self._catalog, known.function, payload)
             values = None if captured is None else self._catalog.decode(captured)
-        except Exception as error:
-            raise Unreadable(isinstance(error, UnknownFunction)) from error
+        except BaseException as error:  # noqa: BLE001
+            # As in a worker: a module that calls `sys.exit`, or raises CancelledError, has no say
+            # over the host.
+            cause = error
+            if not isinstance(error, Exception):
+                why = f"{describe(str, error)} (it came up where the task was read)"
+                cause = RemoteError(type_name(error), why, text_of(error))
+            raise Unreadable(isinstance(error, UnknownFunction)) from cause
         if values is not None and self._propagation is not None:
             self._propagation.restore(values)
         try:

@@ -82,7 +82,7 @@ class Kind(IntEnum):
     FAILED = 7  # [text]: cannot begin, or go on, for this reason, and ends
     STARTED = 8  # [scheduler, numbers]: may begin to run as soon as this is written
     ANNOUNCED = 17  # [scheduler, numbers]: as STARTED, but they begin on CONFIRM alone
-    UNSTARTED = 12  # [scheduler, numbers]: were announced, and did not begin; give them to another
+    UNSTARTED = 12  # [scheduler, numbers]: were announced, and did not begin; another may have them
     INSIDE = 11  # [bytes, last]: a part of a request that a task makes of its manager
     # [scheduler, numbers, waits in ns, lines on the failures]: have failed, and start once more. A
     # queue keeps them at its head; timed ones are forgotten, and to be given again.

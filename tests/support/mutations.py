@@ -77,6 +77,7 @@ DRAFTS = "aioscheduler/_routing/drafts.py"
 GROUP = "aioscheduler/_durable/group.py"
 KEEPER = "aioscheduler/_routing/keeper.py"
 KEEPING = "aioscheduler/_routing/keeping.py"
+LOCALCREW = "aioscheduler/_routing/localcrew.py"
 RESTORING = "aioscheduler/_routing/restoring.py"
 SQLITE = "aioscheduler/_durable/sqlite.py"
 
@@ -360,16 +361,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         "recycling spends the budget",
         "recycling is no death",
         SUPERVISOR,
-        "elif kept is None and not self._budget.spend(",
-        "elif not self._budget.spend(",
+        "elif kept is None and not (",
+        "elif not (",
         fast=True,
     ),
     Mutation(
         "a death in a drain is free",
         "whatever ends a process that is to go, but its own end and ours, is a death",
         SUPERVISOR,
-        "elif kept is None and not self._budget.spend(",
-        "elif drain is None and not self._budget.spend(",
+        "elif kept is None and not (",
+        "elif drain is None and not (",
         fast=True,
     ),
     Mutation(
@@ -457,7 +458,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "two have an id",
         "an id names one task",
         ROUTER,
-        "        self._dispossess(known)\n        worker, scheduler = self",
+        "        self.dispossess(known)\n        worker, scheduler = self",
         "        worker, scheduler = self",
     ),
     Mutation(
@@ -487,8 +488,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a rerun has no context",
         "so does what runs again because its worker has died",
         ENTRY,
-        "record=make_record(more._replace(attempt=more.attempt + 1))",
-        "record=make_record(more._replace(attempt=more.attempt + 1, captured=None))",
+        "        more = more._replace(attempt=more.attempt + 1)\n",
+        "        more = more._replace(attempt=more.attempt + 1, captured=None)\n",
     ),
     Mutation(
         "begins off the record",
@@ -526,19 +527,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         hosts=True,
     ),
     Mutation(
-        "a strike misses",
+        "a strike is lost",
         "what has ended is in the file no more",
         GROUP,
-        "what.bucket if update is None else update.bucket, what.row",
-        "what.bucket, what.row",
-        hosts=True,
-    ),
-    Mutation(
-        "an id is free too early",
-        "an id names one task of the file",
-        GROUP,
-        "new.id is not None and new.id in freed",
-        "new.id is not None and new.id in ()",
+        "strikes.append((what.bucket if update is None else update.bucket, what.row))",
+        "strikes += [] if update else [(what.bucket, what.row)]",
+        fast=True,
         hosts=True,
     ),
     Mutation(
@@ -581,8 +575,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a close clears suspects",
         "it is, though a host that has not come to it has closed in order",
         KEEPER,
-        "clean = not self._is_in_doubt()",
-        "clean = True",
+        "clean = await self.commits.finish() and not self._is_in_doubt()",
+        "clean = await self.commits.finish()",
         hosts=True,
     ),
     Mutation(
@@ -597,16 +591,17 @@ MUTATIONS: tuple[Mutation, ...] = (
         "who waits is marked",
         "and what stood in line meanwhile is not",
         KEEPING,
-        "            self._marks.forget(each)\n        go =",
-        "            pass\n        go =",
+        "        go = partial(self._record, announcement, kept, begin)\n",
+        "        self.started(kept)\n"
+        "        go = partial(self._record, announcement, kept, begin)\n",
         hosts=True,
     ),
     Mutation(
         "an attempt is forgotten",
         "a task knows how often it was started, by any host",
         RESTORING,
-        "        kept.attempt += 1\n",
-        "",
+        "            kept.attempt += 1\n            self._group",
+        "            self._group",
         fast=True,
         hosts=True,
     ),
@@ -614,9 +609,17 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a close strikes",
         "what has not ended stays in the file when a host closes",
         KEEPING,
-        "                self._leave(kept)\n",
+        "                self._leave(kept, has_begun)\n",
         "                self._group.strike(kept)\n",
         fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "a failure at a close is forgotten",
+        "what failed while a host closed is tried again by the next",
+        LOCALCREW,
+        "(State.CANCELLED, None) if asked else unasked",
+        "(State.CANCELLED, None)",
         hosts=True,
     ),
     Mutation(

@@ -73,3 +73,17 @@ async def chain(manager: ManagerProxy, left: int) -> None:
 @durable("test.request")
 async def request(value: Any) -> None:
     done.append((value, request_id.get("none")))
+
+
+@durable("test.last")
+async def last(manager: ManagerProxy, gate: str) -> None:
+    """Schedule more once the gate is open: when the manager is closing."""
+    done.append(gate)
+    await gates[gate].wait()
+    for value, id_, replace in (
+        ("kept", "kept", False),
+        ("taken", "taken", True),
+        ("new", "new", False),
+        ("plain", None, False),
+    ):
+        manager.schedule(note(f"late {value}"), timedelta(days=1), id=id_, replace=replace)

@@ -45,12 +45,16 @@ def worker(number: int, finished: int = 0, **more: Any) -> WorkerStats:
 
 
 def snapshot(
-    *workers: WorkerStats, pid: int = 77, manager: str = "0a1b2c3d", name: str = ""
+    *workers: WorkerStats,
+    pid: int = 77,
+    manager: str = "0a1b2c3d",
+    name: str = "",
+    **store: Any,
 ) -> Snapshot:
     totals = {name: sum(getattr(w, name) for w in workers) for name in COUNTS}
     host = HostStats(pid, 12.0, 36_000_000, 0.002)
     stats = ManagerStats(
-        manager=manager, name=name or manager, workers=workers, host=host, **totals
+        manager=manager, name=name or manager, workers=workers, host=host, **totals, **store
     )
     return Snapshot(pid, manager, json.loads(json.dumps(stats.as_dict(), allow_nan=False)))
 

@@ -335,6 +335,12 @@ class StoreSuite:
         assert rows_of(store) == rows[1:]
         with pytest.raises(StoreError, match="nowhere"):
             store.backup(str(tmp_path / "nowhere" / "backup.db"))
+        for target, error in (("a\0b", StoreError), ("\ud800", StoreError), (b"x", TypeError)):
+            with pytest.raises(error):
+                store.backup(target)  # type: ignore[arg-type]
+        (tmp_path / "other.db-journal").write_bytes(b"of another database")
+        with pytest.raises(StoreError, match=r"other\.db-journal is there already"):
+            store.backup(str(tmp_path / "other.db"))
 
     def test_one_host_at_a_time(self, store: Store) -> None:
         with pytest.raises(StoreLocked, match="One host at a time"):

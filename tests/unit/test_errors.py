@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -20,7 +21,11 @@ def test_there_is_one_root_and_the_docstring_draws_the_tree() -> None:
         assert cls.__name__ in errors.__doc__
         other = [base for base in cls.__bases__ if base not in (AioschedulerError, Exception)]
         for base in other:
-            assert f"{cls.__name__} ({base.__name__})" in errors.__doc__
+            if base in CLASSES:  # it stands below that one
+                above, below = (rf"^ .*─ {each.__name__}\b.*\n" for each in (base, cls))
+                assert re.search(above + below, errors.__doc__, re.MULTILINE), cls
+            else:
+                assert f"{cls.__name__} ({base.__name__})" in errors.__doc__
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,18 @@ def test_every_seed_holds(first: int) -> None:
     assert {seed: found for seed, found in faults.items() if found} == {}
 
 
-def test_a_seed_replays_exactly(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("first", range(0, 100, 10))
+def test_every_seed_of_hosts_on_a_store_holds(first: int) -> None:
+    faults = {seed: simulate.simulate(seed, hosts=True) for seed in range(first, first + 10)}
+    gc.collect()
+    assert {seed: found for seed, found in faults.items() if found} == {}
+
+
+@pytest.mark.parametrize("hosts", [False, True])
+def test_a_seed_replays_exactly(hosts: bool, capsys: pytest.CaptureFixture[str]) -> None:
     stories = []
     for _ in range(2):
-        simulate.simulate(7, trace=True)
+        simulate.simulate(7, trace=True, hosts=hosts)
         stories.append([line.rsplit(" ", 1)[0] for line in capsys.readouterr().out.splitlines()])
     assert stories[0] == stories[1]
     assert len(stories[0]) > 20
@@ -30,3 +38,11 @@ def test_a_broken_promise_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Ledger, "replay", lambda self: iter(()))
     assert any(simulate.simulate(seed) for seed in range(20))
+
+
+def test_a_store_that_loses_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So must that of hosts: a host that starts with an empty file has lost what it was told."""
+    from aioscheduler._durable.sqlite import SQLiteStore
+
+    monkeypatch.setattr(SQLiteStore, "read", lambda self: iter(()))
+    assert any(simulate.simulate(seed, hosts=True) for seed in range(5))

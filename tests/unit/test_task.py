@@ -275,6 +275,29 @@ async def test_its_uuid_tells_nothing_of_the_next(home: Home) -> None:
     assert len({after - before for before, after in zip(ids, ids[1:], strict=False)}) == 99
 
 
+async def test_only_what_is_durable_can_be_waited_for_until_it_is_stored(home: Home) -> None:
+    task = Task[int](home, 0, 3, 5, "task")
+    for kept in (None, ()):
+        task._kept = kept
+        with pytest.raises(TypeError, match=r"is to be decorated with @durable, and its manager"):
+            await task.stored()
+    task._kept = "kept"
+    await task.stored()
+    assert home.stored_ones == [(3, "kept")]
+
+
+async def test_the_failure_of_what_is_durable_is_not_unheard(
+    home: Home, reports: list[dict[str, Any]]
+) -> None:
+    task = Task[int](home, 0, 3, 5, "task")
+    task._kept = "kept"
+    task._settle(State.FAILED, ValueError("a dead letter"))
+    del task
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not reports
+
+
 async def test_a_handle_that_nobody_waits_for_any_more_is_released(home: Home) -> None:
     task = make(home)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import copy_context
 from enum import Enum, auto
 from typing import Any
@@ -254,9 +254,13 @@ class Life:
         self._pipe.send(wire.encode([Kind.TICK, lag, *report]))
 
     async def _close(self, timeout: float | None) -> None:
-        """Drop what was announced and has not begun; the host counts the rest as cancelled."""
+        """Drop what was announced and has not begun; the host counts the rest as cancelled.
+
+        It is told first that it has not begun: of what is durable that decides its fate.
+        """
         for engine in self._engines:
             launched, _ = engine.stop()
+            self._tell_unbegun(engine, launched)
             for number, entry in launched.items():
                 self._runner.withdrawn(engine, number, entry)
         self._announcer.stop()
@@ -270,12 +274,16 @@ class Life:
         self._pipe.send(wire.encode([Kind.DRAINING]))
         for engine in self._engines:
             launched, _ = engine.stop()
-            held_back = self._announcer.is_held_back
-            unbegun = [number for number in launched if not held_back(number)]
-            if unbegun:
-                self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
+            self._tell_unbegun(engine, launched)
         self._announcer.stop()
         await self._finish(DRAIN_TIME, drains=True)
+
+    def _tell_unbegun(self, engine: Engine[Entry], launched: Iterable[int]) -> None:
+        """Tell the host which tasks were announced and have not begun."""
+        held_back = self._announcer.is_held_back
+        unbegun = [number for number in launched if not held_back(number)]
+        if unbegun:
+            self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
 
     async def _finish(self, timeout: float | None, drains: bool) -> None:
         """End what runs, leave what it has shared, and write the last outcomes."""

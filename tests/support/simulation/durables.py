@@ -14,7 +14,7 @@ from .acts import Again
 from .lives import LIFE
 
 if TYPE_CHECKING:
-    from .hosts import HostWorld, OwnLife
+    from .hosts import HostWorld
 
 HOSTS: list[HostWorld] = []
 ATTEMPTS = 3
@@ -25,10 +25,10 @@ RETRY = Retry(attempts=ATTEMPTS, wait_initial=0.5, wait_exp_base=2, wait_jitter=
 
 async def act(ident: int, nap: float, deed: str, then: Callable[[], None] | None = None) -> Any:
     """What every durable task does."""
-    life: OwnLife = LIFE.get()  # type: ignore[assignment]
+    world = HOSTS[-1]
+    life: Any = LIFE.get(None) or world.host.place
     if life.dead and not life.apart:  # cannot be: only our way to kill lets it come here
         return -1
-    world = HOSTS[-1]
     start = world.fates.begins(ident, life, running.get())
     try:
         if deed.startswith("kills a worker"):
@@ -86,7 +86,7 @@ async def chain(ident: int, nap: float, name: str, left: int, delay: float | Non
         if left:
             world = HOSTS[-1]
             when = None if delay is None else timedelta(seconds=delay)
-            fate = world.fates.follows(ident, LIFE.get(), when)  # type: ignore[arg-type]
+            fate = world.fates.follows(ident, when)
             coro = chain(fate.ident, nap, name, left - 1, delay)
             current_manager().schedule(coro, when, id=name, replace=True)
 
@@ -96,3 +96,4 @@ async def chain(ident: int, nap: float, name: str, left: int, delay: float | Non
 TIMED: tuple[Any, ...] = (plain, plain, retried, once, once_retried, limited, late)
 QUEUED: tuple[Any, ...] = TIMED[:-1]
 ONCE = frozenset(("once", "once, and retried"))
+RETRIED = frozenset(("retried", "once, and retried"))

@@ -24,11 +24,11 @@ from aioscheduler._transport import wire
 from aioscheduler._transport.wire import BLOB_LIMIT, Kind
 from aioscheduler.inside import Running
 
-from .durables import ONCE, RETRY
+from .durables import ATTEMPTS, ONCE, RETRIED, RETRY
 from .lives import Life
 
 if TYPE_CHECKING:
-    from .hosts import Host, HostWorld, OwnLife
+    from .hosts import Host, HostWorld, OwnLife, OwnPlace
 
 DOUBT = 2 * SECOND  # after the last heartbeat of a host: what was due by then may have begun
 MOST_LOSSES = 3
@@ -39,7 +39,7 @@ class Start:
     """One start of a task."""
 
     fate: Fate
-    life: OwnLife
+    life: OwnLife | OwnPlace
     number: int
     attempt: int
     at: float
@@ -144,8 +144,8 @@ class Fates:
         self.all.append(fate)
         return fate
 
-    def follows(self, ident: int, life: OwnLife, when: timedelta | None) -> Fate:
-        """Note a task that one in a life is about to schedule."""
+    def follows(self, ident: int, when: timedelta | None) -> Fate:
+        """Note a task that another is about to schedule."""
         before, due = self.all[ident], 0
         if self.world.cls is not QueuedScheduler:
             due = self.world.due(when)
@@ -311,7 +311,7 @@ class Fates:
 
     # ---- what tasks tell
 
-    def begins(self, ident: int, life: OwnLife, running: Running) -> Start:
+    def begins(self, ident: int, life: OwnLife | OwnPlace, running: Running) -> Start:
         """A task takes its first step; most of the promises are about that."""
         world, fate = self.world, self.all[ident]
         (_, _, worker, scheduler, _), number, due, attempt = running
@@ -347,6 +347,11 @@ class Fates:
             start.returned = True
         elif not start.life.dead or start.life.apart:
             start.failed = True
+        if not isinstance(start.life, Life):  # there are no frames by which its host would hear
+            kept = None if start.life.dead else start.life.host.kept(0, start.number)
+            may = start.failed and start.fate.kind in RETRIED and kept is not None
+            start.retried = may and kept.failed + 1 < ATTEMPTS
+            start.heard = not (start.retried or start.life.dead)
 
     def _check_time(self, fate: Fate, due: int) -> None:
         self._latest = max(self._latest, self.world.clock())

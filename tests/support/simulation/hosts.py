@@ -16,6 +16,7 @@ from contextvars import Context, ContextVar, copy_context
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from aioscheduler import (
     Manager,
@@ -28,16 +29,16 @@ from aioscheduler import (
     registry,
 )
 from aioscheduler._durable.group import Kept
-from aioscheduler._durable.records import Row
-from aioscheduler._processes.workerconfig import WorkerConfig
-from aioscheduler._routing.fleet import Seams
+from aioscheduler._durable.records import BUCKET_SHIFT, Row
+from aioscheduler._routing.assembly import Seams
+from aioscheduler._scheduling.clock import SECOND
 
 from .disk import Disk, SlowWriter
 from .durables import HOSTS, QUEUED, TIMED, chain, plain
 from .fates import Fate, Fates, Start
 from .lives import LIFE, Life
 from .spite import Spiteful
-from .stage import Stage
+from .stage import EPOCH, Stage
 from .virtual import VirtualLoop
 
 HOST: ContextVar[Host | None] = ContextVar("HOST", default=None)
@@ -60,6 +61,11 @@ class OwnLife(Life):
         super().__init__(world, *life)
         world.own.append(self)
 
+    def suffer(self, probability: float) -> None:
+        """Let its host die, maybe, as it reads or writes."""
+        if HOST.get() is self.host:
+            self.host.suffer()
+
     def orphan(self) -> None:
         """Its host is gone, and it does not know: it goes on for a while."""
         if self.dead:
@@ -73,6 +79,35 @@ class OwnLife(Life):
         chance = self.world.random
         linger = chance.choice((0.0, 0.1, LINGERING)) * chance.random()
         self.world.loop.call_later(linger, self._notice, context=self.context)
+
+
+class Everything:
+    """Contains whatever it is asked for."""
+
+    def __contains__(self, number: object) -> bool:
+        return True
+
+
+class OwnPlace:
+    """In the place of a life, where tasks run in their host's own loop, and die with it.
+
+    Attributes:
+        host: Whose it is.
+    """
+
+    place, born, apart = 0, 0, False
+    written = heard = Everything()
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    @property
+    def pid(self) -> str:
+        return f"host {self.host.number}"
+
+    @property
+    def dead(self) -> bool:
+        return self.host.dead or self.host.gone.done()
 
 
 class Host:
@@ -90,6 +125,8 @@ class Host:
         in_doubt: What was due before may have begun in the one before.
         starts: Of tasks, by life and number.
         latest: Which row was the last to begin, by place and due time.
+        tasks: Those of the loop that are its own.
+        place: In the place of lives, if it has no workers.
     """
 
     def __init__(self, world: HostWorld, is_last: bool) -> None:
@@ -107,6 +144,8 @@ class Host:
         self._handles: list[tuple[Fate, Task[Any]]] = []
         self._fragile = 0.0 if is_last or world.calm else world.random.choice((0.0, 0.0, 0.002))
         self._idents: dict[tuple[int, int], Fate] = {}  # of what it has scheduled
+        self.place = OwnPlace(self)
+        self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._rest: list[asyncio.Task[Any]] = []
 
     def kept(self, worker: int, number: int) -> Any:
@@ -117,9 +156,9 @@ class Host:
 
     def number_of(self, worker: int, number: int) -> int:
         """Return the number of a task at its link, given what it is told of it."""
-        links: list[Any] = list(self.manager._router.links)
-        known: int = links[worker].book.number_of(number)
-        return known
+        if not self.manager._remotes:
+            return number
+        return self.manager._remotes[worker].book.number_of(number)
 
     # ---- its life
 
@@ -128,21 +167,23 @@ class Host:
 
     async def _live(self) -> None:
         world, chance = self.world, self.world.random
-        workers = chance.randint(1, 3)
+        workers = 0 if chance.random() < world.alone else chance.randint(1, 3)
+        if not workers:
+            world.missed |= world.unknown_to_host
         world.say("host", self.number, "begins with", workers)
         seams = Seams(
             world.clock,
-            lambda config, *_: partial(OwnLife, world, self._configure(config)),
+            lambda config, *_: partial(OwnLife, world, config),
             partial(SlowWriter, world, self),  # type: ignore[arg-type]
         )
-        self.manager = world.manager = Manager(
-            workers * chance.randint(1, 2),
-            cls=world.cls,
-            workers=workers,
-            max_restarts=(0, 1.0) if world.calm else (10**9, 1.0),
-            store=world.disk,  # type: ignore[arg-type]
-            _seams=seams,  # type: ignore[arg-type]
-        )
+        options: dict[str, Any] = {
+            "cls": world.cls,
+            "workers": workers,
+            "max_restarts": (0, 1.0) if world.calm else (10**9, 1.0),
+            "store": world.disk,
+            "_seams": seams,
+        }
+        self.manager = world.manager = Manager(max(workers, 1) * chance.randint(1, 2), **options)
         if chance.random() < 0.3:
             self._schedule()
         self.manager.start()
@@ -167,9 +208,6 @@ class Host:
         if self.is_last:
             await self._drain()
         await self._close()
-
-    def _configure(self, config: WorkerConfig) -> WorkerConfig:
-        return config
 
     async def _ready(self) -> None:
         try:
@@ -230,9 +268,7 @@ class Host:
 
     def _drop(self) -> None:
         loop: Any = self.world.loop
-        for task in asyncio.all_tasks(loop):
-            if task.get_context().get(HOST) is self:
-                self._rest.append(task)  # or it would be told that nobody has awaited it
+        self._rest += self.tasks  # or it would be told that nobody has awaited them
         for handle in [*loop._ready, *loop._scheduled]:
             if handle._context.get(HOST) is self:
                 handle.cancel()
@@ -510,11 +546,13 @@ class HostWorld(Stage):
         poisons: What is to be scheduled yet of what kills each time.
         chains: How long each chain of tasks is to be.
         missed: The functions that some host does not know.
+        unknown_to_host: Functions that the present one does not know, and its workers do.
         naming: How many tasks have ids.
         jumping: How often the clock is set.
         own: All lives.
         count: How many hosts there were before.
         drained: Whether everything has ended.
+        alone: How many hosts have no workers.
     """
 
     host: Host
@@ -532,16 +570,34 @@ class HostWorld(Stage):
             self.poisons = [self.random.choice(POISONS) for _ in range(self.random.randint(1, 2))]
         self.chains: dict[str, int] = {}
         self.missed: set[str] = set()
+        self.unknown_to_host: set[str] = set()
         self._hidden: set[str] = set()  # of host and workers
-        self._late: set[str] = set()  # of the host alone
         self.naming = 0.0 if self.calm else self.random.choice((0.0, 0.1, 0.4))
         self.jumping = 0.3 if not self.calm and chance() < 0.2 else 0.0
+        if chance() < 0.5:  # what is put off may be written to another place of the file
+            border = ((EPOCH >> BUCKET_SHIFT) + 1) << BUCKET_SHIFT
+            self.offset = border - EPOCH - self.random.randrange(60 * SECOND)
         self.own: list[OwnLife] = []
         self.count = 0
         self.drained = False
+        self.alone = 0.0 if self.calm else self.random.choice((0.0, 0.0, 0.3, 1.0))
         self._find = registry.find
         if not self.calm:
             self.disk.slowness = self.random.choice((0.0, 0.003, 0.05))
+
+    def _make_task(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coro: Any,
+        context: Context | None = None,
+        **more: Any,
+    ) -> asyncio.Task[Any]:
+        """Make a task of the loop, which its host can be told to forget."""
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, context=context, **more)
+        host = HOST.get() if context is None else context.get(HOST)
+        if host is not None:
+            host.tasks.add(task)
+        return task
 
     def left(self) -> list[Row]:
         return list(self.fates.rows.values())
@@ -568,8 +624,13 @@ class HostWorld(Stage):
 
     def kill_by(self, start: Start, once: bool) -> None:
         """Have a task's process die, if it may."""
-        if self.may_die(start.life) and not (once and len(start.fate.starts) > 1):
-            start.life.die()
+        life = start.life
+        if (
+            isinstance(life, OwnLife)
+            and self.may_die(life)
+            and not (once and len(start.fate.starts) > 1)
+        ):
+            life.die()
             raise asyncio.CancelledError  # as a process that is gone, it says nothing more
 
     def crash_by(self, start: Start, once: bool) -> None:
@@ -581,25 +642,27 @@ class HostWorld(Stage):
 
     def find(self, name: str) -> registry.Durable | None:
         """Return what is registered, to who asks: the host, or one of its workers."""
-        hidden = self._hidden if LIFE.get(None) is not None else self._hidden | self._late
+        is_worker = LIFE.get(None) is not None
+        hidden = self._hidden if is_worker else self._hidden | self.unknown_to_host
         return None if name in hidden else self._find(name)
 
     def deploy(self) -> None:
         """Draw which functions the next host knows."""
-        self._hidden, self._late = set(), set()
+        self._hidden, self.unknown_to_host = set(), set()
         if not self.calm and self.random.random() < 0.3:
             names = ("plain", "retried", "once", "limited")
-            self._late = {self.random.choice(names)}
+            self.unknown_to_host = {self.random.choice(names)}
             if self.random.random() < 0.5:
                 self._hidden = {self.random.choice(names)}
                 self.missed |= self._hidden
-            self.say("unknown:", self._late, "and at all:", self._hidden)
+            self.say("unknown:", self.unknown_to_host, "and at all:", self._hidden)
 
     # ---- from the beginning to the end
 
     async def run(self) -> None:
         """Live through the seed's story and judge it."""
         HOSTS.append(self)
+        self.loop.set_task_factory(self._make_task)
         registry.find = self.find
         try:
             hosts = self.random.randint(2, 6)

@@ -18,7 +18,13 @@ EPOCH = 1_700_000_000 * SECOND
 
 
 class Witness(Protocol):
-    """Hears what happens, and says what is wrong with it (a world's `model`)."""
+    """Hears what happens, and says what is wrong with it (a world's `model`).
+
+    Attributes:
+        faults: In words.
+    """
+
+    faults: list[str]
 
     def fault(self, what: str) -> None: ...
     def host_is_told(self, life: Life, frame: list[Any]) -> None: ...

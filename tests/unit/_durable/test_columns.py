@@ -11,16 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioscheduler._durable.columns import (
+    MOST_TEXT,
     WIDTH,
     key_in,
     key_out,
+    letter_out,
     row_in,
     row_out,
     text_in,
+    text_or_error,
     text_out,
     write,
 )
-from aioscheduler._durable.records import Batch, Begun, Burial, Reason, Row
+from aioscheduler._durable.records import Batch, Begun, Burial, Letter, Reason, Row
 from aioscheduler._durable.schema import fill
 
 TEXT = st.text(st.characters(exclude_categories=()))
@@ -76,8 +79,20 @@ def test_columns_are_those_of_a_put() -> None:
     assert row_out(columns) == row
 
 
-@pytest.mark.parametrize("place", [1, 2, 3, 4, 8, 9, 10, 11])
-@pytest.mark.parametrize("value", ["x", None, 1.5])
+NUMBERS = (1, 2, 3, 8, 9, 10, 11)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((place, value) for place in NUMBERS for value in ("x", None, 1.5)),
+        *((4, value) for value in ("x", None, 1.5)),
+        *((5, value) for value in (1.5, b"", b"x", b"s\xff")),
+        *((6, value) for value in (5, 1.5, b"\xff")),
+        *((7, value) for value in ("x", 5)),
+        *((12, value) for value in ("x", 1.5)),
+    ],
+)
 def test_columns_of_nonsense_are_refused(place: int, value: Any) -> None:
     columns = list(row_in(Row(7, 5, 3, b"p")))
     columns[place] = value
@@ -90,3 +105,63 @@ def test_a_burial_of_what_is_not_there_leaves_no_letter() -> None:
         fill(connection)
         write(connection, Batch(burials=[Burial(1, 1, 1, Reason.LOST, "", 0)]), ())
         assert connection.execute("SELECT * FROM dead_letter").fetchall() == []
+
+
+LETTER = Letter(7, 5, 3, "f", b"p", "k", "i", b"o", 2, Reason.LOST, "why", 9)
+NO_UTF_8 = text_or_error(b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "stand_in"),
+    [
+        ("due", "soon", 0),
+        ("function", 1.5, 0),
+        ("name", NO_UTF_8, ""),
+        ("payload", "text", b""),
+        ("key", 1.5, None),
+        ("key", NO_UTF_8, None),
+        ("id", b"\xff", None),
+        ("options", "text", None),
+        ("attempt", "x", 0),
+        ("reason", "bored", Reason.UNREADABLE),
+        ("reason", NO_UTF_8, Reason.UNREADABLE),
+        ("text", NO_UTF_8, ""),
+        ("at", None, 0),
+    ],
+)
+def test_an_odd_letter_is_shown_as_far_as_it_can_be_read(
+    column: str, value: Any, stand_in: Any
+) -> None:
+    values = LETTER._asdict() | {"reason": "lost"} | {column: value}
+    letter = letter_out(tuple(values.values()))
+    told = f"This dead letter is damaged in the file, in {column} ({value!r}). "
+    assert letter.text == told + ("" if column == "text" else "why")
+    assert letter.reason is Reason.UNREADABLE
+    whole = LETTER._replace(**{column: stand_in})
+    assert letter._replace(reason=whole.reason, text=whole.text) == whole
+
+
+def test_a_letter_is_whole_without_its_function() -> None:
+    values = LETTER._asdict() | {"reason": "lost", "name": None}
+    assert letter_out(tuple(values.values())) == LETTER._replace(name="")
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_of_a_long_text_the_end_is_kept(stored: bool) -> None:
+    row = Row(1, 1, 1, b"")
+    for length in (MOST_TEXT, MOST_TEXT + 1, 10 * MOST_TEXT):
+        text = "\xe9" * (length - 3) + "end"
+        burial = Burial(0, 1, 1, Reason.FAILED, text, 0)
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            fill(connection)
+            if stored:
+                write(connection, Batch(puts=[row]), ())
+            write(connection, Batch(puts=[] if stored else [row], burials=[burial]), ())
+            (found,) = connection.execute("SELECT text FROM dead_letter").fetchone()
+        assert len(found) == MOST_TEXT
+        if length == MOST_TEXT:
+            assert found == text
+        else:
+            mark, kept = found.split("\n")
+            assert mark == "[the beginning is left out]"
+            assert text.endswith(kept)

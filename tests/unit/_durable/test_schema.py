@@ -123,7 +123,6 @@ def test_an_older_program_sees_without_the_log_that_a_file_is_newer(
 
 def test_a_copy_replaces_one_when_it_is_whole(connection: sqlite3.Connection, path: str) -> None:
     Path(path).write_bytes(b"older")
-    Path(f"{path}.part").write_bytes(b"half of one")
     schema.copy(connection, path)
     assert names(path) == ["tasks.db"]
     assert schema.look_at(path, had_host=False)
@@ -133,6 +132,65 @@ def test_a_copy_replaces_one_when_it_is_whole(connection: sqlite3.Connection, pa
         schema.copy(connection, path)
     assert names(path) == ["tasks.db"]
     assert Path(path).read_bytes() == whole
+
+
+NEIGHBOURS = [
+    f"tasks.db{end}{more}" for end in (".part", ".new") for more in ("", "-journal", "-wal", "-shm")
+]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_other_file_is_touched(
+    connection: sqlite3.Connection, path: str, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """However it is called: another store, perhaps, or the very one that is copied."""
+    for name in NEIGHBOURS:
+        Path(path).with_name(name).write_text(name)
+    if fails:
+        monkeypatch.setattr(schema, "TABLES", (*schema.TABLES, "CREATE nonsense"))
+        with pytest.raises(sqlite3.Error):
+            schema.make(path)
+        connection.close()
+        with pytest.raises(sqlite3.Error):
+            schema.copy(connection, path)
+    else:
+        schema.make(path)
+        schema.copy(connection, path)
+    assert names(path) == sorted([*NEIGHBOURS, *([] if fails else ["tasks.db"])])
+    assert [Path(path).with_name(name).read_text() for name in NEIGHBOURS] == NEIGHBOURS
+
+
+def test_of_a_copy_that_breaks_off_nothing_is_left(
+    connection: sqlite3.Connection, path: str
+) -> None:
+    class Breaking(sqlite3.Connection):
+        def backup(self, target: sqlite3.Connection, **_: Any) -> None:
+            target.execute("PRAGMA journal_mode=WAL")
+            target.execute("CREATE TABLE half(x)")
+            self.before = names(path)
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with closing(sqlite3.connect(":memory:", factory=Breaking)) as breaking:
+        with pytest.raises(sqlite3.OperationalError):
+            schema.copy(breaking, path)
+        assert len(breaking.before) == 3  # it, its log and what indexes that
+    assert names(path) == []
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-journal"])
+def test_a_copy_is_put_where_nothing_spoils_it(path: str, end: str) -> None:
+    schema.check_target(path)
+    Path(f"{path}{end}").touch()
+    with pytest.raises(StoreError, match=rf"tasks\.db{end} is there already.* name of its own"):
+        schema.check_target(path)
+
+
+@pytest.mark.parametrize(
+    ("target", "error"), [("", StoreError), ("a\0b", StoreError), (b"x", TypeError)]
+)
+def test_what_is_no_path_of_a_copy_is_refused(target: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="path must be"):
+        schema.check_target(target)
 
 
 def test_a_disk_without_a_log_is_refused(path: str) -> None:

@@ -182,13 +182,6 @@ def test_an_empty_file_becomes_a_store(path: Path) -> None:
     assert opened_rows(path) == []
 
 
-def test_what_a_host_left_that_died_as_it_made_the_file_is_no_trouble(path: Path) -> None:
-    path.with_name("tasks.db.new").write_bytes(b"half of it")
-    path.with_name("tasks.db.new-journal").write_bytes(b"half of it")
-    assert opened_rows(path) == []
-    assert sorted(files(path.parent)) == ["tasks.db", "tasks.db.lock"]
-
-
 def test_a_file_into_which_half_of_its_log_was_copied(path: Path, store: SQLiteStore) -> None:
     """Its host died, or its disk was full, in the middle of a checkpoint."""
     rows = some_rows(1, 300)
@@ -350,7 +343,7 @@ def test_without_a_copy_nothing_is_migrated(
         SQLiteStore(path, wait=0).open()
     monkeypatch.undo()
     assert opened_rows(path) == some_rows(1, 1)
-    assert not Path(f"{path}.before-2.part").exists()
+    assert sorted(files(path.parent)) == ["tasks.db", "tasks.db.lock"]
 
 
 # ---- no room, bad disks
@@ -466,6 +459,8 @@ def test_a_payload_that_cannot_be_read_takes_no_other_along(path: Path, store: S
         "attempt='x'",
         "func=1.5",
         "id=CAST(x'ff' AS TEXT)",
+        "key=1.5",
+        "key=x'00'",
     ],
 )
 def test_a_row_of_nonsense_is_left_out(path: Path, store: SQLiteStore, change: str) -> None:
@@ -499,14 +494,34 @@ def test_dead_letters_that_cannot_be_read_are_told_of(path: Path, store: SQLiteS
     assert rows_of(store) == rows[:3]
 
 
-def test_a_letter_of_nonsense_is_an_error_of_the_store(path: Path, store: SQLiteStore) -> None:
-    row = Row(1, 0, 1, b"")
-    store.commit(Batch(puts=[row], burials=[Burial(0, 1, 1, Reason.LOST, "", 0)]))
+def test_a_letter_of_nonsense_takes_no_other_along(path: Path, store: SQLiteStore) -> None:
+    rows = [row._replace(id=f"\xfcber {row.row}") for row in some_rows(1, 4, due=0)]
+    burials = [Burial(0, row.row, 1, Reason.LOST, "why", 0) for row in rows]
+    store.commit(Batch(puts=rows, burials=burials))
+    before = letters_of(store)
     store.close(True)
-    edit(path, "UPDATE dead_letter SET reason='bored'")
+    edit(
+        path,
+        "UPDATE dead_letter SET reason='bored' WHERE row=1",
+        "UPDATE dead_letter SET text=CAST(x'ff' AS TEXT) WHERE row=2",
+        "UPDATE dead_letter SET id=x'ff', key=1.5 WHERE row=3",
+    )
     store.open()
-    with pytest.raises(StoreError, match="bored"):
-        letters_of(store)
+    found = letters_of(store)
+    assert [letter.row for letter in found] == [1, 2, 3, 4]
+    assert found[3] == before[3]
+    odd = [Reason.UNREADABLE] * 3
+    assert [letter.reason for letter in found[:3]] == odd
+    assert all("is damaged in the file" in letter.text for letter in found[:3])
+    assert rows_of(store) == []
+
+
+def test_a_function_without_a_name_is_told_of(path: Path, store: SQLiteStore) -> None:
+    store.commit(Batch([Function(1, "f", "m:f", False)]))
+    store.close(True)
+    edit(path, "UPDATE func SET name=x'ff'")
+    with pytest.raises(StoreError, match="cannot be opened: its table func is damaged"):
+        SQLiteStore(path, wait=0).open()
 
 
 # ---- power cuts

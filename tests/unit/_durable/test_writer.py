@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._durable.writer import InlineWriter, Writer
+from aioscheduler._durable.writer import InlineWriter, Writer, ask
 from aioscheduler.errors import StoreError
 
 
@@ -166,3 +166,18 @@ async def test_a_thread_that_has_died_is_told_of(monkeypatch: pytest.MonkeyPatch
     assert await asyncio.to_thread(writer.join, 10)
     with pytest.raises(StoreError, match="nobody writes"):
         writer.submit(lambda: None, lambda *_: None)
+
+
+async def test_who_asks_is_given_what_the_call_returns_or_raises() -> None:
+    loop = asyncio.get_running_loop()
+    writer = InlineWriter()
+    writer.start(loop)
+    assert await ask(writer, loop, lambda: 7) == 7
+
+    def fail() -> None:
+        raise StoreError("full")
+
+    with pytest.raises(StoreError, match="full"):
+        await ask(writer, loop, fail)
+    with pytest.raises(StoreError, match="not open"):
+        await ask(InlineWriter(), loop, fail)

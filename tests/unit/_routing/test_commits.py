@@ -9,7 +9,7 @@ import pytest
 from stores import FULL, GONE, Place
 
 from aioscheduler._durable.group import Kept
-from aioscheduler._durable.records import Reason, Row
+from aioscheduler._durable.records import Batch, Reason, Row, Unwritable
 from aioscheduler._routing import commits as module
 from aioscheduler.errors import StoreError
 
@@ -352,3 +352,42 @@ async def test_a_close_waits_as_long_as_there_is_progress(
     place.commits.stop(StoreError("over"))
     with pytest.raises(StoreError, match="over"):
         await place.commits.finish()
+
+
+def test_what_can_never_be_written_is_left_out_and_all_else_is_written(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.start()
+    good, bad, other = (place.put(payload) for payload in (b"1", b"bad", b"2"))
+    commit = place.store.commit
+
+    def refuse(batch: Batch) -> None:
+        if any(put.payload == b"bad" for put in batch.puts):
+            raise Unwritable("too big")
+        commit(batch)
+
+    place.store.commit = refuse  # type: ignore[method-assign]
+    place.watch(other.stamp)
+    place.turn()
+    assert place.told == [(other.stamp, None)]
+    assert [row.row for row in place.store.rows()] == [good.row, other.row]
+    assert list(place.commits.refused) == [bad.row]
+    assert (place.commits.tasks, place.commits.unsaved) == (2, 0)
+    assert "too big; this change of a durable task is left out" in caplog.text
+
+
+async def test_a_close_tries_once_more_at_once(place: Place) -> None:
+    place.start()
+    kept = place.put()
+    place.store.fails = FULL
+    for _ in range(3):
+        place.turn()
+        if place.loop.timers:
+            place.loop.pass_(place.loop.timers[0][0] - place.loop.now)
+    assert place.commits.unsaved
+    place.store.fails = None
+    finishing = asyncio.ensure_future(place.commits.finish())
+    await asyncio.sleep(0)
+    place.writer.work()
+    assert await finishing
+    assert place.commits.reached >= kept.stamp

@@ -182,7 +182,7 @@ async def test_what_cannot_be_opened_is_told_to_all(
     await place.keeper.opened()
     assert place.opened == 0
     await place.close()
-    assert place.store.closed == [False]
+    assert place.store.closed == []
     assert place.writer.stopped
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from rich.text import Text
 from screen import render, sampled, snapshot, worker
@@ -33,6 +35,20 @@ def test_a_manager_has_its_host_its_workers_and_their_total() -> None:
         "total", "102%", "93.2", "MB", "2.47", "M", "24", "20", "0",
         "0.08", "ms", "1.20", "ms", "1.00", "ms", "0",
     ]  # fmt: skip
+
+
+def test_a_store_is_told_of_beside_its_manager() -> None:
+    told: dict[str, Any] = {
+        "stored": 12_345,
+        "dead_letters": 2,
+        "commit_p50": 0.0012,
+        "commit_p99": 0.05,
+    }
+    shown = [snapshot(worker(0), **told, store_bytes=4_300_000)]
+    (line,) = [line for line in render(shown, width=200) if line.startswith("manager")]
+    assert "  stored 12,345  dead letters 2  unsaved 0  commits 1.2/50.0 ms  4.3 MB " in line
+    (line,) = [line for line in render([snapshot(worker(0))]) if line.startswith("manager")]
+    assert "stored" not in line
 
 
 def test_no_width_breaks_it() -> None:

@@ -416,6 +416,7 @@ async def test_a_close_drops_what_waits_for_the_word(make: Make) -> None:
     await place.serving
     assert place.take() == [
         [Kind.ANNOUNCED, 0, [0, 1]],
+        [Kind.UNSTARTED, 0, [0, 1]],
         [Kind.FINISHED, 0, [0, 1], DROPPED, [None, None]],
     ]
     assert place.begun_on_word == [0, 0]
