@@ -130,8 +130,9 @@ class Assembly:
             settings.propagation,
             keeping,
         )
-        if catalogs is not None:  # what tasks are given of the manager, they may give on
-            catalog, reader = catalogs
+        if catalogs is not None:
+            link.shipper.inspect = check_plain
+            catalog, reader = catalogs  # what tasks are given of the manager, they may give on
             catalog.owner, catalog.proxy = self._owner, link.proxy
             reader.owner = link.proxy
         return link

@@ -11,7 +11,7 @@ from functools import partial
 from types import CoroutineType
 from typing import Any
 
-from .._scheduling.coroutines import check_awaitable, name_of, take_apart
+from .._scheduling.coroutines import check_awaitable, function_of, name_of, take_apart
 from .._shipping.propagation import Captured
 from ..options import Options
 from .localentry import Attempts, Work
@@ -24,7 +24,13 @@ LocalCall = tuple[Work, LocalRecord]
 
 
 class LocalShipper:
-    """Takes what users call as it is (`link.Shipper`)."""
+    """Takes what users call as it is (`link.Shipper`).
+
+    Attributes:
+        inspect: Is asked of each function whether it may be scheduled, and raises if not.
+    """
+
+    inspect: Callable[[object], None] | None = None
 
     def take_record(self, options: Options | None, captured: Captured | None = None) -> LocalRecord:
         """Take what goes with a task, and with it the present context."""
@@ -36,8 +42,11 @@ class LocalShipper:
         Raises:
             TypeError: It is no awaitable, or has started; or it is to be retried, and cannot be
                 made anew.
+            NotDurable: It would be in memory alone, and looks as if it were not.
         """
         check_awaitable(coro)
+        if self.inspect is not None:
+            self.inspect(function_of(coro))
         options = None if record is None else record[0]
         if options is not None and options.retry is not None:
             function, args, kwargs = take_apart(coro)
@@ -50,6 +59,8 @@ class LocalShipper:
         return coro, record
 
     def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if self.inspect is not None:
+            self.inspect(function)
         return function
 
     def take_arguments(self, args: tuple[Any, ...]) -> tuple[Any, ...]:

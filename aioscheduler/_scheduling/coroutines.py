@@ -51,14 +51,19 @@ def take_apart(coro: object) -> tuple[FunctionType, list[Any], dict[str, Any]]:
             f"retry needs a coroutine of an async def function, and a {type(coro).__name__} cannot "
             "be made anew: wrap it in an async def function that makes and awaits it"
         )
-    # `gc` knows the function, even where a decorator has given it another's name.
-    function = next((each for each in gc.get_referents(coro) if type(each) is FunctionType), None)
+    function = function_of(coro)
     if function is None or function.__code__ is not coro.cr_code:
         raise TypeError(
             f"the code of {coro.__qualname__}() was exchanged after the call, and retry needs to "
             "call it again: make the call anew"
         )
     return function, *read_arguments(coro)
+
+
+def function_of(coro: object) -> FunctionType | None:
+    """Return the function of an unstarted coroutine, if that is what it is."""
+    # `gc` knows it, even where a decorator has given it another's name.
+    return next((each for each in gc.get_referents(coro) if type(each) is FunctionType), None)
 
 
 def read_arguments(coro: CoroutineType[Any, Any, Any]) -> tuple[list[Any], dict[str, Any]]:

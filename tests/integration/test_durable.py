@@ -1,197 +1,335 @@
-"""Durable tasks outlive what ends: their worker, their host, their manager, a deploy."""
+"""Durable tasks from one manager to the next, with real workers: what is kept, and as what."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
+import logging
 import subprocess
 import sys
-from collections import Counter
-from datetime import timedelta
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import enduring
 import pytest
-from lasting import FAR, crash, linger, linger_once, note
+from places import Place, letters
+from wrapping import counted
 
-from aioscheduler import Manager, ManagerClosed, State, Task
+from aioscheduler import (
+    LifoQueuedScheduler,
+    Manager,
+    ManagerClosed,
+    NotDurable,
+    QueuedScheduler,
+    Retry,
+    State,
+    TooLate,
+    WorkerLost,
+)
 
-SUPPORT = Path(__file__).parents[1] / "support"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return tmp_path / "tasks.db"
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    path = tmp_path / "log"
-    path.touch()
-    return path
-
-
-def lines(log: Path) -> Counter[str]:
-    """What was written, and how often."""
-    return Counter(log.read_text().splitlines())
+HOUR = timedelta(hours=1)
 
 
-async def until(log: Path, line: str) -> None:
-    while line not in lines(log):
-        await asyncio.sleep(0.01)
+# ---- close, and the next host
 
 
-async def letters(manager: Manager[Any]) -> list[tuple[str, str]]:
-    return sorted([(each.name, each.reason) async for each in manager.dead_letters()])
-
-
-async def ended(*tasks: Task[Any]) -> None:
-    await asyncio.wait(tasks)
-
-
-async def have_run(manager: Manager[Any], id_: str) -> None:
-    """Have a task that is far off run now."""
-    task = await manager.find(id_)
-    assert task is not None
-    assert task.reschedule(timedelta(0))
-
-
-def run_host(store: Path, log: Path) -> None:
-    """One life of a host: it is killed when it says that everything is stored."""
-    command = [sys.executable, str(SUPPORT / "lasting.py"), str(store), str(log)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
-        assert host.stdout is not None
-        assert host.stdout.readline() == "stored\n"
-        os.kill(host.pid, signal.SIGKILL)
-
-
-async def test_a_kill_of_the_host(store: Path, log: Path) -> None:
-    """What waited runs, what had begun begins again or is a dead letter, the rest has ended."""
-    run_host(store, log)
-    before = lines(log)
-    async with Manager(store=store, workers=2) as manager:
-        # The chain has one next link, though the one before has run twice.
-        while sorted([str(info.id) async for info in manager.tasks()]) != ["far", "next"]:
-            await asyncio.sleep(0.02)
-        assert await letters(manager) == [("linger once", "lost")]
-        assert manager.stats().stored == 2
-    found = lines(log)
-    assert (found["rerun"], found["once"], found["chain"]) == (2, 1, 2)
-    assert all(found[f"soon{n}"] == 1 for n in range(50))
-    assert all(found[f"late{n}"] == 1 for n in range(50) if f"late{n}" not in before)
-    assert all(found[f"late{n}"] >= 1 for n in range(50))
-
-
-async def test_what_had_begun_when_its_worker_died(store: Path, log: Path) -> None:
-    async with Manager(store=store, workers=1) as manager:
-        again = manager.schedule(linger(str(log), "rerun"))
-        once = manager.schedule(linger_once(str(log), "once"))
-        later = manager.schedule(note(str(log), "later"), timedelta(seconds=1))
-        await until(log, "rerun")
-        await until(log, "once")
-        pid = manager.stats().workers[0].pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        await ended(again, once, later)
-        assert [again.state, once.state, later.state] == [
-            State.FINISHED, State.LOST, State.FINISHED,
-        ]  # fmt: skip
-        assert await letters(manager) == [("linger once", "lost")]
-    assert lines(log) == Counter(["rerun", "rerun", "attempt 2", "once", "later"])
-
-
-async def test_what_kills_its_worker_each_time_is_given_up(store: Path, log: Path) -> None:
-    """And takes neither its neighbours nor its manager along."""
-    async with Manager(store=store, workers=1, max_restarts=(1, 60.0)) as manager:
-        task = manager.schedule(crash(str(log)))
-        other = manager.schedule(note(str(log), "other"), timedelta(seconds=0.5))
-        await ended(task, other)
-        assert await letters(manager) == [("crash", "lost")]
-        await manager.schedule(note(str(log), "after"))
-    assert lines(log) == Counter(["crash"] * 3 + ["other", "after"])
-
-
-async def test_close_keeps_what_is_pending_and_stops_what_runs(store: Path, log: Path) -> None:
-    async with Manager(store=store, workers=1) as manager:
-        pending = manager.schedule(note(str(log), "pending"), FAR, id="pending")
-        running = manager.schedule(linger(str(log), "rerun"))
-        once = manager.schedule(linger_once(str(log), "once"))
-        await until(log, "rerun")
-        await until(log, "once")
-        await manager.close(0.1)
-        assert [pending.state, running.state] == [State.KEPT, State.KEPT]
+@pytest.mark.parametrize("workers", [0, 1, 3])
+async def test_a_deploy_keeps_what_waits_and_what_runs(place: Place, workers: int) -> None:
+    """Whatever ran with two workers goes on with another number of them, at the same times."""
+    gate = str(place.gate)
+    async with place.manager(2) as manager:
+        waits = manager.schedule(enduring.note(place.log, "waits"), HOUR, id="waits")
+        keyed = manager.schedule(enduring.note(place.log, "keyed"), HOUR, id="keyed", key="k")
+        ended = manager.schedule(enduring.note(place.log, "ended"))
+        batch = manager.starmap(enduring.note, [(place.log, n) for n in range(20)], HOUR)
+        plain = manager.schedule(enduring.note_plainly(place.log, "plain"), HOUR)
+        await ended
+        dues = waits.due, keyed.due
+        again = manager.schedule(enduring.hold(place.log, "rerun", gate), id="rerun")
+        once = manager.schedule(enduring.hold_once(place.log, "fail", gate), id="fail")
+        await place.until_said("rerun 1", "fail 1")
+        for n in range(3):  # what outlives a commit is on record as begun
+            await manager.schedule(enduring.note(place.log, f"later{n}"), HOUR).stored()
+        await manager.close(0)
+        for task in (waits, keyed, again):
+            assert task.state is State.KEPT
+            with pytest.raises(ManagerClosed, match="it stays in the store"):
+                await task
         with pytest.raises(ManagerClosed):
-            await pending
-        assert once.done()
-    async with Manager(store=store, workers=1) as manager:
-        await have_run(manager, "pending")
+            await batch
+        with pytest.raises(WorkerLost):
+            await once
+        assert plain.cancelled()
+    async with place.manager(workers) as manager:
+        found = [await manager.find(each) for each in ("waits", "keyed")]
+        assert tuple(task and task.due for task in found) == dues
+        assert [(each.id, each.reason) for each in await letters(manager)] == [("fail", "lost")]
+        await place.until_said("rerun 2")
+        place.gate.touch()
+        async for info in manager.tasks(state=State.PENDING):
+            manager.reschedule(info.ref, timedelta(0))
         await manager.join()
-        assert await letters(manager) == [("linger once", "lost")]
+        await manager.sync()
         assert manager.stats().stored == 0
-    found = lines(log)
-    assert (found["rerun"], found["once"], found["pending"]) == (2, 1, 1)
+    wanted = ["waits 1", "keyed 1", "ended 1", "rerun 1", "fail 1", "rerun 2", "rerun ends"]
+    wanted += [f"later{n} 1" for n in range(3)]
+    assert sorted(place.said()) == sorted([*wanted, *(f"{n} 1" for n in range(20))])
 
 
-async def test_what_a_failed_manager_had_is_kept(
-    store: Path, log: Path, reports: list[Any]
-) -> None:
-    async with Manager(store=store, workers=1, max_restarts=(0, 60.0)) as manager:
-        pending = manager.schedule(note(str(log), "pending"), FAR, id="pending")
-        await pending.stored()
-        pid = manager.stats().workers[0].pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        with pytest.raises(Exception, match="killed by SIGKILL|failed"):
-            await pending
-        (report,) = reports
-        assert "has failed" in report["message"]
-        reports.clear()
-    async with Manager(store=store, workers=1) as manager:
-        await have_run(manager, "pending")
-        await manager.join()
-    assert lines(log) == Counter(["pending"])
-
-
-GONE = """
-import asyncio, sys
-from aioscheduler import Manager, durable
-
-@durable("gone")
-async def gone(): ...
-
-class Thing: ...
-
-async def main():
-    from lasting import note
-    from gone_tomorrow import Thing, gone
-    async with Manager(store=sys.argv[1], workers=0) as manager:
-        from datetime import timedelta
-        soon = timedelta(seconds=1)
-        manager.schedule(gone(), soon)
-        manager.schedule(note(Thing(), "unreadable"), soon)
-        manager.schedule(note(sys.argv[2], "neighbour"), soon)
-
-if __name__ == "__main__":
-    asyncio.run(main())
-"""
+async def test_what_ends_while_the_manager_closes_is_struck(place: Place) -> None:
+    async with place.manager() as manager:
+        task = manager.schedule(enduring.hold(place.log, "task", str(place.gate)))
+        await place.until_said("task 1")
+        closing = asyncio.ensure_future(manager.close(30))
+        await asyncio.sleep(0)
+        place.gate.touch()
+        await task
+        await closing
+    async with place.manager(0) as manager:
+        assert manager.stats().stored == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-async def test_what_is_gone_after_a_deploy_is_a_dead_letter(
-    store: Path, log: Path, workers: int
-) -> None:
-    program = log.with_name("gone_tomorrow.py")
-    program.write_text(GONE)
-    path = os.pathsep.join([str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    subprocess.run(
-        [sys.executable, program, store, log], check=True, env={**os.environ, "PYTHONPATH": path}
-    )
-    program.unlink()
-    async with Manager(store=store, workers=workers) as manager:
+async def test_a_queue_keeps_its_order(place: Place, workers: int) -> None:
+    async with place.manager(cls=QueuedScheduler) as manager:
+        manager.schedule(enduring.hold(place.log, "head", str(place.gate)))
+        for n in range(10):
+            manager.schedule(enduring.note(place.log, n), id=None if n % 3 else str(n))
+        await place.until_said("head 1")
+        await manager.close(0)
+    place.gate.touch()
+    async with place.manager(workers, cls=QueuedScheduler) as manager:
+        manager.schedule(enduring.note(place.log, "last"))
         await manager.join()
-        found = await letters(manager)
-        assert found[1] == ("note", "unreadable")
-        assert found[0][0] == "gone"
-        assert found[0][1] in ("unknown", "unreadable")
-    assert lines(log) == Counter(["neighbour"])
+    head, *rest = place.said()[1:]
+    assert head.startswith("head")
+    assert rest == ["head ends", *(f"{n} 1" for n in range(10)), "last 1"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+async def test_what_is_scheduled_before_the_file_is_open(place: Place, replace: bool) -> None:
+    async with place.manager() as manager:
+        await manager.schedule(enduring.note(place.log, "old"), HOUR, id="x").stored()
+    manager = place.manager()
+    manager.start()
+    task = manager.schedule(enduring.note(place.log, "new"), 2 * HOUR, id="x", replace=replace)
+    other = manager.schedule(enduring.note(place.log, "other"))
+    await task.stored()
+    assert await manager.find("x") is task
+    assert task.due is not None
+    left = task.due - datetime.now(UTC)
+    assert (left > HOUR) is replace
+    assert manager.reschedule(task, timedelta(0))
+    assert await task == ("new" if replace else "old")
+    assert await other == "other"
+    await manager.close()
+    assert sorted(place.said()) == sorted(["other 1", "new 1" if replace else "old 1"])
+
+
+async def test_an_id_holds_over_a_restart_and_is_free_when_its_task_has_ended(
+    place: Place,
+) -> None:
+    async with place.manager() as manager:
+        manager.schedule(enduring.note(place.log, "first"), HOUR, id="x")
+        manager.schedule(enduring.note(place.log, "gone"), HOUR, id="y").cancel()
+    async with place.manager() as manager:
+        task = manager.schedule(enduring.note(place.log, "second"), id="x")
+        assert task is await manager.find("x")
+        assert await manager.find("y") is None
+        manager.reschedule(task, timedelta(0))
+        assert await task == "first"
+        assert await manager.schedule(enduring.note(place.log, "second"), id="x") == "second"
+
+
+# ---- options belong to the function
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_retry_goes_on_where_it_was(place: Place, workers: int) -> None:
+    attempts = []
+    for _ in range(2):
+        async with place.manager(workers) as manager:
+            task = manager.schedule(enduring.fail(place.log, "what"), id="what")
+            for info in [info async for info in manager.tasks()]:
+                if info.attempt > 1:  # its wait is kept as well
+                    assert info.due is not None
+                    assert info.due > datetime.now(UTC) + HOUR / 2
+                    manager.reschedule(info.ref, timedelta(0))
+            while [info.attempt async for info in manager.tasks()] in ([1], attempts[-1:]):
+                await asyncio.sleep(0.01)
+            while task.state is State.RUNNING:
+                await asyncio.sleep(0.01)
+            attempts += [info.attempt async for info in manager.tasks()]
+    assert attempts == [2, 3]
+    async with place.manager(workers) as manager:
+        last = await manager.find("what")
+        assert last is not None
+        manager.reschedule(last, timedelta(0))
+        with pytest.raises(LookupError, match="what"):
+            await last
+        (letter,) = await letters(manager, reason="failed")
+        assert (letter.name, letter.id, letter.attempts) == ("fail thrice", "what", 3)
+        assert "Traceback" in letter.text
+        assert letter.text.endswith("LookupError: what\nit had 3 attempts, of 3 at most\n")
+    assert place.said() == ["what 1", "what 2", "what 3"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_what_is_too_late_after_the_restart_is_a_dead_letter(
+    place: Place, workers: int
+) -> None:
+    async with place.manager(0) as manager:
+        task = manager.schedule(enduring.soon_or_never(place.log), timedelta(seconds=0.5))
+        await manager.close()
+        assert task.state is State.KEPT
+    await asyncio.sleep(0.7)
+    async with place.manager(workers) as manager:
+        await manager.join()
+        (letter,) = await letters(manager)
+        assert (letter.name, letter.reason, letter.attempts) == ("soon or never", "too_late", 0)
+        assert "its max_lateness is 0.05 s" in letter.text
+        again = await manager.requeue(letter, timedelta(0))
+        try:
+            await again
+        except TooLate:  # this machine is slow
+            return
+    assert place.said() == ["began"]
+
+
+async def test_failures_are_told_in_sums_and_kept_one_by_one(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with place.manager() as manager:
+        batch = manager.map(enduring.fail_at_once, range(500), return_exceptions=True)
+        assert len(await batch) == 500
+        await manager.sync()
+        stats = manager.stats()
+        assert (stats.stored, stats.dead_letters, stats.unsaved, stats.failed) == (0, 500, 0, 500)
+        assert stats.store_bytes >= 0
+        assert 0 < stats.commit_p50 <= stats.commit_p99
+        assert await manager.discard(reason="lost") == 0
+        first = (await letters(manager, limit=1))[0]
+        assert await manager.discard(first) == 1
+        assert await manager.discard(reason="failed", before=datetime.now(UTC)) == 499
+        assert manager.stats().dead_letters == 0
+    told = [record for record in caplog.records if "dead letter" in record.getMessage()]
+    assert 1 <= len(told) <= 10
+    assert sum("failed: " in record.getMessage() for record in told) == len(told)
+
+
+# ---- what goes with a task
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_values_of_a_context_are_kept(
+    place: Place, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of one that is gone a warning is told, and the others are there."""
+    enduring.word.set("kept")
+    enduring.gone.set("gone")
+    both: Any = [enduring.gone, enduring.word]
+    async with place.manager(context=both) as manager:
+        manager.schedule(enduring.say_word(place.log), HOUR, id="x")
+    enduring.word.set("another")
+    enduring.gone.set("none")
+    with caplog.at_level(logging.WARNING):
+        async with place.manager(workers, context=[enduring.word]) as manager:
+            task = await manager.find("x")
+            assert task is not None
+            task.reschedule(timedelta(0))
+            await task
+    assert place.said() == ["kept none"]
+    assert any("enduring" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_task_of_another_thread_is_durable(place: Place) -> None:
+    async with place.manager() as manager:
+        coro = enduring.note(place.log, "abroad")
+        future = await asyncio.to_thread(manager.schedule_threadsafe, coro, HOUR, id="x")
+        while await manager.find("x") is None:
+            await asyncio.sleep(0.01)
+        await manager.sync()
+        assert manager.stats().stored == 1
+    with pytest.raises(ManagerClosed):
+        future.result(10)
+    async with place.manager() as manager:
+        assert await manager.find("x") is not None
+
+
+@pytest.mark.long
+async def test_a_payload_of_100_mb(place: Place) -> None:
+    async with place.manager() as manager:
+        task = manager.schedule(enduring.size(bytes(100 << 20)), HOUR, id="large")
+        await task.stored()
+    async with place.manager() as manager:
+        found = await manager.find("large")
+        assert found is not None
+        found.reschedule(timedelta(0))
+        assert await found == 100 << 20
+
+
+@pytest.mark.parametrize("count", [20_000, pytest.param(200_000, marks=pytest.mark.long)])
+async def test_a_long_map_over_a_restart(place: Place, count: int) -> None:
+    async with place.manager(2) as manager:
+        manager.map(enduring.nothing, range(count), timedelta(seconds=20 * count / 100_000))
+        await manager.sync()
+        assert manager.stats().stored == count
+    async with place.manager(2) as manager:
+        await manager.join()
+        await manager.sync()
+        stats = manager.stats()
+        assert (stats.stored, stats.dead_letters, stats.finished) == (0, 0, count)
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_what_would_not_be_durable_is_refused(place: Place, workers: int) -> None:
+    async with place.manager(workers) as manager:
+        wrapped = counted(enduring.note)
+        with pytest.raises(NotDurable, match=r'@counted makes .* put @durable\("note"\) over'):
+            manager.schedule(wrapped(place.log, 1))
+        with pytest.raises(NotDurable, match="@counted"):
+            manager.starmap(wrapped, [(place.log, 1)])
+        options: list[Any] = [{"timeout": 1}, {"retry": Retry()}, {"max_lateness": 1}]
+        for option in options:
+            with pytest.raises(TypeError, match=f"{next(iter(option))} belongs to a durable"):
+                manager.schedule(enduring.note(place.log, 1), **option)
+            with pytest.raises(TypeError, match=f"{next(iter(option))} belongs to a durable"):
+                manager.map(enduring.nothing, [1], **option)
+        with pytest.raises(NotDurable):
+            manager.schedule(enduring.note(place.log, lambda: 1))
+        plain = manager.schedule(enduring.note_plainly(place.log, 1))
+        with pytest.raises(TypeError, match="is not in a store"):
+            await plain.stored()
+        await plain
+        assert manager.stats().stored == 0
+    lifo: Any = LifoQueuedScheduler
+    with pytest.raises(ValueError, match="Lifo"):
+        Manager(store=place.path, cls=lifo)
+    async with Manager(workers=0) as manager:
+        task = manager.schedule(enduring.note(place.log, "in memory"))
+        with pytest.raises(TypeError, match="is not in a store"):
+            await task.stored()
+        with pytest.raises(TypeError, match="has no store"):
+            await manager.sync()
+        assert await task == "in memory"
+
+
+async def test_top_shows_the_store(
+    place: Place, short_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TMPDIR", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(short_path))
+    async with place.manager(monitor=True) as manager:
+        manager.map(enduring.nothing, range(1234), HOUR)
+        manager.schedule(enduring.fail_at_once("bad"))
+        await manager.sync()
+        while manager.stats().dead_letters != 1:
+            await asyncio.sleep(0.01)
+        command = [sys.executable, "-m", "aioscheduler", "top", "--once"]
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=50
+        )
+    assert done.returncode == 0, done.stderr
+    assert "stored 1,234  dead letters 1  unsaved 0" in done.stdout

@@ -73,3 +73,13 @@ async def test_an_awaitable_that_can_be_awaited_once_is_not_retried() -> None:
 async def test_functions_are_called_plain_or_async() -> None:
     assert await call_function(abs, (-1,)) == 1
     assert await call_function(partial(give, 2), ()) == 2
+
+
+def test_each_function_is_asked_for_where_somebody_wants_to_know() -> None:
+    shipper, asked = LocalShipper(), []
+    shipper.inspect = asked.append
+    coro = give(1)
+    shipper.take(coro)
+    shipper.take_function(print)
+    assert asked == [give, print]
+    coro.close()
