@@ -27,12 +27,13 @@ from aioscheduler import (
 )
 
 HOUR = timedelta(hours=1)
+PLACES = pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.long)])
 
 
 # ---- close, and the next host
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, 1, pytest.param(3, marks=pytest.mark.long)])
 async def test_a_deploy_keeps_what_waits_and_what_runs(place: Place, workers: int) -> None:
     """Whatever ran with two workers goes on with another number of them, at the same times."""
     gate = str(place.gate)
@@ -88,7 +89,7 @@ async def test_what_ends_while_the_manager_closes_is_struck(place: Place) -> Non
         assert manager.stats().stored == 0
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@PLACES
 async def test_a_queue_keeps_its_order(place: Place, workers: int) -> None:
     async with place.manager(cls=QueuedScheduler) as manager:
         manager.schedule(enduring.hold(place.log, "head", str(place.gate)))
@@ -143,9 +144,9 @@ async def test_an_id_holds_over_a_restart_and_is_free_when_its_task_has_ended(
 # ---- options belong to the function
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@PLACES
 async def test_a_retry_goes_on_where_it_was(place: Place, workers: int) -> None:
-    attempts = []
+    attempts: list[int] = []
     for _ in range(2):
         async with place.manager(workers) as manager:
             task = manager.schedule(enduring.fail(place.log, "what"), id="what")
@@ -173,7 +174,7 @@ async def test_a_retry_goes_on_where_it_was(place: Place, workers: int) -> None:
     assert place.said() == ["what 1", "what 2", "what 3"]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@PLACES
 async def test_what_is_too_late_after_the_restart_is_a_dead_letter(
     place: Place, workers: int
 ) -> None:
@@ -219,7 +220,7 @@ async def test_failures_are_told_in_sums_and_kept_one_by_one(
 # ---- what goes with a task
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@PLACES
 async def test_values_of_a_context_are_kept(
     place: Place, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -267,13 +268,15 @@ async def test_a_payload_of_100_mb(place: Place) -> None:
         assert await found == 100 << 20
 
 
-@pytest.mark.parametrize("count", [20_000, pytest.param(200_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [10_000, pytest.param(200_000, marks=pytest.mark.long)])
 async def test_a_long_map_over_a_restart(place: Place, count: int) -> None:
     async with place.manager(2) as manager:
-        manager.map(enduring.nothing, range(count), timedelta(seconds=20 * count / 100_000))
+        manager.map(enduring.nothing, range(count), HOUR)
         await manager.sync()
         assert manager.stats().stored == count
     async with place.manager(2) as manager:
+        async for info in manager.tasks():
+            manager.reschedule(info.ref, timedelta(0))
         await manager.join()
         await manager.sync()
         stats = manager.stats()
@@ -283,7 +286,7 @@ async def test_a_long_map_over_a_restart(place: Place, count: int) -> None:
 # ---- what is refused
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@PLACES
 async def test_what_would_not_be_durable_is_refused(place: Place, workers: int) -> None:
     async with place.manager(workers) as manager:
         wrapped = counted(enduring.note)

@@ -106,7 +106,7 @@ async def test_a_start_that_must_be_on_record_first(place: Place) -> None:
     assert place.said() == []
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.long)])
 async def test_a_task_that_kills_its_host_is_named_after_four_lives(
     place: Place, workers: int
 ) -> None:
@@ -121,6 +121,7 @@ async def test_a_task_that_kills_its_host_is_named_after_four_lives(
     assert set(words) == {"poison", *map(str, range(20))}
 
 
+@pytest.mark.long
 async def test_a_chain_stays_one_chain(place: Place) -> None:
     chance = random.Random(2)
     for _ in range(5):
@@ -164,7 +165,7 @@ async def test_a_worker_dies_with_what_runs(place: Place) -> None:
         assert place.said().count("fail 1") == 1
 
 
-@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("queued", [False, pytest.param(True, marks=pytest.mark.long)])
 async def test_a_task_that_kills_its_worker_is_a_dead_letter_after_three(
     place: Place, queued: bool
 ) -> None:
@@ -211,7 +212,9 @@ async def test_a_manager_that_fails_keeps_what_it_has(
     place.gate.touch()
     async with place.manager() as manager:
         assert [letter.name for letter in await letters(manager)] == ["hold once"]
-        await place.until_said("rerun ends")
+        while manager.stats().finished != 1:
+            await asyncio.sleep(0.01)
+        assert place.said()[-1] == "rerun ends"
         assert await manager.find("pending") is not None
         await manager.sync()
         assert manager.stats().stored == 1

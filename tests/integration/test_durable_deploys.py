@@ -29,6 +29,8 @@ class Order:
     number: int
 """
 
+PLACES = pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.long)])
+
 
 class App:
     """A program and its modules, in a folder of their own."""
@@ -74,7 +76,7 @@ def app(tmp_path: Path) -> App:
     return App(tmp_path)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@PLACES
 def test_a_function_that_was_renamed_and_moved_goes_on(app: App, workers: int) -> None:
     app.write("jobs", JOBS)
     app.put("jobs", "jobs.work(1)")
@@ -92,7 +94,7 @@ def test_a_module_that_the_host_has_not_imported_is_imported_by_the_worker(app: 
     assert [line.split()[0] for line in app.said()] == ["1", "in"]  # once: the host has not
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@PLACES
 def test_an_unknown_name_waits_as_a_dead_letter_for_the_next_deploy(app: App, workers: int) -> None:
     app.write("jobs", JOBS)
     app.write("more", JOBS.replace('"work"', '"more"'))
@@ -106,7 +108,7 @@ def test_an_unknown_name_waits_as_a_dead_letter_for_the_next_deploy(app: App, wo
     assert app.said() == ["1 1", "2 1"]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@PLACES
 def test_arguments_whose_class_is_gone_are_unreadable(app: App, workers: int) -> None:
     app.write("jobs", JOBS)
     app.write("arguments", ARGUMENTS)
@@ -122,7 +124,7 @@ def test_arguments_whose_class_is_gone_are_unreadable(app: App, workers: int) ->
     assert app.said() == ["1 1", "2 1", "3 1"]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@PLACES
 def test_a_signature_that_does_not_fit_is_unreadable(app: App, workers: int) -> None:
     app.write("jobs", JOBS)
     app.put("jobs", "jobs.work(1, 1)", "jobs.work(2)")

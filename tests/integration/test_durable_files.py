@@ -144,7 +144,7 @@ def replace(path: Path) -> None:
     copy.replace(path)
 
 
-@pytest.mark.parametrize("deed", [delete, move])
+@pytest.mark.parametrize("deed", [delete, pytest.param(move, marks=pytest.mark.long)])
 @pytest.mark.parametrize("workers", [0, 1])
 async def test_a_manager_whose_file_is_gone_fails_and_all_is_told(
     place: Place, deed: Callable[[Path], None], workers: int, reports: list[dict[str, Any]]

@@ -26,7 +26,7 @@ async def put(path: str, modules: str, *calls: str) -> None:
     known = {name: importlib.import_module(name) for name in modules.split()}
     async with Manager(store=path, workers=0) as manager:
         for call in calls:
-            manager.schedule(eval(call, dict(known)), timedelta(seconds=2))
+            manager.schedule(eval(call, dict(known)), timedelta(seconds=1))
         await manager.sync()
         os.kill(os.getpid(), signal.SIGKILL)
 

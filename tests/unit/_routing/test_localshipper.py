@@ -76,7 +76,8 @@ async def test_functions_are_called_plain_or_async() -> None:
 
 
 def test_each_function_is_asked_for_where_somebody_wants_to_know() -> None:
-    shipper, asked = LocalShipper(), []
+    shipper = LocalShipper()
+    asked: list[object] = []
     shipper.inspect = asked.append
     coro = give(1)
     shipper.take(coro)
