@@ -387,8 +387,8 @@ class SQLiteStore:
             if not same or self._truncated:
                 raise StoreGone(
                     f"{name} was deleted, moved, emptied or replaced while this host was at work "
-                    "on it. Nothing more is written; put it back, or another in its place, and start "
-                    "this program again"
+                    "on it. Nothing more is written; put it back, or another in its place, and "
+                    "start this program again"
                 )
         return self._connection
 

@@ -57,6 +57,12 @@ class Odd(tzinfo):
     def utcoffset(self, _: datetime | None) -> Any:
         return self.offset
 
+    def dst(self, _: datetime | None) -> None:
+        return None
+
+    def tzname(self, _: datetime | None) -> None:
+        return None
+
 
 @pytest.mark.parametrize(
     ("read", "given", "error", "message"),
@@ -70,7 +76,7 @@ class Odd(tzinfo):
         (read_before, 5, TypeError, "before is an aware datetime, such as .*, not 5"),
         (read_before, datetime(2026, 1, 1, tzinfo=Odd(None)), ValueError, "before has a time zone"),
         (read_before, datetime(2026, 1, 1, tzinfo=Odd("1")), ValueError, "before has a time zone"),
-        (row_of, DeadLetter(*("5",) * 7), TypeError, "its row is needed, not str"),
+        (row_of, DeadLetter._make("5" * 7), TypeError, "its row is needed, not str"),
         (row_of, True, TypeError, "a DeadLetter or its row is needed, not bool"),
         (row_of, "5", TypeError, "a DeadLetter or its row is needed, not str"),
         (row_of, (1, 2), TypeError, "a DeadLetter or its row is needed, not tuple"),

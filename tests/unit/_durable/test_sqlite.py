@@ -688,7 +688,12 @@ def test_a_file_that_was_emptied_gets_nothing_more(
     store.commit(Batch(puts=some_rows(1, 10)))
     whole = path.read_bytes()[:size]
     os.truncate(path, size)
-    for use in (lambda: store.commit(Batch()), lambda: store.tick(0), lambda: store.close(True)):
+    uses: list[Callable[[], object]] = [
+        lambda: store.commit(Batch()),
+        lambda: store.tick(0),
+        lambda: store.close(True),
+    ]
+    for use in uses:
         with pytest.raises(StoreGone, match=r"tasks\.db was deleted, moved, emptied or replaced"):
             use()
     assert path.read_bytes() == whole  # so a backup that is copied into it stays as it is
