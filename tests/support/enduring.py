@@ -126,6 +126,14 @@ async def fork(log: str) -> None:
         os._exit(0)
 
 
+@durable("escape")
+async def escape(log: str) -> None:
+    """Leave the group that is killed with the host, and keep the loop from seeing its end."""
+    os.setpgid(0, os.getpgid(os.getppid()))
+    say(log, os.getpid())
+    time.sleep(60)
+
+
 async def note_plainly(log: str, what: object) -> object:
     say(log, what, current_attempt())
     return what

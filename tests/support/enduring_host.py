@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from enduring import fork, hold, hold_once, kill_host, lines_of, note, note_once, step
+from enduring import escape, fork, hold, hold_once, kill_host, lines_of, note, note_once, step
 
 from aioscheduler import Manager, SQLiteStore, State, StoreLocked
 from aioscheduler._durable.records import Batch, Begun
@@ -123,16 +123,31 @@ async def chain(path: str, log: str) -> None:
 async def bear(path: str, log: str) -> None:
     """Have a task whose child outlives all of this."""
     async with Manager(store=path, workers=1) as manager:
-        await manager.schedule(fork(log)).stored()
+        await manager.schedule(fork(log))
+        tell("born")
+        await heed()
+
+
+async def lose_worker(path: str, log: str) -> None:
+    """Have a task that outlives the host in its worker."""
+    async with Manager(store=path, workers=1) as manager:
+        await manager.schedule(escape(log)).stored()
         await heed()
 
 
 async def keep(path: str, log: str) -> None:
-    """Have the store open, and a task in it, until told."""
+    """Have the store open, and a task in it, until told; or say why not any longer."""
     async with Manager(store=path, workers=1) as manager:
-        await manager.schedule(note(log, "kept"), HOUR, id="kept").stored()
+        task = manager.schedule(note(log, "kept"), HOUR, id="kept")
+        await task.stored()
+
+        def say_why(ended: object) -> None:
+            tell(type(task.exception()).__name__)
+
+        task.add_done_callback(say_why)
         tell("open", *(worker.pid for worker in manager.stats().workers))
         await heed()
+        task.remove_done_callback(say_why)
     tell("closed")
 
 
@@ -156,13 +171,13 @@ async def full(path: str, log: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
         task = manager.schedule(note(log, "meanwhile"))
         tell(await task)  # though nothing can be written
-        held = manager.schedule(note_once(log, "waits"))
+        held = manager.schedule(note_once(log, "once"))
         early = manager.schedule(note(log, "later"), HOUR, id="later")
         stored = asyncio.ensure_future(early.stored())
         while not manager.stats().unsaved:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
-        tell(held.state.name, stored.done(), manager.stats().unsaved > 0)
+        tell(held.done(), stored.done(), manager.stats().unsaved > 0)
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         await stored
         tell(await held)
@@ -196,7 +211,20 @@ def say_and_end(word: str) -> None:
 DEEDS: dict[str, Callable[..., Awaitable[Any]]] = {
     each.__name__: each
     for each in (
-        *(doomed, fill, at_once, hold_two, poison, chain, bear, keep, try_to_open, full, forked),
+        *(
+            doomed,
+            fill,
+            at_once,
+            hold_two,
+            poison,
+            chain,
+            bear,
+            lose_worker,
+            keep,
+            try_to_open,
+            full,
+            forked,
+        ),
     )
 }
 

@@ -1,0 +1,51 @@
+"""Programs of users with modules of their own, which change from one deploy to the next.
+
+Run in their folder as `python durable_programs.py DEED PATH MODULES …`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import signal
+import sys
+from datetime import timedelta
+from typing import Any
+
+from aioscheduler import DeadLetter, Manager, SQLiteStore
+
+
+def letter_of(letter: DeadLetter) -> list[Any]:
+    return [letter.name, letter.reason, letter.attempts, letter.text]
+
+
+async def put(path: str, modules: str, *calls: str) -> None:
+    """Schedule calls such as `jobs.work(1)`, for the next host, and die."""
+    known = {name: importlib.import_module(name) for name in modules.split()}
+    async with Manager(store=path, workers=0) as manager:
+        for call in calls:
+            manager.schedule(eval(call, dict(known)), timedelta(seconds=2))
+        await manager.sync()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def run(path: str, modules: str, workers: str, requeue: str = "") -> None:
+    """Import modules, requeue dead letters of a reason, run all there is, and say what is left."""
+    for name in modules.split():
+        importlib.import_module(name)
+    store = SQLiteStore(path, wait=30)
+    async with Manager(store=store, workers=int(workers), max_restarts=(0, 1.0)) as manager:
+        if requeue:
+            for letter in [letter async for letter in manager.dead_letters(reason=requeue)]:
+                await manager.requeue(letter)
+        await manager.join()
+        await manager.sync()
+        found = [letter_of(letter) async for letter in manager.dead_letters()]
+        print(json.dumps([manager.stats().stored, found]))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.getcwd())
+    asyncio.run({"put": put, "run": run}[sys.argv[1]](*sys.argv[2:]))  # type: ignore[operator]
