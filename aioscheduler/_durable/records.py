@@ -273,7 +273,3 @@ class Unwritable(StoreError):
 
 class StoreGone(StoreError):
     """The file or the lock is no more this host's: nothing may be written any more."""
-
-
-class Unwritable(StoreError):
-    """Something in a batch can never be written: what is left out of it may be."""
