@@ -11,15 +11,17 @@ Nothing is deleted that was accepted: what cannot run is a dead letter until it 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._durable.records import Letter, Reason
-from ._scheduling.clock import to_datetime, to_ns
+from ._scheduling.clock import to_datetime
 from .errors import UnknownTask
 
 if TYPE_CHECKING:
     from ._routing.keeper import Keeper
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DeadLetter(NamedTuple):
@@ -32,9 +34,9 @@ class DeadLetter(NamedTuple):
         due: When it was to start, in aware UTC; in a queue the beginning of 1970.
         attempts: How many times it was started.
         reason: "failed" (its last attempt has), "unreadable" (its arguments or its module could not
-            be read), "unknown" (no function of its name is registered), "lost" (its worker or host
-            died while it ran, and it is not to start again) or "too_late" (its `max_lateness` had
-            passed).
+            be read, or the letter itself), "unknown" (no function of its name is registered),
+            "lost" (its worker or host died while it ran, and it is not to start again) or
+            "too_late" (its `max_lateness` had passed).
         text: More about that; a traceback, as a rule.
     """
 
@@ -91,12 +93,19 @@ def read_before(before: datetime | None) -> int | None:
 
     Raises:
         TypeError: It is no aware datetime.
+        ValueError: It has a time zone that fails, or has no offset.
     """
     if before is None:
         return None
     if not isinstance(before, datetime) or before.tzinfo is None:
         raise TypeError(f"before is an aware datetime, such as datetime.now(UTC), not {before!r}")
-    return to_ns(before.astimezone(UTC), 0)
+    # A difference, for in UTC the first and last days of the calendar may be none. Unbound, as
+    # subclasses answer differently.
+    try:
+        span: timedelta = datetime.__sub__(before, _EPOCH)
+    except Exception as error:
+        raise ValueError(f"before has a time zone that gives no offset: {error!r}") from error
+    return span // timedelta(microseconds=1) * 1000
 
 
 def row_of(letter: DeadLetter | int) -> int:
@@ -105,11 +114,10 @@ def row_of(letter: DeadLetter | int) -> int:
     Raises:
         TypeError: It is neither a letter nor a row.
     """
-    if isinstance(letter, DeadLetter):
-        return letter.row
-    if not isinstance(letter, int) or isinstance(letter, bool):
-        raise TypeError(f"a DeadLetter or its row is needed, not {type(letter).__name__}")
-    return letter
+    row = letter.row if isinstance(letter, DeadLetter) else letter
+    if not isinstance(row, int) or isinstance(row, bool):
+        raise TypeError(f"a DeadLetter or its row is needed, not {type(row).__name__}")
+    return row
 
 
 async def find_letter(keeper: Keeper, letter: DeadLetter | int) -> Letter:

@@ -302,14 +302,18 @@ class Manager(Generic[When]):
     async def close(self, timeout: float = 10.0) -> None:
         """Stops for good, and leaves no process behind. May be called again.
 
-        Pending tasks are cancelled. Running ones may finish. Of several calls the timeout of
-        the first holds. When the manager's loop has ended before, the workers are ended here, at
-        once, and what had not ended is lost.
+        Pending tasks are cancelled, but for durable ones: on a manager with a store they stay in
+        its file for the next host, and their handles end as `State.KEPT`. Running ones may finish.
+        Of several calls the timeout of the first holds. When the manager's loop has ended before,
+        the workers are ended here, at once, and what had not ended is lost, or, if it is in the
+        store, as if the host had been killed.
 
         Args:
             timeout: Seconds, 0 or more, after which running tasks are cancelled. They have 0.4 s
                 to clean up, and are then cancelled once more; what still runs half a second after
-                the timeout is killed and ends as `WorkerLost`.
+                the timeout is killed and ends as `WorkerLost`. Durable ones that run then stay in
+                the store, and begin again with the next host, or, with `on_loss="fail"`, are dead
+                letters.
 
         Raises:
             TypeError: `timeout` is no number.
@@ -378,18 +382,23 @@ class Manager(Generic[When]):
                 task has ended, and once it was cancelled before its start.
             replace: The task that has the id gives it to the new one. If it waits, for its start
                 or its next attempt, it ends cancelled; what has begun goes on, without the id.
-            **options: `name`, `timeout`, `max_lateness`, `retry`; see `options.TaskOptions`.
+            **options: `name`, `timeout`, `max_lateness`, `retry`; see `options.TaskOptions`. A
+                durable function has all but `name` from `@durable`.
 
         Returns:
             A handle, which may be dropped.
 
         Raises:
             NotShippable: The coroutine, something it needs, or a value of `context` cannot travel.
+            NotDurable: On a manager with a store: the next host could not read an argument of a
+                durable function, or the function wraps one. It is a `NotShippable`.
+            StoreError: The store cannot be written for now, and too much waits for that.
             BaseException: Whatever a `capture` of `context` raises, with a note.
             ValueError: The time has passed, an option cannot mean anything, or `replace` is True
                 without an id.
             TypeError: `coro` is no coroutine, or has started; `when`, `key` or an option is of a
-                wrong type; or `when` or `max_lateness` was given to a queue.
+                wrong type; `when` or `max_lateness` was given to a queue; or `timeout`, `retry` or
+                `max_lateness` at the call of a durable function.
             TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
             ManagerClosed: The manager was closed, or has failed.
             RuntimeError: It is called in another thread than that of the loop.
@@ -764,7 +773,7 @@ class Manager(Generic[When]):
         reason: str | None = None,
         before: datetime | None = None,
     ) -> int:
-        """Drop dead letters for good.
+        """Drop dead letters for good: without arguments all of them.
 
         Args:
             letter_or_row: Which one; None: all that the other arguments mean.

@@ -6,11 +6,24 @@ import os
 import sqlite3
 
 from ..errors import StoreError, StoreLocked
+from .records import Unwritable
 
 RECOVER = (
     "Close this program, and save what can be saved by `sqlite3 {path} .recover | sqlite3 NEW`, or "
     "put a backup in its place"
 )
+REFUSALS = (
+    sqlite3.DataError,  # too large a text, or too many bytes
+    sqlite3.IntegrityError,  # an id that another task has
+    sqlite3.InterfaceError,  # values of types that SQLite does not know
+    sqlite3.ProgrammingError,
+    OverflowError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)
+"""What is raised of values that can never be written, once a transaction has begun."""
+
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "Make room on its disk: nothing that was stored is lost",
     sqlite3.SQLITE_IOERR: "Look at its disk, and at what the system's log says of it",
@@ -25,6 +38,13 @@ def failure(path: str, what: str, error: Exception) -> StoreError:
     """Give the error of a store that cannot be `what`, from that of SQLite or the system."""
     remedy = _REMEDIES.get(_code(error), "").format(path=path)
     return StoreError(f"{path} cannot be {what}: {error}{remedy and f'. {remedy}'}")
+
+
+def refusal(path: str, error: Exception) -> Unwritable:
+    """Give the error of a batch that is itself what cannot be written."""
+    return Unwritable(
+        f"{path} does not take what was to be written: {type(error).__name__}: {error}"
+    )
 
 
 def is_busy(error: BaseException) -> bool:

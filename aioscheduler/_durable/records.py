@@ -237,6 +237,7 @@ class Store(Protocol):
 
         Raises:
             StoreGone: The file or the lock is no more ours.
+            Unwritable: Something in this batch can never be written; others can.
             StoreError: It cannot be written for now; it may be tried again.
         """
 
@@ -266,9 +267,9 @@ class Store(Protocol):
         """Let go; with `clean` note that nothing was under way."""
 
 
+class Unwritable(StoreError):
+    """A batch is refused for what is in it, and not for the state of the file; see the cause."""
+
+
 class StoreGone(StoreError):
     """The file or the lock is no more this host's: nothing may be written any more."""
-
-
-class Unwritable(StoreError):
-    """Something in a batch can never be written: what is left out of it may be."""

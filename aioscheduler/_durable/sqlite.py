@@ -24,7 +24,7 @@ from typing import Any, Literal
 from ..errors import StoreError
 from . import schema
 from .columns import WIDTH, functions_out, letter_out, row_out, text_or_error, write
-from .faults import RECOVER, failure, is_busy, locked
+from .faults import RECOVER, REFUSALS, failure, is_busy, locked, refusal
 from .lock import HandedOver, Lock, holders
 from .records import BUCKET_SHIFT, Batch, Letter, Opening, Row, StoreGone
 from .salvage import LEAST, PAGE, in_order, salvage
@@ -89,7 +89,9 @@ class SQLiteStore:
         self._connection: sqlite3.Connection | None = None
         self._private: sqlite3.Connection | None = None  # of ":memory:", which outlives `close`
         self._lock: Lock | None = None
-        self._files: dict[str, os.stat_result] = {}  # those at work on
+        # Those at work on, and how many bytes they have at least.
+        self._files: dict[str, tuple[os.stat_result, int]] = {}
+        self._truncated = False
         self._reserved = 0  # no row from here on was given, says the file
         self._gaps = 0  # places that could not be read
         self._unread = ""  # what else could not
@@ -129,7 +131,7 @@ class SQLiteStore:
                 schema.fill(self._private)
             self._connection = self._private
             return self._begin(self._private, 0)
-        self._files = {}
+        self._files, self._truncated = {}, False
         path = os.path.realpath(self._path)
         try:
             folder = os.path.dirname(path)
@@ -164,7 +166,9 @@ class SQLiteStore:
         schema.configure(connection, path, self._synchronous)
         schema.migrate(connection, path)
         opening = self._begin(connection, heartbeat)
-        self._files = {name: os.stat(name) for name in (path, f"{path}-wal")}
+        page = connection.execute("PRAGMA page_size").fetchone()[0]
+        log = f"{path}-wal"
+        self._files = {path: (os.stat(path), page), log: (os.stat(log), 0)}
         return opening
 
     def _begin(self, connection: sqlite3.Connection, heartbeat: int) -> Opening:
@@ -239,7 +243,10 @@ class SQLiteStore:
         reserved = self._reserved
         try:
             with self._transaction(connection):
-                write(connection, batch, self._sizes)
+                try:
+                    write(connection, batch, self._sizes)
+                except REFUSALS as error:
+                    raise refusal(self._path, error) from error
                 if batch.next_row > reserved - GAP // 2:
                     reserved = batch.next_row + GAP
                     _set_meta(connection, next_row=reserved)
@@ -339,6 +346,8 @@ class SQLiteStore:
         if connection is not None and lock is not None:
             try:
                 lock.check()
+                if self._truncated:  # its log is not written into what may become a backup
+                    raise StoreGone
             except StoreGone:
                 self._forget()
             else:
@@ -368,16 +377,18 @@ class SQLiteStore:
             raise StoreError(f"{self._path} is not open in this process")
         if self._lock is not None:
             self._lock.check()
-        for name, opened in self._files.items():
+        for name, (opened, least) in self._files.items():
             try:
-                same = os.path.samestat(os.stat(name), opened)
+                found = os.stat(name)
+                same = os.path.samestat(found, opened)
+                self._truncated |= same and found.st_size < least
             except OSError:
                 same = False
-            if not same:
+            if not same or self._truncated:
                 raise StoreGone(
-                    f"{name} was deleted, moved or replaced while this host was at work on it. "
-                    "Nothing more is written; put it back, or another in its place, and start "
-                    "this program again"
+                    f"{name} was deleted, moved, emptied or replaced while this host was at work "
+                    "on it. Nothing more is written; put it back, or another in its place, and "
+                    "start this program again"
                 )
         return self._connection
 

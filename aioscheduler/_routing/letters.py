@@ -16,6 +16,7 @@ from .._durable.records import Letter, Reason, Store
 from .commits import Commits
 
 _PAGE = 256  # letters read at a time
+_ROWS = range(1 << 63)  # those that a file can have
 
 
 class Letters:
@@ -79,6 +80,8 @@ class Letters:
         Raises:
             StoreError: It cannot be read.
         """
+        if row not in _ROWS:
+            return None
         await self._stored(None)
         page = await self._call(partial(self._store.letters, row - 1, 1))
         return page[0] if page and page[0].row == row and row not in self._dropped else None

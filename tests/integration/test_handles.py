@@ -559,8 +559,8 @@ async def test_a_task_schedules_its_successor(manager: Manager, tmp_path: Any) -
     assert path.read_text().split() == [str(n) for n in range(50, -1, -1)]
     assert len(manager) == 0
     for link in manager._remotes:
-        assert not link.book._numbers
-        assert not link.book._aliases
+        assert not link.book._aliases._numbers
+        assert not link.book._aliases._aliases
         assert len(link.book.ledger) == 0
 
 

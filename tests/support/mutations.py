@@ -635,7 +635,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "what cannot be written is dropped",
         "a batch that the disk has no room for is written later",
         COMMITS,
-        "        self._retry = self._loop.call_later(delay, self._submit, batch, stamp)\n",
+        "        self._retry = self._loop.call_later(delay, self._again)\n",
         "        self._under_way = 0\n        self._reach(stamp)\n",
         hosts=True,
     ),

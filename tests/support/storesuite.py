@@ -21,6 +21,7 @@ from aioscheduler._durable.records import (
     Reason,
     Row,
     Store,
+    Unwritable,
     Update,
 )
 from aioscheduler.errors import StoreError, StoreLocked
@@ -239,7 +240,7 @@ class StoreSuite:
     def test_an_id_is_one_task_s(self, store: Store) -> None:
         one, two, three = some_rows(1, 3, id="one")
         store.commit(Batch(puts=[one]))
-        with pytest.raises(StoreError):
+        with pytest.raises(Unwritable):
             store.commit(Batch(puts=[*some_rows(9, 1), two]))
         assert rows_of(store) == [one]  # nothing of that batch
         store.commit(Batch(strikes=[(one.bucket, one.row)], puts=[two]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -35,7 +35,33 @@ def test_a_time_is_read_in_any_zone() -> None:
     east = timezone(timedelta(hours=5))
     assert read_before(None) is None
     assert read_before(datetime(1970, 1, 1, 5, 0, 1, tzinfo=east)) == 10**9
+    assert read_before(datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)) == -(10**9)
     assert (read_limit(None), read_limit(0), read_limit(7)) == (None, 0, 7)
+
+
+@pytest.mark.parametrize("hours", [-23, 0, 23])
+def test_before_is_any_time_of_the_calendar(hours: int) -> None:
+    zone = timezone(timedelta(hours=hours))
+    least, most = (read_before(time.replace(tzinfo=zone)) for time in (datetime.min, datetime.max))
+    assert least is not None
+    assert most is not None
+    assert least < -(1 << 63) < 1 << 63 < most
+
+
+class Odd(tzinfo):
+    """A time zone without an offset, or with none that is right."""
+
+    def __init__(self, offset: Any) -> None:
+        self.offset = offset
+
+    def utcoffset(self, _: datetime | None) -> Any:
+        return self.offset
+
+    def dst(self, _: datetime | None) -> None:
+        return None
+
+    def tzname(self, _: datetime | None) -> None:
+        return None
 
 
 @pytest.mark.parametrize(
@@ -48,6 +74,9 @@ def test_a_time_is_read_in_any_zone() -> None:
         (read_limit, True, TypeError, "limit is an int, not bool"),
         (read_before, datetime(2026, 1, 1), TypeError, "before is an aware datetime, such as"),
         (read_before, 5, TypeError, "before is an aware datetime, such as .*, not 5"),
+        (read_before, datetime(2026, 1, 1, tzinfo=Odd(None)), ValueError, "before has a time zone"),
+        (read_before, datetime(2026, 1, 1, tzinfo=Odd("1")), ValueError, "before has a time zone"),
+        (row_of, DeadLetter._make("5" * 7), TypeError, "its row is needed, not str"),
         (row_of, True, TypeError, "a DeadLetter or its row is needed, not bool"),
         (row_of, "5", TypeError, "a DeadLetter or its row is needed, not str"),
         (row_of, (1, 2), TypeError, "a DeadLetter or its row is needed, not tuple"),

@@ -349,8 +349,8 @@ class Fates:
             start.failed = True
         if not isinstance(start.life, Life):  # there are no frames by which its host would hear
             kept = None if start.life.dead else start.life.host.kept(0, start.number)
-            may = start.failed and start.fate.kind in RETRIED and kept is not None
-            start.retried = may and kept.failed + 1 < ATTEMPTS
+            may = start.failed and start.fate.kind in RETRIED
+            start.retried = may and kept is not None and kept.failed + 1 < ATTEMPTS
             start.heard = not (start.retried or start.life.dead)
 
     def _check_time(self, fate: Fate, due: int) -> None:

@@ -31,6 +31,7 @@ from aioscheduler import (
 from aioscheduler._durable.group import Kept
 from aioscheduler._durable.records import BUCKET_SHIFT, Row
 from aioscheduler._routing.assembly import Seams
+from aioscheduler._routing.localentry import close
 from aioscheduler._scheduling.clock import SECOND
 
 from .disk import Disk, SlowWriter
@@ -269,6 +270,10 @@ class Host:
     def _drop(self) -> None:
         loop: Any = self.world.loop
         self._rest += self.tasks  # or it would be told that nobody has awaited them
+        for link in self.manager._router.links:  # and so with what has not begun in its loop
+            for engine in getattr(link, "engines", ()):
+                for entry in (*engine.waiting.values(), *engine._launched.values()):
+                    close(entry)
         for handle in [*loop._ready, *loop._scheduled]:
             if handle._context.get(HOST) is self:
                 handle.cancel()

@@ -7,7 +7,8 @@ import sqlite3
 
 import pytest
 
-from aioscheduler._durable.faults import failure, is_busy, locked
+from aioscheduler._durable.faults import REFUSALS, failure, is_busy, locked, refusal
+from aioscheduler._durable.records import Unwritable
 from aioscheduler.errors import StoreError, StoreLocked
 
 
@@ -62,3 +63,10 @@ def test_who_has_it_is_named(pids: tuple[int, ...], words: str) -> None:
     assert error.pids == pids
     assert words in str(error)
     assert "wait for it to close, or end it" in str(error)
+
+
+def test_what_is_refused_is_no_trouble_of_the_file() -> None:
+    error = refusal("/x/tasks.db", OverflowError("too large"))
+    assert type(error) is Unwritable
+    assert str(error).startswith("/x/tasks.db does not take what was to be written: OverflowError")
+    assert not isinstance(error_of(sqlite3.SQLITE_FULL), REFUSALS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aioscheduler import StoreError
-from aioscheduler._durable.records import BUCKET_SHIFT, Begun, Row, StoreGone
+from aioscheduler._durable.records import BUCKET_SHIFT, Begun, Row, StoreGone, Unwritable
 
 
 @pytest.mark.parametrize("due", [0, 1, (1 << BUCKET_SHIFT) - 1, 1 << BUCKET_SHIFT, 1 << 62])
@@ -21,3 +21,5 @@ def test_a_task_that_is_new_has_no_history() -> None:
 
 def test_a_store_that_is_gone_is_no_other_kind_of_trouble_to_users() -> None:
     assert issubclass(StoreGone, StoreError)
+    assert issubclass(Unwritable, StoreError)
+    assert not issubclass(Unwritable, StoreGone)

@@ -16,7 +16,16 @@ import pytest
 from storesuite import StoreSuite, in_order, letters_of, rows_of, some_rows
 
 from aioscheduler._durable import schema
-from aioscheduler._durable.records import Batch, Begun, Burial, Function, Reason, Row, StoreGone
+from aioscheduler._durable.records import (
+    Batch,
+    Begun,
+    Burial,
+    Function,
+    Reason,
+    Row,
+    StoreGone,
+    Unwritable,
+)
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError, StoreLocked
 
@@ -364,10 +373,26 @@ def test_a_full_disk_keeps_all_and_heals(store: SQLiteStore) -> None:
     assert pragma(store, "integrity_check") == "ok"
 
 
-def test_an_error_in_the_midst_of_a_batch_leaves_nothing_of_it(store: SQLiteStore) -> None:
-    broken = [*some_rows(1, 300), Row(301, 0, 1, "text", key=[])]  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("payload", []),
+        ("payload", None),
+        ("key", []),
+        ("id", 5),
+        ("function", 1 << 64),
+        ("due", "soon"),
+        ("payload", b"x" * 2000),
+    ],
+)
+def test_what_can_never_be_written_is_refused_with_all_of_its_batch(
+    store: SQLiteStore, column: str, value: Any
+) -> None:
+    assert store._connection is not None
+    store._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1500)  # for this is a billion
+    broken = [*some_rows(1, 300), Row(301, 0, 1, b"")._replace(**{column: value})]
     for _ in range(2):
-        with pytest.raises(Exception, match="type|bound|supported|interpreted|compar|bit_length"):
+        with pytest.raises(Unwritable, match=r"tasks\.db does not take what was to be written"):
             store.commit(Batch(puts=broken))
         assert rows_of(store) == []
     store.commit(Batch(puts=broken[:-1]))
@@ -650,6 +675,29 @@ def test_a_log_that_was_deleted_is_not_missed(path: Path) -> None:
     with pytest.raises(StoreGone):
         store.close(True)
     assert opened_rows(path) == some_rows(1, 10)
+
+
+@pytest.mark.parametrize("size", [0, 100, 4095])
+def test_a_file_that_was_emptied_gets_nothing_more(
+    path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLiteStore(path, wait=0)
+    forgotten: list[Any] = []
+    monkeypatch.setattr(store, "_forget", lambda: forgotten.append(store._connection))
+    store.open()
+    store.commit(Batch(puts=some_rows(1, 10)))
+    whole = path.read_bytes()[:size]
+    os.truncate(path, size)
+    uses: list[Callable[[], object]] = [
+        lambda: store.commit(Batch()),
+        lambda: store.tick(0),
+        lambda: store.close(True),
+    ]
+    for use in uses:
+        with pytest.raises(StoreGone, match=r"tasks\.db was deleted, moved, emptied or replaced"):
+            use()
+    assert path.read_bytes() == whole  # so a backup that is copied into it stays as it is
+    forgotten.pop().close()
 
 
 # ---- ticks

@@ -73,6 +73,10 @@ async def test_one_is_found_by_its_row(place: Place) -> None:
     assert (found.row, found.reason, found.name) == (second, Reason.LOST, "f")
     assert await place.letters.find(second + 1) is None
     assert await place.letters.find(first - 1) is None
+    for none in (-1, -(1 << 63), 1 << 63, 1 << 70):
+        assert await place.letters.find(none) is None
+    assert await place.letters.find((1 << 63) - 1) is None
+    assert await place.letters.find(0) is None
 
 
 async def test_what_is_dropped_is_passed_over_before_the_file_knows(place: Place) -> None:
