@@ -5,8 +5,7 @@
     a link's end of a task ─► Keeping ─► Group
     close ─► the last batch ─► the file is let go, when no worker runs any more
 
-A durable task is a task of its link as any other; what is kept of it besides is `Kept`. What it is
-at its start, in doubt or not, is decided here; what becomes of it afterwards is in `keeping`.
+A durable task is a task of its link as any other; what is kept of it besides is `Kept`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .._durable.writer import InlineWriter, Writer, ask
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
 from .burials import Burials
-from .commits import Commits
+from .commits import CLOSE_PATIENCE, Commits
 from .drafts import Draft, Drafts
 from .functions import Functions
 from .keeping import NOT_GIVEN, WITHDRAWN, Keeping, Marks
@@ -372,11 +371,14 @@ class Keeper:
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         if self._has_file:  # else it is another manager's
             try:
-                await self._call(partial(self.store.close, clean))
+                async with asyncio.timeout(CLOSE_PATIENCE):
+                    await self._call(partial(self.store.close, clean))
             except StoreError as error:
                 log.error("%s", error)
+            except TimeoutError:  # a disk that hangs, and a thread with it
+                log.error("%s does not answer, and is let go when it does", self.store.path)
         self._writer.stop()
-        self._writer.join(1.0)  # it has nothing to do any more
+        self._writer.join(1.0)
 
     def _is_in_doubt(self) -> bool:
         """Whether tasks are left that may have ended an earlier host, and were not cleared."""

@@ -314,6 +314,18 @@ async def test_a_store_that_cannot_be_closed_is_told_of(
     assert place.writer.stopped
 
 
+async def test_a_close_does_not_wait_for_a_disk_that_hangs(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.open()
+    await place.turn()
+    monkeypatch.setattr("aioscheduler._routing.keeper.CLOSE_PATIENCE", 0.0)
+    monkeypatch.setattr(place.writer, "submit", lambda *_: None)
+    await place.keeper.close()
+    assert "does not answer, and is let go when it does" in caplog.text
+    assert place.writer.stopped
+
+
 async def test_a_close_waits_for_the_opening_and_keeps_what_came_before(place: Place) -> None:
     place.enter(0, 1)
     place.open()
