@@ -80,7 +80,6 @@ class Keeper:
         self.calls = calls
         self.notes = notes
         self._writer = writer
-        self._timed = timed
         self._clock = clock
         self._failed = failed
         self._marks = Marks(self.group)
@@ -155,10 +154,7 @@ class Keeper:
             self.commits.start(self._loop)
             then()
         except Exception as error:  # noqa: BLE001  whatever it is, nothing can be kept
-            reason = error
-            if not isinstance(error, StoreError):
-                reason = StoreError(f"{self.store.path} cannot be used: {error!r}")
-                reason.__cause__ = error
+            reason = self._explain(error, "cannot be used")
             self._opened.set_exception(reason)
             self._fail(reason)
         else:
@@ -344,12 +340,16 @@ class Keeper:
 
     # ---- its end
 
+    def _explain(self, error: BaseException, what: str) -> StoreError:
+        """Return an error as one of the store's."""
+        if isinstance(error, StoreError):
+            return error
+        reason = StoreError(f"{self.store.path} {what}: {error!r}")
+        reason.__cause__ = error
+        return reason
+
     def _fail(self, error: BaseException) -> None:
-        reason = error
-        if not isinstance(error, StoreError):
-            reason = StoreError(f"{self.store.path} cannot be used any more: {error!r}")
-            reason.__cause__ = error
-        assert isinstance(reason, StoreError)
+        reason = self._explain(error, "cannot be used any more")
         self.commits.stop(reason)
         self._failed(reason)
 

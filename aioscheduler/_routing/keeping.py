@@ -119,8 +119,10 @@ class Keeping:
 
     def all_durable(self, numbers: Iterable[int]) -> bool:
         """Whether all of these are durable, and there is one."""
-        kept = self.kept
-        return bool(kept) and all([number in kept for number in numbers] or [False])
+        if not self.kept:
+            return False
+        known = [number in self.kept for number in numbers]
+        return bool(known) and all(known)
 
     async def stored(self, number: int, kept: Any) -> None:
         """Return when a task is on disk, by what a handle has of it; see `task.Home`."""

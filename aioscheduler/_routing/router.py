@@ -146,7 +146,7 @@ class Router:
             self.loop_thread.check()
             if id_ is not None or replace is not False:
                 id_ = read_id(id_, replace)
-            due = due_time(self._order, when, self._clock(), self._prefer_utc)
+            due = self.due(when)
             self.placement.check_key(key)
             # It is looked at though the id may be taken: what cannot be right is refused.
             call, draft = self.take_once(coro, due, key, options, id_, captured, durable)
@@ -226,6 +226,7 @@ class Router:
             self.links[worker].dispossess(scheduler, number)
 
     def handle(self, address: Address) -> Task[Any]:
+        """Gives the handle of a task that has an id."""
         worker, scheduler, number = address
         task = self.links[worker].find(scheduler, number)
         assert task is not None  # it has an id, and so has not ended
