@@ -121,9 +121,11 @@ async def fork(log: str) -> None:
     child = os.fork()
     if not child:
         os.setsid()
-        say(log, os.getpid())
         time.sleep(60)
         os._exit(0)
+    while os.getsid(child) != child:
+        time.sleep(0.001)
+    say(log, child)
 
 
 @durable("escape")
