@@ -59,9 +59,13 @@ def _code(error: BaseException) -> int:
 
 def locked(path: str, pids: tuple[int, ...]) -> StoreLocked:
     """Give the error of a store that others have."""
-    who = f"process {', '.join(map(str, pids))}" if pids else "a process that is not known"
     if pids == (os.getpid(),):
-        who = f"this very process ({pids[0]})"
+        return StoreLocked(
+            f"{path} is in use by another manager of this very process ({pids[0]}). One manager at "
+            "a time: close that one first, or give it the tasks",
+            pids,
+        )
+    who = f"process {', '.join(map(str, pids))}" if pids else "a process that is not known"
     return StoreLocked(
         f"{path} is in use by {who}: another host is at work on it, or its workers have not ended. "
         "One host at a time: wait for it to close, or end it",

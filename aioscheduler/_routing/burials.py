@@ -41,14 +41,13 @@ class Burials:
         Args:
             kept: Which.
             reason: Why.
-            text: More about that; its last line is told in the log.
+            text: More about that; a line of it is told in the log.
         """
         kept.attempt -= reason in _NOT_STARTED
         self._group.bury(kept, reason, text, self._clock())
         self._reasons[reason.value] += 1
         own = "" if kept.id is None else f" {kept.id!r}"
-        last = text.rstrip().rpartition("\n")[2]
-        self._last = f"row {kept.row}{own}: {last[:_LONGEST]}"
+        self._last = f"row {kept.row}{own}: {_headline(text)[:_LONGEST]}"
 
     def tell(self) -> None:
         """Say in the log what has become a dead letter since the last time."""
@@ -63,3 +62,10 @@ class Burials:
                 self._last,
             )
             self._reasons.clear()
+
+
+def _headline(text: str) -> str:
+    """Return what stands behind the frames of a traceback: its error, and not the notes on it."""
+    lines = text.rstrip().split("\n")
+    frames = [number for number, line in enumerate(lines[:-1]) if line.startswith("  ")]
+    return lines[frames[-1] + 1 if frames else -1]

@@ -74,6 +74,7 @@ class Commits:
         self._retry: asyncio.TimerHandle | None = None
         self._again: Callable[[], None] = lambda: None
         self._finishing = False
+        self._given_up = False  # a close has waited in vain
         self._under_way = 0  # changes that are being written
         self._waiters: deque[tuple[int, Callable[[StoreError | None], None]]] = deque()
         self._trouble: StoreError | None = None
@@ -98,18 +99,18 @@ class Commits:
 
     def when(self, stamp: int, told: Callable[[StoreError | None], None]) -> None:
         """Call back once everything up to a stamp is on disk; or with why it never will be."""
-        if stamp <= self.reached:
+        is_gone = isinstance(self._over, StoreGone)  # what was on disk may be no more
+        if stamp <= self.reached and not is_gone:
             told(None)
-            return
-        if self._over is not None:
+        elif self._over is not None:
             told(self._over)
-            return
-        self._waiters.append((stamp, told))
-        self.soon()
+        else:
+            self._waiters.append((stamp, told))
+            self.soon()
 
     def has(self, stamp: int) -> bool:
         """Whether everything up to a stamp is on disk, or may yet come there."""
-        return self._over is None or stamp <= self.reached
+        return stamp <= self.reached or (self._over is None and not self._given_up)
 
     async def wait(self, stamp: int) -> None:
         """Return once everything up to a stamp is on disk.
@@ -145,6 +146,9 @@ class Commits:
     async def finish(self) -> bool:
         """Write all that there is, for as long as it is written; return whether all of it is.
 
+        A close asks twice: before tasks are told that they stay, and when they have ended. If the
+        first wait was in vain, the second does not begin.
+
         Raises:
             StoreError: Nothing can be written any more.
         """
@@ -152,22 +156,23 @@ class Commits:
         if self._retry is not None:  # whatever was wrong may be over
             self._retry.cancel()
             self._again()
-        while True:
+        stamp = self._group.stamp
+        while stamp > self.reached and not self._given_up:
             reached = self.reached
             try:
                 async with asyncio.timeout(CLOSE_PATIENCE):
-                    await self.wait(self._group.stamp)
-                return True
+                    await self.wait(stamp)
             except TimeoutError:
                 if self.reached > reached:
                     continue
+                self._given_up = True
                 log.error(
-                    "%s cannot be written: %s changes of durable tasks are lost; what had ended "
-                    "may run once more",
+                    "%s cannot be written: %s changes of durable tasks are lost, unless it can be "
+                    "until this manager has closed; what had ended may run once more",
                     self._store.path,
                     f"{self.unsaved:,}",
                 )
-                return False
+        return stamp <= self.reached
 
     def figures(self) -> dict[str, Any]:
         """Return what `stats()` tells of it; any thread may ask."""
@@ -260,11 +265,7 @@ class Commits:
         self._retry = self._loop.call_later(delay, self._again)
 
     def _fail(self, error: BaseException) -> None:
-        reason = error
-        if not isinstance(error, StoreError):
-            reason = StoreError(f"{self._store.path} cannot be written: {error!r}")
-            reason.__cause__ = error
-        assert isinstance(reason, StoreError)
+        reason = explain(self._store.path, "written", error)
         self.stop(reason)
         self._failed(reason)
 
@@ -290,6 +291,15 @@ class Commits:
                 told(None)
             else:
                 waiting.append((wanted, told))
+
+
+def explain(path: str, what: str, error: BaseException) -> StoreError:
+    """Return whatever was raised as the error of a store that cannot be `what`."""
+    if isinstance(error, StoreError):
+        return error
+    reason = StoreError(f"{path} cannot be {what}: {error!r}")
+    reason.__cause__ = error
+    return reason
 
 
 def _write(store: Store, batch: Batch) -> list[tuple[Batch, Unwritable]]:

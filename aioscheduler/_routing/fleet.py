@@ -163,8 +163,8 @@ class Fleet:
 
     async def _close(self, timeout: float) -> None:
         before = self._count_cancelled()
-        if self.keeper is not None:  # what was scheduled meanwhile is to be in the file
-            await self.keeper.opened()
+        if self.keeper is not None:  # before tasks are told that they stay
+            await self.keeper.settle()
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
         if self.keeper is not None:
             await self.keeper.close()

@@ -24,7 +24,7 @@ from .._durable.writer import InlineWriter, Writer, ask
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
 from .burials import Burials
-from .commits import CLOSE_PATIENCE, Commits
+from .commits import CLOSE_PATIENCE, Commits, explain
 from .drafts import Draft, Drafts
 from .functions import Functions
 from .keeping import NOT_GIVEN, WITHDRAWN, Keeping, Marks
@@ -138,10 +138,15 @@ class Keeper:
             raise RuntimeError("the store of a manager is opened by start(), which comes first")
         await asyncio.shield(self._opened)
 
-    async def opened(self) -> None:
-        """Return when it is open, or never will be."""
+    async def settle(self) -> bool:
+        """Write all that there is, as far as it can be; return whether all of it is in the file."""
         if self._feeding is not None and not self._feeding.done():
             await asyncio.wait([self._feeding])
+        if self.is_open:
+            self._burials.tell()
+            with contextlib.suppress(StoreError):  # the manager has failed by it
+                return await self.commits.finish()
+        return False
 
     async def _open(self, then: Callable[[], None]) -> None:
         assert self._opened is not None
@@ -154,7 +159,7 @@ class Keeper:
             self.commits.start(self._loop)
             then()
         except Exception as error:  # noqa: BLE001  whatever it is, nothing can be kept
-            reason = self._explain(error, "cannot be used")
+            reason = explain(self.store.path, "used", error)
             self._opened.set_exception(reason)
             self._fail(reason)
         else:
@@ -340,16 +345,8 @@ class Keeper:
 
     # ---- its end
 
-    def _explain(self, error: BaseException, what: str) -> StoreError:
-        """Return an error as one of the store's."""
-        if isinstance(error, StoreError):
-            return error
-        reason = StoreError(f"{self.store.path} {what}: {error!r}")
-        reason.__cause__ = error
-        return reason
-
     def _fail(self, error: BaseException) -> None:
-        reason = self._explain(error, "cannot be used any more")
+        reason = explain(self.store.path, "used any more", error)
         self.commits.stop(reason)
         self._failed(reason)
 
@@ -362,12 +359,7 @@ class Keeper:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        await self.opened()
-        clean = False
-        if self.is_open:
-            self._burials.tell()
-            with contextlib.suppress(StoreError):  # the manager has failed by it
-                clean = await self.commits.finish() and not self._is_in_doubt()
+        clean = await self.settle() and not self._is_in_doubt()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         if self._has_file:  # else it is another manager's
             try:

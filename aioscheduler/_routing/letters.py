@@ -8,6 +8,7 @@ What was dropped is passed over, whatever the file still says.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
@@ -44,6 +45,8 @@ class Letters:
         self._call: Callable[[Callable[[], list[Letter]]], Awaitable[list[Letter]]] = call
         self._stored: Callable[[None], Awaitable[None]] = stored
         self._dropped: set[int] = set()  # rows of those that are letters no more
+        self._unwritten: deque[tuple[int, int]] = deque()  # which, and when that is on disk: stamps
+        self._readers = 0  # who may have pages that were read before
 
     async def read(self, reason: Reason | None, limit: int | None) -> AsyncIterator[Letter]:
         """Yield the dead letters that are there by now, in order of row.
@@ -58,21 +61,25 @@ class Letters:
         until = self._group.next_row  # what is requeued meanwhile and fails again is none of them
         await self._stored(None)
         after, left = -1, limit
-        while left is None or left > 0:
-            page = await self._call(partial(self._store.letters, after, _PAGE))
-            if not page:
-                return
-            for letter in page:
-                if letter.row >= until:
+        self._readers += 1
+        try:
+            while left is None or left > 0:
+                page = await self._call(partial(self._store.letters, after, _PAGE))
+                if not page:
                     return
-                if letter.row in self._dropped or reason not in (None, letter.reason):
-                    continue
-                yield letter
-                if left is not None:
-                    left -= 1
-                    if not left:
+                for letter in page:
+                    if letter.row >= until:
                         return
-            after = page[-1].row
+                    if letter.row in self._dropped or reason not in (None, letter.reason):
+                        continue
+                    yield letter
+                    if left is not None:
+                        left -= 1
+                        if not left:
+                            return
+                after = page[-1].row
+        finally:
+            self._readers -= 1
 
     async def find(self, row: int) -> Letter | None:
         """Return the one with a row.
@@ -83,11 +90,19 @@ class Letters:
         if row not in _ROWS:
             return None
         await self._stored(None)
-        page = await self._call(partial(self._store.letters, row - 1, 1))
-        return page[0] if page and page[0].row == row and row not in self._dropped else None
+        self._readers += 1
+        try:
+            page = await self._call(partial(self._store.letters, row - 1, 1))
+            return page[0] if page and page[0].row == row and row not in self._dropped else None
+        finally:
+            self._readers -= 1
 
     def drop(self, row: int) -> None:
         """Have a letter be one no more."""
+        if not self._readers:
+            while self._unwritten and self._unwritten[0][1] <= self._commits.reached:
+                self._dropped.discard(self._unwritten.popleft()[0])
         self._dropped.add(row)
         self._group.discard_letter(row)
+        self._unwritten.append((row, self._group.stamp))
         self._commits.soon()

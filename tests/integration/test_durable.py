@@ -21,10 +21,14 @@ from aioscheduler import (
     NotDurable,
     QueuedScheduler,
     Retry,
+    SQLiteStore,
     State,
+    StoreError,
     TooLate,
     WorkerLost,
 )
+from aioscheduler._durable.records import Batch
+from aioscheduler._routing import commits
 
 HOUR = timedelta(hours=1)
 PLACES = pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.long)])
@@ -87,6 +91,34 @@ async def test_what_ends_while_the_manager_closes_is_struck(place: Place) -> Non
         await closing
     async with place.manager(0) as manager:
         assert manager.stats().stored == 0
+
+
+class Full(SQLiteStore):
+    """Its disk is full once it is said to be."""
+
+    full = False
+
+    def commit(self, batch: Batch) -> None:
+        if self.full:
+            raise StoreError("the disk is full")
+        super().commit(batch)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_no_task_is_told_that_it_stays_which_could_not_be_written(
+    place: Place, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "CLOSE_PATIENCE", 0.1)
+    store = Full(place.path)
+    async with Manager(store=store, workers=workers) as manager:
+        written = manager.schedule(enduring.note(place.log, "written"), HOUR)
+        await written.stored()
+        store.full = True
+        other = manager.schedule(enduring.note(place.log, "other"), HOUR)
+    assert written.state is State.KEPT
+    assert other.state is State.CANCELLED
+    async with place.manager() as manager:
+        assert manager.stats().stored == 1
 
 
 @PLACES

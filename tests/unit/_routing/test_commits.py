@@ -9,7 +9,7 @@ import pytest
 from stores import FULL, GONE, Place
 
 from aioscheduler._durable.group import Kept
-from aioscheduler._durable.records import Batch, Reason, Row, Unwritable
+from aioscheduler._durable.records import Batch, Reason, Row, StoreGone, Unwritable
 from aioscheduler._routing import commits as module
 from aioscheduler.errors import StoreError
 
@@ -153,7 +153,8 @@ def test_a_store_that_is_gone_is_the_end(place: Place, error: Exception, message
         place.commits.check_room()
     place.watch(late.stamp)
     place.watch(kept.stamp)
-    assert place.told == [(late.stamp, failure)] * 2 + [(kept.stamp, None)]  # what is there, is
+    there = failure if isinstance(failure, StoreGone) else None  # nobody knows, if it is gone
+    assert place.told == [(late.stamp, failure)] * 2 + [(kept.stamp, there)]
     assert place.commits.has(kept.stamp)
     assert not place.commits.has(late.stamp)
     place.put()
@@ -346,9 +347,19 @@ async def test_a_close_waits_as_long_as_there_is_progress(
     await turns(place)
     assert not await finishing
     assert caplog.records[-1].getMessage() == (
-        "tasks.db cannot be written: 2 changes of durable tasks are lost; what had ended may run "
-        "once more"
+        "tasks.db cannot be written: 2 changes of durable tasks are lost, unless it can be until "
+        "this manager has closed; what had ended may run once more"
     )
+    stamp = place.group.stamp
+    assert not place.commits.has(stamp)  # so no task is told that it stays
+    assert not await place.commits.finish()  # at once, and it is not told again
+    assert [record.levelname for record in caplog.records].count("ERROR") == 2
+
+
+async def test_a_close_is_told_that_nothing_can_be_written_any_more() -> None:
+    place = Live()
+    place.start()
+    place.put()
     place.commits.stop(StoreError("over"))
     with pytest.raises(StoreError, match="over"):
         await place.commits.finish()

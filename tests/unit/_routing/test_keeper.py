@@ -107,7 +107,7 @@ async def test_it_is_ready_when_everything_in_the_file_is_known(place: Place) ->
     await waiting
     await stored
     await place.keeper.ready()
-    await place.keeper.opened()
+    await place.keeper.settle()
     assert place.links.dues == [row.due for row in rows]
     assert [len(keeping.kept) for keeping in place.keeper.keepings] == [2999, 3000]
     assert place.opened == 1
@@ -179,7 +179,7 @@ async def test_what_cannot_be_opened_is_told_to_all(
             await call
     with pytest.raises(StoreError, match=message):
         place.keeper.check_room()
-    await place.keeper.opened()
+    await place.keeper.settle()
     assert place.opened == 0
     await place.close()
     assert place.store.closed == []

@@ -101,3 +101,19 @@ async def test_what_cannot_be_read_is_told(place: Place) -> None:
         await letters.find(1)
     with pytest.raises(StoreError, match="a disk is gone"):
         await anext(letters.read(None, None))
+
+
+async def test_what_is_dropped_is_not_remembered_for_ever(place: Place) -> None:
+    rows = place.bury(*[Reason.FAILED] * 10)
+    reading = place.letters.read(None, None)
+    await anext(reading)  # it has a page, and may be asked for more of it at any time
+    for row in rows[:5]:
+        place.letters.drop(row)
+        place.turn()
+    assert len(place.letters._dropped) == 5
+    assert [letter.row async for letter in reading] == rows[5:]
+    for row in rows[5:]:
+        place.letters.drop(row)
+        place.turn()
+    assert len(place.letters._dropped) == 1
+    assert await place.read() == []
