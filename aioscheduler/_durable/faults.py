@@ -61,8 +61,8 @@ def locked(path: str, pids: tuple[int, ...]) -> StoreLocked:
     """Give the error of a store that others have."""
     if pids == (os.getpid(),):
         return StoreLocked(
-            f"{path} is in use by another manager of this very process ({pids[0]}). One manager at "
-            "a time: close that one first, or give it the tasks",
+            f"{path} is in use by this very process ({pids[0]}), by another manager. One host at a "
+            "time: close that one first, or give it the tasks",
             pids,
         )
     who = f"process {', '.join(map(str, pids))}" if pids else "a process that is not known"

@@ -15,7 +15,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count, repeat
+from itertools import repeat
 from typing import Any, TypeVar
 
 from .._durable.group import Group, Kept
@@ -228,7 +228,7 @@ class Keeper:
                 return
             self.group.strike(before)
         row = self.drafts.row(self.group.new_row(), due, draft)
-        kept = Kept(row)
+        kept = Kept.of(row)
         self._put(kept, row)
         if draft.id is not None:
             self._left[draft.id] = kept
@@ -239,10 +239,10 @@ class Keeper:
         """Put a task that a link has accepted into the file."""
         if self.is_open:
             row = self.drafts.row(self.group.new_row(), due, draft)
-            kept = Kept(row)
+            kept = Kept.of(row)
             self._put(kept, row)
         else:
-            kept = Kept(Row(NOT_GIVEN, due, 0, b"", draft.key, draft.id))
+            kept = Kept.of(Row(NOT_GIVEN, due, 0, b"", draft.key, draft.id))
             before = None if draft.id is None else self._early_ids.get(draft.id)
             if before is not None:  # who had the id before has ended, or gives it up
                 replace |= before.replace or before.kept.row == WITHDRAWN
@@ -263,20 +263,14 @@ class Keeper:
         draft: Draft,
     ) -> None:
         """Put tasks that differ in their arguments, and maybe times, into the file."""
-        each = repeat(dues) if isinstance(dues, int) else dues
         if not self.is_open:
+            each = repeat(dues) if isinstance(dues, int) else dues
             for number, (due, payload) in enumerate(zip(each, payloads, strict=False), first):
                 own = draft._replace(stored=draft.stored._replace(payload=payload))
                 self.enter(worker, number, due, own)
             return
         alike = self.drafts.row(NOT_GIVEN, 0, draft)
-        function, rest = alike.function, alike[4:]
-        numbers = count(self.group.next_row)
-        self.group.next_row += len(payloads)
-        made = self.group.put_many(
-            Row._make((number, due, function, payload, *rest))
-            for number, due, payload in zip(numbers, each, payloads, strict=False)
-        )
+        made = self.group.put_many(alike, dues, payloads)
         if draft.stored.function.once:
             for kept in made:
                 kept.once = True

@@ -53,14 +53,16 @@ class Marks:
     def __len__(self) -> int:
         return len(self._fresh) + len(self._aged)
 
-    def begun(self, kept: Kept) -> None:
-        """Note that a task may have begun."""
-        self._fresh[kept] = None
+    def begun(self, *some: Kept) -> None:
+        """Note that tasks may have begun."""
+        self._fresh.update(dict.fromkeys(some))
 
-    def forget(self, kept: Kept) -> None:
-        """Note that it has ended, or has not begun."""
-        if self._fresh.pop(kept, self) is self:
-            self._aged.pop(kept, None)
+    def forget(self, *some: Kept) -> None:
+        """Note that tasks have ended, or have not begun."""
+        fresh, aged = self._fresh, self._aged
+        for kept in some:
+            if fresh.pop(kept, self) is self:
+                aged.pop(kept, None)
 
     def age(self) -> None:
         """Mark what has begun before the last batch and has not ended; a batch is being made."""
@@ -131,16 +133,15 @@ class Keeping:
     def waits(self, number: int) -> bool:
         """Whether a task begins on the store's word alone."""
         kept = self.kept.get(number)
-        return kept is not None and (kept.once or kept.suspect or kept.id is not None)
+        return kept is not None and _waits(kept)
 
     # ---- starts
 
     def started(self, numbers: Iterable[int]) -> None:
         """Tasks may have begun; those that wait for the store's word have when they get it."""
         if self.kept:
-            for number in numbers:
-                if number in self.kept and not self.waits(number):
-                    self._marks.begun(self.kept[number])
+            known = [self.kept[number] for number in numbers if number in self.kept]
+            self._marks.begun(*(kept for kept in known if not _waits(kept)))
 
     def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
         """Tasks begin when `begin` is called: when it is on record, and in their turn."""
@@ -190,8 +191,10 @@ class Keeping:
 
     def unstarted(self, numbers: Iterable[int]) -> None:
         """Tasks that were announced have not begun."""
-        for kept in self._known(numbers):
-            self._rest(kept)
+        for number in numbers:
+            if number in self.kept:
+                self._unconfirmed.pop(number, None)
+                self._rest(self.kept[number])
 
     def _rest(self, kept: Kept) -> None:
         """Note that a task does not run."""
@@ -202,17 +205,6 @@ class Keeping:
             kept.begun = Begun.NO
             self._group.change(kept)
             self._commits.soon()
-
-    def _forget_announced(self, numbers: Iterable[int]) -> None:
-        if self._unconfirmed:
-            for number in numbers:
-                self._unconfirmed.pop(number, None)
-
-    def _known(self, numbers: Iterable[int]) -> list[Kept]:
-        if not self.kept:
-            return []
-        self._forget_announced(numbers)
-        return [self.kept[number] for number in numbers if number in self.kept]
 
     # ---- other times
 
@@ -294,18 +286,13 @@ class Keeping:
         if not self.kept:
             return ()
         letters: set[int] = set()
-        pop, forget = self.kept.pop, self._marks.forget
         told = state in (State.FAILED, State.LOST)
         found = False
-        strike = self._group.strike
+        if state is State.FINISHED:
+            numbers = self._strike_most(numbers)
         for number, value in zip(numbers, values if told else numbers, strict=False):
-            kept = pop(number, None)
+            kept = self.kept.pop(number, None)
             if kept is None:
-                continue
-            if state is State.FINISHED and not kept.suspect and kept.row >= 0:  # as most
-                forget(kept)
-                strike(kept)
-                found = True
                 continue
             if kept.row < 0:  # the file has not been opened
                 if state is State.CANCELLED:
@@ -313,7 +300,7 @@ class Keeping:
                 continue
             found = True
             has_begun = self._unconfirmed.pop(number, None) is None
-            forget(kept)
+            self._marks.forget(kept)
             if kept.suspect:
                 self._suspects.clear(kept, self._clock())
             if state is State.KEPT:
@@ -329,6 +316,24 @@ class Keeping:
         if found:
             self._commits.soon()
         return letters
+
+    def _strike_most(self, numbers: Iterable[int]) -> list[int]:
+        """Strike those that have ended as most do; return the numbers of the others."""
+        ended, others = [], []
+        for number in numbers:
+            kept = self.kept.get(number)
+            if kept is None:
+                continue
+            if kept.suspect or kept.row < 0:
+                others.append(number)
+            else:
+                del self.kept[number]
+                ended.append(kept)
+        if ended:
+            self._marks.forget(*ended)
+            self._group.strike(*ended)
+            self._commits.soon()
+        return others
 
     def _leave(self, kept: Kept, has_begun: bool) -> None:
         """Leave a task for the next host: what is on record and has begun has had an attempt."""
@@ -383,3 +388,8 @@ class Keeping:
         if kept is None or kept.row < 0 or not self._commits.has(kept.stamp):
             return False
         return not (running and kept.once and number not in self._unconfirmed)
+
+
+def _waits(kept: Kept) -> bool:
+    """Whether a task begins on the store's word alone."""
+    return kept.once or kept.suspect or kept.id is not None

@@ -128,7 +128,7 @@ class Restoring:
             row: It.
             early: What was scheduled meanwhile, the last of each id.
         """
-        kept = Kept(row)
+        kept = Kept.of(row)
         same = None if row.id is None else early.get(row.id)
         if same is not None and (same.replace or same.kept.row == WITHDRAWN):
             self._group.strike(kept)

@@ -205,7 +205,7 @@ class Place:
 
     def put(self, payload: bytes = b"") -> Kept:
         row = Row(self.group.new_row(), 5, 1, payload)
-        kept = Kept(row)
+        kept = Kept.of(row)
         self.group.define(Function(1, "f", "m:f", False))
         self.group.put(kept, row)
         self.commits.soon()

@@ -54,7 +54,7 @@ def test_another_connection_is_known() -> None:
         ((), "by a process that is not known"),
         ((5,), "by process 5:"),
         ((5, 6), "by process 5, 6:"),
-        ((os.getpid(),), "another manager of this very process"),
+        ((os.getpid(),), "by this very process"),
     ],
 )
 def test_who_has_it_is_named(pids: tuple[int, ...], words: str) -> None:

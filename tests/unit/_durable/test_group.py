@@ -28,7 +28,7 @@ HOUR = 3600 * 10**9
 
 def make(group: Group, due: int = 0, **fields: Any) -> tuple[Kept, Row]:
     row = Row(group.new_row(), due, 1, b"payload", **fields)
-    kept = Kept(row)
+    kept = Kept.of(row)
     group.put(kept, row)
     return kept, row
 
@@ -62,10 +62,14 @@ def test_what_is_new_is_put_and_what_is_no_more_struck() -> None:
 
 def test_many_are_put_as_one_after_the_other() -> None:
     one, many = Group(0), Group(0)
-    rows = [Row(many.new_row(), n * HOUR, 1, b"x" * n, id=str(n)) for n in range(3)]
-    kept = many.put_many(iter(rows))
+    alike = Row(-1, 0, 1, b"", "key", None, b"options")
+    payloads = [b"x" * n for n in range(3)]
+    kept = many.put_many(alike, [n * HOUR for n in range(3)], payloads)
+    rows = [alike._replace(row=n, due=n * HOUR, payload=b"x" * n) for n in range(3)]
     for row in rows:
-        one.put(Kept(row), row)
+        one.put(Kept.of(row), row)
+    assert [(each.row, each.due) for each in kept] == [(row.row, row.due) for row in rows]
+    assert many.next_row == 3
     assert [each.stamp for each in kept] == [1, 2, 3]
     assert (many.stamp, many.unsaved, many.unsaved_bytes) == (3, 3, one.unsaved_bytes)
     many.strike(kept[1])
@@ -96,7 +100,7 @@ def test_what_was_handed_out_is_struck_in_the_next_batch() -> None:
 
 def test_a_change_is_written_once_as_it_was_last() -> None:
     group = Group(0)
-    kept = Kept(Row(3, 5 * HOUR, 1, b""))
+    kept = Kept.of(Row(3, 5 * HOUR, 1, b""))
     before = kept.bucket
     kept.begun = Begun.YES
     group.change(kept)
@@ -129,7 +133,7 @@ def test_a_change_of_what_is_new_is_put_with_it() -> None:
 
 def test_a_change_of_what_ends_is_not_written() -> None:
     group = Group(0)
-    kept = Kept(Row(3, 5 * HOUR, 1, b""))
+    kept = Kept.of(Row(3, 5 * HOUR, 1, b""))
     bucket, kept.due = kept.bucket, 9 * HOUR
     group.change(kept)
     group.strike(kept)
@@ -150,7 +154,7 @@ def test_what_failed_is_put_and_buried() -> None:
 
 def test_what_has_changed_is_buried_where_it_is_then() -> None:
     group = Group(0)
-    kept = Kept(Row(3, 5 * HOUR, 1, b""))
+    kept = Kept.of(Row(3, 5 * HOUR, 1, b""))
     kept.due = 9 * HOUR
     group.change(kept)
     group.bury(kept, Reason.TOO_LATE, "", 77)
@@ -372,7 +376,7 @@ class History:
         if id_ in self.ids:
             self._end(self.ids[id_], buried=bool(pick % 2))
         row = Row(self.group.new_row(), pick * HOUR, pick % len(self.defined), b"x" * pick, id=id_)
-        kept = Kept(row)
+        kept = Kept.of(row)
         self.group.put(kept, row)
         self.live[row.row] = kept, row
         self.puts[row.row] = kept.stamp

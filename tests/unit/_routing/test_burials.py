@@ -10,7 +10,7 @@ from aioscheduler._routing.burials import Burials
 
 
 def bury(burials: Burials, row: int, reason: Reason, text: str, id_: str | None = None) -> None:
-    burials.bury(Kept(Row(row, 5, 1, b"", id=id_)), reason, text)
+    burials.bury(Kept.of(Row(row, 5, 1, b"", id=id_)), reason, text)
 
 
 def test_they_are_written_with_their_time() -> None:

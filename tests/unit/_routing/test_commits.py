@@ -50,7 +50,7 @@ def test_nothing_is_written_before_the_start(place: Place) -> None:
 def test_what_came_and_went_is_on_disk_as_far_as_anybody_can_ask(place: Place) -> None:
     place.start()
     place.turn()
-    kept = Kept(row := Row(place.group.new_row(), 5, 1, b""))
+    kept = Kept.of(row := Row(place.group.new_row(), 5, 1, b""))
     place.group.put(kept, row)
     place.group.strike(kept)
     place.watch(kept.stamp)

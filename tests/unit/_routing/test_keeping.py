@@ -53,7 +53,7 @@ class Place(stores.Place):
         once = fields.pop("once", False)
         suspect = fields.pop("suspect", False)
         row = Row(self.group.new_row(), fields.pop("due", 500), 1, b"", **fields)
-        kept = self.keepings[worker].kept[number] = Kept(row)
+        kept = self.keepings[worker].kept[number] = Kept.of(row)
         kept.once, kept.suspect = once, suspect
         self.group.define(Function(1, "f", "m:f", once))
         self.group.put(kept, row)
@@ -380,7 +380,7 @@ def test_an_end_strikes_and_a_failure_is_a_letter(place: Place) -> None:
 
 
 def test_before_the_file_is_open_nothing_is_noted_but_what_was_withdrawn(place: Place) -> None:
-    early = [Kept(Row(-1, 5, 0, b"")) for _ in range(5)]
+    early = [Kept.of(Row(-1, 5, 0, b"")) for _ in range(5)]
     place.keeping.kept.update(enumerate(early))
     assert not place.keeping.stays(0, running=False)
     place.keeping.moved(0, 77)

@@ -36,7 +36,7 @@ class Place(stores.Place):
         self.group.define(Function(1, "f", "m:f", once=False))
         rows = []
         for reason in reasons:
-            kept = Kept(row := Row(self.group.new_row(), 5, 1, b""))
+            kept = Kept.of(row := Row(self.group.new_row(), 5, 1, b""))
             self.group.put(kept, row)
             self.group.bury(kept, reason, "why", 7)
             rows.append(row.row)

@@ -82,7 +82,7 @@ class Place(stores.Place):
 
     def hurry(self, id_: str, replace: bool = False, row: int = NOT_GIVEN) -> Kept:
         """Have a task been scheduled before the file was open."""
-        kept = self.links.kept[77] = Kept(Row(row, 5, 0, b"", id=id_))
+        kept = self.links.kept[77] = Kept.of(Row(row, 5, 0, b"", id=id_))
         draft: Any = Draft(None, None, id_)  # type: ignore[arg-type]
         self.early[id_] = Early(kept, draft, 1, 77, replace)
         return kept
