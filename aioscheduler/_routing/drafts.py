@@ -8,7 +8,6 @@ a dead letter          ─► draft_again  ┘
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .. import registry
@@ -91,13 +90,16 @@ class Drafts:
         return Draft(stored, _plain_key(key))
 
     def take_some(
-        self, draft: Draft, calls: Sequence[tuple[Any, ...]], start: int, room: int
+        self, draft: Draft, calls: list[tuple[Any, ...]], start: int, room: int
     ) -> list[bytes]:
         """Turn arguments into payloads: at most `room`, and as many as fit a frame.
 
         Raises:
             NotDurable: One of them could not be read by the next host; it is named.
         """
+        plain = self._shipper.take_durable_plain(calls[start : start + room])
+        if plain is not None:
+            return plain
         name = draft.stored.function.name
         payloads: list[bytes] = []
         size = 0

@@ -11,7 +11,7 @@ of `__main__` happily, and only the worker finds out.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .._transport import wire
@@ -54,6 +54,10 @@ class Codec(Catalog):
             return _scalars.pack(list(values))
         except (OverflowError, ValueError):
             return None
+
+    def encode_plain_rows(self, rows: Iterable[tuple[Any, ...]]) -> list[bytes]:
+        """Give what `encode_scalars` gives of each of some rows, of plain values alone."""
+        return list(map(_scalars.pack_plain, rows))
 
     def pickle(self, value: object) -> bytes:
         """Pickles a value, with codes and classes by number.

@@ -205,6 +205,12 @@ class HostShipper(Shipper[HostCatalog]):
             payload = self._dump_durable((args, {}, ()), named, f" of the durable {name!r}")
         return payload
 
+    def take_durable_plain(self, calls: list[tuple[Any, ...]]) -> list[bytes] | None:
+        """Give what `take_durable_arguments` gives of calls that `take_plain` takes, else None."""
+        if self.take_plain(calls) is None:
+            return None
+        return self.catalog.encode_plain_rows(calls)
+
     def take_durable_captured(self, captured: Captured | None) -> bytes | None:
         """Give the payload of what was captured for a durable task, as `take_captured`.
 

@@ -32,16 +32,19 @@ class Scalars:
     """Packs one scalar, or a list of them: with a packer that is kept, in half the time.
 
     Such a packer keeps its buffer, too, which after one large value is as large as that.
+
+    Attributes:
+        pack_plain: Packs what is not large.
     """
 
     def __init__(self) -> None:
         self._renew()
 
     def _renew(self) -> None:
-        self._pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
+        self.pack_plain: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
 
     def pack(self, value: Any) -> bytes:
-        packed = self._pack(value)
+        packed = self.pack_plain(value)
         if len(packed) > wire.BLOB_LIMIT:
             self._renew()
         return packed

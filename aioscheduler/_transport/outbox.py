@@ -94,10 +94,14 @@ class Outbox:
         self.next = first + len(payloads)
         short = payloads
         if not _BYTES.isdisjoint(map(type, payloads)):
-            short = [
-                self._shorten(number, payload) if isinstance(payload, bytes) else payload
-                for number, payload in enumerate(payloads, first)
-            ]
+            sizes = [len(payload) for payload in payloads if isinstance(payload, bytes)]
+            if max(sizes) <= wire.BLOB_LIMIT:
+                self._bytes += sum(sizes)
+            else:
+                short = [
+                    self._shorten(number, payload) if isinstance(payload, bytes) else payload
+                    for number, payload in enumerate(payloads, first)
+                ]
         records = [record] if isinstance(record, list) else record
         self._emit(first, [scheduler, dues, function, records, short])
         self.full = True

@@ -265,6 +265,11 @@ def test_plain_durable_values_take_little() -> None:
     assert shipper.take_durable(pair(1), "pair") == wire.pack([1, None])
     assert shipper.take_durable(keep(7), "keep").startswith(b"\x80")
     assert shipper.take_durable_arguments((7,), "keep") == wire.pack([7])
+    for values in ([7, -1], [0.5]):
+        calls = [(value,) for value in values]
+        taken = [shipper.take_durable_arguments(each, "keep") for each in calls]
+        assert shipper.take_durable_plain(calls) == taken
+    assert shipper.take_durable_plain([(7,), (0.5,)]) is None
 
 
 def test_a_durable_coroutine_that_has_started_is_refused() -> None:

@@ -71,12 +71,12 @@ def test_what_are_no_names_is_refused(names: Any) -> None:
 
 def test_one_large_value_does_not_stay_in_the_packer() -> None:
     scalars = Scalars()
-    before = scalars._pack
+    before = scalars.pack_plain
     assert scalars.pack([1, "a"]) == wire.pack([1, "a"])
-    assert scalars._pack == before
+    assert scalars.pack_plain == before
     large = b"x" * (wire.BLOB_LIMIT + 1)
     assert wire.unpack(scalars.pack(large)) == large
-    assert scalars._pack != before
+    assert scalars.pack_plain != before
 
 
 @pytest.mark.parametrize("lines", [[], [3, 70_000]])
