@@ -7,6 +7,7 @@ import gc
 import glob
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,10 @@ from hypothesis import settings
 # A suite that runs in the background of a shell is started with SIGINT ignored, and so would be
 # what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Thousands of processes are started here: none is to compile what another has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # No timing is asserted: a machine may be slow.
 settings.register_profile("aioscheduler", deadline=None)
