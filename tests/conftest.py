@@ -41,6 +41,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def what_stays_of_a_module_is_not_looked_at() -> Iterator[None]:
+    """So do the reports of its tests, of which each collection would look at all there ever were."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 def children() -> set[int]:
     """The processes we have started, the standard library's resource tracker aside."""
     tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
