@@ -43,7 +43,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def what_stays_of_a_module_is_not_looked_at() -> Iterator[None]:
-    """So do the reports of its tests, of which each collection would look at all there ever were."""
+    """So do the reports of its tests: each collection would look at all there ever were."""
     yield
     gc.collect()
     gc.freeze()
