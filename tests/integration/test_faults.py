@@ -557,7 +557,8 @@ DRAIN = 1.0  # seconds
 
 
 def drain_within(seconds: float) -> None:
-    workers_module("life").DRAIN_TIME = seconds
+    life: Any = workers_module("life")
+    life.DRAIN_TIME = seconds
 
 
 async def outlast_a_drain(attempt_file: Path) -> int:
