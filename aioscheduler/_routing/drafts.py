@@ -70,7 +70,7 @@ class Drafts:
         """
         values = self._notes.take(captured)
         payload = _check_size(self._shipper.take_durable(coro, durable.name))
-        confirmed = int(durable.once or id_ is not None)
+        confirmed = confirmed_of(durable, id_)
         return Draft(Stored(durable, payload, label, values, confirmed), _plain_key(key), id_)
 
     def draft_many(
@@ -86,7 +86,7 @@ class Drafts:
             NotDurable: A captured value could not be read by the next host.
         """
         values = self._notes.take(captured)
-        stored = Stored(durable, b"", label, values, int(durable.once))
+        stored = Stored(durable, b"", label, values, confirmed_of(durable, None))
         return Draft(stored, _plain_key(key))
 
     def take_some(
@@ -123,7 +123,7 @@ class Drafts:
         assert isinstance(asked.payload, bytes)
         name, place, once, label = asked.durable
         function = registry.find(name) or Function(0, name, place, once)
-        confirmed = int(function.once or asked.id is not None)
+        confirmed = confirmed_of(function, asked.id)
         stored = Stored(function, asked.payload, label, asked.captured, confirmed)
         return Draft(stored, asked.key, asked.id)
 
@@ -132,7 +132,7 @@ class Drafts:
         function = self._functions.find(letter.function)
         assert function is not None  # the file has a name for each letter
         label, values = self._notes.read(letter.options)
-        confirmed = int(function.once or letter.id is not None)
+        confirmed = confirmed_of(function, letter.id)
         return Draft(Stored(function, letter.payload, label, values, confirmed), *letter[5:7])
 
     def row(self, number: int, due: int, draft: Draft) -> Row:
@@ -141,6 +141,11 @@ class Drafts:
         note = self._notes.write(stored.label, stored.captured)
         function = self._functions.number(stored.function)
         return Row(number, due, function, stored.payload, draft.key, draft.id, note)
+
+
+def confirmed_of(function: Durable | Function, id_: str | None) -> int:
+    """Return whether a task of a function begins on record alone, as of `Stored`."""
+    return wire.FEW if function.once else int(id_ is not None)
 
 
 def _check_size(payload: bytes) -> bytes:

@@ -27,8 +27,9 @@ from .burials import Burials
 from .commits import CLOSE_PATIENCE, Commits, explain
 from .drafts import Draft, Drafts
 from .functions import Functions
-from .keeping import NOT_GIVEN, WITHDRAWN, Keeping, Marks
+from .keeping import NOT_GIVEN, WITHDRAWN, Keeping
 from .letters import Letters
+from .marks import Marks
 from .restoring import Admission, Early, Restoring, tell_of_clock
 from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .suspects import Suspects

@@ -359,6 +359,7 @@ class LocalLink:
         if entry is None:
             return False
         engine.add_again([number], due, [move(entry, due)])
+        self._crew.few.forget(number)
         if self._keeping is not None:
             self._keeping.moved(number, due)
         return True
@@ -377,9 +378,8 @@ class LocalLink:
         await self._keeping.stored(number, kept)
 
     def state(self, number: int) -> State:
-        if any(engine.running.find(number) is not None for engine in self.engines):
-            return State.RUNNING
-        return State.PENDING
+        runs = any(engine.running.find(number) is not None for engine in self.engines)
+        return State.RUNNING if runs else State.PENDING
 
     def ref(self, scheduler: int, number: int) -> TaskRef | None:
         return self._crew.ref(scheduler, number)

@@ -18,6 +18,7 @@ from typing import Any
 from .._scheduling.alarm import TICK
 from .._scheduling.clock import LATEST
 from .._scheduling.engine import Engine
+from .._scheduling.few import Few
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
 from .._shipping.propagation import Propagation
@@ -69,6 +70,7 @@ class LocalCrew:
         keeping: Keeping | None = None,
     ) -> None:
         self.asked: set[int] = set()
+        self.few = Few()
         self._keeping = keeping
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stopped = False
@@ -102,8 +104,18 @@ class LocalCrew:
         keeping.started([number for number, _ in rest])
         engine.run([number for number, _ in rest], [due for _, due in rest])
         for number, due in zip(numbers, dues, strict=True):
-            if keeping.waits(number):
-                keeping.announced([number], partial(engine.run, [number], [due], False))
+            if not keeping.waits(number):
+                continue
+            few = not self._is_queue and keeping.is_once(number)
+            if not few or self.few.take(engine, number, due):
+                keeping.announced([number], partial(self._begin_announced, engine, due, few))
+
+    def _begin_announced(
+        self, engine: Engine[Entry], due: int, few: bool, numbers: list[int]
+    ) -> None:
+        engine.run(numbers, [due] * len(numbers), ends=False)
+        if few:  # what it releases is launched in another turn, behind their first steps
+            self.few.began(engine)
 
     async def execute(self, engine: Engine[Entry], number: int, entry: Entry, due: int) -> None:
         # Here, and not when it is launched: it may be cancelled in between.
@@ -210,6 +222,7 @@ class LocalCrew:
     def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
         """End a task that never starts: it was cancelled, or its place has failed."""
         close(entry)
+        self.few.forget(number)
         self._counter.count_waiting(0, engine.index, -1)
         state, value = self._unasked(number, started=False)
         self._end(engine, number, entry, state, value)

@@ -26,9 +26,9 @@ from .._shipping.failures import text_of
 from .._transport import wire
 from ..registry import Durable
 from .burials import Burials
-from .drafts import Draft
+from .drafts import Draft, confirmed_of
 from .functions import Functions
-from .keeping import MOST_LOSSES, WITHDRAWN, Keeping
+from .keeping import MOST_LOSSES, WITHDRAWN, Keeping, is_last
 from .storedcalls import LocalCalls, Notes, RemoteCalls, Stored
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -177,13 +177,17 @@ class Restoring:
     def _make(self, row: Row, kept: Kept, function: Durable | Function) -> object | None:
         """Return what links take of a task; None: it cannot be read, and is a dead letter."""
         kept.once = function.once
-        confirmed = int(function.once or kept.suspect or row.id is not None)
+        if kept.once and not kept.losses:  # had it begun, it would be on record
+            kept.suspect = False
+        confirmed = confirmed_of(function, row.id)
+        if kept.suspect:
+            confirmed = wire.ALONE if is_last(kept) else 1
         try:
             stored = Stored(
                 function,
                 row.payload,
                 *self._notes.read(row.options),
-                wire.ALONE if kept.losses else confirmed,
+                confirmed,
                 kept.attempt,
                 kept.failed,
                 kept.given,

@@ -42,7 +42,7 @@ class Stored(NamedTuple):
         payload: Of its arguments.
         label: The name that the task was given, if it was.
         captured: The payload of what was captured for it of a context, if anything was.
-        confirmed: Whether it begins on record alone: 0, 1, or `wire.ALONE`.
+        confirmed: Whether it begins on record alone: 0, 1, `wire.ALONE` or `wire.FEW`.
         attempt: How many times it has been started when it starts next.
         failed: How many attempts have failed.
         given: The due time that it was given, if it waits for a further attempt.

@@ -54,6 +54,10 @@ Record = int | list[Any] | None
 ALONE = 2
 """Of a task that begins on the host's word, and is announced in a frame of its own."""
 
+FEW = 3
+"""Of a task that begins on the host's word, and is in doubt from then on: few are announced before
+those of their scheduler have begun that were."""
+
 FRAME_BYTES = 64 * 1024
 """Bytes of payloads after which a frame is not held back for more tasks."""
 
@@ -153,7 +157,7 @@ class More(NamedTuple):
         options: The number of its options, if it has any.
         alias: The number that the worker gave it in which it was scheduled, if it was.
         attempt: How many times it has been started when it starts next.
-        confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`): 0, 1, or ALONE.
+        confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`): 0, 1, ALONE or FEW.
         failed: How many attempts have failed; one that its worker did not survive has not.
         given: The due time that it was given, where that of its frame is of a further attempt.
         captured: The payload of what was captured of the context in which it was scheduled.
@@ -169,7 +173,7 @@ class More(NamedTuple):
 
     def after_failure(self) -> More:
         """Return what holds of the attempt after one that failed: by which no process has died."""
-        confirmed = min(self.confirmed, 1)
+        confirmed = 1 if self.confirmed == ALONE else self.confirmed
         return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, confirmed=confirmed)
 
 
@@ -189,7 +193,7 @@ def options_of(record: Record) -> int | None:
 
 
 def confirmed_of(record: Record) -> int:
-    """Return whether a task begins on the host's word alone: 0, 1, or ALONE."""
+    """Return whether a task begins on the host's word alone: 0, 1, ALONE or FEW."""
     return record[_CONFIRMED] if isinstance(record, list) else 0
 
 

@@ -215,7 +215,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         WIRE,
         "attempt=self.attempt + 1, failed=self.failed + 1",
         "attempt=self.attempt, failed=self.failed + 1",
-        fast=True,
     ),
     Mutation(
         "a failure is not counted",
@@ -333,7 +332,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         RECYCLING,
         "self._ran >= self._max_tasks",
         "self._ran > self._max_tasks",
-        fast=True,
     ),
     Mutation(
         "a turn is not passed on",
@@ -408,7 +406,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         TIMERS,
         "bound = (now + 1) << NUMBER_BITS",
         "bound = (now + 1_000_000) << NUMBER_BITS",
-        fast=True,
     ),
     Mutation(
         "the last comes first",
@@ -445,7 +442,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         REMOTE,
         "        if change.waiting:  # it waits no more, and so its id is free\n",
         "        if not change:\n",
-        fast=True,
     ),
     Mutation(
         "a head is lost with its process",
@@ -628,7 +624,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         BOOK,
         "                    end = State.LOST\n",
         "                    pass\n",
-        fast=True,
         hosts=True,
     ),
     Mutation(
