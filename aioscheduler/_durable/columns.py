@@ -8,7 +8,8 @@ is read may be anything: a task that is odd is refused, a dead letter is shown a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -22,6 +23,9 @@ WIDTH = 13
 MOST_TEXT = 64 << 10
 """Characters of a dead letter's text; of a longer one the end is kept, which says most."""
 
+MOST_IN_PAGE = 1 << 20
+"""Characters of the texts of dead letters that are read at once, but for the last of them."""
+
 _CUT = "[the beginning is left out]\n"
 
 _PLAIN = Row(0, 0, 0, b"")[4:]
@@ -33,6 +37,11 @@ _PUT = (
     "losses, given) VALUES "
 )
 _LETTER = "dead_letter(row, due, func, payload, key, id, attempt, options, reason, text, at)"
+_READ_LETTER = (
+    "SELECT row, due, func, name, {}, key, id, options, attempt, reason, text, at "
+    "FROM dead_letter LEFT JOIN func ON number=func WHERE "
+)
+_NO_PAYLOAD = "CASE typeof(payload) WHEN 'blob' THEN NULL ELSE payload END"  # what is odd is told
 
 
 def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) -> None:
@@ -171,6 +180,45 @@ def _told_in(text: str) -> str | bytes:
     return text_in(text if len(text) <= MOST_TEXT else _CUT + text[len(_CUT) - MOST_TEXT :])
 
 
+def read_letters(connection: sqlite3.Connection, after: int, most: int) -> list[Letter]:
+    """Read dead letters as `Store.letters` does.
+
+    Raises:
+        sqlite3.Error: They cannot be read.
+    """
+    page: list[Letter] = []
+    size = 0
+    query = f"{_READ_LETTER.format(_NO_PAYLOAD)}row>? ORDER BY row LIMIT ?"
+    with _any_text(connection), closing(connection.execute(query, (after, most))) as cursor:
+        for values in cursor:
+            page.append(letter_out(values))
+            size += len(page[-1].text)
+            if size >= MOST_IN_PAGE:
+                break
+    return page
+
+
+def read_letter(connection: sqlite3.Connection, row: int) -> Letter | None:
+    """Read a dead letter as `Store.letter` does.
+
+    Raises:
+        sqlite3.Error: It cannot be read.
+    """
+    with _any_text(connection):
+        query = f"{_READ_LETTER.format('payload')}row=?"
+        found = connection.execute(query, (row,)).fetchone()
+    return None if found is None else letter_out(found)
+
+
+@contextmanager
+def _any_text(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.text_factory = text_or_error
+    try:
+        yield
+    finally:
+        connection.text_factory = str
+
+
 def letter_out(values: tuple[Any, ...]) -> Letter:
     """Give the dead letter of columns in the order of its fields; a name may be missing.
 
@@ -192,7 +240,7 @@ def letter_out(values: tuple[Any, ...]) -> Letter:
         read("due", _number_out, 0),
         read("function", _number_out, 0),
         read("name", lambda name: "" if name is None else text_out(name), ""),
-        read("payload", _bytes_out, b""),
+        read("payload", _payload_out, b""),
         read("key", key_out, None),
         read("id", lambda id_: None if id_ is None else text_out(id_), None),
         read("options", lambda options: None if options is None else _bytes_out(options), None),
@@ -217,6 +265,10 @@ def _bytes_out(content: Any) -> bytes:
     if type(content) is not bytes:
         raise TypeError("no bytes")
     return content
+
+
+def _payload_out(content: Any) -> bytes | None:
+    return None if content is None else _bytes_out(content)
 
 
 def functions_out(found: Iterable[tuple[Any, ...]]) -> list[Function]:

@@ -139,7 +139,7 @@ class Letter(NamedTuple):
         due: When that was to start.
         function: The number of its function.
         name: Of that, as `@durable` has it.
-        payload: Of its arguments.
+        payload: Of its arguments; None if it was read as one of many, for it may be large.
         key: That of `schedule`.
         id: That of `schedule`.
         options: As of `Row`.
@@ -153,7 +153,7 @@ class Letter(NamedTuple):
     due: int
     function: int
     name: str
-    payload: bytes
+    payload: bytes | None
     key: str | bytes | int | None
     id: str | None
     options: bytes | None
@@ -242,7 +242,13 @@ class Store(Protocol):
         """
 
     def letters(self, after: int, most: int) -> list[Letter]:
-        """Return dead letters with a row over `after`, in order, at most so many."""
+        """Return dead letters with a row over `after`, in order, without their payloads.
+
+        They are at most so many, and fewer where texts are long; none: there are no more.
+        """
+
+    def letter(self, row: int) -> Letter | None:
+        """Return the dead letter of a row, with its payload; None: there is none."""
 
     def tick(self, now: int) -> None:
         """Say that the host lives; called once a second with its time.

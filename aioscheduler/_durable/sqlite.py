@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from ..errors import StoreError
 from . import schema
-from .columns import WIDTH, functions_out, letter_out, row_out, text_or_error, write
+from .columns import WIDTH, functions_out, read_letter, read_letters, row_out, write
 from .faults import RECOVER, REFUSALS, failure, is_busy, locked, refusal
 from .lock import HandedOver, Lock, holders
 from .records import BUCKET_SHIFT, Batch, Letter, Opening, Row, StoreGone
@@ -266,20 +266,20 @@ class SQLiteStore:
             raise
 
     def letters(self, after: int, most: int) -> list[Letter]:
-        """Return dead letters with a row over `after`, in order, at most so many."""
+        """Return dead letters with a row over `after`, in order, without their payloads."""
         connection = self._usable()
-        connection.text_factory = text_or_error
         try:
-            found = connection.execute(
-                "SELECT row, due, func, name, payload, key, id, options, attempt, reason, text, at "
-                "FROM dead_letter LEFT JOIN func ON number=func WHERE row>? ORDER BY row LIMIT ?",
-                (after, most),
-            )
-            return [letter_out(values) for values in found]
+            return read_letters(connection, after, most)
         except sqlite3.Error as error:
             raise failure(self._path, "read", error) from error
-        finally:
-            connection.text_factory = str
+
+    def letter(self, row: int) -> Letter | None:
+        """Return the dead letter of a row, with its payload; None: there is none."""
+        connection = self._usable()
+        try:
+            return read_letter(connection, row)
+        except sqlite3.Error as error:
+            raise failure(self._path, "read", error) from error
 
     def tick(self, now: int) -> None:
         """Say that the host lives, and give room back that is not needed; called once a second."""

@@ -128,7 +128,8 @@ class Drafts:
         return Draft(stored, asked.key, asked.id)
 
     def draft_again(self, letter: Letter) -> Draft:
-        """Return the task of a dead letter, to be scheduled anew."""
+        """Return the task of a dead letter, read with its payload, to be scheduled anew."""
+        assert letter.payload is not None
         function = self._functions.find(letter.function)
         assert function is not None  # the file has a name for each letter
         label, values = self._notes.read(letter.options)

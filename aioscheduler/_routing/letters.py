@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import Any
 
 from .._durable.group import Group
 from .._durable.records import Letter, Reason, Store
@@ -36,20 +37,20 @@ class Letters:
         store: Store,
         group: Group,
         commits: Commits,
-        call: Callable[[Callable[[], list[Letter]]], Awaitable[list[Letter]]],
+        call: Callable[[Callable[[], Any]], Awaitable[Any]],
         stored: Callable[[None], Awaitable[None]],
     ) -> None:
         self._store = store
         self._group = group
         self._commits = commits
-        self._call: Callable[[Callable[[], list[Letter]]], Awaitable[list[Letter]]] = call
+        self._call: Callable[[Callable[[], Any]], Awaitable[Any]] = call
         self._stored: Callable[[None], Awaitable[None]] = stored
         self._dropped: set[int] = set()  # rows of those that are letters no more
         self._unwritten: deque[tuple[int, int]] = deque()  # which, and when that is on disk: stamps
         self._readers = 0  # who may have pages that were read before
 
     async def read(self, reason: Reason | None, limit: int | None) -> AsyncIterator[Letter]:
-        """Yield the dead letters that are there by now, in order of row.
+        """Yield the dead letters that are there by now, in order of row, without payloads.
 
         Args:
             reason: Only those of one reason.
@@ -64,7 +65,7 @@ class Letters:
         self._readers += 1
         try:
             while left is None or left > 0:
-                page = await self._call(partial(self._store.letters, after, _PAGE))
+                page: list[Letter] = await self._call(partial(self._store.letters, after, _PAGE))
                 if not page:
                     return
                 for letter in page:
@@ -82,7 +83,7 @@ class Letters:
             self._readers -= 1
 
     async def find(self, row: int) -> Letter | None:
-        """Return the one with a row.
+        """Return the one with a row, and its payload.
 
         Raises:
             StoreError: It cannot be read.
@@ -92,8 +93,8 @@ class Letters:
         await self._stored(None)
         self._readers += 1
         try:
-            page = await self._call(partial(self._store.letters, row - 1, 1))
-            return page[0] if page and page[0].row == row and row not in self._dropped else None
+            found: Letter | None = await self._call(partial(self._store.letter, row))
+            return None if row in self._dropped else found
         finally:
             self._readers -= 1
 

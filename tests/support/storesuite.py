@@ -51,7 +51,15 @@ def rows_of(store: Store) -> list[Row]:
 
 
 def letters_of(store: Store) -> list[Letter]:
-    return store.letters(-1, 1 << 30)
+    """Return all dead letters, with their payloads."""
+    found: list[Letter] = []
+    while page := store.letters(found[-1].row if found else -1, 1 << 30):
+        for letter in page:
+            whole = store.letter(letter.row)
+            assert whole is not None
+            assert letter == whole._replace(payload=None)
+            found.append(whole)
+    return found
 
 
 def in_order(rows: Any) -> list[Row]:
@@ -278,6 +286,21 @@ class StoreSuite:
         assert store.open().letters == 8
         store.close(True)
 
+    def test_a_page_of_letters_has_no_payloads_and_few_long_texts(self, store: Store) -> None:
+        rows = some_rows(5, 40, payload=b"p" * (1 << 20), options=b"o")
+        text = "\u20ac" * (64 << 10)
+        buried = [Burial(row.bucket, row.row, 1, Reason.FAILED, text, 0) for row in rows]
+        store.commit(Batch(puts=rows, burials=buried))
+        page = store.letters(-1, 100)
+        assert 0 < len(page) < 40
+        assert sum(len(letter.text) for letter in page) <= 1 << 20
+        assert all((letter.payload, letter.options) == (None, b"o") for letter in page)
+        assert [letter.row for letter in letters_of(store)] == [*range(5, 45)]
+        assert letters_of(store)[-1].payload == rows[-1].payload
+        for none in (0, 4, 45, (1 << 63) - 1):
+            assert store.letter(none) is None
+        assert store.letters(44, 100) == store.letters((1 << 63) - 1, 100) == []
+
     def test_random_batches_do_what_they_say(self, tmp_path: Path) -> None:
         """Against a dict, with openings between."""
         chance = random.Random(7)
@@ -356,6 +379,7 @@ class StoreSuite:
                 lambda: store.commit(Batch()),
                 lambda: rows_of(store),
                 lambda: letters_of(store),
+                lambda: store.letter(1),
                 lambda: store.tick(0),
                 lambda: store.size(),
                 lambda: store.backup(str(tmp_path / "copy")),

@@ -76,6 +76,9 @@ class Disk:
     def letters(self, after: int, most: int) -> list[Letter]:
         return self._store.letters(after, most)
 
+    def letter(self, row: int) -> Letter | None:
+        return self._store.letter(row)
+
     def tick(self, now: int) -> None:
         self._store.tick(now)
         self.heartbeat = now
