@@ -142,6 +142,8 @@ async def ask(
     answer: asyncio.Future[T] = loop.create_future()
 
     def then(result: Any, error: BaseException | None) -> None:
+        if isinstance(error, StopIteration):  # which no future takes
+            error = RuntimeError(repr(error))
         if not answer.done():
             answer.set_result(result) if error is None else answer.set_exception(error)
 

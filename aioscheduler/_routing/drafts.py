@@ -26,6 +26,10 @@ MOST_BYTES = 512 << 20
 """Of a payload: a row of SQLite takes a billion."""
 
 
+MOST_NAME = 1 << 20
+"""Characters of a key or an id: what is done with them is done in the loop."""
+
+
 class Draft(NamedTuple):
     """A durable task that is about to be scheduled.
 
@@ -68,6 +72,8 @@ class Drafts:
         Raises:
             NotDurable: The next host could not read it again.
         """
+        _check_name("key", key)
+        _check_name("id", id_)
         values = self._notes.take(captured)
         payload = _check_size(self._shipper.take_durable(coro, durable.name))
         confirmed = confirmed_of(durable, id_)
@@ -85,6 +91,7 @@ class Drafts:
         Raises:
             NotDurable: A captured value could not be read by the next host.
         """
+        _check_name("key", key)
         values = self._notes.take(captured)
         stored = Stored(durable, b"", label, values, confirmed_of(durable, None))
         return Draft(stored, _plain_key(key))
@@ -156,6 +163,14 @@ def _check_size(payload: bytes) -> bytes:
             f"{MOST_BYTES:,} of each: write them to a file, and give the task its path"
         )
     return payload
+
+
+def _check_name(kind: str, name: str | bytes | int | None) -> None:
+    if isinstance(name, str | bytes) and len(name) > MOST_NAME:
+        raise NotDurable(
+            f"the {kind} of a durable task has {len(name):,} characters, and a store takes "
+            f"{MOST_NAME:,}: take a hash of it"
+        )
 
 
 def _plain_key(key: str | bytes | int | None) -> str | bytes | int | None:

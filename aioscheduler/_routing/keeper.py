@@ -106,7 +106,8 @@ class Keeper:
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_open = False
-        self._has_file = False  # this keeper has opened it
+        self._fed = 0  # pages
+        self._has_file = False  # this keeper has opened it; set in the writer's thread
         self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
@@ -141,8 +142,12 @@ class Keeper:
 
     async def settle(self) -> bool:
         """Write all that there is, as far as it can be; return whether all of it is in the file."""
-        if self._feeding is not None and not self._feeding.done():
-            await asyncio.wait([self._feeding])
+        if self._feeding is not None:
+            fed = -1
+            while not self._feeding.done() and fed < self._fed:  # as long as it goes on
+                fed = self._fed
+                await asyncio.wait([self._feeding], timeout=CLOSE_PATIENCE)
+            self._feeding.cancel()
         if self.is_open:
             self._burials.tell()
             with contextlib.suppress(StoreError):  # the manager has failed by it
@@ -154,20 +159,31 @@ class Keeper:
         assert self._loop is not None
         try:
             self._writer.start(self._loop)
-            opening = await self._call(self.store.open)
-            self._has_file = True
-            await self._feed(opening)
+            await self._feed(await self._call(self._open_store))
             self.commits.start(self._loop)
             then()
-        except Exception as error:  # noqa: BLE001  whatever it is, nothing can be kept
+        except BaseException as error:  # whatever it is, nothing can be kept
+            if isinstance(error, asyncio.CancelledError):
+                how = "it took too long for a close(), or all tasks of the loop were cancelled"
+                error = StoreError(f"{self.store.path} was not opened: {how}")
             reason = explain(self.store.path, "used", error)
             self._opened.set_exception(reason)
             self._fail(reason)
+            if not isinstance(error, Exception):
+                raise
         else:
             self._opened.set_result(None)
 
+    def _open_store(self) -> Opening:
+        opening = self.store.open()
+        self._has_file = True
+        return opening
+
+    def _close_store(self, clean: bool) -> None:
+        if self._has_file:  # else it is another manager's
+            self.store.close(clean)
+
     async def _call(self, call: Callable[[], T]) -> T:
-        """Have something done in the writer's thread."""
         assert self._loop is not None
         return await ask(self._writer, self._loop, call)
 
@@ -192,26 +208,23 @@ class Keeper:
         )
         pages = await self._call(self.store.read)
         while (page := await self._call(partial(next, pages, None))) is not None:
+            self._fed += 1
             for row in page:
                 restoring.take(row, self._early_ids)
         if self.store.complaint:
             log.error("%s", self.store.complaint)
         early, self._early, self._early_ids = self._early, [], {}
         self.is_open = True
-        for kept, draft, worker, number, _ in early:
+        for kept, draft, worker, number, *_ in early:
             if self.keepings[worker].kept.get(number) is kept:  # else it has ended
                 self._put(kept, self.drafts.row(self.group.new_row(), kept.due, draft))
 
     # ---- new tasks
 
-    def check_room(self, id_: str | None = None) -> None:
-        """See to it that another task, with an id, can be taken.
-
-        Raises:
-            StoreError: It cannot be written for now, and too much waits for that.
-        """
-        self.commits.check_room()
-        self.free(id_)
+    def know(self, id_: str | None) -> None:
+        """See to it that who has an id is known, if a function was registered meanwhile."""
+        if id_ is not None and self._restoring is not None:
+            self._restoring.resolve(self._clock())
 
     def free(self, id_: str | None) -> None:
         """Free an id, if there is one, of a task whose function nobody has registered."""
@@ -247,7 +260,7 @@ class Keeper:
             before = None if draft.id is None else self._early_ids.get(draft.id)
             if before is not None:  # who had the id before has ended, or gives it up
                 replace |= before.replace or before.kept.row == WITHDRAWN
-            early = Early(kept, draft, worker, number, replace)
+            early = Early(kept, draft, worker, number, due, replace)
             self._early.append(early)
             if draft.id is not None:
                 self._early_ids[draft.id] = early
@@ -349,21 +362,21 @@ class Keeper:
         """Write what is left, and let go of the file: no worker runs any more."""
         if self._loop is None:
             return
-        if self._closing is None:
+        if self._closing is None or self._closing.cancelled():  # as by who cancels all tasks
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
         clean = await self.settle() and not self._is_in_doubt()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
-        if self._has_file:  # else it is another manager's
-            try:
-                async with asyncio.timeout(CLOSE_PATIENCE):
-                    await self._call(partial(self.store.close, clean))
-            except StoreError as error:
+        try:
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                await self._call(partial(self._close_store, clean))
+        except StoreError as error:
+            if self._has_file:
                 log.error("%s", error)
-            except TimeoutError:  # a disk that hangs, and a thread with it
-                log.error("%s does not answer, and is let go when it does", self.store.path)
+        except TimeoutError:  # a disk that hangs, and a thread with it
+            log.error("%s does not answer, and is let go when it does", self.store.path)
         self._writer.stop()
         self._writer.join(1.0)
 
@@ -381,7 +394,6 @@ class Keeper:
         with contextlib.suppress(StoreError):  # it was let go before
             while self.is_open and (taken := self.group.take()) is not None:
                 self._writer.submit(partial(self.store.commit, taken[0]), lambda *_: None)
-            if self._has_file:
-                self._writer.submit(partial(self.store.close, False), lambda *_: None)
+            self._writer.submit(partial(self._close_store, False), lambda *_: None)
         self._writer.stop()
         self.commits.stop(StoreError(f"the event loop of the manager of {self.store.path} is over"))

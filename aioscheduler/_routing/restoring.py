@@ -70,6 +70,7 @@ class Early(NamedTuple):
         draft: What is to be in the file.
         worker: Where it is.
         number: Its number there.
+        due: When it was to start, as it was scheduled.
         replace: Whether it takes its id from another.
     """
 
@@ -77,6 +78,7 @@ class Early(NamedTuple):
     draft: Draft
     worker: int
     number: int
+    due: int
     replace: bool
 
 
@@ -133,6 +135,10 @@ class Restoring:
         if same is not None and (same.replace or same.kept.row == WITHDRAWN):
             self._group.strike(kept)
             return
+        if same is not None and same.kept.due != same.due:  # it was moved, and is this one
+            kept.due, kept.given = same.kept.due, None
+            row = row._replace(due=kept.due, given=None)
+            self._group.change(kept)
         if row.begun is not Begun.NO and not self._take_loss(row, kept):
             return
         kept.suspect = kept.losses > 0 or row.due < self._in_doubt

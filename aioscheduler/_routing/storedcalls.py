@@ -9,6 +9,7 @@ The payload is the one of the frames, so that what is read from the file is sent
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar, copy_context
@@ -249,7 +250,7 @@ class Notes:
             found = [key for key in self._keys if key in known]
             bits = sum(1 << self._keys.index(key) for key in found)
             return self.take([bits, *(known[key] for key in found)]) if found else None
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             log.exception("what was captured for a durable task cannot be read; it runs without")
             return None
 

@@ -73,6 +73,15 @@ def test_what_has_an_id_or_begins_once_waits_for_the_record(place: Place) -> Non
     assert place.drafts.draft_many(durable("test.note"), None, None, "k").stored.confirmed == 0
 
 
+@pytest.mark.parametrize(("key", "id_"), [("k" * (1 << 20) + "k", None), (None, "i" * (2 << 20))])
+def test_names_that_take_long_are_refused(place: Place, key: Any, id_: Any) -> None:
+    coro: Any = reminders.note(7)
+    with pytest.raises(NotDurable, match="take a hash of it"):
+        place.drafts.draft(coro, durable("test.note"), None, None, key, id_)
+    assert coro.cr_frame is not None
+    coro.close()
+
+
 def test_what_cannot_be_kept_is_refused_and_left_as_it_was(place: Place) -> None:
     class Local:
         pass

@@ -12,6 +12,7 @@ import reminders
 from stores import FULL, GONE, HandWriter, TrickyStore
 
 from aioscheduler._durable.records import Batch, Function, Row
+from aioscheduler._routing import keeper as module
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.keeper import Keeper
 from aioscheduler._routing.storedcalls import Notes, RemoteCalls
@@ -178,7 +179,7 @@ async def test_what_cannot_be_opened_is_told_to_all(
         with pytest.raises(StoreError, match=message):
             await call
     with pytest.raises(StoreError, match=message):
-        place.keeper.check_room()
+        place.keeper.commits.check_room()
     await place.keeper.settle()
     assert place.opened == 0
     await place.close()
@@ -277,7 +278,7 @@ async def test_a_close_writes_what_is_left_and_lets_go_once(place: Place) -> Non
     assert place.writer.stopped
     assert place.values() == [1]
     with pytest.raises(StoreError, match="tasks.db was closed with its manager"):
-        place.keeper.check_room()
+        place.keeper.commits.check_room()
     await place.keeper.stored(None)  # everything is
 
 
@@ -344,6 +345,61 @@ async def test_suspects_that_are_left_stay_suspects(place: Place) -> None:
     assert place.store.closed == [False]  # so that the next host is told
 
 
+async def test_an_opening_that_is_cancelled_is_the_end_and_the_file_is_free(
+    place: Place,
+) -> None:
+    place.open()
+    await asyncio.sleep(0)
+    opening = place.keeper._feeding
+    assert opening is not None
+    opening.cancel()  # as by who cancels all tasks of the loop
+    await place.turn()
+    assert ["was not opened" in str(failure) for failure in place.failures] == [True]
+    with pytest.raises(StoreError, match="all tasks of the loop were cancelled"):
+        await place.keeper.ready()
+    await place.close()
+    assert place.store.closed == [False]  # it was opened all the same
+
+
+async def test_a_close_does_not_wait_for_a_store_that_hangs_when_it_is_opened(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_PATIENCE", 0.0)
+    place.open()
+    await place.keeper.close()  # nobody works for the writer
+    assert ["took too long for a close()" in str(failure) for failure in place.failures] == [True]
+    assert place.writer.stopped
+
+
+async def test_a_close_that_was_cancelled_may_be_repeated(place: Place) -> None:
+    place.open()
+    await place.turn()
+    place.enter(0, 1)
+    closing = asyncio.create_task(place.keeper.close())
+    await asyncio.sleep(0)
+    inner = place.keeper._closing
+    assert inner is not None
+    inner.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await place.close()
+    assert place.store.closed == [True]
+    assert place.values() == [1]
+
+
+async def test_one_that_is_moved_before_the_file_is_open_and_is_in_it_is_moved_there(
+    place: Place,
+) -> None:
+    place.store.write(Batch(functions=NOTE, puts=[Row(1, NOW + 5, 1, wire.pack([1]), id="a")]))
+    place.enter(0, 2, "a")
+    place.keeper.keepings[0].moved(0, NOW + 50)
+    place.open()
+    await place.turn()
+    assert place.links.dues == [NOW + 50]
+    await place.close()
+    assert [(row.due, row.id) for row in place.store.rows()] == [(NOW + 50, "a")]
+
+
 async def test_when_the_loop_is_over_what_can_be_written_is(place: Place) -> None:
     place.open()
     await place.turn()
@@ -356,7 +412,7 @@ async def test_when_the_loop_is_over_what_can_be_written_is(place: Place) -> Non
     assert place.store.closed == [False]
     assert place.writer.stopped
     with pytest.raises(StoreError, match="the event loop of the manager of tasks.db is over"):
-        place.keeper.check_room()
+        place.keeper.commits.check_room()
 
 
 # ---- what is left, and ids

@@ -84,7 +84,7 @@ class Place(stores.Place):
         """Have a task been scheduled before the file was open."""
         kept = self.links.kept[77] = Kept.of(Row(row, 5, 0, b"", id=id_))
         draft: Any = Draft(None, None, id_)  # type: ignore[arg-type]
-        self.early[id_] = Early(kept, draft, 1, 77, replace)
+        self.early[id_] = Early(kept, draft, 1, 77, 5, replace)
         return kept
 
     def written(self) -> Any:
