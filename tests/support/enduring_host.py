@@ -132,6 +132,7 @@ async def lose_worker(path: str, log: str) -> None:
     """Have a task that outlives the host in its worker."""
     async with Manager(store=path, workers=1) as manager:
         await manager.schedule(escape(log)).stored()
+        tell("stored")
         await heed()
 
 
