@@ -38,6 +38,7 @@ class DeadLetter(NamedTuple):
             "lost" (its worker or host died while it ran, and it is not to start again) or
             "too_late" (its `max_lateness` had passed).
         text: More about that; a traceback, as a rule.
+        at: Since when it is one, in aware UTC.
     """
 
     row: int
@@ -47,13 +48,21 @@ class DeadLetter(NamedTuple):
     attempts: int
     reason: str
     text: str
+    at: datetime
 
 
 def of_letter(letter: Letter) -> DeadLetter:
     """Return what users are given of a letter."""
-    due = to_datetime(letter.due)
-    reason = letter.reason.value
-    return DeadLetter(letter.row, letter.name, letter.id, due, letter.attempt, reason, letter.text)
+    return DeadLetter(
+        letter.row,
+        letter.name,
+        letter.id,
+        to_datetime(letter.due),
+        letter.attempt,
+        letter.reason.value,
+        letter.text,
+        to_datetime(letter.at),
+    )
 
 
 def read_reason(reason: str | None) -> Reason | None:

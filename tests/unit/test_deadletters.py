@@ -12,14 +12,16 @@ from aioscheduler._durable.records import Letter, Reason
 from aioscheduler.deadletters import of_letter, read_before, read_limit, read_reason, row_of
 
 LETTER = Letter(
-    *(5, 2 * 10**9, 1, "remind", b"", "key", "remind:7", None, 3, Reason.TOO_LATE, "why", 9)
+    *(5, 2 * 10**9, 1, "remind", b"", "key", "remind:7", None, 3, Reason.TOO_LATE, "why", 9 * 10**9)
 )
 
 
 def test_a_letter_is_told_in_words_of_users() -> None:
     due = datetime(1970, 1, 1, 0, 0, 2, tzinfo=UTC)
     letter = of_letter(LETTER)
-    assert letter == DeadLetter(5, "remind", "remind:7", due, 3, "too_late", "why")
+    at = datetime(1970, 1, 1, 0, 0, 9, tzinfo=UTC)
+    assert letter == DeadLetter(5, "remind", "remind:7", due, 3, "too_late", "why", at)
+    assert letter.at.tzinfo is UTC
     assert (row_of(letter), row_of(5)) == (5, 5)
 
 
@@ -76,7 +78,7 @@ class Odd(tzinfo):
         (read_before, 5, TypeError, "before is an aware datetime, such as .*, not 5"),
         (read_before, datetime(2026, 1, 1, tzinfo=Odd(None)), ValueError, "before has a time zone"),
         (read_before, datetime(2026, 1, 1, tzinfo=Odd("1")), ValueError, "before has a time zone"),
-        (row_of, DeadLetter._make("5" * 7), TypeError, "its row is needed, not str"),
+        (row_of, DeadLetter._make("5" * 8), TypeError, "its row is needed, not str"),
         (row_of, True, TypeError, "a DeadLetter or its row is needed, not bool"),
         (row_of, "5", TypeError, "a DeadLetter or its row is needed, not str"),
         (row_of, (1, 2), TypeError, "a DeadLetter or its row is needed, not tuple"),
