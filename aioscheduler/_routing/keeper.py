@@ -30,7 +30,7 @@ from .functions import Functions
 from .keeping import NOT_GIVEN, WITHDRAWN, Keeping
 from .letters import Letters
 from .marks import Marks
-from .restoring import Admission, Early, Restoring, tell_of_clock
+from .restoring import Admission, Early, Restoring, check_kind, tell_of_clock
 from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .suspects import Suspects
 
@@ -83,6 +83,7 @@ class Keeper:
         self._writer = writer
         self._clock = clock
         self._failed = failed
+        self._timed = timed
         self._marks = Marks(self.group)
         self._burials = Burials(self.group, clock)
         self._functions = Functions(self.group)
@@ -175,8 +176,7 @@ class Keeper:
             self._opened.set_result(None)
 
     def _open_store(self) -> Opening:
-        opening = self.store.open()
-        self._has_file = True
+        opening, self._has_file = self.store.open(), True
         return opening
 
     def _close_store(self, clean: bool) -> None:
@@ -210,6 +210,7 @@ class Keeper:
         while (page := await self._call(partial(next, pages, None))) is not None:
             self._fed += 1
             for row in page:
+                check_kind(row, self._timed, self.store.path)
                 restoring.take(row, self._early_ids)
         if self.store.complaint:
             log.error("%s", self.store.complaint)

@@ -24,6 +24,7 @@ from .._durable.records import Begun, Function, Opening, Reason, Row
 from .._scheduling.clock import SECOND
 from .._shipping.failures import text_of
 from .._transport import wire
+from ..errors import StoreError
 from ..registry import Durable
 from .burials import Burials
 from .drafts import Draft, confirmed_of
@@ -264,4 +265,18 @@ def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
             "what is due comes later by as much as the clock was set back, and never early",
             path,
             (heartbeat - now) / SECOND,
+        )
+
+
+def check_kind(row: Row, timed: bool, path: str) -> None:
+    """Make sure that a row of a file is of this kind of schedulers.
+
+    Raises:
+        StoreError: It is of a queue and they are timed, or the reverse.
+    """
+    if timed is (row.due == 0):
+        has, wants = ("a queue", "TimedScheduler") if timed else ("a TimedScheduler", "queues")
+        raise StoreError(
+            f"{path} has tasks of {has}, and this manager is one of {wants}: they would run at a "
+            "wrong time. Give it the scheduler that it had, or another file"
         )

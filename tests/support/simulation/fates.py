@@ -159,11 +159,9 @@ class Fates:
         """A host was asked to cancel a task, or it has lost its id to another."""
         fate.asked.add(host.number)
 
-    def ask_the_one_with(self, id_: str, host: Host) -> None:
-        """A host was asked to cancel the task of the file that has an id, if one has."""
-        for number, row in self.rows.items():
-            if row.id == id_:
-                self.was_asked_to_end(self.by_row[number], host)
+    def with_id(self, id_: str) -> list[Fate]:
+        """Return the task of the file that has an id, if one has."""
+        return [self.by_row[number] for number, row in self.rows.items() if row.id == id_]
 
     def is_forgone(self, fate: Fate, host: Host) -> None:
         """It was so before it had begun, and that is on disk."""

@@ -440,11 +440,15 @@ class Host:
             waits = task.state.value == "pending"
             if task.cancel():
                 self.world.say("cancel", fate.ident)
-                self.world.fates.was_asked_to_end(fate, self)
-                if not self._is_open and fate.id_ is not None:  # it may turn out to be another
-                    self.world.fates.ask_the_one_with(fate.id_, self)
+                for each in self._those(fate):
+                    self.world.fates.was_asked_to_end(each, self)
                 if waits:
                     self._spawn(self._forgo(fate, len(fate.starts)))
+
+    def _those(self, fate: Fate) -> list[Fate]:
+        """Return a task, and, before the file is open, the one that it may turn out to be."""
+        is_early = not self._is_open and fate.id_ is not None
+        return [fate, *(self.world.fates.with_id(str(fate.id_)) if is_early else ())]
 
     async def _forgo(self, fate: Fate, starts: int) -> None:
         """Wait until the end of a task is on disk that had not begun when it was asked for."""
@@ -460,8 +464,9 @@ class Host:
             due = self.world.due(delay)
             if task.reschedule(delay):
                 self.world.say("reschedule", fate.ident, delay)
-                fate.dues.add(due)
-                fate.moved = True
+                for each in self._those(fate):
+                    each.dues.add(due)
+                    each.moved = True
 
     def _spawn(self, coro: Coroutine[Any, Any, None]) -> None:
         async def quietly() -> None:

@@ -43,14 +43,14 @@ class Admitted:
 
 
 class Place:
-    def __init__(self) -> None:
+    def __init__(self, timed: bool = True) -> None:
         self.store, self.writer, self.links = TrickyStore(), HandWriter(), Admitted()
         self.failures: list[Exception] = []
         self.now = NOW
         self.opened = 0
         shipper = HostShipper(HostCatalog())
         self.keeper = Keeper(
-            *(self.store, self.writer, 2, True, shipper, RemoteCalls(shipper)),  # type: ignore[arg-type]
+            *(self.store, self.writer, 2, timed, shipper, RemoteCalls(shipper)),  # type: ignore[arg-type]
             *(Notes(None, shipper, WorkerCatalog()), lambda: self.now, self.failures.append),
         )
 
@@ -369,6 +369,28 @@ async def test_a_close_does_not_wait_for_a_store_that_hangs_when_it_is_opened(
     await place.keeper.close()  # nobody works for the writer
     assert ["took too long for a close()" in str(failure) for failure in place.failures] == [True]
     assert place.writer.stopped
+
+
+@pytest.mark.parametrize(
+    ("timed", "due", "message"),
+    [
+        (True, 0, "tasks.db has tasks of a queue, and this manager is one of TimedScheduler"),
+        (False, NOW, "tasks.db has tasks of a TimedScheduler, and this manager is one of queues"),
+    ],
+)
+async def test_a_file_of_another_kind_is_refused_and_left_as_it_is(
+    timed: bool, due: int, message: str
+) -> None:
+    place = Place(timed)
+    rows = [Row(1, due, 1, wire.pack([1]))]
+    place.store.write(Batch(functions=NOTE, puts=rows))
+    place.open()
+    await place.turn()
+    with pytest.raises(StoreError, match=message):
+        await place.keeper.ready()
+    await place.close()
+    assert place.store.rows() == rows
+    assert place.links.dues == []
 
 
 async def test_a_close_that_was_cancelled_may_be_repeated(place: Place) -> None:
