@@ -123,6 +123,26 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_dead_letter(
         assert manager.stats().stored == 0
 
 
+def test_what_runs_in_a_loop_that_ends_without_a_close_is_kept(place: Place) -> None:
+    async def leave() -> None:
+        manager = place.manager(0)
+        manager.start()
+        await manager.ready()
+        manager.schedule(enduring.clean(place.log, "task", str(place.gate)), id="task")
+        await place.until_said("task 1")
+        place.gate.touch()
+        await manager.sync()
+
+    async def look() -> None:
+        async with place.manager(0) as manager:
+            assert await manager.find("task") is not None
+            assert await letters(manager) == []
+            await manager.close(0)
+
+    asyncio.run(leave())
+    asyncio.run(look())
+
+
 class Full(SQLiteStore):
     """Its disk is full once it is said to be."""
 
