@@ -253,6 +253,8 @@ class Keeper:
     ) -> Kept:
         """Put a task that a link has accepted into the file."""
         if self.is_open:
+            if draft.id in self._left:  # though this host goes on after all
+                self.group.strike(self._left.pop(draft.id))
             row = self.drafts.row(self.group.new_row(), due, draft)
             kept = Kept.of(row)
             self._put(kept, row)

@@ -223,7 +223,7 @@ class Keeping:
             self.withdrawn(number)
 
     def withdrawn(self, number: int) -> None:
-        """A task that waits was asked to end: it is to be found by no host any more."""
+        """A task was asked to end: it is to be found by no host any more, though it may run."""
         kept = self.kept.pop(number, None)
         if kept is None:
             return
@@ -251,16 +251,17 @@ class Keeping:
         Args:
             numbers: Which, perhaps among others.
             state: How.
-            values: Of failures and losses, what is told of each: payloads or exceptions.
+            values: Of failures, losses and what was UNASKED, what is told of each: payloads or
+                exceptions.
             ending: More about a failure, as of `wire`.
 
         Returns:
-            Those of them that have failed, and are dead letters.
+            Those of them that are dead letters, and not lost.
         """
         if not self.kept:
             return ()
         letters: set[int] = set()
-        told = state in (State.FAILED, State.LOST)
+        told = state in (State.FAILED, State.LOST) or ending == wire.UNASKED
         found = False
         if state is State.FINISHED:
             numbers = self._strike_most(numbers)
@@ -281,7 +282,7 @@ class Keeping:
                 self._leave(kept, has_begun)
             elif told:
                 reason = Reason.LOST
-                if state is State.FAILED:
+                if state is not State.LOST:
                     letters.add(number)
                     reason = _REASONS.get(ending, Reason.FAILED)
                 self._bury(kept, reason, value)

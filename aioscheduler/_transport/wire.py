@@ -35,11 +35,12 @@ MAX_FRAME = 1 << 20
 BLOB_LIMIT = 32 * 1024
 CHUNK = 64 * 1024
 
-RETURNED, RAISED, DROPPED, TOO_LATE, UNREADABLE, UNKNOWN = range(6)
-"""How a task ended; a dropped one was cancelled. Of the last three nothing of the user's has run:
-one was too late, one or its function cannot be read, and one has no function any more."""
+RETURNED, RAISED, DROPPED, TOO_LATE, UNREADABLE, UNKNOWN, UNASKED = range(7)
+"""How a task ended; a dropped one was cancelled. Of the next three nothing of the user's has run:
+one was too late, one or its function cannot be read, and one has no function any more. A durable
+one may end cancelled though nobody has asked for it, and its payload says where."""
 
-ENDINGS = 6
+ENDINGS = 7
 """How many ways to end there are."""
 
 Payload = bytes | int | float | str | list[Any] | None

@@ -12,7 +12,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from enduring import escape, fork, hold, hold_once, kill_host, lines_of, note, note_once, step
+from enduring import (
+    clean,
+    escape,
+    fork,
+    hold,
+    hold_once,
+    kill_host,
+    lines_of,
+    note,
+    note_once,
+    step,
+)
 
 from aioscheduler import Manager, SQLiteStore, State, StoreLocked
 from aioscheduler._durable.records import Batch, Begun
@@ -93,6 +104,20 @@ async def hold_two(path: str, log: str, gate: str) -> None:
         for n in range(3):  # what outlives a commit is marked
             await manager.schedule(note(log, f"later {n}"), HOUR).stored()
         tell("running", *(worker.pid for worker in manager.stats().workers))
+        await heed()
+
+
+async def cancel(path: str, log: str, gate: str, workers: str) -> None:
+    """Cancel a task that runs, and say so when it is on disk; its clean-up takes long."""
+    async with Manager(store=path, workers=int(workers)) as manager:
+        task = manager.schedule(clean(log, "task", gate), id="task")
+        while "task 1" not in lines_of(Path(log)):
+            await asyncio.sleep(0.005)
+        task.cancel()
+        while "task cleans up" not in lines_of(Path(log)):
+            await asyncio.sleep(0.005)
+        await manager.sync()
+        tell(task.state.value)
         await heed()
 
 
@@ -217,6 +242,7 @@ DEEDS: dict[str, Callable[..., Awaitable[Any]]] = {
             fill,
             at_once,
             hold_two,
+            cancel,
             poison,
             chain,
             bear,

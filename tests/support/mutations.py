@@ -571,8 +571,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a close clears suspects",
         "it is, though a host that has not come to it has closed in order",
         KEEPER,
-        "clean = await self.commits.finish() and not self._is_in_doubt()",
-        "clean = await self.commits.finish()",
+        "clean = await self.settle() and not self._is_in_doubt()",
+        "clean = await self.settle()",
         hosts=True,
     ),
     Mutation(
@@ -640,6 +640,31 @@ MUTATIONS: tuple[Mutation, ...] = (
         KEEPING,
         "            self._group.strike(kept)\n            self._commits.soon()\n\n    # ---- ends",
         "\n    # ---- ends",
+        hosts=True,
+    ),
+    Mutation(
+        "only what waits is cancelled for good",
+        "nor does what was cancelled while it ran",
+        REMOTE,
+        "        if self._keeping is not None:\n            self._keeping.withdrawn(number)\n",
+        "        if self._keeping is not None and change.waiting:\n"
+        "            self._keeping.withdrawn(number)\n",
+        hosts=True,
+    ),
+    Mutation(
+        "what is stopped may fail",
+        "what a task makes of a close, or of a drain, is no failure",
+        RUNNER,
+        "        if engine.running.was_interrupted(number) and self._is_kept(called):\n",
+        "        if False:\n",
+        hosts=True,
+    ),
+    Mutation(
+        "what is stopped here may fail",
+        "nor is it where there are no workers",
+        LOCALCREW,
+        "            if self._is_kept(number) and engine.running.was_interrupted(number):\n",
+        "            if False:\n",
         hosts=True,
     ),
     Mutation(

@@ -463,6 +463,19 @@ async def test_what_is_left_for_the_next_host_has_one_of_each_id(place: Place) -
     assert sorted(place.values()) == ["a", "c", "newer b", "plain"]
 
 
+async def test_who_has_the_id_of_what_was_left_takes_its_place(place: Place) -> None:
+    """Its loop seemed to end, and goes on."""
+    place.open()
+    await place.turn()
+    place.enter(0, "a", "a")
+    await place.turn()
+    place.keeper.keepings[0].ended([0], State.KEPT)
+    place.enter(1, "new a", "a")
+    place.enter(2, "other")
+    await place.close()
+    assert sorted(place.values()) == ["new a", "other"]
+
+
 async def test_a_backup_has_everything_so_far(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -408,6 +408,32 @@ def test_an_end_strikes_and_a_failure_is_a_letter(place: Place) -> None:
     assert not place.keeping.kept
 
 
+def test_a_cancellation_that_nobody_asked_for_is_a_letter(place: Place) -> None:
+    kept = place.add(1, id="a")
+    payload = make_failure("nobody\nTraceback\nCancelledError\n", b"", [])
+    assert place.keeping.ended([1, 2], State.CANCELLED, [payload, b""], wire.UNASKED) == {1}
+    assert place.dead()[kept.row] == (Reason.FAILED, 1, "nobody\nTraceback\nCancelledError\n")
+    assert place.rows() == {}
+
+
+def test_of_what_was_asked_to_end_as_it_ran_nothing_is_noted_any_more(place: Place) -> None:
+    for number in range(4):
+        place.add(number, suspect=number == 1)
+    place.keeping.started([0, 2, 3])
+    place.announce(1)
+    place.tick()
+    for number in range(4):
+        place.keeping.withdrawn(number)
+    assert place.rows() == {}
+    place.keeping.retried({0: 900})
+    assert not place.keeping.ended([1], State.FAILED, [ValueError()])
+    assert not place.keeping.ended([2], State.FINISHED, [None])
+    assert not place.keeping.stays(3, running=True)
+    place.settle()
+    assert (place.rows(), place.dead()) == ({}, {})
+    assert not place.marks
+
+
 def test_before_the_file_is_open_nothing_is_noted_but_what_was_withdrawn(place: Place) -> None:
     early = [Kept.of(Row(-1, 5, 0, b"")) for _ in range(5)]
     place.keeping.kept.update(enumerate(early))
