@@ -594,7 +594,11 @@ async def test_while_the_store_cannot_write_tasks_run_and_what_is_new_waits_for_
 
 @PLACES
 async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
-    clock: FakeClock, store: TrickyStore, workers: int, reports: list[dict[str, Any]]
+    clock: FakeClock,
+    store: TrickyStore,
+    workers: int,
+    reports: list[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     gates["a"] = asyncio.Event()
     manager = clock.manager(store=store, workers=workers)
@@ -606,7 +610,8 @@ async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
         new = manager.schedule(reminders.note(2), DAY)
         with pytest.raises(StoreError, match="was deleted"):
             await new.stored()
-        await stored.stored()  # it is
+        with pytest.raises(StoreError, match="was deleted"):
+            await stored.stored()  # it was
         with pytest.raises(ManagerClosed, match="has failed"):
             manager.schedule(reminders.note(3))
         for _ in range(50):
@@ -620,6 +625,7 @@ async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
     assert report["exception"] is GONE
     reports.clear()
     assert store.closed == [False]
+    assert "dead letter" not in caplog.text  # none can be written
 
 
 async def test_what_is_wrong_with_the_file_is_said(
