@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from threading import get_ident
-from typing import Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Unpack
 
 from ._scheduling.clock import to_datetime
 from ._scheduling.coroutines import close_unstarted
@@ -119,6 +119,18 @@ class ManagerProxy:
         if not isinstance(ref, TaskRef):
             raise TypeError(f"cancel() takes a TaskRef here, not {type(ref).__name__}")
         return self._desk.cancel_inside(ref)
+
+    if not TYPE_CHECKING:  # a checker is to tell of the name itself
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what there is, to who looks for the manager itself."""
+            told = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_"):
+                told += (
+                    ": inside a task a manager has schedule() and cancel() alone, and all else is "
+                    "for the program that has made it"
+                )
+            raise AttributeError(told, name=name, obj=self)
 
 
 def current_task() -> TaskRef:

@@ -235,12 +235,15 @@ def letter_out(values: tuple[Any, ...]) -> Letter:
             return stand_in
 
     columns = dict(zip(Letter._fields, values, strict=True))
+    payload: bytes | None = columns["payload"]
+    if payload is not None:
+        payload = read("payload", _bytes_out, b"")
     letter = Letter(
         columns["row"],
         read("due", _number_out, 0),
         read("function", _number_out, 0),
         read("name", lambda name: "" if name is None else text_out(name), ""),
-        read("payload", _payload_out, b""),
+        payload,
         read("key", key_out, None),
         read("id", lambda id_: None if id_ is None else text_out(id_), None),
         read("options", lambda options: None if options is None else _bytes_out(options), None),
@@ -265,10 +268,6 @@ def _bytes_out(content: Any) -> bytes:
     if type(content) is not bytes:
         raise TypeError("no bytes")
     return content
-
-
-def _payload_out(content: Any) -> bytes | None:
-    return None if content is None else _bytes_out(content)
 
 
 def functions_out(found: Iterable[tuple[Any, ...]]) -> list[Function]:

@@ -67,7 +67,7 @@ def locked(path: str, pids: tuple[int, ...]) -> StoreLocked:
         )
     who = f"process {', '.join(map(str, pids))}" if pids else "a process that is not known"
     return StoreLocked(
-        f"{path} is in use by {who}: another host is at work on it, or its workers have not ended. "
-        "One host at a time: wait for it to close, or end it",
+        f"{path} is in use by {who}: another host or its last workers, or a program that has the "
+        "file open, such as a shell of SQLite. One host at a time: wait for it to close, or end it",
         pids,
     )

@@ -68,6 +68,7 @@ class Lock:
         self._path = path
         self._file = f"{path}.lock"
         self._fd = -1
+        self._opened: os.stat_result | None = None  # what that is of
         self._made = False  # by this host
         self._before = b""
         self._text = b""
@@ -118,7 +119,7 @@ class Lock:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _same(fd, self._file):
-                    self._fd = fd
+                    self._fd, self._opened = fd, os.fstat(fd)
                     _held.add(fd)
                     return True
             except BlockingIOError:
@@ -170,22 +171,38 @@ class Lock:
         """Make sure that the lock is still ours.
 
         Raises:
-            StoreGone: Its file was deleted, replaced or written to: another host may be at work.
+            StoreGone: Its file was deleted, replaced or written to, or its descriptor closed:
+                another host may be at work.
         """
-        try:
-            ours = (
-                self._fd in _held
-                and _same(self._fd, self._file)
-                and os.pread(self._fd, _MOST, 0) == self._text
+        if not self._is_open():
+            raise self._gone(
+                "something in this process has closed a descriptor that is not its own, that of "
+                f"{self._file}, and another host may have come",
+                "look for what closes all descriptors, such as a library that makes daemons",
             )
+        try:
+            ours = _same(self._fd, self._file) and os.pread(self._fd, _MOST, 0) == self._text
         except OSError:
             ours = False
         if not ours:
-            raise StoreGone(
-                f"the lock of {self._path} is lost: its file {self._file} was deleted or changed "
-                "while this host was at work. Nothing more is written, as another host may have "
-                "come; start this program again, and leave that file alone"
+            raise self._gone(
+                f"its file {self._file} was deleted or changed while this host was at work, and "
+                "another one may have come",
+                "leave that file alone",
             )
+
+    def _is_open(self) -> bool:
+        """Whether the descriptor is still the one that has the lock."""
+        with suppress(OSError):
+            opened = self._opened
+            return opened is not None and os.path.samestat(os.fstat(self._fd), opened)
+        return False
+
+    def _gone(self, why: str, remedy: str) -> StoreGone:
+        return StoreGone(
+            f"the lock of {self._path} is lost: {why}. Nothing more is written; start this program "
+            f"again, and {remedy}"
+        )
 
     def beat(self, now: int) -> None:
         """Say that the host lives.
@@ -204,9 +221,9 @@ class Lock:
         """Let go. The lock is free when those who were handed it have ended. May be repeated."""
         if self._fd in _held:
             _held.discard(self._fd)
-            with suppress(OSError):  # a library has closed what is not its own
+            if self._is_open():  # else the number may be that of another file by now
                 os.close(self._fd)
-        self._fd = -1
+        self._fd, self._opened = -1, None
 
     def abandon(self) -> None:
         """Let go, and leave the file as it was found: the store was not used."""

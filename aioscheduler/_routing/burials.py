@@ -27,11 +27,14 @@ class Burials:
     Args:
         group: Has them written.
         clock: Return the present in nanoseconds since the epoch.
+        has: Whether everything up to a stamp of the group is on disk, or may yet come there.
     """
 
-    def __init__(self, group: Group, clock: Callable[[], int]) -> None:
+    def __init__(self, group: Group, clock: Callable[[], int], has: Callable[[int], bool]) -> None:
         self._group = group
         self._clock = clock
+        self._has = has
+        self._stamp = 0  # of the last one
         self._reasons: Counter[str] = Counter()
         self._last = ""
 
@@ -45,14 +48,18 @@ class Burials:
         """
         kept.attempt -= reason in _NOT_STARTED
         self._group.bury(kept, reason, text, self._clock())
+        self._stamp = self._group.stamp
         self._reasons[reason.value] += 1
         own = "" if kept.id is None else f" {kept.id!r}"
         self._last = f"row {kept.row}{own}: {_headline(text)[:_LONGEST]}"
 
     def tell(self) -> None:
-        """Say in the log what has become a dead letter since the last time."""
+        """Say in the log what has become a dead letter since the last time.
+
+        Nothing is said if it can never be written: there are no such letters then.
+        """
         count = self._reasons.total()
-        if count:
+        if count and self._has(self._stamp):
             log.error(
                 "%s (%s); the last is %s; see manager.dead_letters()",
                 "a durable task is a dead letter"
@@ -61,7 +68,7 @@ class Burials:
                 ", ".join(f"{reason}: {n:,}" for reason, n in self._reasons.items()),
                 self._last,
             )
-            self._reasons.clear()
+        self._reasons.clear()
 
 
 def _headline(text: str) -> str:

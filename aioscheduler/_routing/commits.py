@@ -46,7 +46,8 @@ class Commits:
     Attributes:
         reached: The stamp up to which everything is on disk.
         tasks: How many tasks are in the file.
-        letters: How many dead letters.
+        letters: How many dead letters there are, without those of which the file is to be told
+            that they are none any more; `Letters.drop` takes them off.
         times: How long the last commits took, in seconds.
         refused: Rows that can never be written, and why.
     """
@@ -73,6 +74,7 @@ class Commits:
         self._turn: asyncio.Handle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._again: Callable[[], None] = lambda: None
+        self._failed_batch = Batch()  # which is tried again
         self._finishing = False
         self._given_up = False  # a close has waited in vain
         self._under_way = 0  # changes that are being written
@@ -174,6 +176,20 @@ class Commits:
                 )
         return stamp <= self.reached
 
+    def abandon(self) -> None:
+        """Have all that is left written, with no loop to be told of it.
+
+        Raises:
+            StoreError: Nobody writes any more.
+        """
+        if self._over is not None:
+            return
+        batches = [] if self._retry is None else [self._failed_batch]
+        while (taken := self._group.take()) is not None:
+            batches.append(taken[0])
+        if batches:
+            self._writer.submit(partial(_write_all, self._store, batches), lambda *_: None)
+
     def figures(self) -> dict[str, Any]:
         """Return what `stats()` tells of it; any thread may ask."""
         times = sorted(self.times.copy())
@@ -233,12 +249,12 @@ class Commits:
             log.error("%s; this change of a durable task is left out: %s", why, _describe(part))
             self.refused.update((row.row, why) for row in part.puts)
             self.tasks -= len(part.puts) - len(part.strikes) - len(part.burials)
-            self.letters -= len(part.burials) - len(part.discards)
+            self.letters -= len(part.burials) - len(part.discards)  # which are in the file still
         if self._trouble is not None:
             log.warning("%s can be written again; nothing was lost", self._store.path)
             self._trouble, self._tries, self._told = None, 0, -TELL_AGAIN
         self.tasks += len(batch.puts) - len(batch.strikes) - len(batch.burials)
-        self.letters += len(batch.burials) - len(batch.discards)
+        self.letters += len(batch.burials)
         self._under_way = 0
         self._reach(stamp)
         if self._group.unsaved or self._waiters:
@@ -261,6 +277,7 @@ class Commits:
                 "%s; %s changes of durable tasks wait for it, tasks go on, and it is tried again",
                 *(error, f"{self.unsaved:,}"),
             )
+        self._failed_batch = batch
         self._again = partial(self._submit, batch, stamp)
         self._retry = self._loop.call_later(delay, self._again)
 
@@ -326,6 +343,20 @@ def _write(store: Store, batch: Batch) -> list[tuple[Batch, Unwritable]]:
                 left_out.append((part, error))
         return left_out
     return []
+
+
+def _write_all(store: Store, batches: list[Batch]) -> None:
+    """Write batches up to the first that cannot be written, and tell nobody but the log."""
+    for number, batch in enumerate(batches):
+        try:
+            _write(store, batch)
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody else hears of it
+            lost = sum(sum(map(len, left[:-1])) for left in batches[number:])
+            log.error(
+                "%s; the event loop is over, and %s changes of durable tasks are lost",
+                *(explain(store.path, "written", error), f"{lost:,}"),
+            )
+            return
 
 
 def _split(batch: Batch) -> Iterator[Batch]:

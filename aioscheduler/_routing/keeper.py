@@ -13,16 +13,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
-from typing import Any, TypeVar
+from typing import Any
 
 from .._durable.group import Group, Kept
 from .._durable.records import Opening, Row, Store, StoreGone
-from .._durable.writer import InlineWriter, Writer, ask
+from .._durable.writer import InlineWriter, Writer
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
+from .asking import Asking
 from .burials import Burials
 from .commits import CLOSE_PATIENCE, Commits, explain
 from .drafts import Draft, Drafts
@@ -35,8 +37,6 @@ from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .suspects import Suspects
 
 log: logging.Logger = logging.getLogger("aioscheduler")
-
-T = TypeVar("T")
 
 
 class Keeper:
@@ -81,18 +81,21 @@ class Keeper:
         self.calls = calls
         self.notes = notes
         self._writer = writer
+        self._asking = Asking(store, writer)
         self._clock = clock
         self._failed = failed
         self._timed = timed
         self._marks = Marks(self.group)
-        self._burials = Burials(self.group, clock)
         self._functions = Functions(self.group)
         self.drafts: Drafts = Drafts(shipper, self._functions, notes)
         self._restoring: Restoring | None = None
         self._suspects = Suspects()
         self._left: dict[str, Kept] = {}  # what stays for the next host and has an id, by that
         self.commits: Commits = Commits(store, writer, self.group, self._marks.age, self._fail)
-        self.letters: Letters = Letters(store, self.group, self.commits, self._call, self.stored)
+        self._burials = Burials(self.group, clock, self.commits.has)
+        self.letters: Letters = Letters(
+            store, self.group, self.commits, self._asking.ask, self.stored
+        )
         self.keepings: list[Keeping] = [
             Keeping(
                 *(self.group, self.commits, self._marks, self._suspects, timed, clock),
@@ -108,7 +111,6 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_open = False
         self._fed = 0  # pages
-        self._has_file = False  # this keeper has opened it; set in the writer's thread
         self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
@@ -150,8 +152,8 @@ class Keeper:
                 await asyncio.wait([self._feeding], timeout=CLOSE_PATIENCE)
             self._feeding.cancel()
         if self.is_open:
-            self._burials.tell()
             with contextlib.suppress(StoreError):  # the manager has failed by it
+                await self._asking.settle()  # a backup, maybe
                 return await self.commits.finish()
         return False
 
@@ -160,7 +162,7 @@ class Keeper:
         assert self._loop is not None
         try:
             self._writer.start(self._loop)
-            await self._feed(await self._call(self._open_store))
+            await self._feed(await self._asking.open())
             self.commits.start(self._loop)
             then()
         except BaseException as error:  # whatever it is, nothing can be kept
@@ -174,18 +176,6 @@ class Keeper:
                 raise
         else:
             self._opened.set_result(None)
-
-    def _open_store(self) -> Opening:
-        opening, self._has_file = self.store.open(), True
-        return opening
-
-    def _close_store(self, clean: bool) -> None:
-        if self._has_file:  # else it is another manager's
-            self.store.close(clean)
-
-    async def _call(self, call: Callable[[], T]) -> T:
-        assert self._loop is not None
-        return await ask(self._writer, self._loop, call)
 
     async def _feed(self, opening: Opening) -> None:
         """Give the tasks of the file to the links, and rows to what was scheduled meanwhile."""
@@ -206,8 +196,8 @@ class Keeper:
             opening,
             now,
         )
-        pages = await self._call(self.store.read)
-        while (page := await self._call(partial(next, pages, None))) is not None:
+        pages = await self._asking.ask(self.store.read)
+        while (page := await self._asking.ask(partial(next, pages, None))) is not None:
             self._fed += 1
             for row in page:
                 check_kind(row, self._timed, self.store.path)
@@ -315,7 +305,7 @@ class Keeper:
     async def backup(self, path: str) -> None:
         """Copy everything so far to a new file."""
         await self.stored(None)
-        await self._call(partial(self.store.backup, path))
+        await self._asking.ask(partial(self.store.backup, path))
 
     def figures(self) -> dict[str, Any]:
         """Return what `stats()` tells of the store; any thread may ask."""
@@ -371,12 +361,13 @@ class Keeper:
 
     async def _close(self) -> None:
         clean = await self.settle() and not self._is_in_doubt()
+        self._burials.tell()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         try:
             async with asyncio.timeout(CLOSE_PATIENCE):
-                await self._call(partial(self._close_store, clean))
+                await self._asking.ask(partial(self._asking.close, clean))
         except StoreError as error:
-            if self._has_file:
+            if self._asking.has_file:
                 log.error("%s", error)
         except TimeoutError:  # a disk that hangs, and a thread with it
             log.error("%s does not answer, and is let go when it does", self.store.path)
@@ -390,13 +381,18 @@ class Keeper:
         return left or any(keeping.leaves_suspects for keeping in self.keepings)
 
     def abandon(self) -> None:
-        """Write what can be written, and let go: the loop is over."""
+        """Write what can be written, and let go: the loop is over, and maybe the program, too."""
         if self._loop is None or self._is_abandoned:
             return
         self._is_abandoned = True
         with contextlib.suppress(StoreError):  # it was let go before
-            while self.is_open and (taken := self.group.take()) is not None:
-                self._writer.submit(partial(self.store.commit, taken[0]), lambda *_: None)
-            self._writer.submit(partial(self._close_store, False), lambda *_: None)
+            if self.is_open:
+                self.commits.abandon()
+            self._writer.submit(partial(self._asking.close, False), lambda *_: None)
         self._writer.stop()
         self.commits.stop(StoreError(f"the event loop of the manager of {self.store.path} is over"))
+        # The program may end next, and then no other thread runs any more.
+        patience = 0.0 if sys.is_finalizing() else CLOSE_PATIENCE
+        with contextlib.suppress(RuntimeError):  # of the thread itself, which goes on
+            if not self._writer.join(patience):
+                log.error("%s does not answer: what was not stored may be lost", self.store.path)

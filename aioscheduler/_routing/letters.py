@@ -105,5 +105,6 @@ class Letters:
                 self._dropped.discard(self._unwritten.popleft()[0])
         self._dropped.add(row)
         self._group.discard_letter(row)
+        self._commits.letters -= 1
         self._unwritten.append((row, self._group.stamp))
         self._commits.soon()

@@ -13,7 +13,7 @@ Nothing waits for a row that cannot be read.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -36,6 +36,8 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 MAIN_PATIENCE = 60 * SECOND
 """Nanoseconds after the start in which a script may define the functions that its tasks call."""
+
+_MOST_NAMES = 10  # of functions, in one line of the log
 
 HEARTBEAT_SLACK = 2 * SECOND
 """What was due so long after the last heartbeat of a host may have begun in it."""
@@ -121,6 +123,7 @@ class Restoring:
         self._unknown: dict[int, deque[tuple[Row, Kept]]] = {}
         self._unknown_ids: dict[str, tuple[Kept, Function]] = {}
         self._known_until = now + MAIN_PATIENCE
+        self._tell_at: int | None = now + SECOND  # of those that wait; None: it has been told
         # What was due before may have begun in the last host; 0: nothing.
         self._in_doubt = 0 if opening.clean else opening.heartbeat + HEARTBEAT_SLACK
 
@@ -243,7 +246,30 @@ class Restoring:
                     self._admit(row, kept, call)
             if not rows:
                 del self._unknown[number]
+        if self._tell_at is not None and now >= self._tell_at:
+            self._tell_at = None
+            self._tell_unknown()
         return changed
+
+    def _tell_unknown(self) -> None:
+        """Say in the log what waits for its function, which this script may not have at all."""
+        waiting: Counter[str] = Counter()
+        for number, rows in self._unknown.items():
+            function = self._functions.find(number)
+            if count := sum(kept.end is None for _, kept in rows):
+                waiting["?" if function is None else function.name] = count
+        if waiting:
+            names = [f"{name!r} ({count:,})" for name, count in waiting.most_common(_MOST_NAMES)]
+            more = len(waiting) - len(names)
+            log.warning(
+                "durable tasks wait for functions of a script that this program has not defined: "
+                "%s%s. They are looked for until %d s after the start; then their tasks are dead "
+                "letters (unknown), each at its time. Import or define them by then, or start the "
+                "script that does; until then join() and len() do not count these tasks",
+                ", ".join(names),
+                f" and {more:,} more" if more else "",
+                MAIN_PATIENCE // SECOND,
+            )
 
     def claim(self, id_: str, now: int) -> None:
         """Free an id that a task has whose function is not known: it is a dead letter now."""

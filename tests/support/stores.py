@@ -105,6 +105,8 @@ class HandWriter:
         self.jobs: deque[tuple[Callable[[], Any], Callable[[Any, Any], object]]] = deque()
         self.stopped = False
         self.dead: StoreError | None = None
+        self.hangs = False
+        self.joined: list[float | None] = []  # how long somebody was ready to wait
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.dead is not None:
@@ -119,7 +121,8 @@ class HandWriter:
         self.stopped = True
 
     def join(self, timeout: float | None = None) -> bool:
-        return True
+        self.joined.append(timeout)
+        return not self.hangs
 
     def work(self, most: int = 1000) -> int:
         """Make calls, and tell of them; return how many."""

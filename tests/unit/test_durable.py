@@ -715,7 +715,11 @@ async def test_while_the_store_cannot_write_tasks_run_and_what_is_new_waits_for_
 
 @PLACES
 async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
-    clock: FakeClock, store: TrickyStore, workers: int, reports: list[dict[str, Any]]
+    clock: FakeClock,
+    store: TrickyStore,
+    workers: int,
+    reports: list[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     gates["a"] = asyncio.Event()
     manager = clock.manager(store=store, workers=workers)
@@ -727,7 +731,8 @@ async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
         new = manager.schedule(reminders.note(2), DAY)
         with pytest.raises(StoreError, match="was deleted"):
             await new.stored()
-        await stored.stored()  # it is
+        with pytest.raises(StoreError, match="was deleted"):
+            await stored.stored()  # it was
         with pytest.raises(ManagerClosed, match="has failed"):
             manager.schedule(reminders.note(3))
         for _ in range(50):
@@ -741,6 +746,7 @@ async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
     assert report["exception"] is GONE
     reports.clear()
     assert store.closed == [False]
+    assert "dead letter" not in caplog.text  # none can be written
 
 
 async def test_what_is_wrong_with_the_file_is_said(
@@ -807,11 +813,13 @@ async def test_suspects_are_on_record_when_they_begin(clock: FakeClock, store: T
         await manager.join()
 
 
-async def test_one_that_was_lost_before_begins_alone(clock: FakeClock, store: TrickyStore) -> None:
+async def test_one_whose_next_loss_is_the_last_begins_alone(
+    clock: FakeClock, store: TrickyStore
+) -> None:
     gates["poison"] = asyncio.Event()
     died(
         store,
-        row_of(1, "hold", "poison", losses=1, attempt=2),
+        row_of(1, "hold", "poison", losses=2, attempt=3),
         row_of(2, "note", "suspect"),
         row_of(3, "note", "later", due=int((START + DAY).timestamp()) * 10**9),
     )
@@ -1074,10 +1082,10 @@ async def test_a_suspect_that_is_cancelled_in_the_queue_of_suspects_holds_up_nob
     gates["first"] = asyncio.Event()
     died(
         store,
-        row_of(1, "hold", "first", losses=1),
-        row_of(2, "note", "gone", losses=1, id="gone"),
-        row_of(3, "note", "third", losses=1),
-        row_of(4, "note", "moved", losses=1, id="moved"),
+        row_of(1, "hold", "first", losses=2),
+        row_of(2, "note", "gone", losses=2, id="gone"),
+        row_of(3, "note", "third", losses=2),
+        row_of(4, "note", "moved", losses=2, id="moved"),
     )
     async with clock.manager(1, store=store, workers=min(workers, 1)) as manager:
         await settle(clock, manager)

@@ -57,3 +57,19 @@ def test_outside_there_is_a_clear_error(ask: Any) -> None:
 def test_only_a_reference_can_be_cancelled(wrong: Any) -> None:
     with pytest.raises(TypeError, match="TaskRef"):
         ManagerProxy(Desk(), LoopThread("manager")).cancel(wrong)
+
+
+def test_what_only_the_host_has_is_refused_with_what_there_is() -> None:
+    proxy: Any = ManagerProxy(Desk(), LoopThread("manager"))
+    with pytest.raises(
+        AttributeError,
+        match=r"^'ManagerProxy' object has no attribute 'dead_letters': inside a task a manager "
+        r"has schedule\(\) and cancel\(\) alone, and all else is for the program that has made it$",
+    ) as caught:
+        _ = proxy.dead_letters
+    assert (caught.value.name, caught.value.obj) == ("dead_letters", proxy)
+    assert not hasattr(proxy, "stats")
+    with pytest.raises(AttributeError, match="^'ManagerProxy' object has no attribute '_router'$"):
+        _ = proxy._router
+    with pytest.raises(AttributeError, match="attribute '_desk'$"):
+        _ = object.__new__(ManagerProxy)._desk

@@ -52,7 +52,7 @@ def test_another_connection_is_known() -> None:
     ("pids", "words"),
     [
         ((), "by a process that is not known"),
-        ((5,), "by process 5:"),
+        ((5,), "by process 5: another host or its last workers, or a program that has the file"),
         ((5, 6), "by process 5, 6:"),
         ((os.getpid(),), "by this very process"),
     ],

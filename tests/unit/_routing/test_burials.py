@@ -15,14 +15,14 @@ def bury(burials: Burials, row: int, reason: Reason, text: str, id_: str | None 
 
 def test_they_are_written_with_their_time() -> None:
     group = Group(1)
-    bury(Burials(group, lambda: 77), 3, Reason.LOST, "why")
+    bury(Burials(group, lambda: 77, lambda _: True), 3, Reason.LOST, "why")
     taken = group.take()
     assert taken is not None
     assert taken[0].burials == [Burial(0, 3, 1, Reason.LOST, "why", 77)]
 
 
 def test_they_are_told_of_once_and_in_sums(caplog: pytest.LogCaptureFixture) -> None:
-    burials = Burials(Group(1), lambda: 77)
+    burials = Burials(Group(1), lambda: 77, lambda _: True)
     burials.tell()
     assert not caplog.records
     bury(burials, 3, Reason.FAILED, "Traceback\n  line\nValueError: 5\n\n", id_="a")
@@ -45,3 +45,22 @@ def test_they_are_told_of_once_and_in_sums(caplog: pytest.LogCaptureFixture) -> 
         "1,501 durable tasks are dead letters (failed: 500, unreadable: 1,000, too_late: 1); the "
         f"last is row 7000: {'x' * 300}; see manager.dead_letters()"
     ]
+
+
+def test_nothing_is_said_of_letters_that_can_never_be_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reached = 1
+    burials = Burials(Group(1), lambda: 77, lambda stamp: stamp <= reached)
+    bury(burials, 3, Reason.LOST, "first")
+    burials.tell()
+    bury(burials, 4, Reason.LOST, "second")
+    burials.tell()
+    reached = 3
+    bury(burials, 5, Reason.LOST, "third")
+    burials.tell()
+    assert [message.partition(";")[2].partition(";")[0] for message in caplog.messages] == [
+        " the last is row 3: first",
+        " the last is row 5: third",
+    ]
+    assert all("(lost: 1)" in message for message in caplog.messages)

@@ -85,6 +85,7 @@ def test_letters_and_tasks_are_counted(place: Place) -> None:
     place.turn()
     assert (place.commits.tasks, place.commits.letters) == (2, 2)
     place.group.discard_letter(kept[1].row)
+    place.commits.letters -= 1  # by who drops it
     place.commits.soon()
     place.turn()
     assert (place.commits.tasks, place.commits.letters) == (2, 1)
@@ -402,3 +403,42 @@ async def test_a_close_tries_once_more_at_once(place: Place) -> None:
     place.writer.work()
     assert await finishing
     assert place.commits.reached >= kept.stamp
+
+
+# ---- when the loop is over
+
+
+def test_what_is_left_when_the_loop_is_over_is_written_in_its_order(place: Place) -> None:
+    place.start()
+    first = place.put(b"first")
+    place.store.fails = FULL
+    place.turn()
+    later = [place.put(b"x" * (5 << 20)) for _ in range(3)]
+    place.store.fails = None
+    place.commits.abandon()
+    place.commits.stop(StoreError("over"))
+    assert place.writer.work() == 1
+    rows = [first.row, *(each.row for each in later)]
+    assert [[put.row for put in batch.puts] for batch in place.store.batches] == [
+        [row] for row in rows
+    ]
+    place.commits.abandon()
+    assert not place.writer.jobs
+
+
+def test_what_cannot_be_written_when_the_loop_is_over_takes_what_follows_along(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.start()
+    place.turn()
+    place.commits.abandon()
+    assert not place.writer.jobs  # there was nothing
+    place.put(b"x" * (9 << 20))
+    place.put()
+    place.store.fails = FULL
+    place.commits.abandon()
+    place.writer.work()
+    assert caplog.messages == [
+        f"{FULL}; the event loop is over, and 3 changes of durable tasks are lost"
+    ]
+    assert place.store.batches == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from stores import FULL, GONE, HandWriter, TrickyStore
 
 from aioscheduler._durable.records import Batch, Function, Row
 from aioscheduler._routing import keeper as module
+from aioscheduler._routing.commits import CLOSE_PATIENCE
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.keeper import Keeper
 from aioscheduler._routing.storedcalls import Notes, RemoteCalls
@@ -429,12 +431,65 @@ async def test_when_the_loop_is_over_what_can_be_written_is(place: Place) -> Non
         place.enter(n, "x" * (5 << 20))
     place.keeper.abandon()
     place.keeper.abandon()
-    assert place.writer.work() == 4
+    # Or the program might end before it is done.
+    assert place.writer.joined == [CLOSE_PATIENCE]
+    assert place.writer.work() == 2
     assert len(place.values()) == 3
     assert place.store.closed == [False]
     assert place.writer.stopped
     with pytest.raises(StoreError, match="the event loop of the manager of tasks.db is over"):
         place.keeper.commits.check_room()
+
+
+async def test_a_writer_that_does_not_answer_when_the_loop_is_over_is_told_of(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.open()
+    await place.turn()
+    place.writer.hangs = True
+    monkeypatch.setattr(sys, "is_finalizing", lambda: True)
+    place.keeper.abandon()
+    assert place.writer.joined == [0.0]  # in vain: no other thread runs
+    assert caplog.messages == ["tasks.db does not answer: what was not stored may be lost"]
+
+
+async def test_a_loop_that_is_over_in_the_writer_s_own_thread_waits_for_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def join(timeout: float | None) -> bool:
+        raise RuntimeError("cannot join current thread")
+
+    place.open()
+    await place.turn()
+    place.enter(0, 1)
+    monkeypatch.setattr(place.writer, "join", join)
+    place.keeper.abandon()
+    place.writer.work()
+    assert place.values() == [1]
+
+
+async def test_a_close_waits_for_a_backup_though_nobody_waits_for_that(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioscheduler._routing.commits.CLOSE_PATIENCE", 0.0)
+    copies: list[str] = []
+    monkeypatch.setattr(place.store, "backup", copies.append)
+    place.open()
+    await place.turn()
+    backing = asyncio.create_task(place.keeper.backup("copy.db"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    backing.cancel()
+    place.enter(0, 1)
+    closing = asyncio.create_task(place.keeper.close())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (backing.cancelled(), len(place.writer.jobs), closing.done()) == (True, 3, False)
+    await place.turn(12)
+    await closing
+    assert copies == ["copy.db"]
+    assert place.values() == [1]
+    assert place.store.closed == [True]
 
 
 # ---- what is left, and ids

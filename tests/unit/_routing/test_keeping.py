@@ -29,7 +29,7 @@ class Place(stores.Place):
         self.now = 1000
         self.marks = Marks(self.group)
         self.suspects = Suspects()
-        self.burials = Burials(self.group, lambda: self.now)
+        self.burials = Burials(self.group, lambda: self.now, lambda _: True)
         self.left: dict[str, Kept] = {}
         self.asked: list[Kept | None] = []
         self.keepings = [

@@ -9,7 +9,7 @@ import pytest
 import stores
 
 from aioscheduler._durable.group import Kept
-from aioscheduler._durable.records import Function, Letter, Reason, Row
+from aioscheduler._durable.records import Batch, Function, Letter, Reason, Row, Unwritable
 from aioscheduler._routing import letters as module
 from aioscheduler._routing.letters import Letters
 from aioscheduler.errors import StoreError
@@ -117,3 +117,37 @@ async def test_what_is_dropped_is_not_remembered_for_ever(place: Place) -> None:
         place.turn()
     assert len(place.letters._dropped) == 1
     assert await place.read() == []
+
+
+async def test_what_is_dropped_counts_no_more_before_the_file_knows(place: Place) -> None:
+    rows = place.bury(*[Reason.FAILED] * 4)
+    await place.stored(None)
+    assert place.commits.letters == 4
+    place.letters.drop(rows[0])
+    place.letters.drop(rows[1])
+    assert place.commits.figures()["dead_letters"] == 2
+    place.store.fails = stores.FULL
+    place.turn()
+    assert place.commits.letters == 2
+    place.store.fails = None
+    place.loop.pass_(1)
+    place.turn()
+    assert (place.commits.letters, len(place.store.dead())) == (2, 2)
+
+
+async def test_what_cannot_be_dropped_counts_again(place: Place) -> None:
+    rows = place.bury(*[Reason.FAILED] * 4)
+    await place.stored(None)
+    commit = place.store.commit
+
+    def refuse(batch: Batch) -> None:
+        if rows[0] in batch.discards:
+            raise Unwritable("no")
+        commit(batch)
+
+    place.store.commit = refuse  # type: ignore[method-assign]
+    place.letters.drop(rows[0])
+    place.letters.drop(rows[1])
+    assert place.commits.letters == 2
+    place.turn()
+    assert (place.commits.letters, len(place.store.dead())) == (3, 3)

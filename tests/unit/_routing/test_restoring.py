@@ -24,6 +24,7 @@ from aioscheduler._routing.restoring import (
     tell_of_clock,
 )
 from aioscheduler._routing.storedcalls import Stored
+from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._transport import wire
 
 NOW, HEARTBEAT = 10**18, 5 * 10**17
@@ -70,7 +71,13 @@ class Place(stores.Place):
         table = Functions(self.group)
         table.read(functions)
         self.restoring = Restoring(
-            *(links, self.group, Burials(self.group, lambda: NOW), table, [links, links]),
+            *(
+                links,
+                self.group,
+                Burials(self.group, lambda: NOW, self.commits.has),
+                table,
+                [links, links],
+            ),
             *(links, links, Opening(0, 1, functions, 0, 0, clean, HEARTBEAT), NOW),
         )
         self.early: dict[str, Early] = {}
@@ -302,3 +309,45 @@ def test_a_store_from_the_future_is_told_of(caplog: pytest.LogCaptureFixture) ->
     assert not caplog.messages
     tell_of_clock("tasks.db", NOW + 90 * 10**9, NOW)
     assert "the store tasks.db is from the future: its last host lived 90 s later" in caplog.text
+
+
+def test_what_waits_for_a_function_is_told_of_once(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    for row in range(1, 6):
+        place.take(row, function=3)
+    place.take(6, function=3, id="a")
+    place.take(7)
+    place.restoring.claim("a", NOW)
+    place.restoring.resolve(NOW + SECOND - 1)
+    assert not caplog.records
+    for _ in range(2):
+        place.restoring.resolve(NOW + SECOND)
+    assert caplog.messages == [
+        "durable tasks wait for functions of a script that this program has not defined: "
+        "'test.later' (5). They are looked for until 60 s after the start; then their tasks are "
+        "dead letters (unknown), each at its time. Import or define them by then, or start the "
+        "script that does; until then join() and len() do not count these tasks"
+    ]
+
+
+def test_of_many_functions_that_are_waited_for_some_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place = Place(functions=[Function(n, f"f{n}", "__main__:f", once=False) for n in range(12)])
+    for n in range(12):
+        place.take(n, function=n)
+    place.restoring.resolve(NOW + SECOND)
+    assert "'f0' (1), 'f1' (1)" in caplog.text
+    assert "'f9' (1) and 2 more. They are" in caplog.text
+
+
+def test_what_is_defined_in_time_is_not_told_of(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.take(1, function=3)
+    note = registry.find("test.note")
+    monkeypatch.setattr(registry, "find", lambda name: note)
+    assert place.restoring.resolve(NOW + SECOND)
+    place.restoring.resolve(NOW + 2 * SECOND)
+    assert not caplog.records
