@@ -9,6 +9,7 @@ from acting import ran, trace, trace_alone, trace_and_fail
 from solo import LATER, Make, Place, after, fail, forever, give
 from turning import turns
 
+from aioscheduler._scheduling.few import MOST
 from aioscheduler._scheduling.order import Order
 from aioscheduler._scheduling.pace import MAX_SLICE
 from aioscheduler._transport import wire
@@ -171,6 +172,7 @@ async def test_nor_are_those_that_had_arrived(place: Place) -> None:
 
 CONFIRMED = wire.make_record(wire.More(confirmed=1))
 ALONE = wire.make_record(wire.More(confirmed=wire.ALONE))
+FEW = wire.make_record(wire.More(confirmed=wire.FEW))
 
 
 async def test_where_all_wait_they_begin_when_the_host_has_entered_them(make: Make) -> None:
@@ -285,6 +287,48 @@ async def test_what_waits_for_its_next_attempt_at_the_head_lets_nothing_by(make:
     place.send(Kind.CONFIRM, [0])
     await turns(20)
     assert ran == ["head", "head", "waits", "last"]
+
+
+def announced_in(place: Place) -> list[list[int]]:
+    return [frame[2] for frame in place.take() if frame[0] == Kind.ANNOUNCED]
+
+
+async def test_of_those_that_are_in_doubt_then_few_are_announced(place: Place) -> None:
+    ran.clear()
+    function = place.shipper.take_function(trace)
+    place.tell_definitions()
+    count = 3 * MOST
+    records = [FEW] * count
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, records, list(range(count)))
+    place.schedule(count, trace("other"))
+    await turns()
+    index, announced = 0, announced_in(place)
+    assert sum(announced, []) == list(range(MOST))
+    assert ran == ["other"]  # those do not wait with them
+    assert place.worker._announcer.is_held_back(MOST)
+    place.send(Kind.CANCEL, 0, [MOST])
+    while announced:
+        for numbers in announced:
+            place.send(Kind.CONFIRM, [index])
+            index += 1
+            await turns()
+            assert ran[-len(numbers) :] == numbers
+        announced = announced_in(place)
+        assert len(sum(announced, [])) <= MOST
+    assert sorted(ran[1:]) == [number for number in range(count) if number != MOST]
+
+
+async def test_what_is_held_back_was_not_announced_when_its_process_drains(place: Place) -> None:
+    function = place.shipper.take_function(trace)
+    place.tell_definitions()
+    count = MOST + 3
+    place.send(Kind.SCHEDULE, 0, 0, 0, function, [FEW] * count, list(range(count)))
+    await turns()
+    place.take()
+    place.send(Kind.DRAIN)
+    await turns()
+    (unstarted,) = [frame[2] for frame in place.take() if frame[0] == Kind.UNSTARTED]
+    assert sorted(unstarted) == list(range(MOST))
 
 
 async def test_a_queue_with_one_that_is_alone_announces_one_at_a_time(make: Make) -> None:
