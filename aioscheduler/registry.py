@@ -81,7 +81,9 @@ def durable(
             renamed, and is no other function's.
         timeout: As of `schedule`, and so are `retry` and `max_lateness`. They belong to the
             function: tasks that wait go by what the running program says.
-        retry: Which failures have a task start once more.
+        retry: Which failures have a task start once more. No CancelledError is one, also if the
+            task raises it though nobody has asked for its end: it is a dead letter then. Nor is
+            what a task makes of a cancellation by a close, or with its worker: it has not ended.
         max_lateness: How late a task may start.
         on_loss: What becomes of a task that had begun when its process, or the host, died:
             "rerun" starts it again, so that it runs at least once; "fail" makes it a dead letter,

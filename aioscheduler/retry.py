@@ -46,8 +46,9 @@ class Retry:
     """Which failures have a task start once more, how often, and after which waits.
 
     After the nth attempt that failed it waits `wait_initial * wait_exp_base ** (n - 1)` seconds and
-    a random part of `wait_jitter`, `wait_max` at most. Never retried: a cancelled task, SystemExit
-    and KeyboardInterrupt, `WorkerLost`, `TooLate`, and a task whose arguments could not be decoded.
+    a random part of `wait_jitter`, `wait_max` at most. Never retried: a cancelled task, whoever has
+    raised its CancelledError, SystemExit and KeyboardInterrupt, `WorkerLost`, `TooLate`, and a task
+    whose arguments could not be decoded.
 
     Args:
         on: An exception class, a tuple of them, or a function of the exception. That returns True

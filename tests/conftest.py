@@ -7,6 +7,7 @@ import gc
 import glob
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,10 @@ from hypothesis import settings
 # what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Thousands of processes are started here: none is to compile what another has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # No timing is asserted: a machine may be slow.
 settings.register_profile("aioscheduler", deadline=None)
 settings.load_profile("aioscheduler")
@@ -32,6 +37,14 @@ def pytest_collection_finish() -> None:
 
     It takes six sevenths off the time of the unit tests.
     """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_stays_of_a_module_is_not_looked_at() -> Iterator[None]:
+    """So do the reports of its tests: each collection would look at all there ever were."""
+    yield
     gc.collect()
     gc.freeze()
 

@@ -30,7 +30,7 @@ class Writer:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Then[Any]] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._stopped = False
-        self._pid = os.getpid()
+        self._pid = 0  # in which the thread lives
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to make calls, and to tell `loop` of them.
@@ -43,7 +43,7 @@ class Writer:
             thread.start()
         except RuntimeError as error:
             raise StoreError(f"no thread can be had to write to the store: {error}") from error
-        self._thread = thread
+        self._thread, self._pid = thread, os.getpid()
 
     def submit(self, call: Callable[[], T], then: Then[T]) -> None:
         """Have a call made when those before it have been, and its result told in the loop.
@@ -54,7 +54,7 @@ class Writer:
             StoreError: It would never be made: the writer was not started, or has ended, or this
                 process was forked from that in which it lives.
         """
-        if os.getpid() != self._pid:
+        if self._thread is not None and os.getpid() != self._pid:
             raise StoreError(
                 f"this process was forked from {self._pid}, which has the store open: a forked "
                 "process cannot use it, and needs a manager of its own with another file"
@@ -142,6 +142,8 @@ async def ask(
     answer: asyncio.Future[T] = loop.create_future()
 
     def then(result: Any, error: BaseException | None) -> None:
+        if isinstance(error, StopIteration):  # which no future takes
+            error = RuntimeError(repr(error))
         if not answer.done():
             answer.set_result(result) if error is None else answer.set_exception(error)
 

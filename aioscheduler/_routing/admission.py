@@ -57,7 +57,8 @@ class Admission:
     def requeue(self, letter: Letter, when: datetime | timedelta | None) -> Task[Any]:
         """Schedules the task of a dead letter anew; see `Manager.requeue`."""
         due = self._router.due(when)
-        self._keeper.check_room(letter.id)
+        self._keeper.commits.check_room()
+        self._keeper.know(letter.id)
         draft = self._keeper.drafts.draft_again(letter)
         if draft.id is not None and self._router.ids.find(draft.id) is not None:
             raise ValueError(

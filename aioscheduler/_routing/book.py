@@ -198,8 +198,8 @@ class Book:
         if change.refused is None:
             if self.durables is None:
                 begin()
-            else:
-                self.durables.announced(numbers, begin)
+            else:  # of those that are not to begin any more the worker knows by itself
+                self.durables.announced(numbers, lambda _: begin())
         return change
 
     def unstarted(self, scheduler: int, numbers: list[int]) -> Change:
@@ -338,19 +338,19 @@ class Book:
         Args:
             rerun: Whether those start again that are not durable.
         """
-        lost, suspects = [], set()
+        lost, confirmed = [], {}
         numbers = list(self.ledger.running_numbers())
         if self.durables is not None:
             again = [n for n in numbers if self.durables.runs_again(n, rerun)]
             kept = set(again)
             lost = [n for n in numbers if n not in kept]
-            suspects = {n for n in again if self.durables.stays(n, running=False)}
+            confirmed = {n: self.durables.confirmed_again(n) for n in again}
         elif rerun:
             again = numbers
         else:
             again, lost = [], numbers
         entries = self.ledger.read(again)
-        self.outbox.amend({n: e.rerun(n in suspects) for n, e in entries.items()}, send=False)
+        self.outbox.amend({n: e.rerun(confirmed.get(n, 0)) for n, e in entries.items()}, send=False)
         self.ledger.move(again, State.PENDING)
         waiting = [Change(s, len(own)) for s, own in by_scheduler(self.ledger, again).items()]
         return waiting + self._end(lost, State.LOST)

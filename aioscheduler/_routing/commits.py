@@ -246,7 +246,7 @@ class Commits:
             return
         self.times.append(now - began)
         for part, why in left_out or ():
-            log.error("%s; this change of a durable task is left out: %.300r", why, part)
+            log.error("%s; this change of a durable task is left out: %s", why, _describe(part))
             self.refused.update((row.row, why) for row in part.puts)
             self.tasks -= len(part.puts) - len(part.strikes) - len(part.burials)
             self.letters -= len(part.burials) - len(part.discards)  # which are in the file still
@@ -308,6 +308,13 @@ class Commits:
                 told(None)
             else:
                 waiting.append((wanted, told))
+
+
+def _describe(part: Batch) -> str:
+    """Say what a batch of one change does; nothing in it is described, which may be large."""
+    ((field, (change,)),) = ((f, c) for f, c in zip(part._fields, part[:-1], strict=False) if c)
+    row = change if field == "discards" else getattr(change, "row", None)
+    return f"{field} of row {row}"
 
 
 def explain(path: str, what: str, error: BaseException) -> StoreError:

@@ -26,6 +26,10 @@ MOST_BYTES = 512 << 20
 """Of a payload: a row of SQLite takes a billion."""
 
 
+MOST_NAME = 1 << 20
+"""Characters of a key or an id: what is done with them is done in the loop."""
+
+
 class Draft(NamedTuple):
     """A durable task that is about to be scheduled.
 
@@ -68,9 +72,11 @@ class Drafts:
         Raises:
             NotDurable: The next host could not read it again.
         """
+        _check_name("key", key)
+        _check_name("id", id_)
         values = self._notes.take(captured)
         payload = _check_size(self._shipper.take_durable(coro, durable.name))
-        confirmed = int(durable.once or id_ is not None)
+        confirmed = confirmed_of(durable, id_)
         return Draft(Stored(durable, payload, label, values, confirmed), _plain_key(key), id_)
 
     def draft_many(
@@ -85,8 +91,9 @@ class Drafts:
         Raises:
             NotDurable: A captured value could not be read by the next host.
         """
+        _check_name("key", key)
         values = self._notes.take(captured)
-        stored = Stored(durable, b"", label, values, int(durable.once))
+        stored = Stored(durable, b"", label, values, confirmed_of(durable, None))
         return Draft(stored, _plain_key(key))
 
     def take_some(
@@ -123,7 +130,7 @@ class Drafts:
         assert isinstance(asked.payload, bytes)
         name, place, once, label = asked.durable
         function = registry.find(name) or Function(0, name, place, once)
-        confirmed = int(function.once or asked.id is not None)
+        confirmed = confirmed_of(function, asked.id)
         stored = Stored(function, asked.payload, label, asked.captured, confirmed)
         return Draft(stored, asked.key, asked.id)
 
@@ -133,7 +140,7 @@ class Drafts:
         function = self._functions.find(letter.function)
         assert function is not None  # the file has a name for each letter
         label, values = self._notes.read(letter.options)
-        confirmed = int(function.once or letter.id is not None)
+        confirmed = confirmed_of(function, letter.id)
         return Draft(Stored(function, letter.payload, label, values, confirmed), *letter[5:7])
 
     def row(self, number: int, due: int, draft: Draft) -> Row:
@@ -144,6 +151,11 @@ class Drafts:
         return Row(number, due, function, stored.payload, draft.key, draft.id, note)
 
 
+def confirmed_of(function: Durable | Function, id_: str | None) -> int:
+    """Return whether a task of a function begins on record alone, as of `Stored`."""
+    return wire.FEW if function.once else int(id_ is not None)
+
+
 def _check_size(payload: bytes) -> bytes:
     if len(payload) > MOST_BYTES:
         raise NotDurable(
@@ -151,6 +163,14 @@ def _check_size(payload: bytes) -> bytes:
             f"{MOST_BYTES:,} of each: write them to a file, and give the task its path"
         )
     return payload
+
+
+def _check_name(kind: str, name: str | bytes | int | None) -> None:
+    if isinstance(name, str | bytes) and len(name) > MOST_NAME:
+        raise NotDurable(
+            f"the {kind} of a durable task has {len(name):,} characters, and a store takes "
+            f"{MOST_NAME:,}: take a hash of it"
+        )
 
 
 def _plain_key(key: str | bytes | int | None) -> str | bytes | int | None:

@@ -15,8 +15,8 @@ class Durables(Protocol):
     def started(self, numbers: Iterable[int]) -> None:
         """Tasks may have begun."""
 
-    def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
-        """Tasks begin when `begin` is called, and not before."""
+    def announced(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
+        """Tasks begin when `begin` is called with those that still are to, and not before."""
 
     def unstarted(self, numbers: Iterable[int]) -> None:
         """Tasks that were announced have not begun."""
@@ -26,6 +26,9 @@ class Durables(Protocol):
 
     def moved(self, number: int, due: int) -> None:
         """A task that waits was given another time."""
+
+    def confirmed_again(self, number: int) -> int:
+        """Return how a task that runs again is confirmed, as of `wire.More`; 0: as before."""
 
     def runs_again(self, number: int, otherwise: bool) -> bool:
         """Say whether a task that had begun in a process that is gone runs again."""

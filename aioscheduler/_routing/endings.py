@@ -94,7 +94,8 @@ class Endings:
 
         Args:
             change: What it returned.
-            values: The outcomes of what has ended, in order, perhaps of more; not of the cancelled.
+            values: The outcomes of what has ended, in order, perhaps of more; of the cancelled only
+                if nobody has asked for it.
             decode: Reads them, when asked.
             singly: Whether NO_MEMORY may be among them.
             ending: More about failures, as of `wire`.
@@ -110,6 +111,7 @@ class Endings:
             self._counter.count_waiting(self._worker, scheduler, waiting)
         if not ended:
             return
+        outcomes = values
         if state is State.CANCELLED:
             values, decode = [None] * len(ended), None
             self.failures.tell(ended, self._home.ref)
@@ -120,7 +122,7 @@ class Endings:
             self._counts["too_late"] += len(ended)
         durable: Collection[int] = ()
         if self._keeping is not None:
-            durable = self._keeping.ended(ended, state, values, ending)
+            durable = self._keeping.ended(ended, state, outcomes, ending)
         if state is State.FINISHED and self.holders.has_batches and not singly:
             self._settle_rows(scheduler, ended, values, decode)
         else:

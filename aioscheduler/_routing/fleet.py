@@ -154,7 +154,7 @@ class Fleet:
 
         A lifespan in this loop, and what runs in it, waits for the end of the tasks alone.
         """
-        if self._closing is None:
+        if self._closing is None or self._closing.cancelled():  # as by who cancels all tasks
             self._closing = asyncio.create_task(self._close(timeout))
         if self._lifespan is not None and self._lifespan.encloses_caller():
             await self._lifespan.wait_inside(self._closing)

@@ -21,7 +21,7 @@ from typing import Any
 
 from .._durable.group import Group, Kept
 from .._durable.records import Opening, Row, Store, StoreGone
-from .._durable.writer import InlineWriter, Writer, ask
+from .._durable.writer import InlineWriter, Writer
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
 from .asking import Asking
@@ -29,9 +29,10 @@ from .burials import Burials
 from .commits import CLOSE_PATIENCE, Commits, explain
 from .drafts import Draft, Drafts
 from .functions import Functions
-from .keeping import NOT_GIVEN, WITHDRAWN, Keeping, Marks
+from .keeping import NOT_GIVEN, WITHDRAWN, Keeping
 from .letters import Letters
-from .restoring import Admission, Early, Restoring, tell_of_clock
+from .marks import Marks
+from .restoring import Admission, Early, Restoring, check_kind, tell_of_clock
 from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .suspects import Suspects
 
@@ -80,9 +81,10 @@ class Keeper:
         self.calls = calls
         self.notes = notes
         self._writer = writer
-        self._asking = Asking(writer)
+        self._asking = Asking(store, writer)
         self._clock = clock
         self._failed = failed
+        self._timed = timed
         self._marks = Marks(self.group)
         self._functions = Functions(self.group)
         self.drafts: Drafts = Drafts(shipper, self._functions, notes)
@@ -108,7 +110,7 @@ class Keeper:
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_open = False
-        self._has_file = False  # this keeper has opened it
+        self._fed = 0  # pages
         self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
@@ -143,11 +145,15 @@ class Keeper:
 
     async def settle(self) -> bool:
         """Write all that there is, as far as it can be; return whether all of it is in the file."""
-        if self._feeding is not None and not self._feeding.done():
-            await asyncio.wait([self._feeding])
-        with contextlib.suppress(StoreError):  # the manager has failed by it
-            await self._asking.settle()  # a backup, maybe
-            if self.is_open:
+        if self._feeding is not None:
+            fed = -1
+            while not self._feeding.done() and fed < self._fed:  # as long as it goes on
+                fed = self._fed
+                await asyncio.wait([self._feeding], timeout=CLOSE_PATIENCE)
+            self._feeding.cancel()
+        if self.is_open:
+            with contextlib.suppress(StoreError):  # the manager has failed by it
+                await self._asking.settle()  # a backup, maybe
                 return await self.commits.finish()
         return False
 
@@ -156,15 +162,18 @@ class Keeper:
         assert self._loop is not None
         try:
             self._writer.start(self._loop)
-            opening = await ask(self._writer, self._loop, self.store.open)
-            self._has_file = True
-            await self._feed(opening)
+            await self._feed(await self._asking.open())
             self.commits.start(self._loop)
             then()
-        except Exception as error:  # noqa: BLE001  whatever it is, nothing can be kept
+        except BaseException as error:  # whatever it is, nothing can be kept
+            if isinstance(error, asyncio.CancelledError):
+                how = "it took too long for a close(), or all tasks of the loop were cancelled"
+                error = StoreError(f"{self.store.path} was not opened: {how}")
             reason = explain(self.store.path, "used", error)
             self._opened.set_exception(reason)
             self._fail(reason)
+            if not isinstance(error, Exception):
+                raise
         else:
             self._opened.set_result(None)
 
@@ -189,26 +198,24 @@ class Keeper:
         )
         pages = await self._asking.ask(self.store.read)
         while (page := await self._asking.ask(partial(next, pages, None))) is not None:
+            self._fed += 1
             for row in page:
+                check_kind(row, self._timed, self.store.path)
                 restoring.take(row, self._early_ids)
         if self.store.complaint:
             log.error("%s", self.store.complaint)
         early, self._early, self._early_ids = self._early, [], {}
         self.is_open = True
-        for kept, draft, worker, number, _ in early:
+        for kept, draft, worker, number, *_ in early:
             if self.keepings[worker].kept.get(number) is kept:  # else it has ended
                 self._put(kept, self.drafts.row(self.group.new_row(), kept.due, draft))
 
     # ---- new tasks
 
-    def check_room(self, id_: str | None = None) -> None:
-        """See to it that another task, with an id, can be taken.
-
-        Raises:
-            StoreError: It cannot be written for now, and too much waits for that.
-        """
-        self.commits.check_room()
-        self.free(id_)
+    def know(self, id_: str | None) -> None:
+        """See to it that who has an id is known, if a function was registered meanwhile."""
+        if id_ is not None and self._restoring is not None:
+            self._restoring.resolve(self._clock())
 
     def free(self, id_: str | None) -> None:
         """Free an id, if there is one, of a task whose function nobody has registered."""
@@ -236,6 +243,8 @@ class Keeper:
     ) -> Kept:
         """Put a task that a link has accepted into the file."""
         if self.is_open:
+            if draft.id in self._left:  # though this host goes on after all
+                self.group.strike(self._left.pop(draft.id))
             row = self.drafts.row(self.group.new_row(), due, draft)
             kept = Kept.of(row)
             self._put(kept, row)
@@ -244,7 +253,7 @@ class Keeper:
             before = None if draft.id is None else self._early_ids.get(draft.id)
             if before is not None:  # who had the id before has ended, or gives it up
                 replace |= before.replace or before.kept.row == WITHDRAWN
-            early = Early(kept, draft, worker, number, replace)
+            early = Early(kept, draft, worker, number, due, replace)
             self._early.append(early)
             if draft.id is not None:
                 self._early_ids[draft.id] = early
@@ -346,7 +355,7 @@ class Keeper:
         """Write what is left, and let go of the file: no worker runs any more."""
         if self._loop is None:
             return
-        if self._closing is None:
+        if self._closing is None or self._closing.cancelled():  # as by who cancels all tasks
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
 
@@ -354,14 +363,14 @@ class Keeper:
         clean = await self.settle() and not self._is_in_doubt()
         self._burials.tell()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
-        if self._has_file:  # else it is another manager's
-            try:
-                async with asyncio.timeout(CLOSE_PATIENCE):
-                    await self._asking.ask(partial(self.store.close, clean))
-            except StoreError as error:
+        try:
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                await self._asking.ask(partial(self._asking.close, clean))
+        except StoreError as error:
+            if self._asking.has_file:
                 log.error("%s", error)
-            except TimeoutError:  # a disk that hangs, and a thread with it
-                log.error("%s does not answer, and is let go when it does", self.store.path)
+        except TimeoutError:  # a disk that hangs, and a thread with it
+            log.error("%s does not answer, and is let go when it does", self.store.path)
         self._writer.stop()
         self._writer.join(1.0)
 
@@ -379,8 +388,7 @@ class Keeper:
         with contextlib.suppress(StoreError):  # it was let go before
             if self.is_open:
                 self.commits.abandon()
-            if self._has_file:
-                self._writer.submit(partial(self.store.close, False), lambda *_: None)
+            self._writer.submit(partial(self._asking.close, False), lambda *_: None)
         self._writer.stop()
         self.commits.stop(StoreError(f"the event loop of the manager of {self.store.path} is over"))
         # The program may end next, and then no other thread runs any more.

@@ -23,6 +23,7 @@ from .._shipping.payloads import text_in
 from .._transport import wire
 from ..errors import StoreError
 from .commits import Commits
+from .marks import Marks
 from .suspects import Suspects
 
 MOST_LOSSES = 3
@@ -36,41 +37,6 @@ _REASONS = {
     wire.UNKNOWN: Reason.UNKNOWN,
     wire.TOO_LATE: Reason.TOO_LATE,
 }
-
-
-class Marks:
-    """Which tasks have begun and are not on record as such: those are marked that outlive a commit.
-
-    Args:
-        group: Takes the marks.
-    """
-
-    def __init__(self, group: Group) -> None:
-        self._group = group
-        self._fresh: dict[Kept, None] = {}  # begun since the last batch was made
-        self._aged: dict[Kept, None] = {}  # begun before
-
-    def __len__(self) -> int:
-        return len(self._fresh) + len(self._aged)
-
-    def begun(self, *some: Kept) -> None:
-        """Note that tasks may have begun."""
-        self._fresh.update(dict.fromkeys(some))
-
-    def forget(self, *some: Kept) -> None:
-        """Note that tasks have ended, or have not begun."""
-        fresh, aged = self._fresh, self._aged
-        for kept in some:
-            if fresh.pop(kept, self) is self:
-                aged.pop(kept, None)
-
-    def age(self) -> None:
-        """Mark what has begun before the last batch and has not ended; a batch is being made."""
-        for kept in self._aged:
-            if kept.begun is Begun.NO:
-                kept.begun = Begun.YES
-                self._group.change(kept)
-        self._aged, self._fresh = self._fresh, {}
 
 
 class Keeping:
@@ -135,6 +101,11 @@ class Keeping:
         kept = self.kept.get(number)
         return kept is not None and _waits(kept)
 
+    def is_once(self, number: int) -> bool:
+        """Whether a task is not to begin a second time."""
+        kept = self.kept.get(number)
+        return kept is not None and kept.once
+
     # ---- starts
 
     def started(self, numbers: Iterable[int]) -> None:
@@ -143,24 +114,27 @@ class Keeping:
             known = [self.kept[number] for number in numbers if number in self.kept]
             self._marks.begun(*(kept for kept in known if not _waits(kept)))
 
-    def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
-        """Tasks begin when `begin` is called: when it is on record, and in their turn."""
+    def announced(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
+        """Tasks begin when `begin` is called: when it is on record, and in their turn.
+
+        It is called with those that have not been withdrawn meanwhile, nor announced once more.
+        """
         kept = {number: self.kept[number] for number in numbers if number in self.kept}
         if not kept:  # they were asked to end, and their start was on its way
-            begin()
+            begin([])
             return
         announcement = object()
         self._unconfirmed.update(dict.fromkeys(kept, announcement))
         go = partial(self._record, announcement, kept, begin)
         suspects = [each for each in kept.values() if each.suspect]
         if suspects:
-            alone = any(each.losses for each in suspects)
+            alone = any(map(is_last, suspects))
             self._suspects.ask(suspects, alone, self._clock(), go)
         else:
             go()
 
     def _record(
-        self, announcement: object, kept: Mapping[int, Kept], begin: Callable[[], None]
+        self, announcement: object, kept: Mapping[int, Kept], begin: Callable[[list[int]], None]
     ) -> None:
         """Have it on record that tasks begin, those of them that still wait to."""
         stamp = 0
@@ -178,16 +152,16 @@ class Keeping:
         self,
         announcement: object,
         kept: Mapping[int, Kept],
-        begin: Callable[[], None],
+        begin: Callable[[list[int]], None],
         error: StoreError | None,
     ) -> None:
         if error is not None:  # nothing begins any more that was to be on record
             return
-        for number, each in kept.items():
-            if self._unconfirmed.get(number) is announcement:
-                del self._unconfirmed[number]
-                self._marks.begun(each)
-        begin()
+        numbers = [n for n in kept if self._unconfirmed.get(n) is announcement]
+        for number in numbers:
+            del self._unconfirmed[number]
+            self._marks.begun(kept[number])
+        begin(numbers)
 
     def unstarted(self, numbers: Iterable[int]) -> None:
         """Tasks that were announced have not begun."""
@@ -249,7 +223,7 @@ class Keeping:
             self.withdrawn(number)
 
     def withdrawn(self, number: int) -> None:
-        """A task that waits was asked to end: it is to be found by no host any more."""
+        """A task was asked to end: it is to be found by no host any more, though it may run."""
         kept = self.kept.pop(number, None)
         if kept is None:
             return
@@ -277,16 +251,17 @@ class Keeping:
         Args:
             numbers: Which, perhaps among others.
             state: How.
-            values: Of failures and losses, what is told of each: payloads or exceptions.
+            values: Of failures, losses and what was UNASKED, what is told of each: payloads or
+                exceptions.
             ending: More about a failure, as of `wire`.
 
         Returns:
-            Those of them that have failed, and are dead letters.
+            Those of them that are dead letters, and not lost.
         """
         if not self.kept:
             return ()
         letters: set[int] = set()
-        told = state in (State.FAILED, State.LOST)
+        told = state in (State.FAILED, State.LOST) or ending == wire.UNASKED
         found = False
         if state is State.FINISHED:
             numbers = self._strike_most(numbers)
@@ -307,7 +282,7 @@ class Keeping:
                 self._leave(kept, has_begun)
             elif told:
                 reason = Reason.LOST
-                if state is State.FAILED:
+                if state is not State.LOST:
                     letters.add(number)
                     reason = _REASONS.get(ending, Reason.FAILED)
                 self._bury(kept, reason, value)
@@ -382,6 +357,13 @@ class Keeping:
         self._commits.soon()
         return True
 
+    def confirmed_again(self, number: int) -> int:
+        """Return how a task that runs again is confirmed, as of `wire.More`; 0: as before."""
+        kept = self.kept.get(number)
+        if kept is None:
+            return 0
+        return wire.ALONE if is_last(kept) else 1
+
     def stays(self, number: int, running: bool) -> bool:
         """Say whether a task that nobody has asked to end stays for the next host."""
         kept = self.kept.get(number)
@@ -393,3 +375,8 @@ class Keeping:
 def _waits(kept: Kept) -> bool:
     """Whether a task begins on the store's word alone."""
     return kept.once or kept.suspect or kept.id is not None
+
+
+def is_last(kept: Kept) -> bool:
+    """Whether one more loss is the last: it begins alone, for no other is to be lost with it."""
+    return kept.losses >= MOST_LOSSES - 1

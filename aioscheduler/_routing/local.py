@@ -185,8 +185,7 @@ class LocalLink:
         """Accepts what `take` gave."""
         work, record = call
         options, context, captured = record or (None, copy_context(), None)
-        number = self._next
-        self._next = number + 1
+        number, self._next = self._next, self._next + 1
         name = None
         if options is not None:
             name = options.name or (name_of(work.first) if isinstance(work, Attempts) else None)
@@ -359,6 +358,7 @@ class LocalLink:
         if entry is None:
             return False
         engine.add_again([number], due, [move(entry, due)])
+        self._crew.few.forget(number)
         if self._keeping is not None:
             self._keeping.moved(number, due)
         return True
@@ -368,18 +368,18 @@ class LocalLink:
         return list_engines(self.engines, wanted, self._ids.of[0], self.ref)
 
     def cancel(self, scheduler: int, number: int) -> bool:
-        if self._keeping is not None and self.engines[scheduler].find(number) is not None:
-            self._crew.asked.add(number)
-        return self.engines[scheduler].cancel(number)
+        asked = self.engines[scheduler].cancel(number)  # before others have their turn by that
+        if asked and self._keeping is not None:
+            self._keeping.withdrawn(number)
+        return asked
 
     async def stored(self, number: int, kept: Any) -> None:
         assert self._keeping is not None
         await self._keeping.stored(number, kept)
 
     def state(self, number: int) -> State:
-        if any(engine.running.find(number) is not None for engine in self.engines):
-            return State.RUNNING
-        return State.PENDING
+        runs = any(engine.running.find(number) is not None for engine in self.engines)
+        return State.RUNNING if runs else State.PENDING
 
     def ref(self, scheduler: int, number: int) -> TaskRef | None:
         return self._crew.ref(scheduler, number)

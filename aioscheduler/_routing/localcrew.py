@@ -18,8 +18,12 @@ from typing import Any
 from .._scheduling.alarm import TICK
 from .._scheduling.clock import LATEST
 from .._scheduling.engine import Engine
+from .._scheduling.few import Few
+from .._scheduling.holdback import seems_to_end
 from .._scheduling.order import Order
 from .._scheduling.unheard import tell_unheard
+from .._shipping.failures import text_of_unasked
+from .._shipping.payloads import make_failure
 from .._shipping.propagation import Propagation
 from .._transport import wire
 from ..errors import TooLate, WorkerLost
@@ -54,7 +58,6 @@ class LocalCrew:
         counts: What has been counted, by the names of `stats.COUNTS`.
         held: Handles whose callbacks somebody waits for, by number.
         reason: Why the place has failed; None while it has not.
-        asked: With a store, the numbers of tasks that somebody has asked to cancel.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class LocalCrew:
         propagation: Propagation | None = None,
         keeping: Keeping | None = None,
     ) -> None:
-        self.asked: set[int] = set()
+        self.few = Few()
         self._keeping = keeping
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stopped = False
@@ -102,8 +105,18 @@ class LocalCrew:
         keeping.started([number for number, _ in rest])
         engine.run([number for number, _ in rest], [due for _, due in rest])
         for number, due in zip(numbers, dues, strict=True):
-            if keeping.waits(number):
-                keeping.announced([number], partial(engine.run, [number], [due], False))
+            if not keeping.waits(number):
+                continue
+            few = not self._is_queue and keeping.is_once(number)
+            if not few or self.few.take(engine, number, due):
+                keeping.announced([number], partial(self._begin_announced, engine, due, few))
+
+    def _begin_announced(
+        self, engine: Engine[Entry], due: int, few: bool, numbers: list[int]
+    ) -> None:
+        engine.run(numbers, [due] * len(numbers), ends=False)
+        if few:  # what it releases is launched in another turn, behind their first steps
+            self.few.began(engine)
 
     async def execute(self, engine: Engine[Entry], number: int, entry: Entry, due: int) -> None:
         # Here, and not when it is launched: it may be cancelled in between.
@@ -122,14 +135,13 @@ class LocalCrew:
             else:
                 value = await self._begin(work, options, name_of(entry), due, attempt)
             state = State.FINISHED
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             close(entry)  # if it had not come to that
-            state = State.CANCELLED
             own = asyncio.current_task()
-            if engine.running.was_given_up(number) or self.stopped:
-                state, value = self._unasked(number, started=True)
-            elif own is not None and own.cancelling():
+            from_outside = own is not None and own.cancelling() > 0
+            if from_outside and not self.stopped:
                 engine.was_cancelled(number)
+            state, value = self._cancelled(engine, number, error, from_outside)
         except Unreadable as unreadable:
             ending = wire.UNKNOWN if unreadable.unknown else wire.UNREADABLE
             value, state = unreadable.__cause__, State.FAILED
@@ -137,6 +149,10 @@ class LocalCrew:
             close(entry)  # if it did not come to that
             if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
                 raise  # nobody is left to tell: the coroutine is being collected
+            if self._is_kept(number) and engine.running.was_interrupted(number):
+                # What it makes of that is no failure.
+                self._end(engine, number, entry, *self._unasked(number, started=True))
+                return
             retry = None if options is None else options.retry
             try:
                 if retry is not None and self._retry(engine, number, entry, retry, error):
@@ -210,6 +226,7 @@ class LocalCrew:
     def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
         """End a task that never starts: it was cancelled, or its place has failed."""
         close(entry)
+        self.few.forget(number)
         self._counter.count_waiting(0, engine.index, -1)
         state, value = self._unasked(number, started=False)
         self._end(engine, number, entry, state, value)
@@ -232,14 +249,34 @@ class LocalCrew:
             self._end(engine, number, entry, State.FAILED, error)
         tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
 
+    def _is_kept(self, number: int) -> bool:
+        """Whether a task is in the store: it is durable, and nobody has asked for its end."""
+        return self._keeping is not None and number in self._keeping.kept
+
+    def _cancelled(
+        self, engine: Engine[Entry], number: int, error: BaseException, from_outside: bool
+    ) -> tuple[State, Exception | None]:
+        """Return how a task ends that was cancelled, by whomever, or has raised that itself."""
+        if not self._is_kept(number):
+            if engine.running.was_given_up(number) or self.stopped:
+                return self._unasked(number, started=True)
+            return State.CANCELLED, None
+        over = self.stopped or (self.loop is not None and seems_to_end(self.loop))
+        if engine.running.was_interrupted(number) or (from_outside and over):
+            return self._unasked(number, started=True)
+        assert self._keeping is not None
+        failure = make_failure(text_of_unasked(error), b"", ())
+        self._keeping.ended([number], State.CANCELLED, [failure], wire.UNASKED)
+        return State.CANCELLED, None
+
     def _unasked(self, number: int, started: bool) -> tuple[State, Exception | None]:
         """Return how a task ends that nobody has asked to cancel: its place ends, or has failed."""
         reason = self.reason
         keeping = self._keeping
-        if self.stopped and keeping is not None and number in keeping.kept:
-            if number not in self.asked and keeping.stays(number, started):
+        if (started or self.stopped) and keeping is not None and number in keeping.kept:
+            if keeping.stays(number, started):
                 return State.KEPT, kept_error(reason)
-            if number not in self.asked and started and reason is None:
+            if started and reason is None:
                 return State.LOST, WorkerLost(0, None, started, cause="its manager was closed")
         if reason is None:
             return State.CANCELLED, None
@@ -260,7 +297,6 @@ class LocalCrew:
     ) -> None:
         holder = entry[0]
         if self._keeping is not None:
-            self.asked.discard(number)
             if state is State.FAILED and type(value) is TooLate:
                 ending = wire.TOO_LATE
             self._keeping.ended([number], state, [value], ending)

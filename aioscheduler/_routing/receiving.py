@@ -33,6 +33,7 @@ _STATES = {
     wire.TOO_LATE: State.FAILED,
     wire.UNREADABLE: State.FAILED,
     wire.UNKNOWN: State.FAILED,
+    wire.UNASKED: State.CANCELLED,
 }
 
 
@@ -191,7 +192,7 @@ class Receiver:
         if state is State.FAILED:
             self._endings.name_unheard(numbers)
         ran = 0 if self._wear is None else self._count_run(numbers, ending)
-        if state is State.CANCELLED:
+        if ending == wire.DROPPED:
             changes = self._book.dropped(scheduler, numbers)
         else:
             changes = [self._book.finished(scheduler, numbers, state)]

@@ -318,8 +318,8 @@ class RemoteLink(RemoteHome):
             return False
         if change.waiting:  # it waits no more, and so its id is free
             self._ids.release(self._worker, number)
-            if self._keeping is not None:
-                self._keeping.withdrawn(number)
+        if self._keeping is not None:
+            self._keeping.withdrawn(number)
         self._endings.tell(change)
         self._sender.soon()
         return True

@@ -24,11 +24,12 @@ from .._durable.records import Begun, Function, Opening, Reason, Row
 from .._scheduling.clock import SECOND
 from .._shipping.failures import text_of
 from .._transport import wire
+from ..errors import StoreError
 from ..registry import Durable
 from .burials import Burials
-from .drafts import Draft
+from .drafts import Draft, confirmed_of
 from .functions import Functions
-from .keeping import MOST_LOSSES, WITHDRAWN, Keeping
+from .keeping import MOST_LOSSES, WITHDRAWN, Keeping, is_last
 from .storedcalls import LocalCalls, Notes, RemoteCalls, Stored
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -72,6 +73,7 @@ class Early(NamedTuple):
         draft: What is to be in the file.
         worker: Where it is.
         number: Its number there.
+        due: When it was to start, as it was scheduled.
         replace: Whether it takes its id from another.
     """
 
@@ -79,6 +81,7 @@ class Early(NamedTuple):
     draft: Draft
     worker: int
     number: int
+    due: int
     replace: bool
 
 
@@ -136,6 +139,10 @@ class Restoring:
         if same is not None and (same.replace or same.kept.row == WITHDRAWN):
             self._group.strike(kept)
             return
+        if same is not None and same.kept.due != same.due:  # it was moved, and is this one
+            kept.due, kept.given = same.kept.due, None
+            row = row._replace(due=kept.due, given=None)
+            self._group.change(kept)
         if row.begun is not Begun.NO and not self._take_loss(row, kept):
             return
         kept.suspect = kept.losses > 0 or row.due < self._in_doubt
@@ -180,13 +187,17 @@ class Restoring:
     def _make(self, row: Row, kept: Kept, function: Durable | Function) -> object | None:
         """Return what links take of a task; None: it cannot be read, and is a dead letter."""
         kept.once = function.once
-        confirmed = int(function.once or kept.suspect or row.id is not None)
+        if kept.once and not kept.losses:  # had it begun, it would be on record
+            kept.suspect = False
+        confirmed = confirmed_of(function, row.id)
+        if kept.suspect:
+            confirmed = wire.ALONE if is_last(kept) else 1
         try:
             stored = Stored(
                 function,
                 row.payload,
                 *self._notes.read(row.options),
-                wire.ALONE if kept.losses else confirmed,
+                confirmed,
                 kept.attempt,
                 kept.failed,
                 kept.given,
@@ -280,4 +291,18 @@ def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
             "what is due comes later by as much as the clock was set back, and never early",
             path,
             (heartbeat - now) / SECOND,
+        )
+
+
+def check_kind(row: Row, timed: bool, path: str) -> None:
+    """Make sure that a row of a file is of this kind of schedulers.
+
+    Raises:
+        StoreError: It is of a queue and they are timed, or the reverse.
+    """
+    if timed is (row.due == 0):
+        has, wants = ("a queue", "TimedScheduler") if timed else ("a TimedScheduler", "queues")
+        raise StoreError(
+            f"{path} has tasks of {has}, and this manager is one of {wants}: they would run at a "
+            "wrong time. Give it the scheduler that it had, or another file"
         )

@@ -181,7 +181,8 @@ class Router:
             return self.links[0].shipper.take(coro, record), None
         if captured is None and self.propagation is not None:
             captured = self.propagation.capture()
-        self.keeper.check_room(id_)
+        self.keeper.commits.check_room()
+        self.keeper.know(id_)
         draft = self.keeper.drafts.draft(coro, durable, own.name, captured, key, id_)
         return self.keeper.calls.make(draft.stored, due), draft
 
@@ -207,7 +208,12 @@ class Router:
         draft: Draft | None = None,
         replace: bool = False,
     ) -> Task[Any]:
-        """Schedule a task that takes its id from the one that has it, if one is known."""
+        """Schedule a task that takes its id from the one that has it, if one is known.
+
+        Nothing is refused here: who has the id has lost it.
+        """
+        if draft is not None and self.keeper is not None:
+            self.keeper.free(id_)
         self.dispossess(known)
         worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]
         task = self.link_of(place, 1).schedule(scheduler, due, when, call)
@@ -302,7 +308,7 @@ class Router:
             read = read_durable_options(durable, options, self._order)
         if durable is not None and self.keeper is not None:
             captured = None if self.propagation is None else self.propagation.capture()
-            self.keeper.check_room()
+            self.keeper.commits.check_room()
             draft = self.keeper.drafts.draft_many(durable, read and read.name, captured, key)
             function = record = None
         else:

@@ -9,6 +9,7 @@ The payload is the one of the frames, so that what is read from the file is sent
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar, copy_context
@@ -42,7 +43,7 @@ class Stored(NamedTuple):
         payload: Of its arguments.
         label: The name that the task was given, if it was.
         captured: The payload of what was captured for it of a context, if anything was.
-        confirmed: Whether it begins on record alone: 0, 1, or `wire.ALONE`.
+        confirmed: Whether it begins on record alone: 0, 1, `wire.ALONE` or `wire.FEW`.
         attempt: How many times it has been started when it starts next.
         failed: How many attempts have failed.
         given: The due time that it was given, if it waits for a further attempt.
@@ -249,7 +250,7 @@ class Notes:
             found = [key for key in self._keys if key in known]
             bits = sum(1 << self._keys.index(key) for key in found)
             return self.take([bits, *(known[key] for key in found)]) if found else None
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             log.exception("what was captured for a durable task cannot be read; it runs without")
             return None
 

@@ -2,13 +2,13 @@
 
     ask ─► its turn ─► begins, on record ─► cleared: it has ended, or has run a while
              │
-             ├ those that have only been there, in lots
-             └ those that were lost before, each alone
+             ├ most, in lots
+             └ those whose next loss would be the last, each alone
 
 After a host has died nobody knows which task has killed it, if one has. So those that may have been
-running begin in lots that are on record; those of the lot that was running at the next death begin
-one by one; and so the one that does it is named, and all others are cleared by running (the
-procedure is that of bisecting, with a budget of lives).
+running begin in lots that are on record; those that were running at two deaths begin one by one;
+and so the one that does it is named, and all others are cleared by running (the procedure is that
+of bisecting, with a budget of lives).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from collections.abc import Callable, Hashable, Iterable
 LOT = 256
 """So many of them may run at a time that have not been cleared."""
 
-QUARANTINE = 10 * 10**9
-"""Nanoseconds after which one that still runs is cleared: the others do not wait for it longer."""
+QUARANTINE, QUARANTINE_ALONE = 2 * 10**9, 10 * 10**9
+"""Nanoseconds after which those of a lot, or one alone, are cleared though they run: the others do
+not wait for them longer."""
 
 
 class Suspects:
@@ -29,7 +30,7 @@ class Suspects:
     def __init__(self) -> None:
         self._waiting: deque[tuple[set[Hashable], bool, Callable[[], None]]] = deque()
         self._running: dict[Hashable, int] = {}  # until when at the latest
-        self._alone = False  # whether what runs is one that was lost before
+        self._alone = False  # whether what runs is to be alone
         self._turning = False
 
     def ask(
@@ -39,7 +40,7 @@ class Suspects:
 
         Args:
             tasks: Which.
-            alone: Whether one of them was lost before.
+            alone: Whether no other is to be lost with one of them.
             now: Nanoseconds.
             begin: Called, maybe at once, when it is their turn, or when all of them are cleared.
         """
@@ -80,7 +81,8 @@ class Suspects:
                     return
                 self._waiting.popleft()
                 self._alone = alone
-                self._running.update(dict.fromkeys(tasks, now + QUARANTINE))
+                until = now + (QUARANTINE_ALONE if alone else QUARANTINE)
+                self._running.update(dict.fromkeys(tasks, until))
                 begin()
         finally:
             self._turning = False

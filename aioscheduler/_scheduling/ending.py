@@ -17,7 +17,7 @@ async def end_running(
     engines: Sequence[Engine[Any]],
     timeout: float | None,
     caller: tuple[int, int] | None = None,
-    cancel: Callable[[Running[Any], int], None] = Running.cancel,
+    cancel: Callable[[Running[Any], int], None] = Running.stop,
 ) -> list[tuple[int, int]]:
     """Let what runs finish, then cancel it, and give up what swallows that twice.
 

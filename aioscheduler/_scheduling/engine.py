@@ -318,7 +318,7 @@ class Engine(Generic[E]):
 
         If it was not asked for here, nothing is started until it is clear that the loop goes on.
         """
-        if not self.running.was_asked(number) and self._loop is not None:
+        if not self.running.was_cancelled(number) and self._loop is not None:
             self._left = 0
             self._hold_back.begin(self._loop)
 

@@ -12,6 +12,14 @@ from collections.abc import Callable
 LOOK_EVERY = 0.1  # seconds
 
 
+def seems_to_end(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether all that there is in a loop was cancelled."""
+    others = asyncio.all_tasks(loop)
+    # asyncio has no public word for the second; loops of another make lack it.
+    ending = bool(others) and all(task.cancelling() for task in others)
+    return ending or bool(getattr(loop, "_asyncgens_shutdown_called", False))
+
+
 class HoldBack:
     """Looks at a loop until it is clear that it goes on.
 
@@ -33,10 +41,7 @@ class HoldBack:
             loop.call_later(LOOK_EVERY, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        others = asyncio.all_tasks(loop)
-        # asyncio has no public word for the second; loops of another make lack it.
-        ending = bool(others) and all(task.cancelling() for task in others)
-        if ending or getattr(loop, "_asyncgens_shutdown_called", False):
+        if seems_to_end(loop):
             loop.call_later(LOOK_EVERY, self._look, loop)
         else:
             self.active = False

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from enum import Enum, auto
 from typing import Any, Generic, TypeVar
 
 E = TypeVar("E")
@@ -13,6 +14,14 @@ E = TypeVar("E")
 EAGER: bool = sys.version_info >= (3, 12)
 """Whether a task takes its first step at once, so that a coroutine that never waits costs no turn
 of the loop. If not, that step comes with the next turn."""
+
+
+class _Cause(Enum):
+    """Why an entry is cancelled: somebody asked for it, its manager closes, its process ends."""
+
+    ASKED = auto()
+    STOPPED = auto()
+    GIVEN_UP = auto()
 
 
 class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
@@ -30,8 +39,7 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         self._unbegun = unbegun
         self.coming: set[int] = set()
         self._first: tuple[int, E] | None = None  # takes its first step, and is not here yet
-        self._asked: set[int] = set()  # to cancel, by whoever may
-        self._given_up: set[int] = set()
+        self._causes: dict[int, _Cause] = {}  # of what was cancelled
 
     def begin(
         self,
@@ -53,7 +61,7 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
             self._first = None
         if not task.done():
             self[number] = (task, entry)
-            if number in self._asked:  # by itself, in its first step
+            if number in self._causes:  # by itself, in its first step
                 task.cancel()
         # What the first step has raised holds this frame by its traceback, and an entry its handle.
         del entry, coro, context, task
@@ -71,38 +79,48 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
 
     def cancel(self, number: int) -> None:
         """Cancel an entry, because somebody asked for it."""
-        self._asked.add(number)
-        if number not in self:  # it is in its first step
-            return
-        self._given_up.discard(number)
+        self._causes[number] = _Cause.ASKED
+        if number in self:  # else it is in its first step
+            self._interrupt(number)
+
+    def stop(self, number: int) -> None:
+        """Cancel an entry because its manager closes, which nobody asked of it."""
+        if self._causes.get(number) is not _Cause.ASKED:
+            self._causes[number] = _Cause.STOPPED
         self._interrupt(number)
 
     def give_up(self, number: int) -> None:
         """Cancel an entry because its process is to end, which nobody asked of it."""
-        if number not in self._asked:
-            self._given_up.add(number)
+        self._causes.setdefault(number, _Cause.GIVEN_UP)
         self._interrupt(number)
 
     def lose(self) -> None:
         """Take all that runs as given up; it will be cancelled with its process."""
-        self._given_up.update(self.keys() - self._asked)
+        for number in self:
+            self._causes.setdefault(number, _Cause.GIVEN_UP)
+
+    def was_cancelled(self, number: int) -> bool:
+        """Whether an entry that runs was cancelled here, for whatever reason."""
+        return number in self._causes
 
     def was_asked(self, number: int) -> bool:
-        """Whether somebody has asked to cancel an entry that runs."""
-        return number in self._asked
+        """Whether somebody, or who closes its manager, has had an entry that runs cancelled."""
+        return self._causes.get(number, _Cause.GIVEN_UP) is not _Cause.GIVEN_UP
+
+    def was_interrupted(self, number: int) -> bool:
+        """Whether an entry that runs was cancelled, and nobody has asked for it."""
+        return self._causes.get(number, _Cause.ASKED) is not _Cause.ASKED
 
     def was_given_up(self, number: int) -> bool:
-        """Whether an entry that runs was cancelled, and nobody has asked for it."""
-        return number in self._given_up
+        """Whether it was, because its process is to end."""
+        return self._causes.get(number) is _Cause.GIVEN_UP
 
     def end(self, number: int) -> None:
         """Forget an entry, if it is here."""
         self.pop(number, None)
         self.coming.discard(number)
-        if self._asked:
-            self._asked.discard(number)
-        if self._given_up:
-            self._given_up.discard(number)
+        if self._causes:
+            self._causes.pop(number, None)
 
     def _interrupt(self, number: int) -> None:
         task, entry = self[number]

@@ -121,6 +121,11 @@ def text_of(error: BaseException) -> str:
         return "".join(lines) + f"{type(error).__qualname__}: {describe(str, error)}\n"
 
 
+def text_of_unasked(error: BaseException) -> str:
+    """Say where a task was cancelled that nobody has asked to end. Does not fail."""
+    return f"ended by a CancelledError that nobody asked for\n{text_of(error)}"
+
+
 def line_of(error: BaseException) -> str:
     """Type and text, in one line that is not long. Does not fail."""
     with contextlib.suppress(BaseException):  # a metaclass may forbid it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .wire import ALONE, Payload, Record, make_record, read_record
+from .wire import Payload, Record, make_record, read_record
 
 
 class Entry(NamedTuple):
@@ -17,15 +17,16 @@ class Entry(NamedTuple):
     record: Record
     payload: Payload
 
-    def rerun(self, alone: bool) -> Entry:
+    def rerun(self, confirmed: int) -> Entry:
         """Return it for another start, because its worker has died with it.
 
         Args:
-            alone: Whether it is to begin on the host's word, and in an announcement of its own.
+            confirmed: As of `More`, from now on; 0: as before.
         """
         more = read_record(self.record)
-        more = more._replace(attempt=more.attempt + 1)
-        return self._replace(record=make_record(more._replace(confirmed=ALONE) if alone else more))
+        confirmed = confirmed or more.confirmed
+        more = more._replace(attempt=more.attempt + 1, confirmed=confirmed)
+        return self._replace(record=make_record(more))
 
     def retry(self, due: int, timed: bool) -> Entry:
         """Return it for another start, because it has failed.

@@ -166,12 +166,13 @@ class Outbox:
 
     def take(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
         """Gives the frames to be sent, and the payloads to be sent as blobs."""
-        confirmed, self._confirmed = self._confirmed, []
-        for start in range(0, len(confirmed), PAGE):
-            self._put(wire.encode([Kind.CONFIRM, confirmed[start : start + PAGE]]))
         self.pack()
         self._define()  # what is to be forgotten, maybe
         self._put_requests()
+        # Behind those: what was asked to end before it had our word does not begin.
+        confirmed, self._confirmed = self._confirmed, []
+        for start in range(0, len(confirmed), PAGE):
+            self._put(wire.encode([Kind.CONFIRM, confirmed[start : start + PAGE]]))
         taken = self._frames, self._blobs
         self._frames, self._blobs, self.size, self.full = [], [], 0, False
         return taken

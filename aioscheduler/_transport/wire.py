@@ -35,11 +35,12 @@ MAX_FRAME = 1 << 20
 BLOB_LIMIT = 32 * 1024
 CHUNK = 64 * 1024
 
-RETURNED, RAISED, DROPPED, TOO_LATE, UNREADABLE, UNKNOWN = range(6)
-"""How a task ended; a dropped one was cancelled. Of the last three nothing of the user's has run:
-one was too late, one or its function cannot be read, and one has no function any more."""
+RETURNED, RAISED, DROPPED, TOO_LATE, UNREADABLE, UNKNOWN, UNASKED = range(7)
+"""How a task ended; a dropped one was cancelled. Of the next three nothing of the user's has run:
+one was too late, one or its function cannot be read, and one has no function any more. A durable
+one may end cancelled though nobody has asked for it, and its payload says where."""
 
-ENDINGS = 6
+ENDINGS = 7
 """How many ways to end there are."""
 
 Payload = bytes | int | float | str | list[Any] | None
@@ -53,6 +54,10 @@ Record = int | list[Any] | None
 
 ALONE = 2
 """Of a task that begins on the host's word, and is announced in a frame of its own."""
+
+FEW = 3
+"""Of a task that begins on the host's word, and is in doubt from then on: few are announced before
+those of their scheduler have begun that were."""
 
 FRAME_BYTES = 64 * 1024
 """Bytes of payloads after which a frame is not held back for more tasks."""
@@ -153,7 +158,7 @@ class More(NamedTuple):
         options: The number of its options, if it has any.
         alias: The number that the worker gave it in which it was scheduled, if it was.
         attempt: How many times it has been started when it starts next.
-        confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`): 0, 1, or ALONE.
+        confirmed: Whether it begins on the host's word alone (`Kind.CONFIRM`): 0, 1, ALONE or FEW.
         failed: How many attempts have failed; one that its worker did not survive has not.
         given: The due time that it was given, where that of its frame is of a further attempt.
         captured: The payload of what was captured of the context in which it was scheduled.
@@ -169,7 +174,7 @@ class More(NamedTuple):
 
     def after_failure(self) -> More:
         """Return what holds of the attempt after one that failed: by which no process has died."""
-        confirmed = min(self.confirmed, 1)
+        confirmed = 1 if self.confirmed == ALONE else self.confirmed
         return self._replace(attempt=self.attempt + 1, failed=self.failed + 1, confirmed=confirmed)
 
 
@@ -189,7 +194,7 @@ def options_of(record: Record) -> int | None:
 
 
 def confirmed_of(record: Record) -> int:
-    """Return whether a task begins on the host's word alone: 0, 1, or ALONE."""
+    """Return whether a task begins on the host's word alone: 0, 1, ALONE or FEW."""
     return record[_CONFIRMED] if isinstance(record, list) else 0
 
 

@@ -14,13 +14,15 @@ from typing import Any
 import psutil
 import pytest
 
+pytestmark = pytest.mark.timeout(120)  # it computes all the time, and others may, too
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_cores.py"
 WORKS = ["noop", "wait", "cpu"]
 
 
 def run(options: str, *program: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *(program or [str(SCRIPT)]), *options.split()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=cwd)
 
 
 def check_row(row: dict[str, Any], work: str, workers: int, tasks: int) -> None:

@@ -93,6 +93,56 @@ async def test_what_ends_while_the_manager_closes_is_struck(place: Place) -> Non
         assert manager.stats().stored == 0
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_what_a_task_makes_of_a_close_is_no_failure(place: Place, workers: int) -> None:
+    async with place.manager(workers) as manager:
+        task = manager.schedule(enduring.convert(place.log, "task"))
+        await place.until_said("task 1")
+        await manager.close(0)
+    assert task.state is State.KEPT
+    assert place.said() == ["task 1", "task was cut off"]
+    async with place.manager(workers) as manager:
+        while len(place.said()) < 3:  # it has begun once more
+            await asyncio.sleep(0.01)
+        assert await letters(manager) == []
+        await manager.close(0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_cancellation_that_nobody_asked_for_is_a_dead_letter(
+    place: Place, workers: int
+) -> None:
+    async with place.manager(workers) as manager:
+        task = manager.schedule(enduring.cut(place.log, "task"))
+        await asyncio.wait([task])
+        assert task.cancelled()
+        (letter,) = await letters(manager)
+        assert (letter.name, letter.reason, letter.attempts) == ("cut", "failed", 1)
+        assert letter.text.startswith("ended by a CancelledError that nobody asked for\n")
+        assert "in cut" in letter.text
+        assert manager.stats().stored == 0
+
+
+def test_what_runs_in_a_loop_that_ends_without_a_close_is_kept(place: Place) -> None:
+    async def leave() -> None:
+        manager = place.manager(0)
+        manager.start()
+        await manager.ready()
+        manager.schedule(enduring.clean(place.log, "task", str(place.gate)), id="task")
+        await place.until_said("task 1")
+        place.gate.touch()
+        await manager.sync()
+
+    async def look() -> None:
+        async with place.manager(0) as manager:
+            assert await manager.find("task") is not None
+            assert await letters(manager) == []
+            await manager.close(0)
+
+    asyncio.run(leave())
+    asyncio.run(look())
+
+
 class Full(SQLiteStore):
     """Its disk is full once it is said to be."""
 

@@ -139,7 +139,32 @@ async def test_a_chain_stays_one_chain(place: Place) -> None:
     assert {later - earlier for earlier, later in itertools.pairwise(steps)} <= {0, 1}
 
 
-# ---- a worker is killed
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_what_was_cancelled_is_begun_by_no_other_host(place: Place, workers: int) -> None:
+    host = place.host("cancel", place.gate, workers)
+    assert host.hear() == "running"
+    host.kill()
+    async with place.manager() as manager:
+        assert (len(manager), manager.stats().stored) == (0, 0)
+        assert await letters(manager) == []
+    assert place.said() == ["task 1", "task cleans up"]
+
+
+# ---- a worker is killed, or told to go
+
+
+async def test_what_a_task_makes_of_the_end_of_its_worker_is_no_failure(
+    place: Place,
+) -> None:
+    async with place.manager() as manager:
+        task = manager.schedule(enduring.convert(place.log, "task"))
+        await place.until_said("task 1")
+        kill_worker(manager, how=signal.SIGTERM)
+        await place.until_said("task was cut off", "task 2")
+        assert await letters(manager) == []
+        assert not task.done()
+        await manager.close(0)
+    assert task.state is State.KEPT
 
 
 async def test_a_worker_dies_with_what_runs(place: Place) -> None:

@@ -14,9 +14,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ from aioscheduler import (
     current_attempt,
     current_manager,
 )
-from aioscheduler._processes.process import WorkerProcess
+from aioscheduler._processes import draining
+from aioscheduler._processes.process import WorkerProcess, workers_module
 from aioscheduler.stats import WorkerState
 
 FAR = timedelta(hours=1)
@@ -134,12 +136,21 @@ async def dies(step: str, way: str) -> Any:
 
 
 ENDS = {"SIGKILL": "SIGKILL", "SIGSEGV": "SIGSEGV", "os._exit": "status 7"}
+WAYS = [*ENDS, "SystemExit", "unpicklable"]
+STEPS = ["argument decode", "first step", "suspended", "result encode", "done callback"]
 
 
-@pytest.mark.parametrize("workers", [1, 2, pytest.param(8, marks=pytest.mark.long)])
-@pytest.mark.parametrize("way", [*ENDS, "SystemExit", "unpicklable"])
+# Every way at every step of one worker, and each once beside another.
+CRASHES = {*product(STEPS, WAYS, [1]), *zip(STEPS, WAYS, [2] * 5, strict=True)}
+
+
+def long_unless(short: set[Any], every: Iterable[Any]) -> list[Any]:
+    """Return the parameters of a test: all of the product, but only some when it is to be short."""
+    return [pytest.param(*p, marks=() if p in short else pytest.mark.long) for p in every]
+
+
 @pytest.mark.parametrize(
-    "step", ["argument decode", "first step", "suspended", "result encode", "done callback"]
+    ("step", "way", "workers"), long_unless(CRASHES, product(STEPS, WAYS, (1, 2, 8)))
 )
 async def test_a_crash_at_every_step(step: str, way: str, workers: int, tmp_path: Path) -> None:
     async with Manager(workers=workers, max_restarts=OPEN) as manager:
@@ -174,8 +185,10 @@ async def test_a_crash_at_every_step(step: str, way: str, workers: int, tmp_path
         assert sorted(path.read_text().split(), key=int) == [str(n) for n in range(20)]
 
 
-@pytest.mark.parametrize("workers", [1, 2, pytest.param(8, marks=pytest.mark.long)])
-@pytest.mark.parametrize("way", [*ENDS, "SystemExit", "unpicklable"])
+@pytest.mark.parametrize(
+    ("way", "workers"),
+    long_unless({*product(WAYS, [1]), ("SIGKILL", 2)}, product(WAYS, (1, 2, 8))),
+)
 async def test_a_crash_in_the_initializer(way: str, workers: int) -> None:
     manager = Manager(workers=workers, initializer=die, initargs=(way,))
     manager.start()
@@ -250,7 +263,7 @@ async def test_definitions_and_successors_survive_a_death() -> None:
             return secret + 1
 
         async def parent() -> Any:
-            return current_manager().schedule(closure(), timedelta(milliseconds=300))
+            return current_manager().schedule(closure(), FAR)
 
         assert await manager.schedule(closure()) == 42
         ref = await manager.schedule(parent())
@@ -258,10 +271,13 @@ async def test_definitions_and_successors_survive_a_death() -> None:
         os.kill(worker_pid(manager), signal.SIGKILL)
         await until(lambda: state_of(manager) is not WorkerState.READY)
         assert child.ref == ref
+        assert child.reschedule(timedelta(0))
         assert await child == 42
         again = await manager.schedule(parent())  # a new process gives new numbers
         assert again not in {ref, None}
-        assert await manager.task(again) == 42
+        child = manager.task(again)
+        assert child.reschedule(timedelta(0))
+        assert await child == 42
 
 
 async def test_a_task_asked_to_cancel_ends_cancelled_and_never_starts(tmp_path: Path) -> None:
@@ -537,6 +553,14 @@ def is_draining(manager: Manager[Any]) -> bool:
     return state_of(manager) is WorkerState.DRAINING
 
 
+DRAIN = 1.0  # seconds
+
+
+def drain_within(seconds: float) -> None:
+    life: Any = workers_module("life")
+    life.DRAIN_TIME = seconds
+
+
 async def outlast_a_drain(attempt_file: Path) -> int:
     attempt_file.write_text(attempt_file.read_text() + "x")
     if len(attempt_file.read_text()) == 1:
@@ -544,19 +568,23 @@ async def outlast_a_drain(attempt_file: Path) -> int:
     return current_attempt()
 
 
-async def test_what_outlasts_a_drain_is_lost_or_runs_again(tmp_path: Path) -> None:
+async def test_what_outlasts_a_drain_is_lost_or_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody has asked to cancel it. What waits is late by the drain, and no more."""
+    monkeypatch.setattr(draining, "DRAIN_TIME", DRAIN)
+    hasten: Any = {"initializer": drain_within, "initargs": (DRAIN,)}
     files = [tmp_path / name for name in ("fail", "rerun", "asked")]
     for file in files:
         file.write_text("")
     async with (
-        Manager(1, workers=1) as failing,
-        Manager(1, workers=1, on_worker_loss="rerun") as rerunning,
+        Manager(1, workers=1, **hasten) as failing,
+        Manager(1, workers=1, on_worker_loss="rerun", **hasten) as rerunning,
     ):
         lost = failing.schedule(outlast_a_drain(files[0]))
         again = rerunning.schedule(outlast_a_drain(files[1]))
         asked = failing.schedule(outlast_a_drain(files[2]))
-        waiting = failing.schedule(give(7), timedelta(seconds=1))
+        waiting = failing.schedule(give(7), timedelta(seconds=0.5))
         await until(lambda: all(file.read_text() for file in files))
         for manager in (failing, rerunning):
             os.kill(worker_pid(manager), signal.SIGTERM)
@@ -565,7 +593,7 @@ async def test_what_outlasts_a_drain_is_lost_or_runs_again(tmp_path: Path) -> No
         assert asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        with pytest.raises(WorkerLost, match=r"told to end \(SIGTERM\), and 10 s later") as told:
+        with pytest.raises(WorkerLost, match=r"told to end \(SIGTERM\), and 1 s later") as told:
             await lost
         assert told.value.started
         assert await again == 2
@@ -813,15 +841,16 @@ async def test_both_directions_full_is_no_deadlock() -> None:
         assert all([await task == b"x" * 20_000 for task in tasks])
 
 
-async def test_many_due_at_one_instant_and_cancels_are_answered_meanwhile() -> None:
+@pytest.mark.parametrize("count", [50_000, pytest.param(200_000, marks=pytest.mark.long)])
+async def test_many_due_at_one_instant_and_cancels_are_answered_meanwhile(count: int) -> None:
     async with Manager(workers=2) as manager:
-        batch = manager.map(give, range(200_000), timedelta(milliseconds=100))
+        batch = manager.map(give, range(count), timedelta(milliseconds=100))
         last = manager.schedule(asyncio.sleep(60), timedelta(seconds=50))
         await asyncio.sleep(0.1)
         assert last.cancel()
         with pytest.raises(asyncio.CancelledError):
             await last
-        assert await batch == list(range(200_000))
+        assert await batch == list(range(count))
 
 
 @pytest.mark.long

@@ -197,7 +197,18 @@ async def test_a_working_directory_that_was_removed(monkeypatch: Any, tmp_path: 
         assert await manager.schedule(give(1), timedelta(milliseconds=50)) == 1
 
 
-@pytest.mark.parametrize("which", ["writer", "watch", "box", "told", "sentinel"])
+@pytest.mark.parametrize(
+    ("pidfd", "which"),
+    [
+        *(("pidfd", which) for which in ("writer", "watch", "box", "told", "sentinel")),
+        *(("no pidfd", which) for which in ("told", "sentinel")),  # which tell of its end
+        *(
+            pytest.param("no pidfd", which, marks=pytest.mark.long)
+            for which in ("writer", "watch", "box")
+        ),
+    ],
+    indirect=["pidfd"],
+)
 async def test_a_descriptor_of_the_hosts_that_a_library_replaces(
     pidfd: bool, which: str, caplog: Any
 ) -> None:

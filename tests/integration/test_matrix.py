@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from raising import KINDS, ODD, Raises, RaisesIt
 
 from aioscheduler import Manager, NotShippable, RemoteError, Retry, State
 
-DELAY = 0.2  # seconds after which what was scheduled inside starts: the test has its handle then
+DELAY = 3600  # seconds: what was scheduled inside starts when the test has its handle, and says so
 
 
 @pytest.fixture(params=["by name", "by value"])
@@ -78,6 +79,8 @@ async def test_scheduled_from_inside_a_task(manager: Manager, module: Any) -> No
     refs = await manager.schedule(module.inside(DELAY))
     assert not [ref for ref in refs.values() if isinstance(ref, str)]
     tasks = {name: manager.task(ref) for name, ref in refs.items()}
+    for task in tasks.values():
+        assert task.reschedule(timedelta(0))
     assert await ends(tasks) == expected(module.ASYNC)
 
 

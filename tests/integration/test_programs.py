@@ -260,18 +260,27 @@ await manager.close()
     assert done.stdout.split() == ["42", "52"]
 
 
-@pytest.mark.parametrize("busy", ["spin", "spin_in_c"])
-@pytest.mark.parametrize(
-    ("end", "status"),
-    [
-        ("return", 0),
-        ("raise RuntimeError('boo')", 1),
-        ("sys.exit(3)", 3),
-        ("os._exit(4)", 4),
-        ("os.kill(os.getpid(), signal.SIGKILL)", -9),
-        ("os.kill(os.getpid(), signal.SIGTERM)", -15),
-    ],
-)
+ENDS = {
+    "return": 0,
+    "raise RuntimeError('boo')": 1,
+    "sys.exit(3)": 3,
+    "os._exit(4)": 4,
+    "os.kill(os.getpid(), signal.SIGKILL)": -9,
+    "os.kill(os.getpid(), signal.SIGTERM)": -15,
+}
+
+
+# Each beside what never leaves C; an orderly and a sudden one beside Python, too.
+ENDINGS_OF_THE_HOST = [
+    *(("spin_in_c", *end) for end in ENDS.items()),
+    *(
+        pytest.param("spin", *end, marks=() if end[1] in (0, -9) else pytest.mark.long)
+        for end in ENDS.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("busy", "end", "status"), ENDINGS_OF_THE_HOST)
 def test_no_process_outlives_the_host(run: Run, busy: str, end: str, status: int) -> None:
     done = run(ENDINGS.format(busy=busy, end=end))
     assert done.returncode == status
@@ -476,7 +485,9 @@ asyncio.run_coroutine_threadsafe(begin(), loop).result(20)
 """
 
 
-@pytest.mark.parametrize("busy", [False, False, False, True])
+@pytest.mark.parametrize(
+    "busy", [False, True, *(pytest.param(False, marks=pytest.mark.long) for _ in range(2))]
+)
 def test_the_main_thread_ends_while_the_loop_runs_in_another(run: Run, busy: bool) -> None:
     """One run in three hung while the loop could replace what the exit had ended."""
     done = run(IN_A_THREAD.format(busy=busy))

@@ -52,8 +52,16 @@ def kill_worker(manager: Manager) -> None:
 # ---- frames have a limit wherever they are made
 
 
-@pytest.mark.parametrize("each", [1_000, 5_000, 16_000, 32_000])
-@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize(
+    ("each", "bulk"),
+    [
+        *((1_000, True), (5_000, False), (16_000, True), (32_000, False)),
+        pytest.param(1_000, False, marks=pytest.mark.long),
+        pytest.param(5_000, True, marks=pytest.mark.long),
+        pytest.param(16_000, False, marks=pytest.mark.long),
+        pytest.param(32_000, True, marks=pytest.mark.long),
+    ],
+)
 async def test_pages_that_are_half_done_are_handed_over(each: int, bulk: bool) -> None:
     async with Manager(1, workers=1) as manager:
         payloads = [bytes(each + n) for n in range(120)]
@@ -251,27 +259,25 @@ async def cancel(**changes: Any) -> None:
     current_manager().cancel(current_task()._replace(**changes))
 
 
+DAMAGE: list[dict[str, Any]] = [
+    {"worker": 99},
+    {"worker": "0"},
+    {"number": "7"},
+    {"number": -5},
+    {"number": 1 << 70},
+    {"scheduler": 99},
+    {"scheduler": None},
+]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"worker": 99},
-        {"worker": "0"},
-        {"number": "7"},
-        {"number": -5},
-        {"number": 1 << 70},
-        {"scheduler": 99},
-        {"scheduler": None},
-    ],
-)
-async def test_a_damaged_reference_is_refused_where_it_is_used(
-    workers: int, changes: dict[str, Any]
-) -> None:
+async def test_a_damaged_reference_is_refused_where_it_is_used(workers: int) -> None:
     async with Manager(1, cls=TimedScheduler, workers=workers) as manager:
-        other = manager.schedule(nap(b"abc", 0.05))
-        with pytest.raises(UnknownTask, match="damaged"):
-            await manager.schedule(cancel(**changes))
-        assert await other == 3
+        for changes in DAMAGE:
+            other = manager.schedule(nap(b"abc", 0.05))
+            with pytest.raises(UnknownTask, match="damaged"):
+                await manager.schedule(cancel(**changes))
+            assert await other == 3
         assert manager.stats().restarts == 0
 
 

@@ -46,8 +46,14 @@ async def wait_for(path: Path) -> int:
     return os.getpid()
 
 
-@pytest.mark.parametrize("cls", CLASSES)
-@pytest.mark.parametrize("most", [1, 4])
+@pytest.mark.parametrize(
+    ("cls", "most"),
+    [
+        *((TimedScheduler, 1), (TimedScheduler, 4), (QueuedScheduler, 4), (LifoQueuedScheduler, 1)),
+        pytest.param(QueuedScheduler, 1, marks=pytest.mark.long),
+        pytest.param(LifoQueuedScheduler, 4, marks=pytest.mark.long),
+    ],
+)
 async def test_each_process_runs_as_many_tasks_one_after_the_other(cls: Any, most: int) -> None:
     manager: Manager[Any] = Manager(
         1, cls=cls, workers=1, max_tasks_per_worker=most, max_restarts=NEVER
@@ -81,11 +87,12 @@ async def test_one_that_has_grown_is_replaced(caplog: pytest.LogCaptureFixture) 
         size = psutil.Process(await manager.schedule(pid())).memory_info().rss
     limit = size + 50_000_000
     async with Manager(1, workers=1, max_rss_per_worker=limit, max_restarts=NEVER) as manager:
-        waiting = manager.schedule(pid(), timedelta(seconds=4))
+        waiting = manager.schedule(pid(), timedelta(hours=1))
         large = await manager.schedule(keep(100_000_000))
         while not manager.stats().recycled:
             await asyncio.sleep(0.05)
         assert await manager.schedule(pid()) != large
+        assert waiting.reschedule(timedelta(0))
         assert await waiting != large
         assert manager.stats().recycled == 1
     assert "is recycled: it has 1" in caplog.text

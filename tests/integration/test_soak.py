@@ -34,6 +34,7 @@ def soak(file: Path, *options: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.long  # the next one looks at the same, and at more
 @pytest.mark.timeout(120)
 def test_nothing_is_wrong_and_nothing_hangs(tmp_path: Path) -> None:
     soak(tmp_path / "figures.json")

@@ -19,9 +19,9 @@ def storm(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("seconds", "mode"),
     [
-        ("6", []),
-        ("4", ["--rerun"]),
-        ("4", ["--max-tasks-per-worker", "50"]),
+        ("3", []),
+        ("3", ["--rerun"]),
+        ("3", ["--max-tasks-per-worker", "50"]),
         pytest.param("60", [], marks=pytest.mark.long),
     ],
 )
@@ -36,7 +36,7 @@ def test_no_promise_is_broken(seconds: str, mode: list[str]) -> None:
 @pytest.mark.parametrize(
     ("seconds", "mode"),
     [
-        ("6", []),
+        ("4", []),
         pytest.param("60", [], marks=pytest.mark.long),
         pytest.param("30", ["--synchronous", "normal"], marks=pytest.mark.long),
     ],

@@ -63,6 +63,37 @@ async def hold_once(log: str, what: object, gate: str) -> None:
     say(log, what, "ends")
 
 
+@durable("convert", retry=Retry(attempts=3))
+async def convert(log: str, what: object) -> None:
+    """Make another error of a cancellation."""
+    say(log, what, current_attempt())
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        say(log, what, "was cut off")
+        raise LookupError(what) from None
+
+
+@durable("cut")
+async def cut(log: str, what: object) -> None:
+    """Wait for what another has cancelled."""
+    say(log, what, current_attempt())
+    inner = asyncio.get_running_loop().create_future()
+    inner.cancel()
+    await inner
+
+
+@durable("clean")
+async def clean(log: str, what: object, gate: str) -> None:
+    """Clean up until there is a file."""
+    say(log, what, current_attempt())
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        say(log, what, "cleans up")
+        await wait_for(gate)
+
+
 @durable("kill worker")
 async def kill_worker(log: str, what: object) -> None:
     say(log, what, current_attempt())

@@ -12,7 +12,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from enduring import escape, fork, hold, hold_once, kill_host, lines_of, note, note_once, step
+from enduring import (
+    clean,
+    escape,
+    fork,
+    hold,
+    hold_once,
+    kill_host,
+    lines_of,
+    note,
+    note_once,
+    step,
+)
 
 from aioscheduler import Manager, SQLiteStore, State, StoreLocked
 from aioscheduler._durable.records import Batch, Begun
@@ -96,6 +107,20 @@ async def hold_two(path: str, log: str, gate: str) -> None:
         await heed()
 
 
+async def cancel(path: str, log: str, gate: str, workers: str) -> None:
+    """Cancel a task that runs, and say so when it is on disk; its clean-up takes long."""
+    async with Manager(store=path, workers=int(workers)) as manager:
+        task = manager.schedule(clean(log, "task", gate), id="task")
+        while "task 1" not in lines_of(Path(log)):
+            await asyncio.sleep(0.005)
+        task.cancel()
+        while "task cleans up" not in lines_of(Path(log)):
+            await asyncio.sleep(0.005)
+        await manager.sync()
+        tell(task.state.value)
+        await heed()
+
+
 async def poison(path: str, log: str, workers: str, folder: str) -> None:
     """The first time have a task among others that kills its host; then run all there is."""
     host = Path(folder, "host")
@@ -132,6 +157,7 @@ async def lose_worker(path: str, log: str) -> None:
     """Have a task that outlives the host in its worker."""
     async with Manager(store=path, workers=1) as manager:
         await manager.schedule(escape(log)).stored()
+        tell("stored")
         await heed()
 
 
@@ -216,6 +242,7 @@ DEEDS: dict[str, Callable[..., Awaitable[Any]]] = {
             fill,
             at_once,
             hold_two,
+            cancel,
             poison,
             chain,
             bear,

@@ -215,7 +215,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         WIRE,
         "attempt=self.attempt + 1, failed=self.failed + 1",
         "attempt=self.attempt, failed=self.failed + 1",
-        fast=True,
     ),
     Mutation(
         "a failure is not counted",
@@ -333,7 +332,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         RECYCLING,
         "self._ran >= self._max_tasks",
         "self._ran > self._max_tasks",
-        fast=True,
     ),
     Mutation(
         "a turn is not passed on",
@@ -408,7 +406,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         TIMERS,
         "bound = (now + 1) << NUMBER_BITS",
         "bound = (now + 1_000_000) << NUMBER_BITS",
-        fast=True,
     ),
     Mutation(
         "the last comes first",
@@ -445,7 +442,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         REMOTE,
         "        if change.waiting:  # it waits no more, and so its id is free\n",
         "        if not change:\n",
-        fast=True,
     ),
     Mutation(
         "a head is lost with its process",
@@ -575,8 +571,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a close clears suspects",
         "it is, though a host that has not come to it has closed in order",
         KEEPER,
-        "clean = await self.commits.finish() and not self._is_in_doubt()",
-        "clean = await self.commits.finish()",
+        "clean = await self.settle() and not self._is_in_doubt()",
+        "clean = await self.settle()",
         hosts=True,
     ),
     Mutation(
@@ -628,7 +624,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         BOOK,
         "                    end = State.LOST\n",
         "                    pass\n",
-        fast=True,
         hosts=True,
     ),
     Mutation(
@@ -645,6 +640,31 @@ MUTATIONS: tuple[Mutation, ...] = (
         KEEPING,
         "            self._group.strike(kept)\n            self._commits.soon()\n\n    # ---- ends",
         "\n    # ---- ends",
+        hosts=True,
+    ),
+    Mutation(
+        "only what waits is cancelled for good",
+        "nor does what was cancelled while it ran",
+        REMOTE,
+        "        if self._keeping is not None:\n            self._keeping.withdrawn(number)\n",
+        "        if self._keeping is not None and change.waiting:\n"
+        "            self._keeping.withdrawn(number)\n",
+        hosts=True,
+    ),
+    Mutation(
+        "what is stopped may fail",
+        "what a task makes of a close, or of a drain, is no failure",
+        RUNNER,
+        "        if engine.running.was_interrupted(number) and self._is_kept(called):\n",
+        "        if False:\n",
+        hosts=True,
+    ),
+    Mutation(
+        "what is stopped here may fail",
+        "nor is it where there are no workers",
+        LOCALCREW,
+        "            if self._is_kept(number) and engine.running.was_interrupted(number):\n",
+        "            if False:\n",
         hosts=True,
     ),
     Mutation(

@@ -59,7 +59,7 @@ async def letters(manager: Manager, **which: Any) -> list[DeadLetter]:
     return [letter async for letter in manager.dead_letters(**which)]
 
 
-def kill_worker(manager: Manager, place: int = 0) -> None:
+def kill_worker(manager: Manager, place: int = 0, how: int = signal.SIGKILL) -> None:
     pid = manager.stats().workers[place].pid
     assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, how)

@@ -63,6 +63,63 @@ async def hold_once(name: str) -> str:
     return name
 
 
+async def _convert(name: str) -> None:
+    """Wait, and make another error of a cancellation."""
+    done.append(name)
+    try:
+        await gates[name].wait()
+    except asyncio.CancelledError:
+        raise LookupError(f"{name} was cut off") from None
+    raise ValueError(f"{name} has failed")
+
+
+@durable("test.convert")
+async def convert(name: str) -> None:
+    await _convert(name)
+
+
+@durable("test.convert_retried", retry=Retry(attempts=3, wait_initial=60))
+async def convert_retried(name: str) -> None:
+    await _convert(name)
+
+
+@durable("test.convert_once", on_loss="fail", retry=Retry(attempts=3, wait_initial=60))
+async def convert_once(name: str) -> None:
+    await _convert(name)
+
+
+async def convert_plainly(name: str) -> None:
+    await _convert(name)
+
+
+@durable("test.clean")
+async def clean(name: str, end: str) -> str:
+    """Wait for ever, and clean up until a gate is open."""
+    done.append(name)
+    try:
+        await asyncio.get_running_loop().create_future()
+    except asyncio.CancelledError:
+        await gates[name].wait()
+        if end == "fails":
+            raise LookupError(name) from None
+        if end != "returns":
+            raise
+    return end
+
+
+@durable("test.cut", retry=Retry(BaseException, attempts=3))
+async def cut(how: str) -> None:
+    """Raise CancelledError, which nobody has asked for."""
+    done.append(how)
+    if how == "by itself":
+        raise asyncio.CancelledError(how)
+    if how == "at its gate":
+        await gates[how].wait()
+    inner = asyncio.get_running_loop().create_future()
+    inner.cancel(how)
+    await inner
+
+
 @durable("test.chain")
 async def chain(manager: ManagerProxy, left: int) -> None:
     done.append(left)

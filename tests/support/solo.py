@@ -97,6 +97,7 @@ class Place:
         confirmed: bool = False,
         max_running: int | None = None,
         measured: bool = False,
+        has_store: bool = False,
     ) -> None:
         self.shipper = HostShipper(HostCatalog())
         self.words = memoryview(array("Q", bytes(16 * layout[0])))
@@ -110,6 +111,7 @@ class Place:
             confirmed=confirmed,
             max_running=max_running,
             measured=measured,
+            has_store=has_store,
         )
         self.now = NOW
         self.worker = workers_module("worker").Worker(

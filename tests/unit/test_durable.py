@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -489,6 +490,126 @@ async def test_what_runs_is_awaited_and_then_stays(
 
 
 @PLACES
+async def test_what_a_task_makes_of_a_close_is_no_failure(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    functions = (
+        *(reminders.convert, reminders.convert_retried),
+        *(reminders.convert_once, reminders.convert_plainly),
+    )
+    names = [function.__name__ for function in functions]
+    gates.update({name: asyncio.Event() for name in (*names, "early", "asked")})
+    async with clock.manager(store=store, workers=workers) as manager:
+        tasks = [manager.schedule(function(function.__name__)) for function in functions]
+        early, asked = (manager.schedule(reminders.convert(name)) for name in ("early", "asked"))
+        await settle(clock, manager)
+        closing = asyncio.ensure_future(manager.close(5))
+        await clock.advance(1)
+        gates["early"].set()  # before anything was cancelled
+        asked.cancel()
+        await clock.advance(10)
+        await closing
+    assert [task.state for task in tasks] == [
+        *(State.KEPT, State.KEPT, State.LOST),
+        State.FAILED,  # what is in memory alone fails as ever
+    ]
+    assert repr(early.exception()) == "ValueError('early has failed')"
+    assert repr(asked.exception()) == "LookupError('asked was cut off')"
+    assert isinstance(tasks[3].exception(), LookupError)
+    assert [(row.begun, row.failed) for row in store.rows()] == [(Begun.NO, 0)] * 2
+    reasons = sorted((letter.reason.value, letter.text) for letter in store.dead())
+    assert [reason for reason, _ in reasons] == ["failed", "lost"]
+    assert reasons[0][1].endswith("ValueError: early has failed\n")
+    gates["convert"].set()
+    gates["convert_retried"].set()
+    async with clock.manager(store=store, workers=workers) as manager:
+        await settle(clock, manager)
+        assert sorted(done[6:]) == names[:2]
+        assert len(await letters(manager)) == 3
+        assert manager.stats().stored == 1  # which is tried again
+
+
+@PLACES
+async def test_a_cancellation_that_nobody_asked_for_is_a_letter(
+    clock: FakeClock, store: TrickyStore, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    hows = ["by itself", "of another", "at its gate"]
+    gates["at its gate"] = asyncio.Event()
+    async with clock.manager(store=store, workers=workers) as manager:
+        tasks = [manager.schedule(reminders.cut(how), id=how) for how in hows]
+        await settle(clock, manager)
+        assert [task.cancelled() for task in tasks] == [True, True, False]
+        again = manager.schedule(reminders.note("again"), id="by itself")
+        await settle(clock, manager)
+        assert again.result() == "again"
+        assert manager.stats().dead_letters == 2
+        closing = asyncio.ensure_future(manager.close(5))
+        await clock.advance(1)
+        gates["at its gate"].set()  # before the close cancels anything
+        await clock.advance(1)
+        await closing
+    assert tasks[2].cancelled()
+    assert manager.stats().cancelled == 3
+    assert sum(map(int, re.findall(r"\(failed: (\d)\)", caplog.text))) == 3
+    assert sorted(done) == sorted([*hows, "again"])  # none is tried again
+    assert store.rows() == []
+    found = {letter.id: letter for letter in store.dead()}
+    assert found.keys() == set(hows)
+    for how, letter in found.items():
+        assert (letter.reason.value, letter.attempt) == ("failed", 1)
+        assert letter.text.startswith("ended by a CancelledError that nobody asked for\nTraceback")
+        assert "in cut" in letter.text
+        assert letter.text.endswith(f"CancelledError: {how}\n")
+
+
+@PLACES
+@pytest.mark.parametrize("end", ["returns", "fails", "is cancelled"])
+async def test_a_cancellation_is_on_record_while_the_task_cleans_up(
+    clock: FakeClock, store: TrickyStore, workers: int, end: str
+) -> None:
+    gates["a"] = asyncio.Event()
+    async with clock.manager(store=store, workers=workers) as manager:
+        task = manager.schedule(reminders.clean("a", end), id="a")
+        await settle(clock, manager)
+        assert task.cancel()
+        await settle(clock, manager)
+        assert task.state is State.RUNNING
+        assert store.rows() == []
+        assert manager.schedule(reminders.note("other"), id="a") is task  # as long as it runs
+        new = manager.schedule(reminders.note("new"), DAY, id="a", replace=True)
+        await new.stored()
+        assert [row.id for row in store.rows()] == ["a"]
+        gates["a"].set()
+        await settle(clock, manager)
+        expected = {"returns": State.FINISHED, "fails": State.FAILED}
+        assert task.state is expected.get(end, State.CANCELLED)
+        if end == "fails":
+            assert isinstance(task.exception(), LookupError)
+        assert [row.id for row in store.rows()] == ["a"]
+    assert new.state is State.KEPT
+    assert store.dead() == []
+
+
+async def test_what_is_cancelled_and_cleans_up_dies_with_its_worker(
+    clock: FakeClock, store: TrickyStore
+) -> None:
+    gates["a"] = asyncio.Event()
+    async with clock.manager(1, store=store, workers=1) as manager:
+        task = manager.schedule(reminders.clean("a", "returns"), id="a")
+        await settle(clock, manager)
+        task.cancel()
+        await settle(clock, manager)
+        manager.kill()
+        await settle(clock, manager)
+        assert task.cancelled()
+        assert await manager.schedule(reminders.note("next"), id="a") == "next"
+        await settle(clock, manager)
+    assert done == ["a", "next"]
+    assert store.rows() == []
+    assert store.dead() == []
+
+
+@PLACES
 async def test_a_task_that_is_cancelled_while_it_runs_is_no_more(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -692,11 +813,13 @@ async def test_suspects_are_on_record_when_they_begin(clock: FakeClock, store: T
         await manager.join()
 
 
-async def test_one_that_was_lost_before_begins_alone(clock: FakeClock, store: TrickyStore) -> None:
+async def test_one_whose_next_loss_is_the_last_begins_alone(
+    clock: FakeClock, store: TrickyStore
+) -> None:
     gates["poison"] = asyncio.Event()
     died(
         store,
-        row_of(1, "hold", "poison", losses=1, attempt=2),
+        row_of(1, "hold", "poison", losses=2, attempt=3),
         row_of(2, "note", "suspect"),
         row_of(3, "note", "later", due=int((START + DAY).timestamp()) * 10**9),
     )
@@ -959,10 +1082,10 @@ async def test_a_suspect_that_is_cancelled_in_the_queue_of_suspects_holds_up_nob
     gates["first"] = asyncio.Event()
     died(
         store,
-        row_of(1, "hold", "first", losses=1),
-        row_of(2, "note", "gone", losses=1, id="gone"),
-        row_of(3, "note", "third", losses=1),
-        row_of(4, "note", "moved", losses=1, id="moved"),
+        row_of(1, "hold", "first", losses=2),
+        row_of(2, "note", "gone", losses=2, id="gone"),
+        row_of(3, "note", "third", losses=2),
+        row_of(4, "note", "moved", losses=2, id="moved"),
     )
     async with clock.manager(1, store=store, workers=min(workers, 1)) as manager:
         await settle(clock, manager)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 import simulate
 
 
-@pytest.mark.parametrize("first", range(0, 300, 25))
+def firsts(end: int, step: int, short: int) -> list[Any]:
+    """Return the first seeds of so many steps; those from `short` on are for long runs."""
+    return [
+        pytest.param(first, marks=() if first < short else pytest.mark.long)
+        for first in range(0, end, step)
+    ]
+
+
+@pytest.mark.parametrize("first", firsts(300, 25, 100))
 def test_every_seed_holds(first: int) -> None:
     faults = {seed: simulate.simulate(seed) for seed in range(first, first + 25)}
     gc.collect()
@@ -17,7 +26,7 @@ def test_every_seed_holds(first: int) -> None:
 
 # A host that is thrown away in the midst of its close() leaves coroutines that are never resumed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("first", range(0, 100, 10))
+@pytest.mark.parametrize("first", firsts(100, 10, 40))
 def test_every_seed_of_hosts_on_a_store_holds(first: int) -> None:
     faults = {seed: simulate.simulate(seed, hosts=True) for seed in range(first, first + 10)}
     gc.collect()

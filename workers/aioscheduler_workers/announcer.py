@@ -17,14 +17,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from aioscheduler._scheduling.engine import Engine
+from aioscheduler._scheduling.few import MOST, Few
 from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import wire
 from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind, Payload
 
 from .turn import Turn
-
-AHEAD = 32  # tasks of a FIFO queue that are announced together, where they wait for CONFIRM
 
 Entry = tuple["int | bytes", Payload, wire.Record]
 """A task as it came: the function's number or pickle, the payload or IN_BLOB, and the record."""
@@ -54,10 +53,12 @@ class Announcer:
         self._blobs: dict[int, bytes | None] = {}  # None: there was no memory for it
         self._expected: set[int] = set()  # tasks whose blob is not here yet
         self._late: dict[int, tuple[Engine[Entry], int]] = {}  # those of them that are due
-        self._some: dict[int, int] = {}  # tasks that wait for CONFIRM, if not all do: 1 or ALONE
+        self._some: dict[int, int] = {}  # tasks that wait for CONFIRM, if not all do: 1, ALONE, FEW
+        self._few = Few()
         self._alone = 0  # how many of them are announced alone
         self._lone: dict[int, int] = {}  # by queue, which of those was announced last
-        self._announced: dict[int, _Slice] = {}  # by index, those that wait for it now
+        # By index, those that wait for it now; and how many of them count as few.
+        self._announced: dict[int, tuple[_Slice, int]] = {}
         self._next = 0  # index
 
     def expect(
@@ -100,7 +101,8 @@ class Announcer:
     def forget(self, number: int) -> None:
         """Drop what is kept of a task that will not begin."""
         self._expected.discard(number)
-        self._wait_no_more(number)
+        if self._wait_no_more(number) == wire.FEW:
+            self._few.forget(number)
         self._blobs.pop(number, None)
         self._late.pop(number, None)
         self._set_ahead()
@@ -109,15 +111,16 @@ class Announcer:
         """Announce nothing any more, though its blob may come: the engines have been stopped."""
         self._late.clear()
         self._expected.clear()
+        self._few.stop()
 
     def confirm_again(self, number: int, confirmed: int) -> None:
-        """Have a task that has begun wait for CONFIRM at its next attempt, too: 1 or ALONE."""
+        """Have a task that has begun wait for CONFIRM at its next attempt, too."""
         self._wait(number, confirmed)
         self._set_ahead()
 
     def is_held_back(self, number: int) -> bool:
-        """Whether a launched task waits for its blob, and was not announced."""
-        return number in self._late
+        """Whether a launched task waits for its blob, or its turn, and was not announced."""
+        return number in self._late or number in self._few
 
     def launch(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
         """Announce a slice, without the tasks whose blobs are not here yet."""
@@ -140,8 +143,10 @@ class Announcer:
         for index in indices:
             if index not in self._announced:
                 raise wire.WireError(f"announcement {index!r:.80} is confirmed, and does not wait")
-            engine, numbers, dues = self._announced.pop(index)
+            (engine, numbers, dues), few = self._announced.pop(index)
             engine.run(numbers, dues, ends=self._order is not Order.TIMED)
+            if few:  # what it releases is launched in another turn, behind their first steps
+                self._few.began(engine, few)
 
     def _announce(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
         if not numbers:
@@ -164,7 +169,12 @@ class Announcer:
         timed = self._order is Order.TIMED
         plain: tuple[list[int], list[int]] = [], []
         waiting: tuple[list[int], list[int]] = [], []
+        few = 0
         for number, due in zip(numbers, dues, strict=True):
+            if timed and self._some.get(number) == wire.FEW:
+                if not self._few.take(engine, number, due):
+                    continue
+                few += 1
             confirmed = self._wait_no_more(number) or self._all
             if confirmed == wire.ALONE:
                 if timed:
@@ -180,7 +190,7 @@ class Announcer:
         elif timed:
             engine.run([], [])  # those that come next need not wait
         if waiting[0]:
-            self._announce_waiting(engine, *waiting)
+            self._announce_waiting(engine, *waiting, few)
 
     def _announce_plain(
         self, engine: Engine[Entry], numbers: list[int], dues: list[int], ends: bool = True
@@ -188,8 +198,10 @@ class Announcer:
         started = wire.encode([Kind.STARTED, engine.index, numbers])
         self._pipe.send(started, partial(engine.run, numbers, dues, ends))
 
-    def _announce_waiting(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
-        self._announced[self._next] = engine, numbers, dues
+    def _announce_waiting(
+        self, engine: Engine[Entry], numbers: list[int], dues: list[int], few: int = 0
+    ) -> None:
+        self._announced[self._next] = (engine, numbers, dues), few
         self._next += 1
         self._pipe.send(wire.encode([Kind.ANNOUNCED, engine.index, numbers]))
 
@@ -212,4 +224,4 @@ class Announcer:
             several = bool(self._all or self._some)
             several = several and not (self._expected or self._alone or self._lone)
             for engine in self.engines:
-                engine.ahead = AHEAD if several else 1
+                engine.ahead = MOST if several else 1

@@ -6,7 +6,8 @@
                    └─ halt: nothing more is done or written
 
 What nobody has asked to cancel does not end as cancelled: what still runs when a drain has had its
-time is lost with the process, and told of by nobody.
+time is lost with the process, and told of by nobody. Of durable tasks that holds for whatever they
+make of their cancellation, but to return.
 
 What the initializer has opened (`lifespan`) is left when nothing runs any more, by close and drain.
 """
@@ -287,7 +288,7 @@ class Life:
 
     async def _finish(self, timeout: float | None, drains: bool) -> None:
         """End what runs, leave what it has shared, and write the last outcomes."""
-        cancel = Running.give_up if drains else Running.cancel
+        cancel = Running.give_up if drains else Running.stop
         began = self._loop.time()
         if self._alarm is not None:
             self._alarm.stop()

@@ -10,7 +10,7 @@ import contextlib
 import pickle
 from collections.abc import Callable
 
-from aioscheduler._shipping.failures import describe, text_of
+from aioscheduler._shipping.failures import describe, text_of, text_of_unasked
 from aioscheduler._shipping.names import type_name
 from aioscheduler._shipping.payloads import make_failure, read_failure
 from aioscheduler._shipping.workercatalog import WorkerCatalog
@@ -35,6 +35,11 @@ def encode_unopened(catalog: WorkerCatalog, error: BaseException) -> bytes:
         return encode_failure(catalog, error)
     why = "it came up where the function was imported or its arguments were read"
     return _whatever_happens(lambda: _stand_in(error, why))
+
+
+def encode_unasked(error: BaseException) -> bytes:
+    """Gives the payload of a cancellation that nobody has asked for: its text alone."""
+    return _whatever_happens(lambda: make_failure(text_of_unasked(error), b"", ()))
 
 
 def encode_refusal(value: object, error: BaseException) -> bytes:

@@ -18,6 +18,7 @@ from inspect import iscoroutinefunction
 from types import CodeType, CoroutineType, NoneType, TracebackType
 from typing import Any, NoReturn
 
+from aioscheduler import registry
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._routing.lastfailures import failure_line
 from aioscheduler._scheduling.clock import LATEST
@@ -37,7 +38,7 @@ from aioscheduler.registry import Durable
 from aioscheduler.retry import wait_before_retry
 
 from .announcer import Announcer, Entry
-from .outcome import encode_failure, encode_refusal, encode_unopened
+from .outcome import encode_failure, encode_refusal, encode_unasked, encode_unopened
 from .turn import Turn
 
 _PLAIN = (None, None, 1, None, None)  # what a run needs of a task without a record
@@ -149,8 +150,8 @@ class Runner:
             kind = type(value)
             if kind not in _VALUES and (kind is CoroutineType or isinstance(value, Awaitable)):
                 return self._follow(engine, number, entry, called, options, value)
-        except asyncio.CancelledError:
-            self._end(engine, number, wire.DROPPED, None)
+        except asyncio.CancelledError as error:
+            self._cancelled(engine, number, called, error)
         except StopIteration as error:  # nobody could raise it in who awaits: as in a coroutine
             stopped = RuntimeError(f"{name_of(called)} raised StopIteration")
             stopped.__cause__ = error
@@ -172,8 +173,8 @@ class Runner:
     ) -> None:
         try:
             value = await awaitable
-        except asyncio.CancelledError:
-            self._end(engine, number, wire.DROPPED, None)
+        except asyncio.CancelledError as error:
+            self._cancelled(engine, number, called, error)
         except BaseException as error:  # noqa: BLE001  SystemExit, too, belongs to the awaiter
             self._raised(engine, number, entry, called, options, error)
         else:
@@ -215,6 +216,15 @@ class Runner:
         except Exception as error:  # noqa: BLE001  it would have no end
             self._fail(error)
 
+    def _cancelled(
+        self, engine: Engine[Entry], number: int, called: object, error: BaseException
+    ) -> None:
+        if engine.running.was_cancelled(number) or not self._is_kept(called):
+            self._end(engine, number, wire.DROPPED, None)
+        else:
+            BaseException.with_traceback(error, _of_task(traceback_of(error)))
+            self._end(engine, number, wire.UNASKED, encode_unasked(error))
+
     def _raised(
         self,
         engine: Engine[Entry],
@@ -226,6 +236,9 @@ class Runner:
     ) -> None:
         if self._end_child is not None:
             self._end_child(error)
+        if engine.running.was_interrupted(number) and self._is_kept(called):
+            self._end(engine, number, wire.DROPPED, None)  # what it makes of that is no failure
+            return
         ending = wire.RAISED
         try:
             own = _of_task(traceback_of(error))
@@ -285,6 +298,13 @@ class Runner:
     def place_of(self, engine: Engine[Entry]) -> Place:
         """Return where the tasks of an engine are."""
         return self._places[engine.index]
+
+    def _is_kept(self, called: Any) -> bool:
+        """Whether the tasks of a function are in the host's store."""
+        if not self._config.has_store:
+            return False
+        # What came by value is known by its code alone.
+        return bool(registry.of_function(called) or registry.of_code(called.__code__))
 
     def _read_record(
         self, record: int | list[Any]

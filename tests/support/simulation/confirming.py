@@ -30,7 +30,7 @@ class Late(Words):
         self._random = generator
         self._slowness = generator.choice((0.0, 0.01, 2.0))
 
-    def announced(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
+    def announced(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
         self.begun.difference_update(numbers)  # for its next attempt it needs it again
         delay = self._random.random() * self._slowness
         if delay:
@@ -38,9 +38,9 @@ class Late(Words):
         else:
             self._begin(numbers, begin)
 
-    def _begin(self, numbers: Sequence[int], begin: Callable[[], None]) -> None:
+    def _begin(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
         self.begun.update(numbers)
-        begin()
+        begin(list(numbers))
 
 
 def confirm_late(
@@ -66,7 +66,7 @@ def confirm_some(manager: Manager, generator: random.Random) -> Callable[[Task[A
         payload: wire.Payload,
         record: wire.Record = None,
     ) -> int:
-        confirmed = generator.choice((1, wire.ALONE)) if generator.random() < 0.3 else 0
+        confirmed = generator.choice((1, wire.ALONE, wire.FEW)) if generator.random() < 0.3 else 0
         if confirmed:
             record = wire.make_record(wire.read_record(record)._replace(confirmed=confirmed))
         number = add(scheduler, due, function, payload, record)

@@ -14,11 +14,13 @@ from .acts import Again
 from .lives import LIFE
 
 if TYPE_CHECKING:
+    from .fates import Start
     from .hosts import HostWorld
 
 HOSTS: list[HostWorld] = []
 ATTEMPTS = 3
 LIMIT = 0.4  # seconds that one may run
+CLEANUP = 0.3  # seconds that one takes to clean up
 LATE = 0.5  # seconds by which one may start late
 RETRY = Retry(attempts=ATTEMPTS, wait_initial=0.5, wait_exp_base=2, wait_jitter=0)
 
@@ -41,11 +43,31 @@ async def act(ident: int, nap: float, deed: str, then: Callable[[], None] | None
             raise Again(ident)
         if then is not None:
             then()
+    except asyncio.CancelledError as error:
+        if deed == "cleans up" and not life.dead:
+            await _clean_up(start, error)
+        if deed == "converts" and not life.dead:
+            # Of what was asked to end, or has run for too long, it is a failure.
+            asked = life.host.number in start.fate.asked or start.fate.kind == "limited"
+            failure = Again(ident)
+            world.fates.leaves(start, failure, cut=not asked)
+            raise failure from error
+        world.fates.leaves(start, error)
+        raise
     except BaseException as error:
         world.fates.leaves(start, error)
         raise
     world.fates.leaves(start, None)
     return ident
+
+
+async def _clean_up(start: Start, error: BaseException) -> None:
+    """Take some time to end, which another cancellation cuts short."""
+    try:
+        await asyncio.sleep(CLEANUP)
+    except asyncio.CancelledError:
+        HOSTS[-1].fates.leaves(start, error)
+        raise
 
 
 @durable("plain")

@@ -74,7 +74,8 @@ class Fate:
         row: Its number in the file, once it is known.
         starts: Its starts; those before it was put back from a letter are left out.
         asked: In which hosts it was asked to end, or lost its id to another.
-        forgone: In which host that was on disk before it had begun.
+        cancelled: In which hosts it was asked to end.
+        forgone: In which host that was on disk.
         moved: Whether it was asked to start at another time.
         requeued: In which host it was put back, last.
         was_put: Whether it ever was in the file.
@@ -94,6 +95,7 @@ class Fate:
     row: int | None = None
     starts: list[Start] = field(default_factory=list, repr=False)
     asked: set[int] = field(default_factory=set)
+    cancelled: set[int] = field(default_factory=set)
     forgone: int | None = None
     moved: bool = False
     requeued: int | None = None
@@ -159,14 +161,12 @@ class Fates:
         """A host was asked to cancel a task, or it has lost its id to another."""
         fate.asked.add(host.number)
 
-    def ask_the_one_with(self, id_: str, host: Host) -> None:
-        """A host was asked to cancel the task of the file that has an id, if one has."""
-        for number, row in self.rows.items():
-            if row.id == id_:
-                self.was_asked_to_end(self.by_row[number], host)
+    def with_id(self, id_: str) -> list[Fate]:
+        """Return the task of the file that has an id, if one has."""
+        return [self.by_row[number] for number, row in self.rows.items() if row.id == id_]
 
     def is_forgone(self, fate: Fate, host: Host) -> None:
-        """It was so before it had begun, and that is on disk."""
+        """It was so, and that is on disk."""
         fate.forgone = host.number
 
     def is_acknowledged(self, fate: Fate) -> None:
@@ -279,6 +279,8 @@ class Fates:
             good &= fate.kind in ONCE or row.losses >= MOST_LOSSES - 1
             good &= not (self.world.calm and fate.kind not in ONCE and not fate.deed)
         self._check(fate, good, f"is buried as {reason}")
+        cancelled = self.world.host.number in fate.cancelled
+        self._check(fate, not cancelled, f"was cancelled, and is buried as {reason}")
 
     # ---- what the pipes tell
 
@@ -294,6 +296,8 @@ class Fates:
             for start in self._starts_of(life, fields[1]):
                 start.heard |= ended
                 start.retried |= kind == Kind.RETRY
+                good = kind != Kind.RETRY or start.failed
+                self._check(start.fate, good, "is tried again, and has not failed")
 
     def _starts_of(self, life: Life, numbers: list[int]) -> list[Start]:
         known = self.world.host.starts
@@ -339,13 +343,13 @@ class Fates:
         life.host.starts[life.born, number] = start
         return start
 
-    def leaves(self, start: Start, error: BaseException | None) -> None:
-        """A task takes its last step."""
+    def leaves(self, start: Start, error: BaseException | None, cut: bool = False) -> None:
+        """A task takes its last step; `cut`: its failure is what it has made of a cancellation."""
         self.world.say("leaves", start.fate.ident, repr(error))
         start.over = True
         if error is None:
             start.returned = True
-        elif not start.life.dead or start.life.apart:
+        elif not cut and (not start.life.dead or start.life.apart):
             start.failed = True
         if not isinstance(start.life, Life):  # there are no frames by which its host would hear
             kept = None if start.life.dead else start.life.host.kept(0, start.number)

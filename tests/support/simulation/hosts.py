@@ -46,7 +46,7 @@ HOST: ContextVar[Host | None] = ContextVar("HOST", default=None)
 LINGERING = 2.0  # seconds for which workers go on without a host, at most
 LONGEST = 3000.0  # virtual seconds in which everything must have ended
 PAYLOADS = (0, 100, 3_000, 40_000)  # bytes, at most
-DEEDS = ("again 1", "again 2", "again 3", "raises", "is unreadable")
+DEEDS = ("again 1", "again 2", "again 3", "raises", "is unreadable", "converts", "cleans up")
 POISONS = ("kills a worker", "kills the host")
 
 
@@ -437,19 +437,23 @@ class Host:
         chosen = self._choose()
         if chosen is not None:
             fate, task = chosen
-            waits = task.state.value == "pending"
             if task.cancel():
                 self.world.say("cancel", fate.ident)
-                self.world.fates.was_asked_to_end(fate, self)
-                if not self._is_open and fate.id_ is not None:  # it may turn out to be another
-                    self.world.fates.ask_the_one_with(fate.id_, self)
-                if waits:
-                    self._spawn(self._forgo(fate, len(fate.starts)))
+                for each in self._those(fate):
+                    self.world.fates.was_asked_to_end(each, self)
+                if self._is_open:
+                    fate.cancelled.add(self.number)
+                self._spawn(self._forgo(fate))
 
-    async def _forgo(self, fate: Fate, starts: int) -> None:
-        """Wait until the end of a task is on disk that had not begun when it was asked for."""
+    def _those(self, fate: Fate) -> list[Fate]:
+        """Return a task, and, before the file is open, the one that it may turn out to be."""
+        is_early = not self._is_open and fate.id_ is not None
+        return [fate, *(self.world.fates.with_id(str(fate.id_)) if is_early else ())]
+
+    async def _forgo(self, fate: Fate) -> None:
+        """Wait until it is on disk that a task was asked to end, begun or not."""
         await self.manager.sync()
-        if len(fate.starts) == starts and fate.requeued is None:
+        if fate.requeued is None:
             self.world.fates.is_forgone(fate, self)
 
     def _reschedule(self) -> None:
@@ -460,8 +464,9 @@ class Host:
             due = self.world.due(delay)
             if task.reschedule(delay):
                 self.world.say("reschedule", fate.ident, delay)
-                fate.dues.add(due)
-                fate.moved = True
+                for each in self._those(fate):
+                    each.dues.add(due)
+                    each.moved = True
 
     def _spawn(self, coro: Coroutine[Any, Any, None]) -> None:
         async def quietly() -> None:

@@ -124,9 +124,14 @@ async def test_the_thread_ends_with_the_program() -> None:
 
 
 async def test_a_forked_process_has_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = Writer()
-    writer.start(asyncio.get_running_loop())
     pid = os.getpid()
+    with monkeypatch.context() as before:
+        before.setattr(os, "getpid", lambda: pid - 1)
+        writer = Writer()  # made in another process than that in which it is started
+    writer.start(asyncio.get_running_loop())
+    told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    writer.submit(os.getpid, lambda result, _: told.set_result(result))
+    assert await told == pid
     with monkeypatch.context() as forked:
         forked.setattr(os, "getpid", lambda: pid + 1)
         with pytest.raises(StoreError, match=f"forked from {pid}"):

@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from stores import HandWriter
+from stores import HandWriter, TrickyStore
 
+from aioscheduler._routing import asking as module
 from aioscheduler._routing.asking import Asking
 from aioscheduler.errors import StoreError
 
@@ -19,7 +20,7 @@ async def turn() -> None:
 
 async def test_who_asks_is_answered_or_told_why_not() -> None:
     writer: Any = HandWriter()
-    asking = Asking(writer)
+    asking = Asking(TrickyStore(), writer)  # type: ignore[arg-type]
     answers = [asyncio.create_task(asking.ask(call)) for call in (lambda: 5, [].pop)]
     await turn()
     assert writer.work() == 2
@@ -37,7 +38,7 @@ async def test_who_asks_is_answered_or_told_why_not() -> None:
 
 async def test_what_was_asked_is_waited_for_though_who_asked_is_gone() -> None:
     writer: Any = HandWriter()
-    asking = Asking(writer)
+    asking = Asking(TrickyStore(), writer)  # type: ignore[arg-type]
     done: list[int] = []
     answer = asyncio.create_task(asking.ask(lambda: done.append(1)))
     await turn()
@@ -49,3 +50,30 @@ async def test_what_was_asked_is_waited_for_though_who_asked_is_gone() -> None:
     writer.work()
     await settling
     assert done == [1]
+
+
+async def test_a_file_is_let_go_by_who_has_opened_it() -> None:
+    store, writer = TrickyStore(), HandWriter()
+    asking = Asking(store, writer)  # type: ignore[arg-type]
+    asking.close(True)
+    assert store.closed == []  # it may be another's
+    opening = asyncio.create_task(asking.open())
+    await turn()
+    opening.cancel()
+    await turn()
+    writer.work()
+    asking.close(False)
+    assert store.closed == [False]  # though nobody has heard that it was opened
+
+
+async def test_a_thread_that_hangs_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    writer: Any = HandWriter()
+    asking = Asking(TrickyStore(), writer)  # type: ignore[arg-type]
+    answer = asyncio.create_task(asking.ask(lambda: 5))
+    await turn()
+    await asking.settle()
+    assert not answer.done()
+    answer.cancel()

@@ -66,9 +66,20 @@ def test_a_coroutine_is_taken_apart_and_closed(place: Place) -> None:
 
 def test_what_has_an_id_or_begins_once_waits_for_the_record(place: Place) -> None:
     assert place.draft(reminders.note(7), "test.note", id_="a").stored.confirmed == 1
-    assert place.draft(reminders.once(7), "test.once").stored.confirmed == 1
-    assert place.drafts.draft_many(durable("test.once"), None, None, "k").stored.confirmed == 1
+    assert place.draft(reminders.once(7), "test.once").stored.confirmed == wire.FEW
+    assert (
+        place.drafts.draft_many(durable("test.once"), None, None, "k").stored.confirmed == wire.FEW
+    )
     assert place.drafts.draft_many(durable("test.note"), None, None, "k").stored.confirmed == 0
+
+
+@pytest.mark.parametrize(("key", "id_"), [("k" * (1 << 20) + "k", None), (None, "i" * (2 << 20))])
+def test_names_that_take_long_are_refused(place: Place, key: Any, id_: Any) -> None:
+    coro: Any = reminders.note(7)
+    with pytest.raises(NotDurable, match="take a hash of it"):
+        place.drafts.draft(coro, durable("test.note"), None, None, key, id_)
+    assert coro.cr_frame is not None
+    coro.close()
 
 
 def test_what_cannot_be_kept_is_refused_and_left_as_it_was(place: Place) -> None:
@@ -116,7 +127,7 @@ def test_what_a_worker_asks_is_of_the_function_that_the_host_knows(place: Place)
     assert draft == Draft(Stored(durable("test.note"), SEVEN, "mine", b"c", 1), "k", "a")
     strange = asked._replace(durable=("new", "m:new", True, None), id=None)
     draft = place.drafts.draft_inside(strange)
-    assert draft.stored == Stored(Function(0, "new", "m:new", True), SEVEN, None, b"c", 1)
+    assert draft.stored == Stored(Function(0, "new", "m:new", True), SEVEN, None, b"c", wire.FEW)
     assert place.drafts.row(5, 77, draft).function == 10
     plain = asked._replace(durable=("new", "m:new", False, None), id=None)
     assert place.drafts.draft_inside(plain).stored.confirmed == 0
@@ -131,4 +142,4 @@ def test_a_letter_becomes_a_task_anew(place: Place) -> None:
     draft = place.drafts.draft_again(letter)
     assert draft == Draft(first.stored._replace(confirmed=1), "k", "a")
     draft = place.drafts.draft_again(letter._replace(function=9, id=None, options=None))
-    assert draft.stored == Stored(Function(9, "gone", "m:gone", True), SEVEN, confirmed=1)
+    assert draft.stored == Stored(Function(9, "gone", "m:gone", True), SEVEN, confirmed=wire.FEW)

@@ -13,6 +13,7 @@ import reminders
 from stores import FULL, GONE, HandWriter, TrickyStore
 
 from aioscheduler._durable.records import Batch, Function, Row
+from aioscheduler._routing import keeper as module
 from aioscheduler._routing.commits import CLOSE_PATIENCE
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.keeper import Keeper
@@ -44,14 +45,14 @@ class Admitted:
 
 
 class Place:
-    def __init__(self) -> None:
+    def __init__(self, timed: bool = True) -> None:
         self.store, self.writer, self.links = TrickyStore(), HandWriter(), Admitted()
         self.failures: list[Exception] = []
         self.now = NOW
         self.opened = 0
         shipper = HostShipper(HostCatalog())
         self.keeper = Keeper(
-            *(self.store, self.writer, 2, True, shipper, RemoteCalls(shipper)),  # type: ignore[arg-type]
+            *(self.store, self.writer, 2, timed, shipper, RemoteCalls(shipper)),  # type: ignore[arg-type]
             *(Notes(None, shipper, WorkerCatalog()), lambda: self.now, self.failures.append),
         )
 
@@ -180,7 +181,7 @@ async def test_what_cannot_be_opened_is_told_to_all(
         with pytest.raises(StoreError, match=message):
             await call
     with pytest.raises(StoreError, match=message):
-        place.keeper.check_room()
+        place.keeper.commits.check_room()
     await place.keeper.settle()
     assert place.opened == 0
     await place.close()
@@ -279,7 +280,7 @@ async def test_a_close_writes_what_is_left_and_lets_go_once(place: Place) -> Non
     assert place.writer.stopped
     assert place.values() == [1]
     with pytest.raises(StoreError, match="tasks.db was closed with its manager"):
-        place.keeper.check_room()
+        place.keeper.commits.check_room()
     await place.keeper.stored(None)  # everything is
 
 
@@ -346,6 +347,83 @@ async def test_suspects_that_are_left_stay_suspects(place: Place) -> None:
     assert place.store.closed == [False]  # so that the next host is told
 
 
+async def test_an_opening_that_is_cancelled_is_the_end_and_the_file_is_free(
+    place: Place,
+) -> None:
+    place.open()
+    await asyncio.sleep(0)
+    opening = place.keeper._feeding
+    assert opening is not None
+    opening.cancel()  # as by who cancels all tasks of the loop
+    await place.turn()
+    assert ["was not opened" in str(failure) for failure in place.failures] == [True]
+    with pytest.raises(StoreError, match="all tasks of the loop were cancelled"):
+        await place.keeper.ready()
+    await place.close()
+    assert place.store.closed == [False]  # it was opened all the same
+
+
+async def test_a_close_does_not_wait_for_a_store_that_hangs_when_it_is_opened(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_PATIENCE", 0.0)
+    place.open()
+    await place.keeper.close()  # nobody works for the writer
+    assert ["took too long for a close()" in str(failure) for failure in place.failures] == [True]
+    assert place.writer.stopped
+
+
+@pytest.mark.parametrize(
+    ("timed", "due", "message"),
+    [
+        (True, 0, "tasks.db has tasks of a queue, and this manager is one of TimedScheduler"),
+        (False, NOW, "tasks.db has tasks of a TimedScheduler, and this manager is one of queues"),
+    ],
+)
+async def test_a_file_of_another_kind_is_refused_and_left_as_it_is(
+    timed: bool, due: int, message: str
+) -> None:
+    place = Place(timed)
+    rows = [Row(1, due, 1, wire.pack([1]))]
+    place.store.write(Batch(functions=NOTE, puts=rows))
+    place.open()
+    await place.turn()
+    with pytest.raises(StoreError, match=message):
+        await place.keeper.ready()
+    await place.close()
+    assert place.store.rows() == rows
+    assert place.links.dues == []
+
+
+async def test_a_close_that_was_cancelled_may_be_repeated(place: Place) -> None:
+    place.open()
+    await place.turn()
+    place.enter(0, 1)
+    closing = asyncio.create_task(place.keeper.close())
+    await asyncio.sleep(0)
+    inner = place.keeper._closing
+    assert inner is not None
+    inner.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await place.close()
+    assert place.store.closed == [True]
+    assert place.values() == [1]
+
+
+async def test_one_that_is_moved_before_the_file_is_open_and_is_in_it_is_moved_there(
+    place: Place,
+) -> None:
+    place.store.write(Batch(functions=NOTE, puts=[Row(1, NOW + 5, 1, wire.pack([1]), id="a")]))
+    place.enter(0, 2, "a")
+    place.keeper.keepings[0].moved(0, NOW + 50)
+    place.open()
+    await place.turn()
+    assert place.links.dues == [NOW + 50]
+    await place.close()
+    assert [(row.due, row.id) for row in place.store.rows()] == [(NOW + 50, "a")]
+
+
 async def test_when_the_loop_is_over_what_can_be_written_is(place: Place) -> None:
     place.open()
     await place.turn()
@@ -353,13 +431,14 @@ async def test_when_the_loop_is_over_what_can_be_written_is(place: Place) -> Non
         place.enter(n, "x" * (5 << 20))
     place.keeper.abandon()
     place.keeper.abandon()
-    assert place.writer.joined == [CLOSE_PATIENCE]  # or the program might end before it is done
+    # Or the program might end before it is done.
+    assert place.writer.joined == [CLOSE_PATIENCE]
     assert place.writer.work() == 2
     assert len(place.values()) == 3
     assert place.store.closed == [False]
     assert place.writer.stopped
     with pytest.raises(StoreError, match="the event loop of the manager of tasks.db is over"):
-        place.keeper.check_room()
+        place.keeper.commits.check_room()
 
 
 async def test_a_writer_that_does_not_answer_when_the_loop_is_over_is_told_of(
@@ -437,6 +516,19 @@ async def test_what_is_left_for_the_next_host_has_one_of_each_id(place: Place) -
     leave("plain", None, replace=False)
     await place.close()
     assert sorted(place.values()) == ["a", "c", "newer b", "plain"]
+
+
+async def test_who_has_the_id_of_what_was_left_takes_its_place(place: Place) -> None:
+    """Its loop seemed to end, and goes on."""
+    place.open()
+    await place.turn()
+    place.enter(0, "a", "a")
+    await place.turn()
+    place.keeper.keepings[0].ended([0], State.KEPT)
+    place.enter(1, "new a", "a")
+    place.enter(2, "other")
+    await place.close()
+    assert sorted(place.values()) == ["new a", "other"]
 
 
 async def test_a_backup_has_everything_so_far(

@@ -12,8 +12,9 @@ from stores import GONE
 from aioscheduler._durable.group import Kept
 from aioscheduler._durable.records import Begun, Function, Reason, Row
 from aioscheduler._routing.burials import Burials
-from aioscheduler._routing.keeping import MOST_LOSSES, WITHDRAWN, Keeping, Marks
-from aioscheduler._routing.suspects import QUARANTINE, Suspects
+from aioscheduler._routing.keeping import MOST_LOSSES, WITHDRAWN, Keeping
+from aioscheduler._routing.marks import Marks
+from aioscheduler._routing.suspects import QUARANTINE_ALONE, Suspects
 from aioscheduler._scheduling.states import State
 from aioscheduler._shipping.payloads import make_failure
 from aioscheduler._transport import wire
@@ -61,7 +62,7 @@ class Place(stores.Place):
         return kept
 
     def announce(self, *numbers: int, worker: int = 0) -> None:
-        self.keepings[worker].announced(numbers, lambda: self.begun.append(numbers))
+        self.keepings[worker].announced(numbers, lambda those: self.begun.append(numbers))
 
     def settle(self) -> None:
         """Write all there is, and no mark but those that are due."""
@@ -108,7 +109,7 @@ def test_what_is_not_durable_is_passed_over(place: Place) -> None:
         assert not keeping.all_durable([])
         place.add(1, worker=place.keepings.index(keeping))
         assert keeping.ended([7, 8], State.FAILED, [b"", b""]) == set()
-        keeping.announced([7, 8], lambda: place.begun.append("plain"))
+        keeping.announced([7, 8], lambda those: place.begun.append("plain"))
     assert place.begun == ["plain"] * 2  # nobody waits for a store
     assert len(place.rows()) == 2
     assert not place.dead()
@@ -188,8 +189,8 @@ def test_who_waits_for_the_store_begins_when_it_is_on_record(place: Place, field
 
 def test_who_waits_has_not_begun_however_long(place: Place) -> None:
     """No host that dies meanwhile is to take it for one that has."""
-    first = place.add(1, suspect=True, losses=1)
-    second = place.add(2, suspect=True, losses=1)
+    first = place.add(1, suspect=True, losses=2)
+    second = place.add(2, suspect=True, losses=2)
     third = place.add(3, id="c")
     place.turn()
     place.announce(1)
@@ -238,11 +239,11 @@ def test_what_is_on_disk_needs_no_store_to_begin(place: Place) -> None:
     assert place.begun == [(1,)]
 
 
-def test_suspects_begin_in_lots_and_those_that_were_lost_alone(place: Place) -> None:
+def test_suspects_begin_in_lots_and_those_whose_next_loss_is_the_last_alone(place: Place) -> None:
     for number in range(3):
         place.add(number, suspect=True)
-    place.add(3, suspect=True, losses=1)
-    place.add(4, worker=1, suspect=True, losses=1)
+    place.add(3, suspect=True, losses=2)
+    place.add(4, worker=1, suspect=True, losses=2)
     place.announce(0, 1)
     place.announce(2)
     place.announce(3)
@@ -253,15 +254,15 @@ def test_suspects_begin_in_lots_and_those_that_were_lost_alone(place: Place) -> 
     place.keeping.ended([2], State.FAILED, [ValueError()])
     place.settle()
     assert place.begun[2:] == [(3,)]
-    place.now += QUARANTINE
+    place.now += QUARANTINE_ALONE
     place.suspects.look_after(place.now)
     place.settle()
     assert place.begun[3:] == [(4,)]  # of another worker, and in its turn all the same
 
 
 def test_a_turn_that_comes_too_late_puts_nothing_on_record(place: Place) -> None:
-    place.add(1, suspect=True, losses=1)
-    later = [place.add(n, suspect=True, losses=1) for n in (2, 3, 4)]
+    place.add(1, suspect=True, losses=2)
+    later = [place.add(n, suspect=True, losses=2) for n in (2, 3, 4)]
     place.announce(1)
     for number in (2, 3, 4):
         place.announce(number)
@@ -278,12 +279,40 @@ def test_a_turn_that_comes_too_late_puts_nothing_on_record(place: Place) -> None
     assert place.begun.count((3,)) == 2  # the first of which goes to nobody
 
 
+def test_the_word_is_for_those_that_are_still_to_begin(place: Place) -> None:
+    begun: list[list[int]] = []
+    for number in range(4):
+        place.add(number, once=True)
+    place.keeping.announced([0, 1, 2, 3], begun.append)
+    place.loop.turn()  # it is being written
+    place.keeping.withdrawn(0)
+    place.keeping.moved(1, 7000)
+    place.keeping.announced([1], begun.append)  # its time has come before the word
+    place.writer.work(1)
+    assert begun == [[2, 3]]
+    assert place.keeping.stays(1, running=True)  # it certainly has not begun
+    place.settle()
+    assert begun == [[2, 3], [1]]
+    assert not place.keeping.stays(1, running=True)
+
+
+def test_one_that_runs_again_is_confirmed_and_alone_when_its_next_loss_is_the_last(
+    place: Place,
+) -> None:
+    assert place.keeping.confirmed_again(1) == 0  # it is not durable
+    place.add(1)
+    for losses in range(1, MOST_LOSSES):
+        assert place.keeping.runs_again(1, False)
+        alone = losses == MOST_LOSSES - 1
+        assert place.keeping.confirmed_again(1) == (wire.ALONE if alone else 1)
+
+
 def test_the_word_for_a_process_that_has_died_is_not_that_for_the_next(place: Place) -> None:
     kept = place.add(1, once=True)
     place.announce(1)
     place.loop.turn()  # it is being written
     place.keeping.unstarted([1])
-    place.keeping.announced([1], lambda: place.begun.append("next"))
+    place.keeping.announced([1], lambda those: place.begun.append("next"))
     place.writer.work(1)
     assert place.begun == [(1,)]
     assert place.keeping.runs_again(1, False)  # it has not begun, and so it is not lost
@@ -377,6 +406,32 @@ def test_an_end_strikes_and_a_failure_is_a_letter(place: Place) -> None:
     assert dead[kept[7].row][2] == str(WorkerLost(0, -9, started=True))
     assert place.rows() == {}
     assert not place.keeping.kept
+
+
+def test_a_cancellation_that_nobody_asked_for_is_a_letter(place: Place) -> None:
+    kept = place.add(1, id="a")
+    payload = make_failure("nobody\nTraceback\nCancelledError\n", b"", [])
+    assert place.keeping.ended([1, 2], State.CANCELLED, [payload, b""], wire.UNASKED) == {1}
+    assert place.dead()[kept.row] == (Reason.FAILED, 1, "nobody\nTraceback\nCancelledError\n")
+    assert place.rows() == {}
+
+
+def test_of_what_was_asked_to_end_as_it_ran_nothing_is_noted_any_more(place: Place) -> None:
+    for number in range(4):
+        place.add(number, suspect=number == 1)
+    place.keeping.started([0, 2, 3])
+    place.announce(1)
+    place.tick()
+    for number in range(4):
+        place.keeping.withdrawn(number)
+    assert place.rows() == {}
+    place.keeping.retried({0: 900})
+    assert not place.keeping.ended([1], State.FAILED, [ValueError()])
+    assert not place.keeping.ended([2], State.FINISHED, [None])
+    assert not place.keeping.stays(3, running=True)
+    place.settle()
+    assert (place.rows(), place.dead()) == ({}, {})
+    assert not place.marks
 
 
 def test_before_the_file_is_open_nothing_is_noted_but_what_was_withdrawn(place: Place) -> None:

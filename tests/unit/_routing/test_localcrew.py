@@ -219,7 +219,7 @@ async def test_a_task_knows_itself_and_may_cancel_itself_in_its_first_step(place
     assert [row[1:] for row in seen] == [(True, State.RUNNING, True, None)] * 2
     assert tasks[0].cancelled()
     assert tasks[1].result() == "not cancelled"  # it has not waited for anything
-    assert not place.link.engines[0].running._asked
+    assert not place.link.engines[0].running._causes
     assert place.counts == (0, 0)
 
 

@@ -15,7 +15,7 @@ from aioscheduler._scheduling.states import State
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._transport import wire
-from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, TOO_LATE, Kind
+from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, TOO_LATE, UNASKED, Kind
 
 NOW = 1000
 
@@ -190,6 +190,14 @@ def test_the_worker_is_answered_where_it_waits_for_it(place: Place) -> None:
     assert [place.book.find(n).due for n in (0, 1)] == [NOW + 5, NOW + 6]  # type: ignore[union-attr]
     place.say(Kind.FINISHED, 0, [4], DROPPED, [None])
     assert [change.waiting for change, _ in place.told] == [2, -1, 2, 0, -1]
+
+
+def test_a_cancellation_that_nobody_asked_for_ends_its_task_whatever_closes(place: Place) -> None:
+    place.book.closing = True
+    place.say(Kind.FINISHED, 0, [0], UNASKED, [b"why"])
+    ((change, (values, *_)),) = place.told
+    assert (change.ended, change.state) == ([0], State.CANCELLED)
+    assert values == [b"why"]
 
 
 def test_requests_of_tasks_come_in_parts(place: Place) -> None:

@@ -15,7 +15,7 @@ from aioscheduler._durable.records import Begun, Function, Opening, Reason, Row
 from aioscheduler._routing.burials import Burials
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.functions import Functions
-from aioscheduler._routing.keeping import NOT_GIVEN, WITHDRAWN
+from aioscheduler._routing.keeping import MOST_LOSSES, NOT_GIVEN, WITHDRAWN
 from aioscheduler._routing.restoring import (
     HEARTBEAT_SLACK,
     MAIN_PATIENCE,
@@ -91,7 +91,7 @@ class Place(stores.Place):
         """Have a task been scheduled before the file was open."""
         kept = self.links.kept[77] = Kept.of(Row(row, 5, 0, b"", id=id_))
         draft: Any = Draft(None, None, id_)  # type: ignore[arg-type]
-        self.early[id_] = Early(kept, draft, 1, 77, replace)
+        self.early[id_] = Early(kept, draft, 1, 77, 5, replace)
         return kept
 
     def written(self) -> Any:
@@ -125,9 +125,10 @@ def test_a_task_waits_as_it_did(place: Place) -> None:
     [
         ({}, 0),
         ({"id": "a"}, 1),
-        ({"function": 2}, 1),
-        ({"function": 4}, 1),
-        ({"losses": 1}, wire.ALONE),
+        ({"function": 2}, wire.FEW),
+        ({"function": 4}, wire.FEW),
+        ({"losses": 1}, 1),
+        ({"losses": MOST_LOSSES - 1}, wire.ALONE),
         ({"due": HEARTBEAT + HEARTBEAT_SLACK - 1}, 1),
         ({"due": HEARTBEAT + HEARTBEAT_SLACK}, 0),
         ({"due": 0}, 1),  # of a queue: each of them may have begun
@@ -161,7 +162,13 @@ def test_what_had_begun_is_lost_once_more(place: Place) -> None:
     assert "3 times in a row" in batch.burials[0].text
     assert "must not start a second time" in batch.burials[1].text
     stored = place.call()
-    assert (stored.attempt, stored.confirmed) == (2, wire.ALONE)
+    assert (stored.attempt, stored.confirmed) == (2, 1)
+
+
+def test_what_is_not_to_begin_twice_has_not_begun_if_it_is_not_on_record(place: Place) -> None:
+    place.take(function=2, due=HEARTBEAT - 1)
+    assert not place.links.kept[0].suspect
+    assert place.call().confirmed == wire.FEW
 
 
 def test_what_cannot_be_taken_is_a_letter_and_in_nobody_s_way(place: Place) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aioscheduler._routing.suspects import LOT, QUARANTINE, Suspects
+from aioscheduler._routing.suspects import LOT, QUARANTINE, QUARANTINE_ALONE, Suspects
 
 
 class Turns(Suspects):
@@ -48,7 +48,7 @@ def test_more_than_a_lot_begin_together_if_nothing_else_runs(turns: Turns) -> No
     assert turns.begun[1:] == ["".join(names)]
 
 
-def test_who_was_lost_before_begins_alone_and_in_its_turn(turns: Turns) -> None:
+def test_who_is_to_be_alone_is_and_in_its_turn(turns: Turns) -> None:
     turns.put("a")
     turns.put("b", alone=True)
     turns.put("c")
@@ -64,15 +64,25 @@ def test_who_was_lost_before_begins_alone_and_in_its_turn(turns: Turns) -> None:
 def test_the_others_wait_no_longer_than_the_quarantine(turns: Turns) -> None:
     turns.put("a", alone=True, now=5)
     turns.put("b", alone=True, now=6)
-    turns.look_after(QUARANTINE + 4)
+    turns.look_after(QUARANTINE_ALONE + 4)
     assert turns.begun == ["a"]
-    turns.look_after(QUARANTINE + 5)
+    turns.look_after(QUARANTINE_ALONE + 5)
     assert turns.begun == ["a", "b"]
-    turns.look_after(2 * QUARANTINE + 4)
-    turns.put("c", now=2 * QUARANTINE + 4)
+    turns.look_after(2 * QUARANTINE_ALONE + 4)
+    turns.put("c", now=2 * QUARANTINE_ALONE + 4)
     assert turns.begun == ["a", "b"]  # its time counts from its start
-    turns.look_after(2 * QUARANTINE + 5)
+    turns.look_after(2 * QUARANTINE_ALONE + 5)
     assert turns.begun == ["a", "b", "c"]
+
+
+def test_a_lot_is_waited_for_less_long(turns: Turns) -> None:
+    names = [f"{n}," for n in range(LOT)]
+    turns.put(*names, now=5)
+    turns.put("a", now=6)
+    turns.look_after(QUARANTINE + 4)
+    assert len(turns.begun) == 1
+    turns.look_after(QUARANTINE + 5)
+    assert turns.begun[1:] == ["a"]
 
 
 def test_what_ends_before_its_turn_takes_no_turn(turns: Turns) -> None:

@@ -84,6 +84,30 @@ async def test_who_asked_comes_before_who_gave_up() -> None:
     assert stand.log == [0, 1, 2]
 
 
+async def test_what_nobody_has_asked_for_was_interrupted() -> None:
+    stand = Stand()
+    running = stand.running
+    for number in range(5):
+        stand.begin(number)
+    await turns()
+    running.cancel(0)
+    running.stop(0)
+    running.give_up(1)
+    running.stop(1)
+    running.stop(2)
+    running.stop(3)
+    running.cancel(3)
+    assert [running.was_interrupted(n) for n in range(5)] == [False, True, True, False, False]
+    assert [running.was_asked(n) for n in range(5)] == [True, True, True, True, False]
+    assert [running.was_cancelled(n) for n in range(5)] == [True, True, True, True, False]
+    assert not any(map(running.was_given_up, range(5)))
+    running.lose()
+    assert [running.was_given_up(n) for n in range(5)] == [False] * 4 + [True]
+    running.cancel(4)
+    await turns()
+    assert stand.log == [0, 1, 2, 3, 4]
+
+
 async def test_all_may_be_lost_but_what_somebody_asked_for() -> None:
     stand = Stand()
     for number in range(2):
@@ -117,7 +141,7 @@ async def test_an_end_is_remembered_no_longer() -> None:
     stand.running.give_up(1)
     for number in (0, 1, 7):
         stand.running.end(number)
-        assert not stand.running.was_asked(number)
+        assert not stand.running.was_cancelled(number)
         assert not stand.running.was_given_up(number)
     assert dict(stand.running) == {}
     await turns()

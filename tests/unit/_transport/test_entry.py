@@ -25,7 +25,7 @@ def test_in_a_queue_it_rests_until_then_and_was_given_no_time() -> None:
     queued = FIRST._replace(due=0)
     again = queued.retry(500, timed=False).retry(900, timed=False)
     assert again == entry(900, More(attempt=3, failed=2))
-    assert again.rerun(alone=False) == entry(900, More(attempt=4, failed=2))
+    assert again.rerun(0) == entry(900, More(attempt=4, failed=2))
 
 
 def test_what_it_was_given_is_moved_by_no_retry() -> None:
@@ -34,14 +34,12 @@ def test_what_it_was_given_is_moved_by_no_retry() -> None:
 
 
 def test_one_whose_worker_has_died_has_not_failed() -> None:
-    assert FIRST.rerun(alone=False) == entry(100, More(attempt=2))
-    assert FIRST.retry(500, timed=True).rerun(alone=False) == entry(
-        500, More(attempt=3, failed=1, given=100)
-    )
+    assert FIRST.rerun(0) == entry(100, More(attempt=2))
+    assert FIRST.retry(500, timed=True).rerun(0) == entry(500, More(attempt=3, failed=1, given=100))
 
 
 def test_one_that_may_have_killed_its_worker_begins_alone_and_on_the_host_s_word() -> None:
-    alone = FIRST.rerun(alone=True)
+    alone = FIRST.rerun(wire.ALONE)
     assert alone == entry(100, More(attempt=2, confirmed=wire.ALONE))
     # A failure clears it: it begins as all that wait for that word.
     failed = alone.retry(500, timed=True)
@@ -60,7 +58,7 @@ def test_one_that_is_moved_was_given_that_time() -> None:
 )
 def test_nothing_else_changes(record: Record) -> None:
     before = wire.read_record(record)
-    again = FIRST._replace(record=record).retry(500, timed=True).rerun(alone=False).move(300)
+    again = FIRST._replace(record=record).retry(500, timed=True).rerun(0).move(300)
     options, alias, _, confirmed, _, _, context = wire.read_record(again.record)
     assert (options, alias, confirmed) == (before.options, before.alias, before.confirmed)
     assert context == before.captured

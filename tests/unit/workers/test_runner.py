@@ -44,6 +44,7 @@ from aioscheduler._transport.wire import (
     RAISED,
     RETURNED,
     TOO_LATE,
+    UNASKED,
     UNKNOWN,
     UNREADABLE,
     Kind,
@@ -377,6 +378,54 @@ async def resist() -> None:
         await forever()
     except asyncio.CancelledError:
         raise LookupError("its clean-up fails") from None
+
+
+durably = durable("test_runner.resist")(resist)
+durable("test_runner.cancel_itself", retry=Retry(BaseException))(cancel_itself)
+
+
+@pytest.mark.parametrize("how", ["close", "drain", "cancel"])
+@pytest.mark.parametrize("has_store", [True, False])
+async def test_what_a_durable_task_makes_of_the_end_of_its_place_is_no_failure(
+    make: Make, how: str, has_store: bool
+) -> None:
+    place = make(has_store=has_store)
+    await place.start()
+    place.schedule(0, durably(), retry=after(1))
+    await turns()
+    place.take()
+    running = place.worker._engines[0].running
+    {"close": running.stop, "drain": running.give_up, "cancel": running.cancel}[how](0)
+    await turns()
+    frames = place.take()
+    if has_store and how == "drain":
+        assert frames == []  # it is lost with its process
+    elif has_store and how == "close":
+        assert frames == [[Kind.FINISHED, 0, [0], DROPPED, [None]]]
+    elif how == "drain":  # it is in memory alone, and tried again
+        assert [frame[0] for frame in frames] == [Kind.RETRY]
+    else:
+        ((kind, _, numbers, ending, _),) = frames
+        assert (kind, numbers, ending) == (Kind.FINISHED, [0], RAISED)
+
+
+@pytest.mark.parametrize("has_store", [True, False])
+async def test_a_cancellation_that_nobody_asked_for_says_where_it_was(
+    make: Make, has_store: bool
+) -> None:
+    place = make(has_store=has_store)
+    await place.start()
+    place.schedule(0, cancel_itself(), retry=after(1))
+    await turns()
+    *_, ending, (payload,) = place.take()[-1]
+    if has_store:
+        text = text_in(payload)
+        assert ending == UNASKED
+        assert text.startswith("ended by a CancelledError that nobody asked for\n")
+        assert "in cancel_itself" in text
+        assert "aioscheduler_workers" not in text
+    else:
+        assert (ending, payload) == (DROPPED, None)
 
 
 @pytest.mark.parametrize("order", [Order.FIFO, Order.LIFO])
