@@ -13,6 +13,8 @@ import pytest
 from enduring import lines_of
 from programs import Program
 
+from aioscheduler import SQLiteStore
+
 JOBS = """
 from enduring import say
 from aioscheduler import current_attempt, durable
@@ -170,7 +172,7 @@ OFFSET = int(sys.argv[1])
 
 async def main():
     async with Manager(store=SQLiteStore("script.db", wait=30), workers=1) as manager:
-        if not len(manager):
+        if OFFSET == 10:
             await manager.schedule(remind(1), timedelta(seconds=0.5), id="r").stored()
             os.kill(os.getpid(), signal.SIGKILL)
         await manager.join()
@@ -192,3 +194,22 @@ def test_functions_of_the_script_itself(tmp_path: Path) -> None:
     assert start(10).returncode == -signal.SIGKILL
     done = start(20)
     assert (done.returncode, done.stdout, done.stderr) == (0, "reminded of 21\n", "")
+
+
+@PLACES
+def test_a_program_that_ends_without_a_close_stores_what_it_has_scheduled(
+    app: App, workers: int
+) -> None:
+    app.write("jobs", JOBS)
+    program = Program(
+        *("durable_programs.py", "leave", "tasks.db", "jobs", 3000, workers), folder=app.folder
+    )
+    try:
+        assert program.process.wait(50) == 0
+    finally:
+        program.close()
+    store = SQLiteStore(app.folder / "tasks.db", wait=30)
+    opening = store.open()
+    store.close(clean=False)
+    assert opening.tasks == 3000
+    assert not opening.clean

@@ -16,6 +16,9 @@ from typing import Any
 
 from aioscheduler import DeadLetter, Manager, SQLiteStore
 
+kept: list[Manager] = []
+"""Managers that are there until the program ends."""
+
 
 def letter_of(letter: DeadLetter) -> list[Any]:
     return [letter.name, letter.reason, letter.attempts, letter.text]
@@ -29,6 +32,17 @@ async def put(path: str, modules: str, *calls: str) -> None:
             manager.schedule(eval(call, dict(known)), timedelta(seconds=1))
         await manager.sync()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def leave(path: str, modules: str, count: str, workers: str) -> None:
+    """Schedule many calls of `jobs.work`, and end at once, without a close."""
+    work = importlib.import_module(modules).work
+    manager = Manager(store=path, workers=int(workers))
+    manager.start()
+    await manager.ready()
+    for number in range(int(count)):
+        manager.schedule(work(number), timedelta(hours=1))
+    kept.append(manager)
 
 
 async def run(path: str, modules: str, workers: str, requeue: str = "") -> None:
@@ -48,4 +62,4 @@ async def run(path: str, modules: str, workers: str, requeue: str = "") -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, os.getcwd())
-    asyncio.run({"put": put, "run": run}[sys.argv[1]](*sys.argv[2:]))  # type: ignore[operator]
+    asyncio.run({"put": put, "run": run, "leave": leave}[sys.argv[1]](*sys.argv[2:]))  # type: ignore[operator]
