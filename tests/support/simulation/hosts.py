@@ -33,6 +33,7 @@ from aioscheduler._durable.records import BUCKET_SHIFT, Row
 from aioscheduler._routing.assembly import Seams
 from aioscheduler._routing.localentry import close
 from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.coroutines import close_unstarted
 
 from .disk import Disk, SlowWriter
 from .durables import HOSTS, QUEUED, TIMED, chain, plain
@@ -270,6 +271,8 @@ class Host:
     def _drop(self) -> None:
         loop: Any = self.world.loop
         self._rest += self.tasks  # or it would be told that nobody has awaited them
+        for task in self.tasks:
+            close_unstarted(task.get_coro())
         for link in self.manager._router.links:  # and so with what has not begun in its loop
             for engine in getattr(link, "engines", ()):
                 for entry in (*engine.waiting.values(), *engine._launched.values()):
