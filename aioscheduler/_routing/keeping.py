@@ -128,8 +128,8 @@ class Keeping:
         go = partial(self._record, announcement, kept, begin)
         suspects = [each for each in kept.values() if each.suspect]
         if suspects:
-            alone = any(map(is_last, suspects))
-            self._suspects.ask(suspects, alone, self._clock(), go)
+            losses = max(each.losses for each in suspects)
+            self._suspects.ask(suspects, losses, self._clock(), go)
         else:
             go()
 
@@ -359,10 +359,7 @@ class Keeping:
 
     def confirmed_again(self, number: int) -> int:
         """Return how a task that runs again is confirmed, as of `wire.More`; 0: as before."""
-        kept = self.kept.get(number)
-        if kept is None:
-            return 0
-        return wire.ALONE if is_last(kept) else 1
+        return wire.ALONE if number in self.kept else 0
 
     def stays(self, number: int, running: bool) -> bool:
         """Say whether a task that nobody has asked to end stays for the next host."""
@@ -375,8 +372,3 @@ class Keeping:
 def _waits(kept: Kept) -> bool:
     """Whether a task begins on the store's word alone."""
     return kept.once or kept.suspect or kept.id is not None
-
-
-def is_last(kept: Kept) -> bool:
-    """Whether one more loss is the last: it begins alone, for no other is to be lost with it."""
-    return kept.losses >= MOST_LOSSES - 1

@@ -562,7 +562,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "suspects are let go",
         "it is, and not beside all others",
         RESTORING,
-        "confirmed = wire.ALONE if is_last(kept) else 1",
+        "confirmed = wire.ALONE if kept.losses else 1",
         "pass",
         fast=True,
         hosts=True,

@@ -296,15 +296,11 @@ def test_the_word_is_for_those_that_are_still_to_begin(place: Place) -> None:
     assert not place.keeping.stays(1, running=True)
 
 
-def test_one_that_runs_again_is_confirmed_and_alone_when_its_next_loss_is_the_last(
-    place: Place,
-) -> None:
+def test_one_that_runs_again_is_announced_alone(place: Place) -> None:
     assert place.keeping.confirmed_again(1) == 0  # it is not durable
     place.add(1)
-    for losses in range(1, MOST_LOSSES):
-        assert place.keeping.runs_again(1, False)
-        alone = losses == MOST_LOSSES - 1
-        assert place.keeping.confirmed_again(1) == (wire.ALONE if alone else 1)
+    assert place.keeping.runs_again(1, False)
+    assert place.keeping.confirmed_again(1) == wire.ALONE
 
 
 def test_the_word_for_a_process_that_has_died_is_not_that_for_the_next(place: Place) -> None:
