@@ -148,6 +148,7 @@ class Host:
         self._idents: dict[tuple[int, int], Fate] = {}  # of what it has scheduled
         self.place = OwnPlace(self)
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._spawned: list[Coroutine[Any, Any, None]] = []
         self._rest: list[asyncio.Task[Any]] = []
 
     def kept(self, worker: int, number: int) -> Any:
@@ -271,8 +272,8 @@ class Host:
     def _drop(self) -> None:
         loop: Any = self.world.loop
         self._rest += self.tasks  # or it would be told that nobody has awaited them
-        for task in self.tasks:
-            close_unstarted(task.get_coro())
+        for coro in (*(task.get_coro() for task in self.tasks), *self._spawned):
+            close_unstarted(coro)
         for link in self.manager._router.links:  # and so with what has not begun in its loop
             for engine in getattr(link, "engines", ()):
                 for entry in (*engine.waiting.values(), *engine._launched.values()):
@@ -478,6 +479,7 @@ class Host:
             except (StoreError, ManagerClosed) as error:
                 self.world.say("not any more:", error)
 
+        self._spawned.append(coro)
         self._rest.append(self.world.loop.create_task(quietly()))
 
     def _acknowledge(self) -> None:
