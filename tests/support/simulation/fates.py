@@ -171,7 +171,9 @@ class Fates:
 
     def is_acknowledged(self, fate: Fate) -> None:
         """A host says that a task is on disk: it is, or it has ended before it came there."""
-        merged = fate.early and fate.id_ is not None
+        # Or it is none, for one with its id was cleaning up.
+        cancelled = any(each.cancelled for each in self.all if each.id_ == fate.id_)
+        merged = fate.id_ is not None and (fate.early or cancelled)
         gone = fate.has_ended or fate.asked or merged
         self._check(fate, fate.was_put or gone, "is said to be on disk, and never was")
 
@@ -277,7 +279,8 @@ class Fates:
         else:
             good = row.begun is not Begun.NO
             good &= fate.kind in ONCE or row.losses >= MOST_LOSSES - 1
-            good &= not (self.world.calm and fate.kind not in ONCE and not fate.deed)
+            harmless = not any(each.deed.startswith("kills") for each in self.all)
+            good &= not (self.world.calm and harmless and fate.kind not in ONCE)
         self._check(fate, good, f"is buried as {reason}")
         cancelled = self.world.host.number in fate.cancelled
         self._check(fate, not cancelled, f"was cancelled, and is buried as {reason}")
@@ -296,7 +299,8 @@ class Fates:
             for start in self._starts_of(life, fields[1]):
                 start.heard |= ended
                 start.retried |= kind == Kind.RETRY
-                good = kind != Kind.RETRY or start.failed
+                same = (each for each in start.fate.starts if each.life is life)
+                good = kind != Kind.RETRY or any(each.failed for each in same)
                 self._check(start.fate, good, "is tried again, and has not failed")
 
     def _starts_of(self, life: Life, numbers: list[int]) -> list[Start]:

@@ -506,8 +506,8 @@ class Host:
 
     async def _requeue_some(self) -> None:
         world, manager = self.world, self.manager
-        rows = [letter.row async for letter in manager.dead_letters(limit=3)]
-        for row in rows:
+        ids = {letter.row: letter.id async for letter in manager.dead_letters(limit=3)}
+        for row in ids:
             fate = world.fates.by_row[row]
             if fate.kind == "chain" or fate.deed in POISONS:
                 continue
@@ -518,6 +518,7 @@ class Host:
                 world.say("not requeued", row, error)
                 continue
             fate.starts, fate.requeued, fate.dues, fate.asked = [], self.number, set(), set()
+            fate.id_ = ids[row]  # another may have taken it
             fate.dues.add(world.due(delay))
             self._handles = [pair for pair in self._handles if pair[0] is not fate]
             world.say("requeue", row, fate.ident)

@@ -296,6 +296,33 @@ def test_the_word_is_for_those_that_are_still_to_begin(place: Place) -> None:
     assert not place.keeping.stays(1, running=True)
 
 
+def test_what_is_struck_and_was_announced_begins_when_no_other_host_can(place: Place) -> None:
+    place.add(1, once=True)
+    place.add(2, once=True)
+    place.add(3, id="a")
+    place.settle()
+    place.keeping.withdrawn(1)
+    place.keeping.withdrawn(2)
+    place.announce(1)  # it was on its way
+    place.announce(2, 3)
+    place.loop.turn()
+    assert place.begun == []
+    place.settle()
+    assert place.begun == [(1,), (2, 3)]
+    place.keeping.withdrawn(3)
+    place.keeping.ended([3], State.CANCELLED)
+    assert not place.keeping._struck
+
+
+def test_what_is_struck_does_not_begin_if_that_cannot_be_written(place: Place) -> None:
+    place.add(1, once=True)
+    place.settle()
+    place.keeping.withdrawn(1)
+    place.announce(1)
+    place.commits.stop(StoreError("the thread has ended"))
+    assert place.begun == []
+
+
 def test_one_that_runs_again_is_announced_alone(place: Place) -> None:
     assert place.keeping.confirmed_again(1) == 0  # it is not durable
     place.add(1)
