@@ -587,9 +587,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         "who waits is marked",
         "and what stood in line meanwhile is not",
         KEEPING,
-        "        go = partial(self._record, announcement, kept, begin)\n",
+        "        go = partial(self._record, announcement, kept, begin, struck)\n",
         "        self.started(kept)\n"
-        "        go = partial(self._record, announcement, kept, begin)\n",
+        "        go = partial(self._record, announcement, kept, begin, struck)\n",
         hosts=True,
     ),
     Mutation(
@@ -638,8 +638,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a cancellation is not written",
         "what was cancelled in one host does not start in the next",
         KEEPING,
-        "            self._group.strike(kept)\n            self._commits.soon()\n\n    # ---- ends",
-        "\n    # ---- ends",
+        "            self._group.strike(kept)\n"
+        "            self._commits.soon()\n"
+        "            if _waits(kept):\n",
+        "            if _waits(kept):\n",
         hosts=True,
     ),
     Mutation(
