@@ -124,11 +124,11 @@ class Keeping:
         kept = {number: self.kept[number] for number in numbers if number in self.kept}
         # Their start was on its way: it wins, but no other host is to begin them as well.
         struck = max((self._struck.pop(number, 0) for number in numbers), default=0)
-        if not kept and struck:
-            self._commits.when(struck, lambda error: None if error else begin([]))
-            return
         if not kept:
-            begin([])
+            if struck:
+                self._commits.when(struck, lambda error: None if error else begin([]))
+            else:
+                begin([])
             return
         announcement = object()
         self._unconfirmed.update(dict.fromkeys(kept, announcement))
