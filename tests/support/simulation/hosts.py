@@ -226,6 +226,8 @@ class Host:
         if manager._router.closed is not None:
             return
         async with asyncio.timeout(LONGEST):
+            while asked := [task for task in self._rest if not task.done()]:  # it may requeue
+                await asyncio.wait(asked)
             await manager.join()
         await manager.sync()
         stats, fault = manager.stats(), world.fates.fault
@@ -470,7 +472,7 @@ class Host:
                 self.world.say("reschedule", fate.ident, delay)
                 for each in self._those(fate):
                     each.dues.add(due)
-                    each.moved = True
+                    each.moves += 1
 
     def _spawn(self, coro: Coroutine[Any, Any, None]) -> None:
         async def quietly() -> None:
