@@ -44,7 +44,7 @@ _READ_LETTER = (
 _NO_PAYLOAD = "CASE typeof(payload) WHEN 'blob' THEN NULL ELSE payload END"  # what is odd is told
 
 
-def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) -> None:
+def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) -> tuple[int, int]:
     """Write a batch, in an order in which an id is free before it is given again.
 
     Args:
@@ -52,6 +52,9 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
         batch: What is to be written; its `next_row` is left to the caller.
         sizes: Of the statements that put many rows at once, from large to small. Such a statement
             gives the interpreter's lock away and takes it back once, and not for each row.
+
+    Returns:
+        How many more tasks and dead letters there are now.
 
     Raises:
         sqlite3.Error: It was not written, or in part.
@@ -62,7 +65,7 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
         "DO UPDATE SET name=excluded.name, place=excluded.place, once=excluded.once",
         [(f.number, text_in(f.name), text_in(f.place), int(f.once)) for f in batch.functions],
     )
-    many("DELETE FROM task WHERE bucket=? AND row=?", batch.strikes)
+    tasks = -many("DELETE FROM task WHERE bucket=? AND row=?", batch.strikes).rowcount
     many(
         "UPDATE task SET bucket=?, due=?, state=?, attempt=?, failed=?, losses=?, given=?, id=? "
         "WHERE bucket=? AND row=?",
@@ -74,12 +77,18 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
             for bucket, row, due, begun, attempt, failed, losses, given, id_ in batch.updates
         ],
     )
-    puts = _bury(connection, batch) if batch.burials else batch.puts
+    puts, letters = batch.puts, 0
+    if batch.burials:
+        puts, buried, letters = _bury(connection, batch)
+        tasks -= buried
     plain = [row_in(put)[:5] for put in puts if put[4:] == _PLAIN]
     _put(connection, _PUT_PLAIN, plain, sizes)
     if len(plain) < len(puts):
         _put(connection, _PUT, [row_in(put) for put in puts if put[4:] != _PLAIN], sizes)
-    many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards])
+    letters -= many(
+        "DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards]
+    ).rowcount
+    return tasks + len(puts), letters
 
 
 def _put(
@@ -100,8 +109,13 @@ def _put(
     connection.executemany(statement + marks, rows[start:])
 
 
-def _bury(connection: sqlite3.Connection, batch: Batch) -> list[Row]:
-    """Write the burials of a batch, and return its other puts, whose ids may be of the dead."""
+def _bury(connection: sqlite3.Connection, batch: Batch) -> tuple[list[Row], int, int]:
+    """Write the burials of a batch.
+
+    Returns:
+        Its other puts, whose ids may be of the dead; how many tasks there are less, and how many
+        dead letters more.
+    """
     stored = {burial.row: burial for burial in batch.burials}
     puts, letters = [], []
     for put in batch.puts:
@@ -123,11 +137,11 @@ def _bury(connection: sqlite3.Connection, batch: Batch) -> list[Row]:
             for bucket, row, attempt, reason, text, at in stored.values()
         ],
     )
-    connection.executemany(
+    gone = connection.executemany(
         "DELETE FROM task WHERE bucket=? AND row=?",
         [(burial.bucket, burial.row) for burial in stored.values()],
-    )
-    return puts
+    ).rowcount
+    return puts, gone, gone + len(letters)
 
 
 def row_in(put: Row) -> tuple[Any, ...]:

@@ -1,7 +1,9 @@
 """The words of a store: what a task is in it, what is written at once, and who writes it.
 
     Keeper ─► Group ─► Batch ─► Store.commit        one transaction
-    Store.open ─► Opening; Store.read ─► Row …      at the start of a host
+    Store.open ─► Opening                           at the start of a host
+    Store.read ─► Page of Rows                      what is due soon, part by part
+    Store.find, Store.scan, Store.scan_ids ─► Rows  what is asked for
     Store.letters ─► Letter …                       what has ended as a dead letter
 
 A store is used by one thread, the writer's; only `path` and `hand_over` are for others. It knows
@@ -10,7 +12,7 @@ nothing of what a payload, a key or an option means. All times are nanoseconds s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +20,14 @@ from ..errors import StoreError
 
 BUCKET_SHIFT = 42
 """A task's bucket is `due >> BUCKET_SHIFT`: 73 minutes, which costs the least bytes a put."""
+
+
+Position = tuple[int, int]
+"""Where a task is in the order in which tasks are read: due time and row."""
+
+FIRST: Position = (-(1 << 63), -(1 << 63))
+LAST: Position = ((1 << 63) - 1, (1 << 63) - 1)
+"""Before and behind all tasks."""
 
 
 class Begun(IntEnum):
@@ -89,6 +99,11 @@ class Row(NamedTuple):
     def bucket(self) -> int:
         """Where it is in the file."""
         return self.due >> BUCKET_SHIFT
+
+    @property
+    def position(self) -> Position:
+        """Where it is in the order in which tasks are read."""
+        return self.due, self.row
 
 
 class Update(NamedTuple):
@@ -207,6 +222,20 @@ class Opening(NamedTuple):
     heartbeat: int
 
 
+class Page(NamedTuple):
+    """Tasks that were read one after another.
+
+    Attributes:
+        rows: They, in order of due time and row.
+        reached: There is no other one in the file up to this position, from where it was read.
+        more: Whether there is one behind it.
+    """
+
+    rows: list[Row]
+    reached: Position
+    more: bool
+
+
 class Store(Protocol):
     """Where durable tasks are kept. Every call may take long, and raises StoreError alone."""
 
@@ -222,11 +251,30 @@ class Store(Protocol):
             StoreError: It cannot be used; it is as it was, and the lock is free.
         """
 
-    def read(self) -> Iterator[list[Row]]:
-        """Yield all tasks, some thousand at a time, in order of due time and row.
+    def read(self, after: Position, until: int, most: int) -> Page:
+        """Read the tasks behind a position, and due at `until` at the latest.
 
-        What cannot be read is left out, and told by `complaint`.
+        They are about `most` rows at most, and fewer where arguments are large. What cannot be
+        read is left out, and told by `complaint`.
         """
+
+    def find(self, ids: Sequence[str], rows: Sequence[tuple[int, int]]) -> list[Row]:
+        """Return the tasks that have one of these ids, or row numbers, as far as there are any.
+
+        Args:
+            ids: Of the tasks.
+            rows: Their numbers, and when each was due, as last known: there it is looked for
+                first. Elsewhere that takes a look at each bucket.
+        """
+
+    def scan(self, after: tuple[int, int], most: int) -> list[Row]:
+        """Return tasks in order of bucket and row, from behind such a place; none: it is the end.
+
+        What cannot be read is left out.
+        """
+
+    def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
+        """Return tasks whose ids begin so, in an order of ids; `after` is the last one so far."""
 
     @property
     def complaint(self) -> str:

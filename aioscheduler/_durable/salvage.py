@@ -1,4 +1,4 @@
-"""Reads the tasks of a file, and what can be read of it around corrupt pages.
+"""Reads what can be read of the tasks of a file around corrupt pages.
 
 Rows are tuples of the columns, as `columns.row_out` takes them.
 """
@@ -6,70 +6,113 @@ Rows are tuples of the columns, as `columns.row_out` takes them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-PAGE = 4096  # rows that are read at a time
+from .reading import SELECT, read_part
+from .records import BUCKET_SHIFT, LAST, Page, Position, Row
 
 LEAST = -(1 << 63)
 _MOST = (1 << 63) - 1
-_SELECT = (
-    "SELECT bucket, row, due, func, payload, key, id, options, state, attempt, failed, losses, "
-    "given FROM task WHERE "
-)
-_ONWARD = _SELECT + "(bucket, row) >= (?, ?) ORDER BY bucket, row LIMIT 1"
+_ONWARD = SELECT + "(bucket, row) >= (?, ?) ORDER BY bucket, row LIMIT 1"
 _BACK = (
-    _SELECT + "(bucket, row) >= (?, ?) AND (bucket, row) < (?, ?) "
+    SELECT + "(bucket, row) >= (?, ?) AND (bucket, row) < (?, ?) "
     "ORDER BY bucket DESC, row DESC LIMIT 1"
 )
 
 
-def in_order(connection: sqlite3.Connection) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield all rows, some thousand at a time, in order of due time and row.
+def read_page(
+    connection: sqlite3.Connection,
+    after: Position,
+    until: int,
+    most: int,
+    out: Callable[[Iterable[tuple[Any, ...]]], list[Row]],
+) -> tuple[Page, list[tuple[int, int]]]:
+    """Read tasks as `Store.read` does.
 
-    It goes by buckets, each of which is sorted by itself, and as it was when its turn came.
+    Args:
+        connection: To the file.
+        after: As there, and so are the next two.
+        until: As there.
+        most: As there.
+        out: Make rows of columns, of those which are any.
 
-    Raises:
-        sqlite3.DatabaseError: A page cannot be read; what is in its bucket was not yielded, or in
-            part.
+    Returns:
+        The tasks, and the bad places.
     """
-    bucket = LEAST
-    following = "SELECT min(bucket) FROM task WHERE bucket > ?"
-    while (bucket := connection.execute(following, (bucket,)).fetchone()[0]) is not None:
-        cursor = connection.execute(_SELECT + "bucket = ? ORDER BY due, row", (bucket,))
-        while rows := cursor.fetchmany(PAGE):
-            yield rows
+    last_bucket = until >> BUCKET_SHIFT
+    found: list[tuple[Any, ...]] = []
+    bad: list[tuple[int, int]] = []
+    done = last_bucket
+    try:
+        whole = read_part(connection, after, until, most, found)
+        rows = out(found)
+    except sqlite3.DatabaseError:
+        rows = out(found)
+        last = rows[-1].position if rows else after
+        rest, bad, done = salvage(connection, last[0] >> BUCKET_SHIFT, last_bucket, most)
+        rows += (row for row in out(rest) if last < row.position <= (until, LAST[1]))
+        rows.sort(key=lambda row: row.position)
+        whole = done == last_bucket and len(rows) <= most
+        del rows[most:]
+    if whole:
+        return Page(rows, (until, LAST[1]), is_any_behind(connection, last_bucket)), bad
+    reached = ((done + 1) << BUCKET_SHIFT) - 1, LAST[1]
+    if rows and (len(rows) >= most or not bad):
+        reached = rows[-1].position
+    return Page(rows, reached, more=True), bad
 
 
-def salvage(connection: sqlite3.Connection, bucket: int) -> tuple[list[tuple[Any, ...]], int]:
+def salvage(
+    connection: sqlite3.Connection, bucket: int, until: int, most: int
+) -> tuple[list[tuple[Any, ...]], list[tuple[int, int]], int]:
     """Read, from a bucket on, what can be read around corrupt pages.
 
     Where it goes no further, the nearest place behind from which it does is looked for, in steps
     that double, and what is between is read from there back to the bad page.
 
+    Args:
+        connection: To the file.
+        bucket: The first one.
+        until: The last one.
+        most: Rows after which no further bucket is begun, when a page was bad.
+
     Returns:
-        The rows, in no order, and the number of bad places.
+        The rows, in no order, the bad places, and the last bucket of which all has been read.
     """
     found: list[tuple[Any, ...]] = []
-    bad = 0
+    bad: list[tuple[int, int]] = []
     at: tuple[int, int] | None = (bucket, LEAST)
     while at is not None:
         last = at
         try:
-            while row := _one(connection, _ONWARD, *last):
+            while (row := _one(connection, _ONWARD, *last)) and row[0] <= until:
+                if len(found) >= most and bad and row[0] > last[0]:
+                    return found, bad, row[0] - 1
                 found.append(row)
                 last = row[0], row[1] + 1
             break
         except sqlite3.DatabaseError:
-            bad += 1
+            bad.append(last)
         at = next((key for key in _beyond(last) if _readable(connection, key)), None)
-        until = at or (_MOST, LEAST)
+        end = min(at or (_MOST, LEAST), (until + 1, LEAST))
         with suppress(sqlite3.DatabaseError):
-            while row := _one(connection, _BACK, *last, *until):
+            while row := _one(connection, _BACK, *last, *end):
                 found.append(row)
-                until = row[:2]
-    return found, bad
+                end = row[:2]
+        if at is not None and at[0] > until:
+            break
+    return found, bad, until
+
+
+def is_any_behind(connection: sqlite3.Connection, bucket: int) -> bool:
+    """Return whether a task behind a bucket can be read."""
+    key = bucket + 1, LEAST
+    for place in (key, *_beyond(key)):
+        with suppress(sqlite3.DatabaseError):
+            return _one(connection, _ONWARD, *place) is not None
+    return False
 
 
 def _one(connection: sqlite3.Connection, query: str, *key: int) -> tuple[Any, ...] | None:

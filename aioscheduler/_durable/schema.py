@@ -23,7 +23,7 @@ APPLICATION = 0x61696F73
 
 _HEAD = 100  # bytes of SQLite's header, as its file format says
 
-SCHEMA = 1
+SCHEMA = 2
 """The number of what follows; any change of it is another number, and a row of `MIGRATIONS`."""
 
 # A paused repeat's task is to be in the last bucket. A task's `state` is a `records.Begun`.
@@ -45,7 +45,12 @@ TABLES = (
     "paused INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
 )
 
-MIGRATIONS: Mapping[int, Sequence[str]] = {}
+MIGRATIONS: Mapping[int, Sequence[str]] = {
+    1: (  # counts, which would take a minute to make of a hundred million
+        "INSERT INTO meta SELECT 'tasks', count(*) FROM task",
+        "INSERT INTO meta SELECT 'letters', count(*) FROM dead_letter",
+    ),
+}
 """What makes the schema of a number that of the next one."""
 
 
@@ -144,8 +149,9 @@ def fill(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA application_id={APPLICATION}")
     for statement in TABLES:
         connection.execute(statement)
-    meta = {"schema": SCHEMA, "identity": secrets.token_bytes(16), "next_row": 1, "clean": 1}
+    meta = {"schema": SCHEMA, "next_row": 1, "clean": 1, "tasks": 0, "letters": 0}
     connection.executemany("INSERT INTO meta VALUES(?, ?)", meta.items())
+    connection.execute("INSERT INTO meta VALUES('identity', ?)", (secrets.token_bytes(16),))
     connection.execute("COMMIT")
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import isfinite
 from typing import Any, Literal
@@ -26,8 +26,9 @@ from . import schema
 from .columns import WIDTH, functions_out, read_letter, read_letters, row_out, write
 from .faults import RECOVER, REFUSALS, failure, is_busy, locked, refusal
 from .lock import HandedOver, Lock, holders
-from .records import BUCKET_SHIFT, Batch, Letter, Opening, Row, StoreGone
-from .salvage import LEAST, PAGE, in_order, salvage
+from .reading import find, scan, scan_ids
+from .records import Batch, Letter, Opening, Page, Position, Row, StoreGone
+from .salvage import read_page
 
 GAP = 1 << 32
 """How many row numbers may have been given and not stored when a host dies."""
@@ -93,9 +94,9 @@ class SQLiteStore:
         self._files: dict[str, tuple[os.stat_result, int]] = {}
         self._truncated = False
         self._reserved = 0  # no row from here on was given, says the file
-        self._gaps = 0  # places that could not be read
-        self._unread = ""  # what else could not
+        self._gaps: set[tuple[int, int]] = set()  # places that could not be read
         self._sizes: tuple[int, ...] = ()
+        self._counts = 0, 0  # of tasks and dead letters, as the file has them
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._path!r})"
@@ -108,14 +109,13 @@ class SQLiteStore:
     @property
     def complaint(self) -> str:
         """What is wrong with the file, though it can be used; "" as a rule."""
-        found = [self._unread] if self._unread else []
-        if self._gaps:
-            found.append(f"tasks at {self._gaps} {'place' if self._gaps == 1 else 'places'}")
-        if not found:
+        count = len(self._gaps)
+        if not count:
             return ""
         return (
-            f"{self._path} is corrupt: {' and '.join(found)} cannot be read and are left out, all "
-            f"else goes on. {RECOVER.format(path=self._path)}"
+            f"{self._path} is corrupt: tasks at {count} {'place' if count == 1 else 'places'} "
+            "cannot be read and are left out, all else goes on. "
+            f"{RECOVER.format(path=self._path)}"
         )
 
     def open(self) -> Opening:
@@ -173,14 +173,17 @@ class SQLiteStore:
 
     def _begin(self, connection: sqlite3.Connection, heartbeat: int) -> Opening:
         """Read what there is, and write that a host is at work."""
-        self._gaps, self._unread = 0, ""
+        self._gaps.clear()
         limit = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // WIDTH
         # A statement that puts many rows gives up the interpreter's lock once, and not for each.
         self._sizes = tuple(size for size in (256, 64, 16, 4) if size <= limit)
-        meta = dict(connection.execute("SELECT name, value FROM meta"))
-        first, identity = meta.get("next_row"), meta.get("identity")
-        if not isinstance(first, int) or not isinstance(identity, bytes):
+        meta: dict[str, Any] = dict(connection.execute("SELECT name, value FROM meta"))
+        identity = meta.get("identity")
+        numbers = [meta.get(name) for name in ("next_row", "tasks", "letters")]
+        if not isinstance(identity, bytes) or {int} != set(map(type, numbers)):
             raise sqlite3.DatabaseError("its table meta is damaged")
+        first, tasks, letters = map(int, numbers)
+        self._counts = tasks, letters
         self._reserved = first + GAP
         with self._transaction(connection):
             _set_meta(connection, clean=0, next_row=self._reserved)
@@ -188,45 +191,36 @@ class SQLiteStore:
             int.from_bytes(identity, "big"),
             first,
             functions_out(connection.execute("SELECT number, name, place, once FROM func")),
-            self._count_tasks(connection),
-            self._count_letters(connection),
+            tasks,
+            letters,
             bool(meta.get("clean")),
             heartbeat,
         )
 
-    def _count_tasks(self, connection: sqlite3.Connection) -> int:
-        try:
-            return int(connection.execute("SELECT count(*) FROM task").fetchone()[0])
-        except sqlite3.DatabaseError:
-            return sum(map(len, self.read()))
+    def read(self, after: Position, until: int, most: int) -> Page:
+        """Read the tasks behind a position, and due at `until` at the latest."""
+        page, bad = read_page(self._usable(), after, until, most, self._rows)
+        self._gaps.update(bad)
+        return page
 
-    def _count_letters(self, connection: sqlite3.Connection) -> int:
-        try:
-            return int(connection.execute("SELECT count(*) FROM dead_letter").fetchone()[0])
-        except sqlite3.DatabaseError:
-            self._unread = "dead letters"
-            return 0
+    def find(self, ids: Sequence[str], rows: Sequence[Position]) -> list[Row]:
+        """Return the tasks that have one of these ids, or row numbers."""
+        return self._ask(find, ids, rows)
 
-    def read(self) -> Iterator[list[Row]]:
-        """Yield all tasks, some thousand at a time, in order of due time and row.
+    def scan(self, after: tuple[int, int], most: int) -> list[Row]:
+        """Return tasks in order of bucket and row, from behind such a place."""
+        return self._ask(scan, after, most)
 
-        It is gone through before the first batch is committed.
-        """
+    def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
+        """Return tasks whose ids begin so, in an order of ids."""
+        return self._ask(scan_ids, prefix, after, most)
+
+    def _ask(self, query: Callable[..., Iterable[tuple[Any, ...]]], *asked: Any) -> list[Row]:
         connection = self._usable()
-        self._gaps = 0
-        last = LEAST, LEAST
         try:
-            for found in in_order(connection):
-                if rows := self._rows(found):
-                    yield rows
-                    last = rows[-1].due, rows[-1].row
-        except sqlite3.DatabaseError:
-            found, bad = salvage(connection, last[0] >> BUCKET_SHIFT)
-            self._gaps += bad
-            rows = [row for row in self._rows(found) if (row.due, row.row) > last]
-            rows.sort(key=lambda row: (row.due, row.row))
-            for start in range(0, len(rows), PAGE):
-                yield rows[start : start + PAGE]
+            return self._rows(query(connection, *asked))
+        except sqlite3.Error as error:
+            raise failure(self._path, "read", error) from error
 
     def _rows(self, found: Iterable[tuple[Any, ...]]) -> list[Row]:
         rows = []
@@ -234,7 +228,7 @@ class SQLiteStore:
             try:
                 rows.append(row_out(values))
             except (TypeError, ValueError):  # the file's bytes were changed
-                self._gaps += 1
+                self._gaps.add(values[:2])
         return rows
 
     def commit(self, batch: Batch) -> None:
@@ -244,15 +238,18 @@ class SQLiteStore:
         try:
             with self._transaction(connection):
                 try:
-                    write(connection, batch, self._sizes)
+                    change = write(connection, batch, self._sizes)
                 except REFUSALS as error:
                     raise refusal(self._path, error) from error
+                tasks, letters = (a + b for a, b in zip(self._counts, change, strict=True))
+                if any(change):
+                    _set_meta(connection, tasks=tasks, letters=letters)
                 if batch.next_row > reserved - GAP // 2:
                     reserved = batch.next_row + GAP
                     _set_meta(connection, next_row=reserved)
         except sqlite3.Error as error:
             raise failure(self._path, "written", error) from error
-        self._reserved = reserved
+        self._reserved, self._counts = reserved, (tasks, letters)
 
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:

@@ -20,7 +20,7 @@ from itertools import repeat
 from typing import Any
 
 from .._durable.group import Group, Kept
-from .._durable.records import Opening, Row, Store, StoreGone
+from .._durable.records import FIRST, LAST, Opening, Page, Row, Store, StoreGone
 from .._durable.writer import InlineWriter, Writer
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
@@ -196,10 +196,12 @@ class Keeper:
             opening,
             now,
         )
-        pages = await self._asking.ask(self.store.read)
-        while (page := await self._asking.ask(partial(next, pages, None))) is not None:
+        page = Page([], FIRST, True)
+        while page.more:
+            read = partial(self.store.read, page.reached, LAST[0], 4096)
+            page = await self._asking.ask(read)
             self._fed += 1
-            for row in page:
+            for row in page.rows:
                 check_kind(row, self._timed, self.store.path)
                 restoring.take(row, self._early_ids)
         if self.store.complaint:

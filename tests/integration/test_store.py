@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hosting import row_of
 from programs import Program
+from stores import read_all
 
 from aioscheduler._durable.records import Row
 from aioscheduler._durable.sqlite import SQLiteStore
@@ -43,7 +44,7 @@ def rows_of(path: Path) -> list[Row]:
     store = SQLiteStore(path, wait=30)
     opening = store.open()
     try:
-        rows = [row for page in store.read() for row in page]
+        rows = [row for page in read_all(store) for row in page]
         assert store._connection is not None
         assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert opening.tasks == len(rows)

@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from stores import read_all
+
 from aioscheduler._durable.records import Batch, Row
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler._processes.spawn import SpawnProcess
@@ -91,7 +93,7 @@ def lose(path: str) -> None:
 def write(path: str) -> None:
     """Commit batches for ever, and say up to which row all is stored."""
     store = host(path)
-    number = sum(map(len, store.read()))
+    number = sum(map(len, read_all(store)))
     while True:
         count = (1, 7, 300)[number % 3]
         store.commit(rows_of(number + 1, count))

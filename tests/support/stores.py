@@ -8,10 +8,32 @@ from collections.abc import Callable
 from typing import Any
 
 from aioscheduler._durable.group import Group, Kept
-from aioscheduler._durable.records import Batch, Function, Letter, Opening, Row, StoreGone
+from aioscheduler._durable.records import (
+    FIRST,
+    LAST,
+    Batch,
+    Function,
+    Letter,
+    Opening,
+    Row,
+    Store,
+    StoreGone,
+)
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler._routing.commits import Commits
 from aioscheduler.errors import StoreError
+
+
+def read_all(store: Store, most: int = 4096) -> list[list[Row]]:
+    """Return all tasks of a store, as they are read part by part."""
+    pages: list[list[Row]] = []
+    page = store.read(FIRST, LAST[0], most)
+    while True:
+        if page.rows:
+            pages.append(page.rows)
+        if not page.more:
+            return pages
+        page = store.read(page.reached, LAST[0], most)
 
 
 class TrickyStore(SQLiteStore):
@@ -71,7 +93,7 @@ class TrickyStore(SQLiteStore):
 
     def rows(self) -> list[Row]:
         """Return what is in the file."""
-        rows: list[Row] = self._look(lambda: [row for page in self.read() for row in page])
+        rows: list[Row] = self._look(lambda: [row for page in read_all(self) for row in page])
         return rows
 
     def dead(self) -> list[Letter]:

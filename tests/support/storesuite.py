@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import read_all
 
 from aioscheduler._durable.records import (
     Batch,
@@ -47,7 +48,7 @@ ROWS = st.builds(
 
 
 def rows_of(store: Store) -> list[Row]:
-    return [row for page in store.read() for row in page]
+    return [row for page in read_all(store) for row in page]
 
 
 def letters_of(store: Store) -> list[Letter]:
@@ -201,7 +202,7 @@ class StoreSuite:
         random.Random(count).shuffle(shuffled)
         store.commit(Batch(puts=shuffled))
         assert rows_of(store) == rows
-        assert all(0 < len(page) <= 4096 for page in store.read())
+        assert all(0 < len(page) <= 4096 for page in read_all(store))
 
     def test_puts_of_all_kinds_stand_side_by_side(self, store: Store) -> None:
         rows = some_rows(1, 700)

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stores import read_all
+
 from aioscheduler import SQLiteStore, StoreError
-from aioscheduler._durable.records import Batch, Letter, Opening, Row
+from aioscheduler._durable.records import Batch, Letter, Opening, Page, Position, Row
 from aioscheduler._routing.asking import Asking
 
 if TYPE_CHECKING:
@@ -56,13 +58,22 @@ class Disk:
             self._store.close(clean=False)  # of the host that died
         opening = self._store.open()
         self._is_open = True
-        rows = {row.row: row for page in self._store.read() for row in page}
+        rows = {row.row: row for page in read_all(self._store) for row in page}
         self._world.fates.opened(opening, rows)
         before, self.heartbeat = self.heartbeat, self._world.clock()
         return opening._replace(heartbeat=before)
 
-    def read(self) -> Iterator[list[Row]]:
-        return self._store.read()
+    def read(self, after: Position, until: int, most: int) -> Page:
+        return self._store.read(after, until, most)
+
+    def find(self, ids: Sequence[str], rows: Sequence[Position]) -> list[Row]:
+        return self._store.find(ids, rows)
+
+    def scan(self, after: tuple[int, int], most: int) -> list[Row]:
+        return self._store.scan(after, most)
+
+    def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
+        return self._store.scan_ids(prefix, after, most)
 
     def commit(self, batch: Batch) -> None:
         if self.is_full:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stores import read_all
 
 from aioscheduler._durable.group import Group, Kept
 from aioscheduler._durable.records import (
@@ -341,7 +342,7 @@ class SQLiteFile(File):
         self.next_row = batch.next_row
         self._store.close(clean=True)
         opening = self._store.open()
-        self.tasks = {row.row: row for rows in self._store.read() for row in rows}
+        self.tasks = {row.row: row for rows in read_all(self._store) for row in rows}
         letters = self._store.letters(-1, 1000)
         assert (opening.tasks, opening.letters) == (len(self.tasks), len(letters))
         self.letters = {letter.row: letter.attempt for letter in letters}

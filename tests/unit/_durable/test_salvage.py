@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioscheduler._durable.salvage import LEAST, in_order, salvage
+from aioscheduler._durable.reading import read_part
+from aioscheduler._durable.records import FIRST
+from aioscheduler._durable.salvage import LEAST, salvage
 
 
 class Spoilt:
@@ -46,10 +48,11 @@ def test_around_one_bad_stretch_all_is_read(
     rows = sorted(keys)
     bad = set(rows[start : start + length])
     connection: Any = Spoilt(rows, bad)
-    found, places = salvage(connection, LEAST)
+    found, places, done = salvage(connection, LEAST, 9, 1 << 30)
+    assert done == 9
     assert sorted(found) == [row for row in rows if row not in bad]
     assert len(set(found)) == len(found)
-    assert places == bool(bad)
+    assert len(places) == bool(bad)
 
 
 @given(st.sets(KEYS), st.sets(KEYS))
@@ -57,18 +60,32 @@ def test_with_many_bad_places_it_ends_and_makes_nothing_up(
     keys: set[tuple[int, int]], bad: set[tuple[int, int]]
 ) -> None:
     connection: Any = Spoilt(list(keys), bad)
-    found, places = salvage(connection, LEAST)
+    found, places, done = salvage(connection, LEAST, 9, 1 << 30)
+    assert done == 9
     assert set(found) <= keys - bad
     assert len(set(found)) == len(found)
-    assert places <= len(keys & bad)
-    assert connection.steps <= 2 * len(keys) + 100 * (places + 1)
+    assert len(places) <= len(keys & bad)
+    assert connection.steps <= 2 * len(keys) + 100 * (len(places) + 1)
     if keys and max(keys) not in bad:  # else what is last may stand between two bad places
         assert max(keys) in found
 
 
 def test_it_begins_with_the_bucket_that_was_asked_for() -> None:
     connection: Any = Spoilt([(1, 1), (2, 5), (3, 1)], {(2, 5)})
-    assert salvage(connection, 2) == ([(3, 1)], 1)
+    assert salvage(connection, 2, 9, 10) == ([(3, 1)], [(2, LEAST)], 9)
+
+
+@given(st.sets(KEYS), st.sets(KEYS), st.integers(-3, 3), st.integers(0, 20))
+def test_no_bucket_is_read_in_part(
+    keys: set[tuple[int, int]], bad: set[tuple[int, int]], until: int, most: int
+) -> None:
+    connection: Any = Spoilt(list(keys), bad)
+    found, places, done = salvage(connection, LEAST, until, most)
+    assert done <= until
+    assert all(bucket <= done for bucket, _ in found)
+    assert done == until or (places and len(found) >= most)
+    whole, _, _ = salvage(connection, LEAST, done, 1 << 30)
+    assert set(found) == set(whole)
 
 
 def test_a_connection_that_reads_nothing_is_given_up() -> None:
@@ -77,6 +94,6 @@ def test_a_connection_that_reads_nothing_is_given_up() -> None:
             raise sqlite3.OperationalError("disk I/O error")
 
     connection: Any = Dead()
-    assert salvage(connection, LEAST) == ([], 1)
+    assert salvage(connection, LEAST, 9, 10) == ([], [(LEAST, LEAST)], 9)
     with pytest.raises(sqlite3.OperationalError):
-        next(in_order(connection))
+        read_part(connection, FIRST, 9, 10, [])

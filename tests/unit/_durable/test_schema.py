@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aioscheduler._durable import schema
+from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError
 
 
@@ -54,7 +55,7 @@ def test_a_file_that_cannot_be_made_whole_is_not_there(
 
 def test_the_tables_are_those_that_were_agreed_on(connection: sqlite3.Connection) -> None:
     """Each release is to read them: whoever changes them changes SCHEMA and MIGRATIONS as well."""
-    assert schema.SCHEMA == 1
+    assert schema.SCHEMA == 2
     found = {
         table: [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
         for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type='table'")
@@ -95,16 +96,40 @@ def test_every_older_schema_can_be_migrated() -> None:
 def test_a_migration_needs_each_step(
     connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = {1: ["CREATE TABLE a(x)", "INSERT INTO a VALUES(1)"], 2: ["UPDATE a SET x=x+1"]}
-    monkeypatch.setattr(schema, "SCHEMA", 3)
+    first, last = schema.SCHEMA, schema.SCHEMA + 2
+    steps = {
+        first: ["CREATE TABLE a(x)", "INSERT INTO a VALUES(1)"],
+        first + 1: ["UPDATE a SET x=x+1"],
+    }
+    monkeypatch.setattr(schema, "SCHEMA", last)
     monkeypatch.setattr(schema, "MIGRATIONS", steps)
     path = str(tmp_path / "tasks.db")
     schema.migrate(connection, path)
     assert connection.execute("SELECT x FROM a").fetchall() == [(2,)]
-    assert schema.check(connection, path) == 3
-    assert names(path) == ["tasks.db.before-3"]
-    with closing(sqlite3.connect(f"{path}.before-3")) as before:
-        assert schema.check(before, path) == 1
+    assert schema.check(connection, path) == last
+    assert names(path) == [f"tasks.db.before-{last}"]
+    with closing(sqlite3.connect(f"{path}.before-{last}")) as before:
+        assert schema.check(before, path) == first
+
+
+def test_what_was_not_counted_in_the_first_schema_is(path: str) -> None:
+    schema.make(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM meta WHERE name IN ('tasks', 'letters')")
+        connection.execute("UPDATE meta SET value=1 WHERE name='schema'")
+        connection.execute("INSERT INTO func VALUES(1, 'f', 'm:f', 0)")
+        values = [(row,) for row in range(3)]
+        connection.executemany(
+            "INSERT INTO task(bucket, row, due, func, payload) VALUES(0, ?, 0, 1, x'')", values
+        )
+        connection.execute("INSERT INTO dead_letter VALUES(9,0,1,x'',NULL,NULL,1,NULL,'lost','',0)")
+        connection.commit()
+    store = SQLiteStore(path)
+    opening = store.open()
+    assert (opening.tasks, opening.letters) == (3, 1)
+    store.close(clean=True)
+    assert store.open().tasks == 3  # by now it is written
+    store.close(clean=True)
 
 
 def test_an_older_program_sees_without_the_log_that_a_file_is_newer(
@@ -114,8 +139,8 @@ def test_an_older_program_sees_without_the_log_that_a_file_is_newer(
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         schema.configure(connection, path, "full")
         with monkeypatch.context() as newer:
-            newer.setattr(schema, "SCHEMA", 2)
-            newer.setattr(schema, "MIGRATIONS", {1: ["CREATE TABLE more(x)"]})
+            newer.setattr(schema, "MIGRATIONS", {schema.SCHEMA: ["CREATE TABLE more(x)"]})
+            newer.setattr(schema, "SCHEMA", schema.SCHEMA + 1)
             schema.migrate(connection, path)
         with pytest.raises(StoreError, match="newer aioscheduler"):
             schema.look_at(path, had_host=True)

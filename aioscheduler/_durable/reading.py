@@ -1,0 +1,150 @@
+"""Reads tasks of a file: in their order, part by part, or those that are asked for.
+
+Rows are tuples of the columns, as `columns.row_out` takes them. What of the tasks in order stands
+on corrupt pages is for `salvage`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .columns import text_in
+from .records import BUCKET_SHIFT, Position
+
+MOST_BYTES = 64 << 20
+"""Of the payloads that are read at a time, but for the last thousand of them."""
+
+SELECT = (
+    "SELECT bucket, row, due, func, payload, key, id, options, state, attempt, failed, losses, "
+    "given FROM task WHERE "
+)
+
+_STEP = 1024  # rows from one look at the bytes to the next
+_ROWS = range(-(1 << 63), 1 << 63)  # those that a file can have
+
+
+def read_part(
+    connection: sqlite3.Connection,
+    after: Position,
+    until: int,
+    most: int,
+    found: list[tuple[Any, ...]],
+) -> bool:
+    """Read tasks behind a position, due at `until` at the latest, in order of due time and row.
+
+    It goes by buckets, each of which is sorted by itself: what is taken of a large one is found by
+    a look at all of it. That of a queue, whose tasks are due at 0, is in order as it is.
+
+    Args:
+        connection: To the file.
+        after: The position.
+        until: Nanoseconds since the epoch.
+        most: Rows to be read, at most; fewer if they are large.
+        found: They are appended to it, and so it has those before a page that cannot be read.
+
+    Returns:
+        Whether these are all.
+
+    Raises:
+        sqlite3.DatabaseError: A page cannot be read.
+    """
+    bucket: int | None = after[0] >> BUCKET_SHIFT
+    size = 0
+    while bucket is not None and bucket <= until >> BUCKET_SHIFT:
+        order = "row" if until == 0 else "due, row"  # as the key has it, of a queue
+        cursor = connection.execute(
+            f"{SELECT}bucket=? AND (due, row)>(?, ?) AND (due<=? OR typeof(due)!='integer') "
+            f"ORDER BY {order} LIMIT ?",
+            (bucket, *after, until, most),
+        )
+        while rows := cursor.fetchmany(_STEP):
+            found += rows
+            most -= len(rows)
+            size += sum(len(row[4]) for row in rows if isinstance(row[4], bytes))
+            if most <= 0 or size > MOST_BYTES:
+                cursor.close()
+                return False
+        bucket = next_bucket(connection, bucket)
+    return True
+
+
+def next_bucket(connection: sqlite3.Connection, bucket: int) -> int | None:
+    """Return the first bucket behind one that has tasks; None: there is none."""
+    found = connection.execute("SELECT min(bucket) FROM task WHERE bucket>?", (bucket,)).fetchone()
+    return None if found is None else found[0]
+
+
+def find(
+    connection: sqlite3.Connection, ids: Sequence[str], rows: Sequence[Position]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the tasks that have an id, or a row number, as `Store.find` returns them.
+
+    Raises:
+        sqlite3.Error: They cannot be read.
+    """
+    for id_ in ids:
+        yield from connection.execute(f"{SELECT}id=?", (text_in(id_),))
+    buckets: list[int] | None = None
+    for due, row in rows:
+        if row not in _ROWS:
+            continue
+        here = due >> BUCKET_SHIFT
+        found = connection.execute(f"{SELECT}bucket=? AND row=?", (here, row)).fetchone()
+        if found is None:
+            if buckets is None:
+                buckets = list(_buckets(connection))
+            for bucket in buckets:
+                query = f"{SELECT}bucket=? AND row=?"
+                found = connection.execute(query, (bucket, row)).fetchone()
+                if found is not None:
+                    break
+        if found is not None:
+            yield found
+
+
+def _buckets(connection: sqlite3.Connection) -> Iterator[int]:
+    bucket = next_bucket(connection, -(1 << 63))
+    while bucket is not None:
+        yield bucket
+        bucket = next_bucket(connection, bucket)
+
+
+def scan(
+    connection: sqlite3.Connection, after: tuple[int, int], most: int
+) -> list[tuple[Any, ...]]:
+    """Return tasks in order of bucket and row, from behind such a place.
+
+    Raises:
+        sqlite3.Error: They cannot be read.
+    """
+    query = f"{SELECT}(bucket, row)>(?, ?) ORDER BY bucket, row LIMIT ?"
+    return connection.execute(query, (*after, most)).fetchall()
+
+
+def scan_ids(
+    connection: sqlite3.Connection, prefix: str, after: str | None, most: int
+) -> list[tuple[Any, ...]]:
+    """Return tasks whose ids begin with a prefix, in order: those that are text, then the others.
+
+    Ids that SQLite does not keep as text (`columns.text_in`) are few, and it sorts them behind.
+
+    Raises:
+        sqlite3.Error: They cannot be read.
+    """
+    start = prefix.encode("utf-8", "surrogatepass")
+    last, compare = (text_in(prefix), ">=") if after is None else (text_in(after), ">")
+    found: list[tuple[Any, ...]] = []
+    if isinstance(last, str):
+        query = f"{SELECT}id{compare}? AND typeof(id)='text' ORDER BY id LIMIT ?"
+        for row in connection.execute(query, (last, most)):
+            if not row[6].startswith(prefix):
+                break
+            found.append(row)
+        if len(found) == most:
+            return found
+        last, compare = start, ">="
+    query = f"{SELECT}id{compare}? AND typeof(id)='blob' ORDER BY id LIMIT ?"
+    others = connection.execute(query, (last, most - len(found))).fetchall()
+    return found + [row for row in others if row[6].startswith(start)]

@@ -1,0 +1,145 @@
+"""What is read of a file is what the same question gives of a list of its tasks."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioscheduler._durable import reading
+from aioscheduler._durable.records import BUCKET_SHIFT, FIRST, LAST, Batch, Position, Row
+from aioscheduler._durable.sqlite import SQLiteStore
+from aioscheduler.errors import StoreError
+
+STEP = 1 << (BUCKET_SHIFT - 2)  # four due times in each bucket
+DUES = st.integers(-6, 20).map(lambda n: n * STEP)
+IDS = st.sampled_from(["", "a", "ab", "abc", "b", "\xfc", "\ud800", "a\ud800", "\ud800a"])
+
+
+def a_store(rows: list[Row]) -> SQLiteStore:
+    store = SQLiteStore(":memory:")
+    store.open()
+    store.commit(Batch(puts=rows))
+    return store
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> list[Row]:
+    dues = draw(st.lists(DUES, max_size=30))
+    rows = [Row(number, due, 1, b"") for number, due in enumerate(dues, 1)]
+    for id_, number in zip(draw(st.sets(IDS)), range(len(rows)), strict=False):
+        rows[number] = rows[number]._replace(id=id_)
+    return rows
+
+
+def positions(rows: list[Row]) -> list[Position]:
+    return [row.position for row in rows]
+
+
+@given(tasks(), DUES, st.integers(-1, 31), DUES, st.integers(1, 40))
+def test_a_part_is_the_beginning_of_what_is_asked_for(
+    rows: list[Row], due: int, row: int, until: int, most: int
+) -> None:
+    with_rows = a_store(rows)
+    page = with_rows.read((due, row), until, most)
+    behind = sorted(r.position for r in rows if r.position > (due, row))
+    wanted = [position for position in behind if position[0] <= until]
+    assert positions(page.rows) == wanted[:most]
+    assert page.reached == ((until, LAST[1]) if len(wanted) < most else page.rows[-1].position)
+    assert [p for p in behind if p <= page.reached] == wanted[:most]
+    end = ((until >> BUCKET_SHIFT) + 1) << BUCKET_SHIFT
+    if len(wanted) >= most or any(p[0] >= end for p in behind):
+        assert page.more
+    if not page.more:
+        assert not [p for p in behind if p[0] >= end]
+    with_rows.close(clean=True)
+
+
+@given(tasks(), st.integers(1, 40))
+def test_part_by_part_all_is_read_once(rows: list[Row], most: int) -> None:
+    store = a_store(rows)
+    found: list[Row] = []
+    after, more = FIRST, True
+    while more:
+        found_now, after, more = store.read(after, LAST[0], most)
+        found += found_now
+    assert positions(found) == sorted(positions(rows))
+    store.close(clean=True)
+
+
+def test_a_queue_is_read_in_order() -> None:
+    rows = [Row(number, 0, 1, b"") for number in range(1, 3000)]
+    shuffled = random.Random(1).sample(rows, len(rows))
+    store = a_store(shuffled)
+    assert store.read((0, 500), 0, 1000) == (rows[500:1500], (0, 1500), True)
+    assert store.read((0, 2500), 0, 1000) == (rows[2500:], (0, LAST[1]), False)
+    store.close(clean=True)
+
+
+def test_large_arguments_make_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MOST_BYTES", 2_000_000)
+    rows = [Row(number, 7, 1, bytes(1000)) for number in range(1, 8000)]
+    store = a_store(rows)
+    page = store.read(FIRST, 9, 100_000)
+    assert 2000 <= len(page.rows) <= 2000 + 1024
+    assert page.reached == page.rows[-1].position
+    assert page.more
+    store.close(clean=True)
+
+
+@given(tasks(), st.lists(IDS, max_size=3), st.lists(st.tuples(DUES, st.integers(-1, 31))))
+def test_tasks_are_found_wherever_they_are(
+    rows: list[Row], ids: list[str], asked: list[Position]
+) -> None:
+    store = a_store(rows)
+    found = store.find(ids, asked)
+    by_id = {row.id: row for row in rows}
+    by_number = {row.row: row for row in rows}
+    assert found == [
+        *(by_id[id_] for id_ in ids if id_ in by_id),
+        *(by_number[number] for _, number in asked if number in by_number),
+    ]
+    store.close(clean=True)
+
+
+def test_a_number_that_no_file_can_have_is_of_no_task() -> None:
+    store = a_store([Row(1, 5, 1, b"")])
+    assert store.find([], [(5, 1 << 63), (5, -(1 << 70))]) == []
+    store.close(clean=True)
+
+
+@given(tasks(), st.integers(1, 10))
+def test_all_are_listed_once(rows: list[Row], most: int) -> None:
+    store = a_store(rows)
+    found: list[Row] = []
+    after = FIRST
+    while part := store.scan(after, most):
+        assert len(part) <= most
+        found += part
+        after = part[-1].bucket, part[-1].row
+    assert found == sorted(rows, key=lambda row: (row.bucket, row.row))
+    store.close(clean=True)
+
+
+@given(tasks(), IDS, st.integers(1, 10))
+def test_all_ids_of_a_prefix_are_listed_once(rows: list[Row], prefix: str, most: int) -> None:
+    store = a_store(rows)
+    found: list[str] = []
+    after = None
+    while part := store.scan_ids(prefix, after, most):
+        found += (after := row.id or "" for row in part)
+    wanted = [row.id for row in rows if row.id is not None and row.id.startswith(prefix)]
+    assert sorted(found) == sorted(wanted)
+    store.close(clean=True)
+
+
+def test_what_cannot_be_read_is_said() -> None:
+    store = a_store([])
+    connection = store._connection
+    assert connection is not None
+    connection.execute("DROP TABLE task")
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.find(["a"], [])
+    store.close(clean=True)
