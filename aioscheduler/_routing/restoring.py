@@ -140,12 +140,12 @@ class Restoring:
         if same is not None and (same.replace or same.kept.row == WITHDRAWN):
             self._group.strike(kept)
             return
+        if row.begun is not Begun.NO and not self._take_loss(row, kept):
+            return
         if same is not None and same.kept.due != same.due:  # it was moved, and is this one
             kept.due, kept.given = same.kept.due, None
             row = row._replace(due=kept.due, given=None)
             self._group.change(kept)
-        if row.begun is not Begun.NO and not self._take_loss(row, kept):
-            return
         kept.suspect = kept.losses > 0 or doubted
         function = self._functions.find(row.function)
         if function is None:
