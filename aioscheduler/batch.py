@@ -40,9 +40,13 @@ class Part:
         first: The number of the first.
         count: How many.
         dues: Their due times, or one for all; nanoseconds, 0 in a queue.
+        moved: Whether it is one task of another part, which is elsewhere from now on.
     """
 
-    __slots__ = ("_dues", "_outcomes", "count", "first", "home", "left", "offset", "scheduler")
+    __slots__ = (
+        *("__weakref__", "_dues", "_outcomes", "count", "first", "home", "left", "offset"),
+        "scheduler",
+    )
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Part:
         first: int,
         count: int,
         dues: int | list[int],
+        moved: bool = False,
     ) -> None:
         self.home: Home = home
         self.scheduler: int = scheduler
@@ -62,7 +67,10 @@ class Part:
         self.offset: int = offset
         self._outcomes = outcomes
         self._dues = dues if isinstance(dues, int) else array("q", dues)  # a fifth of the memory
-        outcomes.parts.append(self)
+        if moved:
+            outcomes.moved[offset] = self
+        else:
+            outcomes.parts.append(self)
 
     def __contains__(self, number: int) -> bool:
         return self.first <= number < self.first + self.count
@@ -84,6 +92,25 @@ class Part:
         """Takes the end of one task; the last three arguments are those of `Task._settle`."""
         self.left -= 1
         self._outcomes.settle(self.offset + number - self.first, state, value, decode)
+
+    def move(self, number: int, home: Home, scheduler: int, to: int) -> Part:
+        """Have one of the tasks be elsewhere; return the part that it is there.
+
+        Args:
+            number: The task.
+            home: The link that has it from now on.
+            scheduler: Where.
+            to: Its number there.
+        """
+        index = self.offset + number - self.first
+        part = Part(self._outcomes, index, home, scheduler, to, 1, self.due(number), moved=True)
+        self._outcomes.task_moved(index, part)
+        return part
+
+    def is_here(self, number: int) -> bool:
+        """Whether one of the tasks has not ended, and was not moved."""
+        index = self.offset + number - self.first
+        return self._outcomes.states[index] is None and index not in self._outcomes.moved
 
     def settle_row(
         self, first: int, payloads: list[Any], state: State, decode: Decode | None
@@ -110,6 +137,7 @@ class Outcomes:
         self.values: list[Any] = [None] * count
         self.decodes: dict[State, Decode | None] = {}
         self.parts: list[Part] = []
+        self.moved: dict[int, Part] = {}  # single tasks that are elsewhere than their parts
         self.left: int = count
         self.first_bad: int | None = None  # the first, in time, that did not return
         self.dropped: bool = False  # the user's handle is gone
@@ -179,7 +207,7 @@ class Outcomes:
             number = part.first + index - part.offset
             task = Task(part.home, part.scheduler, number, part.due(number), self.name)
             if self.durable:
-                task._kept = True
+                task._kept = self  # who holds it is told its end, though the batch be dropped
             state = self.states[index]
             if state is None:
                 self.tasks[index] = weakref.ref(task)
@@ -187,6 +215,18 @@ class Outcomes:
                 value, decode = self._raised(index), self._decode_of(index, state)
                 self._settle(task, index, state, value, decode)
         return task
+
+    def part_of(self, index: int) -> Part:
+        """Gives the part that has a task."""
+        part = self.moved.get(index)
+        return part or self.parts[bisect_right(self.parts, index, key=lambda p: p.offset) - 1]
+
+    def task_moved(self, index: int, part: Part) -> None:
+        """Have the handle of a task know where that is."""
+        known = self.tasks.get(index)
+        task = known() if known is not None else None
+        if task is not None:
+            task._home, task._scheduler, task._number = part.home, part.scheduler, part.first
 
     def check(self, call: str) -> None:
         """Refuse a call in a wrong thread, with the function that is to be called there."""
@@ -297,9 +337,7 @@ class Batch(Generic[T]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"the batch has {len(self)} tasks, none with index {index}")
         index %= len(self)
-        parts = self._outcomes.parts
-        part = parts[bisect_right(parts, index, key=lambda p: p.offset) - 1]
-        return self._outcomes.task(part, index)
+        return self._outcomes.task(self._outcomes.part_of(index), index)
 
     def __await__(self) -> Generator[Any, None, list[T]]:
         return self._gather().__await__()
@@ -322,8 +360,11 @@ class Batch(Generic[T]):
         asked = False
         for part in self._outcomes.parts:
             for number in range(part.first, part.first + part.count):
-                if states[part.offset + number - part.first] is None:
+                if part.is_here(number):
                     asked |= part.home.cancel(part.scheduler, number)
+        for index, part in list(self._outcomes.moved.items()):
+            if states[index] is None:
+                asked |= part.home.cancel(part.scheduler, part.first)
         return asked
 
     def __repr__(self) -> str:

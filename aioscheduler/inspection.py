@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -31,8 +32,8 @@ class TaskInfo:
         state: PENDING or RUNNING.
         due: When it starts next, in aware UTC; None in a queue, and once it has begun.
         attempt: How many times it has been started, the start it waits for included.
-        worker: Its worker, from 0.
-        scheduler: Its scheduler there, from 0.
+        worker: Its worker, from 0; -1 if it is only in the store, for it is not due soon.
+        scheduler: Its scheduler there, from 0; or -1.
     """
 
     ref: TaskRef
@@ -93,17 +94,47 @@ class _Source(Protocol):
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]: ...
 
 
+class _Listing(Protocol):
+    given: set[int]
+
+    def infos(self) -> AsyncIterator[list[TaskInfo]]: ...
+
+
+class _Shelf(Protocol):
+    def listing(self, wanted: Wanted, /) -> AbstractContextManager[_Listing]: ...
+
+
 async def list_tasks(
-    links: Iterable[_Source], wanted: Wanted, limit: int | None
+    links: Iterable[_Source], wanted: Wanted, limit: int | None, shelf: _Shelf | None = None
 ) -> AsyncIterator[TaskInfo]:
-    """Yield the tasks of links, `limit` of them at most."""
+    """Yield the tasks of links, and those that are only in a file, `limit` of them at most."""
     left = limit
+    async for infos in _list_all(links, wanted, shelf):
+        for info in infos:
+            if left is not None:
+                if not left:
+                    return
+                left -= 1
+            yield info
+
+
+async def _list_all(
+    links: Iterable[_Source], wanted: Wanted, shelf: _Shelf | None
+) -> AsyncIterator[list[TaskInfo]]:
+    if shelf is None:
+        async for infos in _list_links(links, wanted):
+            yield infos
+        return
+    with shelf.listing(wanted) as listing:
+        async for infos in listing.infos():
+            yield infos
+        given = listing.given  # and have come into memory since, maybe
+        async for infos in _list_links(links, wanted):
+            yield [i for i in infos if not (i.ref.is_durable and i.ref.number in given)]
+
+
+async def _list_links(links: Iterable[_Source], wanted: Wanted) -> AsyncIterator[list[TaskInfo]]:
     for link in links:
         for infos in link.infos(wanted):
-            for info in infos:
-                if left is not None:
-                    if not left:
-                        return
-                    left -= 1
-                yield info
+            yield infos
             await asyncio.sleep(0)

@@ -668,7 +668,9 @@ class Manager(Generic[When]):
             hint = "; for an id: await manager.find(id)" if isinstance(task, str) else ""
             wrong = type(task).__name__
             raise TypeError(f"{call}() takes a Task or a TaskRef, not {wrong}{hint}")
-        return task._home in self._router.links
+        keeper = self._router.keeper
+        shelf = None if keeper is None else keeper.shelf
+        return task._home in self._router.links or task._home is shelf
 
     async def find(self, id: str) -> Task[Any] | None:  # noqa: A002
         """Gives the handle of the task that has an id; None if no task has it.
@@ -680,7 +682,7 @@ class Manager(Generic[When]):
         self._loop_thread.check_inside("await manager.find(id)")
         if not isinstance(id, str):
             raise TypeError(f"an id is a str, not {type(id).__name__}")
-        return self._router.find(str.__str__(id))  # what a class made of it may raise
+        return await self._router.find(str.__str__(id))  # what a class made of it may raise
 
     def tasks(
         self,
@@ -709,7 +711,9 @@ class Manager(Generic[When]):
         """
         self._loop_thread.check_inside("async for info in manager.tasks()")
         wanted = read_wanted(name, id_prefix, state, limit)
-        return list_tasks(self._router.links, wanted, limit)
+        keeper = self._router.keeper
+        shelf = keeper.shelf if keeper is not None and keeper.is_open else None
+        return list_tasks(self._router.links, wanted, limit, shelf)
 
     # ---- durable tasks
 
@@ -763,8 +767,9 @@ class Manager(Generic[When]):
         """
         keeper = self._check_keeper("await manager.requeue(letter)")
         letter = await find_letter(keeper, letter_or_row)
+        holder = None if letter.id is None else await self._router.find(letter.id)
         self._router.check_open()
-        return Admission(self._router, keeper).requeue(letter, when)
+        return Admission(self._router, keeper).requeue(letter, when, holder)
 
     async def discard(
         self,

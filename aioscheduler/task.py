@@ -43,7 +43,9 @@ class Home(Protocol):
     def cancel(self, scheduler: int, number: int) -> bool: ...
     def reschedule(self, scheduler: int, number: int, due: int) -> bool: ...
     def state(self, number: int) -> State: ...
-    def ref(self, scheduler: int, number: int) -> TaskRef | None: ...
+    def ref(self, scheduler: int, number: int, kept: Any = None) -> TaskRef | None:
+        """The reference of a task; `kept` is what its store keeps of it, as the handle has it."""
+
     def due(self, scheduler: int, number: int) -> int | None:
         """When a task that waits is to start; None in a queue, and for what does not wait."""
 
@@ -152,13 +154,19 @@ class Task(_Awaited[T]):
 
         From the ids of other tasks it cannot be guessed.
         """
+        ref = self.ref
         number, key = self._number.to_bytes(8), self._home.identity.to_bytes(16)
+        if ref is not None and ref.is_durable:  # which may move from one place to another
+            number, key = ref.number.to_bytes(8, signed=True), bytes.fromhex(ref.manager)
         return uuid.UUID(bytes=blake2b(number, key=key, digest_size=16).digest(), version=4)
 
     @property
     def ref(self) -> TaskRef | Any:  # Any, not None: of a manager there always is one
-        """The picklable reference; None on a scheduler without a manager."""
-        return self._home.ref(self._scheduler, self._number)
+        """The picklable reference; None on a scheduler without a manager.
+
+        That of a durable task is another one before the store is open (`await manager.ready()`).
+        """
+        return self._home.ref(self._scheduler, self._number, getattr(self, "_kept", None))
 
     @property
     def state(self) -> State:
@@ -348,6 +356,20 @@ class Task(_Awaited[T]):
                     self._any_loop().call_soon(callback[0], self, context=callback[1])
                 elif not callback.done():
                     callback.set_result(None)
+
+    def _follow(self, other: Task[Any]) -> None:
+        """Be of another one's task from now on, and end as that does."""
+        self._home, self._scheduler, self._number = other._home, other._scheduler, other._number
+        self._kept, self._id = getattr(other, "_kept", None), other.id
+        if other._state is None:
+            other._on_end((self._end_alike, contextvars.copy_context()))
+        else:
+            self._end_alike(other)
+
+    def _end_alike(self, other: Task[Any]) -> None:
+        assert other._state is not None
+        value = other._value if other._failure is None else other._failure
+        self._settle(other._state, value, other._decode)
 
     def _read(self, decode: Callable[[Any], object]) -> None:
         """Decodes the value, once."""

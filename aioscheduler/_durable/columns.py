@@ -65,7 +65,8 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
         "DO UPDATE SET name=excluded.name, place=excluded.place, once=excluded.once",
         [(f.number, text_in(f.name), text_in(f.place), int(f.once)) for f in batch.functions],
     )
-    tasks = -many("DELETE FROM task WHERE bucket=? AND row=?", batch.strikes).rowcount
+    struck = many("DELETE FROM task WHERE bucket=? AND row=?", batch.strikes)
+    tasks = -struck.rowcount
     many(
         "UPDATE task SET bucket=?, due=?, state=?, attempt=?, failed=?, losses=?, given=?, id=? "
         "WHERE bucket=? AND row=?",

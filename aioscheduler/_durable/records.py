@@ -228,12 +228,12 @@ class Page(NamedTuple):
     Attributes:
         rows: They, in order of due time and row.
         reached: There is no other one in the file up to this position, from where it was read.
-        more: Whether there is one behind it.
+        behind: None behind it is due earlier than this; None: there is none behind it.
     """
 
     rows: list[Row]
     reached: Position
-    more: bool
+    behind: int | None
 
 
 class Store(Protocol):

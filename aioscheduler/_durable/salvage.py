@@ -57,11 +57,13 @@ def read_page(
         whole = done == last_bucket and len(rows) <= most
         del rows[most:]
     if whole:
-        return Page(rows, (until, LAST[1]), is_any_behind(connection, last_bucket)), bad
+        behind = next_readable(connection, last_bucket)
+        at = None if behind is None else behind << BUCKET_SHIFT
+        return Page(rows, (until, LAST[1]), at), bad
     reached = ((done + 1) << BUCKET_SHIFT) - 1, LAST[1]
     if rows and (len(rows) >= most or not bad):
         reached = rows[-1].position
-    return Page(rows, reached, more=True), bad
+    return Page(rows, reached, reached[0]), bad
 
 
 def salvage(
@@ -106,13 +108,14 @@ def salvage(
     return found, bad, until
 
 
-def is_any_behind(connection: sqlite3.Connection, bucket: int) -> bool:
-    """Return whether a task behind a bucket can be read."""
+def next_readable(connection: sqlite3.Connection, bucket: int) -> int | None:
+    """Return the first bucket behind one of which a task can be read; None: there is none."""
     key = bucket + 1, LEAST
     for place in (key, *_beyond(key)):
         with suppress(sqlite3.DatabaseError):
-            return _one(connection, _ONWARD, *place) is not None
-    return False
+            row = _one(connection, _ONWARD, *place)
+            return None if row is None else int(row[0])
+    return None
 
 
 def _one(connection: sqlite3.Connection, query: str, *key: int) -> tuple[Any, ...] | None:

@@ -179,7 +179,7 @@ class SQLiteStore:
         self._sizes = tuple(size for size in (256, 64, 16, 4) if size <= limit)
         meta: dict[str, Any] = dict(connection.execute("SELECT name, value FROM meta"))
         identity = meta.get("identity")
-        numbers = [meta.get(name) for name in ("next_row", "tasks", "letters")]
+        numbers: list[Any] = [meta.get(name) for name in ("next_row", "tasks", "letters")]
         if not isinstance(identity, bytes) or {int} != set(map(type, numbers)):
             raise sqlite3.DatabaseError("its table meta is damaged")
         first, tasks, letters = map(int, numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -52,13 +53,17 @@ class Observer:
             _sum_up(worker, link_vitals, self._placement, usage)
             for worker, link_vitals in enumerate(vitals)
         )
+        shelved = Counter[str]() if self._keeper is None else self._keeper.shelf.figures()
         return ManagerStats(
             manager=self._manager,
             name=self._name,
             workers=workers,
             host=HostStats(pid, *usage[pid], self._host.lag),
             **(_NO_STORE if self._keeper is None else self._keeper.figures()),
-            **{name: sum(getattr(worker, name) for worker in workers) for name in COUNTS},
+            **{
+                name: sum((getattr(worker, name) for worker in workers), shelved[name])
+                for name in COUNTS
+            },
         )
 
 

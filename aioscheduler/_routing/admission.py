@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from .._durable.records import Letter
 from ..task import Task
+from .ids import Address
 from .keeper import Keeper
+from .link import Link
+from .restoring import Early
 from .router import Router
 
 
@@ -23,6 +27,40 @@ class Admission:
     def __init__(self, router: Router, keeper: Keeper) -> None:
         self._router = router
         self._keeper = keeper
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """They, by worker."""
+        return self._router.links
+
+    def locate(self, worker: int, number: int) -> tuple[Link, int]:
+        """Gives the link of a task that has not ended, and its scheduler there."""
+        link = self._router.links[worker]
+        scheduler = link.scheduler_of(number)
+        assert scheduler is not None
+        return link, scheduler
+
+    def find(self, id_: str) -> Address | None:
+        """Gives the task at a link that has an id."""
+        return self._router.ids.find(id_)
+
+    def dispossess(self, address: Address) -> None:
+        """Takes the id from a task at a link."""
+        self._router.dispossess(address)
+
+    def lead(self, alias: int, address: Address) -> None:
+        """Has an alias lead to a task at a link."""
+        self._router.ids.lead(alias, address)
+
+    async def flush(self) -> None:
+        """Returns when links have room."""
+        await asyncio.sleep(0)
+        for link in self._router.links:
+            await link.flush()
+
+    def count_shelved(self, change: int) -> None:
+        """So many more tasks are only in the file; less than 0: so many fewer."""
+        self._router.placement.count_shelved(change)
 
     @property
     def is_over(self) -> bool:
@@ -43,29 +81,53 @@ class Admission:
             self._router.ids.give(id_, (worker, scheduler, number))
         return worker, number
 
-    def give_way(self, id_: str, worker: int, admit: Callable[[], None]) -> None:
+    def leave_out(self, early: Early) -> Task[Any] | None:
+        """Takes a task from its link that is none; gives its handle, if somebody has it."""
+        worker, number = early.worker, early.number
+        self._keeper.keepings[worker].leave_out(number)
+        link, scheduler = self.locate(worker, number)
+        task = link.detach(scheduler, number)
+        link.cancel(scheduler, number)  # though it was announced
+        self._router.ids.release(worker, number)
+        return task
+
+    def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
         """Has a task that was scheduled under the id of one in the file be that one."""
         address = self._router.ids.find(id_)
         assert address is not None  # of the new one: it has the id
         task = self._router.links[worker].detach(*address[1:])
-        self._router.links[worker].withdraw(*address[1:])
-        admit()
+        self._router.links[worker].cancel(*address[1:])  # though it was announced
+        is_held = admit()
         known = self._router.ids.find(id_)
-        if task is not None and known is not None:
-            self._router.links[known[0]].attach(task, *known[1:])
+        if task is None or known is None:
+            return
+        link = self._router.links[known[0]]
+        other = link.find(*known[1:]) if is_held else None
+        if other is None:
+            task._kept = self._keeper.keepings[known[0]].kept.get(known[2])
+            link.attach(task, *known[1:])
+        else:
+            task._follow(other)
 
-    def requeue(self, letter: Letter, when: datetime | timedelta | None) -> Task[Any]:
-        """Schedules the task of a dead letter anew; see `Manager.requeue`."""
+    def requeue(
+        self, letter: Letter, when: datetime | timedelta | None, holder: Task[Any] | None
+    ) -> Task[Any]:
+        """Schedules the task of a dead letter anew; see `Manager.requeue`.
+
+        Args:
+            letter: As there.
+            when: As there.
+            holder: Who has its id in the file, or had it when that answered.
+        """
         due = self._router.due(when)
         self._keeper.commits.check_room()
         self._keeper.know(letter.id)
         draft = self._keeper.drafts.draft_again(letter)
-        if draft.id is not None and self._router.ids.find(draft.id) is not None:
+        if holder is not None or (draft.id and self._router.known(draft.id) is not None):
             raise ValueError(
                 f"another task has the id {draft.id!r} now; cancel that one, or discard the letter"
             )
         place = self._router.placement.choose(draft.key)
-        call = self._keeper.calls.make(draft.stored, due)
-        task = self._router.schedule_as(draft.id, None, place, due, due, call, draft)
+        task = self._router.schedule_as(draft.id, None, place, due, due, None, draft, sure=True)
         self._keeper.letters.drop(letter.row)  # behind what takes its place
         return task

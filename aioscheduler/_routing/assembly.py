@@ -150,6 +150,8 @@ class Assembly:
             calls,
             Notes(settings.propagation, shipper, WorkerCatalog()),
             self._seams.clock,
+            self._router.loop_thread,
+            self._router.new_due,
             self._failed,
         )
 

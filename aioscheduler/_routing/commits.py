@@ -50,6 +50,7 @@ class Commits:
             that they are none any more; `Letters.drop` takes them off.
         times: How long the last commits took, in seconds.
         refused: Rows that can never be written, and why.
+        written: Told the stamp up to which everything is on disk, when that has changed.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Commits:
         self.letters = 0
         self.times: deque[float] = deque(maxlen=_TIMES)
         self.refused: dict[int, Unwritable] = {}
+        self.written: Callable[[int], object] = lambda stamp: None
         self._store = store
         self._writer = writer
         self._group = group
@@ -300,6 +302,7 @@ class Commits:
 
     def _reach(self, stamp: int) -> None:
         self.reached = max(self.reached, stamp)
+        self.written(self.reached)
         waiting = self._waiters
         # Those that wait for less may stand behind those that wait for more, for a moment.
         for _ in range(len(waiting)):

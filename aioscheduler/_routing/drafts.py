@@ -143,6 +143,12 @@ class Drafts:
         confirmed = confirmed_of(function, letter.id)
         return Draft(Stored(function, letter.payload, label, values, confirmed), *letter[5:7])
 
+    def name(self, row: Row, function: Durable | Function | None = None) -> str:
+        """Return the name of a task, as its handle shows it."""
+        label, _ = self._notes.read(row.options)
+        function = function or self._functions.find(row.function)
+        return label or ("" if function is None else function.place)
+
     def row(self, number: int, due: int, draft: Draft) -> Row:
         """Return a task as it stands in the file, under a number."""
         stored = draft.stored

@@ -36,8 +36,9 @@ class Holders:
         self._handles: dict[int, _Handle] = {}
         # Garbage collection appends here, in whatever thread and moment.
         self._dropped: deque[_Handle] = deque()
-        self._held: dict[int, Task[Any]] = {}  # whose callbacks somebody waits for
+        self._held: set[Task[Any]] = set()  # whose callbacks somebody waits for
         self._parts: dict[int, list[Part]] = {}  # of batches, by page
+        self._singles: dict[int, Part] = {}  # those of one task that came from elsewhere
 
     def hand_out(
         self, scheduler: int, number: int, when: datetime | int, label: object
@@ -53,8 +54,10 @@ class Holders:
     def take(self, number: int) -> Task[Any] | None:
         """Forget the handle of a task, and give it."""
         handle = self._handles.pop(number, None)
-        self._held.pop(number, None)
-        return None if handle is None else handle()
+        task = None if handle is None else handle()
+        if task is not None:
+            self._held.discard(task)
+        return task
 
     def put(self, task: Task[Any], scheduler: int, number: int) -> None:
         """Make a handle that of another task, of which nobody has one."""
@@ -66,15 +69,23 @@ class Holders:
 
     def hold(self, task: Task[Any]) -> None:
         """Keeps a handle until its task ends."""
-        self._held[task._number] = task
+        self._held.add(task)
 
     def release(self, task: Task[Any]) -> None:
         """Keeps it no longer."""
-        self._held.pop(task._number, None)
+        self._held.discard(task)
 
     def add(self, part: Part) -> None:
         """Takes the tasks of a batch."""
         self._parts.setdefault(part.first // PAGE, []).append(part)
+
+    def add_single(self, part: Part) -> None:
+        """Takes a task of a batch that was elsewhere."""
+        self._singles[part.first] = part
+
+    def numbers(self) -> list[int]:
+        """Gives the tasks that were scheduled alone, and of which somebody may have a handle."""
+        return list(self._handles)
 
     def find(self, number: int) -> Task[Any] | None:
         """Gives the handle of a task, if there is one or its batch can make one."""
@@ -102,7 +113,7 @@ class Holders:
         """
         handle = self._handles.pop(number, None)
         task = handle() if handle is not None else None
-        part = self._part_of(number) if self._parts else None
+        part = self._part_of(number) if self.has_batches else None
         try:
             if task is not None:
                 task._settle(state, value, decode)
@@ -111,8 +122,8 @@ class Holders:
                 self._tidy(part)
         except Exception:  # the loop is closed, say
             log.exception("the end of task %d could not be told", number)
-        if self._held:
-            self._held.pop(number, None)
+        if self._held and task is not None:
+            self._held.discard(task)
         return task is not None or part is not None
 
     def settle_row(
@@ -141,26 +152,26 @@ class Holders:
 
     def settle_alike(self, row: Sequence[int], state: State, value: Any) -> None:
         """Tells the end of numbers in a row, which is the same for all."""
-        if self._parts and self.settle_row(row[0], [value] * len(row), state, None):
+        if self.has_batches and self.settle_row(row[0], [value] * len(row), state, None):
             return
-        if self._parts or self._handles:
+        if self.has_batches or self._handles:
             for number in row:
                 self.settle(number, state, value, None)
 
     @property
     def has_batches(self) -> bool:
         """Whether rows are worth looking for."""
-        return bool(self._parts)
+        return bool(self._parts or self._singles)
 
     def _part_of(self, number: int) -> Part | None:
         for part in self._parts.get(number // PAGE, ()):
             if number in part:
                 return part
-        return None
+        return self._singles.get(number)
 
     def _tidy(self, part: Part) -> None:
         """Forgets a part whose tasks have all ended."""
-        if not part.left:
+        if not part.left and self._singles.pop(part.first, None) is not part:
             page = part.first // PAGE
             self._parts[page].remove(part)
             if not self._parts[page]:

@@ -10,6 +10,7 @@ so that a chain of tasks goes on in the next host.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,10 +20,13 @@ from .._scheduling.coroutines import close_refused, close_unstarted
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.hostshipping import adopt_call
 from .._transport.entry import InsideRequest
+from ..errors import UnknownTask
 from ..options import TaskOptions, read_id
 from ..task import TaskRef
 from .link import Link
 from .router import Router
+
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 NOWHERE = (1 << 64) - 1
 """In the place of a task's number: it is in the store alone, for the next host."""
@@ -61,7 +65,7 @@ class HostDesk:
             if id_ is not None or replace is not False:
                 id_ = read_id(id_, replace)
             call, draft = router.take_once(coro, due, key, options, id_, None, durable)
-            known = None if id_ is None else router.ids.find(id_)
+            known = None if id_ is None else router.known(id_)
         except BaseException as refusal:
             close_refused(coro, refusal)
             raise
@@ -70,10 +74,10 @@ class HostDesk:
             task = router.handle(known)
         elif router.closed is not None and draft is not None and keeper is not None:
             router.dispossess(known)
-            keeper.leave(due, draft, replace)  # the next host goes on with it
+            keeper.intake.leave(due, draft, replace)  # the next host goes on with it
             return TaskRef(self._manager, 0, place, NOWHERE)
         else:
-            task = router.schedule_as(id_, known, place, due, due, call, draft)
+            task = router.schedule_as(id_, known, place, due, due, call, draft, replace)
         ref = task.ref
         assert ref is not None
         return ref
@@ -89,9 +93,10 @@ class HostDesk:
         """Takes a request of a task of another process: the fields are the worker's `_ask`."""
         router, keeper = self._router, self._router.keeper
         if what == "cancel":
-            worker, scheduler, number = fields
-            worker, scheduler, number = router.ids.leads.get(number, (worker, scheduler, number))
-            links[worker].cancel(scheduler, number)
+            try:
+                self.cancel_inside(TaskRef(*fields))
+            except UnknownTask as error:  # of another store, which no worker knows
+                log.warning("a task has asked for a cancellation: %s", error)
             return
         asked = InsideRequest(*fields)
         draft = None
@@ -100,18 +105,23 @@ class HostDesk:
             keeper.free(asked.id)
         if router.closed is not None and draft is None:
             return
-        known = None if asked.id is None else router.ids.find(asked.id)
+        known = None if asked.id is None else router.known(asked.id)
         if known is not None and not asked.replace:
-            router.ids.lead(asked.alias, known)
+            if known[0] < 0 and keeper is not None:
+                keeper.shelf.lead(asked.alias, known[2])
+            else:
+                router.ids.lead(asked.alias, known)
             return
-        if draft is None or keeper is None:
-            call: Any = adopt_call(catalog, asked)
-        elif router.closed is None:
-            call = keeper.calls.make(draft.stored, asked.due)
+        call: Any = None if draft is not None else adopt_call(catalog, asked)
         router.dispossess(known)
-        if router.closed is not None and draft is not None and keeper is not None:
-            keeper.leave(asked.due, draft, asked.replace)  # the next host goes on with it
-            return
+        if draft is not None and keeper is not None:
+            if router.closed is not None:
+                keeper.intake.leave(asked.due, draft, asked.replace)  # the next host goes on
+                return
+            if keeper.is_far(asked.due):
+                keeper.shelf.adopt(asked.due, draft, asked.alias, asked.replace)
+                return
+            call = keeper.calls.make(draft.stored, asked.due)
         place, placement = asked.place, router.placement
         placement.added(place)
         worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
@@ -119,4 +129,4 @@ class HostDesk:
         if asked.id is not None:
             router.ids.give(asked.id, (worker, scheduler, own))
         if draft is not None and keeper is not None:
-            keeper.enter(worker, own, asked.due, draft)
+            keeper.intake.enter(worker, own, asked.due, draft, asked.replace)

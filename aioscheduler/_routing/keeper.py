@@ -14,27 +14,34 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import partial
-from itertools import repeat
 from typing import Any
 
 from .._durable.group import Group, Kept
-from .._durable.records import FIRST, LAST, Opening, Page, Row, Store, StoreGone
+from .._durable.records import Opening, Page, Store, StoreGone
 from .._durable.writer import InlineWriter, Writer
+from .._scheduling.loopthread import LoopThread
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
 from .asking import Asking
 from .burials import Burials
 from .commits import CLOSE_PATIENCE, Commits, explain
-from .drafts import Draft, Drafts
+from .drafts import Drafts
 from .functions import Functions
-from .keeping import NOT_GIVEN, WITHDRAWN, Keeping
+from .intake import Intake
+from .keeping import Keeping
 from .letters import Letters
+from .lookups import Lookups
 from .marks import Marks
-from .restoring import Admission, Early, Restoring, check_kind, tell_of_clock
+from .paging import Paging
+from .restoring import Admission, Restoring, check_kind, tell_of_clock
+from .shelf import Shelf
+from .shelflisting import ShelfListing
 from .storedcalls import LocalCalls, Notes, RemoteCalls
 from .suspects import Suspects
+from .whereabouts import Whereabouts
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -51,6 +58,8 @@ class Keeper:
         calls: Makes what links take.
         notes: Reads and writes what goes with tasks.
         clock: Return the present in nanoseconds since the epoch.
+        loop_thread: Where calls are right.
+        new_due: Reads the time to which a task is rescheduled.
         failed: Called when the store cannot be used, or not any more.
 
     Attributes:
@@ -59,7 +68,10 @@ class Keeper:
         group: What is to be written next.
         letters: Has the dead letters in the file.
         drafts: Makes what is to be entered.
-        is_open: Whether the file has been opened, and all that is in it is known.
+        where: Where each task is, and where memory ends.
+        shelf: Those who hold a task that is only in the file.
+        intake: Takes what links have accepted.
+        is_open: Whether the file has been opened, and what is due first is in memory.
         size: The bytes of the file, as last seen.
     """
 
@@ -73,6 +85,8 @@ class Keeper:
         calls: RemoteCalls | LocalCalls,
         notes: Notes,
         clock: Callable[[], int],
+        loop_thread: LoopThread,
+        new_due: Callable[[datetime | timedelta | None], int],
         failed: Callable[[Exception], None],
     ) -> None:
         self.store = store
@@ -90,8 +104,11 @@ class Keeper:
         self.drafts: Drafts = Drafts(shipper, self._functions, notes)
         self._restoring: Restoring | None = None
         self._suspects = Suspects()
-        self._left: dict[str, Kept] = {}  # what stays for the next host and has an id, by that
+        left: dict[str, Kept] = {}  # what stays for the next host and has an id, by that
+        self.where: Whereabouts = Whereabouts(workers)
         self.commits: Commits = Commits(store, writer, self.group, self._marks.age, self._fail)
+        self.commits.written = self.where.horizon.written
+        self._lookups = Lookups(store, self._asking.ask, self.where)
         self._burials = Burials(self.group, clock, self.commits.has)
         self.letters: Letters = Letters(
             store, self.group, self.commits, self._asking.ask, self.stored
@@ -99,18 +116,27 @@ class Keeper:
         self.keepings: list[Keeping] = [
             Keeping(
                 *(self.group, self.commits, self._marks, self._suspects, timed, clock),
-                *(self._burials.bury, self.stored, self._left),
+                *(self._burials.bury, self.stored, left, self.where),
+                self._lookups.when_known,
             )
             for _ in range(workers)
         ]
-        self._early: list[Early] = []  # scheduled before it was open
-        self._early_ids: dict[str, Early] = {}  # the last of them with each id
+        self.shelf: Shelf = Shelf(
+            *(timed, self.group, self.commits, self.where, self._lookups, self.drafts),
+            *(self.stored, loop_thread, new_due),
+            partial(ShelfListing, store, self._asking.ask, self.where, self.drafts, timed),
+        )
+        self.intake: Intake = Intake(
+            *(self.group, self.commits, self.drafts, self.keepings, self.where, self._lookups),
+            *(self.shelf.strike, self.shelf.join, left),
+        )
+        self._paging: Paging | None = None
         self._opened: asyncio.Future[None] | None = None
         self._feeding: asyncio.Task[None] | None = None
         self._admission: Admission | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_open = False
-        self._fed = 0  # pages
+        self._reason: Exception | None = None  # why it cannot go on
         self._is_abandoned = False
         self._ticking = False
         self._closing: asyncio.Task[None] | None = None
@@ -125,7 +151,7 @@ class Keeper:
         Args:
             loop: The running one.
             admission: Takes the tasks.
-            then: Called when all of them have been given.
+            then: Called when those that are due first have been given.
         """
         self._loop, self._admission = loop, admission
         self._opened = loop.create_future()
@@ -133,7 +159,7 @@ class Keeper:
         self._feeding = loop.create_task(self._open(then))
 
     async def ready(self) -> None:
-        """Return when it is open, and everything in it is known.
+        """Return when it is open, and what is due first is in memory.
 
         Raises:
             StoreError: It cannot be opened.
@@ -146,12 +172,14 @@ class Keeper:
     async def settle(self) -> bool:
         """Write all that there is, as far as it can be; return whether all of it is in the file."""
         if self._feeding is not None:
-            fed = -1
-            while not self._feeding.done() and fed < self._fed:  # as long as it goes on
-                fed = self._fed
-                await asyncio.wait([self._feeding], timeout=CLOSE_PATIENCE)
+            await asyncio.wait([self._feeding], timeout=CLOSE_PATIENCE)
             self._feeding.cancel()
+        if self._paging is not None:
+            await self._paging.stop()
         if self.is_open:
+            with contextlib.suppress(TimeoutError):  # of who has an id: the file does not answer
+                async with asyncio.timeout(CLOSE_PATIENCE):
+                    await self._lookups.settle()
             with contextlib.suppress(StoreError):  # the manager has failed by it
                 await self._asking.settle()  # a backup, maybe
                 return await self.commits.finish()
@@ -178,11 +206,13 @@ class Keeper:
             self._opened.set_result(None)
 
     async def _feed(self, opening: Opening) -> None:
-        """Give the tasks of the file to the links, and rows to what was scheduled meanwhile."""
+        """Give the first tasks of the file to the links, and rows to what was scheduled."""
         assert self._admission is not None
+        assert self._loop is not None
         now = self._clock()
         tell_of_clock(self.store.path, opening.heartbeat, now)
         self.group.next_row = opening.next_row
+        self.where.store = f"{opening.identity:032x}"
         self.commits.tasks, self.commits.letters = opening.tasks, opening.letters
         self._functions.read(opening.functions)
         self._restoring = restoring = Restoring(
@@ -195,22 +225,30 @@ class Keeper:
             self.notes,
             opening,
             now,
+            self.where,
+            self.shelf,
         )
-        page = Page([], FIRST, True)
-        while page.more:
-            read = partial(self.store.read, page.reached, LAST[0], 4096)
-            page = await self._asking.ask(read)
-            self._fed += 1
-            for row in page.rows:
-                check_kind(row, self._timed, self.store.path)
-                restoring.take(row, self._early_ids)
-        if self.store.complaint:
-            log.error("%s", self.store.complaint)
-        early, self._early, self._early_ids = self._early, [], {}
+        self.shelf.open(self._loop, self._admission, restoring, opening.tasks)
+        paging = Paging(
+            *(self.store, self._asking.ask, self.where, self._timed, self._clock, self._held),
+            lambda row, kept: restoring.take(row, self.intake.early, kept),
+            *(self._admission.flush, self.shelf.taken, self.shelf.recount, self._fail),
+        )
+        self.intake.open()
+        await paging.open(self._loop, self._check_kind)
+        self._paging = paging
         self.is_open = True
-        for kept, draft, worker, number, *_ in early:
-            if self.keepings[worker].kept.get(number) is kept:  # else it has ended
-                self._put(kept, self.drafts.row(self.group.new_row(), kept.due, draft))
+
+    def _check_kind(self, page: Page) -> None:
+        if page.rows:
+            check_kind(page.rows[0].due, self._timed, self.store.path)
+        elif page.behind is not None and not self._timed:
+            check_kind(1, self._timed, self.store.path)
+
+    def _held(self) -> int:
+        """Return how many tasks of the store are in memory."""
+        waiting = 0 if self._restoring is None else self._restoring.waiting
+        return waiting + sum(len(keeping.kept) for keeping in self.keepings)
 
     # ---- new tasks
 
@@ -224,72 +262,21 @@ class Keeper:
         if id_ is not None and self._restoring is not None:
             self._restoring.claim(id_, self._clock())
 
-    def leave(self, due: int, draft: Draft, replace: bool) -> None:
-        """Put a task into the file that the next host is to run, for this one ends.
+    def is_far(self, due: int) -> bool:
+        """Whether a new task is to be only in the file."""
+        return self.intake.is_open and not self.where.horizon.is_near(due, self.group.next_row)
 
-        If one with its id stays there already, it takes its place (`replace`), or is none.
+    def first_alike(self, dues: int | list[int], count: int) -> int:
+        """Return how many of new tasks, from the first on, are to be where that is to be.
+
+        Returns:
+            A number less than 0 if that is only in the file.
         """
-        before = None if draft.id is None else self._left.get(draft.id)
-        if before is not None:
-            if not replace:
-                return
-            self.group.strike(before)
-        row = self.drafts.row(self.group.new_row(), due, draft)
-        kept = Kept.of(row)
-        self._put(kept, row)
-        if draft.id is not None:
-            self._left[draft.id] = kept
-
-    def enter(
-        self, worker: int, number: int, due: int, draft: Draft, replace: bool = False
-    ) -> Kept:
-        """Put a task that a link has accepted into the file."""
-        if self.is_open:
-            if draft.id in self._left:  # though this host goes on after all
-                self.group.strike(self._left.pop(draft.id))
-            row = self.drafts.row(self.group.new_row(), due, draft)
-            kept = Kept.of(row)
-            self._put(kept, row)
-        else:
-            kept = Kept.of(Row(NOT_GIVEN, due, 0, b"", draft.key, draft.id))
-            before = None if draft.id is None else self._early_ids.get(draft.id)
-            if before is not None:  # who had the id before has ended, or gives it up
-                replace |= before.replace or before.kept.row == WITHDRAWN
-            early = Early(kept, draft, worker, number, due, replace)
-            self._early.append(early)
-            if draft.id is not None:
-                self._early_ids[draft.id] = early
-        kept.once = draft.stored.function.once
-        self.keepings[worker].kept[number] = kept
-        return kept
-
-    def enter_many(
-        self,
-        worker: int,
-        first: int,
-        dues: int | Sequence[int],
-        payloads: Sequence[bytes],
-        draft: Draft,
-    ) -> None:
-        """Put tasks that differ in their arguments, and maybe times, into the file."""
-        if not self.is_open:
-            each = repeat(dues) if isinstance(dues, int) else dues
-            for number, (due, payload) in enumerate(zip(each, payloads, strict=False), first):
-                own = draft._replace(stored=draft.stored._replace(payload=payload))
-                self.enter(worker, number, due, own)
-            return
-        alike = self.drafts.row(NOT_GIVEN, 0, draft)
-        made = self.group.put_many(alike, dues, payloads)
-        if draft.stored.function.once:
-            for kept in made:
-                kept.once = True
-        self.keepings[worker].kept.update(enumerate(made, first))
-        self.commits.soon()
-
-    def _put(self, kept: Kept, row: Row) -> None:
-        kept.row = row.row
-        self.group.put(kept, row)
-        self.commits.soon()
+        if isinstance(dues, int):
+            return -count if self.is_far(dues) else count
+        far = self.is_far(dues[0])
+        alike = next((n for n, due in enumerate(dues) if self.is_far(due) is not far), count)
+        return -alike if far else alike
 
     # ---- what users ask
 
@@ -300,6 +287,8 @@ class Keeper:
             StoreError: It never will be.
         """
         await self.ready()
+        if kept is None or kept.row < 0:
+            await self._lookups.settle()
         await self.commits.wait(self.group.stamp if kept is None else kept.stamp)
         if kept is not None and (why := self.commits.refused.get(kept.row)) is not None:
             raise why.with_traceback(None)
@@ -322,6 +311,9 @@ class Keeper:
         now = self._clock()
         self._burials.tell()
         self._suspects.look_after(now)
+        self.shelf.look_after()
+        if self._paging is not None:
+            self._paging.look()
         if self._restoring is not None and self._restoring.resolve(now):
             self.commits.soon()
         if self._marks:  # though nothing else be written
@@ -349,7 +341,7 @@ class Keeper:
     # ---- its end
 
     def _fail(self, error: BaseException) -> None:
-        reason = explain(self.store.path, "used any more", error)
+        reason = self._reason = explain(self.store.path, "used any more", error)
         self.commits.stop(reason)
         self._failed(reason)
 
@@ -363,6 +355,8 @@ class Keeper:
 
     async def _close(self) -> None:
         clean = await self.settle() and not self._is_in_doubt()
+        self._lookups.stop()
+        self.shelf.close(self._reason)
         self._burials.tell()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         try:

@@ -22,9 +22,11 @@ from .._shipping.failures import text_of
 from .._shipping.payloads import text_in
 from .._transport import wire
 from ..errors import StoreError
+from ..task import TaskRef
 from .commits import Commits
 from .marks import Marks
 from .suspects import Suspects
+from .whereabouts import Whereabouts
 
 MOST_LOSSES = 3
 """Deaths in a row, of its worker or its host, after which a task is not begun again."""
@@ -52,6 +54,8 @@ class Keeping:
         bury: Makes a task a dead letter, with a reason and a text.
         wait_stored: Return when a task is on disk; None: everything so far.
         left: What stays for the next host and has an id, by that.
+        where: Where each durable task is, by its row.
+        when_known: Calls back when it is known who has the ids of all that was scheduled so far.
 
     Attributes:
         kept: What is kept of each task, by its number here.
@@ -70,6 +74,8 @@ class Keeping:
         bury: Callable[[Kept, Reason, str], None],
         wait_stored: Callable[[Kept | None], Awaitable[None]],
         left: dict[str, Kept],
+        where: Whereabouts,
+        when_known: Callable[[Callable[[], object]], object],
     ) -> None:
         self.kept: dict[int, Kept] = {}
         self.leaves_suspects = False
@@ -78,6 +84,8 @@ class Keeping:
         # What was asked to end before it was announced, with the stamp by which it is struck.
         self._struck: dict[int, int] = {}
         self._left = left
+        self._where = where
+        self._when_known = when_known
         self._group = group
         self._commits = commits
         self._marks = marks
@@ -97,6 +105,12 @@ class Keeping:
     async def stored(self, number: int, kept: Any) -> None:
         """Return when a task is on disk, by what a handle has of it; see `task.Home`."""
         await self._wait_stored(kept if isinstance(kept, Kept) else self.kept.get(number))
+
+    def ref(self, number: int, kept: Any = None) -> TaskRef | None:
+        """Return the reference of a task by its row; None if it is not durable, or has none yet."""
+        if not isinstance(kept, Kept):
+            kept = self.kept.get(number)
+        return None if kept is None else self._where.ref(kept.row)
 
     def waits(self, number: int) -> bool:
         """Whether a task begins on the store's word alone."""
@@ -132,7 +146,9 @@ class Keeping:
             return
         announcement = object()
         self._unconfirmed.update(dict.fromkeys(kept, announcement))
-        go = partial(self._record, announcement, kept, begin, struck)
+        go: Callable[[], object] = partial(self._record, announcement, kept, begin, struck)
+        if any(each.row == NOT_GIVEN for each in kept.values()):
+            go = partial(self._when_known, go)
         suspects = [each for each in kept.values() if each.suspect]
         if suspects:
             losses = max(each.losses for each in suspects)
@@ -206,6 +222,7 @@ class Keeping:
                 if kept.given is None:
                     kept.given = kept.due
                 kept.due = due
+                self._where.horizon.keep(due, kept.row)
             self._group.change(kept)
             self._commits.soon()
 
@@ -217,34 +234,46 @@ class Keeping:
             if kept.row >= 0:  # else the file has not been opened
                 self._unconfirmed.pop(number, None)
                 self._rest(kept)
+                self._where.horizon.keep(due, kept.row)
                 self._group.change(kept)
                 self._commits.soon()
 
-    def dispossess(self, number: int, running: bool) -> None:
-        """A task has lost its id to another one: if it has not begun, it never is to."""
+    def dispossess(self, number: int, running: bool) -> bool:
+        """A task has lost its id to another one: if it has not begun, it never is to.
+
+        Returns:
+            Whether it goes on without.
+        """
         kept = self.kept.get(number)
         if kept is None:
-            return
-        if running:
-            kept.id = None
-            self._group.change(kept)
-            self._commits.soon()
-        else:
+            return running
+        if not running or kept.row < 0:
             self.withdrawn(number)
+            return False
+        kept.id = None
+        self._group.change(kept)
+        self._commits.soon()
+        return True
+
+    def leave_out(self, number: int) -> None:
+        """A task has turned out to be another one, and never is to begin."""
+        del self.kept[number]
+        self._unconfirmed.pop(number, None)
 
     def withdrawn(self, number: int) -> None:
         """A task was asked to end: it is to be found by no host any more, though it may run."""
         kept = self.kept.pop(number, None)
         if kept is None:
             return
-        if kept.row < 0:  # the file has not been opened
+        self._unconfirmed.pop(number, None)
+        if kept.row < 0:  # it is not known yet who has its id
             kept.row = WITHDRAWN
         else:
-            self._unconfirmed.pop(number, None)
             self._marks.forget(kept)
             if kept.suspect:
                 self._suspects.clear(kept, self._clock())
             self._group.strike(kept)
+            self._where.forget((kept,), self._group.stamp)
             self._commits.soon()
             if _waits(kept):
                 self._struck[number] = self._group.stamp
@@ -283,12 +312,12 @@ class Keeping:
             kept = self.kept.pop(number, None)
             if kept is None:
                 continue
-            if kept.row < 0:  # the file has not been opened
+            has_begun = self._unconfirmed.pop(number, None) is None
+            if kept.row < 0:  # it is not known yet who has its id
                 if state is State.CANCELLED:
                     kept.row = WITHDRAWN
                 continue
             found = True
-            has_begun = self._unconfirmed.pop(number, None) is None
             self._marks.forget(kept)
             if kept.suspect:
                 self._suspects.clear(kept, self._clock())
@@ -302,6 +331,7 @@ class Keeping:
                 self._bury(kept, reason, value)
             else:
                 self._group.strike(kept)
+            self._where.forget((kept,), self._group.stamp)
         if found:
             self._commits.soon()
         return letters
@@ -321,6 +351,7 @@ class Keeping:
         if ended:
             self._marks.forget(*ended)
             self._group.strike(*ended)
+            self._where.forget(ended, self._group.stamp)
             self._commits.soon()
         return others
 

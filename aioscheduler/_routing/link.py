@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from .._scheduling.lateness import History
 from .._shipping.propagation import Captured
-from ..batch import Outcomes
+from ..batch import Outcomes, Part
 from ..inspection import TaskInfo, Wanted
 from ..options import Options
 from ..stats import WorkerState
@@ -149,6 +149,12 @@ class Link(Home, Protocol):
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
         """Make a handle that of another task, of which nobody has one."""
+
+    def attach_part(self, part: Part) -> None:
+        """Have a batch be told the end of a task of which nobody has a handle."""
+
+    def scheduler_of(self, number: int) -> int | None:
+        """Return the scheduler of a task; None: it has ended."""
 
     def dispossess(self, scheduler: int, number: int) -> None:
         """Withdraw a task whose id another takes; what has begun goes on without it."""

@@ -336,16 +336,29 @@ class LocalLink:
         task = self.find(scheduler, number)
         if task is not None:
             self.attach(Task(self, scheduler, number, task._when, task._label), scheduler, number)
-            self._crew.held.pop(number, None)
+            self._crew.held.discard(task)
         return task
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
         """Make a handle that of another task, of which nobody has one."""
         task._home, task._scheduler, task._number = self, scheduler, number
-        waiting = self.engines[scheduler].waiting
-        waiting[number] = task, *waiting[number][1:]
+        self._hold(task, scheduler, number)
         if task._callbacks:
             self.hold(task)
+
+    def attach_part(self, part: Part) -> None:
+        """Have a batch be told the end of a task of which nobody has a handle."""
+        self._hold(part, part.scheduler, part.first)
+
+    def _hold(self, holder: Task[Any] | Part, scheduler: int, number: int) -> None:
+        engine = self.engines[scheduler]
+        entry = engine.find(number)
+        assert entry is not None  # it has been accepted
+        engine.replace(number, (holder, *entry[1:]))
+
+    def scheduler_of(self, number: int) -> int | None:
+        """Return the scheduler of a task; None: it has ended."""
+        return next((e.index for e in self.engines if e.find(number) is not None), None)
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Have a timed task start at another time, in nanoseconds since the epoch.
@@ -381,7 +394,9 @@ class LocalLink:
         runs = any(engine.running.find(number) is not None for engine in self.engines)
         return State.RUNNING if runs else State.PENDING
 
-    def ref(self, scheduler: int, number: int) -> TaskRef | None:
+    def ref(self, scheduler: int, number: int, kept: Any = None) -> TaskRef | None:
+        if self._keeping is not None and (ref := self._keeping.ref(number, kept)) is not None:
+            return ref
         return self._crew.ref(scheduler, number)
 
     def due(self, scheduler: int, number: int) -> int | None:
@@ -394,7 +409,7 @@ class LocalLink:
         return str(label)
 
     def hold(self, task: Task[Any]) -> None:
-        self._crew.held[task._number] = task
+        self._crew.held.add(task)
 
     def release(self, task: Task[Any]) -> None:
-        self._crew.held.pop(task._number, None)
+        self._crew.held.discard(task)

@@ -56,7 +56,7 @@ class LocalCrew:
         loop: The one in which they run; None before the start.
         stopped: Whether the engines are: then no task waits for another attempt.
         counts: What has been counted, by the names of `stats.COUNTS`.
-        held: Handles whose callbacks somebody waits for, by number.
+        held: Handles whose callbacks somebody waits for.
         reason: Why the place has failed; None while it has not.
     """
 
@@ -77,7 +77,7 @@ class LocalCrew:
         self.stopped = False
         self.reason: Exception | None = None
         self.counts: Counter[str] = Counter()
-        self.held: dict[int, Task[Any]] = {}
+        self.held: set[Task[Any]] = set()
         self._is_queue = order is not Order.TIMED
         self._counter = counter
         self._places = places
@@ -314,6 +314,6 @@ class LocalCrew:
             else:
                 holder.settle(number, state, value, None)
         finally:  # whatever raises, it counts as ended
-            if self.held:
-                self.held.pop(number, None)
+            if self.held and isinstance(holder, Task):
+                self.held.discard(holder)
             self._counter.count_ended(0, engine.index, 1)

@@ -208,6 +208,20 @@ class Placement:
         self.waiting[self.first_of[worker] + scheduler] += change
         self.all_waiting += change
 
+    def count_shelved(self, change: int) -> None:
+        """So many more tasks wait that are at no place; less than 0: so many fewer."""
+        self.all_waiting += change
+        self.all_loads += change
+        if not self.all_loads and change:
+            self.emptied()
+
+    def count_given_up(self, worker: int, scheduler: int, change: int) -> None:
+        """The same of tasks wherever they are: those at no worker (-1) are counted in all alone."""
+        if worker < 0:
+            self.all_waiting += change
+        else:
+            self.count_waiting(worker, scheduler, change)
+
     def count_ended(self, worker: int, scheduler: int, count: int) -> None:
         """`count` tasks have ended."""
         self.loads[self.first_of[worker] + scheduler] -= count

@@ -299,9 +299,11 @@ class RemoteLink(RemoteHome):
         task = self._holders.handle_of(number)
         if task is not None:
             task._id = None
-        if self._keeping is not None:
-            self._keeping.dispossess(number, self.book.state(number) is State.RUNNING)
-        self.withdraw(scheduler, number)
+        running = self.book.state(number) is State.RUNNING
+        if self._keeping is None or self._keeping.dispossess(number, running) is running:
+            self.withdraw(scheduler, number)
+        else:  # it was announced, and waits for our word
+            self.cancel(scheduler, number)
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Ask that a timed task start at another time, in nanoseconds since the epoch.

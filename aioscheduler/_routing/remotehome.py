@@ -9,6 +9,7 @@ from typing import Any
 
 from .._scheduling.states import State
 from .._shipping.hostshipping import HostShipper
+from ..batch import Part
 from ..task import Task, TaskRef
 from .book import Book
 from .holders import Holders
@@ -34,7 +35,9 @@ class RemoteHome:
         """PENDING or RUNNING: a task that has ended has told its handle."""
         return self.book.state(number)
 
-    def ref(self, scheduler: int, number: int) -> TaskRef:
+    def ref(self, scheduler: int, number: int, kept: Any = None) -> TaskRef:
+        if self._keeping is not None and (ref := self._keeping.ref(number, kept)) is not None:
+            return ref
         return TaskRef(self._manager, self._worker, scheduler, self.book.alias_of(number))
 
     def due(self, scheduler: int, number: int) -> int | None:
@@ -55,6 +58,14 @@ class RemoteHome:
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:
         """Take the handle from a task that has one; its end is told to nobody."""
         return self._holders.take(number)
+
+    def attach_part(self, part: Part) -> None:
+        """Have a batch be told the end of a task of which nobody has a handle."""
+        self._holders.add_single(part)
+
+    def scheduler_of(self, number: int) -> int | None:
+        """Return the scheduler of a task; None: it has ended."""
+        return self.book.outbox.scheduler(number)
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
         """Make a handle that of another task, of which nobody has one."""

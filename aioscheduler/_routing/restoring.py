@@ -1,4 +1,4 @@
-"""The tasks of a file at the start of a host: they wait again, or are dead letters.
+"""Tasks of a file that come into memory: they wait at links, or are dead letters.
 
     a row ─┬─► its host died while it ran: once more, or a dead letter
            ├─► its script may yet define its function: it is looked for
@@ -16,21 +16,24 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .._durable.group import Group, Kept
-from .._durable.records import Begun, Function, Opening, Reason, Row
+from .._durable.records import LAST, Begun, Function, Opening, Reason, Row
 from .._scheduling.clock import SECOND
 from .._shipping.failures import text_of
 from .._transport import wire
 from ..errors import StoreError
 from ..registry import Durable
+from ..task import Task
 from .burials import Burials
 from .drafts import Draft, confirmed_of
 from .functions import Functions
+from .ids import Address
 from .keeping import MOST_LOSSES, WITHDRAWN, Keeping
+from .link import Link
 from .storedcalls import LocalCalls, Notes, RemoteCalls, Stored
+from .whereabouts import Whereabouts
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -47,26 +50,66 @@ class Admission(Protocol):
     """Who gives tasks of the file to the links (the router)."""
 
     @property
+    def links(self) -> Sequence[Link]:
+        """They, by worker."""
+
+    @property
     def is_over(self) -> bool:
         """Whether no task is to begin any more."""
+
+    def locate(self, worker: int, number: int) -> tuple[Link, int]:
+        """Return the link of a task that has not ended, and its scheduler there."""
+
+    def find(self, id_: str) -> Address | None:
+        """Return the task at a link that has an id."""
+
+    def dispossess(self, address: Address) -> None:
+        """Take the id from a task at a link."""
+
+    def lead(self, alias: int, address: Address) -> None:
+        """Have an alias lead to a task at a link."""
+
+    async def flush(self) -> None:
+        """Return when links have room."""
+
+    def count_shelved(self, change: int) -> None:
+        """So many more tasks are only in the file; less than 0: so many fewer."""
 
     def admit(
         self, due: int, key: str | bytes | int | None, id_: str | None, call: object
     ) -> tuple[int, int]:
         """Accept a task that is in the file already; return its worker and its number there."""
 
-    def give_way(self, id_: str, worker: int, admit: Callable[[], None]) -> None:
+    def leave_out(self, early: Early) -> Task[Any] | None:
+        """Take a task from its link that is none; return its handle, if somebody has it."""
+
+    def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
         """Have a task that was scheduled under the id of one in the file be that one.
 
         Args:
             id_: The id.
             worker: Where the new one is.
-            admit: Has the one in the file accepted.
+            admit: Has the one in the file accepted, and returns whether somebody has its handle.
         """
 
 
+class Shelf(Protocol):
+    """Who holds tasks that are only in the file."""
+
+    def left(self, row: Row, kept: Kept, worker: int, number: int) -> bool:
+        """A task is at a link; return whether somebody has its handle."""
+
+    def buried(self, row: int, reason: Reason, text: str) -> None:
+        """A task is a dead letter, and was given to no link."""
+
+    def withdrawn(self, row: int) -> None:
+        """A task is no more, for another one has its id."""
+
+
 class Early(NamedTuple):
-    """A task that was scheduled before the file was open.
+    """A task at a link of which it is not known yet whether it is one of the file.
+
+    It was scheduled before that was open, or with an id that one of the file may have.
 
     Attributes:
         kept: Of it.
@@ -98,6 +141,8 @@ class Restoring:
         notes: Reads what goes with tasks.
         opening: What the file has said.
         now: The present in nanoseconds since the epoch.
+        where: Where each task is.
+        shelf: Is told what becomes of tasks.
     """
 
     def __init__(
@@ -111,7 +156,12 @@ class Restoring:
         notes: Notes,
         opening: Opening,
         now: int,
+        where: Whereabouts,
+        shelf: Shelf,
     ) -> None:
+        self._where = where
+        self._shelf = shelf
+        self._first_row = opening.next_row  # of this host
         self._admission = admission
         self._group = group
         self._burials = burials
@@ -121,24 +171,37 @@ class Restoring:
         self._notes = notes
         # What a script may yet define: by the function's number, in order of due times.
         self._unknown: dict[int, deque[tuple[Row, Kept]]] = {}
-        self._unknown_ids: dict[str, tuple[Kept, Function]] = {}
+        self._waiting: dict[int, tuple[Row, Kept, Function]] = {}  # they, by row
+        self._waiting_ids: dict[str, int] = {}
         self._known_until = now + MAIN_PATIENCE
         self._tell_at: int | None = now + SECOND  # of those that wait; None: it has been told
         # What was due before may have begun in the last host; 0: nothing.
         self._in_doubt = 0 if opening.clean else opening.heartbeat + HEARTBEAT_SLACK
 
-    def take(self, row: Row, early: Mapping[str, Early]) -> None:
+    def doubts(self, row: Row) -> bool:
+        """Whether a task of the file may have ended the last host."""
+        return row.row < self._first_row and row.due < self._in_doubt
+
+    def take(
+        self,
+        row: Row,
+        early: Mapping[str, Early],
+        kept: Kept | None = None,
+        doubted: bool = False,
+    ) -> None:
         """Take a task of the file.
 
         Args:
             row: It.
-            early: What was scheduled meanwhile, the last of each id.
+            early: What is at links and may be this one, the last of each id.
+            kept: What is kept of it, if anything is.
+            doubted: Whether it may have ended the last host, as it was due before it was moved.
         """
-        kept = Kept.of(row)
-        doubted = row.due < self._in_doubt  # as it was due in that host
+        kept = kept or Kept.of(row)
+        doubted |= self.doubts(row)
         same = None if row.id is None else early.get(row.id)
         if same is not None and (same.replace or same.kept.row == WITHDRAWN):
-            self._group.strike(kept)
+            self._strike(kept)
             return
         if row.begun is not Begun.NO and not self._take_loss(row, kept):
             return
@@ -150,15 +213,17 @@ class Restoring:
         function = self._functions.find(row.function)
         if function is None:
             text = f"the file has no function of the number {row.function}"
-            self._burials.bury(kept, Reason.UNKNOWN, text)
+            self._bury(row, kept, Reason.UNKNOWN, text)
             return
         if isinstance(function, Function) and function.place.startswith("__main__:"):
             if same is None:
                 self._unknown.setdefault(function.number, deque()).append((row, kept))
+                self._waiting[row.row] = row, kept, function
+                self._where.horizon.keep(LAST[0], row.row)  # wherever it may be moved
                 if row.id is not None:
-                    self._unknown_ids[row.id] = kept, function
+                    self._waiting_ids[row.id] = row.row
             else:  # which needs the id
-                self._bury_unknown(kept, function)
+                self._bury_unknown(row, kept, function)
             return
         call = self._make(row, kept, function)
         if call is None:
@@ -166,8 +231,18 @@ class Restoring:
         if same is None or row.id is None:
             self._admit(row, kept, call)
             return
-        del self._keepings[same.worker].kept[same.number]
+        self._keepings[same.worker].leave_out(same.number)
         self._admission.give_way(row.id, same.worker, partial(self._admit, row, kept, call))
+
+    def _strike(self, kept: Kept) -> None:
+        self._group.strike(kept)
+        self._where.horizon.strike(kept.row, self._group.stamp)
+        self._shelf.withdrawn(kept.row)
+
+    def _bury(self, row: Row, kept: Kept, reason: Reason, text: str) -> None:
+        self._burials.bury(kept, reason, text)
+        self._where.horizon.strike(kept.row, self._group.stamp)
+        self._shelf.buried(row.row, reason, text)
 
     def _take_loss(self, row: Row, kept: Kept) -> bool:
         """Note that a host has died while a task ran; return whether it may start again."""
@@ -179,7 +254,7 @@ class Restoring:
         elif kept.losses >= MOST_LOSSES:
             text = f"its host or its worker died while it ran, {kept.losses} times in a row"
         if text:
-            self._burials.bury(kept, Reason.LOST, text)
+            self._bury(row, kept, Reason.LOST, text)
         else:
             kept.attempt += 1
             self._group.change(kept)
@@ -205,20 +280,34 @@ class Restoring:
             )
             return self._calls.make(stored, row.due)
         except Exception as error:  # noqa: BLE001  no other task waits for this one
-            self._burials.bury(kept, Reason.UNREADABLE, text_of(error))
+            self._bury(row, kept, Reason.UNREADABLE, text_of(error))
             return None
 
-    def _admit(self, row: Row, kept: Kept, call: object) -> None:
+    def _admit(self, row: Row, kept: Kept, call: object) -> bool:
         worker, number = self._admission.admit(row.due, row.key, row.id, call)
         self._keepings[worker].kept[number] = kept
+        self._where.add(row.row, worker, number)
+        self._where.horizon.keep(row.due, row.row)
+        return self._shelf.left(row, kept, worker, number)
 
     # ---- functions that are not registered yet
 
     @property
     def leaves_suspects(self) -> bool:
-        """Whether what may have ended an earlier host is among them, with nothing to show it."""
-        waiting = chain.from_iterable(self._unknown.values())
-        return any(kept.suspect and not kept.losses for _, kept in waiting)
+        """Whether what may have ended an earlier host was not taken, or waits here."""
+        horizon = self._where.horizon
+        if self._in_doubt and not horizon.is_whole and horizon.reached[0] < self._in_doubt:
+            return True
+        return any(kept.suspect and not kept.losses for _, kept, _ in self._waiting.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for their functions to be defined."""
+        return len(self._waiting)
+
+    def waits(self, row: int) -> bool:
+        """Whether a task waits for its function to be defined."""
+        return row in self._waiting
 
     def resolve(self, now: int) -> bool:
         """Admit tasks whose functions are registered by now; bury those that have waited enough.
@@ -233,18 +322,18 @@ class Restoring:
             function = self._functions.find(number)
             while rows and function is not None:
                 row, kept = rows[0]
-                if isinstance(function, Function) and not self._known_until <= now >= row.due:
-                    break
+                if row.row in self._waiting:
+                    row = self._waiting[row.row][0]  # with its due time of now
+                    unknown = isinstance(function, Function)
+                    if unknown and not self._known_until <= now >= row.due:
+                        break
+                    self._forget_waiting(row)
+                    changed = True
+                    if isinstance(function, Function):
+                        self._bury_unknown(row, kept, function)
+                    elif (call := self._make(row, kept, function)) is not None:
+                        self._admit(row, kept, call)
                 rows.popleft()
-                changed = True
-                if kept.end is not None:  # it was claimed
-                    continue
-                if row.id is not None:
-                    del self._unknown_ids[row.id]
-                if isinstance(function, Function):
-                    self._bury_unknown(kept, function)
-                elif (call := self._make(row, kept, function)) is not None:
-                    self._admit(row, kept, call)
             if not rows:
                 del self._unknown[number]
         if self._tell_at is not None and now >= self._tell_at:
@@ -252,12 +341,31 @@ class Restoring:
             self._tell_unknown()
         return changed
 
+    def _forget_waiting(self, row: Row) -> None:
+        del self._waiting[row.row]
+        self._where.horizon.ahead.discard(row.row)
+        if row.id is not None:
+            self._waiting_ids.pop(row.id, None)
+
+    def withdraw(self, row: int) -> None:
+        """End a task that waits for its function."""
+        known, kept, _ = self._waiting[row]
+        self._forget_waiting(known)
+        self._strike(kept)
+
+    def move(self, row: int, due: int) -> None:
+        """Give a task that waits for its function another time."""
+        known, kept, function = self._waiting[row]
+        kept.due, kept.given = due, None
+        self._waiting[row] = known._replace(due=due, given=None), kept, function
+        self._group.change(kept)
+
     def _tell_unknown(self) -> None:
         """Say in the log what waits for its function, which this script may not have at all."""
         waiting: Counter[str] = Counter()
         for number, rows in self._unknown.items():
             function = self._functions.find(number)
-            if count := sum(kept.end is None for _, kept in rows):
+            if count := sum(row.row in self._waiting for row, _ in rows):
                 waiting["?" if function is None else function.name] = count
         if waiting:
             names = [f"{name!r} ({count:,})" for name, count in waiting.most_common(_MOST_NAMES)]
@@ -275,13 +383,15 @@ class Restoring:
     def claim(self, id_: str, now: int) -> None:
         """Free an id that a task has whose function is not known: it is a dead letter now."""
         self.resolve(now)
-        claimed = self._unknown_ids.pop(id_, None)
-        if claimed is not None:
-            self._bury_unknown(*claimed)
+        row = self._waiting_ids.get(id_)
+        if row is not None:
+            known, kept, function = self._waiting[row]
+            self._forget_waiting(known)
+            self._bury_unknown(known, kept, function)
 
-    def _bury_unknown(self, kept: Kept, function: Function) -> None:
+    def _bury_unknown(self, row: Row, kept: Kept, function: Function) -> None:
         text = f"no function is registered as {function.name!r}; register it, and requeue the task"
-        self._burials.bury(kept, Reason.UNKNOWN, text)
+        self._bury(row, kept, Reason.UNKNOWN, text)
 
 
 def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
@@ -295,13 +405,13 @@ def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
         )
 
 
-def check_kind(row: Row, timed: bool, path: str) -> None:
-    """Make sure that a row of a file is of this kind of schedulers.
+def check_kind(due: int, timed: bool, path: str) -> None:
+    """Make sure that a task of a file, due at some time, is of this kind of schedulers.
 
     Raises:
         StoreError: It is of a queue and they are timed, or the reverse.
     """
-    if timed is (row.due == 0):
+    if timed is (due == 0):
         has, wants = ("a queue", "TimedScheduler") if timed else ("a TimedScheduler", "queues")
         raise StoreError(
             f"{path} has tasks of {has}, and this manager is one of {wants}: they would run at a "

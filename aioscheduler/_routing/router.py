@@ -37,6 +37,7 @@ from .keeper import Keeper
 from .layout import check_flag
 from .link import Link
 from .placement import Placement
+from .shelf import Shelf
 
 
 class Router:
@@ -150,7 +151,7 @@ class Router:
             self.placement.check_key(key)
             # It is looked at though the id may be taken: what cannot be right is refused.
             call, draft = self.take_once(coro, due, key, options, id_, captured, durable)
-            known = None if id_ is None else self.ids.find(id_)
+            known = None if id_ is None else self.known(id_)
             if known is not None and not replace:
                 close_unstarted(coro)
                 return self.handle(known)
@@ -183,19 +184,18 @@ class Router:
             captured = self.propagation.capture()
         self.keeper.commits.check_room()
         self.keeper.know(id_)
-        draft = self.keeper.drafts.draft(coro, durable, own.name, captured, key, id_)
-        return self.keeper.calls.make(draft.stored, due), draft
+        return None, self.keeper.drafts.draft(coro, durable, own.name, captured, key, id_)
 
     def _choose_instead(self, known: Address | None, key: str | bytes | int | None) -> int:
         """Choose a place for a task that takes the id of another: that may wait no more then."""
         placement = self.placement
-        if known is None or self.links[known[0]].state(known[2]) is not State.PENDING:
+        if known is None or self.link_at(known[0]).state(known[2]) is not State.PENDING:
             return placement.choose(key)
-        placement.count_waiting(*known[:2], -1)
+        placement.count_given_up(*known[:2], -1)
         try:
             return placement.choose(key)
         finally:
-            placement.count_waiting(*known[:2], 1)
+            placement.count_given_up(*known[:2], 1)
 
     def schedule_as(
         self,
@@ -207,6 +207,7 @@ class Router:
         call: Any,
         draft: Draft | None = None,
         replace: bool = False,
+        sure: bool = False,
     ) -> Task[Any]:
         """Schedule a task that takes its id from the one that has it, if one is known.
 
@@ -215,6 +216,10 @@ class Router:
         if draft is not None and self.keeper is not None:
             self.keeper.free(id_)
         self.dispossess(known)
+        if draft is not None and self.keeper is not None:
+            if self.keeper.is_far(due):
+                return self.keeper.shelf.schedule(due, when, draft, replace, sure)
+            call = self.keeper.calls.make(draft.stored, due)
         worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]
         task = self.link_of(place, 1).schedule(scheduler, due, when, call)
         if id_ is not None:
@@ -222,26 +227,48 @@ class Router:
             task._id = id_
         if draft is not None:
             assert self.keeper is not None
-            task._kept = self.keeper.enter(worker, task._number, due, draft, replace)
+            task._kept = self.keeper.intake.enter(worker, task._number, due, draft, replace, sure)
         return task
 
     def dispossess(self, known: Address | None) -> None:
         """Withdraw a task whose id another takes; if it has begun, it goes on without."""
         if known is not None:
             worker, scheduler, number = known
-            self.links[worker].dispossess(scheduler, number)
+            self.link_at(worker).dispossess(scheduler, number)
+            if worker >= 0:  # it is given to one that may be at no link
+                self.ids.release(worker, number)
 
     def handle(self, address: Address) -> Task[Any]:
         """Gives the handle of a task that has an id."""
         worker, scheduler, number = address
-        task = self.links[worker].find(scheduler, number)
+        task = self.link_at(worker).find(scheduler, number)
         assert task is not None  # it has an id, and so has not ended
         return task
 
-    def find(self, id_: str) -> Task[Any] | None:
-        """Gives the handle of the task that has an id."""
-        known = self.ids.find(id_)
+    async def find(self, id_: str) -> Task[Any] | None:
+        """Gives the handle of the task that has an id, wherever it is."""
+        keeper = self.keeper
+        known = self.known(id_)
+        if known is None and keeper is not None and keeper.is_open:
+            found = await keeper.shelf.find_id(id_)
+            if found is not None:
+                return found
+            known = self.known(id_)  # which came into memory meanwhile
         return None if known is None else self.handle(known)
+
+    def known(self, id_: str) -> Address | None:
+        """Gives the task that has an id, if it is in memory, or somebody has its handle."""
+        known = self.ids.find(id_)
+        if known is None and self.keeper is not None:
+            return self.keeper.shelf.address(id_)
+        return known
+
+    def link_at(self, worker: int) -> Link | Shelf:
+        """Gives who has the tasks of a worker's place, or what is only in the file."""
+        if worker < 0:
+            assert self.keeper is not None
+            return self.keeper.shelf
+        return self.links[worker]
 
     def due(self, when: datetime | timedelta | None) -> int:
         """Reads the time at which a task is to start, in nanoseconds since the epoch; 0 in a queue.
@@ -330,10 +357,21 @@ class Router:
                     taken = payloads = take_some(front.shipper, calls, sent, room)
                 else:
                     payloads = self.keeper.drafts.take_some(draft, calls, sent, room)
-                    made = self.keeper.calls.make_many(draft.stored, payloads)
-                    function, taken, record = made
+                    taken = payloads
                 until = sent + len(payloads)
                 own = dues[sent:until] if isinstance(dues, list) else dues
+                if draft is not None and self.keeper is not None:
+                    alike = self.keeper.first_alike(own, len(payloads))
+                    if alike < 0:
+                        until = sent - alike
+                        own, payloads = _cut(own, payloads, -alike)
+                        self.keeper.shelf.schedule_many(outcomes, sent, own, payloads, draft)
+                        sent = until
+                        continue
+                    until = sent + alike
+                    own, payloads = _cut(own, payloads, alike)
+                    made = self.keeper.calls.make_many(draft.stored, payloads)
+                    function, taken, record = made
                 first = self.link_of(place, len(payloads)).schedule_many(
                     outcomes,
                     sent,
@@ -344,23 +382,37 @@ class Router:
                     record,
                 )
                 if draft is not None and self.keeper is not None:
-                    self.keeper.enter_many(placement.worker_of[place], first, own, payloads, draft)
+                    self.keeper.intake.enter_many(
+                        placement.worker_of[place], first, own, payloads, draft
+                    )
                 sent = until
         except BaseException:
             batch.cancel()
             raise
         return batch
 
-    def locate(self, ref: TaskRef) -> tuple[Link, int, int]:
+    def locate(self, ref: TaskRef) -> tuple[Link | Shelf, int, int]:
         """Gives the link of a task, its scheduler and its number there.
 
         Raises:
             UnknownTask: The reference is damaged or another manager's.
             TypeError: It is no reference.
         """
-        check_ref(ref, self._manager, self.placement)
-        worker, scheduler, number = self.ids.leads.get(ref.number, ref[1:])
-        return self.links[worker], scheduler, number
+        keeper = self.keeper
+        check_ref(ref, self._manager, self.placement, "" if keeper is None else keeper.where.store)
+        if keeper is None:
+            worker, scheduler, number = self.ids.leads.get(ref.number, ref[1:])
+            return self.links[worker], scheduler, number
+        row = ref.number if ref.is_durable else keeper.shelf.aliases.get(ref.number)
+        if row is None:
+            worker, scheduler, number = self.ids.leads.get(ref.number, ref[1:])
+            return self.links[worker], scheduler, number
+        at = keeper.where.find(row)
+        if at is not None:
+            known = self.links[at[0]].scheduler_of(at[1])
+            if known is not None:
+                return self.links[at[0]], known, at[1]
+        return keeper.shelf, 0, row
 
     async def join(self) -> None:
         """Returns when every task has ended."""
@@ -382,3 +434,10 @@ class Router:
         """Counts tasks at a place and gives its link."""
         self.placement.added(place, count)
         return self.links[self.placement.worker_of[place]]
+
+
+def _cut(
+    dues: int | list[int], payloads: list[bytes], count: int
+) -> tuple[int | list[int], list[bytes]]:
+    """Return the first of these."""
+    return dues if isinstance(dues, int) else dues[:count], payloads[:count]

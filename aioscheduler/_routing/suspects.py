@@ -29,13 +29,13 @@ class Suspects:
     """Whose turn it is."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[set[Hashable], int, Callable[[], None]]] = deque()
+        self._waiting: deque[tuple[set[Hashable], int, Callable[[], object]]] = deque()
         self._running: dict[Hashable, int] = {}  # until when at the latest
         self._lot = LOTS[0]  # of what runs
         self._turning = False
 
     def ask(
-        self, tasks: Iterable[Hashable], losses: int, now: int, begin: Callable[[], None]
+        self, tasks: Iterable[Hashable], losses: int, now: int, begin: Callable[[], object]
     ) -> None:
         """Ask for the turn of tasks that begin together.
 

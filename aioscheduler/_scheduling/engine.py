@@ -8,9 +8,8 @@ or frames: an entry is opaque, and its crew (`Crew`) says how to run it.
                  │  └──────────── rest: a queue's head, until its next attempt ◄──────┘
                  └─ cancel: withdrawn, never started
 
-A slice is what is started without giving the loop a turn (`pace`). Where only so many entries may
-run at a time, as in a queue, no more are launched together than have their place, and what ends at
-once is followed at once. A queue may launch ahead (`Engine.ahead`), if to launch takes its time.
+A slice is what is started without a turn of the loop (`pace`). Where only so many may run at a time
+no more are launched together, and what ends at once is followed at once. A queue may launch ahead.
 """
 
 from __future__ import annotations
@@ -51,8 +50,7 @@ class Engine(Generic[E]):
         waiting: What has not been launched, by number.
         running: What has begun and not ended, with its asyncio task.
         concurrency: How many entries may run at a time; None for any number.
-        ahead: How many entries of a queue may be launched together. With 1, none is launched
-            before the one that runs has ended.
+        ahead: How many entries of a queue may be launched together; with 1 none while one runs.
     """
 
     def __init__(
@@ -101,6 +99,10 @@ class Engine(Generic[E]):
     def find(self, number: int) -> E | None:
         """Gives an entry that has not ended, else None."""
         return self.running.find(number) or self.waiting.get(number) or self._launched.get(number)
+
+    def replace(self, number: int, entry: E) -> None:
+        """Have an entry that has not begun be another one."""
+        (self.waiting if number in self.waiting else self._launched)[number] = entry
 
     def numbers(self) -> tuple[list[int], ...]:
         """Return the numbers of all entries that have not ended; not in one list, which is slow."""

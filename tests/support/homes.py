@@ -53,7 +53,7 @@ class Home:
     def state(self, number: int) -> State:
         return State.RUNNING
 
-    def ref(self, scheduler: int, number: int) -> TaskRef:
+    def ref(self, scheduler: int, number: int, kept: object = None) -> TaskRef:
         return TaskRef("m", 1, scheduler, number)
 
     def due(self, scheduler: int, number: int) -> int | None:

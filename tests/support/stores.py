@@ -31,7 +31,7 @@ def read_all(store: Store, most: int = 4096) -> list[list[Row]]:
     while True:
         if page.rows:
             pages.append(page.rows)
-        if not page.more:
+        if page.behind is None:
             return pages
         page = store.read(page.reached, LAST[0], most)
 

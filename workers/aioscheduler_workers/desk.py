@@ -110,8 +110,9 @@ class TaskDesk:
 
     def cancel_inside(self, ref: TaskRef) -> bool:
         """Send the host the request; whether it comes in time is not known here."""
-        check_ref(ref, self._config.manager, self._placement)
-        self._ask("cancel", *ref[1:])
+        store = ref.manager if self._config.has_store else ""  # which it is the host knows
+        check_ref(ref, self._config.manager, self._placement, store)
+        self._ask("cancel", *ref)
         return True
 
     def _ask(self, *request: object) -> None:

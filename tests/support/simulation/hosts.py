@@ -30,8 +30,10 @@ from aioscheduler import (
 )
 from aioscheduler._durable.group import Kept
 from aioscheduler._durable.records import BUCKET_SHIFT, Row
+from aioscheduler._routing import paging
 from aioscheduler._routing.assembly import Seams
 from aioscheduler._routing.localentry import close
+from aioscheduler._routing.shelf import SHELF
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.coroutines import close_unstarted
 
@@ -311,10 +313,16 @@ class Host:
     def _note(self, function: Any, deed: str, nap: float, size: int, due: int, **more: Any) -> Fate:
         found = registry.of_function(function)
         assert found is not None
-        early = not self._is_open
+        early = not self._is_open or ("id_" in more and not self._is_whole)
         return self.world.fates.new(
             found.name, {due}, deed=deed, nap=nap, size=size, early=early, **more
         )
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether all of the file is in memory: who has an id is known then."""
+        keeper = self.manager._router.keeper
+        return keeper is not None and keeper.where.horizon.is_whole
 
     @property
     def _is_open(self) -> bool:
@@ -368,24 +376,28 @@ class Host:
 
     def _address(self, task: Task[Any]) -> tuple[int, int]:
         links: list[Any] = list(self.manager._router.links)
-        return links.index(task._home), task._number
+        return links.index(task._home) if task._home in links else SHELF, task._number
 
     def _find(self, id_: str) -> Fate | None:
         """Return which task has an id in this host."""
-        address = self.manager._router.ids.find(id_)
+        address = self.manager._router.known(id_)
         return None if address is None else self._fate_at(address[0], address[2])
 
     def _fate_at(self, worker: int, number: int) -> Fate | None:
         if (worker, number) in self._idents:
             return self._idents[worker, number]
+        if worker == SHELF:
+            return self.world.fates.by_row.get(number)
         kept = self.kept(worker, number)
-        return None if kept is None else self.world.fates.by_row.get(kept.row)
+        if kept is None:
+            return None
+        return self.world.fates.by_row.get(kept.row) or self._idents.get((SHELF, kept.row))
 
     def _watch(self, fate: Fate, task: Task[Any]) -> None:
         self._idents[self._address(task)] = fate
         self._handles.append((fate, task))
         kept = getattr(task, "_kept", None)
-        if isinstance(kept, Kept) and kept.row >= 0:
+        if isinstance(kept, Kept) and kept.row >= 0 and not (fate.early and fate.id_):
             fate.row = kept.row
 
     def _map(self) -> None:
@@ -453,7 +465,7 @@ class Host:
 
     def _those(self, fate: Fate) -> list[Fate]:
         """Return a task, and, before the file is open, the one that it may turn out to be."""
-        is_early = not self._is_open and fate.id_ is not None
+        is_early = fate.early and fate.row is None and fate.id_ is not None
         return [fate, *(self.world.fates.with_id(str(fate.id_)) if is_early else ())]
 
     async def _forgo(self, fate: Fate) -> None:
@@ -600,6 +612,12 @@ class HostWorld(Stage):
         self.drained = False
         self.alone = 0.0 if self.calm else self.random.choice((0.0, 0.0, 0.3, 1.0))
         self._find = registry.find
+        self.paging = {  # few are in memory, in some
+            "MOST": self.random.choice((250_000, 30, 5)),
+            "PART": self.random.choice((1 << 16, 10, 1)),
+            "SLICE": self.random.choice((256, 3, 1)),
+            "AHEAD": self.random.choice((60, 5)) * SECOND,
+        }
         if not self.calm:
             self.disk.slowness = self.random.choice((0.0, 0.003, 0.05))
 
@@ -680,6 +698,8 @@ class HostWorld(Stage):
     async def run(self) -> None:
         """Live through the seed's story and judge it."""
         HOSTS.append(self)
+        usual = {name: getattr(paging, name) for name in self.paging}
+        vars(paging).update(self.paging)
         self.loop.set_task_factory(self._make_task)
         registry.find = self.find
         try:
@@ -693,6 +713,7 @@ class HostWorld(Stage):
                 self.fates.judge()
         finally:
             registry.find = self._find
+            vars(paging).update(usual)
             HOSTS.clear()
 
     async def _live_one(self, is_last: bool) -> None:

@@ -51,9 +51,11 @@ def test_a_part_is_the_beginning_of_what_is_asked_for(
     assert [p for p in behind if p <= page.reached] == wanted[:most]
     end = ((until >> BUCKET_SHIFT) + 1) << BUCKET_SHIFT
     if len(wanted) >= most or any(p[0] >= end for p in behind):
-        assert page.more
-    if not page.more:
+        assert page.behind is not None
+    if page.behind is None:
         assert not [p for p in behind if p[0] >= end]
+    else:
+        assert all(p[0] >= page.behind for p in behind if p > page.reached and p[0] >= end)
     with_rows.close(clean=True)
 
 
@@ -61,9 +63,9 @@ def test_a_part_is_the_beginning_of_what_is_asked_for(
 def test_part_by_part_all_is_read_once(rows: list[Row], most: int) -> None:
     store = a_store(rows)
     found: list[Row] = []
-    after, more = FIRST, True
-    while more:
-        found_now, after, more = store.read(after, LAST[0], most)
+    after, behind = FIRST, LAST[0]
+    while behind is not None:
+        found_now, after, behind = store.read(after, LAST[0], most)
         found += found_now
     assert positions(found) == sorted(positions(rows))
     store.close(clean=True)
@@ -73,8 +75,8 @@ def test_a_queue_is_read_in_order() -> None:
     rows = [Row(number, 0, 1, b"") for number in range(1, 3000)]
     shuffled = random.Random(1).sample(rows, len(rows))
     store = a_store(shuffled)
-    assert store.read((0, 500), 0, 1000) == (rows[500:1500], (0, 1500), True)
-    assert store.read((0, 2500), 0, 1000) == (rows[2500:], (0, LAST[1]), False)
+    assert store.read((0, 500), 0, 1000) == (rows[500:1500], (0, 1500), 0)
+    assert store.read((0, 2500), 0, 1000) == (rows[2500:], (0, LAST[1]), None)
     store.close(clean=True)
 
 
@@ -85,7 +87,7 @@ def test_large_arguments_make_small_parts(monkeypatch: pytest.MonkeyPatch) -> No
     page = store.read(FIRST, 9, 100_000)
     assert 2000 <= len(page.rows) <= 2000 + 1024
     assert page.reached == page.rows[-1].position
-    assert page.more
+    assert page.behind == 7
     store.close(clean=True)
 
 

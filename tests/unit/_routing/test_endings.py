@@ -55,7 +55,7 @@ class Place(Home):
     def label(self, function: int, options: int | None) -> Any:
         return function
 
-    def ref(self, scheduler: int, number: int) -> TaskRef:
+    def ref(self, scheduler: int, number: int, kept: object = None) -> TaskRef:
         return super().ref(scheduler, self.book.alias_of(number))
 
     def state(self, number: int) -> State:

@@ -18,6 +18,7 @@ from aioscheduler._routing.commits import CLOSE_PATIENCE
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.keeper import Keeper
 from aioscheduler._routing.storedcalls import Notes, RemoteCalls
+from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.states import State
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.hostshipping import HostShipper
@@ -35,10 +36,23 @@ class Admitted:
 
     def __init__(self) -> None:
         self.dues: list[int] = []
+        self.shelved = 0
 
     def admit(self, due: int, key: Any, id_: str | None, call: Any) -> tuple[int, int]:
         self.dues.append(due)
         return len(self.dues) % 2, 100 + len(self.dues)
+
+    async def flush(self) -> None:
+        await asyncio.sleep(0)
+
+    def locate(self, worker: int, number: int) -> tuple[Any, int]:
+        return None, 0
+
+    def find(self, id_: str) -> None:
+        return None
+
+    def count_shelved(self, change: int) -> None:
+        self.shelved += change
 
     def give_way(self, id_: str, worker: int, admit: Callable[[], None]) -> None:
         admit()
@@ -53,7 +67,8 @@ class Place:
         shipper = HostShipper(HostCatalog())
         self.keeper = Keeper(
             *(self.store, self.writer, 2, timed, shipper, RemoteCalls(shipper)),  # type: ignore[arg-type]
-            *(Notes(None, shipper, WorkerCatalog()), lambda: self.now, self.failures.append),
+            *(Notes(None, shipper, WorkerCatalog()), lambda: self.now, LoopThread("manager")),
+            *(lambda when: 0, self.failures.append),
         )
 
     def open(self) -> None:
@@ -73,7 +88,7 @@ class Place:
         note = find("test.note")
         assert note is not None
         draft = self.keeper.drafts.draft(reminders.note(value), note, None, None, None, id_)
-        return self.keeper.enter(0, number, NOW, draft, replace)
+        return self.keeper.intake.enter(0, number, NOW, draft, replace)
 
     def many(self, first: int, *values: Any, once: bool = False) -> None:
         durable = find("test.once" if once else "test.note")
@@ -81,7 +96,7 @@ class Place:
         draft = self.keeper.drafts.draft_many(durable, None, None, "k")
         payloads = [wire.pack([value]) for value in values]
         dues = NOW if once else [NOW + n for n in range(len(values))]
-        self.keeper.enter_many(1, first, dues, payloads, draft)
+        self.keeper.intake.enter_many(1, first, dues, payloads, draft)
 
     def values(self) -> list[Any]:
         return [wire.unpack(row.payload)[0] for row in self.store.rows()]
@@ -506,7 +521,7 @@ async def test_what_is_left_for_the_next_host_has_one_of_each_id(place: Place) -
 
     def leave(value: str, id_: str | None, replace: bool) -> None:
         draft: Draft = place.keeper.drafts.draft(reminders.note(value), note, None, None, None, id_)
-        place.keeper.leave(NOW, draft, replace)
+        place.keeper.intake.leave(NOW, draft, replace)
 
     leave("no", "a", replace=False)
     leave("new b", "b", replace=True)

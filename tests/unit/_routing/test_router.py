@@ -91,7 +91,7 @@ class FakeLink:
     def state(self, number: int) -> State:
         return State.PENDING
 
-    def ref(self, scheduler: int, number: int) -> TaskRef:
+    def ref(self, scheduler: int, number: int, kept: object = None) -> TaskRef:
         return TaskRef("m", 0, scheduler, number)
 
     def adopt(self, scheduler: int, due: int, call: Any, alias: int) -> int:

@@ -1,0 +1,181 @@
+"""Has the tasks of the file come into memory: a while before they are due, and never too many.
+
+    an alarm, or a tick ─ is there room, and the horizon near? ─► Store.read
+                              └─► some hundred a turn of the loop ─► take
+
+What was due while no host was at work, or at one instant, comes part by part, in order of due
+times: what is behind the horizon waits for its turn in the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from .._durable.group import Kept
+from .._durable.records import BUCKET_SHIFT, LAST, Page, Row, Store
+from .._scheduling.alarm import Alarm
+from .._scheduling.clock import SECOND
+from ..errors import StoreError
+from .whereabouts import Whereabouts
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+AHEAD = 60 * SECOND
+"""Nanoseconds before a bucket begins in which it is read."""
+
+MOST = 250_000
+"""Tasks of the store that are in memory and have not ended, above which no more are read."""
+
+PART = 1 << 16
+"""Tasks that are read at a time."""
+
+SLICE = 256
+"""Tasks that are taken in a turn of the loop."""
+
+_TELL_AGAIN = 60.0  # seconds between two reports of the same trouble
+
+
+class Paging:
+    """Reads for one keeper, in its loop.
+
+    Args:
+        store: Is read.
+        ask: Has something done in the writer's thread.
+        where: Where tasks are, and where memory ends.
+        timed: Whether tasks have due times.
+        clock: Return the present in nanoseconds since the epoch.
+        count: Return how many tasks of the store are in memory.
+        take: Takes a task, and what is kept of it, if anything is.
+        flush: Return when the links have room.
+        taken: Told how many tasks have come.
+        whole: Called when there are no more behind the horizon.
+        failed: Called when it cannot go on.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ask: Callable[[Callable[[], Any]], Awaitable[Any]],
+        where: Whereabouts,
+        timed: bool,
+        clock: Callable[[], int],
+        count: Callable[[], int],
+        take: Callable[[Row, Kept | None], object],
+        flush: Callable[[], Awaitable[None]],
+        taken: Callable[[int], object],
+        whole: Callable[[], object],
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self._store = store
+        self._ask: Callable[[Callable[[], Any]], Awaitable[Any]] = ask
+        self._where = where
+        self._timed = timed
+        self._clock = clock
+        self._count = count
+        self._take: Callable[[Row, Kept | None], object] = take
+        self._flush: Callable[[], Awaitable[None]] = flush
+        self._taken = taken
+        self._whole = whole
+        self._failed = failed
+        self._alarm: Alarm | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_over = False
+        self._complaint = ""
+        self._told_at = -_TELL_AGAIN
+
+    @property
+    def _until(self) -> int:
+        """Up to when tasks are to be in memory: for the rest of a bucket, at least."""
+        if not self._timed:
+            return 0
+        return ((self._clock() + AHEAD >> BUCKET_SHIFT) + 1 << BUCKET_SHIFT) - 1
+
+    @property
+    def _room(self) -> int:
+        return MOST - self._count()
+
+    def is_wanted(self) -> bool:
+        """Whether tasks are to be read, and there is room for them."""
+        reached = self._where.horizon.reached
+        return reached < (self._until, LAST[1]) and self._room > 0
+
+    def look(self) -> None:
+        """Have tasks read, if they are wanted; called once a tick, too: the clock may be set."""
+        self._tell(self._store.complaint)
+        if self._task is None and not self._is_over and self.is_wanted():
+            self._task = asyncio.get_running_loop().create_task(self._read_all())
+
+    async def open(self, loop: asyncio.AbstractEventLoop, check: Callable[[Page], None]) -> None:
+        """Read the first part, and look by itself when something may be due soon.
+
+        Args:
+            loop: The running one.
+            check: Refuses the first part.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        await self._read(check)
+        self._alarm = Alarm(loop, self._clock)
+        self._where.horizon.told = self._set_alarm
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None and self._timed:
+            due = self._where.horizon.next
+            self._alarm.set(self.look, None if due is None else due - AHEAD)
+
+    async def stop(self) -> None:
+        """Read nothing more: what is being taken is left where it is."""
+        self._is_over = True
+        if self._alarm is not None:
+            self._alarm.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _read_all(self) -> None:
+        try:
+            while self.is_wanted():
+                await self._read()
+        except StoreError as error:  # it is tried again
+            self._tell(str(error))
+        except Exception as error:  # noqa: BLE001  whatever it is, nothing comes any more
+            self._failed(error)
+        finally:
+            self._task = None
+
+    async def _read(self, check: Callable[[Page], None] = lambda page: None) -> None:
+        """Read tasks, and have them taken."""
+        horizon = self._where.horizon
+        begun = horizon.begin()
+        try:
+            most = max(1, min(self._room, PART))  # of the first part in any case
+            read = partial(self._store.read, horizon.reached, self._until, most)
+            page: Page = await self._ask(read)
+            check(page)
+            rows = page.rows
+            for start in range(0, max(len(rows), 1), SLICE):
+                some = rows[start : start + SLICE]
+                is_last = start + SLICE >= len(rows)
+                reached = page.reached if is_last else some[-1].position
+                self._taken(horizon.take(some, reached, self._take))
+                await self._flush()
+            horizon.expect(page.behind)
+            if horizon.is_whole:
+                self._whole()
+            self._set_alarm()
+            self._tell(self._store.complaint)
+        finally:
+            horizon.end(begun)
+
+    def _tell(self, complaint: str) -> None:
+        """Say what is wrong with the file, once a minute."""
+        now = asyncio.get_running_loop().time()
+        if complaint and (complaint != self._complaint or now - self._told_at >= _TELL_AGAIN):
+            log.error("%s", complaint)
+            self._complaint, self._told_at = complaint, now

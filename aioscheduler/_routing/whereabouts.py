@@ -1,0 +1,63 @@
+"""Where the durable tasks in memory are, by their rows; and where memory ends. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+from .._durable.group import Kept
+from .._durable.horizon import Horizon
+from ..task import TaskRef
+
+
+class Whereabouts:
+    """Of the durable tasks of one manager.
+
+    Args:
+        workers: How many places there are.
+
+    Attributes:
+        store: The id of the store, as references have it; "" before it is open.
+        horizon: Where what is in memory ends.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.store = ""
+        self.horizon: Horizon[Kept] = Horizon()
+        self._workers = workers
+        self._places: dict[int, int] = {}  # by row: number and worker in one, for there are many
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._places
+
+    def add(self, row: int, worker: int, number: int) -> None:
+        """Note that a task is at a place."""
+        self._places[row] = number * self._workers + worker
+
+    def add_many(self, rows: Sequence[int], worker: int, first: int) -> None:
+        """Note that tasks are at a place, with numbers from `first` on."""
+        self._places.update(
+            zip(rows, count(first * self._workers + worker, self._workers), strict=False)
+        )
+
+    def find(self, row: int) -> tuple[int, int] | None:
+        """Return the worker of a task and its number there; None: it is not in memory."""
+        place = self._places.get(row)
+        if place is None:
+            return None
+        number, worker = divmod(place, self._workers)
+        return worker, number
+
+    def forget(self, some: Iterable[Kept], stamp: int) -> None:
+        """Note that tasks in memory are no more, which is on disk with a stamp."""
+        for kept in some:
+            self._places.pop(kept.row, None)
+            if self.horizon.ahead:
+                self.horizon.ended(kept.row, stamp)
+
+    def ref(self, row: int) -> TaskRef | None:
+        """Return the reference of a task that has a row; None before the store is open."""
+        return TaskRef(self.store, -1, -1, row) if self.store and row >= 0 else None
