@@ -53,7 +53,7 @@ class Observer:
             _sum_up(worker, link_vitals, self._placement, usage)
             for worker, link_vitals in enumerate(vitals)
         )
-        shelved = Counter[str]() if self._keeper is None else self._keeper.shelf.figures()
+        shelved = Counter[str]() if self._keeper is None else self._keeper.shelf.tally.figures()
         return ManagerStats(
             manager=self._manager,
             name=self._name,

@@ -108,7 +108,7 @@ class HostDesk:
         known = None if asked.id is None else router.known(asked.id)
         if known is not None and not asked.replace:
             if known[0] < 0 and keeper is not None:
-                keeper.shelf.lead(asked.alias, known[2])
+                keeper.shelf.held.lead(asked.alias, known[2])
             else:
                 router.ids.lead(asked.alias, known)
             return

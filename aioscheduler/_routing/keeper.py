@@ -128,7 +128,7 @@ class Keeper:
         )
         self.intake: Intake = Intake(
             *(self.group, self.commits, self.drafts, self.keepings, self.where, self._lookups),
-            *(self.shelf.strike, self.shelf.join, left),
+            *(self.shelf.strike, self.shelf.claims.join, left),
         )
         self._paging: Paging | None = None
         self._opened: asyncio.Future[None] | None = None
@@ -232,7 +232,7 @@ class Keeper:
         paging = Paging(
             *(self.store, self._asking.ask, self.where, self._timed, self._clock, self._held),
             lambda row, kept: restoring.take(row, self.intake.early, kept),
-            *(self._admission.flush, self.shelf.taken, self.shelf.recount, self._fail),
+            *(self._admission.flush, self.shelf.tally.take, self.shelf.recount, self._fail),
         )
         self.intake.open()
         await paging.open(self._loop, self._check_kind)

@@ -403,7 +403,7 @@ class Router:
         if keeper is None:
             worker, scheduler, number = self.ids.leads.get(ref.number, ref[1:])
             return self.links[worker], scheduler, number
-        row = ref.number if ref.is_durable else keeper.shelf.aliases.get(ref.number)
+        row = ref.number if ref.is_durable else keeper.shelf.held.aliases.get(ref.number)
         if row is None:
             worker, scheduler, number = self.ids.leads.get(ref.number, ref[1:])
             return self.links[worker], scheduler, number

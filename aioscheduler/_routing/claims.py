@@ -1,0 +1,166 @@
+"""New tasks that are to have an id, while it is not known who has it in the file.
+
+claim ─► Lookups ─► answered ─┬─► nobody: it is put, or taken, if the horizon has come
+├─► another, and it replaces that: the same, behind its end
+└─► another: who holds the new one holds that
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from .._durable.group import Kept
+from .._durable.records import Row
+from ..task import State
+from .ids import Address
+from .lookups import Lookups
+from .restoring import Admission, Early
+from .shelfhandles import ShelfHandles
+from .shelftally import ShelfTally
+
+
+@dataclass(slots=True)
+class Claim:
+    """A new task that is to have an id.
+
+    Attributes:
+        row: As it is to be in the file.
+        kept: Of it.
+        replace: Whether it takes the id from another.
+        moved: Whether it was given another time meanwhile; `kept` has that.
+        ended: Whether it was cancelled, or has lost its id to another one.
+        cancelled: Whether it was cancelled: so is who has its id, for that is the same task.
+    """
+
+    row: Row
+    kept: Kept
+    replace: bool
+    moved: bool = False
+    ended: bool = False
+    cancelled: bool = False
+
+
+class ClaimsShelf(Protocol):
+    """What the claims ask of the shelf."""
+
+    held: ShelfHandles
+    tally: ShelfTally
+
+    def strike(self, row: Row) -> None:
+        """End a task in the file."""
+
+    def move(self, row: Row, kept: Kept, due: int) -> None:
+        """Give a task in the file another time."""
+
+    def enter(self, row: Row, kept: Kept) -> None:
+        """Have a new task be in the file, and in memory if the horizon has come."""
+
+    def settle(self, row: int, state: State, value: Any) -> None:
+        """Tell who holds a task its end."""
+
+
+class Claims:
+    """The claims of one shelf.
+
+    Args:
+        shelf: It.
+        lookups: Asks the file.
+    """
+
+    def __init__(self, shelf: ClaimsShelf, lookups: Lookups) -> None:
+        self._shelf = shelf
+        self._lookups = lookups
+        self._claims: dict[int, Claim] = {}  # by row
+        self._admission: Admission | None = None
+
+    def open(self, admission: Admission) -> None:
+        """Begin: the store is open."""
+        self._admission = admission
+
+    def __len__(self) -> int:
+        return sum(not claim.ended for claim in self._claims.values())
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._claims
+
+    def claim(self, row: Row, kept: Kept, replace: bool) -> None:
+        """Ask who has the id of a new task."""
+        assert row.id is not None
+        self._claims[row.row] = Claim(row, kept, replace)
+        self._lookups.by_id(row.id, partial(self._answered, row.row))
+
+    def find(self, row: int) -> Claim | None:
+        """Return the claim of a task."""
+        return self._claims.get(row)
+
+    def rows(self) -> list[Row]:
+        """Return the tasks that have not ended."""
+        return [claim.row for claim in self._claims.values() if not claim.ended]
+
+    def end(self, claim: Claim) -> None:
+        """End a task that was cancelled, or has lost its id to another one."""
+        if not claim.ended:
+            claim.ended = True
+            self._shelf.tally.add(-1)
+            self._shelf.settle(claim.row.row, State.CANCELLED, None)
+
+    def clear(self) -> None:
+        """Forget all: the store is closed."""
+        self._claims.clear()
+
+    def _answered(self, number: int, found: Row | None) -> None:
+        """Go on with a task that was to have an id: here is the task of the file that has it."""
+        claim = self._claims.pop(number, None)
+        if claim is None:
+            return
+        assert self._admission is not None
+        assert claim.row.id is not None
+        known = self._admission.find(claim.row.id)  # which came into memory meanwhile
+        if (found is not None or known is not None) and not (claim.ended or claim.replace):
+            self._merge(claim, found, known)
+            return
+        if found is not None:
+            self._shelf.strike(found)
+        elif known is not None and claim.cancelled:
+            self._admission.links[known[0]].cancel(*known[1:])
+        elif known is not None:
+            self._admission.dispossess(known)
+        if not claim.ended:
+            self._shelf.enter(claim.row._replace(due=claim.kept.due), claim.kept)
+
+    def _merge(self, claim: Claim, found: Row | None, known: Address | None) -> None:
+        """Have who holds a task hold the one instead that has its id."""
+        assert self._admission is not None
+        held = self._shelf.held
+        task = held.take(claim.row.row)
+        alias = held.forget_alias(claim.row.row)
+        self._shelf.tally.add(-1)
+        if found is not None:
+            kept = held.kept_of(found)
+            if task is not None:
+                held.put(task, found, kept)
+            if alias is not None:
+                held.lead(alias, found.row)
+            if claim.moved:
+                self._shelf.move(found, kept, claim.kept.due)
+        elif known is not None:
+            link = self._admission.links[known[0]]
+            other = link.find(*known[1:])
+            if task is not None and other is not None:
+                task._follow(other)
+            if alias is not None:
+                self._admission.lead(alias, known)
+            if claim.moved:
+                link.reschedule(*known[1:], claim.kept.due)
+
+    def join(self, early: Early, row: Row) -> None:
+        """Have a task at a link be one that is only in the file."""
+        assert self._admission is not None
+        kept = self._shelf.held.kept_of(row)
+        task = self._admission.leave_out(early)
+        if task is not None:
+            self._shelf.held.put(task, row, kept)
+        if early.kept.due != early.due:
+            self._shelf.move(row, kept, early.kept.due)

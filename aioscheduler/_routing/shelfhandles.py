@@ -1,0 +1,221 @@
+"""Who holds tasks that are only in the file: handles, batches, ids and aliases.
+
+    hand_out ─► a handle that knows nothing ─► tell: what it is of
+    give ─► the link that has the task from now on
+
+Nothing is kept of a task of which nobody holds anything, once it is on disk.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from .._durable.group import Kept
+from .._durable.records import Row
+from ..batch import Outcomes
+from ..task import Home, State, Task
+from .drafts import Drafts
+from .endings import kept_error
+from .holders import Holders
+from .link import Link
+from .shelvedparts import ShelvedParts
+from .whereabouts import Whereabouts
+
+MOST_ALIASES = 1 << 16
+"""Of tasks that tasks have scheduled; references to those before lead nowhere."""
+
+
+class ShelfHandles:
+    """What is held of the tasks that are only in the file.
+
+    Args:
+        home: Of the handles.
+        timed: Whether tasks have due times.
+        where: Where other tasks are, and what the file does not say yet.
+        drafts: Knows the names of tasks.
+        is_ending: Whether a task was asked to end.
+
+    Attributes:
+        aliases: The rows of tasks that tasks have scheduled, by the numbers that those were told.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        timed: bool,
+        where: Whereabouts,
+        drafts: Drafts,
+        is_ending: Callable[[int], bool],
+    ) -> None:
+        self.aliases: OrderedDict[int, int] = OrderedDict()
+        self._aliases_of: dict[int, int] = {}
+        self._home = home
+        self._timed = timed
+        self._where = where
+        self._drafts = drafts
+        self._is_ending = is_ending
+        self._holders = Holders(home)
+        self._parts = ShelvedParts()
+        self._rows: dict[str, int] = {}  # by id, of what is kept, and of more
+        self._swept = 0
+
+    # ---- handles
+
+    def make(self, row: Row, kept: Kept, when: datetime | int) -> Task[Any]:
+        """Make the handle of a new task."""
+        task = self._holders.hand_out(0, row.row, when, self._drafts.name(row))
+        task._kept = kept
+        if row.id is not None:
+            task._id = row.id
+        return task
+
+    def hand_out(self, row: int) -> Task[Any]:
+        """Return a handle of a task, which may not know yet what it is of."""
+        task = self.find(row)
+        if task is None:
+            task = self._holders.hand_out(0, row, 0, "")
+            task._kept = True
+        return task
+
+    def find(self, row: int) -> Task[Any] | None:
+        """Return the handle of a task, if somebody has it, or its batch."""
+        return self._holders.handle_of(row) or self._parts.task(row)
+
+    def tell(self, task: Task[Any], row: Row, kept: Kept) -> None:
+        """Have a handle know what it is of."""
+        task._kept, task._label = kept, self._drafts.name(row)
+        task._when = (row.due if row.given is None else row.given) if self._timed else 0
+        task._id = row.id
+        if row.id is not None:
+            self.note_id(row.id, row.row)
+
+    def put(self, task: Task[Any], row: Row, kept: Kept) -> None:
+        """Make a handle one of another task; if somebody has that one's, both are."""
+        other = self.find(row.row)
+        if other is None:
+            self._holders.put(task, 0, row.row)
+            self.tell(task, row, kept)
+        else:
+            task._follow(other)
+
+    def take(self, row: int) -> Task[Any] | None:
+        """Take the handle from a task; its end is told to nobody."""
+        return self._holders.take(row)
+
+    def hold(self, task: Task[Any]) -> None:
+        """Keep a handle until its task ends: somebody waits for its callbacks."""
+        self._holders.hold(task)
+
+    def release(self, task: Task[Any]) -> None:
+        """Keep it no longer."""
+        self._holders.release(task)
+
+    def add(
+        self, outcomes: Outcomes, offset: int, first: int, count: int, dues: int | list[int]
+    ) -> None:
+        """Take the tasks of a batch; see `ShelvedParts`."""
+        self._parts.add(outcomes, offset, self._home, first, count, dues)
+
+    # ---- what is kept
+
+    def kept_of(self, row: Row) -> Kept:
+        """Return what is kept of a task, which is one thing for all who change it."""
+        task, unwritten = self._holders.handle_of(row.row), self._where.horizon.find(row.row)
+        if task is not None and isinstance(task._kept, Kept):
+            return task._kept
+        if unwritten is not None and unwritten.more is not None:
+            return unwritten.more
+        return Kept.of(row)
+
+    def due(self, row: int) -> int | None:
+        """Return when a task is to start, as far as its holders know."""
+        task = self._holders.handle_of(row)
+        if task is not None and isinstance(task._kept, Kept):
+            return task._kept.due
+        return self._parts.due(row)
+
+    # ---- ids and aliases
+
+    def note_id(self, id_: str, row: int) -> None:
+        """Note which task has an id."""
+        self._rows[id_] = row
+        if len(self._rows) > 2 * self._swept + 1024:
+            self._rows = {name: row for name, row in self._rows.items() if self._is_kept(row)}
+            self._swept = len(self._rows)
+
+    def row_of(self, id_: str) -> int | None:
+        """Return which task has an id, if something is kept of it here."""
+        row = self._rows.get(id_)
+        if row is not None and not self._is_kept(row):
+            del self._rows[id_]
+            return None
+        return row
+
+    def _is_kept(self, row: int) -> bool:
+        if self._is_ending(row):
+            return False
+        unwritten = self._where.horizon.find(row)
+        if unwritten is not None:
+            return unwritten.row is not None
+        return self._holders.handle_of(row) is not None and row not in self._where
+
+    def lead(self, alias: int, row: int) -> None:
+        """Have an alias lead to a task."""
+        self.aliases[alias] = row
+        self._aliases_of[row] = alias
+        if len(self.aliases) > MOST_ALIASES:
+            _, row = self.aliases.popitem(last=False)
+            self._aliases_of.pop(row, None)
+
+    def forget_alias(self, row: int) -> int | None:
+        """Forget the alias of a task, and return it."""
+        alias = self._aliases_of.pop(row, None)
+        if alias is not None:
+            self.aliases.pop(alias, None)
+        return alias
+
+    # ---- ends
+
+    def give(self, row: int, kept: Kept, link: Link, scheduler: int, number: int) -> bool:
+        """Give who holds a task to the link that has it; return whether there is a handle."""
+        task = self._holders.take(row)
+        if task is not None:
+            task._kept = kept
+            link.attach(task, scheduler, number)
+        self._parts.move(row, link, scheduler, number)
+        return task is not None
+
+    def settle(self, row: int, state: State, value: Any) -> None:
+        """Tell who holds a task its end."""
+        self.forget_alias(row)
+        self._holders.settle(row, state, value, None)
+        self._parts.settle(row, state, value)
+
+    def forget_dropped(self) -> None:
+        """Forget handles that are gone."""
+        self._holders.forget_dropped()
+
+    def close(self, reason: Exception | None, stays: Callable[[Task[Any]], bool]) -> int:
+        """Tell who holds a task that it stays in the file, or does not.
+
+        Args:
+            reason: Why the manager has failed, if it has.
+            stays: Whether a task does.
+
+        Returns:
+            How many do not.
+        """
+        count = 0
+        for row in self._holders.numbers():
+            task = self._holders.handle_of(row)
+            if task is None or stays(task):
+                self._holders.settle(row, State.KEPT, kept_error(reason), None)
+            else:
+                count += 1
+                state = State.CANCELLED if reason is None else State.LOST
+                self._holders.settle(row, state, reason, None)
+        self._parts.settle_all(State.KEPT, kept_error(reason))
+        return count

@@ -1,0 +1,97 @@
+"""What handles ask of the place of their task, where that is only in the file (`task.Home`).
+
+How a task is cancelled or moved is the shelf's, which is all of this and more (`shelf`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from .._durable.group import Kept
+from ..task import State, Task, TaskRef
+from .claims import Claims
+from .lookups import Lookups
+from .restoring import Restoring
+from .shelfhandles import ShelfHandles
+from .whereabouts import Whereabouts
+
+CANCEL = -1
+"""In the place of a due time, among what is asked of tasks."""
+
+
+class ShelfHome:
+    """The home of the handles on tasks that are only in the file.
+
+    Attributes:
+        held: Who holds tasks.
+        requests: What is asked of tasks by who waits for the file's answer: due times, or CANCEL.
+    """
+
+    held: ShelfHandles
+    requests: dict[int, int]
+    _timed: bool
+    _where: Whereabouts
+    _lookups: Lookups
+    claims: Claims
+    _restoring: Restoring | None
+    _wait_stored: Callable[[Kept], Awaitable[None]]
+
+    def find(self, scheduler: int, number: int) -> Task[Any] | None:
+        """Return a handle, of which it turns out whether there is such a task; None: there is none.
+
+        Awaiting one that is of none raises UnknownTask.
+        """
+        task = self.held.find(number)
+        if task is not None:
+            return task
+        claim, unwritten = self.claims.find(number), self._where.horizon.find(number)
+        if claim is not None:
+            self.held.tell(self.held.hand_out(number), claim.row, claim.kept)
+        elif unwritten is not None and unwritten.row is not None:
+            kept = self.held.kept_of(unwritten.row)
+            self.held.tell(self.held.hand_out(number), unwritten.row, kept)
+        elif not self._may_be_here(number):
+            return None
+        else:
+            task = self.held.hand_out(number)
+            self._ask(number, 0)
+        return task or self.held.find(number)
+
+    def _ask(self, number: int, due: int) -> None:
+        """Ask the file for a task, which was due then, as last known."""
+        raise NotImplementedError
+
+    def _may_be_here(self, number: int) -> bool:
+        assert self._restoring is not None
+        return not self._where.horizon.is_whole or self._restoring.waits(number)
+
+    def state(self, number: int) -> State:
+        return State.PENDING
+
+    def ref(self, scheduler: int, number: int, kept: Any = None) -> TaskRef | None:
+        return self._where.ref(number)
+
+    def due(self, scheduler: int, number: int) -> int | None:
+        if not self._timed:
+            return None
+        requested = self.requests.get(number, CANCEL)
+        return self.held.due(number) if requested == CANCEL else requested
+
+    def name_of(self, label: Any) -> str:
+        return str(label)
+
+    def hold(self, task: Task[Any]) -> None:
+        self.held.hold(task)
+
+    def release(self, task: Task[Any]) -> None:
+        self.held.release(task)
+
+    async def stored(self, number: int, kept: Any) -> None:
+        if not isinstance(kept, Kept) or number in self.claims:
+            await self._lookups.settle()
+        unwritten = self._where.horizon.find(number)
+        if not isinstance(kept, Kept) and unwritten is not None:
+            kept = unwritten.more
+        if isinstance(kept, Kept):
+            await self._wait_stored(kept)
