@@ -119,7 +119,8 @@ class HostDesk:
                 keeper.intake.leave(asked.due, draft, asked.replace)  # the next host goes on
                 return
             if keeper.is_far(asked.due):
-                keeper.shelf.adopt(asked.due, draft, asked.alias, asked.replace)
+                sure = known is not None  # no other has its id
+                keeper.shelf.adopt(asked.due, draft, asked.alias, asked.replace, sure)
                 return
             call = keeper.calls.make(draft.stored, asked.due)
         place, placement = asked.place, router.placement
@@ -129,4 +130,5 @@ class HostDesk:
         if asked.id is not None:
             router.ids.give(asked.id, (worker, scheduler, own))
         if draft is not None and keeper is not None:
-            keeper.intake.enter(worker, own, asked.due, draft, asked.replace)
+            sure = known is not None
+            keeper.intake.enter(worker, own, asked.due, draft, asked.replace, sure)

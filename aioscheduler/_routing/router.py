@@ -216,6 +216,7 @@ class Router:
         if draft is not None and self.keeper is not None:
             self.keeper.free(id_)
         self.dispossess(known)
+        sure |= known is not None  # no other has it
         if draft is not None and self.keeper is not None:
             if self.keeper.is_far(due):
                 return self.keeper.shelf.schedule(due, when, draft, replace, sure)

@@ -127,9 +127,9 @@ class Shelf(ShelfHome):
         """
         return self.held.make(*self._accept(due, draft, replace, sure), when)
 
-    def adopt(self, due: int, draft: Draft, alias: int, replace: bool) -> None:
+    def adopt(self, due: int, draft: Draft, alias: int, replace: bool, sure: bool) -> None:
         """Accept such a task of which nobody has a handle; see `link.Link`."""
-        row, _ = self._accept(due, draft, replace, sure=False)
+        row, _ = self._accept(due, draft, replace, sure)
         self.held.lead(alias, row.row)
 
     def _accept(self, due: int, draft: Draft, replace: bool, sure: bool) -> tuple[Row, Kept]:
