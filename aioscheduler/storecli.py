@@ -11,6 +11,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import datetime
 from itertools import islice
 
@@ -48,11 +49,10 @@ def _sum_up(options: argparse.Namespace) -> int:
 
 def _list_tasks(options: argparse.Namespace) -> int:
     with look(options.file) as found:
-        tasks = found.tasks(options.name, options.id_prefix, options.limit)
         width = storetext.width_of(found.names.values())
-        _print([storetext.head_of_tasks(width)])
-        for task in tasks:
-            _print([storetext.line_of_task(task, width)])
+        with closing(found.tasks(options.name, options.id_prefix, options.limit)) as tasks:
+            _print([storetext.head_of_tasks(width)])
+            _print(storetext.line_of_task(task, width) for task in tasks)
     return 0
 
 

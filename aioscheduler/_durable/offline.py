@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -171,8 +171,10 @@ class Look:
 
     def tasks(
         self, name: str | None = None, id_prefix: str = "", limit: int | None = None
-    ) -> Iterator[TaskLine]:
+    ) -> Generator[TaskLine, None, None]:
         """Return tasks in order of due time and row, never many in memory.
+
+        It is to be closed before the file is, if it is not read to its end.
 
         Args:
             name: Only those of one function.
@@ -204,7 +206,7 @@ class Look:
         )
         return self._tasks(query, values)
 
-    def _tasks(self, query: str, values: Sequence[Any]) -> Iterator[TaskLine]:
+    def _tasks(self, query: str, values: Sequence[Any]) -> Generator[TaskLine, None, None]:
         with self._reading(), closing(self._connection.execute(query, values)) as found:
             for row, function, id_, due, attempt, state in found:
                 begun = Begun(state) if state in tuple(Begun) else None
