@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from aioscheduler.__main__ import main
@@ -146,6 +147,7 @@ def as_nobody(path: str) -> None:
 
 def ask_as_nobody(path: str, *words: str) -> None:
     """Ask on the command line, as such a user."""
+    Path("/").as_uri()  # imports what that user may not be able to read
     if os.geteuid() == 0:
         os.setuid(65534)
     sys.exit(main(["store", path, *words]))

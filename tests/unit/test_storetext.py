@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from aioscheduler._durable.records import Begun, Letter, Reason, StoreInfo, TaskLine
@@ -184,3 +186,30 @@ def test_a_dead_letter_with_its_text() -> None:
         "      x",
         "    ValueError: \\x1b[2J",
     ]
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    path = "/srv/bot/reminders.db"
+    info = StoreInfo(path, 1, 49_152, 32_992, False, NOW - 180 * SECOND, True)
+    counts = {"bill": (2, NOW + 24 * HOUR), "remind": (1204, NOW + HOUR // 2)}
+    letter = LETTER._replace(
+        row=41,
+        name="bill",
+        id="order 7",
+        at=NOW - 2 * HOUR,
+        text="Traceback\nConnectionRefusedError: [Errno 111] Connection refused\n",
+    )
+    width = width_of(counts)
+    lines = [
+        "```text",
+        "$ aioscheduler store reminders.db",
+        *lines_of_info(info, NOW),
+        *lines_of_tasks(counts, NOW),
+        *lines_of_reasons({"failed": 1}),
+        "$ aioscheduler store reminders.db dead",
+        head_of_letters(width),
+        *lines_of_letter(letter, width, False),
+        "```",
+    ]
+    page = Path(__file__).parents[2] / "docs/durable.md"
+    assert "\n".join(lines) in page.read_text()

@@ -161,8 +161,11 @@ def test_looking_leaves_no_trace(path: Path, crashed: Path, tmp_path: Path) -> N
         see(each)
         with look(str(each)) as found:
             found.backup(str(tmp_path / f"copy of {each.parent.name}"))
+            during = files(each)
         (tmp_path / f"copy of {each.parent.name}").unlink()
         assert files(each) == before
+        during.pop(f"copy of {each.parent.name}", None)
+        assert during == before  # should this process be killed
 
 
 def test_without_a_lock_file_none_stays(path: Path) -> None:
