@@ -32,6 +32,8 @@ from .sqlite import SQLiteStore
 
 PAGE = 256  # dead letters that are read, put back or dropped at a time
 
+_BEGUN = {each.value: each for each in Begun}
+
 
 class Outcome(NamedTuple):
     """What has become of a dead letter that was to be put back.
@@ -209,10 +211,9 @@ class Look:
     def _tasks(self, query: str, values: Sequence[Any]) -> Generator[TaskLine, None, None]:
         with self._reading(), closing(self._connection.execute(query, values)) as found:
             for row, function, id_, due, attempt, state in found:
-                begun = Begun(state) if state in tuple(Begun) else None
                 yield TaskLine(
                     *(_number(row), self.names.get(function), _text(id_)),
-                    *(_number(due), _number(attempt), begun),
+                    *(_number(due), _number(attempt), _BEGUN.get(state)),
                 )
 
     def letters(self, reason: Reason | None = None) -> Iterator[Letter]:
