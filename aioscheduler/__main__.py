@@ -37,11 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Who read has seen enough. Python would flush once more at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read has seen enough
+        _print_no_more()
         return 141
+    except OSError as error:  # a full disk, maybe, to which the answer is written
+        if is_top:
+            raise
+        _print_no_more()
+        return _complain(f"it cannot go on: {error}", 1)
     return status
+
+
+def _print_no_more() -> None:
+    """Have nothing more printed: Python would flush once more at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def has_rich() -> bool:

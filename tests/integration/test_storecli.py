@@ -330,6 +330,17 @@ def test_who_has_read_enough_ends_it_quietly(path: Path) -> None:
     assert opening_of(path).clean
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("limit", ["1", "9999"])
+def test_an_answer_that_cannot_be_written_is_an_error(path: Path, limit: str) -> None:
+    command = [sys.executable, "-m", "aioscheduler", "store", str(path), "tasks", "--limit", limit]
+    with open("/dev/full", "w") as full:
+        told = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert told.returncode == 1
+    assert "No space left" in told.stderr
+    assert told.stderr.count("\n") == 1
+
+
 def test_a_name_is_shown_on_any_terminal(path: Path) -> None:
     told = run(path, "tasks", "--limit", "1", PYTHONIOENCODING="ascii")
     assert (told.returncode, told.stderr) == (0, "")
