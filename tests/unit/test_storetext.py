@@ -191,7 +191,10 @@ def test_a_dead_letter_with_its_text() -> None:
 def test_the_page_shows_what_is_printed() -> None:
     path = "/srv/bot/reminders.db"
     info = StoreInfo(path, 1, 49_152, 32_992, False, NOW - 180 * SECOND, True)
-    counts = {"bill": (2, NOW + 24 * HOUR), "remind": (1204, NOW + HOUR // 2)}
+    counts: dict[str | None, tuple[int, int | None]] = {
+        "bill": (2, NOW + 24 * HOUR),
+        "remind": (1204, NOW + HOUR // 2),
+    }
     letter = LETTER._replace(
         row=41,
         name="bill",
@@ -199,7 +202,7 @@ def test_the_page_shows_what_is_printed() -> None:
         at=NOW - 2 * HOUR,
         text="Traceback\nConnectionRefusedError: [Errno 111] Connection refused\n",
     )
-    width = width_of(counts)
+    width = width_of(["bill", "remind"])
     lines = [
         "```text",
         "$ aioscheduler store reminders.db",
