@@ -67,7 +67,7 @@ def lines_of_info(info: StoreInfo, now: int) -> Iterator[str]:
     since = "lived until" if info.had_host else "is not known; the file was written at"
     end = "ended in order" if info.clean else "did not end in order: what may have run begins again"
     yield show(info.path)
-    yield f"schema     {info.schema}"
+    yield f"schema     {info.schema}{', which the next host upgrades' if info.older else ''}"
     yield f"size       {show_size(info.size)}{log}"
     yield f"last host  {since} {lived}, and {end}"
 

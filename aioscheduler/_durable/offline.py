@@ -122,6 +122,7 @@ class Look:
         self.info: StoreInfo = StoreInfo(
             path,
             self._schema,
+            self._schema < schema.SCHEMA,
             os.path.getsize(path),
             _log_size(path),
             clean is not None and clean[0] == 1,

@@ -189,6 +189,7 @@ class StoreInfo(NamedTuple):
     Attributes:
         path: Of it, absolute and without links.
         schema: The number of its schema.
+        older: Whether that is an older one, so that the next host upgrades it.
         size: Its bytes.
         log_size: Those of the log beside it.
         clean: Whether the last host ended in order.
@@ -199,6 +200,7 @@ class StoreInfo(NamedTuple):
 
     path: str
     schema: int
+    older: bool
     size: int
     log_size: int
     clean: bool

@@ -26,7 +26,7 @@ from aioscheduler.storetext import (
 
 NOW = 1_800_000_000 * SECOND  # 2027-01-15T08:00Z
 HOUR = 3600 * SECOND
-INFO = StoreInfo("/srv/x.db", 1, 36_864, 0, True, NOW - 3 * HOUR, True)
+INFO = StoreInfo("/srv/x.db", 1, False, 36_864, 0, True, NOW - 3 * HOUR, True)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_a_file_whose_host_ended_in_order() -> None:
 
 
 def test_a_file_that_was_copied_from_a_host() -> None:
-    info = INFO._replace(path="/\x1b", log_size=1000, clean=False, had_host=False)
+    info = INFO._replace(path="/\x1b", older=True, log_size=1000, clean=False, had_host=False)
     assert list(lines_of_info(info, NOW)) == [
         "/\\x1b",
-        "schema     1",
+        "schema     1, which the next host upgrades",
         "size       36.9 kB, and 1 kB of log beside it",
         "last host  is not known; the file was written at 2027-01-15T05:00:00.000Z (3 h ago), and "
         "did not end in order: what may have run begins again",
@@ -190,7 +190,7 @@ def test_a_dead_letter_with_its_text() -> None:
 
 def test_the_page_shows_what_is_printed() -> None:
     path = "/srv/bot/reminders.db"
-    info = StoreInfo(path, 1, 49_152, 32_992, False, NOW - 180 * SECOND, True)
+    info = StoreInfo(path, 1, False, 49_152, 32_992, False, NOW - 180 * SECOND, True)
     counts: dict[str | None, tuple[int, int | None]] = {
         "bill": (2, NOW + 24 * HOUR),
         "remind": (1204, NOW + HOUR // 2),

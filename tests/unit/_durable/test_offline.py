@@ -127,7 +127,7 @@ def see(path: Path) -> list[Any]:
 def test_what_there_is_is_seen(path: Path) -> None:
     with look(str(path)) as found:
         assert found.info == (
-            *(str(path.resolve()), schema.SCHEMA, path.stat().st_size, 0),
+            *(str(path.resolve()), schema.SCHEMA, False, path.stat().st_size, 0),
             *(True, NOW, True),
         )
         assert found.names == {1: "remind", 2: "pay"}
@@ -152,7 +152,7 @@ def test_what_is_in_the_log_is_seen(crashed: Path, path: Path) -> None:
     with look(str(crashed)) as found:
         assert found.info.log_size == os.path.getsize(f"{crashed}-wal")
         assert not found.info.clean
-    assert see(crashed)[5:] == see(path)[5:]
+    assert see(crashed)[6:] == see(path)[6:]
 
 
 def test_looking_leaves_no_trace(path: Path, crashed: Path, tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def test_an_older_file_is_read_and_not_upgraded(
 ) -> None:
     monkeypatch.setattr(schema, "SCHEMA", schema.SCHEMA + 1)
     before = files(path)
-    assert see(path)[0] == schema.SCHEMA - 1
+    assert see(path)[:2] == [schema.SCHEMA - 1, True]
     assert files(path) == before
 
 
@@ -432,7 +432,7 @@ def test_a_copy_is_whole_and_tells_when_its_host_lived(crashed: Path, tmp_path: 
         found.backup(str(copy))
     opening = opening_of(copy)
     assert (opening.clean, opening.heartbeat) == (False, NOW)
-    assert see(copy)[5:] == see(crashed)[5:]
+    assert see(copy)[6:] == see(crashed)[6:]
 
 
 def test_a_copy_of_a_file_in_order_is_in_order(path: Path, tmp_path: Path) -> None:
