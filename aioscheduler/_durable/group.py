@@ -203,15 +203,18 @@ class Group:
         self._changes[key] = stamp, what, size
         self.unsaved_bytes += size - before
 
-    def take(self, most_bytes: int = MOST_BYTES) -> tuple[Batch, int] | None:
+    def take(
+        self, most_bytes: int = MOST_BYTES, until: int | None = None
+    ) -> tuple[Batch, int] | None:
         """Hand out what is to be written next.
 
         Args:
             most_bytes: How much it may be, about; one change is taken, however large.
+            until: The stamp of the last change that may be; None: all may.
 
         Returns:
             The batch, and the stamp up to which everything is written when it is; None: there is
-            nothing to write.
+            nothing to write, or nothing may be.
         """
         if not self._changes:
             return None
@@ -225,6 +228,9 @@ class Group:
         taken: list[int] = []
         total, covered = 0, self.stamp
         for key, (stamp, what, size) in self._changes.items():
+            if until is not None and stamp > until:
+                covered = until
+                break
             kind = key & _FUNCTION
             new: Row | None = what.new if kind == _TASK else None
             waits = new is not None and new.id is not None and new.id in freed  # rule 4
@@ -248,6 +254,8 @@ class Group:
             else:
                 burials.append(Burial(what.bucket, what.row, what.attempt, *what.end))
                 freed.add(what.id)
+        if not taken:
+            return None
         self.unsaved_bytes -= total
         if len(taken) == len(self._changes):
             self._changes.clear()

@@ -51,6 +51,7 @@ class Commits:
         times: How long the last commits took, in seconds.
         refused: Rows that can never be written, and why.
         written: Told the stamp up to which everything is on disk, when that has changed.
+        until: Return the stamp of the last change that may be written; None: all may.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Commits:
         self.times: deque[float] = deque(maxlen=_TIMES)
         self.refused: dict[int, Unwritable] = {}
         self.written: Callable[[int], object] = lambda stamp: None
+        self.until: Callable[[], int | None] = lambda: None
         self._store = store
         self._writer = writer
         self._group = group
@@ -214,9 +216,10 @@ class Commits:
         if self._under_way or self._over is not None:
             return
         self._before()
-        taken = self._group.take()
+        until = self.until()
+        taken = self._group.take(until=until)
         if taken is None:
-            self._reach(self._group.stamp)
+            self._reach(self._group.stamp if until is None else min(until, self._group.stamp))
             return
         batch, stamp = taken
         self._under_way = sum(map(len, batch[:-1]))

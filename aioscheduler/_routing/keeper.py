@@ -108,7 +108,11 @@ class Keeper:
         self.where: Whereabouts = Whereabouts(workers)
         self.commits: Commits = Commits(store, writer, self.group, self._marks.age, self._fail)
         self.commits.written = self.where.horizon.written
-        self._lookups = Lookups(store, self._asking.ask, self.where)
+        self._lookups = Lookups(
+            *(store, self._asking.ask, self.where, lambda: self.group.stamp),
+            *(self.commits.soon, self._fail),
+        )
+        self.commits.until = self._lookups.until
         self._burials = Burials(self.group, clock, self.commits.has)
         self.letters: Letters = Letters(
             store, self.group, self.commits, self._asking.ask, self.stored
@@ -232,7 +236,13 @@ class Keeper:
         paging = Paging(
             *(self.store, self._asking.ask, self.where, self._timed, self._clock, self._held),
             lambda row, kept: restoring.take(row, self.intake.early, kept),
-            *(self._admission.flush, self.shelf.tally.take, self.shelf.recount, self._fail),
+            *(
+                self._lookups.settle,
+                self._admission.flush,
+                self.shelf.tally.take,
+                self.shelf.recount,
+                self._fail,
+            ),
         )
         self.intake.open()
         await paging.open(self._loop, self._check_kind)
@@ -311,7 +321,8 @@ class Keeper:
         now = self._clock()
         self._burials.tell()
         self._suspects.look_after(now)
-        self.shelf.look_after()
+        self.shelf.held.forget_dropped()
+        self._lookups.look_after()
         if self._paging is not None:
             self._paging.look()
         if self._restoring is not None and self._restoring.resolve(now):

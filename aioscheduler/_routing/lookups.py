@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .._durable.records import Row, Store
 from ..errors import StoreError
@@ -26,7 +26,24 @@ Then = Callable[[Row | None], object]
 """Is told of the task as it is by now; None: there is none that is only in the file."""
 
 MOST = 4096  # tasks that are asked for at a time
-RETRY = 1.0  # seconds after which a file that cannot be read is asked again
+TRIES, RETRY = 3, 1.0
+"""How often a file is asked that cannot be read, and after how many seconds once more."""
+
+
+class Wanted(NamedTuple):
+    """A task that is asked for.
+
+    Attributes:
+        stamp: That of the last change before.
+        id: Of the task; None: it is asked for by its position.
+        position: When it was due, as last known, and its row; -1: it is asked for by its id.
+        then: Is told.
+    """
+
+    stamp: int
+    id: str | None
+    position: tuple[int, int]
+    then: Then
 
 
 class Lookups:
@@ -36,6 +53,9 @@ class Lookups:
         store: Is asked.
         ask: Has something done in the writer's thread.
         where: Where tasks are that are not only in the file.
+        stamp: Return that of the last change.
+        answered: Called when some have been answered.
+        failed: Called when it cannot go on.
     """
 
     def __init__(
@@ -43,13 +63,18 @@ class Lookups:
         store: Store,
         ask: Callable[[Callable[[], Any]], Awaitable[Any]],
         where: Whereabouts,
+        stamp: Callable[[], int],
+        answered: Callable[[], object],
+        failed: Callable[[Exception], object],
     ) -> None:
         self._store = store
         self._ask: Callable[[Callable[[], Any]], Awaitable[Any]] = ask
         self._where = where
-        self._wanted: list[tuple[str | None, tuple[int, int], Then]] = []
+        self._told = answered
+        self._failed = failed
+        self._stamp = stamp
+        self._wanted: list[Wanted] = []
         self._task: asyncio.Task[None] | None = None
-        self._told_of = False  # that the file cannot be read
         self.is_over = False
 
     def by_id(self, id_: str, then: Then) -> None:
@@ -77,12 +102,25 @@ class Lookups:
         else:
             self._want(None, (0, -1), lambda _: then())
 
+    def until(self) -> int | None:
+        """Return the stamp of the last change before the first that was asked; None: nothing is.
+
+        What comes after it is written after what becomes of that: a task that schedules another
+        one under an id is not struck before that one is in the file.
+        """
+        return self._wanted[0].stamp if self._wanted else None
+
     async def settle(self) -> None:
         """Return when all that was asked so far has been answered, or never will be."""
         if self._task is not None:
             answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.when_known(partial(_answer, answered, None))
             await asyncio.wait([answered, self._task], return_when=asyncio.FIRST_COMPLETED)
+
+    def look_after(self) -> None:
+        """Is called once a tick: who cancels all tasks of the loop has cancelled that one, too."""
+        if self._wanted and self._task is None and not self.is_over:
+            self._task = asyncio.get_running_loop().create_task(self._answer())
 
     def stop(self) -> None:
         """Ask nothing more: who waits is told nothing."""
@@ -93,7 +131,7 @@ class Lookups:
     def _want(self, id_: str | None, position: tuple[int, int], then: Then) -> None:
         if self.is_over:
             return
-        self._wanted.append((id_, position, then))
+        self._wanted.append(Wanted(self._stamp(), id_, position, then))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._answer())
 
@@ -106,31 +144,36 @@ class Lookups:
                 del self._wanted[: len(wanted)]
                 by_id = {row.id: row for row in found if row.id is not None}
                 by_row = {row.row: row for row in found}
-                for id_, (_, number), then in wanted:
+                for _, id_, (_, number), then in wanted:
                     row = by_row.get(number) if id_ is None else by_id.get(id_)
                     try:
                         then(self._as_it_is(number, row))
                     except Exception:
                         log.exception("what was asked of %s could not be told", self._store.path)
+                self._told()
                 self._where.horizon.end(begun)
                 begun = self._where.horizon.begin()
+        except Exception as error:  # noqa: BLE001  whatever it is, who waits would for ever
+            self._failed(error)
         finally:
             self._where.horizon.end(begun)
             self._task = None
 
-    async def _find(self, wanted: list[tuple[str | None, tuple[int, int], Then]]) -> list[Row]:
-        ids = [id_ for id_, _, _ in wanted if id_ is not None]
-        rows = [position for id_, position, _ in wanted if id_ is None and position[1] >= 0]
-        while ids or rows:
+    async def _find(self, wanted: list[Wanted]) -> list[Row]:
+        ids = [each.id for each in wanted if each.id is not None]
+        rows = [each.position for each in wanted if each.id is None and each.position[1] >= 0]
+        tries = TRIES if ids or rows else 0
+        while tries:
             try:
                 found: list[Row] = await self._ask(partial(self._store.find, ids, rows))
             except StoreError as error:
-                if not self._told_of:
-                    log.error("%s; tasks wait for it, and it is tried again", error)
-                self._told_of = True
-                await asyncio.sleep(RETRY)
+                tries -= 1
+                if tries:
+                    await asyncio.sleep(RETRY)
+                else:
+                    count = len(ids) + len(rows)
+                    log.error("%s; of %s tasks it is taken that they are not there", error, count)
             else:
-                self._told_of = False
                 return found
         return []
 

@@ -50,6 +50,7 @@ class Paging:
         clock: Return the present in nanoseconds since the epoch.
         count: Return how many tasks of the store are in memory.
         take: Takes a task, and what is kept of it, if anything is.
+        settle: Return when it is known who has the ids of new tasks: they keep their places.
         flush: Return when the links have room.
         taken: Told how many tasks have come.
         whole: Called when there are no more behind the horizon.
@@ -65,6 +66,7 @@ class Paging:
         clock: Callable[[], int],
         count: Callable[[], int],
         take: Callable[[Row, Kept | None], object],
+        settle: Callable[[], Awaitable[None]],
         flush: Callable[[], Awaitable[None]],
         taken: Callable[[int], object],
         whole: Callable[[], object],
@@ -77,6 +79,7 @@ class Paging:
         self._clock = clock
         self._count = count
         self._take: Callable[[Row, Kept | None], object] = take
+        self._settle: Callable[[], Awaitable[None]] = settle
         self._flush: Callable[[], Awaitable[None]] = flush
         self._taken = taken
         self._whole = whole
@@ -163,6 +166,7 @@ class Paging:
                 some = rows[start : start + SLICE]
                 is_last = start + SLICE >= len(rows)
                 reached = page.reached if is_last else some[-1].position
+                await self._settle()
                 self._taken(horizon.take(some, reached, self._take))
                 await self._flush()
             horizon.expect(page.behind)

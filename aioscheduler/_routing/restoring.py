@@ -60,8 +60,8 @@ class Admission(Protocol):
     def locate(self, worker: int, number: int) -> tuple[Link, int]:
         """Return the link of a task that has not ended, and its scheduler there."""
 
-    def find(self, id_: str) -> Address | None:
-        """Return the task at a link that has an id."""
+    def find(self, id_: str, before: int) -> Address | None:
+        """Return the task at a link that has an id, if its row is before one."""
 
     def dispossess(self, address: Address) -> None:
         """Take the id from a task at a link."""
@@ -353,12 +353,13 @@ class Restoring:
         self._forget_waiting(known)
         self._strike(kept)
 
-    def move(self, row: int, due: int) -> None:
-        """Give a task that waits for its function another time."""
+    def move(self, row: int, due: int) -> Row:
+        """Give a task that waits for its function another time; return it as it was."""
         known, kept, function = self._waiting[row]
         kept.due, kept.given = due, None
         self._waiting[row] = known._replace(due=due, given=None), kept, function
         self._group.change(kept)
+        return known
 
     def _tell_unknown(self) -> None:
         """Say in the log what waits for its function, which this script may not have at all."""
