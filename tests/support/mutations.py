@@ -80,6 +80,7 @@ SHELF = "aioscheduler/_routing/shelf.py"
 SHELFLISTING = "aioscheduler/_routing/shelflisting.py"
 GROUP = "aioscheduler/_durable/group.py"
 KEEPER = "aioscheduler/_routing/keeper.py"
+CONFIRMED = "aioscheduler/_routing/confirmedstarts.py"
 KEEPING = "aioscheduler/_routing/keeping.py"
 LOCALCREW = "aioscheduler/_routing/localcrew.py"
 RESTORING = "aioscheduler/_routing/restoring.py"
@@ -458,8 +459,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "two have an id",
         "an id names one task",
         ROUTER,
-        "        self.dispossess(known)\n        worker, scheduler = self",
-        "        worker, scheduler = self",
+        "        self.dispossess(known)\n        if draft",
+        "        if draft",
     ),
     Mutation(
         "too late for its limit",
@@ -494,7 +495,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "begins off the record",
         "what must not start twice, or may have ended its host, begins when that is on record",
-        KEEPING,
+        CONFIRMED,
         "        self._commits.when(stamp, partial(self._confirm, announcement, kept, begin))\n",
         "        self._confirm(announcement, kept, begin, None)\n",
         fast=True,
@@ -503,7 +504,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "no mark for once",
         "a task that must not start twice is not started by the next host",
-        KEEPING,
+        CONFIRMED,
         "            if each.once or each.suspect:\n",
         "            if each.suspect:\n",
         fast=True,
@@ -662,10 +663,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "who waits is marked",
         "and what stood in line meanwhile is not",
-        KEEPING,
-        "        go = partial(self._record, announcement, kept, begin, struck)\n",
-        "        self.started(kept)\n"
-        "        go = partial(self._record, announcement, kept, begin, struck)\n",
+        CONFIRMED,
+        "        self._waiting.update(dict.fromkeys(kept, announcement))\n",
+        "        self._waiting.update(dict.fromkeys(kept, announcement))\n"
+        "        self._marks.begun(*kept.values())\n",
         hosts=True,
     ),
     Mutation(
@@ -715,9 +716,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "what was cancelled in one host does not start in the next",
         KEEPING,
         "            self._group.strike(kept)\n"
+        "            self._where.forget((kept,), self._group.stamp)\n"
         "            self._commits.soon()\n"
-        "            if _waits(kept):\n",
-        "            if _waits(kept):\n",
+        "            if is_confirmed(kept):\n",
+        "            if is_confirmed(kept):\n",
         hosts=True,
     ),
     Mutation(
@@ -756,8 +758,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "an announcement of the dead counts",
         "what was announced by a process that is gone has not begun",
-        KEEPING,
-        "            if self._unconfirmed.get(number) is not announcement:",
+        CONFIRMED,
+        "            if self._waiting.get(number) is not announcement:",
         "            if False:",
         hosts=True,
     ),
