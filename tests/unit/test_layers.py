@@ -26,6 +26,7 @@ ORDER = (
     "_scheduling",
     "_transport",
     "retry",
+    "rules",
     "options",
     "registry",
     "_shipping",
@@ -75,6 +76,7 @@ PURE = (
     "_routing.requests",
     "_routing.suspects",
     "errors",
+    "rules",
     "stats",
 )
 METHODS = (ast.FunctionDef, ast.AsyncFunctionDef)
