@@ -185,7 +185,7 @@ def _offset(moment: datetime, zone: tzinfo) -> timedelta:
 
 def _wall(moment: datetime, zone: tzinfo) -> datetime:
     """Return what a clock shows, naive."""
-    return moment.astimezone(zone).replace(tzinfo=None, fold=0)
+    return moment.astimezone(zone).replace(tzinfo=None)
 
 
 def _when_reached(local: datetime, zone: tzinfo) -> datetime:

@@ -135,7 +135,7 @@ def pause(progress: Progress) -> Progress:
 
 
 def resume(terms: Terms, progress: Progress, now: int) -> Progress:
-    """Return it going on with the first nominal time that has not passed.
+    """Return it going on with the first nominal time after now.
 
     Without effect if it is not paused. If its rule fails again it is paused again.
     """
@@ -175,7 +175,7 @@ class _Looking:
         self.terms = terms
         self.progress = progress
         self._now = now
-        self._free = free
+        self._free = None if free is None else min(free, now)  # the clock may be set back
         self._runs: list[Run] = []
         self._held = False
 

@@ -381,6 +381,12 @@ def test_a_part_of_a_second_is_no_second() -> None:
         assert rule.next(nine + timedelta(microseconds=1)) == nine + DAY
 
 
+def test_a_part_of_a_second_before_a_change() -> None:
+    change = datetime(2026, 10, 25, 1, tzinfo=UTC)  # 03:00 becomes 02:00
+    for before in (timedelta(microseconds=1), timedelta(seconds=0.5)):
+        assert Cron("* * * * *", "Europe/Berlin").next(change - before) == change
+
+
 def test_it_may_be_asked_by_any_clock() -> None:
     rule = Cron("0 9 * * *", "Europe/Berlin")
     for zone in ("Asia/Tokyo", "America/New_York", "Europe/Berlin"):

@@ -93,6 +93,16 @@ def test_a_part_of_a_microsecond_does_not_matter() -> None:
     assert next_time(every, NOW) == next_time(every, NOW + 999) == NOW + SECOND
 
 
+def test_nanoseconds_are_rounded_up() -> None:
+    class Fine(datetime):
+        """As those of pandas."""
+
+        nanosecond = 1
+
+    found = Fine(2030, 1, 2, tzinfo=UTC)
+    assert next_time(Answering(lambda after: found), NOW) == NOW + DAY + 1000
+
+
 def test_there_is_none_after_the_last_due_time() -> None:
     years = Every(timedelta(days=365 * 200), start=START)
     assert next_time(years, NOW) == NOW + 365 * 200 * DAY

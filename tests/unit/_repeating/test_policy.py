@@ -205,6 +205,8 @@ def test_a_clock_that_is_set_back_repeats_nothing() -> None:
     back = minute(-100)
     for watched in (back, NOW):
         assert look(terms, progress, back, watched, 0) == Look(progress, (), minute(2))
+    # Nor does what came after the end of a run by the clock of then overlap that.
+    assert nominals(look(terms, progress, minute(2), NOW, minute(2.5))) == [2]
     # What nobody missed is not taken for missed when its time has come.
     assert nominals(look(make(missed="skip"), progress, minute(2), minute(50), 0)) == [2]
 
@@ -265,6 +267,24 @@ def test_so_many_at_a_time() -> None:
     assert seen.wake == seen.runs[-1].nominal + SECOND // 1000
     assert seen.wake < minute(1)
     assert not seen.held
+
+
+def test_a_year_of_times_that_overlap_costs_little() -> None:
+    class Counting:
+        asked = 0
+
+        def next(self, after: datetime) -> datetime | None:
+            self.asked += 1
+            return Every(60, start=START).next(after)
+
+        def __str__(self) -> str:
+            return "counting"
+
+    rule = Counting()
+    terms = make(rule)
+    seen = look(terms, begin(terms, NOW), minute(365 * 1440), NOW, None)
+    assert seen.progress == Progress(minute(365 * 1440 + 1), None, 0, 1000)
+    assert rule.asked < 1100
 
 
 # ---- its end
@@ -332,7 +352,8 @@ def test_what_passes_while_it_is_paused_is_skipped() -> None:
         back = resume(terms, progress, minute(5.5))
         assert back == Progress(minute(6), None, 0, 5)
         assert resume(terms, back, minute(7)) == back  # it is not paused
-        assert resume(terms, progress, NOW) == progress._replace(paused=False)
+        assert resume(terms, progress, minute(1)) == Progress(minute(2), None, 0, 1)
+        assert resume(terms, progress, minute(1) - 1) == progress._replace(paused=False)
 
 
 def test_a_pause_holds_over_a_restart() -> None:
