@@ -1,6 +1,6 @@
 """Runs every benchmark with this Python and writes the results, the tables and the charts.
 
-    python benchmarks/bench_all.py            all of them, about 16 minutes
+    python benchmarks/bench_all.py            all of them, about 20 minutes
     python benchmarks/bench_all.py --quick    to see that they run; writes nothing to the page
     python benchmarks/bench_all.py --only burst idle
     python benchmarks/bench_all.py --write    the page and the charts again, from the results
@@ -39,6 +39,7 @@ NAMES = (
     "recovery",
     "host",
     "worker",
+    "durable",
 )
 
 

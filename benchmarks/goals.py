@@ -38,6 +38,7 @@ def goals(version: str, figures: Figures) -> list[Row]:
         *_idle(figures),
         *_cpu(figures),
         *_recovery(figures),
+        *_durable(figures),
     ]
 
 
@@ -262,3 +263,57 @@ def _cpu(figures: Figures) -> list[Row]:
             ours["x one"] >= 1.85,
         )
     ]
+
+
+def _durable(figures: Figures) -> list[Row]:
+    rates = {(row["what"], row["who"]): row["tasks/s"] for row in figures["durable"]["rows"]}
+    waiting = "256 wait for stored()"
+    put, ends = "put down", "end to end"
+    pairs = (  # what, ours, peer, the peer's name, the least ratio
+        (waiting, (put, waiting), (put, "APScheduler 3, SQLite"), "APScheduler 3", 60),
+        (
+            "`map` and `sync()`",
+            (put, "map, and sync()"),
+            (put, "APScheduler 3, SQLite"),
+            "the same",
+            100,
+        ),
+        (waiting, (put, waiting), (put, "huey, SQLite"), "huey", 50),
+        ("`map` and `sync()`", (put, "map, and sync()"), (put, "huey, SQLite"), "huey", 50),
+        ("one at a time", (put, "one at a time"), (put, "huey, SQLite"), "huey", 1),
+        ("no-ops, end to end", (ends, "durable"), (ends, "plain, without"), "not durable", 0.9),
+        (
+            "no-ops that are not durable, on a manager with a store",
+            (ends, "plain, with a store"),
+            (ends, "plain, without"),
+            "without a store",
+            0.97,
+        ),
+    )
+    rows: list[Row] = []
+    for what, ours, peer, name, least in pairs:
+        ratio = rates[ours] / rates[peer]
+        rows.append(
+            (
+                f"durable: {what}",
+                f"≥ {least} ×",
+                f"{rates[peer]:,.0f}/s ({name})",
+                f"{rates[ours]:,.0f}/s",
+                f"{ratio:.2f} ×" if least <= 1 else f"{ratio:.0f} ×",
+                ratio >= least,
+            )
+        )
+    late = {row["who"]: row for row in figures["durable"]["rows"] if row["what"] == "late"}
+    for key, most in (("p50 ms", 1.2), ("p99 ms", 2)):
+        own, plain = late["durable"][key], late["plain, without"][key]
+        rows.append(
+            (
+                f"durable: lateness at {late['durable']['tasks/s']:,.0f}/s, {key[:3]}",
+                f"≤ {most} ×",
+                f"{plain:.2f} ms (not durable)",
+                f"{own:.2f} ms",
+                f"{own / plain:.2f} ×",
+                own <= most * plain,
+            )
+        )
+    return rows

@@ -8,10 +8,11 @@ left. There are tasks without and with an id, tasks that fail at first and are t
 that must not start twice (`on_loss="fail"`), and chains, each step of which schedules the next.
 Then the history is checked:
 
-- what was acknowledged has run, or is a dead letter (of `on_loss="fail"`, in doubt);
+- what was acknowledged has run, or is a dead letter: of `on_loss="fail"`, in doubt, or killed with
+  its host three times in a row;
 - nothing started before its due time;
 - no task of `on_loss="fail"` started twice;
-- each chain has come to exactly one end;
+- each chain has come to one end;
 - nothing is left in the store.
 
 Prints what happened, and exits with status 1 if a check fails.
@@ -44,6 +45,7 @@ EARLY = 0.15  # of the hosts are killed before they are ready, within a second
 MOST_WAITING = 20_000  # tasks, so that the last host is done in a while
 CHAINS = 20  # of each host
 STEPS = 10  # of a chain in the last host
+MOST_LOSSES = 3  # after which a task is not begun again
 LONGEST = 90.0  # seconds that a host is given
 HISTORY, LAST = "STORM_HISTORY", "STORM_LAST"  # environment variables, which workers have, too
 
@@ -182,7 +184,7 @@ class Host:
         await self.manager.sync()
         self.tell("L", self.manager.stats().stored + len(self.manager))
         async for letter in self.manager.dead_letters():
-            self.tell("D", letter.reason, letter.name.replace(" ", "-"), letter.id)
+            self.tell("D", letter.reason, letter.name, letter.attempts)
 
 
 async def live(path: str, pipe: int, boot: int, synchronous: Any) -> None:
@@ -319,21 +321,27 @@ class Storm:
                 starts[ident] += what == "S"
                 ends[ident] += what == "E"
                 early += at < due
-        doubted = sum(reason == "lost" and name == "once" for reason, name, _ in letters)
-        lost = {ident for ident in acknowledged if not ends[ident]}
-        lost_once = {ident for ident in lost if kind_of(ident) == "once"}
+        # By kind: those of "fail" may be one at any death, the others after three in a row.
+        doubted = Counter(
+            name
+            for reason, name, attempts in letters
+            if reason == "lost" and (name == "once" or int(attempts) >= MOST_LOSSES)
+        )
+        lost = Counter(
+            "plain" if kind_of(ident) == "id" else kind_of(ident)
+            for ident in acknowledged
+            if not ends[ident]
+        )
         chains = [ident for ident in acknowledged if ident < 0]
         kills = sum(life.killed for life in self.lives)
         twice = sum(n > 1 for ident, n in ends.items() if ident >= 0)
         broken = {
-            "acknowledged and lost": len(lost - lost_once - set(chains))
-            + max(0, len(lost_once) - doubted),
+            "acknowledged and lost": (lost - doubted).total(),
             "early": early,
             "started twice of fail": sum(n > 1 for i, n in starts.items() if kind_of(i) == "once"),
-            "chains broken": sum(not ends[ident] for ident in chains),
             "chains doubled": sum(ends[ident] > 1 for ident in chains),
             "left": left[0] if left else 1,
-            "other dead letters": sum(reason != "lost" for reason, *_ in letters),
+            "other dead letters": len(letters) - doubted.total(),
         }
         alive = sum(life.seconds for life in self.lives if life.killed)
         rate = sum(ends.values()) / max(alive, 1e-9)

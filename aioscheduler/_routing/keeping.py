@@ -75,6 +75,8 @@ class Keeping:
         self.leaves_suspects = False
         # Announced, and certainly not begun: by number, with what stands for the announcement.
         self._unconfirmed: dict[int, object] = {}
+        # What was asked to end before it was announced, with the stamp by which it is struck.
+        self._struck: dict[int, int] = {}
         self._left = left
         self._group = group
         self._commits = commits
@@ -120,24 +122,32 @@ class Keeping:
         It is called with those that have not been withdrawn meanwhile, nor announced once more.
         """
         kept = {number: self.kept[number] for number in numbers if number in self.kept}
-        if not kept:  # they were asked to end, and their start was on its way
-            begin([])
+        # Their start was on its way: it wins, but no other host is to begin them as well.
+        struck = max((self._struck.pop(number, 0) for number in numbers), default=0)
+        if not kept:
+            if struck:
+                self._commits.when(struck, lambda error: None if error else begin([]))
+            else:
+                begin([])
             return
         announcement = object()
         self._unconfirmed.update(dict.fromkeys(kept, announcement))
-        go = partial(self._record, announcement, kept, begin)
+        go = partial(self._record, announcement, kept, begin, struck)
         suspects = [each for each in kept.values() if each.suspect]
         if suspects:
-            alone = any(map(is_last, suspects))
-            self._suspects.ask(suspects, alone, self._clock(), go)
+            losses = max(each.losses for each in suspects)
+            self._suspects.ask(suspects, losses, self._clock(), go)
         else:
             go()
 
     def _record(
-        self, announcement: object, kept: Mapping[int, Kept], begin: Callable[[list[int]], None]
+        self,
+        announcement: object,
+        kept: Mapping[int, Kept],
+        begin: Callable[[list[int]], None],
+        stamp: int,
     ) -> None:
         """Have it on record that tasks begin, those of them that still wait to."""
-        stamp = 0
         for number, each in kept.items():
             if self._unconfirmed.get(number) is not announcement:
                 continue  # its process has died since; by now it may wait for another turn
@@ -236,6 +246,8 @@ class Keeping:
                 self._suspects.clear(kept, self._clock())
             self._group.strike(kept)
             self._commits.soon()
+            if _waits(kept):
+                self._struck[number] = self._group.stamp
 
     # ---- ends
 
@@ -258,6 +270,8 @@ class Keeping:
         Returns:
             Those of them that are dead letters, and not lost.
         """
+        for number in numbers if self._struck else ():
+            self._struck.pop(number, None)
         if not self.kept:
             return ()
         letters: set[int] = set()
@@ -359,10 +373,7 @@ class Keeping:
 
     def confirmed_again(self, number: int) -> int:
         """Return how a task that runs again is confirmed, as of `wire.More`; 0: as before."""
-        kept = self.kept.get(number)
-        if kept is None:
-            return 0
-        return wire.ALONE if is_last(kept) else 1
+        return wire.ALONE if number in self.kept else 0
 
     def stays(self, number: int, running: bool) -> bool:
         """Say whether a task that nobody has asked to end stays for the next host."""
@@ -375,8 +386,3 @@ class Keeping:
 def _waits(kept: Kept) -> bool:
     """Whether a task begins on the store's word alone."""
     return kept.once or kept.suspect or kept.id is not None
-
-
-def is_last(kept: Kept) -> bool:
-    """Whether one more loss is the last: it begins alone, for no other is to be lost with it."""
-    return kept.losses >= MOST_LOSSES - 1

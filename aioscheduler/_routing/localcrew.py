@@ -246,6 +246,7 @@ class LocalCrew:
         self._counter.count_waiting(0, engine.index, -len(launched))
         for number, entry in launched.items():
             close(entry)
+            self.few.forget(number)
             self._end(engine, number, entry, State.FAILED, error)
         tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
 

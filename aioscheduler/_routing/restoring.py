@@ -29,7 +29,7 @@ from ..registry import Durable
 from .burials import Burials
 from .drafts import Draft, confirmed_of
 from .functions import Functions
-from .keeping import MOST_LOSSES, WITHDRAWN, Keeping, is_last
+from .keeping import MOST_LOSSES, WITHDRAWN, Keeping
 from .storedcalls import LocalCalls, Notes, RemoteCalls, Stored
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -191,7 +191,7 @@ class Restoring:
             kept.suspect = False
         confirmed = confirmed_of(function, row.id)
         if kept.suspect:
-            confirmed = wire.ALONE if is_last(kept) else 1
+            confirmed = wire.ALONE if kept.losses else 1
         try:
             stored = Stored(
                 function,

@@ -2,13 +2,14 @@
 
     ask ─► its turn ─► begins, on record ─► cleared: it has ended, or has run a while
              │
-             ├ most, in lots
-             └ those whose next loss would be the last, each alone
+             ├ those that have only been there, in lots
+             ├ those that were lost once, in small lots
+             └ those that were lost twice, each alone: one more loss is the last
 
 After a host has died nobody knows which task has killed it, if one has. So those that may have been
-running begin in lots that are on record; those that were running at two deaths begin one by one;
-and so the one that does it is named, and all others are cleared by running (the procedure is that
-of bisecting, with a budget of lives).
+running begin in lots that are on record, and the more often one was there at a death, the fewer are
+with it at the next. So the one that does it is named, and all others are cleared by running (the
+procedure is that of bisecting, with a budget of lives).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 
-LOT = 256
-"""So many of them may run at a time that have not been cleared."""
+LOTS = 256, 16, 1
+"""So many of them may run at a time that have not been cleared, by how often one was lost."""
 
 QUARANTINE, QUARANTINE_ALONE = 2 * 10**9, 10 * 10**9
 """Nanoseconds after which those of a lot, or one alone, are cleared though they run: the others do
@@ -28,23 +29,24 @@ class Suspects:
     """Whose turn it is."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[set[Hashable], bool, Callable[[], None]]] = deque()
+        self._waiting: deque[tuple[set[Hashable], int, Callable[[], None]]] = deque()
         self._running: dict[Hashable, int] = {}  # until when at the latest
-        self._alone = False  # whether what runs is to be alone
+        self._lot = LOTS[0]  # of what runs
         self._turning = False
 
     def ask(
-        self, tasks: Iterable[Hashable], alone: bool, now: int, begin: Callable[[], None]
+        self, tasks: Iterable[Hashable], losses: int, now: int, begin: Callable[[], None]
     ) -> None:
         """Ask for the turn of tasks that begin together.
 
         Args:
             tasks: Which.
-            alone: Whether no other is to be lost with one of them.
+            losses: How often one of them was lost, at most.
             now: Nanoseconds.
             begin: Called, maybe at once, when it is their turn, or when all of them are cleared.
         """
-        self._waiting.append((set(tasks), alone, begin))
+        lot = LOTS[min(losses, len(LOTS) - 1)]
+        self._waiting.append((set(tasks), lot, begin))
         self._turn(now)
 
     def clear(self, task: Hashable, now: int) -> None:
@@ -71,17 +73,18 @@ class Suspects:
         self._turning = True
         try:
             while self._waiting:
-                tasks, alone, begin = self._waiting[0]
+                tasks, lot, begin = self._waiting[0]
                 if not tasks:  # they have ended, or their process has
                     self._waiting.popleft()
                     begin()
                     continue
-                blocked = alone or self._alone or len(self._running) + len(tasks) > LOT
-                if self._running and blocked:
+                if not self._running:
+                    self._lot = lot
+                elif len(self._running) + len(tasks) > min(lot, self._lot):
                     return
                 self._waiting.popleft()
-                self._alone = alone
-                until = now + (QUARANTINE_ALONE if alone else QUARANTINE)
+                self._lot = min(lot, self._lot)
+                until = now + (QUARANTINE if lot > 1 else QUARANTINE_ALONE)
                 self._running.update(dict.fromkeys(tasks, until))
                 begin()
         finally:

@@ -128,3 +128,18 @@ def ask_host(error: BaseException) -> bool | float:
 
 def decode_with_another(payload: bytes) -> Any:
     return WorkerCatalog().decode(payload)
+
+
+class Cancelling:
+    """Is no function, and ends as if it had been cancelled: when it is called, or awaited."""
+
+    def __init__(self, later: bool) -> None:
+        self._later = later
+
+    def __call__(self, n: int) -> object:
+        if self._later:
+            return self._cancel()
+        raise asyncio.CancelledError
+
+    async def _cancel(self) -> None:
+        raise asyncio.CancelledError

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import iscoroutinefunction
-from types import CodeType, CoroutineType, NoneType, TracebackType
+from types import CodeType, CoroutineType, FunctionType, NoneType, TracebackType
 from typing import Any, NoReturn
 
 from aioscheduler import registry
@@ -301,7 +301,7 @@ class Runner:
 
     def _is_kept(self, called: Any) -> bool:
         """Whether the tasks of a function are in the host's store."""
-        if not self._config.has_store:
+        if not self._config.has_store or type(called) is not FunctionType:
             return False
         # What came by value is known by its code alone.
         return bool(registry.of_function(called) or registry.of_code(called.__code__))

@@ -33,6 +33,7 @@ from aioscheduler._durable.records import BUCKET_SHIFT, Row
 from aioscheduler._routing.assembly import Seams
 from aioscheduler._routing.localentry import close
 from aioscheduler._scheduling.clock import SECOND
+from aioscheduler._scheduling.coroutines import close_unstarted
 
 from .disk import Disk, SlowWriter
 from .durables import HOSTS, QUEUED, TIMED, chain, plain
@@ -147,6 +148,7 @@ class Host:
         self._idents: dict[tuple[int, int], Fate] = {}  # of what it has scheduled
         self.place = OwnPlace(self)
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._spawned: list[Coroutine[Any, Any, None]] = []
         self._rest: list[asyncio.Task[Any]] = []
 
     def kept(self, worker: int, number: int) -> Any:
@@ -224,6 +226,8 @@ class Host:
         if manager._router.closed is not None:
             return
         async with asyncio.timeout(LONGEST):
+            while asked := [task for task in self._rest if not task.done()]:  # it may requeue
+                await asyncio.wait(asked)
             await manager.join()
         await manager.sync()
         stats, fault = manager.stats(), world.fates.fault
@@ -270,6 +274,8 @@ class Host:
     def _drop(self) -> None:
         loop: Any = self.world.loop
         self._rest += self.tasks  # or it would be told that nobody has awaited them
+        for coro in (*(task.get_coro() for task in self.tasks), *self._spawned):
+            close_unstarted(coro)
         for link in self.manager._router.links:  # and so with what has not begun in its loop
             for engine in getattr(link, "engines", ()):
                 for entry in (*engine.waiting.values(), *engine._launched.values()):
@@ -466,7 +472,7 @@ class Host:
                 self.world.say("reschedule", fate.ident, delay)
                 for each in self._those(fate):
                     each.dues.add(due)
-                    each.moved = True
+                    each.moves += 1
 
     def _spawn(self, coro: Coroutine[Any, Any, None]) -> None:
         async def quietly() -> None:
@@ -475,6 +481,7 @@ class Host:
             except (StoreError, ManagerClosed) as error:
                 self.world.say("not any more:", error)
 
+        self._spawned.append(coro)
         self._rest.append(self.world.loop.create_task(quietly()))
 
     def _acknowledge(self) -> None:
@@ -501,8 +508,8 @@ class Host:
 
     async def _requeue_some(self) -> None:
         world, manager = self.world, self.manager
-        rows = [letter.row async for letter in manager.dead_letters(limit=3)]
-        for row in rows:
+        ids = {letter.row: letter.id async for letter in manager.dead_letters(limit=3)}
+        for row in ids:
             fate = world.fates.by_row[row]
             if fate.kind == "chain" or fate.deed in POISONS:
                 continue
@@ -513,6 +520,7 @@ class Host:
                 world.say("not requeued", row, error)
                 continue
             fate.starts, fate.requeued, fate.dues, fate.asked = [], self.number, set(), set()
+            fate.id_ = ids[row]  # another may have taken it
             fate.dues.add(world.due(delay))
             self._handles = [pair for pair in self._handles if pair[0] is not fate]
             world.say("requeue", row, fate.ident)

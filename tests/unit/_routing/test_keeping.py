@@ -296,15 +296,38 @@ def test_the_word_is_for_those_that_are_still_to_begin(place: Place) -> None:
     assert not place.keeping.stays(1, running=True)
 
 
-def test_one_that_runs_again_is_confirmed_and_alone_when_its_next_loss_is_the_last(
-    place: Place,
-) -> None:
+def test_what_is_struck_and_was_announced_begins_when_no_other_host_can(place: Place) -> None:
+    place.add(1, once=True)
+    place.add(2, once=True)
+    place.add(3, id="a")
+    place.settle()
+    place.keeping.withdrawn(1)
+    place.keeping.withdrawn(2)
+    place.announce(1)  # it was on its way
+    place.announce(2, 3)
+    place.loop.turn()
+    assert place.begun == []
+    place.settle()
+    assert place.begun == [(1,), (2, 3)]
+    place.keeping.withdrawn(3)
+    place.keeping.ended([3], State.CANCELLED)
+    assert not place.keeping._struck
+
+
+def test_what_is_struck_does_not_begin_if_that_cannot_be_written(place: Place) -> None:
+    place.add(1, once=True)
+    place.settle()
+    place.keeping.withdrawn(1)
+    place.announce(1)
+    place.commits.stop(StoreError("the thread has ended"))
+    assert place.begun == []
+
+
+def test_one_that_runs_again_is_announced_alone(place: Place) -> None:
     assert place.keeping.confirmed_again(1) == 0  # it is not durable
     place.add(1)
-    for losses in range(1, MOST_LOSSES):
-        assert place.keeping.runs_again(1, False)
-        alone = losses == MOST_LOSSES - 1
-        assert place.keeping.confirmed_again(1) == (wire.ALONE if alone else 1)
+    assert place.keeping.runs_again(1, False)
+    assert place.keeping.confirmed_again(1) == wire.ALONE
 
 
 def test_the_word_for_a_process_that_has_died_is_not_that_for_the_next(place: Place) -> None:

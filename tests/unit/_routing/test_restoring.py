@@ -15,7 +15,7 @@ from aioscheduler._durable.records import Begun, Function, Opening, Reason, Row
 from aioscheduler._routing.burials import Burials
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.functions import Functions
-from aioscheduler._routing.keeping import MOST_LOSSES, NOT_GIVEN, WITHDRAWN
+from aioscheduler._routing.keeping import NOT_GIVEN, WITHDRAWN
 from aioscheduler._routing.restoring import (
     HEARTBEAT_SLACK,
     MAIN_PATIENCE,
@@ -127,8 +127,7 @@ def test_a_task_waits_as_it_did(place: Place) -> None:
         ({"id": "a"}, 1),
         ({"function": 2}, wire.FEW),
         ({"function": 4}, wire.FEW),
-        ({"losses": 1}, 1),
-        ({"losses": MOST_LOSSES - 1}, wire.ALONE),
+        ({"losses": 1}, wire.ALONE),
         ({"due": HEARTBEAT + HEARTBEAT_SLACK - 1}, 1),
         ({"due": HEARTBEAT + HEARTBEAT_SLACK}, 0),
         ({"due": 0}, 1),  # of a queue: each of them may have begun
@@ -162,7 +161,7 @@ def test_what_had_begun_is_lost_once_more(place: Place) -> None:
     assert "3 times in a row" in batch.burials[0].text
     assert "must not start a second time" in batch.burials[1].text
     stored = place.call()
-    assert (stored.attempt, stored.confirmed) == (2, 1)
+    assert (stored.attempt, stored.confirmed) == (2, wire.ALONE)
 
 
 def test_what_is_not_to_begin_twice_has_not_begun_if_it_is_not_on_record(place: Place) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from aioscheduler._routing.suspects import LOT, QUARANTINE, QUARANTINE_ALONE, Suspects
+from aioscheduler._routing.suspects import LOTS, QUARANTINE, QUARANTINE_ALONE, Suspects
+
+LOT, SMALL, _ = LOTS
 
 
 class Turns(Suspects):
@@ -16,8 +18,8 @@ class Turns(Suspects):
         super().__init__()
         self.begun: list[str] = []
 
-    def put(self, *tasks: str, alone: bool = False, now: int = 0) -> None:
-        self.ask(tasks, alone, now, lambda: self.begun.append("".join(tasks)))
+    def put(self, *tasks: str, losses: int = 0, now: int = 0) -> None:
+        self.ask(tasks, losses, now, lambda: self.begun.append("".join(tasks)))
 
 
 @pytest.fixture
@@ -50,9 +52,9 @@ def test_more_than_a_lot_begin_together_if_nothing_else_runs(turns: Turns) -> No
 
 def test_who_is_to_be_alone_is_and_in_its_turn(turns: Turns) -> None:
     turns.put("a")
-    turns.put("b", alone=True)
+    turns.put("b", losses=2)
     turns.put("c")
-    turns.put("d", alone=True)
+    turns.put("d", losses=2)
     assert turns.begun == ["a"]
     for ended, begun in (("a", "b"), ("b", "c"), ("c", "d")):
         turns.clear(ended, 1)
@@ -62,8 +64,8 @@ def test_who_is_to_be_alone_is_and_in_its_turn(turns: Turns) -> None:
 
 
 def test_the_others_wait_no_longer_than_the_quarantine(turns: Turns) -> None:
-    turns.put("a", alone=True, now=5)
-    turns.put("b", alone=True, now=6)
+    turns.put("a", losses=2, now=5)
+    turns.put("b", losses=2, now=6)
     turns.look_after(QUARANTINE_ALONE + 4)
     assert turns.begun == ["a"]
     turns.look_after(QUARANTINE_ALONE + 5)
@@ -73,6 +75,26 @@ def test_the_others_wait_no_longer_than_the_quarantine(turns: Turns) -> None:
     assert turns.begun == ["a", "b"]  # its time counts from its start
     turns.look_after(2 * QUARANTINE_ALONE + 5)
     assert turns.begun == ["a", "b", "c"]
+
+
+def test_those_that_were_lost_once_begin_in_small_lots_and_with_no_more_others(
+    turns: Turns,
+) -> None:
+    for n in range(SMALL - 1):
+        turns.put(f"{n},", losses=1)
+    turns.put("a")
+    turns.put("b")
+    turns.put("c", losses=1)
+    turns.put("d", losses=3)
+    assert turns.begun[-1] == "a"
+    for ended, begun in (("0,", "b"), ("1,", "c")):
+        turns.clear(ended, 1)
+        assert turns.begun[-1] == begun
+    for ended in [f"{n}," for n in range(2, SMALL - 1)] + ["a", "b"]:
+        turns.clear(ended, 1)
+    assert turns.begun[-1] == "c"
+    turns.clear("c", 1)
+    assert turns.begun[-1] == "d"
 
 
 def test_a_lot_is_waited_for_less_long(turns: Turns) -> None:
@@ -86,23 +108,23 @@ def test_a_lot_is_waited_for_less_long(turns: Turns) -> None:
 
 
 def test_what_ends_before_its_turn_takes_no_turn(turns: Turns) -> None:
-    turns.put("a", alone=True)
-    turns.put("b", "c", alone=True)
-    turns.put("d", alone=True)
+    turns.put("a", losses=2)
+    turns.put("b", "c", losses=2)
+    turns.put("d", losses=2)
     turns.clear("c", 1)
     turns.clear("b", 1)
     turns.clear("d", 1)
     # Whoever waits for their turn is told all the same.
     assert turns.begun == ["a", "bc", "d"]
-    turns.put("e", alone=True)
+    turns.put("e", losses=2)
     assert turns.begun[3:] == []
     turns.clear("a", 1)
     assert turns.begun[3:] == ["e"]
 
 
 def test_one_that_ends_before_its_turn_is_not_waited_for(turns: Turns) -> None:
-    turns.put("a", alone=True)
-    turns.put("b", "c", alone=True)
+    turns.put("a", losses=2)
+    turns.put("b", "c", losses=2)
     turns.put("d")
     turns.clear("b", 1)
     turns.clear("a", 1)
@@ -118,12 +140,12 @@ def test_who_begins_may_end_and_ask_at_once() -> None:
         def begin() -> None:
             begun.append(n)
             if n < 2000:  # which no recursion could do
-                turns.ask([n + 1], True, 0, beginning(n + 1))
+                turns.ask([n + 1], 2, 0, beginning(n + 1))
             turns.clear(n, 0)
 
         return begin
 
-    turns.ask([0], True, 0, beginning(0))
+    turns.ask([0], 2, 0, beginning(0))
     assert begun == list(range(2001))
 
 
@@ -132,6 +154,6 @@ def test_what_raises_at_its_start_holds_up_nobody(turns: Turns) -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        turns.ask(["a"], False, 0, begin)
+        turns.ask(["a"], 0, 0, begin)
     turns.put("b")
     assert turns.begun == ["b"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from acting import (
+    Cancelling,
     Counting,
     call_later,
     exhausted,
@@ -426,6 +427,15 @@ async def test_a_cancellation_that_nobody_asked_for_says_where_it_was(
         assert "aioscheduler_workers" not in text
     else:
         assert (ending, payload) == (DROPPED, None)
+
+
+@pytest.mark.parametrize("how", ["call", "await"])
+async def test_what_is_called_and_is_no_function_is_not_in_the_store(make: Make, how: str) -> None:
+    place = make(has_store=True)
+    await place.start()
+    place.call(0, Cancelling(how == "await"), [7])
+    await turns()
+    assert place.take()[-1] == [Kind.FINISHED, 0, [0], DROPPED, [None]]
 
 
 @pytest.mark.parametrize("order", [Order.FIFO, Order.LIFO])
