@@ -4,5 +4,5 @@
 the present is handed in, and what is to be run is handed back. No task, timer, store or handle is
 known here.
 
-Doors: none.
+Doors: `policy`, `terms`.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ def next_time(rule: Rule, after: int) -> int | None:
     after = after // _MICROSECOND * _MICROSECOND
     asked = to_datetime(after)
     try:
-        found = rule.next(asked)
+        found = _next_of_cron(rule, asked) if type(rule) is Cron else rule.next(asked)
     except Exception as error:
         raise RuleFailed(f"its rule raised {_line_of(error)}") from error
     if found is None:
@@ -66,6 +67,12 @@ def next_time(rule: Rule, after: int) -> int | None:
     if time <= after:
         raise RuleFailed(f"its rule gave {found.isoformat()}, asked for one after {asked}")
     return time if time < LATEST else None
+
+
+@lru_cache(1024)
+def _next_of_cron(rule: Cron, after: datetime) -> datetime | None:
+    """Ask a Cron once for all repeats that have the same one, which takes up to 0.3 ms."""
+    return rule.next(after)
 
 
 def pass_over(rule: Rule, first: int, until: int) -> Passed:

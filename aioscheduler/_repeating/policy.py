@@ -4,12 +4,13 @@
               ▲        ├─► pause, resume
               └────────┘
 
-A *nominal time* is what the rule says; a run for it is due up to `jitter` later. The rules:
+A *nominal time* is what the rule says; a run for it is due up to `jitter` later, and it is looked
+at when that is due: what is to be spread over time costs nothing at once. The rules:
 
 1. No nominal time is run twice, and none early: `next` only goes forward. A clock that is set back
    leaves it where it is; until then nothing is run.
-2. One is *missed* if it had passed by more than 10 s when somebody began to look. `missed` says
-   what becomes of it. A manager that is busy is late, and misses nothing.
+2. One is *missed* if it had passed by more than 10 s, and `jitter`, when somebody began to look.
+   `missed` says what becomes of it. A manager that is busy is late, and misses nothing.
 3. What is not missed goes by `overlap`: it overlaps a run that had not ended at that time.
 4. Where one must wait for the end of a run (`held`), `next` stays, and all that follows waits
    behind it: so a queue of any length is one number. A host that dies has missed what is in it.
@@ -121,7 +122,7 @@ def look(terms: Terms, progress: Progress, now: int, watched: int, free: int | N
     looking = _Looking(terms, progress, now, free)
     try:
         # The present, because a clock that was set back leaves `watched` in the future.
-        looking.catch_up(min(watched, now) - GRACE - 1)
+        looking.catch_up(min(watched, now) - GRACE - terms.jitter - 1)
         looking.keep_up()
     except RuleFailed as failure:
         # What has been run is run: only what comes after it is not known.
@@ -152,6 +153,13 @@ def resume(terms: Terms, progress: Progress, now: int) -> Progress:
         return _stopped(progress, failure)
     skipped = progress.skipped + passed.number
     return _within(terms, progress._replace(next=passed.next, skipped=skipped))
+
+
+def wake_of(terms: Terms, progress: Progress) -> int | None:
+    """Return when to look at it if nothing is held: when the next run is due; None: never."""
+    if progress.paused or progress.next is None:
+        return None
+    return progress.next + delay_of(terms.id, progress.next, terms.jitter)
 
 
 def delay_of(id_: str, nominal: int, jitter: int) -> int:
@@ -218,9 +226,8 @@ class _Looking:
                 self._go_on(next_time(terms.rule, nominal))
 
     def result(self) -> Look:
-        progress = self.progress
-        wake = None if self._held or progress.paused else progress.next
-        return Look(progress, tuple(self._runs), wake, self._held)
+        wake = None if self._held else wake_of(self.terms, self.progress)
+        return Look(self.progress, tuple(self._runs), wake, self._held)
 
     def _due(self, until: int) -> int | None:
         """Return the next nominal time if it has come by then."""

@@ -32,7 +32,7 @@ class Overlap(Enum):
     ALLOW = "allow"  # it runs beside that
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What a repeat was asked for.
 

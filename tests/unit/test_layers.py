@@ -38,6 +38,7 @@ ORDER = (
     "_processes",
     "_durable",
     "_repeating",
+    "repeat",
     "_routing",
     "deadletters",
     "_monitoring",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
@@ -159,6 +159,24 @@ def test_years_of_minutes_are_some_questions() -> None:
     assert passed == (MOST_COUNTED, last, last + 60 * SECOND)
     assert asked.number < MOST_COUNTED + 70
     assert pass_over(Every(60), NOW, NOW + 3650 * DAY).number == 3650 * 1440 + 1
+
+
+def test_a_cron_that_many_have_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Cron] = []
+
+    def iterate(rule: Cron, after: datetime) -> Iterator[datetime]:
+        asked.append(rule)
+        return real(rule, after)
+
+    real = Cron.iterate
+    monkeypatch.setattr(Cron, "iterate", iterate)
+    rules = [Cron("17 3 * * *", zone) for zone in ("UTC", "UTC", "Europe/Berlin")]
+    after = NOW + 5
+    found = [next_time(rule, after) for rule in rules * 10]
+    assert asked == [rules[0], rules[2]]
+    assert found[:3] * 10 == found
+    assert found[0] == found[1] == NOW + (3 * 60 + 17) * 60 * SECOND
+    assert found[2] == NOW + (2 * 60 + 17) * 60 * SECOND
 
 
 def test_a_rule_may_be_over() -> None:

@@ -19,6 +19,7 @@ from aioscheduler._repeating.policy import (
     look,
     pause,
     resume,
+    wake_of,
 )
 from aioscheduler._repeating.terms import Missed, Overlap, Terms, read_terms
 from aioscheduler._scheduling.clock import SECOND, to_datetime
@@ -405,11 +406,22 @@ def test_a_run_is_due_up_to_so_much_later() -> None:
         seen = look(terms, progress, minute(n), NOW, minute(n))
         (run,) = seen.runs
         assert run.nominal == minute(n)
-        assert seen.wake == minute(n + 1)  # its nominal time
+        assert seen.wake is not None  # when the next run is due, and not before
+        assert seen.wake == minute(n + 1) + delay_of("x", minute(n + 1), 30 * SECOND)
         dues.append(run.due - run.nominal)
         progress = seen.progress
     assert 0 <= min(dues) < 2 * SECOND
     assert 28 * SECOND < max(dues) < 30 * SECOND
+
+
+@pytest.mark.parametrize("missed", ["once", "all", "skip"])
+def test_what_jitter_has_put_off_is_not_missed(missed: str) -> None:
+    terms = make(jitter=30, missed=missed)
+    progress = begin(terms, NOW)
+    for late, expected in ((40 * SECOND, [1]), (40 * SECOND + 1, [] if missed == "skip" else [1])):
+        seen = look(terms, progress, minute(1) + late, minute(1) + late, 0)
+        assert nominals(seen) == expected
+        assert seen.progress.skipped == (not expected)
 
 
 def test_jitter_is_the_same_over_restarts() -> None:
@@ -496,9 +508,10 @@ class Host:
     def look(self) -> Look:
         free = None if self.running else self.free
         seen = look(self.terms, self.progress, self.now, self.watched, free)
-        limit = min(self.watched, self.now) - GRACE
+        limit = min(self.watched, self.now) - GRACE - self.terms.jitter
         for run in seen.runs:
             assert run.nominal <= self.now
+            assert run.nominal <= run.due <= run.nominal + self.terms.jitter
             assert not self.ran or run.nominal > self.ran[-1]
             is_missed = run.nominal < limit
             if is_missed:
@@ -514,7 +527,7 @@ class Host:
         self.progress = seen.progress
         assert seen.held <= (self.running > 0)
         if not self.progress.paused and not seen.held and len(seen.runs) < MOST_RUNS:
-            assert seen.wake == self.progress.next
+            assert seen.wake == wake_of(self.terms, self.progress)
             assert seen.wake is None or seen.wake > self.now
         return seen
 
@@ -564,6 +577,7 @@ class Host:
     st.sampled_from(Missed),
     st.sampled_from(Overlap),
     st.none() | st.integers(1, 20),
+    st.sampled_from([0, 5, 90]),
     st.lists(events, max_size=40),
 )
 def test_any_history(
@@ -571,9 +585,11 @@ def test_any_history(
     missed: Missed,
     overlap: Overlap,
     times: int | None,
+    jitter: float,
     history: list[tuple[str, int]],
 ) -> None:
-    host = Host(make(rule, missed=missed.value, overlap=overlap.value, times=times))
+    terms = make(rule, missed=missed.value, overlap=overlap.value, times=times, jitter=jitter)
+    host = Host(terms)
     for event, span in history:
         host.happen(event, span)
         host.judge()
@@ -593,7 +609,7 @@ def test_any_history(
         host.happen("end", 0)
     if host.progress.next is not None:
         before = host.progress.ran
-        host.watch(max(host.now, host.progress.next) + 1)
+        host.watch(max(host.now, host.progress.next + host.terms.jitter) + 1)
         assert host.progress.ran > before
     else:
         assert host.progress.ran == times
