@@ -40,6 +40,7 @@ class Repeat:
         "_progress",
         "_rule_known",
         "_runs",
+        "_since",
         "_terms",
         "_wake",
         "_work",
@@ -52,6 +53,7 @@ class Repeat:
         self._work = work  # makes its runs
         self._rule_known = True  # it is not in a file that cannot keep it
         self._runs: Collection[Task[Any]] = NOBODY  # that have not ended
+        self._since = 0  # when its rule was given, if a file does not have it
         self._free = 0  # since when there is none, if there is none
         self._held = False  # whether it waits for their end
         self._wake: int | None = None  # when it is looked at next
@@ -111,8 +113,8 @@ class Repeat:
         """Why it stands still, if nobody asked for that."""
         if not self._rule_known:
             return (
-                "its rule is an object of the program's, which the file cannot keep: it goes on "
-                "when manager.repeat() is called with this id"
+                "the file does not have its rule, which is an object of the program's: it goes on "
+                "when manager.repeat() is called with its id"
             )
         return self._progress.reason
 
@@ -133,7 +135,7 @@ class Repeat:
         """Have it go on, with its first nominal time from now on.
 
         Raises:
-            RuntimeError: As `pause`.
+            RuntimeError: As `pause`; or its rule is not known yet, see `reason`.
             ManagerClosed: As `pause`.
             StoreError: As `pause`.
         """

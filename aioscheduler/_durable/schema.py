@@ -23,7 +23,7 @@ APPLICATION = 0x61696F73
 
 _HEAD = 100  # bytes of SQLite's header, as its file format says
 
-SCHEMA = 1
+SCHEMA = 2
 """The number of what follows; any change of it is another number, and a row of `MIGRATIONS`."""
 
 # A paused repeat's task is to be in the last bucket. A task's `state` is a `records.Begun`.
@@ -40,12 +40,18 @@ TABLES = (
     "CREATE TABLE dead_letter(row INTEGER PRIMARY KEY, due INTEGER NOT NULL, "
     "func INTEGER NOT NULL, payload BLOB NOT NULL, key, id TEXT, attempt INTEGER NOT NULL, "
     "options BLOB, reason TEXT NOT NULL, text TEXT NOT NULL, at INTEGER NOT NULL)",
-    "CREATE TABLE repeat(id TEXT PRIMARY KEY, rule BLOB NOT NULL, func INTEGER NOT NULL, "
-    "payload BLOB NOT NULL, key, options BLOB, last INTEGER, next INTEGER, "
-    "paused INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+    "CREATE TABLE repeat(id TEXT PRIMARY KEY, text TEXT NOT NULL, terms BLOB NOT NULL, "
+    "func INTEGER NOT NULL, payload BLOB NOT NULL, key, options BLOB, next INTEGER, last INTEGER, "
+    "ran INTEGER NOT NULL, skipped INTEGER NOT NULL, paused INTEGER NOT NULL, reason TEXT) "
+    "WITHOUT ROWID",
 )
 
-MIGRATIONS: Mapping[int, Sequence[str]] = {}
+MIGRATIONS: Mapping[int, Sequence[str]] = {
+    1: (
+        "DROP TABLE repeat",  # nothing was ever in it
+        TABLES[-1],
+    ),
+}
 """What makes the schema of a number that of the next one."""
 
 

@@ -27,6 +27,7 @@ from .columns import WIDTH, functions_out, read_letter, read_letters, row_out, w
 from .faults import RECOVER, REFUSALS, failure, is_busy, locked, refusal
 from .lock import HandedOver, Lock, holders
 from .records import BUCKET_SHIFT, Batch, Letter, Opening, Row, StoreGone
+from .repeatrows import read_repeats, write_repeats
 from .salvage import LEAST, PAGE, in_order, salvage
 
 GAP = 1 << 32
@@ -192,6 +193,7 @@ class SQLiteStore:
             self._count_letters(connection),
             bool(meta.get("clean")),
             heartbeat,
+            read_repeats(connection, self._path),
         )
 
     def _count_tasks(self, connection: sqlite3.Connection) -> int:
@@ -245,6 +247,7 @@ class SQLiteStore:
             with self._transaction(connection):
                 try:
                     write(connection, batch, self._sizes)
+                    write_repeats(connection, batch.repeats)
                 except REFUSALS as error:
                     raise refusal(self._path, error) from error
                 if batch.next_row > reserved - GAP // 2:
@@ -351,8 +354,7 @@ class SQLiteStore:
             except StoreGone:
                 self._forget()
             else:
-                # Though the file was moved: it takes its log along, and another in its place gets
-                # none.
+                # Though the file was moved: it takes its log along, none is left for another.
                 with suppress(sqlite3.Error):
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 connection.close()

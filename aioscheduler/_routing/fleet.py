@@ -35,6 +35,7 @@ from .admission import Admission
 from .assembly import Assembly, Seams
 from .keeper import Keeper
 from .remote import RemoteLink
+from .repeatfile import RepeatFile
 from .repeats import Repeats
 from .router import Router
 from .settings import Settings
@@ -103,6 +104,8 @@ class Fleet:
             router.links = self.remotes
         self.keeper = router.keeper = assembly.keeper
         self.repeats = Repeats(router, settings.order, seams.clock)
+        if self.keeper is not None:
+            self.repeats.file = RepeatFile(self.keeper)
 
     # ---- what the manager has it do
 
@@ -116,7 +119,7 @@ class Fleet:
         if self.keeper is None:
             self._start_links(loop)
         else:
-            admission = Admission(self._router, self.keeper)
+            admission = Admission(self._router, self.keeper, self.repeats.admitted)
             self.keeper.open(loop, admission, partial(self._start_after_opening, loop))
 
     def _start_after_opening(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -20,7 +20,7 @@ from itertools import repeat
 from typing import Any
 
 from .._durable.group import Group, Kept
-from .._durable.records import Opening, Row, Store, StoreGone
+from .._durable.records import Opening, RepeatRow, Row, Store, StoreGone
 from .._durable.writer import InlineWriter, Writer
 from .._shipping.hostshipping import HostShipper
 from ..errors import StoreError
@@ -61,6 +61,7 @@ class Keeper:
         drafts: Makes what is to be entered.
         is_open: Whether the file has been opened, and all that is in it is known.
         size: The bytes of the file, as last seen.
+        repeats: Those of the file, once it is open, until they are taken from here.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Keeper:
         self.store = store
         self.group: Group = Group(0)
         self.size = 0
+        self.repeats: Sequence[RepeatRow] = ()
         self.calls = calls
         self.notes = notes
         self._writer = writer
@@ -111,8 +113,7 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_open = False
         self._fed = 0  # pages
-        self._is_abandoned = False
-        self._ticking = False
+        self._is_abandoned = self._ticking = False
         self._closing: asyncio.Task[None] | None = None
 
     # ---- its start
@@ -185,6 +186,7 @@ class Keeper:
         self.group.next_row = opening.next_row
         self.commits.tasks, self.commits.letters = opening.tasks, opening.letters
         self._functions.read(opening.functions)
+        self.repeats = opening.repeats
         self._restoring = restoring = Restoring(
             self._admission,
             self.group,

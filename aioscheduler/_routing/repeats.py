@@ -34,7 +34,7 @@ from ..task import Task
 from .agenda import Agenda
 from .drafts import Draft
 from .router import Router
-from .runs import take_work
+from .runs import repeat_of, take_work
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -93,8 +93,10 @@ class Repeats:
         self._all: dict[str, Repeat] = {}
         self._context = copy_context()  # of nobody's call
         self._agenda = Agenda(clock, self._look_safely, self._context)
+        self._left: list[str] | None = []  # runs of the host before, until the start
         self._skips: Counter[str] = Counter()  # since it was told
-        self._tell_at = 0
+        self._tell_at: int | None = None
+        self._unknown_told = False
 
     def __iter__(self) -> Iterator[Repeat]:
         return iter(self._all.values())
@@ -108,6 +110,9 @@ class Repeats:
         """Begin to look: the links have begun, and what a file has is known."""
         if self.file is not None:
             self.file.restore(self)
+        left, self._left = self._left, None
+        for id_ in left or ():
+            self.admitted(id_)
         self._agenda.start(loop)
 
     def stop(self) -> None:
@@ -121,9 +126,12 @@ class Repeats:
             return
         now = self._clock()
         self._agenda.notice(now)
-        if now >= self._tell_at:
+        if self._tell_at is None:
+            self._tell_at = now + TELL_EVERY
+        elif now >= self._tell_at:
             self._tell_at = now + TELL_EVERY
             self._tell_skips()
+            self._tell_unknown()
 
     # ---- what is asked
 
@@ -185,6 +193,8 @@ class Repeats:
     def _replace(self, repeat: Repeat, terms: Terms, now: int, before: Progress, text: str) -> None:
         """Have other terms hold from now on, going on from how far it was."""
         repeat._terms, repeat._progress = terms, begin(terms, now, before, text)
+        if not repeat._rule_known:
+            repeat._since = now
         repeat._rule_known, repeat._held = True, False
 
     def adopt(self, terms: Terms, progress: Progress, work: Any, rule_known: bool) -> None:
@@ -197,9 +207,15 @@ class Repeats:
             self._replace(repeat, repeat._terms, self._clock(), progress, terms.text)
         self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
 
-    def attach(self, id_: str, task: Task[Any]) -> None:
-        """Take a run of the host before, which has not ended."""
-        if (repeat := self._all.get(id_)) is not None:
+    def admitted(self, id_: str) -> None:
+        """Take note of a task of the file that waits again: it may be a run of a repeat."""
+        whose = repeat_of(id_)
+        if whose is None:
+            return
+        repeat = self._all.get(whose)
+        if self._left is not None:  # what repeats is not known yet
+            self._left.append(id_)
+        elif repeat is not None and repeat._kept and (task := self._router.find(id_)) is not None:
             self._follow(repeat, task)
 
     async def pause(self, repeat: Repeat) -> None:
@@ -214,6 +230,8 @@ class Repeats:
         """See `Repeat.resume`."""
         await self._settle("resume", repeat)
         before = repeat._progress
+        if not repeat._rule_known:
+            raise RuntimeError(f"the repeat {repeat.id!r} cannot be resumed yet: {repeat.reason}")
         repeat._progress = resume(repeat._terms, before, self._clock())
         self._tell_reason(repeat, before)
         self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
@@ -276,7 +294,8 @@ class Repeats:
             return 0
         before = repeat._progress
         free = None if repeat._runs else repeat._free
-        found = look(repeat._terms, before, now, self._agenda.watched, free)
+        watched = max(self._agenda.watched, repeat._since)
+        found = look(repeat._terms, before, now, watched, free)
         try:
             made = [(run, *repeat._work.make(repeat.id, run)) for run in found.runs]
         except Exception as error:  # noqa: BLE001  what it needs may have become anything
@@ -349,3 +368,19 @@ class Repeats:
             f", and those of {more:,} more" if more else "",
         )
         self._skips.clear()
+
+    def _tell_unknown(self) -> None:
+        """Say, once, which repeats of the file wait for a rule that the program has not given."""
+        if self._unknown_told:
+            return
+        self._unknown_told = True
+        waiting = [repeat.id for repeat in self if not repeat._rule_known]
+        if waiting:
+            named = ", ".join(map(repr, waiting[:_MOST_NAMED]))
+            more = len(waiting) - _MOST_NAMED
+            log.warning(
+                "repeats stand still, for the file does not have their rules, which are objects of "
+                "the program's: %s%s; they go on when manager.repeat() is called with their ids",
+                named,
+                f", and {more:,} more" if more > 0 else "",
+            )

@@ -74,8 +74,8 @@ def test_one_whose_rule_the_file_cannot_keep_says_what_it_waits_for() -> None:
     repeat = make(next=NOW)
     repeat._rule_known = False
     assert repeat.reason is not None
-    assert "when manager.repeat() is called with this id" in repeat.reason
-    assert "paused: its rule is an object" in repr(repeat)
+    assert "when manager.repeat() is called with its id" in repeat.reason
+    assert "paused: the file does not have its rule" in repr(repeat)
     assert not repeat.paused
 
 

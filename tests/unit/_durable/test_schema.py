@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from aioscheduler._durable import schema
+from aioscheduler._durable.records import Batch, RepeatRow
+from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError
 
 
@@ -54,7 +56,7 @@ def test_a_file_that_cannot_be_made_whole_is_not_there(
 
 def test_the_tables_are_those_that_were_agreed_on(connection: sqlite3.Connection) -> None:
     """Each release is to read them: whoever changes them changes SCHEMA and MIGRATIONS as well."""
-    assert schema.SCHEMA == 1
+    assert schema.SCHEMA == 2
     found = {
         table: [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
         for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type='table'")
@@ -71,7 +73,8 @@ def test_the_tables_are_those_that_were_agreed_on(connection: sqlite3.Connection
             *("options", "reason", "text", "at"),
         ],
         "repeat": [
-            *("id", "rule", "func", "payload", "key", "options", "last", "next", "paused"),
+            *("id", "text", "terms", "func", "payload", "key", "options"),
+            *("next", "last", "ran", "skipped", "paused", "reason"),
         ],
     }
 
@@ -95,16 +98,41 @@ def test_every_older_schema_can_be_migrated() -> None:
 def test_a_migration_needs_each_step(
     connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = {1: ["CREATE TABLE a(x)", "INSERT INTO a VALUES(1)"], 2: ["UPDATE a SET x=x+1"]}
-    monkeypatch.setattr(schema, "SCHEMA", 3)
+    first, last = schema.SCHEMA, schema.SCHEMA + 2
+    steps = {
+        first: ["CREATE TABLE a(x)", "INSERT INTO a VALUES(1)"],
+        first + 1: ["UPDATE a SET x=x+1"],
+    }
+    monkeypatch.setattr(schema, "SCHEMA", last)
     monkeypatch.setattr(schema, "MIGRATIONS", steps)
     path = str(tmp_path / "tasks.db")
     schema.migrate(connection, path)
     assert connection.execute("SELECT x FROM a").fetchall() == [(2,)]
-    assert schema.check(connection, path) == 3
-    assert names(path) == ["tasks.db.before-3"]
-    with closing(sqlite3.connect(f"{path}.before-3")) as before:
-        assert schema.check(before, path) == 1
+    assert schema.check(connection, path) == last
+    assert names(path) == [f"tasks.db.before-{last}"]
+    with closing(sqlite3.connect(f"{path}.before-{last}")) as before:
+        assert schema.check(before, path) == first
+
+
+def test_a_file_of_the_first_schema_has_what_repeats_now(path: str) -> None:
+    schema.make(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE repeat")
+        connection.execute(
+            "CREATE TABLE repeat(id TEXT PRIMARY KEY, rule BLOB NOT NULL, func INTEGER NOT NULL, "
+            "payload BLOB NOT NULL, key, options BLOB, last INTEGER, next INTEGER, "
+            "paused INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"
+        )
+        connection.execute("UPDATE meta SET value=1 WHERE name='schema'")
+        connection.execute("DELETE FROM meta WHERE name IN ('tasks', 'letters')")
+        connection.commit()
+    store = SQLiteStore(path)
+    assert store.open().repeats == []
+    row = RepeatRow("a", "every", b"terms", 1, b"")
+    store.commit(Batch(repeats=[row]))
+    store.close(clean=True)
+    assert store.open().repeats == [row]
+    store.close(clean=True)
 
 
 def test_an_older_program_sees_without_the_log_that_a_file_is_newer(
@@ -114,8 +142,8 @@ def test_an_older_program_sees_without_the_log_that_a_file_is_newer(
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         schema.configure(connection, path, "full")
         with monkeypatch.context() as newer:
-            newer.setattr(schema, "SCHEMA", 2)
-            newer.setattr(schema, "MIGRATIONS", {1: ["CREATE TABLE more(x)"]})
+            newer.setattr(schema, "MIGRATIONS", {schema.SCHEMA: ["CREATE TABLE more(x)"]})
+            newer.setattr(schema, "SCHEMA", schema.SCHEMA + 1)
             schema.migrate(connection, path)
         with pytest.raises(StoreError, match="newer aioscheduler"):
             schema.look_at(path, had_host=True)

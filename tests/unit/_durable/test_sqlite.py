@@ -174,7 +174,7 @@ def test_the_schema_is_a_number_in_the_file(path: Path, store: SQLiteStore) -> N
     store.close(True)
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute("SELECT value FROM meta WHERE name='schema'").fetchone()
-    assert found == (1,)
+    assert found == (schema.SCHEMA,)
 
 
 def test_after_a_close_all_is_in_the_one_file(path: Path, store: SQLiteStore) -> None:
@@ -235,20 +235,20 @@ def test_a_database_without_tables(path: Path) -> None:
 
 def test_a_newer_schema(path: Path, store: SQLiteStore) -> None:
     store.close(True)
-    edit(path, "UPDATE meta SET value=2 WHERE name='schema'")
-    refused(path, "newer aioscheduler .schema 2, and this one knows 1.*: update")
+    edit(path, "UPDATE meta SET value=99 WHERE name='schema'")
+    refused(path, "newer aioscheduler .schema 99, and this one knows 2.*: update")
 
 
 def test_a_newer_schema_that_only_the_log_has(path: Path, store: SQLiteStore) -> None:
     store.commit(Batch(puts=some_rows(1, 1)))
     assert store._connection is not None
-    store._connection.execute("UPDATE meta SET value=2 WHERE name='schema'")
+    store._connection.execute("UPDATE meta SET value=99 WHERE name='schema'")
     copy = path.with_name("copy.db")
     for end in ("", "-wal"):
         shutil.copy(f"{path}{end}", f"{copy}{end}")
     with pytest.raises(StoreError, match="newer aioscheduler"):
         SQLiteStore(copy, wait=0).open()
-    store._connection.execute("UPDATE meta SET value=1 WHERE name='schema'")
+    store._connection.execute(f"UPDATE meta SET value={schema.SCHEMA} WHERE name='schema'")
 
 
 @pytest.mark.parametrize(
@@ -290,9 +290,9 @@ def test_an_empty_or_missing_file_with_a_log(path: Path, store: SQLiteStore, gon
 def test_who_is_refused_leaves_the_heartbeat_as_it_was(path: Path, store: SQLiteStore) -> None:
     store.tick(5 * 10**17)
     store.close(False)
-    edit(path, "UPDATE meta SET value=2 WHERE name='schema'")
+    edit(path, "UPDATE meta SET value=99 WHERE name='schema'")
     refused(path, "newer")
-    edit(path, "UPDATE meta SET value=1 WHERE name='schema'")
+    edit(path, f"UPDATE meta SET value={schema.SCHEMA} WHERE name='schema'")
     opening = SQLiteStore.open(again := SQLiteStore(path, wait=0))
     assert opening.heartbeat == 5 * 10**17
     again.close(True)
@@ -303,11 +303,11 @@ def test_who_is_refused_leaves_the_heartbeat_as_it_was(path: Path, store: SQLite
 
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def now_is_two(*statements: str) -> None:
-        monkeypatch.setattr(schema, "SCHEMA", 2)
-        monkeypatch.setattr(schema, "MIGRATIONS", {1: statements})
+    def is_now(*statements: str) -> None:
+        monkeypatch.setattr(schema, "MIGRATIONS", {schema.SCHEMA: statements})
+        monkeypatch.setattr(schema, "SCHEMA", schema.SCHEMA + 1)
 
-    return now_is_two
+    return is_now
 
 
 def test_an_older_schema_is_migrated_and_a_copy_kept(
@@ -319,11 +319,11 @@ def test_an_older_schema_is_migrated_and_a_copy_kept(
     newer("CREATE TABLE more(x)", "INSERT INTO more VALUES(1)", "UPDATE task SET attempt=7")
     for _ in range(2):
         assert opened_rows(path) == [row._replace(attempt=7) for row in rows]
-    kept = Path(f"{path}.before-2")
+    kept = Path(f"{path}.before-{schema.SCHEMA}")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT x FROM more").fetchall() == [(1,)]
-    schema.SCHEMA = 1  # type: ignore[misc]  # the older program
+    schema.SCHEMA -= 1  # type: ignore[misc]  # the older program
     refused(path, "newer aioscheduler")
     assert opened_rows(kept) == rows
 
@@ -346,7 +346,7 @@ def test_without_a_copy_nothing_is_migrated(
 ) -> None:
     store.commit(Batch(puts=some_rows(1, 1)))
     store.close(True)
-    Path(f"{path}.before-2").mkdir()  # no file can be put there
+    Path(f"{path}.before-{schema.SCHEMA + 1}").mkdir()  # no file can be put there
     newer("UPDATE task SET attempt=7")
     with pytest.raises(StoreError, match="cannot be opened"):
         SQLiteStore(path, wait=0).open()
