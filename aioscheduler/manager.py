@@ -263,11 +263,12 @@ class Manager(Generic[When]):
             self._router.links,
             placement,
             self._fleet.host,
+            self._fleet.repeats,
             self._fleet.keeper,
         )
         self._monitor: Monitor | None = None
         if settings.monitor or monitoring_wanted():
-            self._monitor = Monitor(self._id, self.stats)
+            self._monitor = Monitor(self._id, self.stats, self._fleet.repeats.shown)
 
     # ---- life
 

@@ -47,6 +47,9 @@ def next_time(rule: Rule, after: int) -> int | None:
         RuleFailed: It gave none.
     """
     after = after // _MICROSECOND * _MICROSECOND
+    if type(rule) is Every:
+        reckoned = _next_of_every(rule, after)
+        return reckoned if reckoned < LATEST else None
     asked = to_datetime(after)
     try:
         found = _next_of_cron(rule, asked) if type(rule) is Cron else rule.next(asked)
@@ -67,6 +70,16 @@ def next_time(rule: Rule, after: int) -> int | None:
     if time <= after:
         raise RuleFailed(f"its rule gave {found.isoformat()}, asked for one after {asked}")
     return time if time < LATEST else None
+
+
+def _next_of_every(rule: Every, after: int) -> int:
+    """Reckon in integers what `Every.next` does, which takes a fifth of the time."""
+    assert isinstance(rule.step, timedelta)
+    step = rule.step // timedelta(microseconds=1) * _MICROSECOND
+    if rule.start is None:
+        return after + step
+    start = to_ns(rule.start, -LATEST)
+    return start if after < start else start + ((after - start) // step + 1) * step
 
 
 @lru_cache(1024)

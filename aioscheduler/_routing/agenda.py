@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from itertools import count
 
@@ -20,7 +20,7 @@ from .._scheduling.alarm import Alarm, ManualClock
 from .._scheduling.clock import SECOND
 from ..repeat import Repeat
 
-MOST_AT_ONCE = 64
+MOST_AT_ONCE = 32
 """Looks, and runs that come of them, in one turn of the loop: some milliseconds."""
 
 _PRUNE_AT = 64  # entries that are of no use any more
@@ -84,6 +84,18 @@ class Agenda:
         heapq.heappush(heap, (wake, next(self._numbers), repeat))
         if self._loop is not None and not self._ringing and heap[0][2] is repeat:
             self._arm(self._loop)
+
+    def soonest(self) -> Iterator[Repeat]:
+        """Yield those that are looked at next, in order; what is not asked for costs nothing."""
+        heap = self._heap
+        places = [(heap[0], 0)] if heap else []
+        while places:
+            (wake, _, repeat), place = heapq.heappop(places)
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(heap):
+                    heapq.heappush(places, (heap[child], child))
+            if repeat._wake == wake:
+                yield repeat
 
     def notice(self, now: int) -> None:
         """See if the clock was set, or the machine has slept; called at least once a tick."""

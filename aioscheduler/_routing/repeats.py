@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -33,16 +32,13 @@ from ..rules import Rule
 from ..task import Task
 from .agenda import Agenda
 from .drafts import Draft
+from .repeatreports import RepeatReports
 from .router import Router
 from .runs import repeat_of, take_work
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-TELL_EVERY = 60 * SECOND
-"""How often the log says what was skipped."""
-
 _LATER = SECOND  # until what cannot be entered now is looked at again
-_MOST_NAMED = 10  # repeats, in one line of the log
 
 
 class File(Protocol):
@@ -94,9 +90,7 @@ class Repeats:
         self._context = copy_context()  # of nobody's call
         self._agenda = Agenda(clock, self._look_safely, self._context)
         self._left: list[str] | None = []  # runs of the host before, until the start
-        self._skips: Counter[str] = Counter()  # since it was told
-        self._tell_at: int | None = None
-        self._unknown_told = False
+        self._reports = RepeatReports()
 
     def __iter__(self) -> Iterator[Repeat]:
         return iter(self._all.values())
@@ -118,7 +112,7 @@ class Repeats:
     def stop(self) -> None:
         """Enter no more runs, for good."""
         self._agenda.stop()
-        self._tell_skips()
+        self._reports.tell_skips()
 
     def look_after(self) -> None:
         """Is called once a tick."""
@@ -126,12 +120,15 @@ class Repeats:
             return
         now = self._clock()
         self._agenda.notice(now)
-        if self._tell_at is None:
-            self._tell_at = now + TELL_EVERY
-        elif now >= self._tell_at:
-            self._tell_at = now + TELL_EVERY
-            self._tell_skips()
-            self._tell_unknown()
+        self._reports.look_after(now)
+
+    def figures(self) -> dict[str, int]:
+        """Return what `stats()` tells of them; any thread may ask."""
+        return self._reports.figures(len(self._all))
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Return what `top` shows of them."""
+        return self._reports.shown(self._agenda.soonest())
 
     # ---- what is asked
 
@@ -186,7 +183,7 @@ class Repeats:
             repeat._work = work
         if self.file is not None:
             self.file.enter(repeat)
-        self._tell_reason(repeat, None)
+        self._reports.note(repeat)
         self._agenda.set(repeat, wake_of(terms, repeat._progress))
         return repeat
 
@@ -205,6 +202,7 @@ class Repeats:
             repeat._kept, repeat._rule_known = True, rule_known
         else:
             self._replace(repeat, repeat._terms, self._clock(), progress, terms.text)
+        self._reports.note(repeat)
         self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
 
     def admitted(self, id_: str) -> None:
@@ -223,6 +221,7 @@ class Repeats:
         await self._settle("pause", repeat)
         repeat._progress = pause(repeat._progress)
         repeat._held = False
+        self._reports.note(repeat, repeat._progress)
         self._agenda.set(repeat, None)
         await self._store(repeat)
 
@@ -233,7 +232,7 @@ class Repeats:
         if not repeat._rule_known:
             raise RuntimeError(f"the repeat {repeat.id!r} cannot be resumed yet: {repeat.reason}")
         repeat._progress = resume(repeat._terms, before, self._clock())
-        self._tell_reason(repeat, before)
+        self._reports.note(repeat, before)
         self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
         await self._store(repeat)
 
@@ -247,7 +246,7 @@ class Repeats:
         repeat._is_over = True
         self._agenda.set(repeat, None)
         del self._all[repeat.id]
-        self._skips.pop(repeat.id, None)
+        self._reports.forget(repeat)
         for task in tuple(repeat._runs):
             link = next(link for link in self._router.links if link is task._home)
             link.withdraw(task._scheduler, task._number)
@@ -282,6 +281,7 @@ class Repeats:
             log.exception("the repeat %r could not be looked at", repeat.id)
             reason = f"it could not be looked at: {describe(repr, error)}"
             repeat._progress = pause(repeat._progress)._replace(reason=reason)
+            self._reports.note(repeat, repeat._progress)
             return 0
 
     def _look(self, repeat: Repeat, now: int) -> int:
@@ -305,9 +305,9 @@ class Repeats:
         else:
             repeat._progress, repeat._held = found.progress, found.held
             self._agenda.set(repeat, found.wake)
-        if skipped := repeat._progress.skipped - before.skipped:
-            self._skips[repeat.id] += skipped
-        self._tell_reason(repeat, before)
+        self._reports.looked(repeat, len(made), repeat._progress.skipped - before.skipped)
+        if repeat._progress.paused:
+            self._reports.note(repeat, before)
         with nullcontext() if file is None else file.whole():
             if file is not None and repeat._progress != before:
                 file.advance(repeat)
@@ -344,43 +344,3 @@ class Repeats:
         if repeat._held and not repeat._is_over:
             repeat._held = False
             self._agenda.set(repeat, repeat._free)
-
-    # ---- what is told
-
-    def _tell_reason(self, repeat: Repeat, before: Progress | None) -> None:
-        reason = repeat._progress.reason
-        if reason is not None and (before is None or before.reason != reason):
-            log.error(
-                "the repeat %r is paused, for %s; others go on. Call manager.repeat() with its id "
-                "and what is right, or resume() it",
-                *(repeat.id, reason),
-            )
-
-    def _tell_skips(self) -> None:
-        if not self._skips:
-            return
-        most = self._skips.most_common(_MOST_NAMED)
-        named = ", ".join(f"{id_!r} {times:,}" for id_, times in most)
-        more = len(self._skips) - len(most)
-        log.warning(
-            "times of repeats were skipped, as they overlapped a run or were missed: %s%s",
-            named,
-            f", and those of {more:,} more" if more else "",
-        )
-        self._skips.clear()
-
-    def _tell_unknown(self) -> None:
-        """Say, once, which repeats of the file wait for a rule that the program has not given."""
-        if self._unknown_told:
-            return
-        self._unknown_told = True
-        waiting = [repeat.id for repeat in self if not repeat._rule_known]
-        if waiting:
-            named = ", ".join(map(repr, waiting[:_MOST_NAMED]))
-            more = len(waiting) - _MOST_NAMED
-            log.warning(
-                "repeats stand still, for the file does not have their rules, which are objects of "
-                "the program's: %s%s; they go on when manager.repeat() is called with their ids",
-                named,
-                f", and {more:,} more" if more > 0 else "",
-            )

@@ -200,13 +200,44 @@ async def test_skips_are_told_once_a_minute(
     repeats.look_after()
     assert len(caplog.messages) == 1
     assert "'x0' 59, 'x1' 59" in caplog.messages[0]
-    assert "and those of 2 more" in caplog.messages[0]
+    assert ", and 2 more" in caplog.messages[0]
     await clock.advance(59)
     repeats.look_after()
     assert len(caplog.messages) == 1
     await clock.advance(1)
     repeats.look_after()
     assert "'x0' 60" in caplog.messages[1]
+
+
+async def test_what_there_is_is_counted_and_told(manager: Manager, clock: FakeClock) -> None:
+    gates["x"] = asyncio.Event()
+    manager.repeat(repeated.hold("x"), Every(60), id="x")
+    paused = manager.repeat(repeated.note("y"), Every(3600), id="y")
+    manager.repeat(repeated.note("z"), Every(100), id="z")
+    await paused.pause()
+    await clock.advance(5 * MINUTE)
+    stats = manager.stats()
+    assert (stats.repeats, stats.repeats_paused) == (3, 1)
+    assert (stats.repeats_ran, stats.repeats_skipped) == (4, 4)
+    shown = manager._fleet.repeats.shown()
+    assert [told["id"] for told in shown] == ["y", "x", "z"]
+    assert shown[1] == {
+        "id": "x",
+        "rule": "every 0:01:00",
+        "name": "repeated:hold",
+        "reason": None,
+        "next": "2030-01-01T00:06:00+00:00",
+        "last": "2030-01-01T00:01:00+00:00",
+        "ran": 1,
+        "skipped": 4,
+        "running": 1,
+        "paused": False,
+    }
+    await paused.resume()
+    assert manager.stats().repeats_paused == 0
+    await paused.pause()
+    await paused.cancel()
+    assert (manager.stats().repeats, manager.stats().repeats_paused) == (2, 0)
 
 
 # ---- what was missed
