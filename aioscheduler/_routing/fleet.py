@@ -214,6 +214,7 @@ class Fleet:
         router.closed = ManagerClosed(f"this manager has failed: {why}")
         router.closed.__cause__ = reason
         unfinished = router.placement.all_loads
+        self.repeats.stop()
         for link in router.links:
             link.kill(reason)
         self.abroad.relay()

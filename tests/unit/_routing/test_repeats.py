@@ -148,6 +148,18 @@ async def test_jitter_spreads_what_many_have_at_the_full_hour(
     assert {due for _, due in done} == {START + timedelta(hours=1)}
 
 
+async def test_very_many_have_one_timer_and_cost_what_is_due(clock: FakeClock) -> None:
+    done.clear()
+    async with clock.manager(1, workers=0) as manager:
+        timers = len(clock._dues)
+        for n in range(3000):
+            manager.repeat(repeated.note(n), Every(10_000, start=START + n * MINUTE), id=str(n))
+        assert len(clock._dues) == timers + 1
+        await clock.advance(5.5 * MINUTE)
+        assert [value for value, _ in done] == [1, 2, 3, 4, 5]
+        assert [repeat.ran for repeat in manager.repeats()[:7]] == [0, 1, 1, 1, 1, 1, 0]
+
+
 # ---- overlap
 
 
