@@ -135,17 +135,18 @@ class Restoring:
             early: What was scheduled meanwhile, the last of each id.
         """
         kept = Kept.of(row)
+        doubted = row.due < self._in_doubt  # as it was due in that host
         same = None if row.id is None else early.get(row.id)
         if same is not None and (same.replace or same.kept.row == WITHDRAWN):
             self._group.strike(kept)
+            return
+        if row.begun is not Begun.NO and not self._take_loss(row, kept):
             return
         if same is not None and same.kept.due != same.due:  # it was moved, and is this one
             kept.due, kept.given = same.kept.due, None
             row = row._replace(due=kept.due, given=None)
             self._group.change(kept)
-        if row.begun is not Begun.NO and not self._take_loss(row, kept):
-            return
-        kept.suspect = kept.losses > 0 or row.due < self._in_doubt
+        kept.suspect = kept.losses > 0 or doubted
         function = self._functions.find(row.function)
         if function is None:
             text = f"the file has no function of the number {row.function}"

@@ -298,10 +298,11 @@ class Fates:
             ended = kind == Kind.FINISHED and fields[2] != wire.DROPPED
             for start in self._starts_of(life, fields[1]):
                 start.heard |= ended
-                start.retried |= kind == Kind.RETRY
-                same = (each for each in start.fate.starts if each.life is life)
-                good = kind != Kind.RETRY or any(each.failed for each in same)
-                self._check(start.fate, good, "is tried again, and has not failed")
+                if kind == Kind.RETRY:  # of an earlier start, maybe: a queue does not wait for us
+                    same = [s for s in start.fate.starts if s.life is life and s.failed]
+                    self._check(start.fate, same, "is tried again, and has not failed")
+                    for each in [each for each in same if not each.retried][:1]:
+                        each.retried = True
 
     def _starts_of(self, life: Life, numbers: list[int]) -> list[Start]:
         known = self.world.host.starts

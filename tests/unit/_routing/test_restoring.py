@@ -197,6 +197,15 @@ def test_a_task_of_the_file_takes_the_place_of_an_early_one_with_its_id(place: P
     assert place.written() is None
 
 
+@pytest.mark.parametrize("due", [HEARTBEAT, HEARTBEAT + HEARTBEAT_SLACK])
+def test_it_may_have_ended_its_host_though_it_was_moved_meanwhile(place: Place, due: int) -> None:
+    place.hurry("a").due = NOW + 9
+    place.take(due=due, id="a")
+    (update,) = place.written().updates
+    assert update.due == place.links.calls[0][0] == NOW + 9
+    assert place.links.kept[0].suspect is (due == HEARTBEAT)
+
+
 @pytest.mark.parametrize("how", [{"replace": True}, {"row": WITHDRAWN}])
 def test_it_is_no_more_if_the_early_one_was_to_replace_it_or_was_cancelled(
     place: Place, how: Any
