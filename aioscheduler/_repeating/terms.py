@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -95,7 +96,7 @@ def _read_rule(rule: Rule) -> str:
     if inspect.iscoroutinefunction(ask):
         raise TypeError(f"next of {type(rule).__name__} is asked without await: make it a def")
     check_text("a rule", rule)
-    return str(rule)
+    return sys.intern(str.__str__(str(rule)))  # many have the same
 
 
 def _read_choice(name: str, choices: type[_Choice], given: str) -> _Choice:

@@ -9,6 +9,7 @@ loop the function is called with the same arguments each time.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from datetime import datetime
@@ -70,10 +71,10 @@ def take_work(
     shipper = router.links[0].shipper
     if isinstance(shipper, LocalShipper) and (durable is None or router.keeper is None):
         again = shipper.take_often("what repeats", coro)
-        name = name_of(coro)
+        name = sys.intern(name_of(coro))
         call, _ = router.take_once(coro, 0, key, options, None, None, durable)
         return LocalWork(again, call, name, key)
-    function, name = function_of(coro), name_of(coro)
+    function, name = function_of(coro), sys.intern(name_of(coro))
     call, draft = router.take_once(coro, 0, key, options, None, None, durable)
     if draft is not None:
         assert router.keeper is not None
@@ -95,6 +96,8 @@ class RemoteWork:
         refresh: Tells workers what has been rebound since, if the function travels by value.
     """
 
+    __slots__ = ("_call", "_refresh", "key", "name")
+
     def __init__(
         self,
         call: Call,
@@ -103,7 +106,7 @@ class RemoteWork:
         refresh: Callable[[], None] | None,
     ) -> None:
         self.key = key
-        self.name = name
+        self.name: str = name
         self._call = call
         self._refresh = refresh
 
@@ -127,6 +130,8 @@ class LocalWork:
         name: Of its function.
         key: That of `repeat`.
     """
+
+    __slots__ = ("_again", "_record", "key", "name")
 
     def __init__(
         self,
@@ -164,6 +169,8 @@ class DurableWork:
     Attributes:
         draft: As given.
     """
+
+    __slots__ = ("_calls", "draft", "key", "name")
 
     def __init__(self, draft: Draft, calls: RemoteCalls | LocalCalls) -> None:
         self.draft = draft

@@ -428,18 +428,19 @@ async def test_a_run_that_fails_is_told_and_the_next_one_comes(
 
 
 async def test_what_cannot_be_called_any_more_pauses_it(
-    manager: Manager,
-    clock: FakeClock,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    manager: Manager, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     repeat = manager.repeat(repeated.note("x"), Every(60), id="x")
     other = manager.repeat(repeated.note("y"), Every(60), id="y")
 
-    def make(*_: object) -> None:
-        raise NotShippable("a global of it")
+    class Broken:
+        key = None
+        name = "broken"
 
-    monkeypatch.setattr(repeat._work, "make", make)
+        def make(self, *_: object) -> None:
+            raise NotShippable("a global of it")
+
+    repeat._work = Broken()
     await clock.advance(MINUTE)
     assert (repeat.paused, repeat.ran, other.ran) == (True, 0, 1)
     assert "its call cannot be made any more: NotShippable('a global of it')" in str(repeat.reason)
