@@ -47,6 +47,8 @@ ORDER = (
     "metrics",
     "testing",
     "top",
+    "storetext",
+    "storecli",
     "__main__",
 )
 WINGS = [name for name in ORDER if name.startswith("_") and name != "__main__"]
@@ -83,6 +85,7 @@ PURE = (
     "errors",
     "rules",
     "stats",
+    "storetext",
 )
 METHODS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}
