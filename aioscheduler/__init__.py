@@ -29,7 +29,9 @@ from .inside import (
 from .inspection import TaskInfo
 from .manager import Manager
 from .registry import durable
+from .repeat import Repeat
 from .retry import Retry
+from .rules import Cron, Every
 from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler
 from .stats import HostStats, ManagerStats, WorkerState, WorkerStats
 from .task import State, Task, TaskRef
@@ -39,7 +41,9 @@ __version__ = "2.0.0.dev0"
 __all__ = [
     "AioschedulerError",
     "Batch",
+    "Cron",
     "DeadLetter",
+    "Every",
     "HostStats",
     "LifoQueuedScheduler",
     "Manager",
@@ -51,6 +55,7 @@ __all__ = [
     "QueuedScheduler",
     "RemoteError",
     "RemoteTraceback",
+    "Repeat",
     "Retry",
     "SQLiteStore",
     "State",

@@ -85,7 +85,7 @@ def _print_once(sort: str) -> int:
         sys.stdout.reconfigure(errors="replace")  # a log in Latin-1 gets its figures all the same
     wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     console = Console(width=WIDTH if wide else None)
-    view = View(sort, clock=time.strftime("%H:%M:%S"), keys=False)
+    view = View(sort, clock=time.strftime("%H:%M:%S"), keys=False, repeats=True)
     console.print(
         draw(sample.snapshots, rates, view, console.width, programs=sample.programs), end=""
     )

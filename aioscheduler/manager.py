@@ -27,7 +27,18 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NoReturn,
+    Self,
+    TypeGuard,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from ._durable.records import Store
 from ._monitoring.monitor import Monitor
@@ -58,6 +69,8 @@ from .deadletters import (
 from .errors import ManagerClosed, NotShippable, StoreError, UnknownTask, WorkerStartError
 from .inspection import TaskInfo, list_tasks, read_wanted
 from .options import TaskOptions
+from .repeat import Repeat
+from .rules import Rule
 from .scheduler import QueuedScheduler, TimedScheduler, make_model, running_loop
 from .stats import ManagerStats
 from .task import State, Task, TaskRef
@@ -250,11 +263,12 @@ class Manager(Generic[When]):
             self._router.links,
             placement,
             self._fleet.host,
+            self._fleet.repeats,
             self._fleet.keeper,
         )
         self._monitor: Monitor | None = None
         if settings.monitor or monitoring_wanted():
-            self._monitor = Monitor(self._id, self.stats)
+            self._monitor = Monitor(self._id, self.stats, self._fleet.repeats.shown)
 
     # ---- life
 
@@ -634,7 +648,7 @@ class Manager(Generic[When]):
         if isinstance(task, TaskRef):
             link, scheduler, number = self._router.locate(task)
             return link.cancel(scheduler, number)
-        return self._is_own("cancel", task) and task.cancel()
+        return _is_own(self._router, "cancel", task) and task.cancel()
 
     def reschedule(self, task: Task[Any] | TaskRef, when: datetime | timedelta | None) -> bool:
         """Asks that a task that waits start at another time, in the order of the new time.
@@ -661,16 +675,7 @@ class Manager(Generic[When]):
             due = self._router.new_due(when)
             link, scheduler, number = self._router.locate(task)
             return link.reschedule(scheduler, number, due)
-        return self._is_own("reschedule", task) and task.reschedule(when)
-
-    def _is_own(self, call: str, task: object) -> bool:
-        if not isinstance(task, Task):
-            hint = "; for an id: await manager.find(id)" if isinstance(task, str) else ""
-            wrong = type(task).__name__
-            raise TypeError(f"{call}() takes a Task or a TaskRef, not {wrong}{hint}")
-        keeper = self._router.keeper
-        shelf = None if keeper is None else keeper.shelf
-        return task._home in self._router.links or task._home is shelf
+        return _is_own(self._router, "reschedule", task) and task.reschedule(when)
 
     async def find(self, id: str) -> Task[Any] | None:  # noqa: A002
         """Gives the handle of the task that has an id; None if no task has it.
@@ -715,6 +720,83 @@ class Manager(Generic[When]):
         shelf = keeper.shelf if keeper is not None and keeper.is_open else None
         return list_tasks(self._router.links, wanted, limit, shelf)
 
+    # ---- what repeats
+
+    def repeat(
+        self,
+        coro: Awaitable[Any],
+        rule: Rule,
+        *,
+        id: str,  # noqa: A002  the word for it
+        key: str | bytes | int | None = None,
+        missed: Literal["once", "all", "skip"] = "once",
+        overlap: Literal["skip", "queue", "allow"] = "skip",
+        jitter: float | timedelta = 0.0,
+        until: datetime | None = None,
+        times: int | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Repeat:
+        """Run a coroutine at all times of a rule, until it is cancelled.
+
+        It is taken apart once, and each run is a task of its own, with the same arguments. Inside,
+        `current_due()` is the time of the rule, the *nominal* time. A repeat is no task: `len` and
+        `join()` know of its runs alone, from the time at which each is due, and `max_tasks` refuses
+        none of them. Of a durable function, on a manager with a store, a repeat is in the file and
+        outlives the host; any other one is in memory. Call it at each start of the program.
+
+        Args:
+            coro: As for `schedule`; with `workers=0`, too, a coroutine of an async def function.
+            rule: `Every`, `Cron`, or an object with `next(after: datetime) -> datetime | None` and
+                a `str()` by which it is recognised. If it raises, or gives no later time, the
+                repeat is paused, and its `reason` says why. A store keeps an `Every`, and a `Cron`
+                in a zone that has a name; with any other rule a repeat goes on at the next start
+                when this is called again.
+            id: Of the repeat; tasks have other ids. If one has it, what it does and its rule are
+                replaced, and its handle is given. With an unchanged rule (by its text) its next
+                time is kept, passed or not; with another it counts from now on.
+            key: As for `schedule`.
+            missed: What becomes of nominal times that passed, by more than 10 s and `jitter`, while
+                no host ran, the machine slept or its clock was set forward: "once" is one run for
+                the latest of them, "all" one for each, one after another, "skip" none. A manager
+                that is busy is late, and misses nothing.
+            overlap: What becomes of a nominal time at which the run before has not ended, its
+                further attempts included: "skip" leaves it out, "queue" has it wait for its turn,
+                "allow" runs it at the same time.
+            jitter: Seconds, 0 or more, or a timedelta: each run is due up to so much later, by a
+                hash of id and time: the same at each start.
+            until: The last possible nominal time, an aware datetime.
+            times: How many runs it has, 1 or more.
+            **options: As for `schedule`. `max_lateness` counts from when a run was due, also for
+                one that was missed: it is the limit of what `missed` makes up for.
+
+        Returns:
+            A handle, which may be dropped.
+
+        Raises:
+            ValueError: Something is out of range, or an option cannot mean anything.
+            TypeError: Something is of a wrong type, or this is a manager of queues.
+            NotShippable: As `schedule`.
+            NotDurable: As `schedule`.
+            StoreError: As `schedule`.
+            BaseException: As `schedule`.
+            ManagerClosed: The manager was closed, or has failed.
+            RuntimeError: It is called in another thread than that of the loop.
+        """
+        return self._fleet.repeats.repeat(
+            *(coro, rule, id, key, missed, overlap, jitter, until, times, options)
+        )
+
+    def repeats(self) -> list[Repeat]:
+        """List what repeats, in the order in which it was begun, what has no next time included.
+
+        What is in a store is known once `ready()` has returned.
+
+        Raises:
+            RuntimeError: It is called in another thread than that of the loop.
+        """
+        self._loop_thread.check("manager.repeats")
+        return list(self._fleet.repeats)
+
     # ---- durable tasks
 
     async def sync(self) -> None:
@@ -727,7 +809,7 @@ class Manager(Generic[When]):
             TypeError: The manager has no store.
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
-        await self._check_keeper("await manager.sync()").stored(None)
+        await _keeper_of(self._router, "await manager.sync()").stored(None)
 
     def dead_letters(
         self, *, reason: str | None = None, limit: int | None = None
@@ -744,7 +826,7 @@ class Manager(Generic[When]):
             StoreError: The store cannot be read; raised by the iteration.
             RuntimeError: It is called in another thread or loop than that of the manager.
         """
-        keeper = self._check_keeper("async for letter in manager.dead_letters()")
+        keeper = _keeper_of(self._router, "async for letter in manager.dead_letters()")
         return list_letters(keeper, read_reason(reason), read_limit(limit))
 
     async def requeue(
@@ -765,7 +847,7 @@ class Manager(Generic[When]):
             ManagerClosed: The manager was closed, or has failed.
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
-        keeper = self._check_keeper("await manager.requeue(letter)")
+        keeper = _keeper_of(self._router, "await manager.requeue(letter)")
         letter = await find_letter(keeper, letter_or_row)
         holder = None if letter.id is None else await self._router.find(letter.id)
         self._router.check_open()
@@ -795,7 +877,7 @@ class Manager(Generic[When]):
             StoreError: The store cannot be read or written.
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
-        keeper = self._check_keeper("await manager.discard(letter)")
+        keeper = _keeper_of(self._router, "await manager.discard(letter)")
         return await discard_letters(
             keeper, letter_or_row, read_reason(reason), read_before(before)
         )
@@ -816,16 +898,7 @@ class Manager(Generic[When]):
             TypeError: The manager has no store.
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
-        await self._check_keeper("await manager.backup(path)").backup(os.fspath(path))
-
-    def _check_keeper(self, call: str) -> Keeper:
-        self._loop_thread.check_inside(call)
-        keeper = self._router.keeper
-        if keeper is None:
-            raise TypeError("this manager has no store: make it with Manager(store=...)")
-        if self._loop_thread.loop is None:
-            raise RuntimeError("the store of this manager is opened by start(), which comes first")
-        return keeper
+        await _keeper_of(self._router, "await manager.backup(path)").backup(os.fspath(path))
 
     async def flush(self) -> None:
         """Returns when little enough waits to be sent to the workers: call it in long loops.
@@ -887,6 +960,30 @@ class Manager(Generic[When]):
     def _unwatch(self) -> None:
         if self._monitor is not None:
             self._monitor.close()
+
+
+def _is_own(router: Router, call: str, task: object) -> TypeGuard[Task[Any]]:
+    if not isinstance(task, Task):
+        hint = "; for an id: await manager.find(id)" if isinstance(task, str) else ""
+        wrong = type(task).__name__
+        raise TypeError(f"{call}() takes a Task or a TaskRef, not {wrong}{hint}")
+    shelf = None if router.keeper is None else router.keeper.shelf
+    return task._home in router.links or task._home is shelf
+
+
+def _keeper_of(router: Router, call: str) -> Keeper:
+    """Return what has the store.
+
+    Raises:
+        TypeError: There is none.
+        RuntimeError: It was not started, or this is another thread or loop.
+    """
+    router.loop_thread.check_inside(call)
+    if router.keeper is None:
+        raise TypeError("this manager has no store: make it with Manager(store=...)")
+    if router.loop_thread.loop is None:
+        raise RuntimeError("the store of this manager is opened by start(), which comes first")
+    return router.keeper
 
 
 def _iterate(call: str, func: object, iterable: Iterable[Any]) -> Iterator[Any]:

@@ -18,7 +18,16 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from .stats import COUNTS, OUTCOMES, STORE_FIGURES, Kind, ManagerStats, WorkerState, WorkerStats
+from .stats import (
+    COUNTS,
+    OUTCOMES,
+    REPEAT_FIGURES,
+    STORE_FIGURES,
+    Kind,
+    ManagerStats,
+    WorkerState,
+    WorkerStats,
+)
 
 try:
     from prometheus_client.core import (
@@ -157,24 +166,24 @@ class _Page:
             unit="bytes",
         )
 
-        self.store = {
-            name: GaugeMetricFamily(
+        self.figures = {
+            name: (CounterMetricFamily if figure.grows else GaugeMetricFamily)(
                 f"aioscheduler_{figure.metric}", figure.help, labels=labels, unit=figure.unit
             )
-            for name, figure in STORE_FIGURES.items()
+            for name, figure in (STORE_FIGURES | REPEAT_FIGURES).items()
         }
 
     def families(self) -> list[Metric]:
         """Gives all of it, in the order above."""
-        _, tasks, counts, *others, store = vars(self).values()
-        return [tasks, *counts.values(), *others, *store.values()]
+        _, tasks, counts, *others, figures = vars(self).values()
+        return [tasks, *counts.values(), *others, *figures.values()]
 
     def add(self, labels: tuple[str, ...], stats: ManagerStats) -> None:
         """Adds one manager's samples."""
         self.host_lag.add_metric(labels, stats.host.loop_lag)
         self.host_cpu.add_metric(labels, stats.host.cpu_percent / 100)
         self.host_memory.add_metric(labels, stats.host.rss)
-        for name, figure in self.store.items():
+        for name, figure in self.figures.items():
             figure.add_metric(labels, getattr(stats, name))
         for worker in stats.workers:
             self._add_worker((*labels, str(worker.worker)), worker)

@@ -92,6 +92,9 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
 
 _NONE = Options()
 
+RUN_MARK = "↻"
+"""The ids of tasks that are runs of a repeat begin so, and no others."""
+
 
 def read_text(option: str, text: str, without: str) -> str:
     """Return a text that was given, as a plain str.
@@ -128,7 +131,10 @@ def read_id(id_: str | None, replace: bool) -> str:
         raise TypeError(f"replace is True or False, not {type(replace).__name__}")
     if id_ is None:
         raise ValueError("replace=True needs the id of the task that is to be replaced")
-    return read_text("id", id_, "for none")
+    id_ = read_text("id", id_, "for none")
+    if id_.startswith(RUN_MARK):
+        raise ValueError(f"ids that begin with {RUN_MARK!r} are those of runs of repeats: {id_!r}")
+    return id_
 
 
 def _read_retry(retry: Retry) -> Retry:

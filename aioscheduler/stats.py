@@ -108,17 +108,19 @@ OUTCOMES = tuple(name for name, count in COUNTS.items() if count.kind is Kind.OU
 
 
 class Figure(NamedTuple):
-    """What is known of a figure of the store but its value.
+    """What is known of a figure of the whole manager but its value.
 
     Attributes:
         metric: Its name for Prometheus, after `aioscheduler_`.
         help: What it is, in a sentence.
         unit: Of it, which the name ends with; "": it is a number.
+        grows: Whether it only grows.
     """
 
     metric: str
     help: str
     unit: str = ""
+    grows: bool = False
 
 
 STORE_FIGURES = {
@@ -140,6 +142,14 @@ STORE_FIGURES = {
     ),
 }
 """What is known of a store: fields of `ManagerStats`, with their help for metrics."""
+
+REPEAT_FIGURES = {
+    "repeats": Figure("repeats", "What repeats."),
+    "repeats_paused": Figure("repeats_paused", "What of it stands still, for whatever reason."),
+    "repeats_ran": Figure("repeat_runs", "Runs that were entered.", grows=True),
+    "repeats_skipped": Figure("repeat_skips", "Nominal times that were not run.", grows=True),
+}
+"""What is known of what repeats, in the same way."""
 
 
 class _Plain:
@@ -269,6 +279,10 @@ class ManagerStats(_Plain):
         commit_p50: Seconds that a commit took, the median of the last thousand.
         commit_p99: The same, of all but the slowest hundredth.
         store_bytes: The size of the file, with what belongs to it.
+        repeats: How many repeats there are.
+        repeats_paused: How many of them stand still, for whatever reason.
+        repeats_ran: Runs of them that this manager has entered.
+        repeats_skipped: Nominal times that it has left out.
     """
 
     manager: str
@@ -293,3 +307,7 @@ class ManagerStats(_Plain):
     commit_p50: float = 0.0
     commit_p99: float = 0.0
     store_bytes: int = 0
+    repeats: int = 0
+    repeats_paused: int = 0
+    repeats_ran: int = 0
+    repeats_skipped: int = 0

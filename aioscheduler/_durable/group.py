@@ -12,25 +12,39 @@ Rules of this file:
    no link. What has changed of it before keeps its place: another may have its id since then.
 3. What was handed out is as good as written, for a batch is written before the next one, or never
    and no other one either.
-4. In a batch puts come before burials: who takes the id of a task that is buried comes with the
+4. What belongs together is in one batch, though it may be more than a batch is to be (`whole`).
+5. In a batch puts come before burials: who takes the id of a task that is buried comes with the
    next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
 from typing import Any
 
-from .records import BUCKET_SHIFT, Batch, Begun, Burial, Function, Reason, Row, Update
+from .records import (
+    BUCKET_SHIFT,
+    Batch,
+    Begun,
+    Burial,
+    Function,
+    Reason,
+    RepeatChange,
+    Row,
+    Update,
+)
 
 MOST_BYTES = 8 << 20
 """Of a batch, so that no commit lasts long."""
 
 _PER_ROW = 64  # bytes of a change, beside payloads and texts
-_TASK, _END, _LETTER, _FUNCTION = range(4)  # what a change is of: the last bits of its key
-_KINDS = 2  # so many bits, below the number
+_TASK, _END, _LETTER, _FUNCTION, _REPEAT = range(5)  # what a change is of
+_KINDS = 3  # so many last bits of its key say so, below the number
+_KIND = (1 << _KINDS) - 1
 
 
 class Kept:
@@ -94,6 +108,8 @@ class Group:
         self.next_row = next_row
         # By key: its stamp, what has changed, and about how many bytes that is.
         self._changes: dict[int, tuple[int, Any, int]] = {}
+        self._of_repeats = 0  # changes so far
+        self._wholes: deque[tuple[int, int]] = deque()  # the stamps behind which each is, and ends
 
     @property
     def unsaved(self) -> int:
@@ -197,6 +213,22 @@ class Group:
         """Take note of a function that is new, or has changed."""
         self._note(function.number << _KINDS | _FUNCTION, function)
 
+    def repeat(self, change: RepeatChange) -> None:
+        """Take note of what has become of a repeat; what has before is written as well."""
+        self._of_repeats += 1
+        size = _PER_ROW + sum(len(f) for f in change if isinstance(f, str | bytes))
+        self._note(self._of_repeats << _KINDS | _REPEAT, change, size)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Have what is new and noted within written in one batch."""
+        stamp = self.stamp
+        try:
+            yield
+        finally:
+            if self.stamp > stamp + 1:
+                self._wholes.append((stamp, self.stamp))
+
     def _note(self, key: int, what: Any, size: int = _PER_ROW) -> None:
         self.stamp += 1
         stamp, _, before = self._changes.get(key) or (self.stamp, None, 0)
@@ -224,17 +256,21 @@ class Group:
         puts: list[Row] = []
         burials: list[Burial] = []
         discards: list[int] = []
+        repeats: list[RepeatChange] = []
         freed: set[str | None] = set()  # the ids of what is buried
+        whole = 0  # up to this stamp it belongs to what was taken
         taken: list[int] = []
         total, covered = 0, self.stamp
         for key, (stamp, what, size) in self._changes.items():
             if until is not None and stamp > until:
                 covered = until
                 break
-            kind = key & _FUNCTION
+            kind = key & _KIND
             new: Row | None = what.new if kind == _TASK else None
-            waits = new is not None and new.id is not None and new.id in freed  # rule 4
-            if taken and (waits or total + size > most_bytes):
+            waits = new is not None and new.id is not None and new.id in freed  # rule 5
+            while self._wholes and self._wholes[0][0] + 1 < stamp:
+                whole = max(whole, self._wholes.popleft()[1])
+            if taken and stamp > whole and (waits or total + size > most_bytes):
                 covered = stamp - 1
                 break
             taken.append(key)
@@ -246,6 +282,8 @@ class Group:
                 updates[what.row] = _update(what)
             elif kind == _FUNCTION:
                 functions.append(what)
+            elif kind == _REPEAT:
+                repeats.append(what)
             elif kind == _LETTER:
                 discards.append(key >> _KINDS)
             elif what.end is None:  # what else has changed of it need not be written
@@ -264,7 +302,8 @@ class Group:
                 del self._changes[key]
         next_row = self.next_row
         changed = list(updates.values())
-        return Batch(functions, strikes, changed, puts, burials, discards, next_row), covered
+        batch = Batch(functions, strikes, changed, puts, burials, discards, repeats, next_row)
+        return batch, covered
 
 
 def _update(kept: Kept) -> Update:

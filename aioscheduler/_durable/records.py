@@ -178,6 +178,61 @@ class Letter(NamedTuple):
     at: int
 
 
+class RepeatRow(NamedTuple):
+    """What repeats, in the file.
+
+    Attributes:
+        id: Its id, which no other repeat of this file has.
+        text: The text of its rule.
+        terms: What was asked for, the rule included if it can be kept.
+        function: The number of its function.
+        payload: Of the arguments of its runs.
+        key: That of `repeat`.
+        options: As of `Row`.
+        next: Its next nominal time, if it has one.
+        last: The last nominal time for which a run was put.
+        ran: How many were.
+        skipped: How many nominal times were left out.
+        paused: Whether it stands still.
+        reason: Why, if nobody has asked for that.
+    """
+
+    id: str
+    text: str
+    terms: bytes
+    function: int
+    payload: bytes
+    key: str | bytes | int | None = None
+    options: bytes | None = None
+    next: int | None = None
+    last: int | None = None
+    ran: int = 0
+    skipped: int = 0
+    paused: bool = False
+    reason: str | None = None
+
+
+class RepeatProgress(NamedTuple):
+    """How far a repeat of the file is; its fields are the last of `RepeatRow`, and its id."""
+
+    id: str
+    next: int | None
+    last: int | None
+    ran: int
+    skipped: int
+    paused: bool
+    reason: str | None
+
+
+class RepeatEnd(NamedTuple):
+    """A repeat of the file that is no more."""
+
+    id: str
+
+
+RepeatChange = RepeatRow | RepeatProgress | RepeatEnd
+
+
 class TaskLine(NamedTuple):
     """What a tool shows of a task; None: there is none, or what the file has is none.
 
@@ -233,6 +288,7 @@ class Batch(NamedTuple):
         puts: Tasks that are new.
         burials: Of tasks that are in the file, or among the puts.
         discards: Numbers of dead letters that are no more.
+        repeats: What has changed of repeats, in the order in which it did.
         next_row: No row from this one on was given when the batch was made.
     """
 
@@ -242,6 +298,7 @@ class Batch(NamedTuple):
     puts: Sequence[Row] = ()
     burials: Sequence[Burial] = ()
     discards: Sequence[int] = ()
+    repeats: Sequence[RepeatChange] = ()
     next_row: int = 0
 
 
@@ -256,6 +313,7 @@ class Opening(NamedTuple):
         letters: How many dead letters.
         clean: Whether the last host closed it, with nothing under way.
         heartbeat: When the last host was last known to live; 0 if there was none.
+        repeats: All that repeats.
     """
 
     identity: int
@@ -265,6 +323,7 @@ class Opening(NamedTuple):
     letters: int
     clean: bool
     heartbeat: int
+    repeats: Sequence[RepeatRow] = ()
 
 
 class Page(NamedTuple):

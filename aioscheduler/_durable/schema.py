@@ -40,15 +40,18 @@ TABLES = (
     "CREATE TABLE dead_letter(row INTEGER PRIMARY KEY, due INTEGER NOT NULL, "
     "func INTEGER NOT NULL, payload BLOB NOT NULL, key, id TEXT, attempt INTEGER NOT NULL, "
     "options BLOB, reason TEXT NOT NULL, text TEXT NOT NULL, at INTEGER NOT NULL)",
-    "CREATE TABLE repeat(id TEXT PRIMARY KEY, rule BLOB NOT NULL, func INTEGER NOT NULL, "
-    "payload BLOB NOT NULL, key, options BLOB, last INTEGER, next INTEGER, "
-    "paused INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+    "CREATE TABLE repeat(id TEXT PRIMARY KEY, text TEXT NOT NULL, terms BLOB NOT NULL, "
+    "func INTEGER NOT NULL, payload BLOB NOT NULL, key, options BLOB, next INTEGER, last INTEGER, "
+    "ran INTEGER NOT NULL, skipped INTEGER NOT NULL, paused INTEGER NOT NULL, reason TEXT) "
+    "WITHOUT ROWID",
 )
 
 MIGRATIONS: Mapping[int, Sequence[str]] = {
     1: (  # counts, which would take a minute to make of a hundred million
         "INSERT INTO meta SELECT 'tasks', count(*) FROM task",
         "INSERT INTO meta SELECT 'letters', count(*) FROM dead_letter",
+        "DROP TABLE repeat",  # nothing was ever in it
+        TABLES[-1],
     ),
 }
 """What makes the schema of a number that of the next one."""

@@ -28,6 +28,7 @@ from .faults import RECOVER, REFUSALS, failure, is_busy, locked, refusal
 from .lock import HandedOver, Lock, holders
 from .reading import find, scan, scan_ids
 from .records import Batch, Letter, Opening, Page, Position, Row, StoreGone
+from .repeatrows import read_repeats, write_repeats
 from .salvage import read_page
 
 GAP = 1 << 32
@@ -194,6 +195,7 @@ class SQLiteStore:
             letters,
             bool(meta.get("clean")),
             heartbeat,
+            read_repeats(connection, self._path),
         )
 
     def read(self, after: Position, until: int, most: int) -> Page:
@@ -238,6 +240,7 @@ class SQLiteStore:
             with self._transaction(connection):
                 try:
                     change = write(connection, batch, self._sizes)
+                    write_repeats(connection, batch.repeats)
                 except REFUSALS as error:
                     raise refusal(self._path, error) from error
                 tasks, letters = (a + b for a, b in zip(self._counts, change, strict=True))
@@ -338,8 +341,7 @@ class SQLiteStore:
             except StoreGone:
                 self._forget()
             else:
-                # Though the file was moved: it takes its log along, and another in its place gets
-                # none.
+                # Though the file was moved: it takes its log along, none is left for another.
                 with suppress(sqlite3.Error):
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 connection.close()

@@ -55,11 +55,18 @@ class Monitor:
     Args:
         manager: The manager's id.
         stats: Gives what is told.
+        repeats: Gives what is told of repeats: those that stand still, and the next ones.
     """
 
-    def __init__(self, manager: str, stats: Callable[[], ManagerStats]) -> None:
+    def __init__(
+        self,
+        manager: str,
+        stats: Callable[[], ManagerStats],
+        repeats: Callable[[], list[dict[str, Any]]],
+    ) -> None:
         self._name = f"{os.getpid()}-{manager}.sock"
         self._stats = stats
+        self._repeats = repeats
         self._listener: socket.socket | None = None
         self._opening: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
@@ -107,7 +114,8 @@ class Monitor:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            writer.write(json.dumps(self._stats().as_dict(), allow_nan=False).encode())
+            told = self._stats().as_dict() | {"next_repeats": self._repeats()}
+            writer.write(json.dumps(told, allow_nan=False).encode())
             with suppress(OSError, TimeoutError):  # whoever asked has gone, or takes his time
                 async with asyncio.timeout(PATIENCE):
                     await writer.drain()
@@ -140,8 +148,8 @@ class Snapshot(NamedTuple):
     Attributes:
         pid: Of its process.
         manager: Its id.
-        stats: `ManagerStats.as_dict()`; None if it did not answer in time: its process is stopped,
-            or a task keeps its loop busy.
+        stats: `ManagerStats.as_dict()`, and `next_repeats`; None if it did not answer in time: its
+            process is stopped, or a task keeps its loop busy.
     """
 
     pid: int
@@ -202,6 +210,19 @@ def _is_told_by_us(stats: Any) -> bool:
         and _has_fields(stats["host"], HostStats)
         and isinstance(stats["workers"], list)
         and all(_has_fields(worker, WorkerStats) for worker in stats["workers"])
+        and isinstance(stats.get("next_repeats"), list)
+        and all(map(is_repeat, stats["next_repeats"]))
+    )
+
+
+def is_repeat(told: Any) -> bool:
+    """Whether it has what `Repeats.shown` gives of one."""
+    return (
+        isinstance(told, dict)
+        and all(isinstance(told.get(key), str) for key in ("id", "rule", "name"))
+        and all(isinstance(told.get(key), str | None) for key in ("next", "last", "reason"))
+        and all(type(told.get(key)) is int for key in ("ran", "skipped", "running"))
+        and isinstance(told.get("paused"), bool)
     )
 
 

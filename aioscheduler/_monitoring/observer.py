@@ -10,6 +10,7 @@ from itertools import accumulate
 from .._routing.keeper import Keeper
 from .._routing.link import Link, Vitals
 from .._routing.placement import Placement
+from .._routing.repeats import Repeats
 from .._scheduling.lateness import BOUNDS, History
 from ..stats import COUNTS, STORE_FIGURES, HostStats, ManagerStats, WorkerStats
 from .meter import NOTHING, Meter, Usage
@@ -24,6 +25,7 @@ class Observer:
         links: One for each worker.
         placement: Knows what waits.
         host: How late the host's loop was.
+        repeats: What repeats.
         keeper: Has the store, if there is one.
     """
 
@@ -34,8 +36,10 @@ class Observer:
         links: Sequence[Link],
         placement: Placement,
         host: History,
+        repeats: Repeats,
         keeper: Keeper | None = None,
     ) -> None:
+        self._repeats = repeats
         self._keeper = keeper
         self._host = host
         self._manager = manager
@@ -60,6 +64,7 @@ class Observer:
             workers=workers,
             host=HostStats(pid, *usage[pid], self._host.lag),
             **(_NO_STORE if self._keeper is None else self._keeper.figures()),
+            **self._repeats.figures(),
             **{
                 name: sum((getattr(worker, name) for worker in workers), shelved[name])
                 for name in COUNTS

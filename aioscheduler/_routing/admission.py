@@ -22,11 +22,18 @@ class Admission:
     Args:
         router: Places them.
         keeper: Has the file.
+        admitted: Called with the id of each task that is admitted and has one.
     """
 
-    def __init__(self, router: Router, keeper: Keeper) -> None:
+    def __init__(
+        self,
+        router: Router,
+        keeper: Keeper,
+        admitted: Callable[[str], None] = lambda id_: None,
+    ) -> None:
         self._router = router
         self._keeper = keeper
+        self._admitted = admitted
 
     @property
     def links(self) -> Sequence[Link]:
@@ -83,6 +90,7 @@ class Admission:
         number = self._router.link_of(place, 1).adopt(scheduler, due, call, None)
         if id_ is not None:
             self._router.ids.give(id_, (worker, scheduler, number))
+            self._admitted(id_)
         return worker, number
 
     def leave_out(self, early: Early) -> Task[Any] | None:

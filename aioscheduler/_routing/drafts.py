@@ -134,6 +134,17 @@ class Drafts:
         stored = Stored(function, asked.payload, label, asked.captured, confirmed)
         return Draft(stored, asked.key, asked.id)
 
+    def function(self, number: int) -> Durable | Function:
+        """Return what is registered under the name of a function of the file, or what it knows.
+
+        Raises:
+            LookupError: It has no function of this number.
+        """
+        found = self._functions.find(number)
+        if found is None:
+            raise LookupError(f"the file has no function of the number {number}")
+        return found
+
     def draft_again(self, letter: Letter) -> Draft:
         """Return the task of a dead letter, read with its payload, to be scheduled anew."""
         assert letter.payload is not None
@@ -154,7 +165,8 @@ class Drafts:
         stored = draft.stored
         note = self._notes.write(stored.label, stored.captured)
         function = self._functions.number(stored.function)
-        return Row(number, due, function, stored.payload, draft.key, draft.id, note)
+        row = Row(number, due, function, stored.payload, draft.key, draft.id, note)
+        return row if stored.given is None else row._replace(given=stored.given)
 
 
 def confirmed_of(function: Durable | Function, id_: str | None) -> int:

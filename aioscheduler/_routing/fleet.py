@@ -35,6 +35,8 @@ from .admission import Admission
 from .assembly import Assembly, Seams
 from .keeper import Keeper
 from .remote import RemoteLink
+from .repeatfile import RepeatFile
+from .repeats import Repeats
 from .router import Router
 from .settings import Settings
 from .threadsafe import Abroad
@@ -58,6 +60,7 @@ class Fleet:
         abroad: What other threads wait for.
         host: How late this loop was.
         keeper: Has the file of durable tasks; None: there is none.
+        repeats: What repeats.
 
     Raises:
         NotShippable: The initializer, one of its arguments, or what propagates cannot travel.
@@ -100,6 +103,9 @@ class Fleet:
             self.remotes, self._catalog = assembly.make_remotes()
             router.links = self.remotes
         self.keeper = router.keeper = assembly.keeper
+        self.repeats = Repeats(router, settings.order, seams.clock)
+        if self.keeper is not None:
+            self.repeats.file = RepeatFile(self.keeper)
 
     # ---- what the manager has it do
 
@@ -113,7 +119,7 @@ class Fleet:
         if self.keeper is None:
             self._start_links(loop)
         else:
-            admission = Admission(self._router, self.keeper)
+            admission = Admission(self._router, self.keeper, self.repeats.admitted)
             self.keeper.open(loop, admission, partial(self._start_after_opening, loop))
 
     def _start_after_opening(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -126,6 +132,7 @@ class Fleet:
         try:
             for link in self._router.links:
                 link.start(loop)
+            self.repeats.start(loop)
         except BaseException as error:
             reason = WorkerStartError(f"a worker process could not be started: {error}")
             reason.__cause__ = error
@@ -163,6 +170,7 @@ class Fleet:
 
     async def _close(self, timeout: float) -> None:
         before = self._count_cancelled()
+        self.repeats.stop()
         if self.keeper is not None:  # before tasks are told that they stay
             await self.keeper.settle()
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
@@ -206,6 +214,7 @@ class Fleet:
         router.closed = ManagerClosed(f"this manager has failed: {why}")
         router.closed.__cause__ = reason
         unfinished = router.placement.all_loads
+        self.repeats.stop()
         for link in router.links:
             link.kill(reason)
         self.abroad.relay()
@@ -236,6 +245,7 @@ class Fleet:
                 "the event loop of this manager is closed; make a new manager, and close it before "
                 "its loop ends"
             )
+        self.repeats.stop()
         for descriptors in self._alive.values():
             abandon(descriptors)  # which a worker reads as the end
         self.abroad.give_up(self._router.closed)
@@ -260,6 +270,7 @@ class Fleet:
         if self._started:
             for link in router.links:
                 link.look_after(lag)
+        self.repeats.look_after()
         if self.keeper is not None:
             self.keeper.look_after()
         self._tell_avoided()

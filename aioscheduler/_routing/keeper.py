@@ -14,13 +14,13 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from .._durable.group import Group, Kept
-from .._durable.records import Opening, Page, Store, StoreGone
+from .._durable.records import Opening, Page, RepeatRow, Store, StoreGone
 from .._durable.writer import InlineWriter, Writer
 from .._scheduling.loopthread import LoopThread
 from .._shipping.hostshipping import HostShipper
@@ -73,6 +73,7 @@ class Keeper:
         intake: Takes what links have accepted.
         is_open: Whether the file has been opened, and what is due first is in memory.
         size: The bytes of the file, as last seen.
+        repeats: Those of the file, once it is open, until they are taken from here.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Keeper:
         self.store = store
         self.group: Group = Group(0)
         self.size = 0
+        self.repeats: Sequence[RepeatRow] = ()
         self.calls = calls
         self.notes = notes
         self._writer = writer
@@ -141,8 +143,7 @@ class Keeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_open = False
         self._reason: Exception | None = None  # why it cannot go on
-        self._is_abandoned = False
-        self._ticking = False
+        self._is_abandoned = self._ticking = False
         self._closing: asyncio.Task[None] | None = None
 
     # ---- its start
@@ -219,6 +220,7 @@ class Keeper:
         self.where.store = f"{opening.identity:032x}"
         self.commits.tasks, self.commits.letters = opening.tasks, opening.letters
         self._functions.read(opening.functions)
+        self.repeats = opening.repeats
         self._restoring = restoring = Restoring(
             self._admission,
             self.group,

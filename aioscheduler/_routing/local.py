@@ -40,7 +40,7 @@ from .keeping import Keeping
 from .link import LoadCounter, Vitals
 from .listing import list_engines
 from .localcrew import LocalCrew
-from .localentry import Attempts, Entry, Work, context_of, move, replace_due, start_of
+from .localentry import Attempts, Entry, Work, context_of, move, start_of
 from .localentry import name_of as name_of_entry
 from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
@@ -186,11 +186,14 @@ class LocalLink:
         work, record = call
         options, context, captured = record or (None, copy_context(), None)
         number, self._next = self._next, self._next + 1
-        name = None
+        name, told = None, due
         if options is not None:
-            name = options.name or (name_of(work.first) if isinstance(work, Attempts) else None)
+            name = options.name
+            if isinstance(work, Attempts):
+                name = name or name_of(work.first)
+                told = due if work.given is None else work.given
         task: Task[Any] = Task(self, scheduler, number, when, name or name_of(work))
-        entry = task, work, context, options, due, captured
+        entry = task, work, context, options, told, captured
         self.engines[scheduler].add(number, due, entry)
         return task
 
@@ -326,9 +329,6 @@ class LocalLink:
         given = call[0].given if isinstance(call[0], Attempts) else None
         task = self.schedule(scheduler, due, due if given is None else given, call)
         task._kept = True
-        if given is not None:  # it is told that one, whichever attempt it is
-            entries = self.engines[scheduler].waiting
-            entries[task._number] = replace_due(entries[task._number], given)
         return task._number
 
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:

@@ -49,14 +49,27 @@ class LocalShipper:
             self.inspect(function_of(coro))
         options = None if record is None else record[0]
         if options is not None and options.retry is not None:
-            function, args, kwargs = take_apart(coro)
-            if any(isinstance(value, CoroutineType) for value in (*args, *kwargs.values())):
-                raise TypeError(
-                    f"{name_of(coro)}() has a coroutine as an argument, which can be awaited once, "
-                    "and so not be retried; have an async def function make it for each attempt"
-                )
-            return Attempts(partial(function, *args, **kwargs), coro), record
+            return Attempts(self.take_often("what is retried", coro), coro), record
         return coro, record
+
+    def take_often(self, what: str, coro: Awaitable[Any]) -> Callable[[], Awaitable[Any]]:
+        """Return what makes a coroutine anew whenever it is called; that one is unharmed.
+
+        Args:
+            what: It is called so in a refusal.
+            coro: One that has not started.
+
+        Raises:
+            TypeError: That call of its function cannot be made again.
+        """
+        check_awaitable(coro)
+        function, args, kwargs = take_apart(coro, what)
+        if any(isinstance(value, CoroutineType) for value in (*args, *kwargs.values())):
+            raise TypeError(
+                f"{name_of(coro)}() has a coroutine as an argument, which can be awaited once, "
+                f"and {what} is called again; have an async def function make it for each run"
+            )
+        return partial(function, *args, **kwargs)
 
     def take_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if self.inspect is not None:

@@ -257,6 +257,11 @@ class Router:
             known = self.known(id_)  # which came into memory meanwhile
         return None if known is None else self.handle(known)
 
+    def find_known(self, id_: str) -> Task[Any] | None:
+        """Gives the handle of the task that has an id, if it is known without asking the file."""
+        known = self.known(id_)
+        return None if known is None else self.handle(known)
+
     def known(self, id_: str) -> Address | None:
         """Gives the task that has an id, if it is in memory, or somebody has its handle."""
         known = self.ids.find(id_)

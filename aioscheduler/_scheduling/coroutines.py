@@ -40,22 +40,26 @@ def check_awaitable(awaitable: object) -> None:
         )
 
 
-def take_apart(coro: object) -> tuple[FunctionType, list[Any], dict[str, Any]]:
+def take_apart(coro: object, what: str) -> tuple[FunctionType, list[Any], dict[str, Any]]:
     """Return function, positional and keyword arguments of an unstarted coroutine, unharmed.
+
+    Args:
+        coro: It.
+        what: What needs it to be made anew, for a refusal.
 
     Raises:
         TypeError: It is another awaitable, or that call of its function cannot be made again.
     """
     if not isinstance(coro, CoroutineType):
         raise TypeError(
-            f"retry needs a coroutine of an async def function, and a {type(coro).__name__} cannot "
+            f"{what} is a coroutine of an async def function, and a {type(coro).__name__} cannot "
             "be made anew: wrap it in an async def function that makes and awaits it"
         )
     function = function_of(coro)
     if function is None or function.__code__ is not coro.cr_code:
         raise TypeError(
-            f"the code of {coro.__qualname__}() was exchanged after the call, and retry needs to "
-            "call it again: make the call anew"
+            f"the code of {coro.__qualname__}() was exchanged after the call, and {what} is called "
+            "again: make the call anew"
         )
     return function, *read_arguments(coro)
 

@@ -97,6 +97,8 @@ class Watch:
             self.ended = True
         elif key == "r":
             self.view = replace(view, reverse=not view.reverse)
+        elif key == "e":
+            self.view = replace(view, repeats=not view.repeats)
         elif key == " ":
             self.view = replace(view, paused=not view.paused)
         elif key in SORT_KEYS:

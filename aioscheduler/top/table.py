@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from rich.console import Group
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from .._monitoring.monitor import Snapshot
 from ..stats import STORE_FIGURES
+from . import figures
 from .columns import Column, Fitted, Row, fit, line
 from .rates import SORTS, Rates
 from .sampling import NO_MANAGER
@@ -29,6 +31,7 @@ KEYS = (  # what is shown, and which order it stands for
     ("l lateness", "lateness"),
     ("w worker", "worker"),
     ("r reverse", ""),
+    ("e repeats", ""),
     ("space pause", ""),
 )
 WORST = ("lateness_p50", "lateness_p99", "loop_lag")  # a total has the worst of its workers
@@ -44,6 +47,7 @@ class View:
         clock: The time of the day.
         keys: Whether there is somebody to press keys.
         paused: Whether it stands still.
+        repeats: Whether it is shown what repeats.
     """
 
     sort: str = "worker"
@@ -51,6 +55,7 @@ class View:
     clock: str = ""
     keys: bool = True
     paused: bool = False
+    repeats: bool = False
 
 
 @dataclass
@@ -61,6 +66,7 @@ class Block:
         title: Its first line.
         old: Whether its manager does not answer, and the rows are what it told before.
         host, workers, total: Its rows.
+        repeats: What repeats, a line each; those that there is room for.
         shown: How many workers there is room for.
     """
 
@@ -69,6 +75,7 @@ class Block:
     host: list[Row] = field(default_factory=list)
     workers: list[Row] = field(default_factory=list)
     total: list[Row] = field(default_factory=list)
+    repeats: list[Text] = field(default_factory=list)
     shown: int = 0
 
     @property
@@ -80,7 +87,7 @@ class Block:
     def height(self) -> int:
         """How many lines it takes."""
         cut = self.shown < len(self.workers)
-        return 1 + len(self.host) + self.shown + cut + len(self.total)
+        return 1 + len(self.host) + self.shown + cut + len(self.total) + len(self.repeats)
 
 
 def draw(
@@ -121,12 +128,16 @@ def draw(
 
 
 def cut(blocks: list[Block], room: int) -> tuple[list[Block], int]:
-    """Takes away workers, then managers, until the blocks fit into so many lines.
+    """Takes away repeats, workers, then managers, until the blocks fit into so many lines.
 
     Returns:
         The blocks, and how many of them are left out: for these one line is kept.
     """
     while sum(block.height for block in blocks) > room:
+        longest = max(blocks, key=lambda block: len(block.repeats))
+        if longest.repeats:
+            longest.repeats.pop()
+            continue
         largest = max(blocks, key=lambda block: block.shown)
         if largest.shown <= 1:
             break
@@ -159,6 +170,10 @@ def _block(snapshot: Snapshot, rates: Rates, view: View, programs: Mapping[int, 
     if stats is None:
         return Block(title, old)
     title.append(_store(stats), "bright_black")
+    if stats["repeats"]:
+        title.append(f"  {plural(stats['repeats'], 'repeat')}", "bright_black")
+    if stats["repeats_paused"]:
+        title.append(f"  {stats['repeats_paused']:,} paused", "yellow")
     workers = [(worker, rates.track(snapshot, worker["worker"])) for worker in stats["workers"]]
     order = SORTS[view.sort]
     # The sort is stable, also in reverse: of equals, the lower place comes first.
@@ -181,6 +196,7 @@ def _block(snapshot: Snapshot, rates: Rates, view: View, programs: Mapping[int, 
         host=[Row("host", stats["host"], style="cyan")],
         workers=rows,
         total=[Row("total", total, track, "bold", max(1, len(processes)))],
+        repeats=[repeat_line(told) for told in stats["next_repeats"]] if view.repeats else [],
         shown=len(rows),
     )
 
@@ -195,6 +211,39 @@ def _store(stats: Mapping[str, Any]) -> str:
         f"  unsaved {stats['unsaved']:,}  commits {p50:.1f}/{p99:.1f} ms"
         f"  {stats['store_bytes'] / 1e6:,.1f} MB"
     )
+
+
+def repeat_line(told: Mapping[str, Any]) -> Text:
+    """Write a line of a repeat, as its manager has told of it."""
+    made = Text(no_wrap=True, overflow="ellipsis")
+    made.append(f"↻ {_plain(told['id'])}", "cyan")
+    if told["reason"] is not None:
+        made.append(f"  paused: {_plain(told['reason'])}", "bold red")
+    elif told["paused"]:
+        made.append("  paused", "yellow")
+    else:
+        made.append(f"  next {_moment(told['next'])}")
+    made.append(f"  {_plain(told['rule'])}  {_plain(told['name'])}", "bright_black")
+    made.append(f"  last {_moment(told['last'])}  ran {told['ran']:,}")
+    for what, style in (("running", ""), ("skipped", "yellow")):
+        if told[what]:
+            made.append(f"  {what} {told[what]:,}", style)
+    return made
+
+
+def _moment(told: str | None) -> str:
+    """Write a time as it is here."""
+    if told is None:
+        return figures.NOTHING
+    try:
+        return f"{datetime.fromisoformat(told).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # another program has told it
+        return "?"
+
+
+def _plain(text: str) -> str:
+    """Write what a program has named in one line that does nothing to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 # ---- lines
@@ -241,6 +290,7 @@ def _lines(block: Block, fitted: Fitted, width: int) -> list[Text]:
     if block.shown < len(block.workers):
         lines.append(_more(len(block.workers) - block.shown, "worker"))
     lines += [_cells(row, fitted) for row in block.total]
+    lines += block.repeats
     if block.old:
         for old in lines:
             old.stylize("dim")

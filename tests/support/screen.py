@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -49,14 +50,16 @@ def snapshot(
     pid: int = 77,
     manager: str = "0a1b2c3d",
     name: str = "",
-    **store: Any,
+    repeats: Sequence[Mapping[str, Any]] = (),
+    **more: Any,
 ) -> Snapshot:
     totals = {name: sum(getattr(w, name) for w in workers) for name in COUNTS}
     host = HostStats(pid, 12.0, 36_000_000, 0.002)
     stats = ManagerStats(
-        manager=manager, name=name or manager, workers=workers, host=host, **totals, **store
+        manager=manager, name=name or manager, workers=workers, host=host, **totals, **more
     )
-    return Snapshot(pid, manager, json.loads(json.dumps(stats.as_dict(), allow_nan=False)))
+    told = stats.as_dict() | {"next_repeats": repeats}
+    return Snapshot(pid, manager, json.loads(json.dumps(told, allow_nan=False)))
 
 
 def render(

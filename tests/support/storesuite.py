@@ -20,6 +20,9 @@ from aioscheduler._durable.records import (
     Function,
     Letter,
     Reason,
+    RepeatEnd,
+    RepeatProgress,
+    RepeatRow,
     Row,
     Store,
     Unwritable,
@@ -333,7 +336,7 @@ class StoreSuite:
             burials = [Burial(row.bucket, row.row, 1, Reason.LOST, "", 0) for row in dying]
             gone = {row for row in dead if chance.random() < 0.1}
             dead = (dead - gone) | {row.row for row in dying}
-            store.commit(Batch([], strikes, updates, puts, burials, sorted(gone), number))
+            store.commit(Batch([], strikes, updates, puts, burials, sorted(gone), [], number))
             if step % 10 == 0:
                 store.close(chance.random() < 0.5)
                 opening = store.open()
@@ -341,6 +344,24 @@ class StoreSuite:
                 number = opening.next_row
             assert rows_of(store) == in_order(tasks.values())
             assert [letter.row for letter in letters_of(store)] == sorted(dead)
+        store.close(True)
+
+    def test_what_repeats_is_there_at_the_next_opening(self, tmp_path: Path) -> None:
+        first = RepeatRow("a", "every", b"terms", 1, b"args", "k", b"note", 7, 5, 3, 2, False, None)
+        other = RepeatRow("b\udfff", "own\udfff", b"", 1, b"", reason="odd\udfff", paused=True)
+        store = self.make(tmp_path)
+        store.open()
+        store.commit(Batch(repeats=[first, other, RepeatRow("c", "", b"", 1, b"")]))
+        store.commit(Batch(puts=some_rows(1, 1), repeats=[RepeatEnd("c"), RepeatEnd("d")]))
+        store.close(True)
+        assert store.open().repeats == [first, other]
+        then = RepeatProgress("a", 9, 7, 4, 2, True, None)
+        more = RepeatProgress("a", None, 9, 5, 2, False, None)
+        store.commit(Batch(repeats=[then, more, RepeatProgress("c", 1, 1, 1, 1, False, None)]))
+        store.commit(Batch(repeats=[other._replace(function=2), RepeatEnd("x")]))
+        store.close(True)
+        with_more = first._replace(next=None, last=9, ran=5)
+        assert store.open().repeats == [with_more, other._replace(function=2)]
         store.close(True)
 
     def test_a_backup_is_a_store(self, store: Store, tmp_path: Path) -> None:

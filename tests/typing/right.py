@@ -12,10 +12,13 @@ from typing import Any, assert_type
 
 from aioscheduler import (
     Batch,
+    Cron,
+    Every,
     LifoQueuedScheduler,
     Manager,
     ManagerStats,
     QueuedScheduler,
+    Repeat,
     Retry,
     State,
     Task,
@@ -119,6 +122,24 @@ async def handles(manager: Manager) -> None:
     if isinstance(error, WorkerLost):
         print(error.exitcode, error.started)
     assert_type(manager.schedule_threadsafe(work(1)), concurrent.futures.Future[str])
+
+
+class Fridays:
+    def next(self, after: datetime) -> datetime | None:
+        return after + timedelta(days=(4 - after.weekday()) % 7 or 7)
+
+
+async def repeats(manager: Manager) -> None:
+    rule = Cron("0 9 * * *", "Europe/Berlin")
+    repeat = manager.repeat(work(1), rule, id="a", missed="all", overlap="queue", timeout=5)
+    assert_type(repeat, Repeat)
+    manager.repeat(nothing(), Every(60, start=datetime.now(UTC)), id="b", jitter=SOON, times=3)
+    manager.repeat(add(1, 2), Fridays(), id="c", key="k", until=datetime.now(UTC))
+    assert_type(repeat.next, datetime | None)
+    assert_type(manager.repeats(), list[Repeat])
+    print(repeat.reason, repeat.skipped, repeat.paused, repeat.running)
+    await repeat.pause()
+    await repeat.cancel()
 
 
 def busy(error: OSError) -> bool | float | timedelta:

@@ -9,6 +9,7 @@ import asyncio
 from datetime import timedelta
 
 from aioscheduler import (
+    Every,
     LifoQueuedScheduler,
     Manager,
     QueuedScheduler,
@@ -33,6 +34,11 @@ def managers(any_manager: Manager) -> None:
     Manager(context=["request_id"])  # type: ignore
     Manager(context=[(print,)])  # type: ignore
     Manager(cls=QueuedScheduler, prefer_utc=False)  # type: ignore
+    any_manager.repeat(work(1), 60, id="a")  # type: ignore
+    any_manager.repeat(work(1), Every(60))  # type: ignore
+    any_manager.repeat(work, Every(60), id="a")  # type: ignore
+    any_manager.repeat(work(1), Every(60), id="a", missed="never")  # type: ignore
+    any_manager.repeat(work(1), Every(60), id="a", overlap=True)  # type: ignore
     any_manager.schedule(work, SOON)  # type: ignore
     any_manager.schedule(work(1), 5)  # type: ignore
     any_manager.schedule(work(1), SOON, "key")  # type: ignore

@@ -39,6 +39,18 @@ def test_every_guarantee_has_its_test(page: str) -> None:
         assert name in names_in(ROOT / file), name
 
 
+def test_what_was_migrated_is_shorter() -> None:
+    page = (ROOT / "docs/migrating.md").read_text()
+    pairs = re.findall(
+        r'title="before.py"\n(.*?)^```.*?title="after.py"\n(.*?)^```',
+        page,
+        re.DOTALL | re.MULTILINE,
+    )
+    lengths = [[len(code.splitlines()) for code in pair] for pair in pairs]
+    assert lengths
+    assert all(after < before for before, after in lengths), lengths
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     shown = re.findall(r"^::: (\S+)$", (ROOT / "docs/reference.md").read_text(), re.MULTILINE)
     for name in aioscheduler.__all__:

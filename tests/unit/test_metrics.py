@@ -142,15 +142,31 @@ aioscheduler_store_commit_p99_seconds 0.25
 # HELP aioscheduler_store_size_bytes Size of the file, with what belongs to it.
 # TYPE aioscheduler_store_size_bytes gauge
 aioscheduler_store_size_bytes 4096.0
+# HELP aioscheduler_repeats What repeats.
+# TYPE aioscheduler_repeats gauge
+aioscheduler_repeats 7.0
+# HELP aioscheduler_repeats_paused What of it stands still, for whatever reason.
+# TYPE aioscheduler_repeats_paused gauge
+aioscheduler_repeats_paused 2.0
+# HELP aioscheduler_repeat_runs_total Runs that were entered.
+# TYPE aioscheduler_repeat_runs_total counter
+aioscheduler_repeat_runs_total 900.0
+# HELP aioscheduler_repeat_skips_total Nominal times that were not run.
+# TYPE aioscheduler_repeat_skips_total counter
+aioscheduler_repeat_skips_total 5.0
 """
 
-STORE: dict[str, Any] = {
+FIGURES: dict[str, Any] = {
     "stored": 12,
     "dead_letters": 3,
     "unsaved": 1,
     "commit_p50": 0.001,
     "commit_p99": 0.25,
     "store_bytes": 4096,
+    "repeats": 7,
+    "repeats_paused": 2,
+    "repeats_ran": 900,
+    "repeats_skipped": 5,
 }
 
 
@@ -163,7 +179,7 @@ class Fixed:
         }
         self.asked = 0
         self._stats = stats.ManagerStats(
-            "ab", name, workers, stats.HostStats(4241, 10.0, 2 << 20, 0.25), **totals, **STORE
+            "ab", name, workers, stats.HostStats(4241, 10.0, 2 << 20, 0.25), **totals, **FIGURES
         )
 
     def stats(self) -> stats.ManagerStats:
@@ -208,7 +224,8 @@ def test_names_and_units_are_conventional() -> None:
         for sample in family.samples:
             assert (family.type == "counter") == sample.name.endswith("_total")
             assert set(sample.labels) <= {"worker", "outcome", "state", "le"}
-            of_worker = not sample.name.startswith(("aioscheduler_host_", "aioscheduler_store_"))
+            others = ("aioscheduler_host_", "aioscheduler_store_", "aioscheduler_repeat")
+            of_worker = not sample.name.startswith(others)
             assert of_worker == ("worker" in sample.labels)
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from aioscheduler import HostStats, ManagerStats, WorkerState, WorkerStats
-from aioscheduler.stats import COUNTS, OUTCOMES, STORE_FIGURES
+from aioscheduler.stats import COUNTS, OUTCOMES, REPEAT_FIGURES, STORE_FIGURES
 from aioscheduler.task import ENDED
 
 WORKER = WorkerStats(
@@ -57,7 +57,7 @@ def test_as_dict_is_fit_for_strict_json() -> None:
 
 def test_every_count_is_a_field_with_its_words() -> None:
     of_workers = {field.name: field.type for field in dataclasses.fields(WorkerStats)}
-    others = {"manager", "name", "workers", "host", *STORE_FIGURES}
+    others = {"manager", "name", "workers", "host", *STORE_FIGURES, *REPEAT_FIGURES}
     assert {field.name for field in dataclasses.fields(ManagerStats)} - others == set(COUNTS)
     words = " ".join((WorkerStats.__doc__ or "").split())
     for name, count in COUNTS.items():
@@ -65,11 +65,12 @@ def test_every_count_is_a_field_with_its_words() -> None:
         assert f" {name}: {count.help}" in words
 
 
-def test_every_figure_of_a_store_is_a_field_of_the_manager_s() -> None:
+def test_every_figure_is_a_field_of_the_manager_s() -> None:
     of_manager = [field.name for field in dataclasses.fields(ManagerStats)]
-    assert of_manager[-len(STORE_FIGURES) :] == list(STORE_FIGURES)
+    figures = [*STORE_FIGURES, *REPEAT_FIGURES]
+    assert of_manager[-len(figures) :] == figures
     words = ManagerStats.__doc__ or ""
-    assert all(f" {name}: " in words for name in STORE_FIGURES)
+    assert all(f" {name}: " in words for name in figures)
 
 
 def test_every_end_of_a_task_is_counted() -> None:

@@ -19,6 +19,9 @@ from aioscheduler._durable.records import (
     Burial,
     Function,
     Reason,
+    RepeatEnd,
+    RepeatProgress,
+    RepeatRow,
     Row,
     Update,
 )
@@ -55,10 +58,10 @@ def test_what_is_new_is_put_and_what_is_no_more_struck() -> None:
     group = Group(7)
     kept, row = make(group, due=5 * HOUR)
     assert (kept.row, kept.stamp, group.stamp, group.unsaved) == (7, 1, 1, 1)
-    assert group.take() == (Batch([], [], [], [row], [], [], 8), 1)
+    assert group.take() == (Batch([], [], [], [row], [], [], [], 8), 1)
     assert (group.take(), group.unsaved, group.unsaved_bytes) == (None, 0, 0)
     group.strike(kept)
-    assert group.take() == (Batch([], [(row.bucket, 7)], [], [], [], [], 8), 2)
+    assert group.take() == (Batch([], [(row.bucket, 7)], [], [], [], [], [], 8), 2)
 
 
 def test_many_are_put_as_one_after_the_other() -> None:
@@ -96,7 +99,7 @@ def test_what_was_handed_out_is_struck_in_the_next_batch() -> None:
     take(group)
     group.strike(kept)
     _, other = make(group)
-    assert take(group) == Batch([], [(row.bucket, 0)], [], [other], [], [], 2)
+    assert take(group) == Batch([], [(row.bucket, 0)], [], [other], [], [], [], 2)
 
 
 def test_a_change_is_written_once_as_it_was_last() -> None:
@@ -109,7 +112,7 @@ def test_a_change_is_written_once_as_it_was_last() -> None:
     kept.failed, kept.losses, kept.given = 3, 4, 5 * HOUR
     group.change(kept)
     update = Update(before, 3, 9 * HOUR, Begun.NO, 2, 3, 4, 5 * HOUR, None)
-    assert take(group) == Batch([], [], [update], [], [], [], 0)
+    assert take(group) == Batch([], [], [update], [], [], [], [], 0)
     assert kept.bucket == 9 * HOUR >> BUCKET_SHIFT != before
     kept.attempt = 3
     group.change(kept)
@@ -127,7 +130,7 @@ def test_a_change_of_what_is_new_is_put_with_it() -> None:
     put = row._replace(
         due=9 * HOUR, attempt=2, failed=1, losses=1, given=5 * HOUR, begun=Begun.ONCE
     )
-    assert take(group) == Batch([], [], [], [put], [], [], 1)
+    assert take(group) == Batch([], [], [], [put], [], [], [], 1)
     group.strike(kept)
     assert take(group).strikes == [(put.bucket, 0)]
 
@@ -138,7 +141,7 @@ def test_a_change_of_what_ends_is_not_written() -> None:
     bucket, kept.due = kept.bucket, 9 * HOUR
     group.change(kept)
     group.strike(kept)
-    assert take(group) == Batch([], [(bucket, 3)], [], [], [], [], 0)
+    assert take(group) == Batch([], [(bucket, 3)], [], [], [], [], [], 0)
     assert group.unsaved_bytes == 0
 
 
@@ -149,7 +152,7 @@ def test_what_failed_is_put_and_buried() -> None:
     group.change(kept)
     group.bury(kept, Reason.FAILED, "Traceback", 77)
     burial = Burial(row.bucket, 0, 2, Reason.FAILED, "Traceback", 77)
-    assert take(group) == Batch([], [], [], [row._replace(attempt=2)], [burial], [], 1)
+    assert take(group) == Batch([], [], [], [row._replace(attempt=2)], [burial], [], [], 1)
     assert group.unsaved_bytes == 0
 
 
@@ -172,7 +175,7 @@ def test_letters_and_functions() -> None:
         group.discard_letter(row)
     assert group.unsaved == 4
     functions = [Function(0, "old", "m:new", True), Function(1, "other", "m:g", False)]
-    assert take(group) == Batch(functions, [], [], [], [], [5, 0], 0)
+    assert take(group) == Batch(functions, [], [], [], [], [5, 0], [], 0)
     assert group.unsaved_bytes == 0
 
 
@@ -185,7 +188,7 @@ def test_an_id_that_was_given_up_is_given_again_in_the_same_batch() -> None:
     take(group)
     group.strike(first)
     _, second = make(group, id="one")
-    assert take(group) == Batch([], [(0, 0)], [], [second], [], [], 2)
+    assert take(group) == Batch([], [(0, 0)], [], [second], [], [], [], 2)
 
 
 def test_an_id_that_was_given_up_stays_given_up_when_its_task_has_ended() -> None:
@@ -219,7 +222,7 @@ def test_the_id_of_a_dead_letter_is_given_again_in_the_next_batch(handed_out: bo
     assert [burial.row for burial in batch.burials] == [0, 2]
     assert rows_of(batch)[-1] == 3
     assert stamp == group.stamp - 2
-    assert group.take() == (Batch([], [], [], [second, third], [], [], 6), group.stamp)
+    assert group.take() == (Batch([], [], [], [second, third], [], [], [], 6), group.stamp)
 
 
 # ---- parts
@@ -234,7 +237,7 @@ def test_a_batch_is_a_beginning_of_what_has_changed() -> None:
     assert (group.unsaved, group.unsaved_bytes) == (3, 3 * size)
     assert rows_of(take(group, 2 * size - 1)) == [2]
     assert rows_of(take(group, 0)) == [3]
-    assert group.take(0) == (Batch([], [], [], [Row(4, 0, 1, b"payload")], [], [], 5), 5)
+    assert group.take(0) == (Batch([], [], [], [Row(4, 0, 1, b"payload")], [], [], [], 5), 5)
 
 
 def test_a_part_says_how_far_it_goes() -> None:
@@ -289,6 +292,62 @@ def test_the_end_of_a_task_comes_behind_what_it_has_scheduled() -> None:
 # ---- any history
 
 
+# ---- what repeats
+
+
+def test_what_becomes_of_repeats_is_written_in_order_and_all_of_it() -> None:
+    group = Group(0)
+    first, then = progress(1), progress(2, reason="so" * 50)
+    changes: list[Any] = [
+        RepeatRow("r", "every", b"terms", 1, b"payload"),
+        first,
+        then,
+        RepeatEnd("r"),
+    ]
+    for change in changes:
+        group.repeat(change)
+    assert (group.unsaved, group.stamp) == (4, 4)
+    assert group.unsaved_bytes == 4 * 64 + len("reverytermspayloadrrr") + 100
+    assert group.take() == (Batch([], [], [], [], [], [], changes, 0), 4)
+    assert (group.unsaved, group.unsaved_bytes) == (0, 0)
+
+
+def test_what_belongs_together_is_in_one_batch_however_large() -> None:
+    group = Group(0)
+    make(group)
+    with group.whole():
+        group.repeat(progress(1))
+        runs = [make(group)[0] for _ in range(3)]
+    make(group)
+    with group.whole():
+        make(group)
+    with group.whole():
+        pass
+    assert [rows_of(take(group, 0)) for _ in range(4)] == [[0], [1, 2, 3], [4], [5]]
+    assert group.take() is None
+    with group.whole():
+        group.repeat(progress(2))
+        runs = [make(group)[0] for _ in range(3)]
+    group.strike(runs[-1])
+    make(group)
+    batch = take(group, 0)
+    assert (rows_of(batch), batch.repeats) == ([6, 7], [progress(2)])
+    assert rows_of(take(group, 0)) == [9]
+
+
+def test_whatever_is_raised_what_was_noted_belongs_together() -> None:
+    group = Group(0)
+    with pytest.raises(LookupError), group.whole():
+        group.repeat(progress(1))
+        make(group)
+        raise LookupError
+    assert len(take(group, 0).puts) == 1
+
+
+def progress(ran: int, reason: str | None = None) -> RepeatProgress:
+    return RepeatProgress("r", ran * HOUR, None, ran, 0, reason is not None, reason)
+
+
 class File:
     """What a store makes of batches, and what it refuses."""
 
@@ -296,6 +355,7 @@ class File:
         self.tasks: dict[int, Row] = {}
         self.letters: dict[int, int] = {}  # attempts, by row
         self.functions: dict[int, Function] = {}
+        self.repeats: dict[str, int] = {}  # how many runs each has had
         self.next_row = 0
 
     def commit(self, batch: Batch) -> None:
@@ -322,6 +382,11 @@ class File:
             self.letters[burial.row] = burial.attempt
         for number in batch.discards:
             del self.letters[number]
+        for change in batch.repeats:
+            if isinstance(change, RepeatEnd):
+                del self.repeats[change.id]
+            else:
+                self.repeats[change.id] = change.ran
         self.next_row = batch.next_row
 
     def _check_ids(self) -> None:
@@ -347,6 +412,7 @@ class SQLiteFile(File):
         assert (opening.tasks, opening.letters) == (len(self.tasks), len(letters))
         self.letters = {letter.row: letter.attempt for letter in letters}
         self.functions = {function.number: function for function in opening.functions}
+        self.repeats = {row.id: row.ran for row in opening.repeats}
 
 
 class History:
@@ -365,7 +431,10 @@ class History:
         self.attempts: dict[int, int] = {}
         self.discards: dict[int, int] = {}
         self.defined: list[Function] = []
+        self.looks: list[list[int]] = []  # the stamps of each
         self.define(0)
+        self.group.repeat(RepeatRow("r", "every", b"", 0, b""))
+        self.looks.append([self.group.stamp])
 
     def define(self, pick: int) -> None:
         number = pick % (len(self.defined) + 1)
@@ -383,6 +452,16 @@ class History:
         self.puts[row.row] = kept.stamp
         if id_ is not None:
             self.ids[id_] = row.row
+
+    def look(self, pick: int) -> None:
+        """A repeat has runs, which are no others' business."""
+        with self.group.whole():
+            self.group.repeat(progress(len(self.looks)))
+            stamps = [self.group.stamp]
+            for n in range(pick % 4):
+                self.put(pick, id_=f"run {len(self.looks)} {n}")
+                stamps.append(self.group.stamp)
+        self.looks.append(stamps)
 
     def change(self, pick: int) -> None:
         if self.live:
@@ -463,6 +542,9 @@ class History:
         letters = until_now(self.burials) - until_now(self.discards)
         assert self.file.letters == {number: self.attempts[number] for number in letters}
         assert all(number < self.file.next_row for number in self.file.tasks)
+        looks = [stamps for stamps in self.looks if stamps[0] <= self.written]
+        assert all(stamps[-1] <= self.written for stamps in looks)  # with all of its runs
+        assert self.file.repeats == ({"r": len(looks) - 1} if looks else {})
 
     def end(self) -> None:
         """Write everything: the file has what there is."""
@@ -479,7 +561,18 @@ class History:
             assert kept.bucket == row.bucket
 
 
-DEEDS = ("put", "change", "give_up", "strike", "bury", "discard", "define", "take", "commit")
+DEEDS = (
+    "put",
+    "look",
+    "change",
+    "give_up",
+    "strike",
+    "bury",
+    "discard",
+    "define",
+    "take",
+    "commit",
+)
 STEPS = st.tuples(st.sampled_from((*DEEDS, "one", "two", "take", "commit")), st.integers(0, 30))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from aioscheduler._durable import schema
+from aioscheduler._durable.records import Batch, RepeatRow
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError
 
@@ -72,7 +73,8 @@ def test_the_tables_are_those_that_were_agreed_on(connection: sqlite3.Connection
             *("options", "reason", "text", "at"),
         ],
         "repeat": [
-            *("id", "rule", "func", "payload", "key", "options", "last", "next", "paused"),
+            *("id", "text", "terms", "func", "payload", "key", "options"),
+            *("next", "last", "ran", "skipped", "paused", "reason"),
         ],
     }
 
@@ -129,6 +131,27 @@ def test_what_was_not_counted_in_the_first_schema_is(path: str) -> None:
     assert (opening.tasks, opening.letters) == (3, 1)
     store.close(clean=True)
     assert store.open().tasks == 3  # by now it is written
+    store.close(clean=True)
+
+
+def test_a_file_of_the_first_schema_has_what_repeats_now(path: str) -> None:
+    schema.make(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE repeat")
+        connection.execute(
+            "CREATE TABLE repeat(id TEXT PRIMARY KEY, rule BLOB NOT NULL, func INTEGER NOT NULL, "
+            "payload BLOB NOT NULL, key, options BLOB, last INTEGER, next INTEGER, "
+            "paused INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"
+        )
+        connection.execute("UPDATE meta SET value=1 WHERE name='schema'")
+        connection.execute("DELETE FROM meta WHERE name IN ('tasks', 'letters')")
+        connection.commit()
+    store = SQLiteStore(path)
+    assert store.open().repeats == []
+    row = RepeatRow("a", "every", b"terms", 1, b"")
+    store.commit(Batch(repeats=[row]))
+    store.close(clean=True)
+    assert store.open().repeats == [row]
     store.close(clean=True)
 
 

@@ -13,9 +13,32 @@ from typing import Any
 import pytest
 
 from aioscheduler import HostStats, ManagerStats
-from aioscheduler._monitoring.monitor import Monitor, Snapshot, _close_all, snapshots, wanted
+from aioscheduler._monitoring.monitor import (
+    Monitor,
+    Snapshot,
+    _close_all,
+    is_repeat,
+    snapshots,
+    wanted,
+)
 
 STATS = ManagerStats("ab12", "bots", (), HostStats(1, 0.0, 2, 0.0), *range(12))
+REPEAT: dict[str, Any] = {
+    "id": "report",
+    "rule": "every 0:01:00",
+    "name": "m:f",
+    "next": None,
+    "last": None,
+    "ran": 0,
+    "skipped": 0,
+    "running": 0,
+    "paused": True,
+    "reason": None,
+}
+
+
+def told(stats: ManagerStats) -> dict[str, Any]:
+    return stats.as_dict() | {"next_repeats": [REPEAT]}
 
 
 @pytest.fixture
@@ -29,7 +52,7 @@ def folder(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def opened(
     manager: str = "ab12", stats: Callable[[], ManagerStats] = lambda: STATS
 ) -> Monitor:
-    monitor = Monitor(manager, stats)
+    monitor = Monitor(manager, stats, lambda: [REPEAT])
     monitor.start(asyncio.get_running_loop())
     assert monitor._opening is not None
     await monitor._opening
@@ -45,8 +68,8 @@ async def test_managers_tell_their_stats_to_whoever_asks(folder: Path) -> None:
     monitors = [await opened(), await opened("cd", lambda: other)]
     for _ in range(3):
         assert await ask() == [
-            Snapshot(os.getpid(), "ab12", STATS.as_dict()),
-            Snapshot(os.getpid(), "cd", other.as_dict()),
+            Snapshot(os.getpid(), "ab12", told(STATS)),
+            Snapshot(os.getpid(), "cd", told(other)),
         ]
     for monitor in monitors:
         monitor.close()
@@ -70,7 +93,7 @@ async def test_a_folder_that_others_can_open_is_not_used(
     for each in (folder, other):
         each.mkdir()
         each.chmod(0o755)
-    monitor = Monitor("ab12", lambda: STATS)
+    monitor = Monitor("ab12", lambda: STATS, list)
     monitor.start(asyncio.get_running_loop())
     assert caplog.text.count("only you can open") == 2
     monitor.close()
@@ -156,7 +179,7 @@ async def test_many_workers_make_a_document_that_comes_whole(folder: Path) -> No
     big: Any = dataclasses.replace(STATS, manager="x" * 3_000_000)
     monitor = await opened(stats=lambda: big)
     (snapshot,) = await ask()
-    assert snapshot.stats == big.as_dict()
+    assert snapshot.stats == told(big)
     monitor.close()
 
 
@@ -171,7 +194,7 @@ async def test_a_forked_child_does_not_remove_the_socket(folder: Path) -> None:
 
 
 async def test_a_monitor_that_is_closed_before_it_opened_leaves_nothing(folder: Path) -> None:
-    monitor = Monitor("ab12", lambda: STATS)
+    monitor = Monitor("ab12", lambda: STATS, list)
     monitor.start(asyncio.get_running_loop())
     monitor.close()
     await asyncio.sleep(0)
@@ -190,3 +213,17 @@ def test_the_environment_may_ask_for_it(
 
 def test_the_answer_is_strict_json() -> None:
     json.dumps(STATS.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *({key: 5} for key in ("id", "rule", "name", "next", "last", "paused", "reason")),
+        *({key: "x"} for key in ("ran", "skipped", "running")),
+    ],
+)
+def test_what_is_told_of_a_repeat_has_its_shape(odd: dict[str, Any]) -> None:
+    assert is_repeat(REPEAT)
+    assert is_repeat(REPEAT | {"next": "2030-01-01T00:00:00+00:00", "reason": "so"})
+    assert not is_repeat(REPEAT | odd)
+    assert not is_repeat([])

@@ -16,7 +16,7 @@ from aioscheduler._monitoring.observer import Observer
 from aioscheduler._routing.link import Vitals
 from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.lateness import BOUNDS, History
-from aioscheduler.stats import COUNTS, STORE_FIGURES, WorkerState
+from aioscheduler.stats import COUNTS, REPEAT_FIGURES, STORE_FIGURES, WorkerState
 
 MS = 1_000_000
 
@@ -40,10 +40,14 @@ class Meter:
         return {pid: Usage(pid / 100, pid << 20) for pid in self.asked[-1]}
 
 
+FIGURES = {name: number for number, name in enumerate(REPEAT_FIGURES, 30)}
+REPEATS: Any = SimpleNamespace(figures=lambda: FIGURES)
+
+
 def make(*vitals: Vitals, layout: list[int]) -> tuple[Observer, Placement, Meter]:
     placement, meter = Placement(layout, by_worker=True), Meter()
     links: Any = [Link(each) for each in vitals]
-    observer = Observer("ab", "bots", links, placement, History())
+    observer = Observer("ab", "bots", links, placement, History(), REPEATS)
     observer._meter = meter  # type: ignore[assignment]
     return observer, placement, meter
 
@@ -78,13 +82,16 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     assert totals == [15, 4, 5, 4, 3, 12, 9, 6, 7, 1, 2, 8]
     assert (stats.manager, stats.name) == ("ab", "bots")
     assert {getattr(stats, name) for name in STORE_FIGURES} == {0}
+    assert {name: getattr(stats, name) for name in REPEAT_FIGURES} == FIGURES
     json.dumps(stats.as_dict(), allow_nan=False)
 
 
 def test_the_figures_of_a_store_are_told() -> None:
     figures = {name: number for number, name in enumerate(STORE_FIGURES, 3)}
     keeper: Any = SimpleNamespace(figures=lambda: figures)
-    observer = Observer("ab", "bots", [], Placement([1], by_worker=True), History(), keeper)
+    observer = Observer(
+        "ab", "bots", [], Placement([1], by_worker=True), History(), REPEATS, keeper
+    )
     stats = observer.stats()
     assert {name: getattr(stats, name) for name in STORE_FIGURES} == figures
 

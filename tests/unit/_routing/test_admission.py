@@ -109,7 +109,7 @@ async def test_a_letter_is_requeued_and_is_one_no_more(place: Place) -> None:
     with pytest.raises(ValueError, match="another task has the id 'a' now"):
         place.admission.requeue(place.letter(row=901), None)
     await task.stored()
-    assert [discards for _, _, _, _, _, discards, _ in place.store.batches] == [[900]]
+    assert [batch.discards for batch in place.store.batches] == [[900]]
     assert [row.id for row in place.store.rows()] == ["a"]
 
 
@@ -131,3 +131,11 @@ async def test_it_is_over_with_the_manager(place: Place) -> None:
     assert not place.admission.is_over
     place.router.closed = ManagerClosed("over")
     assert place.admission.is_over
+
+
+async def test_who_asks_is_told_of_ids_that_are_taken_again(place: Place) -> None:
+    told: list[str] = []
+    admission = Admission(place.router, place.keeper, told.append)
+    for id_ in ("a", None, "b"):
+        admission.admit(place.due, None, id_, place.call(1))
+    assert told == ["a", "b"]

@@ -92,7 +92,7 @@ def origins(request: pytest.FixtureRequest) -> Iterator[None]:
 async def test_what_was_taken_apart_can_be_made_anew(kind: str) -> None:
     function, args, kwargs, expected = kinds.ASYNC[kind]
     coro = function(*args, **kwargs)
-    again, positional, keywords = take_apart(coro)
+    again, positional, keywords = take_apart(coro, "this")
     assert [await again(*positional, **keywords) for _ in range(2)] == [expected] * 2
     assert await coro == expected  # it is as it was
 
@@ -105,7 +105,7 @@ async def test_arguments_are_the_same_objects_each_time() -> None:
 
     objects: list[Any] = [[], [], []]
     coro = look(objects[0], one=objects[1], other=objects[2])
-    function, args, kwargs = take_apart(coro)
+    function, args, kwargs = take_apart(coro, "this")
     for awaitable in (coro, function(*args, **kwargs)):
         assert all(a is b for a, b in zip(await awaitable, objects, strict=True))
 
@@ -114,7 +114,7 @@ async def test_arguments_are_the_same_objects_each_time() -> None:
 def test_only_a_coroutine_can_be_taken_apart(wrong: Any) -> None:
     kind = type(wrong).__name__
     with pytest.raises(TypeError, match=f"a {kind} cannot be made anew: wrap it in an async def"):
-        take_apart(wrong)
+        take_apart(wrong, "this")
 
 
 async def other() -> None: ...
@@ -125,5 +125,5 @@ def test_of_code_that_was_exchanged_the_call_cannot_be_made_again() -> None:
     coro: Any = function(1)
     function.__code__ = other.__code__
     with pytest.raises(TypeError, match=r"code of work\(\) was exchanged after the call"):
-        take_apart(coro)
+        take_apart(coro, "this")
     coro.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -49,6 +50,52 @@ def test_a_store_is_told_of_beside_its_manager() -> None:
     assert "  stored 12,345  dead letters 2  unsaved 0  commits 1.2/50.0 ms  4.3 MB " in line
     (line,) = [line for line in render([snapshot(worker(0))]) if line.startswith("manager")]
     assert "stored" not in line
+
+
+REPEAT: dict[str, Any] = {
+    "id": "report",
+    "rule": "every 0:01:00",
+    "name": "m:f",
+    "last": None,
+    "reason": None,
+    "next": "2030-01-01T00:01:00+00:00",
+    "ran": 1234,
+    "skipped": 0,
+    "running": 0,
+    "paused": False,
+}
+
+
+def test_what_repeats_is_shown_if_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    repeats = [
+        REPEAT,
+        REPEAT
+        | {"id": "a\x1b[2J", "last": "2029-12-31T23:00:00+00:00", "skipped": 5, "running": 2},
+        REPEAT | {"paused": True, "next": None},
+        REPEAT | {"paused": True, "next": None, "reason": "its rule raised\nLookupError"},
+        REPEAT | {"next": "?"},
+    ]
+    shown = [snapshot(worker(0), repeats=repeats, repeats_paused=2, name="bots")]
+    shown[0].stats["repeats"] = 5  # type: ignore[index]
+    lines = render(shown, width=200, view=View(repeats=True))
+    assert "manager bots  pid 77  5 repeats  2 paused ──" in lines[3]
+    assert lines[-5:] == [
+        "↻ report  next 2030-01-01 01:01:00  every 0:01:00  m:f  last –  ran 1,234",
+        "↻ a?[2J  next 2030-01-01 01:01:00  every 0:01:00  m:f  last 2030-01-01 00:00:00  "
+        "ran 1,234  running 2  skipped 5",
+        "↻ report  paused  every 0:01:00  m:f  last –  ran 1,234",
+        "↻ report  paused: its rule raised?LookupError  every 0:01:00  m:f  last –  ran 1,234",
+        "↻ report  next ?  every 0:01:00  m:f  last –  ran 1,234",
+    ]
+    assert not any(line.startswith("↻") for line in render(shown))
+    # What there is no room for is left out first.
+    short = render(shown, height=9, view=View(repeats=True))
+    assert [line[0] for line in short[-3:]] == ["t", "↻", "↻"]
+    assert len(render(shown, height=6, view=View(repeats=True))) == 6
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_no_width_breaks_it() -> None:

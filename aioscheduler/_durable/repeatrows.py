@@ -1,0 +1,102 @@
+"""What repeats, in the columns of the file: how it is written and read."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from .columns import key_in, key_out, text_in, text_out
+from .faults import RECOVER
+from .records import RepeatChange, RepeatEnd, RepeatProgress, RepeatRow
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+_COLUMNS = "id, text, terms, func, payload, key, options, next, last, ran, skipped, paused, reason"
+_PUT = f"INSERT OR REPLACE INTO repeat({_COLUMNS}) VALUES({', '.join('?' * 13)})"
+_CHANGE = "UPDATE repeat SET next=?, last=?, ran=?, skipped=?, paused=?, reason=? WHERE id=?"
+_END = "DELETE FROM repeat WHERE id=?"
+
+
+def write_repeats(connection: sqlite3.Connection, changes: Sequence[RepeatChange]) -> None:
+    """Write what has changed of repeats, in this order.
+
+    Args:
+        connection: In a transaction.
+        changes: What has.
+
+    Raises:
+        sqlite3.Error: It was not written, or in part.
+    """
+    for kind, alike in groupby(changes, type):
+        statement, columns = _WRITERS[kind]
+        connection.executemany(statement, map(columns, alike))
+
+
+def read_repeats(connection: sqlite3.Connection, path: str) -> list[RepeatRow]:
+    """Read all repeats, in order of their ids; what cannot be read is told in the log.
+
+    Args:
+        connection: To the file.
+        path: Of that.
+    """
+    rows: list[RepeatRow] = []
+    bad = 0
+    try:
+        # Nothing of a user's is in the statement.
+        for values in connection.execute(f"SELECT {_COLUMNS} FROM repeat ORDER BY id"):  # noqa: S608
+            try:
+                rows.append(_row_out(values))
+            except (TypeError, ValueError):  # the file's bytes were changed
+                bad += 1
+    except sqlite3.DatabaseError:
+        bad += 1
+    if bad:
+        log.error(
+            "%s is corrupt: repeats at %d %s cannot be read and stand still until manager.repeat() "
+            "is called with their ids; all else goes on. %s",
+            *(path, bad, "place" if bad == 1 else "places", RECOVER.format(path=path)),
+        )
+    return rows
+
+
+def _row_in(row: RepeatRow) -> tuple[Any, ...]:
+    id_, text, terms, function, payload, key, options, *progress = row
+    key = None if key is None else key_in(key)
+    return (text_in(id_), text_in(text), terms, function, payload, key, options, *_told(*progress))
+
+
+def _progress_in(progress: RepeatProgress) -> tuple[Any, ...]:
+    id_, *rest = progress
+    return (*_told(*rest), text_in(id_))
+
+
+def _told(*progress: Any) -> tuple[Any, ...]:
+    """Give the columns of a progress."""
+    *numbers, paused, reason = progress
+    return (*numbers, int(paused), None if reason is None else text_in(reason))
+
+
+def _end_in(end: RepeatEnd) -> tuple[Any, ...]:
+    return (text_in(end.id),)
+
+
+_WRITERS: dict[type, tuple[str, Any]] = {
+    RepeatRow: (_PUT, _row_in),
+    RepeatProgress: (_CHANGE, _progress_in),
+    RepeatEnd: (_END, _end_in),
+}
+
+
+def _row_out(values: tuple[Any, ...]) -> RepeatRow:
+    id_, text, terms, function, payload, key, options, *numbers, paused, reason = values
+    times, counts = numbers[:2], (function, *numbers[2:], paused)
+    if {type(terms), type(payload)} != {bytes} or type(options) not in (bytes, type(None)):
+        raise TypeError("a column has a value of a type that was never written")
+    if set(map(type, counts)) != {int} or not set(map(type, times)) <= {int, type(None)}:
+        raise TypeError("a column has a value of a type that was never written")
+    progress = *numbers, bool(paused), None if reason is None else text_out(reason)
+    fields = text_out(id_), text_out(text), terms, function, payload, key_out(key), options
+    return RepeatRow._make((*fields, *progress))

@@ -1,0 +1,154 @@
+"""The nominal times of a rule, as integers, whatever the rule is.
+
+One is nanoseconds since the epoch, a full microsecond. A rule of the user's may do anything: it
+is `RuleFailed` that says so, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
+
+from .._scheduling.clock import LATEST, to_datetime, to_ns
+from ..rules import Cron, Every, Rule
+
+MOST_COUNTED = 1000
+"""Of the times that are passed over at once: asking a Cron for so many takes 15 to 80 ms."""
+
+_MICROSECOND = 1000
+_LONGEST = 200  # characters of what a rule has raised
+
+
+class RuleFailed(Exception):
+    """A rule gave no answer, or one that cannot be; the text says which."""
+
+
+class Passed(NamedTuple):
+    """Times that are passed over.
+
+    Attributes:
+        number: How many there are, `MOST_COUNTED` at most if the rule is no Every.
+        last: The last of them.
+        next: The one after it; None if there is none.
+    """
+
+    number: int
+    last: int
+    next: int | None
+
+
+def next_time(rule: Rule, after: int) -> int | None:
+    """Return the first time of a rule after another moment; None if there is none until 2262.
+
+    Raises:
+        RuleFailed: It gave none.
+    """
+    after = after // _MICROSECOND * _MICROSECOND
+    if type(rule) is Every:
+        reckoned = _next_of_every(rule, after)
+        return reckoned if reckoned < LATEST else None
+    asked = to_datetime(after)
+    try:
+        found = _next_of_cron(rule, asked) if type(rule) is Cron else rule.next(asked)
+    except Exception as error:
+        raise RuleFailed(f"its rule raised {_line_of(error)}") from error
+    if found is None:
+        return None
+    if not isinstance(found, datetime):
+        raise RuleFailed(f"its rule gave no datetime, but {type(found).__name__}")
+    try:
+        naive = found.utcoffset() is None
+        time = None if naive else to_ns(found, -LATEST)
+    except Exception as error:
+        raise RuleFailed(f"its rule gave a time that raised {_line_of(error)}") from error
+    if time is None:
+        raise RuleFailed(f"its rule gave a naive datetime: {found!r}")
+    time = -(-time // _MICROSECOND) * _MICROSECOND  # those of pandas have nanoseconds
+    if time <= after:
+        raise RuleFailed(f"its rule gave {found.isoformat()}, asked for one after {asked}")
+    return time if time < LATEST else None
+
+
+def _next_of_every(rule: Every, after: int) -> int:
+    """Reckon in integers what `Every.next` does, which takes a fifth of the time."""
+    assert isinstance(rule.step, timedelta)
+    step = rule.step // timedelta(microseconds=1) * _MICROSECOND
+    if rule.start is None:
+        return after + step
+    start = to_ns(rule.start, -LATEST)
+    return start if after < start else start + ((after - start) // step + 1) * step
+
+
+@lru_cache(1024)
+def _next_of_cron(rule: Cron, after: datetime) -> datetime | None:
+    """Ask a Cron once for all repeats that have the same one, which takes up to 0.3 ms."""
+    return rule.next(after)
+
+
+def pass_over(rule: Rule, first: int, until: int) -> Passed:
+    """Pass over all times up to a moment, that included.
+
+    For an Every it is one division. Of others the first `MOST_COUNTED` are asked for; the last of
+    more than that is searched by halves, which is some fifty questions for years of minutes.
+
+    Args:
+        rule: Whose times.
+        first: One of its times, `until` at the latest.
+        until: The moment.
+
+    Raises:
+        RuleFailed: It did not give one.
+    """
+    if type(rule) is Every:
+        assert isinstance(rule.step, timedelta)
+        step = rule.step // timedelta(microseconds=1) * _MICROSECOND
+        count = (until - first) // step + 1
+        last = first + (count - 1) * step
+        return Passed(count, last, last + step if last + step < LATEST else None)
+    count, last = 1, first
+    for time in islice(_iterate(rule, first), MOST_COUNTED):
+        if time > until:
+            return Passed(count, last, time)
+        if count == MOST_COUNTED:
+            break
+        count, last = count + 1, time
+    else:
+        return Passed(count, last, None)
+    # Beyond `end` there is none up to the moment.
+    end = until // _MICROSECOND * _MICROSECOND
+    while last < end:
+        middle = (last + end) // (2 * _MICROSECOND) * _MICROSECOND
+        found = next_time(rule, middle)
+        if found is not None and found <= until:
+            last = found
+        else:
+            end = middle
+    return Passed(count, last, next_time(rule, last))
+
+
+def _iterate(rule: Rule, after: int) -> Iterator[int]:
+    if type(rule) is Cron:
+        try:
+            for found in rule.iterate(to_datetime(after)):
+                if (time := to_ns(found, -LATEST)) == LATEST:
+                    return
+                yield time
+        except Exception as error:
+            raise RuleFailed(f"its rule raised {_line_of(error)}") from error
+        return
+    following = next_time(rule, after)
+    while following is not None:
+        yield following
+        following = next_time(rule, following)
+
+
+def _line_of(error: Exception) -> str:
+    """Type and text, in one line that is not long. Does not fail."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  a user's __str__ may raise anything
+        text = "it cannot be read"
+    return f"{type(error).__name__}: {text}"[:_LONGEST].removesuffix(": ")

@@ -1,0 +1,138 @@
+"""What is told of repeats: in the log, in `stats()`, and to who watches."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+from .._repeating.policy import Progress
+from .._scheduling.clock import SECOND
+from ..repeat import Repeat
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+TELL_EVERY = 60 * SECOND
+"""How often the log says what was skipped."""
+
+MOST_TOLD = 40
+"""Repeats that who watches is told of."""
+
+_MOST_NAMED = 10  # in one line of the log
+
+
+class RepeatReports:
+    """Keeps what is told of the repeats of one manager.
+
+    Attributes:
+        standing: Those that are paused, or wait for their rule.
+    """
+
+    def __init__(self) -> None:
+        self.standing: dict[Repeat, None] = {}
+        self._ran = self._skipped = 0
+        self._skips: Counter[str] = Counter()  # since it was told
+        self._tell_at: int | None = None
+        self._unknown_told = False
+
+    def note(self, repeat: Repeat, before: Progress | None = None) -> None:
+        """Take note of whether a repeat stands still, and say so if something is wrong with it.
+
+        Args:
+            repeat: It, as it is now.
+            before: How far it was; None: nothing was known of it.
+        """
+        progress = repeat._progress
+        if progress.paused or not repeat._rule_known:
+            self.standing[repeat] = None
+        else:
+            self.standing.pop(repeat, None)
+        if progress.reason is not None and (before is None or before.reason != progress.reason):
+            log.error(
+                "the repeat %r is paused, for %s; others go on. Call manager.repeat() with its id "
+                "and what is right, or resume() it",
+                *(repeat.id, progress.reason),
+            )
+
+    def looked(self, repeat: Repeat, runs: int, skipped: int) -> None:
+        """Count what a look has come to."""
+        self._ran += runs
+        if skipped:
+            self._skipped += skipped
+            self._skips[repeat.id] += skipped
+
+    def forget(self, repeat: Repeat) -> None:
+        """Tell of one no more."""
+        self.standing.pop(repeat, None)
+        self._skips.pop(repeat.id, None)
+
+    def figures(self, count: int) -> dict[str, int]:
+        """Return what `stats()` tells of so many repeats; any thread may ask."""
+        return {
+            "repeats": count,
+            "repeats_paused": len(self.standing),
+            "repeats_ran": self._ran,
+            "repeats_skipped": self._skipped,
+        }
+
+    def look_after(self, now: int) -> None:
+        """Say what there is to be said, once a minute; called once a tick."""
+        if self._tell_at is None:
+            self._tell_at = now + TELL_EVERY
+        elif now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY
+            self.tell_skips()
+            self._tell_unknown()
+
+    def tell_skips(self) -> None:
+        """Say what was skipped since it was said last."""
+        if self._skips:
+            named = [f"{id_!r} {times:,}" for id_, times in self._skips.most_common(_MOST_NAMED)]
+            log.warning(
+                "times of repeats were skipped, as they overlapped a run or were missed: %s",
+                _list(named, len(self._skips)),
+            )
+            self._skips.clear()
+
+    def _tell_unknown(self) -> None:
+        """Say, once, which repeats of the file wait for a rule that the program has not given."""
+        waiting = [] if self._unknown_told else [r.id for r in self.standing if not r._rule_known]
+        self._unknown_told = True
+        if waiting:
+            log.warning(
+                "repeats stand still, for the file does not have their rules, which are objects of "
+                "the program's: %s; they go on when manager.repeat() is called with their ids",
+                _list(list(map(repr, waiting[:_MOST_NAMED])), len(waiting)),
+            )
+
+    def shown(self, soonest: Iterable[Repeat]) -> list[dict[str, Any]]:
+        """Return what `top` shows: of what stands still, and of what comes next; not of all.
+
+        Args:
+            soonest: What comes next, in order; it is not asked for more than is shown.
+        """
+        standing = list(islice(self.standing, MOST_TOLD // 2))
+        return [*map(_told_of, [*standing, *islice(soonest, MOST_TOLD - len(standing))])]
+
+
+def _list(named: Sequence[str], count: int) -> str:
+    more = f", and {count - len(named):,} more" if count > len(named) else ""
+    return ", ".join(named) + more
+
+
+def _told_of(repeat: Repeat) -> dict[str, Any]:
+    next_, last = repeat.next, repeat.last
+    return {
+        "id": repeat.id,
+        "rule": repeat.rule,
+        "name": repeat.name,
+        "next": next_ and next_.isoformat(),
+        "last": last and last.isoformat(),
+        "ran": repeat.ran,
+        "skipped": repeat.skipped,
+        "running": repeat.running,
+        "paused": repeat.paused,
+        "reason": repeat.reason,
+    }

@@ -1,0 +1,355 @@
+"""What repeats on one manager: looked at when it is time, and its runs entered as tasks.
+
+    repeat ─► Repeat ─► a heap, by when to look ─► one alarm
+                                                     │ rings
+           its runs' ends ─► look (policy) ◄─────────┘
+                              └─► runs ─► Router.schedule_as, and, if it is durable, its file
+
+What is run, skipped or waits is `policy`'s to say; what a run is, `runs`'. Of 100,000 repeats those
+are looked at whose time has come, some at a turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Protocol
+
+from .._repeating.policy import Progress, Run, begin, look, pause, resume, wake_of
+from .._repeating.terms import Terms, read_terms
+from .._scheduling.clock import SECOND
+from .._scheduling.coroutines import close_refused, close_unstarted
+from .._scheduling.order import Order
+from .._shipping.failures import describe
+from ..options import TaskOptions, read_text
+from ..repeat import NOBODY, Repeat
+from ..rules import Rule
+from ..task import Task
+from .agenda import Agenda
+from .drafts import Draft
+from .repeatreports import RepeatReports
+from .router import Router
+from .runs import repeat_of, take_work
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+_LATER = SECOND  # until what cannot be entered now is looked at again
+
+
+class File(Protocol):
+    """Where the repeats of durable functions are kept."""
+
+    def enter(self, repeat: Repeat) -> None:
+        """Keep a repeat that is new or another one; if its function is not durable, no more."""
+
+    def restore(self, repeats: Repeats) -> None:
+        """Have those of the file adopted, and the runs that they had under way attached."""
+
+    def takes(self, repeat: Repeat, now: int) -> bool:
+        """Whether runs of it can be entered now; else they are late."""
+
+    def advance(self, repeat: Repeat) -> None:
+        """Note how far it is."""
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Have all that is noted within written together, or not at all."""
+
+    def drop(self, repeat: Repeat) -> None:
+        """Keep it no longer."""
+
+    async def ready(self) -> None:
+        """Return when it is known what the file has."""
+
+    async def stored(self) -> None:
+        """Return when everything so far is on disk."""
+
+
+class Repeats:
+    """The repeats of one manager (`repeat.Desk`).
+
+    Args:
+        router: Takes the runs.
+        order: Of its schedulers.
+        clock: Return the present in nanoseconds since the epoch.
+
+    Attributes:
+        file: Keeps those of durable functions; None: there is no store.
+    """
+
+    def __init__(self, router: Router, order: Order, clock: Callable[[], int]) -> None:
+        self.file: File | None = None
+        self._router = router
+        self._order = order
+        self._clock = clock
+        self._all: dict[str, Repeat] = {}
+        self._context = copy_context()  # of nobody's call
+        self._agenda = Agenda(clock, self._look_safely, self._context)
+        self._left: list[str] | None = []  # runs of the host before, until the start
+        self._reports = RepeatReports()
+
+    def __iter__(self) -> Iterator[Repeat]:
+        return iter(self._all.values())
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    # ---- its life
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to look: the links have begun, and what a file has is known."""
+        if self.file is not None:
+            self.file.restore(self)
+        left, self._left = self._left, None
+        for id_ in left or ():
+            self.admitted(id_)
+        self._agenda.start(loop)
+
+    def stop(self) -> None:
+        """Enter no more runs, for good."""
+        self._agenda.stop()
+        self._reports.tell_skips()
+
+    def look_after(self) -> None:
+        """Is called once a tick."""
+        if not self._all:
+            return
+        now = self._clock()
+        self._agenda.notice(now)
+        self._reports.look_after(now)
+
+    def figures(self) -> dict[str, int]:
+        """Return what `stats()` tells of them; any thread may ask."""
+        return self._reports.figures(len(self._all))
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Return what `top` shows of them."""
+        return self._reports.shown(self._agenda.soonest())
+
+    # ---- what is asked
+
+    def repeat(
+        self,
+        coro: Any,
+        rule: Rule,
+        id_: str,
+        key: str | bytes | int | None,
+        missed: str,
+        overlap: str,
+        jitter: float | timedelta,
+        until: datetime | None,
+        times: int | None,
+        options: TaskOptions,
+    ) -> Repeat:
+        """Begin a repeat, or replace what there is to do in the one with its id; see `Manager`.
+
+        Raises:
+            Exception: As there.
+        """
+        router = self._router
+        try:
+            router.check_open()
+            router.loop_thread.check("manager.repeat, coro, rule")
+            if self._order is not Order.TIMED:
+                raise TypeError(
+                    "repeat() is for a manager of TimedSchedulers: a queue runs tasks in turn, and "
+                    "has no times; a repeat of such a manager may schedule here"
+                )
+            id_ = read_text("id", id_, "never: a repeat is known by it")
+            terms = read_terms(
+                *(id_, rule),
+                missed=missed,
+                overlap=overlap,
+                jitter=jitter,
+                until=until,
+                times=times,
+            )
+            work = take_work(router, coro, key, options)
+            close_unstarted(coro)
+        except BaseException as refusal:
+            close_refused(coro, refusal)
+            raise
+        known = self._all.get(id_)
+        now = self._clock()
+        if known is None:
+            repeat = self._all[id_] = Repeat(self, terms, begin(terms, now), work)
+        else:
+            repeat = known
+            self._replace(repeat, terms, now, repeat._progress, repeat._terms.text)
+            repeat._work = work
+        if self.file is not None:
+            self.file.enter(repeat)
+        self._reports.note(repeat)
+        self._agenda.set(repeat, wake_of(terms, repeat._progress))
+        return repeat
+
+    def _replace(self, repeat: Repeat, terms: Terms, now: int, before: Progress, text: str) -> None:
+        """Have other terms hold from now on, going on from how far it was."""
+        repeat._terms, repeat._progress = terms, begin(terms, now, before, text)
+        if not repeat._rule_known:
+            repeat._since = now
+        repeat._rule_known, repeat._held = True, False
+
+    def adopt(self, terms: Terms, progress: Progress, work: Any, rule_known: bool) -> None:
+        """Take a repeat that a file has; one that was asked for meanwhile is that one."""
+        repeat = self._all.get(terms.id)
+        if repeat is None:
+            repeat = self._all[terms.id] = Repeat(self, terms, progress, work)
+            repeat._kept, repeat._rule_known = True, rule_known
+        else:
+            self._replace(repeat, repeat._terms, self._clock(), progress, terms.text)
+        self._reports.note(repeat)
+        self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
+
+    def admitted(self, id_: str) -> None:
+        """Take note of a task of the file that waits again: it may be a run of a repeat."""
+        whose = repeat_of(id_)
+        if whose is None:
+            return
+        repeat = self._all.get(whose)
+        if self._left is not None:  # what repeats is not known yet
+            self._left.append(id_)
+        elif (
+            repeat is not None
+            and repeat._kept
+            and (task := self._router.find_known(id_)) is not None
+        ):
+            self._follow(repeat, task)
+
+    async def pause(self, repeat: Repeat) -> None:
+        """See `Repeat.pause`."""
+        await self._settle("pause", repeat)
+        repeat._progress = pause(repeat._progress)
+        repeat._held = False
+        self._reports.note(repeat, repeat._progress)
+        self._agenda.set(repeat, None)
+        await self._store(repeat)
+
+    async def resume(self, repeat: Repeat) -> None:
+        """See `Repeat.resume`."""
+        await self._settle("resume", repeat)
+        before = repeat._progress
+        if not repeat._rule_known:
+            raise RuntimeError(f"the repeat {repeat.id!r} cannot be resumed yet: {repeat.reason}")
+        repeat._progress = resume(repeat._terms, before, self._clock())
+        self._reports.note(repeat, before)
+        self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
+        await self._store(repeat)
+
+    async def cancel(self, repeat: Repeat) -> None:
+        """See `Repeat.cancel`."""
+        if repeat._is_over:
+            return
+        await self._settle("cancel", repeat)
+        if repeat._is_over:  # meanwhile
+            return
+        repeat._is_over = True
+        self._agenda.set(repeat, None)
+        del self._all[repeat.id]
+        self._reports.forget(repeat)
+        for task in tuple(repeat._runs):
+            link = next((link for link in self._router.links if link is task._home), None)
+            if link is None:  # it is only in the file
+                task.cancel()
+            else:
+                link.withdraw(task._scheduler, task._number)
+        if self.file is not None and repeat._kept:
+            self.file.drop(repeat)
+            await self.file.stored()
+
+    async def _settle(self, what: str, repeat: Repeat) -> None:
+        """Refuse what cannot be; return when it is known what the file has of the repeat."""
+        self._router.loop_thread.check_inside(f"await repeat.{what}()")
+        self._router.check_open()
+        if self.file is not None and repeat._kept:
+            await self.file.ready()
+        if repeat._is_over:
+            raise RuntimeError(
+                f"the repeat {repeat.id!r} was cancelled; begin it anew by manager.repeat()"
+            )
+
+    async def _store(self, repeat: Repeat) -> None:
+        if self.file is not None and repeat._kept:
+            self.file.advance(repeat)
+            await self.file.stored()
+
+    # ---- to look
+
+    def _look_safely(self, repeat: Repeat, now: int) -> int:
+        if self._router.closed is not None:
+            return 0
+        try:
+            return self._look(repeat, now)
+        except Exception as error:  # whatever it is, others go on
+            log.exception("the repeat %r could not be looked at", repeat.id)
+            reason = f"it could not be looked at: {describe(repr, error)}"
+            repeat._progress = pause(repeat._progress)._replace(reason=reason)
+            self._reports.note(repeat, repeat._progress)
+            return 0
+
+    def _look(self, repeat: Repeat, now: int) -> int:
+        """Do what it is time for; return how many runs were entered."""
+        if not repeat._rule_known:
+            return 0
+        file = self.file if repeat._kept else None
+        if file is not None and not file.takes(repeat, now):
+            self._agenda.set(repeat, now + _LATER)
+            return 0
+        before = repeat._progress
+        free = None if repeat._runs else repeat._free
+        watched = max(self._agenda.watched, repeat._since)
+        found = look(repeat._terms, before, now, watched, free)
+        try:
+            made = [(run, *repeat._work.make(repeat.id, run)) for run in found.runs]
+        except Exception as error:  # noqa: BLE001  what it needs may have become anything
+            reason = f"its call cannot be made any more: {describe(repr, error)}"
+            repeat._progress = pause(before)._replace(reason=reason)
+            made = []
+        else:
+            repeat._progress, repeat._held = found.progress, found.held
+            self._agenda.set(repeat, found.wake)
+        self._reports.looked(repeat, len(made), repeat._progress.skipped - before.skipped)
+        if repeat._progress.paused:
+            self._reports.note(repeat, before)
+        with nullcontext() if file is None else file.whole():
+            if file is not None and repeat._progress != before:
+                file.advance(repeat)
+            for run, call, draft in made:
+                self._enter(repeat, run, call, draft)
+        return len(made)
+
+    def _enter(self, repeat: Repeat, run: Run, call: Any, draft: Draft | None) -> None:
+        """Have a run wait for its time, or begin."""
+        id_ = None if draft is None else draft.id
+        # There is none, but if the host before could write only a part of what belongs together.
+        task = None if id_ is None else self._router.find_known(id_)
+        if task is None:
+            place = self._router.placement.choose_freely(repeat._work.key)
+            task = self._router.schedule_as(
+                *(id_, None, place, run.due, run.nominal, call, draft), sure=True
+            )
+        self._follow(repeat, task)
+
+    def _follow(self, repeat: Repeat, task: Task[Any]) -> None:
+        """Have a run known to be under way until it ends."""
+        runs = repeat._runs
+        if not isinstance(runs, set):
+            runs = repeat._runs = set()
+        if task not in runs:
+            runs.add(task)
+            task.add_done_callback(partial(self._ended, repeat), context=self._context)
+
+    def _ended(self, repeat: Repeat, task: Task[Any]) -> None:
+        runs = repeat._runs
+        assert isinstance(runs, set)
+        runs.discard(task)
+        if runs:
+            return
+        repeat._runs, repeat._free = NOBODY, self._clock()
+        if repeat._held and not repeat._is_over:
+            repeat._held = False
+            self._agenda.set(repeat, repeat._free)

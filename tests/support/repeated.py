@@ -1,0 +1,89 @@
+"""What tests repeat, and what it has done: in the test's process, as its workers are there."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+from aioscheduler import Retry, current_attempt, current_due, durable
+
+done: list[tuple[Any, datetime | None]] = []
+"""What has been called, and for which time; a test clears it."""
+
+gates: dict[str, asyncio.Event] = {}
+"""What `hold` waits for, by name."""
+
+
+async def note(value: Any) -> Any:
+    done.append((value, current_due()))
+    return value
+
+
+async def hold(name: str) -> str:
+    done.append((name, current_due()))
+    await gates[name].wait()
+    return name
+
+
+async def fail(value: Any) -> None:
+    done.append((value, current_due()))
+    raise ValueError(f"no {value}")
+
+
+async def retried(value: Any, good: int) -> Any:
+    done.append((value, current_due()))
+    if current_attempt() < good:
+        raise ValueError(f"not yet {value}")
+    return value
+
+
+@durable("repeated.note")
+async def kept(value: Any) -> Any:
+    return await note(value)
+
+
+@durable("repeated.hold")
+async def kept_hold(name: str) -> str:
+    return await hold(name)
+
+
+@durable("repeated.late", max_lateness=3600)
+async def kept_late(value: Any) -> Any:
+    return await note(value)
+
+
+@durable("repeated.once", on_loss="fail")
+async def kept_once(value: Any) -> Any:
+    return await note(value)
+
+
+@durable("repeated.retried", retry=Retry(attempts=3, wait_initial=5, wait_jitter=0))
+async def kept_retried(value: Any, good: int) -> Any:
+    return await retried(value, good)
+
+
+class Own:
+    """A rule of the user's: each so many minutes, so many times.
+
+    Args:
+        minutes: From one to the next.
+        until: After which there is none.
+        fails: Asked after which it raises.
+    """
+
+    def __init__(
+        self, minutes: int, until: datetime | None = None, fails: datetime | None = None
+    ) -> None:
+        self.minutes = minutes
+        self.until = until
+        self.fails = fails
+
+    def next(self, after: datetime) -> datetime | None:
+        if self.fails is not None and after >= self.fails:
+            raise LookupError("no more")
+        found = after + timedelta(minutes=self.minutes)
+        return None if self.until is not None and found > self.until else found
+
+    def __str__(self) -> str:
+        return f"own {self.minutes}"
