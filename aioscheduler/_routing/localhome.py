@@ -1,6 +1,6 @@
 """What handles ask of the place of their task, where that is in this loop (`task.Home`).
 
-How a task is cancelled or moved, and goes from one handle to another, is the link's, which is all of
+How a task is cancelled or moved, or gets another handle, is the link's, which is all of
 this and more (`local`).
 """
 
