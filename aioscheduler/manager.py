@@ -52,6 +52,7 @@ from ._routing.layout import check_count
 from ._routing.placement import Placement
 from ._routing.router import Router
 from ._routing.settings import ManagerOptions, read_settings
+from ._routing.submission import submit
 from ._scheduling.coroutines import close_unstarted
 from ._scheduling.loopthread import LoopThread
 from ._scheduling.order import Order
@@ -557,7 +558,7 @@ class Manager(Generic[When]):
         """
         items = _iterate("map", func, iterable)
         calls = zip(items, strict=True)
-        return self._router.submit(func, calls, when, key, options, return_exceptions)
+        return submit(self._router, func, calls, when, key, options, return_exceptions)
 
     @overload
     def starmap(
@@ -616,7 +617,7 @@ class Manager(Generic[When]):
         """Has `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
         items = _iterate("starmap", func, iterable)
         calls = map(_arguments, itertools.count(), items)
-        return self._router.submit(func, calls, when, key, options, return_exceptions)
+        return submit(self._router, func, calls, when, key, options, return_exceptions)
 
     def task(self, ref: TaskRef) -> Task[Any]:
         """Gives the handle of a task that has not ended.

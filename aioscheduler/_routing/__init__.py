@@ -5,5 +5,5 @@ their entries and their crew, in this loop: `local`), the fleet of all of them, 
 handles, and the keeper of what is durable. What users call is above, in the public modules.
 
 Doors: `admission`, `assembly`, `fleet`, `keeper`, `lastfailures`, `layout`, `link`, `local`,
-`placement`, `repeats`, `router`, `settings`.
+`placement`, `repeats`, `router`, `settings`, `submission`.
 """

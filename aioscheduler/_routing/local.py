@@ -34,20 +34,21 @@ from ..errors import WorkerLost, WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
 from ..inspection import TaskInfo, Wanted
 from ..stats import WorkerState
-from ..task import State, Task, TaskRef
+from ..task import State, Task
 from .ids import Ids
 from .keeping import Keeping
 from .link import LoadCounter, Vitals
 from .listing import list_engines
 from .localcrew import LocalCrew
-from .localentry import Attempts, Entry, Work, context_of, move, start_of
+from .localentry import Attempts, Entry, Work, context_of, move
 from .localentry import name_of as name_of_entry
+from .localhome import LocalHome
 from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 
-class LocalLink:
+class LocalLink(LocalHome):
     """Schedulers of one order in the running loop.
 
     Args:
@@ -228,16 +229,6 @@ class LocalLink:
         """How many calls `schedule_many` takes at a time."""
         return MAX_SLICE
 
-    def find(self, scheduler: int, number: int) -> Task[Any] | None:
-        """Gives a handle on a task that has not ended, else None."""
-        entry = self.engines[scheduler].find(number)
-        if entry is None:
-            return None
-        holder = entry[0] if isinstance(entry[0], Task) else entry[0].task(number)
-        if number in self._ids.of[0]:  # of a task of a store nobody has had it yet
-            holder._id = self._ids.of[0][number]
-        return holder
-
     async def flush(self) -> None:
         """Returns at once: nothing is between here and the schedulers."""
 
@@ -356,10 +347,6 @@ class LocalLink:
         assert entry is not None  # it has been accepted
         engine.replace(number, (holder, *entry[1:]))
 
-    def scheduler_of(self, number: int) -> int | None:
-        """Return the scheduler of a task; None: it has ended."""
-        return next((e.index for e in self.engines if e.find(number) is not None), None)
-
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Have a timed task start at another time, in nanoseconds since the epoch.
 
@@ -385,31 +372,3 @@ class LocalLink:
         if asked and self._keeping is not None:
             self._keeping.withdrawn(number)
         return asked
-
-    async def stored(self, number: int, kept: Any) -> None:
-        assert self._keeping is not None
-        await self._keeping.stored(number, kept)
-
-    def state(self, number: int) -> State:
-        runs = any(engine.running.find(number) is not None for engine in self.engines)
-        return State.RUNNING if runs else State.PENDING
-
-    def ref(self, scheduler: int, number: int, kept: Any = None) -> TaskRef | None:
-        if self._keeping is not None and (ref := self._keeping.ref(number, kept)) is not None:
-            return ref
-        return self._crew.ref(scheduler, number)
-
-    def due(self, scheduler: int, number: int) -> int | None:
-        engine = self.engines[scheduler]
-        entry = engine.find(number)
-        begun = engine.running.find(number) is not None
-        return None if entry is None or begun else start_of(entry) or None
-
-    def name_of(self, label: Any) -> str:
-        return str(label)
-
-    def hold(self, task: Task[Any]) -> None:
-        self._crew.held.add(task)
-
-    def release(self, task: Task[Any]) -> None:
-        self._crew.held.discard(task)

@@ -7,34 +7,31 @@
         ▼
       link.schedule ─► handle
 
-What tasks ask for goes by way of `hostdesk`, what the file of durable tasks has by `admission`.
+Many calls of one function go by way of `submission`, what tasks ask for by that of `hostdesk`, what
+the file of durable tasks has by that of `admission`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from threading import get_ident
-from types import CoroutineType
 from typing import Any
 
 from .. import registry
-from .._scheduling.coroutines import close_refused, close_unstarted, name_of
+from .._scheduling.coroutines import close_refused, close_unstarted
 from .._scheduling.loopthread import LoopThread, Waiters
 from .._scheduling.order import Order, due_time, new_due_time
 from .._shipping.propagation import Captured, Propagation
-from ..batch import Batch, Outcomes
 from ..errors import ManagerClosed
 from ..options import Options, TaskOptions, read_id, read_options
 from ..registry import Durable, read_durable_options
 from ..task import State, Task, TaskRef, check_ref
-from .bulk import Whens, name_item, read_dues, take_some
+from .bulk import Whens, read_dues
 from .drafts import Draft
 from .ids import Address, Ids
 from .keeper import Keeper
-from .layout import check_flag
 from .link import Link
 from .placement import Placement
 from .shelf import Shelf
@@ -55,6 +52,7 @@ class Router:
     Attributes:
         closed: Why nothing is accepted any more; None while it is.
         links: One for each worker; set before the first task.
+        order: Of the schedulers.
         ids: Of its tasks.
         keeper: Has the file of its durable tasks; None: there is none, and they are as others.
     """
@@ -77,7 +75,7 @@ class Router:
         self.loop_thread = loop_thread
         self.propagation = propagation
         self._manager = manager
-        self._order = order
+        self.order: Order = order
         self._prefer_utc = prefer_utc
         self._clock = clock
         self._joiners = Waiters()
@@ -112,11 +110,11 @@ class Router:
                 self.check_open()
             if get_ident() != self.loop_thread.ident:
                 self.loop_thread.check()
-            due = due_time(self._order, when, self._clock(), self._prefer_utc)
+            due = due_time(self.order, when, self._clock(), self._prefer_utc)
             place = self.placement.choose(key)
             record = None
             if options or self.propagation is not None:
-                record = self._take_record(self._read(options), captured)
+                record = self.take_record(self._read(options), captured)
             call = self.links[0].shipper.take(coro, record)
         except BaseException as refusal:
             close_refused(coro, refusal)
@@ -174,11 +172,11 @@ class Router:
     ) -> tuple[Any, Draft | None]:
         """Turn a coroutine into a call, and, if the file is to have it, into what that keeps."""
         if durable is None:
-            record = self._take_record(self._read(options), captured)
+            record = self.take_record(self._read(options), captured)
             return self.links[0].shipper.take(coro, record), None
-        own = read_durable_options(durable, options, self._order)
+        own = read_durable_options(durable, options, self.order)
         if self.keeper is None:
-            record = self._take_record(own, captured)
+            record = self.take_record(own, captured)
             return self.links[0].shipper.take(coro, record), None
         if captured is None and self.propagation is not None:
             captured = self.propagation.capture()
@@ -293,7 +291,11 @@ class Router:
             ValueError: It has passed.
             TypeError: It is no time, or this manager is of queues.
         """
-        return due_time(self._order, when, self._clock(), self._prefer_utc)
+        return due_time(self.order, when, self._clock(), self._prefer_utc)
+
+    def dues(self, when: Whens, count: int, cut: bool) -> int | list[int]:
+        """Reads the times of a batch; see `bulk.read_dues`."""
+        return read_dues(self.order, when, count, cut, self._clock(), self._prefer_utc)
 
     def new_due(self, when: datetime | timedelta | None) -> int:
         """Reads the time to which a task is rescheduled.
@@ -302,110 +304,18 @@ class Router:
             ValueError: It has passed.
             TypeError: It is no time, or this manager is of queues.
         """
-        return new_due_time(self._order, when, self._clock(), self._prefer_utc)
+        return new_due_time(self.order, when, self._clock(), self._prefer_utc)
 
     def _read(self, options: TaskOptions) -> Options | None:
-        return read_options(options, self._order) if options else None
+        return read_options(options, self.order) if options else None
 
-    def _take_record(self, options: Options | None, captured: Captured | None = None) -> Any:
+    def take_record(self, options: Options | None, captured: Captured | None = None) -> Any:
         """Turn what goes with a task into what links take, None if nothing does."""
         if self.propagation is None:
             return None if options is None else self.links[0].shipper.take_record(options, None)
         if captured is None:
             captured = self.propagation.capture()
         return self.links[0].shipper.take_record(options, captured)
-
-    def submit(
-        self,
-        func: Callable[..., Any],
-        arguments: Iterable[tuple[Any, ...]],
-        when: Whens,
-        key: str | bytes | int | None,
-        options: TaskOptions,
-        return_exceptions: bool = False,
-    ) -> Batch[Any]:
-        """Takes calls of one function; see `Manager.map`."""
-        if not callable(func):
-            close_unstarted(func)
-            hint = ""
-            if isinstance(func, CoroutineType):
-                hint = f"; leave out the call: map({func.__name__}, items)"
-            raise TypeError(
-                f"map() takes a function and its items, not {type(func).__name__}{hint}"
-            )
-        check_flag("return_exceptions", return_exceptions)
-        self.check_open()
-        self.loop_thread.check("manager.map, func, items")
-        placement = self.placement
-        # One more than there is room for is refused below, and an endless iterable with it.
-        room = placement.room_everywhere()
-        calls = list(arguments if room is None else islice(arguments, room + 1))
-        count = len(calls)
-        cut = room is not None and count > room
-        dues = read_dues(self._order, when, count, cut, self._clock(), self._prefer_utc)
-        front = self.links[0]
-        durable = registry.of_function(func)
-        read = self._read(options)
-        draft = None
-        if durable is not None:
-            read = read_durable_options(durable, options, self._order)
-        if durable is not None and self.keeper is not None:
-            captured = None if self.propagation is None else self.propagation.capture()
-            self.keeper.commits.check_room()
-            draft = self.keeper.drafts.draft_many(durable, read and read.name, captured, key)
-            function = record = None
-        else:
-            function, record = front.shipper.take_function(func), self._take_record(read)
-        outcomes = Outcomes(count, (read and read.name) or name_of(func))
-        outcomes.durable = draft is not None
-        batch: Batch[Any] = Batch(outcomes, return_exceptions)
-        # Small batches, too, are to use every scheduler.
-        share = -(-count // len(placement.loads)) if key is None else count
-        sent = 0
-        try:
-            while sent < count:
-                try:
-                    place = placement.choose(key)
-                except (ValueError, TypeError) as refusal:
-                    raise name_item(sent, refusal) from refusal
-                room = min(share, front.room(), placement.room(place))
-                if draft is None or self.keeper is None:
-                    taken = payloads = take_some(front.shipper, calls, sent, room)
-                else:
-                    payloads = self.keeper.drafts.take_some(draft, calls, sent, room)
-                    taken = payloads
-                until = sent + len(payloads)
-                own = dues[sent:until] if isinstance(dues, list) else dues
-                if draft is not None and self.keeper is not None:
-                    alike = self.keeper.first_alike(own, len(payloads))
-                    if alike < 0:
-                        until = sent - alike
-                        own, payloads = _cut(own, payloads, -alike)
-                        self.keeper.shelf.schedule_many(outcomes, sent, own, payloads, draft)
-                        sent = until
-                        continue
-                    until = sent + alike
-                    own, payloads = _cut(own, payloads, alike)
-                    made = self.keeper.calls.make_many(draft.stored, payloads)
-                    function, taken, record = made
-                first = self.link_of(place, len(payloads)).schedule_many(
-                    outcomes,
-                    sent,
-                    placement.scheduler_of[place],
-                    own,
-                    function,
-                    taken,
-                    record,
-                )
-                if draft is not None and self.keeper is not None:
-                    self.keeper.intake.enter_many(
-                        placement.worker_of[place], first, own, payloads, draft
-                    )
-                sent = until
-        except BaseException:
-            batch.cancel()
-            raise
-        return batch
 
     def locate(self, ref: TaskRef) -> tuple[Link | Shelf, int, int]:
         """Gives the link of a task, its scheduler and its number there.
@@ -450,10 +360,3 @@ class Router:
         """Counts tasks at a place and gives its link."""
         self.placement.added(place, count)
         return self.links[self.placement.worker_of[place]]
-
-
-def _cut(
-    dues: int | list[int], payloads: list[bytes], count: int
-) -> tuple[int | list[int], list[bytes]]:
-    """Return the first of these."""
-    return dues if isinstance(dues, int) else dues[:count], payloads[:count]

@@ -375,9 +375,7 @@ class Engine(Generic[E]):
                 self._look_again()
         elif self._to_run and self._runner is None:  # a queue's place is free, or it was held back
             self._run_some()
-        elif is_launching:  # `run` looks again
-            return
-        else:
+        elif not is_launching:  # else `run` looks again
             self._launch_slice(now)
 
     def _launch_slice(self, began: int) -> None:

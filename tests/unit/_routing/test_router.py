@@ -1,112 +1,22 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from fakelinks import make
 
 from aioscheduler._routing.hostdesk import HostDesk
-from aioscheduler._routing.placement import Placement
-from aioscheduler._routing.router import Router
+from aioscheduler._routing.submission import submit
 from aioscheduler._scheduling.coroutines import check_awaitable
-from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.propagation import Propagation
 from aioscheduler._transport.entry import InsideRequest
-from aioscheduler.batch import Outcomes, Part
-from aioscheduler.errors import ManagerClosed, NotShippable, TaskLimitReached, UnknownTask
-from aioscheduler.task import State, Task, TaskRef
-
-
-class FakeLink:
-    """Accepts everything and runs nothing."""
-
-    loop = None
-    loop_thread = LoopThread("manager")
-    identity = 1 << 64
-
-    def __init__(self, room: int = 256) -> None:
-        self.scheduled: list[tuple[Any, ...]] = []
-        self.many: list[tuple[Any, ...]] = []
-        self.records: list[Any] = []
-        self.adopted: list[tuple[Any, ...]] = []
-        self.cancelled: list[tuple[int, int]] = []
-        self._room = room
-        self._numbers = 0
-        self.shipper = self
-
-    def take_record(self, options: Any, captured: Any) -> Any:
-        return options if captured is None else (options, captured)
-
-    def take(self, awaitable: Awaitable[Any], record: Any) -> Any:
-        if not asyncio.iscoroutine(awaitable):
-            raise NotShippable("no coroutine")
-        awaitable.close()
-        return "call" if record is None else record
-
-    def schedule(self, scheduler: int, due: int, when: Any, call: Any) -> Task[Any]:
-        self.scheduled.append((scheduler, due, when, call))
-        return Task(self, scheduler, len(self.scheduled), when)  # type: ignore[arg-type]
-
-    def take_function(self, function: Any) -> Any:
-        return function
-
-    def take_plain(self, calls: list[Any]) -> None:
-        return None
-
-    def take_arguments(self, args: tuple[Any, ...]) -> bytes:
-        if args == ("bad",):
-            raise NotShippable("its argument is bad")
-        size: int = args[0]
-        return b"x" * size
-
-    def schedule_many(
-        self,
-        outcomes: Outcomes,
-        offset: int,
-        scheduler: int,
-        dues: Any,
-        function: Any,
-        calls: Any,
-        record: Any,
-    ) -> int:
-        self.records.append(record)
-        self.many.append((offset, scheduler, dues, len(calls)))
-        Part(outcomes, offset, self, scheduler, self._numbers, len(calls), dues)  # type: ignore[arg-type]
-        self._numbers += len(calls)
-        return self._numbers - len(calls)
-
-    def room(self) -> int:
-        return self._room
-
-    def cancel(self, scheduler: int, number: int) -> bool:
-        self.cancelled.append((scheduler, number))
-        return True
-
-    def state(self, number: int) -> State:
-        return State.PENDING
-
-    def ref(self, scheduler: int, number: int, kept: object = None) -> TaskRef:
-        return TaskRef("m", 0, scheduler, number)
-
-    def adopt(self, scheduler: int, due: int, call: Any, alias: int) -> int:
-        self.adopted.append((scheduler, due, call, alias))
-        return len(self.adopted)
-
-
-def make(
-    layout: list[int], order: Order = Order.TIMED, **limits: Any
-) -> tuple[Router, list[FakeLink]]:
-    links = [FakeLink() for _ in layout]
-    placement = Placement(layout, order is Order.TIMED, **limits)
-    router = Router("m", order, True, placement, LoopThread("manager"))
-    router.links = links  # type: ignore[assignment]
-    return router, links
+from aioscheduler.errors import ManagerClosed, UnknownTask
+from aioscheduler.task import TaskRef
 
 
 async def work(n: int = 0) -> int:
@@ -156,86 +66,12 @@ def test_nothing_is_accepted_once_closed() -> None:
     coro: Any = work()
     for call in (
         lambda: router.schedule(coro, None, None, {}),
-        lambda: router.submit(work, [(1,)], None, None, {}),
+        lambda: submit(router, work, [(1,)], None, None, {}),
         lambda: HostDesk("m", router).schedule_inside(work(), None, None, None, {}, None, False),
     ):
         with pytest.raises(ManagerClosed, match="over"):
             call()
     assert coro.cr_frame is None
-
-
-def test_a_batch_is_spread_over_all_places_and_cut_at_the_room() -> None:
-    router, links = make([1, 1])
-    router.submit(work, [(1,)] * 6, None, None, {})
-    assert [[entry[3] for entry in link.many] for link in links] == [[3], [3]]
-    for link in links:
-        link._room, link.many = 2, []
-    router.submit(work, [(1,)] * 6, None, None, {})
-    assert [entry[0] for link in links for entry in link.many] == [0, 4, 2]
-    assert sum(entry[3] for link in links for entry in link.many) == 6
-
-
-def test_a_batch_of_large_items_is_cut_at_the_frame() -> None:
-    router, (link,) = make([1])
-    router.submit(work, [(40_000,)] * 5, None, None, {})
-    assert [entry[3] for entry in link.many] == [2, 2, 1]
-
-
-def test_a_key_keeps_a_batch_in_one_place() -> None:
-    router, links = make([1, 1])
-    router.submit(work, [(1,)] * 600, None, "k", {})
-    place = router.placement.place_of_key("k")
-    assert [sum(entry[3] for entry in link.many) for link in links][place] == 600
-
-
-def test_times_of_a_batch_are_cut_with_it() -> None:
-    router, (link,) = make([1])
-    link._room = 2
-    spans = [timedelta(seconds=s) for s in (3, 1, 2)]
-    router.submit(work, [(1,)] * 3, spans, None, {})
-    (_, _, first, _), (_, _, second, _) = link.many
-    assert len(first) == 2
-    assert [due - second[0] for due in first] == [10**9, -(10**9)]
-
-
-@pytest.mark.parametrize(
-    ("calls", "when", "limits", "error", "message"),
-    [
-        ([(1,), ("bad",)], None, {}, NotShippable, "item 1: its argument is bad"),
-        ([(1,)] * 3, None, {"max_tasks": 2}, TaskLimitReached, "item 2: "),
-        ([(1,)] * 3, None, {"max_each": 2}, TaskLimitReached, "item 2: "),
-        ([(1,)] * 2, [timedelta(1), timedelta(-1)], {}, ValueError, "item 1: when must not be"),
-        ([(1,)] * 2, [timedelta(1), 5], {}, TypeError, "item 1: when must be"),
-        ([(1,)] * 2, [timedelta(1)], {}, ValueError, "1 times for 2 items"),
-    ],
-)
-def test_a_refusal_names_the_item_and_takes_back_what_was_sent(
-    calls: Any, when: Any, limits: Any, error: Any, message: str
-) -> None:
-    router, (link,) = make([1], **limits)
-    link._room = 1
-    with pytest.raises(error, match=message):
-        router.submit(work, calls, when, None, {})
-    assert len(link.cancelled) == len(link.many)
-
-
-@pytest.mark.parametrize("flag", ["no", 1, None])
-def test_a_batch_with_a_wrong_flag_is_refused(flag: Any) -> None:
-    router, (link,) = make([1])
-    with pytest.raises(TypeError, match="return_exceptions must be True or False"):
-        router.submit(work, [(1,)], None, None, {}, flag)
-    assert not link.many
-
-
-def test_only_callables_are_mapped() -> None:
-    router, _ = make([1])
-    coro: Any = work()
-    with pytest.raises(TypeError, match=r"leave out the call: map\(work, items\)"):
-        router.submit(coro, [(1,)], None, None, {})
-    assert coro.cr_frame is None
-    three: Any = 3
-    with pytest.raises(TypeError, match="takes a function and its items, not int$"):
-        router.submit(three, [(1,)], None, None, {})
 
 
 @pytest.mark.parametrize("when", [None, 3, timedelta(-1)])
@@ -244,7 +80,7 @@ def test_that_it_is_no_coroutine_is_said_before_all_else(
     monkeypatch: pytest.MonkeyPatch, when: Any, order: Order
 ) -> None:
     router, _ = make([1])
-    router._order = order
+    router.order = order
     monkeypatch.setattr(router.links[0].shipper, "take", check_take)
     func: Any = work
     with pytest.raises(TypeError, match=r"call it, schedule\(work\(...\)\)") as told:
@@ -306,7 +142,7 @@ def test_what_a_worker_asks_is_entered_even_at_the_limit() -> None:
     asked = InsideRequest(1, 77, "asyncio:sleep", b"args", [], None, None, 1 << 48, None, False)
     desk = HostDesk("m", router)
     desk.asked_inside(places, catalog, "schedule", *asked)
-    desk.asked_inside(places, catalog, "cancel", 1, 0, 1 << 48)
+    desk.asked_inside(places, catalog, "cancel", "m", 1, 0, 1 << 48)
     assert links[1].adopted == [(0, 77, (0, b"args", None), 1 << 48)]
     assert links[1].cancelled == [(0, 1 << 48)]
     assert router.placement.loads == [1, 1]
@@ -320,30 +156,6 @@ def test_a_task_here_schedules_beside_itself() -> None:
     desk = HostDesk("m", router)
     ref = desk.schedule_inside(work(), None, None, TaskRef("m", 0, 2, 9), {}, None, False)
     assert ref.scheduler == link.scheduled[0][0] == 2
-
-
-@pytest.mark.parametrize("limits", [{"max_tasks": 3}, {"max_each": 1}])
-@pytest.mark.parametrize("whens", [None, itertools.repeat(timedelta(1))])
-def test_an_endless_iterable_is_refused_at_the_limit(limits: Any, whens: Any) -> None:
-    router, links = make([1, 1, 1], **limits)
-    read = 0
-
-    def endless() -> Iterator[tuple[int]]:
-        nonlocal read
-        while True:
-            yield (1,)
-            read += 1
-
-    with pytest.raises(TaskLimitReached, match="item 3: "):
-        router.submit(work, endless(), whens, None, {})
-    assert read == 3
-    assert sum(len(link.cancelled) for link in links) == 3
-
-
-def test_endless_times_are_refused() -> None:
-    router, _ = make([1])
-    with pytest.raises(ValueError, match="more than 2 times for 2 items"):
-        router.submit(work, [(1,)] * 2, itertools.repeat(timedelta(1)), None, {})  # type: ignore[arg-type]
 
 
 request_id: ContextVar[str] = ContextVar("request_id")
@@ -360,7 +172,7 @@ def test_what_goes_with_a_task_is_captured_once_for_each_call() -> None:
     router.schedule(work(), None, None, options, [3, "r0", None])  # type: ignore[arg-type]
     router.schedule_once(work(), None, None, {}, "an id", False)
     HostDesk("m", router).schedule_inside(work(), None, None, None, {}, None, False)
-    router.submit(work, [(1,)] * 4, None, None, {})
+    submit(router, work, [(1,)] * 4, None, None, {})
     router.schedule(work(), None, None, {}, [0])  # nothing had a value in another thread
     request_id.reset(token)
     named, *others = link.scheduled[1][3], *(row[3] for row in link.scheduled), *link.records
@@ -385,5 +197,5 @@ def test_whose_context_cannot_be_captured_is_refused_and_closed() -> None:
             call(work(), None, None, *args)  # type: ignore[operator]
         assert "was called to capture" in caught.value.__notes__[0]
     with pytest.raises(KeyError):
-        router.submit(work, [(1,)], None, None, {})
+        submit(router, work, [(1,)], None, None, {})
     assert (link.scheduled, link.many, router.placement.all_loads) == ([], [], 0)

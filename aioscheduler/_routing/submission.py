@@ -1,0 +1,173 @@
+"""What `map` does: many calls of one function, sent by places and by as many as a link takes.
+
+map(work, items, whens) ─► submit ─┬─► a place (placement; limits are held here)
+                                   └─► some payloads ─┬─► link.schedule_many
+                                                      └─► durable: and into the file,
+                                                          or only there, if due far off
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from types import CoroutineType
+from typing import Any, NamedTuple
+
+from .. import registry
+from .._scheduling.coroutines import close_unstarted, name_of
+from ..batch import Batch, Outcomes
+from ..options import TaskOptions, read_options
+from ..registry import read_durable_options
+from .bulk import Whens, name_item, take_some
+from .drafts import Draft
+from .keeper import Keeper
+from .layout import check_flag
+from .router import Router
+
+
+def submit(
+    router: Router,
+    func: Callable[..., Any],
+    arguments: Iterable[tuple[Any, ...]],
+    when: Whens,
+    key: str | bytes | int | None,
+    options: TaskOptions,
+    return_exceptions: bool = False,
+) -> Batch[Any]:
+    """Take calls of one function; see `Manager.map`.
+
+    Args:
+        router: Places them.
+        func: As there.
+        arguments: Of each call.
+        when: As there.
+        key: As there.
+        options: As there.
+        return_exceptions: As there.
+
+    Raises:
+        Exception: As there. What was sent before is cancelled.
+    """
+    if not callable(func):
+        close_unstarted(func)
+        hint = ""
+        if isinstance(func, CoroutineType):
+            hint = f"; leave out the call: map({func.__name__}, items)"
+        raise TypeError(f"map() takes a function and its items, not {type(func).__name__}{hint}")
+    check_flag("return_exceptions", return_exceptions)
+    router.check_open()
+    router.loop_thread.check("manager.map, func, items")
+    placement, front = router.placement, router.links[0]
+    # One more than there is room for is refused below, and an endless iterable with it.
+    room = placement.room_everywhere()
+    each = list(arguments if room is None else islice(arguments, room + 1))
+    count = len(each)
+    dues = router.dues(when, count, cut=room is not None and count > room)
+    outcomes = Outcomes(count)
+    calls = _Calls(each, dues, outcomes)
+    name, send = _prepare(router, func, key, options, calls)
+    outcomes.name = name or name_of(func)
+    batch: Batch[Any] = Batch(outcomes, return_exceptions)
+    # Small batches, too, are to use every scheduler.
+    share = -(-count // len(placement.loads)) if key is None else count
+    sent = 0
+    try:
+        while sent < count:
+            try:
+                place = placement.choose(key)
+            except (ValueError, TypeError) as refusal:
+                raise name_item(sent, refusal) from refusal
+            sent += send(place, sent, min(share, front.room(), placement.room(place)))
+    except BaseException:
+        batch.cancel()
+        raise
+    return batch
+
+
+class _Calls(NamedTuple):
+    """The calls of one batch.
+
+    Attributes:
+        arguments: Of each.
+        dues: When each is to start, or when all are.
+        outcomes: Told of their ends.
+    """
+
+    arguments: list[tuple[Any, ...]]
+    dues: int | list[int]
+    outcomes: Outcomes
+
+    def dues_of(self, start: int, count: int) -> int | list[int]:
+        """Return when so many of them are to start."""
+        return self.dues if isinstance(self.dues, int) else self.dues[start : start + count]
+
+
+_Send = Callable[[int, int, int], int]
+"""Sends calls to a place, from one on and so many at most; returns how many it has sent."""
+
+
+def _prepare(
+    router: Router,
+    func: Callable[..., Any],
+    key: str | bytes | int | None,
+    options: TaskOptions,
+    calls: _Calls,
+) -> tuple[str | None, _Send]:
+    """Return the name that calls were given, if any was, and what sends them."""
+    durable = registry.of_function(func)
+    if durable is None:
+        read = read_options(options, router.order) if options else None
+    else:
+        read = read_durable_options(durable, options, router.order)
+    name = read and read.name
+    keeper = router.keeper
+    if durable is None or keeper is None:
+        function = router.links[0].shipper.take_function(func)
+        return name, _Plain(router, calls, function, router.take_record(read)).send
+    captured = None if router.propagation is None else router.propagation.capture()
+    keeper.commits.check_room()
+    calls.outcomes.durable = True
+    draft = keeper.drafts.draft_many(durable, name, captured, key)
+    return name, _Durable(router, keeper, calls, draft).send
+
+
+class _Plain(NamedTuple):
+    """Sends calls of which nothing is kept."""
+
+    router: Router
+    calls: _Calls
+    function: Any
+    record: Any
+
+    def send(self, place: int, start: int, most: int) -> int:
+        router, calls, function, record = self
+        taken = take_some(router.links[0].shipper, calls.arguments, start, most)
+        link, scheduler = router.link_of(place, len(taken)), router.placement.scheduler_of[place]
+        dues = calls.dues_of(start, len(taken))
+        link.schedule_many(calls.outcomes, start, scheduler, dues, function, taken, record)
+        return len(taken)
+
+
+class _Durable(NamedTuple):
+    """Sends calls into the file, and those that are due soon to their links."""
+
+    router: Router
+    keeper: Keeper
+    calls: _Calls
+    draft: Draft
+
+    def send(self, place: int, start: int, most: int) -> int:
+        router, keeper, calls, draft = self
+        payloads = keeper.drafts.take_some(draft, calls.arguments, start, most)
+        alike = keeper.first_alike(calls.dues_of(start, len(payloads)), len(payloads))
+        count = abs(alike)
+        payloads, dues = payloads[:count], calls.dues_of(start, count)
+        if alike < 0:
+            keeper.shelf.schedule_many(calls.outcomes, start, dues, payloads, draft)
+            return count
+        function, taken, record = keeper.calls.make_many(draft.stored, payloads)
+        link, scheduler = router.link_of(place, count), router.placement.scheduler_of[place]
+        first = link.schedule_many(calls.outcomes, start, scheduler, dues, function, taken, record)
+        worker = router.placement.worker_of[place]
+        keeper.intake.enter_many(worker, first, dues, payloads, draft)
+        return count
