@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shelves import HOUR, NOW, PLACE, Place, row_of
 
-from aioscheduler._durable.records import Begun
+from aioscheduler._durable.records import Begun, Row
 from aioscheduler._routing import shelflisting as module
 from aioscheduler._routing.shelflisting import ShelfListing
 from aioscheduler._scheduling.clock import to_datetime
@@ -30,7 +30,7 @@ async def place(no_tasks_left: None, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place()
 
 
-async def pages(place: Place, listing: ShelfListing) -> AsyncIterator[list[TaskInfo]]:
+async def pages(place: Place, listing: ShelfListing) -> AsyncGenerator[list[TaskInfo], None]:
     """Yield the pages of a list; the writer works as soon as it is asked."""
     infos = listing.infos()
     while True:
@@ -153,7 +153,7 @@ async def test_what_ends_before_it_is_read_is_not_told(place: Place) -> None:
 async def test_what_ends_while_it_is_read_is_not_told(place: Place) -> None:
     place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 4)))
     with place.shelf.listing(Wanted()) as listing:
-        infos = listing.infos()
+        infos: Any = listing.infos()
         assert await anext(infos) == []
         page = asyncio.ensure_future(anext(infos))
         await asyncio.sleep(0)
@@ -182,7 +182,7 @@ async def test_what_is_written_while_the_list_is_read_is_told_once(place: Place)
 async def test_a_file_that_cannot_be_read_is_told_of_and_holds_nothing_up(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in range(1, 4)))
 
-    def refuse(*_: Any) -> Any:
+    def refuse(after: tuple[int, int], most: int) -> list[Row]:
         raise StoreError("tasks.db cannot be read")
 
     place.store.scan = refuse  # type: ignore[method-assign]
