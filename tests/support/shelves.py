@@ -55,16 +55,25 @@ class Link(homes.Home):
 
     Attributes:
         batched: Tasks of batches that have come.
+        ids: Of its tasks.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._holders = Holders(self)
         self.batched: list[Part] = []
+        self.ids: dict[int, str] = {}
 
     def find(self, scheduler: int, number: int) -> Task[Any]:
-        known = self._holders.handle_of(number)
-        return known or self._holders.hand_out(scheduler, number, 0, "")
+        task = self._holders.handle_of(number)
+        task = task or self._holders.hand_out(scheduler, number, 0, "")
+        task._id = self.ids.get(number)
+        return task
+
+    def dispossess(self, scheduler: int, number: int) -> None:
+        self.ids.pop(number, None)
+        self.find(scheduler, number)
+        self.cancel(scheduler, number)
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
         self._holders.put(task, scheduler, number)
@@ -125,6 +134,7 @@ class Admitted:
         worker = number % 2
         if id_ is not None:
             self.ids[id_] = (worker, 0, number)
+            self.links[worker].ids[number] = id_
         return worker, number
 
     def leave_out(self, early: Early) -> Task[Any] | None:
@@ -143,6 +153,8 @@ class Restored:
         withdrawn: Those of them that were.
         moved: Those of them that were given another time.
         doubted: Rows of tasks that may have ended the last host.
+        told: What was taken, and whether it was said to be in doubt.
+        kept: What is kept of it, by its number at the links.
     """
 
     def __init__(self, admitted: Admitted, where: Whereabouts) -> None:
@@ -152,6 +164,7 @@ class Restored:
         self.moved: list[tuple[int, int]] = []
         self.doubted: set[int] = set()
         self.told: list[tuple[Row, bool]] = []
+        self.kept: dict[int, Kept] = {}
         self._admitted = admitted
         self._where = where
 
@@ -167,7 +180,8 @@ class Restored:
         worker, number = self._admitted.admit(row.due, row.key, row.id, row)
         self._where.add(row.row, worker, number)
         self._where.horizon.keep(*row.position)
-        self.shelf.left(row, kept or Kept.of(row), worker, number)
+        self.kept[number] = kept = kept or Kept.of(row)
+        self.shelf.left(row, kept, worker, number)
 
     def doubts(self, row: Row) -> bool:
         return row.row in self.doubted
@@ -274,10 +288,10 @@ class Place:
         return self.shelf.schedule(due, due, draft, replace, known is not None)
 
     def known(self, id_: str) -> Address | None:
-        return self.shelf.address(id_)
+        return self.admitted.find(id_) or self.shelf.address(id_)
 
-    def home(self, address: Address) -> Shelf:
-        return self.shelf
+    def home(self, address: Address) -> Shelf | Link:
+        return self.shelf if address[0] < 0 else self.admitted.links[address[0]]
 
     def map(self, dues: int | list[int], *values: Any) -> UserBatch[Any]:
         outcomes = Outcomes(len(values), PLACE)

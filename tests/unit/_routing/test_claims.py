@@ -1,0 +1,310 @@
+"""New tasks that are to have an id, and who has it in the file."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+import shelves
+from hypothesis import example, given
+from hypothesis import strategies as st
+from shelves import HOUR, NOW, row_of
+
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import Row
+from aioscheduler._routing.restoring import Early
+from aioscheduler._scheduling.clock import to_datetime
+from aioscheduler._transport import wire
+from aioscheduler.task import State, Task
+
+FAR, FARTHER, FARTHEST = (NOW + hours * HOUR for hours in (9, 20, 30))
+
+
+class Place(shelves.Place):
+    """A shelf, and links where tasks are cancelled and moved at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for worker, link in enumerate(self.admitted.links):
+            link.cancel = partial(self.end, worker)  # type: ignore[method-assign]
+            link.reschedule = self.move_at_link  # type: ignore[method-assign]
+        self.admitted.dispossess = self.dispossess  # type: ignore[method-assign]
+
+    def end(self, worker: int, scheduler: int, number: int) -> bool:
+        kept = self.restored.kept.pop(number, None)
+        if kept is None:
+            return False
+        row = self.admitted.rows[number]
+        self.group.strike(kept)
+        self.where.forget([kept], self.group.stamp)
+        if row.id is not None and self.admitted.ids.get(row.id, (0, 0, -1))[2] == number:
+            del self.admitted.ids[row.id]
+        self.admitted.links[worker].end(number, State.CANCELLED)
+        self.commits.soon()
+        return True
+
+    def move_at_link(self, scheduler: int, number: int, due: int) -> bool:
+        kept = self.restored.kept[number]
+        kept.due = due
+        self.where.horizon.keep(due, kept.row)
+        self.group.change(kept)
+        self.commits.soon()
+        return True
+
+    def dispossess(self, address: Any) -> None:
+        self.admitted.links[address[0]].dispossess(*address[1:])
+
+    def rest(self) -> dict[Any, int]:
+        """Return what is in the file: by value, when it is due."""
+        return {wire.unpack(row.payload)[0]: row.due for row in self.store.rows()}
+
+
+@pytest.fixture
+async def place(no_tasks_left: None) -> Place:
+    return Place()
+
+
+# ---- nobody has it
+
+
+async def test_a_task_is_put_when_it_is_known_that_nobody_has_its_id(place: Place) -> None:
+    place.start(row_of(1, FAR, "b"))
+    task = place.schedule(FARTHER, "a", value="new")
+    assert len(place.shelf.claims) == 1
+    assert task._number in place.shelf.claims
+    assert (place.group.unsaved, place.admitted.shelved) == (0, 2)
+    await place.turn()
+    assert place.rest() == {1: FAR, "new": FARTHER}
+    assert place.file()[task._number].id == "a"
+    assert len(place.shelf.claims) == 0
+    assert task._number not in place.shelf.claims
+    assert place.shelf.tally.figures() == {"pending": 2}
+
+
+async def test_a_task_whose_time_the_horizon_has_reached_meanwhile_comes_into_memory(
+    place: Place,
+) -> None:
+    place.start(row_of(1, FARTHEST, "b"))
+    task = place.schedule(FAR, "a", value="new")
+    await asyncio.sleep(0)
+    place.come(FARTHER)
+    await place.turn()
+    assert (task._home, task._number) == (place.admitted.links[0], 0)
+    assert place.rest() == {1: FARTHEST, "new": FAR}
+    assert place.admitted.shelved == 1
+
+
+async def test_a_claim_can_be_moved_and_shows_when_it_is_due(place: Place) -> None:
+    place.start(row_of(1, FAR, "b"))
+    task = place.schedule(FAR, "a", value="new")
+    assert place.shelf.reschedule(0, task._number, FARTHER)
+    assert task.due == to_datetime(FARTHER)
+    await place.turn()
+    assert place.rest() == {1: FAR, "new": FARTHER}
+    assert task.due == to_datetime(FARTHER)
+
+
+async def test_a_claim_that_is_cancelled_is_over_at_once(place: Place) -> None:
+    place.start(row_of(1, FAR, "b"))
+    task = place.schedule(FARTHER, "a")
+    assert task.cancel()
+    assert task.cancelled()
+    assert len(place.shelf.claims) == 0
+    assert place.shelf.claims.rows() == []
+    assert not place.shelf.reschedule(0, task._number, FARTHEST)
+    await place.turn()
+    assert place.rest() == {1: FAR}
+    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
+
+
+async def test_after_the_end_no_claim_goes_on(place: Place) -> None:
+    place.start(row_of(1, FAR, "b"))
+    place.schedule(FARTHER, "a")
+    place.shelf.claims.clear()
+    await place.turn()
+    assert place.rest() == {1: FAR}
+
+
+# ---- one of the file has it
+
+
+async def test_who_holds_the_new_one_holds_that_of_the_file(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    task = place.schedule(FARTHER, "a", value="new")
+    assert place.schedule(FARTHEST, "a") is task
+    await place.turn()
+    assert (task._number, task.id, task.due) == (1, "a", to_datetime(FAR))
+    assert place.rest() == {1: FAR}
+    assert place.handle(1) is task
+    assert place.shelf.tally.figures() == {"pending": 1}
+
+
+async def test_who_holds_both_holds_the_same_task(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    known = place.handle(1)
+    task = place.schedule(FARTHER, "a")
+    await place.turn()
+    assert task is not known
+    assert (task._number, task.ref, task.due) == (1, known.ref, known.due)
+    assert task.cancel()
+    await place.turn()
+    assert task.cancelled()
+    assert known.cancelled()
+    assert place.rest() == {}
+
+
+async def test_an_alias_of_the_new_one_leads_to_that_of_the_file(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    place.shelf.adopt(FARTHER, place.draft("new", "a"), 1 << 40, False, False)
+    await place.turn()
+    assert place.shelf.held.aliases == {1 << 40: 1}
+    assert place.rest() == {1: FAR}
+
+
+async def test_an_alias_of_the_new_one_leads_to_that_of_a_link(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    place.shelf.adopt(FARTHER, place.draft("new", "a"), 1 << 40, False, False)
+    await asyncio.sleep(0)
+    place.come(FAR)
+    await place.turn()
+    assert place.shelf.held.aliases == {}
+    assert place.admitted.leads == {1 << 40: (0, 0, 0)}
+
+
+async def test_who_holds_the_new_one_holds_that_of_a_link(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    task = place.schedule(FARTHER, "a")
+    await asyncio.sleep(0)
+    place.come(FAR)
+    await place.turn()
+    link = place.admitted.links[0]
+    assert (task._home, task._number) == (link, 0)
+    link.end(0, State.FINISHED, 5)
+    await asyncio.sleep(0)
+    assert task.result() == 5
+    assert place.admitted.shelved == 0
+
+
+# ---- an early task at a link
+
+
+def early(due: int) -> tuple[Early, Task[Any]]:
+    row = Row(-1, FAR, 1, b"", id="a")
+    draft: Any = None
+    made = Early(Kept.of(row), draft, 1, 7, FAR, False)
+    made.kept.due = due
+    home: Any = None
+    return made, Task(home, 0, 7, FAR)
+
+
+@pytest.mark.parametrize(("due", "moved"), [(FAR, FAR), (FARTHEST, FARTHEST)])
+async def test_a_task_at_a_link_turns_out_to_be_one_of_the_file(
+    place: Place, due: int, moved: int
+) -> None:
+    place.start(row_of(1, FAR, "a"))
+    same, task = early(due)
+    place.admitted.early[7] = task
+    place.shelf.claims.join(same, place.file()[1])
+    assert place.admitted.left_out == [same]
+    assert (task._home, task._number, task.id) == (place.shelf, 1, "a")
+    await place.turn()
+    assert place.rest() == {1: moved}
+    assert task.due == to_datetime(moved)
+
+
+async def test_a_task_at_a_link_that_nobody_holds_may_be_one_of_the_file(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    same, _ = early(FARTHEST)
+    place.shelf.claims.join(same, place.file()[1])
+    await place.turn()
+    assert place.rest() == {1: FARTHEST}
+
+
+# ---- whatever happens before the file has answered
+
+STEPS = st.one_of(
+    st.tuples(st.just("schedule"), st.booleans()),
+    st.tuples(st.just("cancel"), st.integers(0, 9)),
+    st.tuples(st.just("move"), st.integers(0, 9)),
+    st.tuples(st.sampled_from(["turn", "work", "come"]), st.none()),
+)
+
+
+class Model:
+    """What is right: as if all were known at each call."""
+
+    def __init__(self, first: Any) -> None:
+        self.owner = first
+        self.dues: dict[Any, int] = {} if first is None else {first: FAR}
+
+    def schedule(self, value: Any, replace: bool) -> Any:
+        if self.owner is None or replace:
+            self.dues.pop(self.owner, None)
+            self.owner = value
+            self.dues[value] = FARTHER
+        return self.owner
+
+    def cancel(self, value: Any) -> None:
+        self.dues.pop(value, None)
+        if self.owner == value:
+            self.owner = None
+
+    def move(self, value: Any, due: int) -> None:
+        if value in self.dues:
+            self.dues[value] = due
+
+
+@given(st.booleans(), st.lists(STEPS, max_size=25))
+@example(True, [("schedule", False), ("cancel", 0), ("schedule", False), ("work", None)])
+@example(True, [("schedule", False), ("move", 0), ("turn", None), ("come", None)])
+@example(True, [("schedule", True), ("turn", None), ("come", None), ("cancel", 0)])
+@example(True, [("schedule", False), ("cancel", 0), ("turn", None), ("come", None)])
+@example(False, [("schedule", False), ("cancel", 0), ("schedule", True), ("schedule", False)])
+def test_one_task_has_the_id_in_the_end_and_it_is_the_right_one(
+    is_there: bool, steps: list[tuple[str, Any]]
+) -> None:
+    asyncio.run(hold(is_there, steps))
+
+
+async def hold(is_there: bool, steps: list[tuple[str, Any]]) -> None:
+    place = Place()
+    other = row_of(2, NOW + 99 * HOUR, "b")  # so that nobody knows all
+    place.start(other, *([row_of(1, FAR, "a")] if is_there else []))
+    model = Model(1 if is_there else None)
+    tasks: list[tuple[Task[Any], Any]] = []  # with what each is of
+    for number, (what, more) in enumerate(steps, 100):
+        if what == "schedule":
+            task = place.schedule(FARTHER, "a", more, number)
+            tasks.append((task, model.schedule(number, more)))
+        elif what == "turn":
+            await asyncio.sleep(0)
+        elif what == "work":
+            place.writer.work()
+        elif what == "come":
+            if place.lookups.until() is None:  # as the paging waits for it
+                place.come(FAR)
+        elif tasks:
+            task, value = tasks[more % len(tasks)]
+            if what == "cancel":
+                task.cancel()
+                model.cancel(value)
+            elif not task.done() and task._home.reschedule(
+                task._scheduler, task._number, FARTHEST + number
+            ):
+                model.move(value, FARTHEST + number)
+    await place.turn(20)
+    assert place.rest() == {2: other.due, **model.dues}
+    assert not place.commits.refused
+    assert [row.id for row in place.store.rows()].count("a") == (model.owner is not None)
+    for task, value in tasks:
+        assert task.cancelled() == (value not in model.dues)
+        if value in model.dues:
+            assert not task.done()
+            assert task.id == "a"
+    assert len({(task._home, task._number) for task, v in tasks if v in model.dues}) <= 1
+    here = [row for row in place.file() if row not in place.where]
+    assert place.shelf.tally.count == place.admitted.shelved == len(here)
+    assert len(place.shelf.claims) == 0
+    place.store.close(clean=True)

@@ -1,0 +1,465 @@
+"""The tasks that are only in the file, and what is asked of them."""
+
+from __future__ import annotations
+
+import gc
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from shelves import HOUR, NOW, PLACE, Place, row_of
+from stores import FULL
+
+from aioscheduler import UnknownTask
+from aioscheduler._durable.records import Reason, Row
+from aioscheduler._scheduling.clock import to_datetime
+from aioscheduler._transport import wire
+from aioscheduler.errors import ManagerClosed, RemoteError
+from aioscheduler.inspection import Wanted
+from aioscheduler.task import State
+
+FAR, FARTHER = NOW + 9 * HOUR, NOW + 20 * HOUR
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def place(no_tasks_left: None) -> Place:
+    return Place()
+
+
+def values(place: Place) -> list[Any]:
+    return [wire.unpack(row.payload)[0] for row in place.store.rows()]
+
+
+# ---- new tasks
+
+
+async def test_what_is_scheduled_is_in_the_file_and_nowhere_else(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.schedule(FARTHER, value="new")
+    assert (task.name, task.due, task.state) == (PLACE, to_datetime(FARTHER), State.PENDING)
+    assert place.admitted.shelved == 2
+    await place.turn()
+    assert values(place) == [1, "new"]
+    assert place.dues()[task._number] == FARTHER
+    assert place.admitted.rows == {}
+    assert place.shelf.tally.figures() == {"pending": 2}
+
+
+async def test_what_a_task_schedules_is_found_by_the_number_that_it_was_told(
+    place: Place,
+) -> None:
+    place.start(row_of(1, FAR))
+    place.shelf.adopt(FARTHER, place.draft("new"), 1 << 40, False, False)
+    (row,) = place.shelf.held.aliases.values()
+    await place.turn()
+    assert place.dues()[row] == FARTHER
+    assert place.shelf.cancel(0, row)
+    await place.turn()
+    assert place.shelf.held.aliases == {}
+
+
+async def test_a_whole_batch_is_scheduled_and_told_its_ends(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    batch = place.map([FAR, FARTHER, FAR], "a", "b", "c")
+    assert place.admitted.shelved == 4
+    await place.turn()
+    assert values(place) == [1, "a", "c", "b"]
+    assert batch[1].due == to_datetime(FARTHER)
+    assert batch[1].cancel()
+    await place.turn()
+    assert values(place) == [1, "a", "c"]
+    assert batch._outcomes.states == [None, State.CANCELLED, None]
+    assert batch.cancel()
+    await place.turn()
+    assert batch.done()
+    assert values(place) == [1]
+    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 3}
+    assert not batch.cancel()
+
+
+async def test_a_batch_that_is_not_written_yet_can_be_cancelled(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    batch = place.map(FAR, "a", "b")
+    assert batch.cancel()
+    assert batch.done()
+    await place.turn()
+    assert values(place) == [1]
+
+
+# ---- who has an id
+
+
+async def test_the_task_of_an_id_is_found_in_the_file(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    found = place.loop.create_task(place.shelf.find_id("a"))
+    none = place.loop.create_task(place.shelf.find_id("b"))
+    await place.turn()
+    task = await found
+    assert task is not None
+    assert (task._number, task.id, task.name, task.due) == (1, "a", PLACE, to_datetime(FAR))
+    assert await none is None
+    again = place.loop.create_task(place.shelf.find_id("a"))
+    await place.turn()
+    assert await again is task
+
+
+async def test_a_task_that_comes_into_memory_meanwhile_is_not_found_here(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    found = place.loop.create_task(place.shelf.find_id("a"))
+    await place.turn(1)
+    place.come(FAR)
+    await place.turn()
+    assert await found is None
+
+
+async def test_a_task_that_was_asked_to_end_is_not_found(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    task = place.handle(1)
+    await place.turn()
+    task.cancel()
+    assert place.known("a") is None
+    found = place.loop.create_task(place.shelf.find_id("a"))
+    await place.turn()
+    assert await found is None
+
+
+# ---- cancellation
+
+
+async def test_what_is_not_written_yet_is_cancelled_at_once_and_never_written(
+    place: Place,
+) -> None:
+    place.start(row_of(1, FAR))
+    task = place.schedule(FARTHER)
+    assert task.cancel()
+    assert task.cancelled()
+    await place.turn()
+    assert list(place.file()) == [1]
+    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
+
+
+async def test_what_is_in_the_file_is_cancelled_when_that_has_answered(place: Place) -> None:
+    place.start(row_of(1, FAR), row_of(2, FARTHER))
+    task = place.handle(2)
+    await place.turn()
+    assert task.cancel()
+    assert task.cancel()
+    assert not task.reschedule(DAY)
+    assert not task.done()
+    await place.turn()
+    assert task.cancelled()
+    assert not task.cancel()
+    assert list(place.file()) == [1]
+    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
+    assert place.shelf.requests == {}
+
+
+async def test_what_has_just_been_written_can_be_cancelled(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.schedule(FARTHER)
+    await place.turn()
+    assert task.cancel()
+    await place.turn()
+    assert task.cancelled()
+    assert list(place.file()) == [1]
+
+
+async def test_nothing_is_asked_of_a_task_that_certainly_is_not_there(place: Place) -> None:
+    place.start()
+    assert not place.shelf.cancel(0, 99)
+    assert not place.shelf.reschedule(0, 99, FAR)
+
+
+async def test_a_task_that_is_not_there_is_cancelled_and_rescheduled_in_vain(
+    place: Place,
+) -> None:
+    place.start(row_of(1, FAR))
+    task = place.handle(99)
+    assert place.shelf.cancel(0, 98)
+    assert task.reschedule(DAY)
+    await place.turn()
+    with pytest.raises(UnknownTask):
+        await task
+    assert place.dues() == {1: FAR}
+
+
+# ---- another time
+
+
+async def test_a_task_of_the_file_is_moved_when_that_has_answered(place: Place) -> None:
+    place.start(row_of(1, FAR), row_of(2, FARTHER))
+    task = place.handle(1)
+    assert place.shelf.reschedule(0, 1, FARTHER + 1)
+    assert place.shelf.reschedule(0, 1, FARTHER + HOUR)  # the last one counts
+    await place.turn()
+    assert place.dues() == {1: FARTHER + HOUR, 2: FARTHER}
+    assert task.due == to_datetime(FARTHER + HOUR)
+    assert place.shelf.requests == {}
+    assert place.shelf.tally.count == 2
+    place.come(FARTHER)
+    assert list(place.admitted.rows[0]) == list(row_of(2, FARTHER))
+    place.come(FARTHER + HOUR)
+    assert place.admitted.rows[1] == row_of(1, FARTHER + HOUR)
+
+
+async def test_what_is_not_written_yet_is_moved_at_once(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.schedule(FARTHER)
+    assert task.reschedule(DAY)
+    due = task.due
+    await place.turn()
+    assert to_datetime(place.dues()[task._number]) == due
+    assert task.due == due
+    assert place.shelf.tally.count == 2
+
+
+async def test_what_was_moved_and_is_not_written_yet_can_be_moved_again(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.handle(1)
+    await place.turn()
+    place.shelf.reschedule(0, 1, FAR + HOUR)
+    await place.turn(1)
+    place.shelf.reschedule(0, 1, FAR + 2 * HOUR)
+    place.shelf.reschedule(0, 1, FAR + 3 * HOUR)
+    await place.turn()
+    assert place.dues() == {1: FAR + 3 * HOUR}
+    assert task.due == to_datetime(FAR + 3 * HOUR)
+
+
+async def test_the_last_of_several_requests_counts_whatever_it_is(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.handle(1)
+    await place.turn()
+    assert task.reschedule(DAY)
+    assert task.cancel()
+    await place.turn()
+    assert task.cancelled()
+    assert place.file() == {}
+
+
+async def test_a_time_of_its_own_takes_the_place_of_that_of_a_further_attempt(
+    place: Place,
+) -> None:
+    place.start(row_of(1, FAR)._replace(given=NOW - 5, attempt=3))
+    place.shelf.reschedule(0, 1, FARTHER)
+    await place.turn()
+    row = place.file()[1]
+    assert (row.due, row.given, row.attempt) == (FARTHER, None, 3)
+
+
+async def test_what_is_moved_to_where_memory_is_comes_there(place: Place) -> None:
+    place.start(row_of(1, FAR), row_of(2, FARTHER))
+    place.come(FAR - 1)
+    task = place.handle(2)
+    await place.turn()
+    place.shelf.reschedule(0, 2, NOW + 5)
+    await place.turn()
+    link, number = place.admitted.links[0], 0
+    assert place.admitted.rows[number].due == NOW + 5
+    assert (task._home, task._number) == (link, number)
+    assert place.dues() == {1: FAR, 2: NOW + 5}
+    assert place.shelf.tally.count == place.admitted.shelved == 1
+    place.come(FARTHER)
+    assert [row.row for row in place.admitted.rows.values()] == [2, 1]  # each once
+
+
+async def test_what_may_have_ended_the_last_host_is_in_memory_wherever_it_is_moved(
+    place: Place,
+) -> None:
+    """Of that the file would say nothing."""
+    place.start(row_of(1, FAR), row_of(2, FAR))
+    place.restored.doubted.add(1)
+    for number in (1, 2):
+        place.shelf.reschedule(0, number, FARTHER)
+    await place.turn()
+    assert place.restored.told == [(row_of(1, FARTHER), True)]
+    place.come(FARTHER)
+    assert [row.row for row, _ in place.restored.told] == [1, 2]
+    assert place.dues() == {1: FARTHER, 2: FARTHER}
+
+
+async def test_what_waits_for_its_function_is_asked_where_it_waits(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    place.restored.waiting.update((7, 8))
+    assert place.shelf.cancel(0, 7)
+    assert place.shelf.reschedule(0, 8, FARTHER)
+    assert (place.restored.withdrawn, place.restored.moved) == ([7], [(8, FARTHER)])
+    place.restored.waiting.clear()
+    assert place.shelf.cancel(0, 7)
+    assert place.shelf.reschedule(0, 8, FARTHER + 1)
+    place.restored.waiting.update((7, 8))  # they have come there meanwhile
+    await place.turn()
+    assert place.restored.withdrawn == [7, 7]
+    assert place.restored.moved == [(8, FARTHER), (8, FARTHER + 1)]
+
+
+# ---- an id that another takes
+
+
+async def test_a_task_of_the_file_loses_its_id_to_a_new_one(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    old = place.handle(1)
+    await place.turn()
+    new = place.schedule(FARTHER, "a", replace=True, value="new")
+    assert old.id is None
+    assert place.known("a") == (-1, 0, new._number)
+    await place.turn()
+    assert old.cancelled()
+    assert (new.state, new.id) == (State.PENDING, "a")
+    assert [(row.row, row.id) for row in place.store.rows()] == [(new._number, "a")]
+
+
+async def test_a_task_that_is_not_written_yet_loses_its_id_to_a_new_one(place: Place) -> None:
+    place.start()
+    old = place.schedule(FAR, "a")
+    new = place.schedule(FARTHER, "a", replace=True)
+    assert (old.state, old.id) == (State.CANCELLED, None)
+    await place.turn()
+    assert list(place.file()) == [new._number]
+    assert place.schedule(FAR, "a") is new
+    await place.turn()
+    assert list(place.file()) == [new._number]
+
+
+# ---- the horizon comes
+
+
+async def test_who_holds_a_task_holds_it_at_its_link_once_it_comes_into_memory(
+    place: Place,
+) -> None:
+    place.start(row_of(1, FAR))
+    task, batch = place.handle(1), place.map(FAR, "a", "b")
+    await place.turn()
+    place.come(FAR)
+    homes = [each._home for each in (task, batch[0], batch[1])]
+    first, second = place.admitted.links
+    assert homes == [first, second, first]
+    assert place.shelf.tally.count == place.admitted.shelved == 0
+    first.end(0, State.FINISHED, 5)
+    assert task.result() == 5
+
+
+async def test_an_alias_leads_to_the_link_once_its_task_comes_into_memory(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    place.shelf.adopt(FAR, place.draft(), 1 << 40, False, False)
+    await place.turn()
+    place.come(FAR)
+    assert place.admitted.leads == {1 << 40: (1, 0, 1)}
+    assert place.shelf.held.aliases == {}
+
+
+async def test_what_was_asked_of_a_task_is_asked_of_its_link_if_it_comes_first(
+    place: Place,
+) -> None:
+    place.start(row_of(1, FAR), row_of(2, FAR), row_of(3, FAR))
+    place.shelf.cancel(0, 1)
+    place.shelf.reschedule(0, 2, FARTHER)
+    place.come(FAR)
+    first, second = place.admitted.links
+    assert (first.cancelled, second.moved) == ([0], [(1, FARTHER)])
+    await place.turn()
+    assert (first.cancelled, second.moved) == ([0], [(1, FARTHER)])
+    assert place.shelf.requests == {}
+    assert len(place.file()) == 3  # what becomes of them is the link's
+
+
+async def test_what_ends_on_its_way_into_memory_is_told_to_who_holds_it(place: Place) -> None:
+    place.start(*(row_of(number, FAR) for number in (1, 2)))
+    buried, withdrawn = place.handle(1), place.handle(2)
+    place.shelf.buried(1, Reason.UNKNOWN, "Traceback:\n  more\nLookupError: no function\n")
+    place.shelf.withdrawn(2)
+    error = buried.exception()
+    assert isinstance(error, RemoteError)
+    assert str(error).startswith("unknown: LookupError: no function\n")
+    assert buried.state is State.FAILED
+    assert withdrawn.cancelled()
+    figures = place.shelf.tally.figures()
+    assert (figures["failed"], figures["cancelled"]) == (1, 1)
+    place.restored.waiting.update((1, 2))  # nobody looks for them any more
+    await place.turn()
+
+
+async def test_all_is_counted_anew_when_nothing_is_behind_the_horizon(place: Place) -> None:
+    """What could not be read of the file does not count for ever."""
+    place.start(row_of(1, FAR))
+    place.shelf.tally.add(7)
+    place.come(FARTHER)
+    place.schedule(FARTHER + HOUR)
+    place.shelf.recount()
+    assert place.shelf.tally.count == place.admitted.shelved == 1
+    await place.turn()
+
+
+# ---- lists
+
+
+async def test_a_list_has_what_is_written_and_what_is_not(place: Place) -> None:
+    place.start(row_of(1, FAR), row_of(2, FARTHER))
+    new, claim = place.schedule(FAR), place.schedule(FAR, "a")
+    assert sorted(await place.list()) == [1, 2, new._number, claim._number]
+    assert await place.list(id_prefix="a") == [claim._number]
+
+
+async def test_a_list_hears_of_what_goes_as_long_as_somebody_reads_it(place: Place) -> None:
+    place.start(*(row_of(number, FAR) for number in range(1, 4)))
+    with place.shelf.listing(Wanted()) as first, place.shelf.listing(Wanted()) as second:
+        listings: list[Any] = [first, second]
+        went: list[list[tuple[Row, Row | None]]] = [[], []]
+        for each, some in zip(listings, went, strict=True):
+            each.goes = lambda row, moved=None, some=some: some.append((row, moved))
+        place.shelf.reschedule(0, 1, FARTHER)
+        place.shelf.reschedule(0, 2, NOW)
+        await place.turn()
+        place.come(FAR)
+    assert went[0] == went[1]
+    assert went[0][:2] == [(row_of(1, FAR), row_of(1, FARTHER)), (row_of(2, FAR), None)]
+    assert [row.row for row, _ in went[0][2:]] == [2, 3]
+    place.come(FARTHER)
+    assert len(went[0]) == 4
+
+
+# ---- its end
+
+
+async def test_handles_of_dropped_users_are_forgotten_once_a_tick(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    for _ in range(5):
+        place.schedule(FAR)
+    gc.collect()
+    place.shelf.look_after()
+    assert place.shelf.held._holders.numbers() == []
+    await place.turn()
+
+
+async def test_at_a_close_what_is_in_the_file_stays(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    tasks = [place.handle(1), place.schedule(FAR)]
+    batch = place.map(FAR, "a")
+    await place.turn()
+    place.shelf.close(None)
+    assert [task.state for task in (*tasks, batch[0])] == [State.KEPT] * 3
+    with pytest.raises(ManagerClosed):
+        await tasks[1]
+    assert place.shelf.tally.figures() == {"kept": 3}
+    assert place.admitted.shelved == 0
+
+
+@pytest.mark.parametrize("reason", [None, FULL])
+async def test_at_a_close_what_never_came_into_the_file_does_not_stay(
+    place: Place, reason: Exception | None
+) -> None:
+    place.start(row_of(1, FAR))
+    read, claim = place.handle(1), place.schedule(FAR, "a")
+    await place.turn(1)
+    lost = place.schedule(FAR)
+    place.commits.stop(FULL)
+    place.lookups.stop()
+    await place.turn()
+    place.shelf.close(reason)
+    assert read.state is State.KEPT
+    gone = State.CANCELLED if reason is None else State.LOST
+    assert [claim.state, lost.state] == [gone, gone]
+    assert reason is None or lost.exception() is reason
+    assert place.shelf.tally.figures() == {"kept": 1, gone.value: 2}
+    assert len(place.shelf.claims) == 0

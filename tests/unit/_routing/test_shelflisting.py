@@ -1,0 +1,276 @@
+"""What is only in the file, as a list, while that changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shelves import HOUR, NOW, PLACE, Place, row_of
+
+from aioscheduler._durable.records import Begun, Row
+from aioscheduler._routing import shelflisting as module
+from aioscheduler._routing.shelflisting import ShelfListing
+from aioscheduler._scheduling.clock import to_datetime
+from aioscheduler._transport import wire
+from aioscheduler.errors import StoreError
+from aioscheduler.inspection import TaskInfo, Wanted
+from aioscheduler.task import State, TaskRef
+
+FAR = NOW + 9 * HOUR
+
+
+@pytest.fixture
+async def place(no_tasks_left: None, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(module, "PAGE", 2)
+    return Place()
+
+
+async def pages(place: Place, listing: ShelfListing) -> AsyncGenerator[list[TaskInfo], None]:
+    """Yield the pages of a list; the writer works as soon as it is asked."""
+    infos = listing.infos()
+    while True:
+        page = asyncio.ensure_future(anext(infos, None))
+        while not page.done():
+            await place.turn(1)
+        found = await page
+        if found is None:
+            return
+        yield found
+
+
+def rows_of(infos: list[TaskInfo]) -> list[int]:
+    return [info.ref.number for info in infos]
+
+
+# ---- what is told
+
+
+async def test_of_a_task_all_is_told_that_the_file_has(place: Place) -> None:
+    label = wire.pack(["mine", None, None])
+    place.start(
+        row_of(1, FAR),
+        row_of(2, FAR + HOUR, "a")._replace(attempt=3, options=label),
+        row_of(3, FAR + 2 * HOUR)._replace(attempt=3, begun=Begun.YES),
+    )
+    store = place.where.store
+    with place.shelf.listing(Wanted()) as listing:
+        found = [info async for infos in pages(place, listing) for info in infos]
+    due = [to_datetime(FAR + n * HOUR) for n in range(3)]
+    pending = State.PENDING
+    assert found == [
+        TaskInfo(TaskRef(store, -1, -1, 1), PLACE, None, pending, due[0], 1, -1, -1),
+        TaskInfo(TaskRef(store, -1, -1, 2), "mine", "a", pending, due[1], 3, -1, -1),
+        TaskInfo(TaskRef(store, -1, -1, 3), PLACE, None, pending, due[2], 4, -1, -1),
+    ]
+
+
+async def test_in_a_queue_no_task_is_due(no_tasks_left: None) -> None:
+    place = Place(timed=False)
+    place.start(row_of(1, 0), row_of(2, 0), reached=-1)
+    with place.shelf.listing(Wanted()) as listing:
+        found = [info async for infos in pages(place, listing) for info in infos]
+    assert [(info.ref.number, info.due) for info in found] == [(1, None), (2, None)]
+
+
+async def test_only_what_is_asked_for_is_told(place: Place) -> None:
+    label = wire.pack(["mine", None, None])
+    place.start(
+        row_of(1, FAR, "a1"),
+        row_of(2, FAR, "b1")._replace(options=label),
+        row_of(3, FAR, "b2"),
+        row_of(4, FAR)._replace(options=label),
+    )
+    unwritten = place.schedule(FAR, "b3")._number
+    assert sorted(await place.list(name="mine")) == [2, 4]
+    assert sorted(await place.list(name=PLACE)) == [1, 3, unwritten]
+    assert sorted(await place.list(id_prefix="b")) == [2, 3, unwritten]
+    assert await place.list(id_prefix="b", name="mine") == [2]
+    assert await place.list(id_prefix="c") == []
+    assert len(await place.list(state=State.PENDING)) == 5
+    assert await place.list(state=State.RUNNING) == []
+
+
+async def test_ids_of_all_kinds_are_found_by_their_beginnings(place: Place) -> None:
+    ids = ["n", "n\U0001f40c", "n\ud800", "n\ud800z", "n\uffff", "nz", "o", "m"]
+    place.start(*(row_of(number, FAR, id_) for number, id_ in enumerate(ids)))
+    assert sorted(await place.list(id_prefix="n")) == [0, 1, 2, 3, 4, 5]
+    assert sorted(await place.list(id_prefix="n\ud800")) == [2, 3]
+
+
+async def test_what_is_in_memory_is_left_to_its_link(place: Place) -> None:
+    place.start(row_of(1, NOW - 1), row_of(2, FAR))
+    place.where.add(3, 0, 7)
+    assert await place.list() == [2]
+
+
+# ---- what changes meanwhile
+
+
+async def test_what_comes_into_memory_is_told_once(place: Place) -> None:
+    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
+    with place.shelf.listing(Wanted()) as listing:
+        found: list[int] = []
+        async for infos in pages(place, listing):
+            found += rows_of(infos)
+            if found == [1, 2]:
+                place.come(FAR + 4 * HOUR)
+    assert found == [1, 2, 5, 6]
+    assert {1, 2} <= listing.given  # their links are not to tell of them
+    assert not {3, 4} & listing.given
+
+
+async def test_what_is_moved_to_where_the_list_has_been_comes_at_its_end(place: Place) -> None:
+    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
+    with place.shelf.listing(Wanted()) as listing:
+        found: list[int] = []
+        async for infos in pages(place, listing):
+            found += rows_of(infos)
+            if found == [1, 2]:
+                place.shelf.reschedule(0, 5, FAR)
+                place.shelf.reschedule(0, 1, FAR + 9 * HOUR)  # which is not told once more
+                await place.turn()
+    assert found == [1, 2, 3, 4, 6, 5]
+    assert {1, 5} <= listing.given
+
+
+async def test_what_ends_before_it_is_read_is_not_told(place: Place) -> None:
+    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
+    with place.shelf.listing(Wanted()) as listing:
+        found: list[int] = []
+        async for infos in pages(place, listing):
+            found += rows_of(infos)
+            if found == [1, 2]:
+                place.shelf.cancel(0, 4)
+                await place.turn(2)  # the file has it still
+    assert found == [1, 2, 3, 5, 6]
+
+
+async def test_what_ends_while_it_is_read_is_not_told(place: Place) -> None:
+    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 4)))
+    with place.shelf.listing(Wanted()) as listing:
+        infos: Any = listing.infos()
+        assert await anext(infos) == []
+        page = asyncio.ensure_future(anext(infos))
+        await asyncio.sleep(0)
+        place.writer.work()  # it is read
+        row = place.file()[1]
+        place.shelf.strike(row)
+        place.store.commit(place.group.take()[0])  # type: ignore[index]
+        place.where.horizon.written(place.group.stamp)
+        assert rows_of(await page) == [2]
+        await infos.aclose()
+    await place.turn()
+    assert place.where.horizon.find(1) is None
+
+
+async def test_what_is_written_while_the_list_is_read_is_told_once(place: Place) -> None:
+    place.start(*(row_of(number, FAR) for number in range(1, 4)))
+    task = place.schedule(FAR + HOUR)
+    with place.shelf.listing(Wanted()) as listing:
+        found: list[int] = []
+        async for infos in pages(place, listing):
+            found += rows_of(infos)
+            await place.turn()
+    assert found == [task._number, 1, 2, 3]
+
+
+async def test_a_file_that_cannot_be_read_is_told_of_and_holds_nothing_up(place: Place) -> None:
+    place.start(*(row_of(number, FAR) for number in range(1, 4)))
+
+    def refuse(after: tuple[int, int], most: int) -> list[Row]:
+        raise StoreError("tasks.db cannot be read")
+
+    place.store.scan = refuse  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match="cannot be read"):
+        await place.list()
+    place.where.horizon.strike(1, 1)
+    place.where.horizon.written(1)
+    assert place.where.horizon.find(1) is None
+    assert place.shelf._listings == []
+
+
+async def test_who_reads_no_further_holds_nothing_up(place: Place) -> None:
+    place.start(*(row_of(number, FAR) for number in range(1, 9)))
+    with place.shelf.listing(Wanted()) as listing:
+        found = pages(place, listing)
+        async for infos in found:
+            if infos:
+                break
+        await found.aclose()
+    place.where.horizon.strike(1, 1)
+    place.where.horizon.written(1)
+    assert place.where.horizon.find(1) is None
+    assert place.shelf._listings == []
+
+
+# ---- all of it
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["move", "move", "come", "cancel", "new", "turn"]),
+        st.integers(1, 12),
+        st.integers(0, 9),
+    ),
+    max_size=5,
+)
+
+
+@given(
+    st.lists(st.integers(1, 9), max_size=12),
+    st.lists(CHANGES, max_size=12),
+    st.integers(1, 4),
+    st.booleans(),
+)
+def test_each_task_that_is_there_all_the_time_is_told_once_and_none_twice(
+    buckets: list[int], changes: list[Any], page: int, by_ids: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PAGE", page)
+        asyncio.run(hold(buckets, changes, by_ids))
+
+
+async def hold(buckets: list[int], changes: list[Any], by_ids: bool) -> None:
+    """Change tasks between the pages of a list, and have that written before the next is read."""
+    place = Place()
+    rows = [row_of(n, NOW + bucket * HOUR, f"x{n}") for n, bucket in enumerate(buckets, 1)]
+    place.start(*rows)
+    for what, row, bucket in changes.pop() if changes else ():  # that is not written yet
+        change(place, what, row, bucket)
+    there = set(place.file()) | {row.row for row in place.where.horizon.unwritten()}
+    told: Counter[int] = Counter()
+    with place.shelf.listing(Wanted(id_prefix="x" if by_ids else None)) as listing:
+        async for infos in pages(place, listing):
+            told.update(rows_of(infos))
+            for what, row, bucket in changes.pop() if changes else ():
+                if what == "turn":
+                    await place.turn()
+                change(place, what, row, bucket)
+            await place.turn(9)
+        stay = there & set(place.file())
+        # What links tell of, behind the list.
+        told.update(row for row in place.file() if row in place.where and row not in listing.given)
+    if by_ids:
+        stay = {row for row in stay if row <= len(rows)}
+    assert {row: told[row] for row in stay} == dict.fromkeys(stay, 1)
+    assert not [row for row, count in told.items() if count > 1]
+    await place.turn()
+    place.store.close(clean=True)
+
+
+def change(place: Place, what: str, row: int, bucket: int) -> None:
+    due = NOW + bucket * HOUR + 1
+    if what == "come":
+        place.come(due)
+    elif what == "new" and not place.where.horizon.is_near(due, place.group.next_row):
+        place.schedule(due)
+    elif row in place.where:
+        return  # it is its link's
+    elif what == "move":
+        place.shelf.reschedule(0, row, due)
+    elif what == "cancel":
+        place.shelf.cancel(0, row)
