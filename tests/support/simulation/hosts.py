@@ -537,6 +537,7 @@ class Host:
                 world.say("not requeued", row, error)
                 continue
             fate.starts, fate.requeued, fate.dues, fate.asked = [], self.number, set(), set()
+            fate.forgone = None  # it was a letter then
             fate.id_ = ids[row]  # another may have taken it
             fate.dues.add(world.due(delay))
             self._handles = [pair for pair in self._handles if pair[0] is not fate]
@@ -606,6 +607,10 @@ class Host:
         if fate.kind == "chain" or fate.requeued is not None:
             return
         deed = chance.choice(("cancel", "reschedule", "task"))
+        keeper = self.manager._router.keeper
+        at = None if keeper is None else keeper.where.find(ref.number)
+        if at is not None:  # it may be asked to end, and have its id until it has
+            self._idents.setdefault(at, fate)
         try:
             if deed == "cancel":
                 if self.manager.cancel(ref):

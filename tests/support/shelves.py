@@ -1,0 +1,316 @@
+"""A shelf with all that it works with, but for the links, and a writer that works by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import homes
+import reminders
+from stores import HandWriter, TrickyStore
+
+from aioscheduler import registry
+from aioscheduler._durable.group import Group, Kept
+from aioscheduler._durable.records import BUCKET_SHIFT, Batch, Function, Position, Row
+from aioscheduler._routing.asking import Asking
+from aioscheduler._routing.commits import Commits
+from aioscheduler._routing.drafts import Draft, Drafts
+from aioscheduler._routing.functions import Functions
+from aioscheduler._routing.holders import Holders
+from aioscheduler._routing.ids import Address
+from aioscheduler._routing.lookups import Lookups
+from aioscheduler._routing.restoring import Early
+from aioscheduler._routing.shelf import Shelf
+from aioscheduler._routing.shelflisting import ShelfListing
+from aioscheduler._routing.storedcalls import Notes, Stored
+from aioscheduler._routing.whereabouts import Whereabouts
+from aioscheduler._scheduling.loopthread import LoopThread
+from aioscheduler._shipping.hostcatalog import HostCatalog
+from aioscheduler._shipping.hostshipping import HostShipper
+from aioscheduler._shipping.workercatalog import WorkerCatalog
+from aioscheduler._transport import wire
+from aioscheduler.batch import Batch as UserBatch
+from aioscheduler.batch import Outcomes, Part
+from aioscheduler.inspection import Wanted
+from aioscheduler.task import State, Task
+
+NOW = 10**18
+HOUR = 1 << BUCKET_SHIFT
+"""Nanoseconds of a bucket: what is due in another one is elsewhere in the file."""
+
+PLACE = f"{reminders.__name__}:note"
+NOTE = Function(1, "test.note", PLACE, once=False)
+
+
+def row_of(number: int, due: int = NOW + HOUR, id_: str | None = None) -> Row:
+    """Return a task of a file."""
+    return Row(number, due, 1, wire.pack([number]), id=id_)
+
+
+class Link(homes.Home):
+    """A link: its tasks run until a test says how they end.
+
+    Attributes:
+        batched: Tasks of batches that have come.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._holders = Holders(self)
+        self.batched: list[Part] = []
+
+    def find(self, scheduler: int, number: int) -> Task[Any]:
+        known = self._holders.handle_of(number)
+        return known or self._holders.hand_out(scheduler, number, 0, "")
+
+    def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
+        self._holders.put(task, scheduler, number)
+
+    def attach_part(self, part: Part) -> None:
+        self.batched.append(part)
+
+    def end(self, number: int, state: State = State.FINISHED, value: Any = None) -> None:
+        self._holders.settle(number, state, value, None)
+
+
+class Admitted:
+    """Keeps the contract of `restoring.Admission`.
+
+    Attributes:
+        rows: What was admitted, by number: a call is its row here.
+        ids: Who has which id at the links.
+        dispossessed: Who was to lose it.
+        leads: Where aliases lead to.
+        shelved: How many tasks are only in the file.
+        left_out: Early tasks that were none.
+        early: Handles of those, by number.
+    """
+
+    is_over = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.links = [Link(loop), Link(loop)]
+        self.rows: dict[int, Row] = {}
+        self.ids: dict[str, Address] = {}
+        self.dispossessed: list[Address] = []
+        self.leads: dict[int, Address] = {}
+        self.shelved = 0
+        self.left_out: list[Early] = []
+        self.early: dict[int, Task[Any]] = {}
+
+    def locate(self, worker: int, number: int) -> tuple[Link, int]:
+        return self.links[worker], 0
+
+    def find(self, id_: str) -> Address | None:
+        return self.ids.get(id_)
+
+    def dispossess(self, address: Address) -> None:
+        self.dispossessed.append(address)
+
+    def lead(self, alias: int, address: Address) -> None:
+        self.leads[alias] = address
+
+    async def flush(self) -> None:
+        await asyncio.sleep(0)
+
+    def count_shelved(self, change: int) -> None:
+        self.shelved += change
+
+    def admit(self, due: int, key: Any, id_: str | None, call: Any) -> tuple[int, int]:
+        number = len(self.rows)
+        self.rows[number] = call
+        worker = number % 2
+        if id_ is not None:
+            self.ids[id_] = (worker, 0, number)
+        return worker, number
+
+    def leave_out(self, early: Early) -> Task[Any] | None:
+        self.left_out.append(early)
+        return self.early.get(early.number)
+
+    def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
+        admit()
+
+
+class Restored:
+    """Does what `Restoring` does with tasks that can be read.
+
+    Attributes:
+        waiting: Tasks that wait for their functions, by row.
+        withdrawn: Those of them that were.
+        moved: Those of them that were given another time.
+        doubted: Rows of tasks that may have ended the last host.
+    """
+
+    def __init__(self, admitted: Admitted, where: Whereabouts) -> None:
+        self.shelf: Shelf | None = None
+        self.waiting: set[int] = set()
+        self.withdrawn: list[int] = []
+        self.moved: list[tuple[int, int]] = []
+        self.doubted: set[int] = set()
+        self.told: list[tuple[Row, bool]] = []
+        self._admitted = admitted
+        self._where = where
+
+    def take(
+        self,
+        row: Row,
+        early: Mapping[str, Early],
+        kept: Kept | None = None,
+        doubted: bool = False,
+    ) -> None:
+        assert self.shelf is not None
+        self.told.append((row, doubted))
+        worker, number = self._admitted.admit(row.due, row.key, row.id, row)
+        self._where.add(row.row, worker, number)
+        self._where.horizon.keep(*row.position)
+        self.shelf.left(row, kept or Kept.of(row), worker, number)
+
+    def doubts(self, row: Row) -> bool:
+        return row.row in self.doubted
+
+    def waits(self, row: int) -> bool:
+        return row in self.waiting
+
+    def withdraw(self, row: int) -> None:
+        self.withdrawn.append(row)
+
+    def move(self, row: int, due: int) -> None:
+        self.moved.append((row, due))
+
+
+class Place:
+    """A shelf whose file is open once `start` has been called."""
+
+    def __init__(self, timed: bool = True) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.store, self.writer, self.group = TrickyStore(), HandWriter(), Group(0)
+        self.where = Whereabouts(2)
+        self.asking = Asking(self.store, self.writer)  # type: ignore[arg-type]
+        self.failures: list[Exception] = []
+        self.commits = Commits(
+            *(self.store, self.writer, self.group, lambda: None, self.failures.append)  # type: ignore[arg-type]
+        )
+        self.commits.written = self.where.horizon.written
+        self.lookups = Lookups(
+            *(self.store, self.asking.ask, self.where, lambda: self.group.stamp),
+            self.commits.soon,
+        )
+        self.commits.until = self.lookups.until
+        shipper = HostShipper(HostCatalog())
+        self.functions = Functions(self.group)
+        self.drafts = Drafts(shipper, self.functions, Notes(None, shipper, WorkerCatalog()))
+        self.loop_thread = LoopThread("manager")
+        self.loop_thread.enter(self.loop)
+        self.admitted = Admitted(self.loop)
+        self.restored = Restored(self.admitted, self.where)
+        self.shelf = Shelf(
+            *(timed, self.group, self.commits, self.where, self.lookups, self.drafts),
+            *(self.wait_stored, self.loop_thread, self.new_due),
+            partial(ShelfListing, self.store, self.asking.ask, self.where, self.drafts, timed),
+        )
+        self.restored.shelf = self.shelf
+
+    def new_due(self, when: datetime | timedelta | None) -> int:
+        assert isinstance(when, timedelta)
+        return NOW + int(when.total_seconds()) * 10**9
+
+    async def wait_stored(self, kept: Kept) -> None:
+        await self.commits.wait(kept.stamp)
+
+    def start(self, *rows: Row, reached: int = NOW) -> None:
+        """Open the file, which has tasks; what is due up to `reached` is in memory then."""
+        self.store.write(Batch(functions=[NOTE], puts=rows))
+        opening = self.store.open()
+        self.group.next_row = opening.next_row
+        self.where.store = f"{opening.identity:032x}"
+        self.functions.read(opening.functions)
+        self.commits.start(self.loop)
+        restored: Any = self.restored
+        admitted: Any = self.admitted
+        self.shelf.open(self.loop, admitted, restored, opening.tasks)
+        self.come(reached)
+
+    def come(self, until: int) -> None:
+        """Have everything up to a time come into memory."""
+        horizon = self.where.horizon
+        begun = horizon.begin()
+        page = self.store.read(horizon.reached, until, 1 << 16)
+        reached: Position = page.reached
+        self.shelf.tally.take(horizon.take(page.rows, reached, self._take))
+        horizon.expect(page.behind)
+        horizon.end(begun)
+
+    def _take(self, row: Row, kept: Kept | None) -> None:
+        self.restored.take(row, {}, kept)
+
+    async def turn(self, count: int = 6) -> None:
+        """Some turns of the loop, and all that the writer has to do in each."""
+        for _ in range(count):
+            await asyncio.sleep(0)
+            self.writer.work()
+        await asyncio.sleep(0)
+
+    def draft(self, value: Any = None, id_: str | None = None) -> Draft:
+        function = registry.find("test.note")
+        assert function is not None
+        return Draft(Stored(function, wire.pack([value])), None, id_)
+
+    def schedule(
+        self, due: int, id_: str | None = None, replace: bool = False, value: Any = None
+    ) -> Task[Any]:
+        """Schedule a task behind the horizon, as the router does: it knows who has the id here."""
+        known = None if id_ is None else self.known(id_)
+        if known is not None and not replace:
+            task = self.home(known).find(*known[1:])
+            assert task is not None
+            return task
+        if known is not None:
+            self.home(known).dispossess(*known[1:])
+        draft = self.draft(value, id_)
+        return self.shelf.schedule(due, due, draft, replace, known is not None)
+
+    def known(self, id_: str) -> Address | None:
+        return self.shelf.address(id_)
+
+    def home(self, address: Address) -> Shelf:
+        return self.shelf
+
+    def map(self, dues: int | list[int], *values: Any) -> UserBatch[Any]:
+        outcomes = Outcomes(len(values), PLACE)
+        outcomes.durable = True
+        payloads = [wire.pack([value]) for value in values]
+        self.shelf.schedule_many(outcomes, 0, dues, payloads, self.draft())
+        return UserBatch(outcomes)
+
+    def handle(self, row: int) -> Task[Any]:
+        """Return a handle by a reference."""
+        task = self.shelf.find(0, row)
+        assert task is not None
+        return task
+
+    def file(self) -> dict[int, Row]:
+        """Return what is in the file."""
+        return {row.row: row for row in self.store.rows()}
+
+    def dues(self) -> dict[int, int]:
+        """Return when each task of the file is due."""
+        return {number: row.due for number, row in self.file().items()}
+
+    async def list(self, **wanted: Any) -> list[int]:
+        """Return the rows of a whole list of tasks."""
+        with self.shelf.listing(Wanted(**wanted)) as listing:
+            found: list[int] = []
+            listed = asyncio.ensure_future(_read(listing, found))
+            while not listed.done():
+                await self.turn(1)
+            await listed
+        return found
+
+
+async def _read(listing: ShelfListing, found: list[int]) -> None:
+    async for infos in listing.infos():
+        found += [info.ref.number for info in infos]

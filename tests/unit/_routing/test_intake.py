@@ -1,0 +1,312 @@
+"""Durable tasks of links on their way into the file, and what becomes of their ids."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import shelves
+from hypothesis import given
+from hypothesis import strategies as st
+from shelves import HOUR, NOW, row_of
+
+from aioscheduler import registry
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import Row
+from aioscheduler._routing.drafts import Draft
+from aioscheduler._routing.intake import Intake
+from aioscheduler._routing.keeping import NOT_GIVEN, WITHDRAWN
+from aioscheduler._routing.restoring import Early
+from aioscheduler._routing.storedcalls import Stored
+from aioscheduler._transport import wire
+
+FAR = NOW + 9 * HOUR
+
+
+class Keeping:
+    def __init__(self) -> None:
+        self.kept: dict[int, Kept] = {}
+
+
+class Place(shelves.Place):
+    """An intake, and what it has others do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.struck: list[int] = []
+        self.joined: list[tuple[Early, Row]] = []
+        self.left: dict[str, Kept] = {}
+        self.keepings: Any = [Keeping(), Keeping()]
+        self.intake = Intake(
+            *(self.group, self.commits, self.drafts, self.keepings, self.where, self.lookups),
+            *(self.strike, self.join, self.left),
+        )
+
+    def open(self, *rows: Row) -> None:
+        """Open the file, which has tasks."""
+        self.start(*rows)
+        self.intake.open()
+
+    def strike(self, row: Row) -> None:
+        self.struck.append(row.row)
+        self.group.strike(Kept.of(row))
+        self.where.horizon.strike(row.row, self.group.stamp)
+        self.commits.soon()
+
+    def join(self, early: Early, row: Row) -> None:
+        self.joined.append((early, row))
+        del self.keepings[early.worker].kept[early.number]  # as `Admission.leave_out` does
+
+    def enter(self, number: int, id_: str | None = None, **more: Any) -> Kept:
+        due = more.pop("due", NOW)
+        return self.intake.enter(1, number, due, self.draft(number, id_), **more)
+
+    def leave(self, value: Any, id_: str | None = None, replace: bool = False) -> None:
+        self.intake.leave(FAR, self.draft(value, id_), replace)
+
+    def values(self) -> list[Any]:
+        return [wire.unpack(row.payload)[0] for row in self.store.rows()]
+
+
+@pytest.fixture
+async def place(no_tasks_left: None) -> Place:
+    return Place()
+
+
+def once() -> Draft:
+    function = registry.find("test.once")
+    assert function is not None
+    return Draft(Stored(function, b""))
+
+
+# ---- before the file is open
+
+
+async def test_what_comes_before_the_file_is_open_has_its_row_when_it_is(place: Place) -> None:
+    early = [place.enter(number) for number in (7, 8, 9)]
+    assert [kept.row for kept in early] == [NOT_GIVEN] * 3
+    assert place.keepings[1].kept == dict(zip((7, 8, 9), early, strict=True))
+    early[1].due = FAR  # it was moved meanwhile
+    place.open()
+    first = place.group.next_row - 3
+    assert [kept.row for kept in early] == [first, first + 1, first + 2]
+    await place.turn()
+    assert place.values() == [7, 9, 8]
+    assert place.file()[first + 1].due == FAR
+    assert place.where.find(first + 2) == (1, 9)
+    assert place.group.unsaved == 0
+
+
+async def test_what_has_ended_before_the_file_is_open_never_comes_there(place: Place) -> None:
+    place.enter(7)
+    place.enter(8, "a")
+    place.enter(9)
+    del place.keepings[1].kept[7]
+    place.keepings[1].kept[8] = Kept(5, 5)  # another one is there
+    place.open()
+    await place.turn()
+    assert place.values() == [9]
+
+
+async def test_many_that_come_before_the_file_is_open_are_put_one_by_one(place: Place) -> None:
+    payloads = [wire.pack([value]) for value in "abc"]
+    place.intake.enter_many(1, 10, [NOW + 2, NOW, NOW + 1], payloads, place.draft())
+    place.intake.enter_many(0, 20, NOW + 3, payloads[:1], place.draft())
+    assert {kept.row for kept in place.keepings[1].kept.values()} == {NOT_GIVEN}
+    place.open()
+    await place.turn()
+    assert place.values() == ["b", "c", "a", "a"]
+    rows = {number: kept.row for number, kept in place.keepings[1].kept.items()}
+    assert {place.where.find(row): number for number, row in rows.items()} == {
+        (1, 10): 10,
+        (1, 11): 11,
+        (1, 12): 12,
+    }
+
+
+async def test_an_id_that_nobody_has_in_the_file_is_that_of_the_new_one(place: Place) -> None:
+    kept = place.enter(7, "a")
+    place.open(row_of(1, FAR, "b"))
+    assert kept.row == NOT_GIVEN  # the file has not answered
+    assert place.intake.early["a"].kept is kept
+    await place.turn()
+    assert place.file()[kept.row].id == "a"
+    assert place.where.find(kept.row) == (1, 7)
+    assert place.intake.early == {}
+    assert (place.struck, place.joined) == ([], [])
+
+
+async def test_an_early_task_is_the_one_of_the_file_that_has_its_id(place: Place) -> None:
+    kept = place.enter(7, "a")
+    place.open(row_of(1, FAR, "a"))
+    await place.turn()
+    ((early, row),) = place.joined
+    assert (early.kept, early.worker, early.number, early.due) == (kept, 1, 7, NOW)
+    assert row.row == 1
+    assert [row.row for row in place.store.rows()] == [1]
+
+
+async def test_an_early_task_takes_its_id_from_the_one_of_the_file(place: Place) -> None:
+    kept = place.enter(7, "a", replace=True)
+    place.open(row_of(1, FAR, "a"))
+    await place.turn()
+    assert (place.struck, place.joined) == ([1], [])
+    assert [row.row for row in place.store.rows()] == [kept.row]
+
+
+async def test_an_early_task_that_was_cancelled_takes_that_of_the_file_along(place: Place) -> None:
+    """It is the same task."""
+    kept = place.enter(7, "a")
+    kept.row = WITHDRAWN
+    del place.keepings[1].kept[7]
+    place.open(row_of(1, FAR, "a"))
+    await place.turn()
+    assert (place.struck, place.joined) == ([1], [])
+    assert place.store.rows() == []
+
+
+async def test_of_several_early_ones_of_an_id_the_last_has_it(place: Place) -> None:
+    first = place.enter(7, "a")
+    first.row = WITHDRAWN
+    del place.keepings[1].kept[7]
+    last = place.enter(8, "a")
+    place.open(row_of(1, FAR, "a"))
+    await place.turn()
+    assert place.struck == [1]  # which the first was, and that was cancelled
+    assert [row.row for row in place.store.rows()] == [last.row]
+
+
+async def test_who_follows_on_one_that_replaces_replaces_too(place: Place) -> None:
+    place.enter(7, "a", replace=True)
+    del place.keepings[1].kept[7]  # it has ended
+    last = place.enter(8, "a")
+    place.open(row_of(1, FAR, "a"))
+    await place.turn()
+    assert place.struck == [1]
+    assert [row.row for row in place.store.rows()] == [last.row]
+
+
+# ---- while it is open
+
+
+async def test_a_task_is_put_at_once_if_nobody_can_have_its_id(place: Place) -> None:
+    place.open(row_of(1, FAR, "a"))
+    plain, sure = place.enter(7), place.enter(8, "b", sure=True)
+    assert (sure.row, place.group.next_row) == (plain.row + 1, plain.row + 2)
+    place.come(FAR)  # then all is known
+    known = place.enter(9, "c", due=FAR + HOUR)
+    await place.turn()
+    assert {place.file()[kept.row].id for kept in (plain, sure, known)} == {None, "b", "c"}
+    assert place.where.find(known.row) == (1, 9)
+    assert place.where.horizon.ahead == {known.row}
+    assert place.keepings[1].kept[9] is known
+
+
+async def test_a_task_waits_for_the_file_s_answer_if_somebody_may_have_its_id(
+    place: Place,
+) -> None:
+    place.open(row_of(1, FAR, "a"))
+    same, other = place.enter(7, "a"), place.enter(8, "b")
+    assert (same.row, other.row) == (NOT_GIVEN, NOT_GIVEN)
+    await place.turn()
+    assert [(early.kept, row.row) for early, row in place.joined] == [(same, 1)]
+    assert [row.id for row in place.store.rows()] == ["b", "a"]
+    assert place.file()[other.row].id == "b"
+
+
+async def test_a_task_that_ends_before_the_file_has_answered_never_comes_there(
+    place: Place,
+) -> None:
+    place.open(row_of(1, FAR))
+    place.enter(7, "a")
+    del place.keepings[1].kept[7]
+    await place.turn()
+    assert [row.row for row in place.store.rows()] == [1]
+
+
+async def test_many_are_put_at_once_and_are_known_by_their_numbers(place: Place) -> None:
+    place.open(row_of(1, FAR))
+    payloads = [wire.pack([value]) for value in "abc"]
+    place.intake.enter_many(1, 10, NOW, payloads, place.draft())
+    kept = place.keepings[1].kept
+    assert list(kept) == [10, 11, 12]
+    assert [place.where.find(each.row) for each in kept.values()] == [(1, 10), (1, 11), (1, 12)]
+    assert not any(each.once for each in kept.values())
+    await place.turn()
+    assert place.values() == ["a", "b", "c", 1]
+
+
+async def test_what_must_not_begin_twice_is_kept_as_that(place: Place) -> None:
+    draft = once()
+    early = place.intake.enter(0, 1, NOW, draft)
+    place.open()
+    known = place.intake.enter(0, 2, NOW, draft)
+    place.intake.enter_many(0, 3, NOW, [b"", b""], draft)
+    assert early.once
+    assert known.once
+    assert [kept.once for kept in place.keepings[0].kept.values()] == [True] * 4
+    assert not place.enter(7).once
+
+
+# ---- what is left for the next host
+
+
+async def test_what_is_left_is_in_the_file_and_at_no_link(place: Place) -> None:
+    place.open()
+    place.leave("plain")
+    place.leave("named", "a")
+    await place.turn()
+    assert place.values() == ["plain", "named"]
+    assert len(place.where) == 0
+    assert not place.keepings[1].kept
+
+
+@pytest.mark.parametrize("replace", [False, True])
+async def test_of_two_that_are_left_with_an_id_one_stays(place: Place, replace: bool) -> None:
+    place.open()
+    place.leave("first", "a")
+    place.leave("second", "a", replace)
+    await place.turn()
+    assert place.values() == (["second"] if replace else ["first"])
+
+
+@pytest.mark.parametrize("replace", [False, True])
+async def test_what_is_left_may_be_in_the_file_already(place: Place, replace: bool) -> None:
+    place.open(row_of(1, FAR, "a"))
+    place.leave("new", "a", replace)
+    await place.turn()
+    assert place.values() == (["new"] if replace else [1])
+
+
+async def test_a_host_that_goes_on_takes_the_place_of_what_it_had_left(place: Place) -> None:
+    place.open()
+    place.leave("left", "a")
+    place.enter(7, "a")
+    await place.turn()
+    assert place.values() == [7]
+    assert place.left == {}
+
+
+@given(st.booleans(), st.lists(st.tuples(st.sampled_from("ab"), st.booleans(), st.booleans())))
+def test_each_id_stays_with_the_last_that_takes_it_or_the_first_that_has_it(
+    is_far: bool, calls: list[tuple[str, bool, bool]]
+) -> None:
+    asyncio.run(hold_left(is_far, calls))
+
+
+async def hold_left(is_far: bool, calls: list[tuple[str, bool, bool]]) -> None:
+    place = Place()
+    place.open(*([row_of(1, FAR, "a"), row_of(2, FAR, "c")] if is_far else []))
+    expected: dict[str, Any] = {"a": 1, "c": 2} if is_far else {}
+    for value, (id_, replace, turns) in enumerate(calls, 100):
+        place.leave(value, id_, replace)
+        if replace or id_ not in expected:
+            expected[id_] = value
+        if turns:
+            await place.turn(2)
+    await place.turn()
+    found = {row.id: wire.unpack(row.payload)[0] for row in place.store.rows()}
+    assert found == expected
+    assert not place.commits.refused
+    place.store.close(clean=True)

@@ -1,0 +1,402 @@
+"""Single tasks of the file that are asked for, while those change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shelves import HOUR, NOTE, NOW, row_of
+from stores import HandWriter, TrickyStore
+
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import Batch, Row
+from aioscheduler._routing import lookups as module
+from aioscheduler._routing.asking import Asking
+from aioscheduler._routing.lookups import Lookups
+from aioscheduler._routing.whereabouts import Whereabouts
+from aioscheduler.errors import StoreError
+
+
+class Place:
+    """Lookups in an open file, and all that was told."""
+
+    def __init__(self, *rows: Row) -> None:
+        self.store, self.writer = TrickyStore(), HandWriter()
+        self.store.open()
+        self.store.commit(Batch(functions=[NOTE], puts=rows))
+        self.where = Whereabouts(2)
+        self.stamp = 0
+        self.told: list[Any] = []
+        self.answered = 0
+        self.asked: list[int] = []  # how many were asked for at a time
+        self.fails: list[Exception] = []
+        writer: Any = self.writer
+        asking = Asking(self.store, writer)
+        self.lookups = Lookups(
+            self.store, asking.ask, self.where, lambda: self.stamp, self.count_answer
+        )
+        find = self.store.find
+
+        def count(ids: Any, rows: Any) -> Any:
+            self.asked.append(len(ids) + len(rows))
+            if self.fails:
+                raise self.fails.pop(0)
+            return find(ids, rows)
+
+        self.store.find = count  # type: ignore[method-assign]
+
+    def count_answer(self) -> None:
+        self.answered += 1
+
+    def tell(self, what: Any) -> Callable[[Row | None], None]:
+        return lambda row: self.told.append((what, row and row.row))
+
+    def id(self, id_: str) -> None:
+        self.lookups.by_id(id_, self.tell(id_))
+
+    def row(self, row: int, due: int = NOW + HOUR) -> None:
+        self.lookups.by_row(row, due, self.tell(row))
+
+    async def turn(self, count: int = 6) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+            self.writer.work()
+        await asyncio.sleep(0)
+
+    def write(self, stamp: int, **changes: Any) -> None:
+        """Have changes come into the file, which is told of."""
+        self.store.commit(Batch(**changes))
+        self.where.horizon.written(stamp)
+
+
+@pytest.fixture
+async def place(no_tasks_left: None) -> Place:
+    return Place(*(row_of(number, id_=f"n{number}") for number in range(1, 6)))
+
+
+# ---- questions and answers
+
+
+async def test_answers_come_in_the_order_of_the_questions_of_whichever_kind(place: Place) -> None:
+    place.id("n3")
+    place.row(1)
+    place.lookups.when_known(lambda: place.told.append("known"))
+    place.id("nobody")
+    place.row(99)
+    place.row(2, due=0)  # as somebody thinks
+    place.id("n3")
+    assert place.told == []
+    await place.turn()
+    assert place.told == [
+        ("n3", 3),
+        (1, 1),
+        "known",
+        ("nobody", None),
+        (99, None),
+        (2, 2),
+        ("n3", 3),
+    ]
+    assert (place.asked, place.answered) == ([6], 1)
+
+
+async def test_what_is_asked_while_the_file_answers_is_asked_of_it_together(place: Place) -> None:
+    place.id("n1")
+    await asyncio.sleep(0)
+    place.id("n2")
+    place.row(3)
+    await place.turn()
+    place.id("n4")
+    await place.turn()
+    assert place.asked == [1, 2, 1]
+    assert [what for what, _ in place.told] == ["n1", "n2", 3, "n4"]
+    assert place.answered == 3
+
+
+async def test_there_is_a_limit_to_what_is_asked_at_a_time(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST", 3)
+    for number in range(1, 6):
+        place.row(number)
+    await place.turn(9)
+    assert place.asked == [3, 2]
+    assert place.told == [(number, number) for number in range(1, 6)]
+
+
+async def test_who_is_answered_may_ask_again(place: Place) -> None:
+    place.lookups.by_id("n1", lambda row: place.id("n2"))
+    await place.turn(9)
+    assert place.told == [("n2", 2)]
+
+
+async def test_an_answer_that_cannot_be_told_keeps_none_from_the_others(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.lookups.by_id("n1", lambda row: 1 / 0)
+    place.id("n2")
+    await place.turn()
+    assert place.told == [("n2", 2)]
+    assert "what was asked of tasks.db could not be told" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_the_task_that_has_an_id_may_be_awaited(place: Place) -> None:
+    found = asyncio.gather(*map(place.lookups.find, ("n1", "nobody", "n2")))
+    await place.turn()
+    assert [row and row.row for row in await found] == [1, None, 2]
+
+
+async def test_who_waits_no_more_is_not_told(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = asyncio.create_task(place.lookups.find("n1"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    place.id("n2")
+    await place.turn()
+    assert place.told == [("n2", 2)]
+    assert not caplog.records
+
+
+# ---- what the file says, and what is right
+
+
+async def test_what_is_in_memory_is_not_only_in_the_file(place: Place) -> None:
+    place.id("n1")
+    place.row(2)
+    place.row(3)
+    await asyncio.sleep(0)
+    place.where.add(1, 0, 7)
+    place.where.add(2, 0, 8)
+    await place.turn()
+    assert place.told == [("n1", None), (2, None), (3, 3)]
+
+
+async def test_what_is_struck_before_the_answer_comes_is_there_no_more(place: Place) -> None:
+    place.where.horizon.strike(1, 1)
+    place.id("n1")
+    place.id("n2")
+    place.row(3)
+    await asyncio.sleep(0)
+    place.where.horizon.strike(2, 2)
+    place.where.horizon.strike(3, 3)
+    place.id("n3")
+    await place.turn()
+    assert place.told == [("n1", None), ("n2", None), (3, None), ("n3", None)]
+
+
+async def test_what_is_struck_and_written_before_the_answer_is_told_is_there_no_more(
+    place: Place,
+) -> None:
+    place.id("n1")
+    await asyncio.sleep(0)
+    place.writer.work()  # the file has answered
+    place.where.horizon.strike(1, 1)
+    place.write(1, strikes=[(row_of(1).bucket, 1)])
+    await place.turn()
+    assert place.told == [("n1", None)]
+    assert place.where.horizon.find(1) is None  # it is kept no longer than that
+
+
+async def test_what_has_changed_is_told_as_it_is_going_to_be(place: Place) -> None:
+    moved = row_of(1, NOW + 5 * HOUR, "n1")
+    new = row_of(9)
+    seen: list[Row | None] = []
+    place.where.horizon.put(moved, Kept.of(moved), 1)
+    place.where.horizon.put(new, Kept.of(new), 2)
+    place.lookups.by_id("n1", seen.append)
+    place.lookups.by_row(1, NOW + HOUR, seen.append)
+    place.lookups.by_row(9, NOW + HOUR, seen.append)
+    await place.turn()
+    assert seen == [moved, moved, new]
+
+
+async def test_what_was_in_memory_and_has_ended_is_there_no_more(place: Place) -> None:
+    """The horizon has passed it: whatever the file says, it came."""
+    place.id("n1")
+    await asyncio.sleep(0)
+    place.where.horizon.take([], (NOW + 2 * HOUR, 0), lambda row, more: None)
+    await place.turn()
+    assert place.told == [("n1", None)]
+
+
+CHANGES = st.sampled_from(["strike", "move", "take", "end", "pass"])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["ask", "write", "turn", "work"]), st.integers(1, 5), CHANGES),
+        max_size=40,
+    )
+)
+def test_each_answer_is_right_when_it_is_told(steps: list[tuple[str, int, str]]) -> None:
+    asyncio.run(hold(steps))
+
+
+async def hold(steps: list[tuple[str, int, str]]) -> None:
+    """Make changes while questions are on their way; an answer is what is so when it comes."""
+    rows = {number: row_of(number, id_=f"n{number}") for number in range(1, 6)}
+    place = Place(*rows.values())
+    horizon, far = place.where.horizon, dict(rows)  # as they are by now
+    file = dict(rows)
+    asked = 0
+
+    def check(number: int, row: Row | None) -> None:
+        place.told.append((row, far.get(number)))
+
+    def change(number: int, how: str) -> None:
+        row = far.get(number)
+        if row is None:
+            return
+        place.stamp += 1
+        if how == "move":
+            far[number] = moved = row._replace(due=row.due + HOUR)
+            horizon.put(moved, None, place.stamp)
+            return
+        del far[number]
+        horizon.strike(number, place.stamp)
+        if how == "take":
+            place.where.add(number, 0, number)
+
+    def write() -> None:
+        strikes = [(file[n].bucket, n) for n in file if file[n] != far.get(n)]
+        puts = [row for n, row in far.items() if file.get(n) != row]
+        file.clear()
+        file.update(far)
+        place.write(place.stamp, strikes=strikes, puts=puts)
+
+    for what, number, how in steps:
+        if what == "ask":
+            asked += 2
+            place.lookups.by_id(f"n{number}", partial(check, number))
+            place.lookups.by_row(number, NOW + HOUR, partial(check, number))
+            change(number, how)
+        elif what == "write":
+            change(number, how)
+            write()
+        elif what == "work":
+            place.writer.work()
+        else:
+            await asyncio.sleep(0)
+            change(number, how)
+    await place.turn(20)
+    assert len(place.told) == asked
+    assert [row for row, _ in place.told] == [right for _, right in place.told]
+    write()
+    place.store.close(clean=True)
+    assert all(horizon.find(number) is None for number in rows)
+
+
+# ---- what waits for answers
+
+
+async def test_nothing_may_be_written_past_the_first_that_is_not_answered(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST", 1)
+    seen: list[int | None] = []
+    assert place.lookups.until() is None
+    for place.stamp in (3, 5):
+        place.lookups.by_id("n1", lambda row: seen.append(place.lookups.until()))
+    place.stamp = 9
+    assert place.lookups.until() == 3
+    await place.turn(1)
+    assert (seen, place.lookups.until()) == ([5], 5)
+    await place.turn()
+    assert seen == [5, None]
+    assert place.lookups.until() is None
+
+
+async def test_when_nothing_is_asked_all_is_known_at_once(place: Place) -> None:
+    place.lookups.when_known(lambda: place.told.append("known"))
+    assert place.told == ["known"]
+    await place.lookups.settle()
+    assert place.asked == []
+
+
+async def test_who_settles_waits_for_what_was_asked_before_and_no_more(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST", 1)
+    place.id("n1")
+    settling = asyncio.create_task(place.lookups.settle())
+    await asyncio.sleep(0)
+    place.id("n2")
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert not settling.done()
+    place.writer.work()
+    await settling
+    assert place.told == [("n1", 1)]
+    await place.turn()
+    assert place.told == [("n1", 1), ("n2", 2)]
+
+
+async def test_once_it_is_over_nobody_is_told_anything(place: Place) -> None:
+    place.id("n1")
+    finding = asyncio.create_task(place.lookups.find("n2"))
+    settling = asyncio.create_task(place.lookups.settle())
+    await asyncio.sleep(0)
+    place.lookups.stop()
+    await settling
+    assert await finding is None
+    place.id("n3")
+    assert await place.lookups.find("n4") is None
+    await place.turn()
+    await place.lookups.settle()
+    assert place.told == []
+
+
+async def test_it_may_be_over_before_anything_was_asked(place: Place) -> None:
+    place.lookups.stop()
+    place.id("n1")
+    await place.turn()
+    assert (place.asked, place.told) == ([], [])
+
+
+# ---- a file that cannot be read
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_a_file_that_cannot_be_read_is_asked_again(
+    place: Place,
+    failures: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 0)
+    place.fails = [StoreError("no")] * failures
+    place.id("n1")
+    await place.turn(12)
+    assert place.told == [("n1", 1)]
+    assert not caplog.records
+
+
+async def test_a_file_that_can_never_be_read_is_taken_for_one_without_the_tasks(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 0)
+    place.fails = [StoreError("tasks.db cannot be read")] * module.TRIES
+    moved = row_of(3, NOW + 5 * HOUR)
+    place.where.horizon.put(moved, Kept.of(moved), 1)
+    place.id("n1")
+    place.row(2)
+    place.row(3)  # of which the file is not needed
+    await place.turn(12)
+    assert place.told == [("n1", None), (2, None), (3, 3)]
+    assert caplog.record_tuples == [
+        (
+            "aioscheduler",
+            logging.ERROR,
+            "tasks.db cannot be read; of 3 tasks it is taken that they are not there",
+        )
+    ]
+    place.id("n1")
+    await place.turn()
+    assert place.told[-1] == ("n1", 1)  # it can be read again

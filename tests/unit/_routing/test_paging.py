@@ -1,0 +1,437 @@
+"""The tasks of the file come into memory, part by part."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shelves import HOUR, NOTE, NOW, row_of
+from stores import HandWriter, TrickyStore
+
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import LAST, Batch, Page, Row
+from aioscheduler._routing import paging as module
+from aioscheduler._routing.asking import Asking
+from aioscheduler._routing.paging import AHEAD, Paging
+from aioscheduler._routing.whereabouts import Whereabouts
+from aioscheduler._scheduling.alarm import ManualClock, Timer
+from aioscheduler.errors import StoreError
+
+
+class HandClock(ManualClock):
+    """A clock, and its one timer, that are moved by hand.
+
+    Attributes:
+        now: The present.
+        due: When it is to ring.
+    """
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.due: int | None = None
+        self.closed = False
+        self._ring: Callable[[], None] = lambda: None
+
+    def __call__(self) -> int:
+        return self.now
+
+    def timer(self, ring: Callable[[], None]) -> Timer:
+        self._ring = ring
+        return self
+
+    def set(self, due: int | None) -> None:
+        self.due = due
+
+    def close(self) -> None:
+        self.closed = True
+
+    def pass_(self, until: int) -> None:
+        """Let time pass, and ring if that is due."""
+        self.now = until
+        if self.due is not None and self.due <= until:
+            self._ring()
+
+
+class Place:
+    """Paging of a file, and what it does.
+
+    Attributes:
+        held: The tasks in memory.
+        came: All that came, in order.
+        told: What else happened, in order.
+        reads: How many tasks were asked for, each time.
+        fails: What the next reads raise.
+    """
+
+    def __init__(self, *rows: Row, timed: bool = True) -> None:
+        self.store, self.writer, self.clock = TrickyStore(), HandWriter(), HandClock()
+        self.store.open()
+        self.store.commit(Batch(functions=[NOTE], puts=rows))
+        self.where = Whereabouts(2)
+        self.held: set[int] = set()
+        self.came: list[int] = []
+        self.kept: list[Kept | None] = []
+        self.told: list[Any] = []
+        self.reads: list[int] = []
+        self.fails: list[Exception] = []
+        self.failures: list[Exception] = []
+        self.settling: Callable[[], object] = lambda: None
+        writer: Any = self.writer
+        self.paging = Paging(
+            *(self.store, Asking(self.store, writer).ask, self.where, timed, self.clock),
+            *(lambda: len(self.held), self.take, self.settle, self.flush),
+            lambda count: self.told.append(count),
+            lambda: self.told.append("whole"),
+            self.failures.append,
+        )
+        read = self.store.read
+
+        def count(after: Any, until: int, most: int) -> Page:
+            self.reads.append(most)
+            if self.fails:
+                raise self.fails.pop(0)
+            return read(after, until, most)
+
+        self.store.read = count  # type: ignore[method-assign]
+
+    def take(self, row: Row, kept: Kept | None) -> None:
+        self.held.add(row.row)
+        self.came.append(row.row)
+        self.kept.append(kept)
+
+    async def settle(self) -> None:
+        self.told.append("settled")
+        self.settling()
+        await asyncio.sleep(0)
+
+    async def flush(self) -> None:
+        self.told.append("flushed")
+        await asyncio.sleep(0)
+
+    async def turn(self, count: int = 12) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+            self.writer.work()
+        await asyncio.sleep(0)
+
+    async def open(self, check: Callable[[Page], None] = lambda page: None) -> None:
+        loop = asyncio.get_running_loop()
+        opening = asyncio.create_task(self.paging.open(loop, check))
+        while not opening.done():
+            await self.turn(1)
+        await opening
+
+    async def look(self) -> None:
+        self.paging.look()
+        await self.turn()
+
+    def put(self, row: Row, stamp: int) -> Kept:
+        """Have a task be scheduled that is due behind the horizon."""
+        kept = Kept.of(row)
+        self.where.horizon.put(row, kept, stamp)
+        return kept
+
+
+@pytest.fixture
+async def seconds(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[float]]:
+    """The time of the loop, which passes by hand."""
+    now = [1000.0]
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+    yield now
+    monkeypatch.undo()
+
+
+def dues(*some: int) -> list[Row]:
+    return [row_of(number, due) for number, due in enumerate(some, 1)]
+
+
+END = ((NOW + AHEAD) // HOUR + 1) * HOUR - 1  # of the bucket that is read at NOW
+
+
+# ---- when there is something to read
+
+
+async def test_the_rest_of_a_bucket_is_read_and_the_next_one_a_while_before_it_begins(
+    no_tasks_left: None,
+) -> None:
+    place = Place(*dues(NOW - HOUR, NOW, END, END + 1, END + HOUR, END + 5 * HOUR))
+    await place.open()
+    assert place.came == [1, 2, 3]
+    assert place.where.horizon.reached == (END, LAST[1])
+    assert place.clock.due == END + 1 - AHEAD
+    place.clock.pass_(END - AHEAD)
+    await place.look()
+    assert place.came == [1, 2, 3]
+    place.clock.pass_(END + 1 - AHEAD)
+    await place.turn()
+    assert place.came == [1, 2, 3, 4, 5]
+    assert "whole" not in place.told
+    place.clock.pass_(END + 6 * HOUR)
+    await place.turn()
+    assert place.came == [1, 2, 3, 4, 5, 6]
+    assert place.told[-1] == "whole"
+    assert place.where.horizon.is_whole
+    assert place.clock.due is None
+
+
+async def test_a_task_that_is_due_before_all_others_is_waited_for(no_tasks_left: None) -> None:
+    place = Place(*dues(END + 9 * HOUR))
+    await place.open()
+    assert place.clock.due is not None
+    kept = place.put(row_of(50, END + 2 * HOUR), 1)
+    assert place.clock.due == END + 2 * HOUR - AHEAD
+    place.put(row_of(51, END + 3 * HOUR), 2)
+    assert place.clock.due == END + 2 * HOUR - AHEAD
+    place.clock.pass_(END + 2 * HOUR - AHEAD)
+    await place.turn()
+    assert (place.came, place.kept) == ([50], [kept])
+    assert place.clock.due == END + 3 * HOUR - AHEAD
+
+
+async def test_a_clock_that_was_set_is_seen_at_the_next_look(no_tasks_left: None) -> None:
+    place = Place(*dues(NOW, END + 9 * HOUR))
+    await place.open()
+    place.clock.now = END + 9 * HOUR
+    await place.look()
+    assert place.came == [1, 2]
+
+
+async def test_one_look_is_as_good_as_many(no_tasks_left: None) -> None:
+    place = Place(*dues(NOW, END + HOUR))
+    await place.open()
+    place.clock.now += 2 * HOUR
+    for _ in range(5):
+        place.paging.look()
+    await place.turn()
+    assert place.came == [1, 2]
+    assert len(place.reads) == 2
+
+
+async def test_a_queue_is_read_to_its_end_whatever_the_time(no_tasks_left: None) -> None:
+    place = Place(*dues(0, 0, 0), timed=False)
+    await place.open()
+    assert place.came == [1, 2, 3]
+    assert place.told[-1] == "whole"
+    assert place.clock.due is None
+    await place.look()
+    assert len(place.reads) == 1
+
+
+# ---- how much
+
+
+async def test_nothing_is_read_while_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
+) -> None:
+    monkeypatch.setattr(module, "MOST", 3)
+    place = Place(*dues(NOW, NOW, NOW + 1, NOW + 2, NOW + 3))
+    await place.open()
+    await place.look()
+    assert (place.came, place.reads) == ([1, 2, 3], [3])
+    assert not place.paging.is_wanted()
+    place.held.remove(2)
+    assert place.paging.is_wanted()
+    await place.look()
+    assert (place.came, place.reads) == ([1, 2, 3, 4], [3, 1])
+    place.held.clear()
+    await place.look()
+    assert place.came == [1, 2, 3, 4, 5]
+
+
+async def test_of_the_first_part_a_task_is_read_in_any_case(no_tasks_left: None) -> None:
+    """By which the kind of the file is known."""
+    place = Place(*dues(NOW, NOW))
+    place.held.update(range(1000, 1000 + module.MOST))
+    await place.open()
+    assert (place.came, place.reads) == ([1], [1])
+
+
+async def test_links_and_ids_are_waited_for_between_slices(
+    monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
+) -> None:
+    monkeypatch.setattr(module, "SLICE", 2)
+    place = Place(*dues(*[NOW] * 5))
+    await place.open()
+    slices = [["settled", count, "flushed"] for count in (2, 2, 1)]
+    assert place.told == [each for some in slices for each in some] + ["whole"]
+
+
+async def test_what_is_scheduled_while_a_page_is_taken_comes_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
+) -> None:
+    monkeypatch.setattr(module, "SLICE", 2)
+    place = Place(*dues(NOW, NOW + 10, NOW + 20, NOW + 30))
+    new = [row_of(50, NOW + 5), row_of(51, NOW + 25), row_of(52, NOW + 35)]
+
+    def schedule() -> None:
+        if new and not place.where.horizon.is_near(*new[0].position):
+            place.put(new.pop(0), 1)
+
+    place.settling = schedule
+    await place.open()
+    assert place.came == [1, 50, 2, 3, 51, 4]
+    assert len(new) == 1  # there was no slice left: it is near
+
+
+DUES = st.lists(st.integers(0, 5), max_size=40)
+
+
+@given(DUES, st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.booleans())
+def test_all_come_once_in_their_order_whatever_the_sizes(
+    some: list[int], most: int, part: int, slice_: int, timed: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MOST", most)
+        patch.setattr(module, "PART", part)
+        patch.setattr(module, "SLICE", slice_)
+        asyncio.run(hold(some, most, timed))
+
+
+async def hold(some: list[int], most: int, timed: bool) -> None:
+    rows = dues(*(NOW + due * HOUR // 3 if timed else 0 for due in some))
+    place = Place(*rows, timed=timed)
+    await place.open()
+    for _ in range(200):
+        assert len(place.held) <= most
+        if place.where.horizon.is_whole:
+            break
+        if place.held:
+            place.held.remove(min(place.held))
+        place.clock.now += HOUR // 9
+        await place.look()
+    assert place.came == [row.row for row in sorted(rows, key=lambda row: row.position)]
+    assert place.where.horizon.is_whole
+    assert sum(each for each in place.told if isinstance(each, int)) == len(rows)
+    await place.paging.stop()
+    place.store.close(clean=True)
+
+
+# ---- what goes wrong
+
+
+async def test_a_file_of_another_kind_is_refused_before_anything_is_taken(
+    no_tasks_left: None,
+) -> None:
+    place = Place(*dues(NOW))
+
+    def refuse(page: Page) -> None:
+        assert [row.row for row in page.rows] == [1]
+        raise StoreError("of a queue")
+
+    with pytest.raises(StoreError, match="of a queue"):
+        await place.open(refuse)
+    assert place.came == []
+
+
+async def test_a_first_part_that_cannot_be_read_is_told_to_who_opens(no_tasks_left: None) -> None:
+    place = Place(*dues(NOW))
+    place.fails = [StoreError("no")]
+    with pytest.raises(StoreError, match="no"):
+        await place.open()
+    assert place.failures == []
+
+
+async def test_a_part_that_cannot_be_read_is_told_once_a_minute_and_tried_again(
+    seconds: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(*dues(NOW, END + HOUR))
+    await place.open()
+    place.clock.now += 2 * HOUR
+    place.fails = [StoreError("tasks.db cannot be read")] * 4
+    for seconds[0], told in ((1000, 1), (1030, 1), (1059.9, 1), (1060, 2)):
+        await place.look()
+        assert caplog.messages == ["tasks.db cannot be read"] * told
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}
+    assert place.came == [1]
+    await place.look()
+    assert place.came == [1, 2]
+    assert place.failures == []
+
+
+async def test_another_trouble_is_told_at_once(
+    seconds: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(*dues(NOW, END + HOUR))
+    await place.open()
+    place.clock.now += 2 * HOUR
+    place.fails = [StoreError("one"), StoreError("two")]
+    await place.look()
+    await place.look()
+    assert caplog.messages == ["one", "two"]
+
+
+async def test_what_is_wrong_with_a_file_that_can_be_read_is_told_too(
+    seconds: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(*dues(NOW))
+    place.store.complains = "a page of tasks.db is damaged"
+    await place.open()
+    await place.look()
+    assert caplog.messages == ["a page of tasks.db is damaged"]
+    assert place.came == [1]
+
+
+async def test_what_nobody_expects_is_the_end(no_tasks_left: None) -> None:
+    place = Place(*dues(NOW, END + HOUR))
+    await place.open()
+    place.clock.now += 2 * HOUR
+    error = MemoryError("no room")
+    place.fails = [error]
+    await place.look()
+    assert place.failures == [error]
+
+
+async def test_a_reader_that_was_cancelled_reads_what_is_left_at_the_next_look(
+    monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
+) -> None:
+    """As by who cancels all tasks of the loop."""
+    monkeypatch.setattr(module, "SLICE", 2)
+    place = Place(*dues(NOW, *[END + HOUR] * 5))
+    await place.open()
+    place.clock.now += 2 * HOUR
+    place.paging.look()
+    while len(place.came) < 3:
+        await place.turn(1)
+    (reading,) = asyncio.all_tasks() - {asyncio.current_task()}
+    reading.cancel()
+    await place.turn()
+    assert len(place.came) == 3
+    await place.look()
+    assert place.came == [1, 2, 3, 4, 5, 6]
+
+
+# ---- its end
+
+
+async def test_at_its_end_what_was_not_taken_is_left(
+    monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
+) -> None:
+    monkeypatch.setattr(module, "SLICE", 2)
+    place = Place(*dues(NOW, *[END + HOUR] * 5))
+    await place.open()
+    place.clock.now += 2 * HOUR
+    place.paging.look()
+    while len(place.came) < 3:
+        await place.turn(1)
+    await place.paging.stop()
+    assert place.came == [1, 2, 3]
+    assert place.where.horizon.reached == (END + HOUR, 3)
+    assert not place.where.horizon.is_whole
+    assert place.clock.closed
+    await place.look()
+    assert place.came == [1, 2, 3]
+    place.where.horizon.strike(6, 1)
+    place.where.horizon.written(1)
+    assert place.where.horizon.find(6) is None  # nobody reads any more
+
+
+async def test_it_may_end_before_it_was_opened(no_tasks_left: None) -> None:
+    place = Place(*dues(NOW))
+    await place.paging.stop()
+    await place.look()
+    assert place.reads == []

@@ -1,0 +1,278 @@
+"""Who holds tasks that are only in the file."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from homes import Home
+from shelves import HOUR, NOW, PLACE, Link, row_of
+
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import Row
+from aioscheduler._routing import shelfhandles as module
+from aioscheduler._routing.shelfhandles import ShelfHandles
+from aioscheduler._routing.whereabouts import Whereabouts
+from aioscheduler.batch import Batch, Outcomes
+from aioscheduler.errors import ManagerClosed
+from aioscheduler.task import State, Task
+
+
+class Names:
+    def name(self, row: Row) -> str:
+        return f"{PLACE}({row.row})"
+
+
+class Place:
+    def __init__(self, timed: bool = True) -> None:
+        self.home = Home()
+        self.where = Whereabouts(2)
+        self.ending: set[int] = set()
+        names: Any = Names()
+        self.held = ShelfHandles(
+            self.home, timed, self.where, names, lambda row: row in self.ending
+        )
+
+    def make(self, number: int, id_: str | None = None) -> Task[Any]:
+        row = row_of(number, id_=id_)
+        if id_ is not None:
+            self.held.note_id(id_, number)
+        return self.held.make(row, Kept.of(row), row.due)
+
+    def map(self, first: int, count: int) -> Batch[Any]:
+        outcomes = Outcomes(count, PLACE)
+        outcomes.durable = True
+        self.held.add(outcomes, 0, first, count, NOW + 5)
+        return Batch(outcomes)
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+# ---- handles
+
+
+def test_a_handle_knows_what_it_is_of_and_is_found_as_long_as_somebody_has_it(
+    place: Place,
+) -> None:
+    when = datetime(2030, 1, 1, tzinfo=UTC)
+    row = row_of(7, id_="a")
+    task = place.held.make(row, kept := Kept.of(row), when)
+    assert (task.name, task.id, task.priority, task._kept) == (f"{PLACE}(7)", "a", when, kept)
+    assert place.held.find(7) is task
+    assert place.held.hand_out(7) is task
+    assert place.held.due(7) == row.due
+    assert place.make(8).id is None
+    del task
+    gc.collect()
+    assert place.held.find(7) is None
+    assert place.held.due(7) is None
+
+
+def test_a_handle_may_be_told_later_what_it_is_of(place: Place) -> None:
+    task = place.held.hand_out(7)
+    assert place.held.hand_out(7) is task
+    assert (task.name, task.id, task._kept) == ("", None, True)
+    assert place.held.due(7) is None
+    row = row_of(7, id_="a")._replace(given=NOW + 1)
+    place.held.tell(task, row, kept := Kept.of(row))
+    assert (task.name, task.id, task._kept) == (f"{PLACE}(7)", "a", kept)
+    assert task._when == NOW + 1  # as it was given: it waits for a further attempt
+    place.held.tell(task, row._replace(given=None), kept)
+    assert task._when == row.due
+    assert place.held.row_of("a") == 7
+
+
+def test_in_a_queue_no_handle_has_a_time() -> None:
+    place = Place(timed=False)
+    place.held.tell(task := place.held.hand_out(7), row := row_of(7), Kept.of(row))
+    assert task.priority == 0
+
+
+def test_a_handle_of_one_task_can_become_that_of_another(place: Place) -> None:
+    task = place.make(7)
+    assert place.held.take(7) is task
+    assert place.held.take(7) is None
+    place.held.put(task, row := row_of(8, id_="a"), kept := Kept.of(row))
+    assert place.held.find(8) is task
+    assert (task._number, task.id, task._kept) == (8, "a", kept)
+    place.held.settle(7, State.CANCELLED, None)
+    assert not task.done()
+    place.held.settle(8, State.CANCELLED, None)
+    assert task.cancelled()
+
+
+async def test_two_handles_of_one_task_end_alike(place: Place) -> None:
+    place.home.loop = asyncio.get_running_loop()
+    place.home.loop_thread.enter(place.home.loop)
+    task, other = place.make(7), place.make(8)
+    place.held.take(7)
+    place.held.put(task, row_of(8), Kept(8, NOW))
+    assert place.held.find(8) is other
+    place.held.settle(8, State.LOST, error := ValueError("gone"))
+    await asyncio.sleep(0)
+    assert (task.exception(), other.exception()) == (error, error)
+
+
+def test_a_task_of_a_batch_has_the_handle_of_the_batch(place: Place) -> None:
+    batch = place.map(20, 3)
+    assert place.held.find(21) is batch[1]
+    assert place.held.hand_out(21) is batch[1]
+    assert place.held.due(22) == NOW + 5
+    place.held.settle(21, State.CANCELLED, None)
+    assert batch._outcomes.states == [None, State.CANCELLED, None]
+
+
+def test_a_handle_that_is_waited_for_is_kept_until_its_end(place: Place) -> None:
+    place.held.hold(place.make(7))
+    place.held.hold(task := place.make(8))
+    place.held.release(task)
+    del task
+    gc.collect()
+    assert place.held.find(7) is not None
+    assert place.held.find(8) is None
+    place.held.settle(7, State.CANCELLED, None)
+    gc.collect()
+    assert place.held.find(7) is None
+
+
+def test_handles_that_are_gone_are_forgotten(place: Place) -> None:
+    for number in range(9):
+        place.make(number)
+    kept = place.make(9)
+    gc.collect()
+    place.held.forget_dropped()
+    assert place.held._holders.numbers() == [9]
+    assert place.held.find(9) is kept
+
+
+# ---- what is kept of a task
+
+
+def test_all_who_change_a_task_change_one_thing(place: Place) -> None:
+    row = row_of(7)
+    unwritten = Kept.of(row)
+    assert place.held.kept_of(row) is not place.held.kept_of(row)  # nobody keeps anything
+    place.where.horizon.put(row, unwritten, 1)
+    assert place.held.kept_of(row) is unwritten
+    task = place.held.hand_out(7)
+    assert place.held.kept_of(row) is unwritten  # which does not know yet
+    place.held.tell(task, row, mine := Kept.of(row))
+    assert place.held.kept_of(row) is mine
+    assert (place.held.kept_of(row_of(8, NOW)).row, place.held.kept_of(row_of(8)).due) == (
+        8,
+        NOW + HOUR,
+    )
+
+
+# ---- ids
+
+
+def test_an_id_leads_to_its_task_as_long_as_something_is_kept_of_it(place: Place) -> None:
+    assert place.held.row_of("a") is None
+    task = place.make(7, "a")
+    assert place.held.row_of("a") == 7
+    del task
+    gc.collect()
+    assert place.held.row_of("a") is None
+    place.held.note_id("a", 7)
+    place.where.horizon.put(row_of(7, id_="a"), None, 1)
+    assert place.held.row_of("a") == 7  # it is not in the file yet
+    place.where.horizon.strike(7, 2)
+    assert place.held.row_of("a") is None
+
+
+def test_an_id_leads_nowhere_once_its_task_is_to_end_or_is_in_memory(place: Place) -> None:
+    held = [place.make(7, "a"), place.make(8, "b")]
+    place.ending.add(7)
+    place.where.add(8, 0, 1)
+    assert place.held.row_of("a") is None
+    assert place.held.row_of("b") is None
+    del held
+
+
+def test_the_ids_of_tasks_of_which_nothing_is_kept_are_forgotten(place: Place) -> None:
+    held = [place.make(number, f"held {number}") for number in range(100)]
+    for number in range(100, 9000):
+        place.held.note_id(f"n{number}", number)
+    assert len(place.held._rows) <= 2 * 100 + 1024 + 1
+    assert [place.held.row_of(f"held {task._number}") for task in held] == [*range(100)]
+
+
+# ---- aliases
+
+
+def test_an_alias_leads_to_its_task_until_that_ends(place: Place) -> None:
+    place.held.lead(1 << 40, 7)
+    place.held.lead(1 << 41, 8)
+    assert place.held.aliases == {1 << 40: 7, 1 << 41: 8}
+    assert place.held.forget_alias(7) == 1 << 40
+    assert place.held.forget_alias(7) is None
+    place.held.settle(8, State.CANCELLED, None)
+    assert place.held.aliases == {}
+
+
+def test_there_is_a_limit_to_aliases_and_the_oldest_lead_nowhere_then(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_ALIASES", 3)
+    for number in range(5):
+        place.held.lead(100 + number, number)
+    assert place.held.aliases == {102: 2, 103: 3, 104: 4}
+    assert place.held.forget_alias(0) is None
+    assert place.held.forget_alias(2) == 102
+
+
+# ---- ends
+
+
+async def test_who_holds_a_task_holds_it_at_its_link(place: Place) -> None:
+    link: Any = Link(asyncio.get_running_loop())
+    task, batch = place.make(7), place.map(20, 2)
+    kept = Kept(7, NOW)
+    assert place.held.give(7, kept, link, 1, 70)
+    assert not place.held.give(8, Kept(8, NOW), link, 1, 80)
+    assert not place.held.give(20, Kept(20, NOW), link, 1, 90)
+    assert (task._home, task._scheduler, task._number, task._kept) == (link, 1, 70, kept)
+    assert place.held.find(7) is None
+    assert [part.first for part in link.batched] == [90]
+    assert batch[0]._number == 90
+    place.held.settle(7, State.CANCELLED, None)
+    assert not task.done()
+    link.end(70, State.FINISHED, 5)
+    assert task.result() == 5
+
+
+def test_at_a_close_who_holds_a_task_hears_that_it_stays(place: Place) -> None:
+    tasks, batch = [place.make(number) for number in (7, 8)], place.map(20, 2)
+    assert place.held.close(None, lambda task: True) == 0
+    assert [task.state for task in tasks] == [State.KEPT] * 2
+    assert batch._outcomes.states == [State.KEPT] * 2
+    with pytest.raises(ManagerClosed, match="it stays in the store"):
+        tasks[0].result()
+    assert place.held._holders.numbers() == []
+
+
+@pytest.mark.parametrize("reason", [None, ValueError("the disk is gone")])
+def test_at_a_close_who_holds_a_task_hears_that_it_does_not_stay(
+    place: Place, reason: Exception | None
+) -> None:
+    stays, goes = place.make(7), place.make(8)
+    assert place.held.close(reason, lambda task: task is stays) == 1
+    assert stays.state is State.KEPT
+    if reason is None:
+        assert goes.cancelled()
+    else:
+        assert goes.state is State.LOST
+        assert goes.exception() is reason
+
+
+def test_what_was_dropped_before_a_close_is_no_loss(place: Place) -> None:
+    place.make(7)
+    gc.collect()
+    assert place.held.close(None, lambda task: False) == 0

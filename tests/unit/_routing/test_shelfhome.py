@@ -1,0 +1,159 @@
+"""What handles ask of the place of tasks that are only in the file."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from shelves import HOUR, NOW, PLACE, Place, row_of
+
+from aioscheduler import UnknownTask
+from aioscheduler._routing.shelfhome import CANCEL
+from aioscheduler._scheduling.clock import to_datetime
+from aioscheduler.task import State, TaskRef
+
+FAR = NOW + 9 * HOUR
+
+
+@pytest.fixture
+async def place(no_tasks_left: None) -> Place:
+    return Place()
+
+
+# ---- handles by reference
+
+
+async def test_a_handle_is_there_at_once_and_knows_its_task_when_the_file_has_answered(
+    place: Place,
+) -> None:
+    place.start(row_of(1, FAR, "a"))
+    task = place.handle(1)
+    assert (task.state, task.id, task.name, task.due) == (State.PENDING, None, "", None)
+    assert place.handle(1) is task
+    await place.turn()
+    assert (task.state, task.id, task.name) == (State.PENDING, "a", PLACE)
+    assert task.due == task.priority == to_datetime(FAR)
+    assert place.known("a") == (-1, 0, 1)
+
+
+async def test_a_handle_of_no_task_ends_when_the_file_has_answered(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.handle(99)
+    await place.turn()
+    assert task.state is State.LOST
+    with pytest.raises(UnknownTask, match=r"row 99 has ended, or never was"):
+        await task
+
+
+async def test_there_is_no_handle_if_it_is_known_that_there_is_no_task(place: Place) -> None:
+    place.start()
+    assert place.shelf.find(0, 99) is None
+
+
+async def test_what_waits_for_its_function_is_there_though_nothing_is_behind_the_horizon(
+    place: Place,
+) -> None:
+    place.start()
+    place.restored.waiting.add(99)
+    task = place.handle(99)
+    await place.turn()
+    assert task.state is State.PENDING
+
+
+async def test_what_is_not_written_yet_has_the_handle_that_it_was_given(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task, claim = place.schedule(FAR), place.schedule(FAR, "a")
+    batch = place.map(FAR, 1, 2)
+    assert place.handle(task._number) is task
+    assert place.handle(claim._number) is claim
+    assert place.handle(batch[1]._number) is batch[1]
+    await place.turn()
+
+
+# ---- what handles ask
+
+
+async def test_a_reference_leads_to_the_row_once_the_file_is_open(place: Place) -> None:
+    assert place.shelf.ref(0, 5) is None
+    place.start(row_of(1, FAR))
+    ref = place.handle(1).ref
+    assert ref == TaskRef(place.where.store, -1, -1, 1)
+    await place.turn()
+
+
+async def test_a_task_is_due_when_it_was_asked_to_be(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.handle(1)
+    await place.turn()
+    assert task.reschedule(timedelta(days=2))
+    assert task.due == datetime.fromtimestamp(NOW / 10**9, UTC) + timedelta(days=2)
+    task.cancel()
+    assert place.shelf.requests == {1: CANCEL}
+    assert task.due == to_datetime(FAR)
+    await place.turn()
+    assert task.due is None
+
+
+async def test_the_tasks_of_a_queue_are_due_at_no_time(no_tasks_left: None) -> None:
+    place = Place(timed=False)
+    place.start(reached=-1)
+    task = place.schedule(0)
+    assert task.due is None
+    assert place.map(0, 1)[0].due is None
+
+
+async def test_who_is_waited_for_is_kept(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    told: list[State] = []
+    place.handle(1).add_done_callback(lambda task: told.append(task.state))
+    await place.turn()
+    assert place.shelf.cancel(0, 1)
+    await place.turn()
+    assert told == [State.CANCELLED]
+
+
+# ---- what is stored
+
+
+async def test_a_new_task_is_stored_when_it_is_written(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    storing = asyncio.ensure_future(place.schedule(FAR).stored())
+    await asyncio.sleep(0)
+    assert not storing.done()
+    await place.turn()
+    await storing
+    assert len(place.file()) == 2
+
+
+async def test_a_task_with_an_id_is_stored_when_it_is_known_who_has_it(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    task = place.schedule(FAR + HOUR, "a")
+    storing = asyncio.ensure_future(task.stored())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not storing.done()
+    await place.turn()
+    await storing
+    assert task._number == 1
+
+
+async def test_a_task_of_a_batch_is_stored_when_it_is_written(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    batch = place.map(FAR, 1, 2)
+    storing = asyncio.ensure_future(batch[1].stored())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not storing.done()
+    await place.turn()
+    await storing
+    await batch[0].stored()  # at once
+
+
+async def test_what_was_read_is_stored(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    storing = asyncio.ensure_future(place.handle(1).stored())
+    await asyncio.sleep(0)
+    assert not storing.done()  # who knows whether there is such a task
+    await place.turn()
+    await storing
