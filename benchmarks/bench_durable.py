@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,15 @@ from apscheduler.schedulers.background import (  # type: ignore[import-untyped] 
     BackgroundScheduler,
 )
 from common import (
+    FAR,
     SLICE,
     WORKERS,
+    durable_late_by,
+    durable_work,
+    late,
     late_by,
     lateness,
     median,
-    moment,
     parse,
     plain_work,
     report,
@@ -50,26 +53,11 @@ from common import (
 )
 from huey import SqliteHuey  # type: ignore[import-untyped]  # the same
 
-from aioscheduler import Manager, durable
+from aioscheduler import Manager
 
-FAR = timedelta(days=3)
 WAITING = 256
 FEWER = 200  # times, for who puts down one at a time
 RATE = 2000  # tasks a second, whose lateness is measured
-TURNS = 50  # a second, in which they are scheduled
-AHEAD = 1_000_000_000  # nanoseconds from then until they are due
-
-
-@durable("work")
-async def durable_work(n: int) -> int:
-    """The task that does nothing, and outlives the host."""
-    return n
-
-
-@durable("late_by")
-async def durable_late_by(due: int) -> int:
-    """The task that tells by how many nanoseconds it is late, and outlives the host."""
-    return time.time_ns() - due
 
 
 # ---- put down, each on disk before it counts
@@ -158,22 +146,12 @@ async def end_to_end(function: Callable[[int], Any], store: bool, count: int, fo
     return count / seconds
 
 
-async def late(
+async def late_beside(
     function: Callable[[int], Any], store: bool, seconds: float, folder: str
 ) -> list[int]:
-    tasks = []
     async with Manager(workers=WORKERS, **stored_in(folder, store)) as manager:
         await manager.map(work, range(1000))
-        for _ in range(int(TURNS * seconds)):
-            first = time.time_ns() + AHEAD
-            first -= first % 1000
-            for n in range(RATE // TURNS):
-                due = first + n * (10**9 // RATE)
-                tasks.append(manager.schedule(function(due), moment(due)))
-            await asyncio.sleep(1 / TURNS)
-        found = await asyncio.gather(*tasks)
-    assert min(found) >= 0, "a task began before its time"
-    return found[len(found) // 5 :]  # warm-up aside
+        return await late(manager, function, RATE, seconds)
 
 
 def stored_in(folder: str, store: bool) -> dict[str, Any]:
@@ -204,7 +182,7 @@ def bench(count: int, runs: int, seconds: float) -> list[dict[str, Any]]:
             ("durable", durable_late_by, True),
             ("plain, without", late_by, False),
         ):
-            found = in_a_folder(of(late, function, store, seconds))
+            found = in_a_folder(of(late_beside, function, store, seconds))
             lates.setdefault(who, []).append(lateness(found))
     none: dict[str, Any] = {"p50 ms": None, "p99 ms": None, "max ms": None}
     rows: list[dict[str, Any]] = [

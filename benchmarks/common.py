@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from aioscheduler import Manager
+from aioscheduler import Manager, durable
 
 SEED = 20260  # of everything random here
 WORKERS = 2
 SLICE = 10_000  # tasks between two flushes
+FAR = timedelta(days=3)
+TURNS = 50  # a second, in which tasks are scheduled whose lateness is measured
+AHEAD = 1_000_000_000  # nanoseconds from then until they are due
 
 
 def parse(doc: str | None, size: str, full: int, quick: int) -> argparse.Namespace:
@@ -92,6 +97,42 @@ def plain_work(n: int) -> int:
 async def late_by(due: int) -> int:
     """The task that tells by how many nanoseconds it is late."""
     return time.time_ns() - due
+
+
+@durable("work")
+async def durable_work(n: int) -> int:
+    """The task that does nothing, and outlives the host."""
+    return n
+
+
+@durable("late_by")
+async def durable_late_by(due: int) -> int:
+    """The task that tells by how many nanoseconds it is late, and outlives the host."""
+    return time.time_ns() - due
+
+
+async def late(
+    manager: Manager, function: Callable[[int], Any], rate: int, seconds: float
+) -> list[int]:
+    """Schedules tasks singly, `AHEAD` of their time; gives by how many nanoseconds they are late.
+
+    Args:
+        manager: Whose workers are there.
+        function: Its tasks tell it.
+        rate: Tasks a second.
+        seconds: For so long; the first fifth is warm-up, and left out.
+    """
+    tasks = []
+    for _ in range(int(TURNS * seconds)):
+        first = time.time_ns() + AHEAD
+        first -= first % 1000
+        for n in range(rate // TURNS):
+            due = first + n * (10**9 // rate)
+            tasks.append(manager.schedule(function(due), moment(due)))
+        await asyncio.sleep(1 / TURNS)
+    found = await asyncio.gather(*tasks)
+    assert min(found) >= 0, "a task began before its time"
+    return found[len(found) // 5 :]
 
 
 def moment(due: int) -> datetime:

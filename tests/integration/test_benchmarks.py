@@ -28,8 +28,17 @@ SIZES = {
     "logs": "--records=500",
     "context": "--tasks=500",
     "durable": "--tasks=500",
+    "horizon": "--pending=1000",
+    "overdue": "--tasks=500",
 }
-MANY_PROCESSES = ("throughput", "memory", "host", "durable")  # a dozen and more, one after another
+MANY_PROCESSES = (
+    "throughput",
+    "memory",
+    "host",
+    "durable",
+    "horizon",
+    "overdue",
+)  # a dozen and more, one after another
 
 
 @pytest.mark.timeout(240)  # the more of them there are, the longer on a busy machine
