@@ -68,7 +68,9 @@ async def test_hosts_are_killed_and_each_time_is_run(
     doubled = sum(count - 1 for each in starts.values() for count in each.values())
     ran = sum(map(len, starts.values()))
     print(f"{kills} kills, {ran} runs, {doubled} of them twice, {len(told['letters'])} letters")
-    assert doubled <= 20 * kills  # what had ended, and was not struck yet
+    # What had ended and was not struck yet runs once more; what was there at three deaths does not,
+    # and before the first of them it was not on record.
+    assert max(count for each in starts.values() for count in each.values()) <= 4
 
 
 @pytest.mark.parametrize("workers", [0, 2])
