@@ -30,7 +30,9 @@ ORDER = (
     "registry",
     "_shipping",
     "refs",
+    "home",
     "task",
+    "outcomes",
     "batch",
     "inspection",
     "inside",
@@ -85,6 +87,7 @@ IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "se
 # An entry, and protocols without a body.
 NOT_TESTED_ALONE = {
     "__main__",
+    "home",
     "_routing.durables",
     "_routing.link",
     "_processes.occupant",

@@ -10,7 +10,7 @@ from homes import Home
 
 from aioscheduler._routing.holders import FORGET_AT, Holders
 from aioscheduler._transport.ledger import PAGE
-from aioscheduler.batch import Outcomes, Part
+from aioscheduler.outcomes import Outcomes, Part
 from aioscheduler.task import State
 
 
