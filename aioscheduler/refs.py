@@ -55,7 +55,7 @@ def check_ref(
     """
     if not isinstance(ref, TaskRef):
         raise TypeError(f"a TaskRef is needed, not {type(ref).__name__}")
-    if ref.manager == store and ref[1:3] == (-1, -1) and type(ref.number) is int:
+    if store and ref.manager == store and ref[1:3] == (-1, -1) and type(ref.number) is int:
         return
     if ref.manager != manager:
         kind = "store" if ref.is_durable else "manager"

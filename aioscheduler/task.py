@@ -1,7 +1,7 @@
 """What a user holds of a task: its handle and its reference.
 
 No handle is needed for a task to run, and none is kept by this package once the user drops it.
-A handle is told its end by its home (`Home`: the link of the worker that has the task).
+A handle is told its end by its home (`home.Home`: the link of the worker that has the task).
 """
 
 from __future__ import annotations
@@ -14,57 +14,19 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from ._scheduling.clock import to_datetime
-from ._scheduling.loopthread import LoopThread
 from ._scheduling.states import ENDED, MOVES, State
 from ._scheduling.unheard import Unseen
 from ._shipping.failures import traceback_of
 from .errors import RemoteError
+from .home import Home
 from .refs import TaskRef, check_ref
 
 __all__ = ["ENDED", "MOVES", "State", "Task", "TaskRef", "check_ref"]
 
 T = TypeVar("T")
-
-
-class Home(Protocol):
-    """What a handle asks of the place where its task lives."""
-
-    loop: asyncio.AbstractEventLoop | None
-    loop_thread: LoopThread
-    identity: int
-    """128 random bits, from which the uuids of its tasks are made."""
-
-    def new_due(self, when: datetime | timedelta | None, /) -> int:
-        """Reads the time to which a task is rescheduled; a queue refuses all."""
-
-    def cancel(self, scheduler: int, number: int) -> bool: ...
-    def reschedule(self, scheduler: int, number: int, due: int) -> bool: ...
-    def state(self, number: int) -> State: ...
-    def ref(self, scheduler: int, number: int, kept: Any = None) -> TaskRef | None:
-        """The reference of a task; `kept` is what its store keeps of it, as the handle has it."""
-
-    def due(self, scheduler: int, number: int) -> int | None:
-        """When a task that waits is to start; None in a queue, and for what does not wait."""
-
-    def name_of(self, label: Any) -> str:
-        """The name of a task from what its handle was given as its label."""
-
-    async def stored(self, number: int, kept: Any) -> None:
-        """Returns when a durable task is on disk.
-
-        Args:
-            number: Its number.
-            kept: What its store keeps of it; True: it has something.
-        """
-
-    def hold(self, task: Task[Any]) -> None:
-        """Keeps the handle until the task ends: somebody waits for its callbacks."""
-
-    def release(self, task: Task[Any]) -> None:
-        """Keeps the handle no longer: nobody waits for it any more."""
 
 
 if TYPE_CHECKING:

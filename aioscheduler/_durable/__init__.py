@@ -6,5 +6,5 @@ makes and checks the file, `columns` writes a batch, `salvage` reads what there 
 what can go wrong. `offline` is for tools, while no host is at work. No task, handle or link is
 known here: who tells this wing what becomes of a task is `_routing.keeper`.
 
-Doors: `group`, `offline`, `records`, `sqlite`, `writer`.
+Doors: `group`, `horizon`, `offline`, `records`, `sqlite`, `writer`.
 """

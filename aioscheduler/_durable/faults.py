@@ -47,6 +47,11 @@ def refusal(path: str, error: Exception) -> Unwritable:
     )
 
 
+def is_corrupt(error: BaseException) -> bool:
+    """Whether a page of the file is damaged: what has to do with others can be written."""
+    return _code(error) == sqlite3.SQLITE_CORRUPT
+
+
 def is_busy(error: BaseException) -> bool:
     """Whether it says that another connection has the file."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -30,6 +30,14 @@ LAST: Position = ((1 << 63) - 1, (1 << 63) - 1)
 """Before and behind all tasks."""
 
 
+def place_of_id(id_: str) -> tuple[bool, bytes]:
+    """Return where an id is in the order of `Store.scan_ids`: ids that are no Unicode come last."""
+    try:
+        return False, id_.encode()
+    except UnicodeEncodeError:
+        return True, id_.encode("utf-8", "surrogatepass")
+
+
 class Begun(IntEnum):
     """What the file says of a task's start (column `state`)."""
 
@@ -372,13 +380,10 @@ class Store(Protocol):
         """
 
     def scan(self, after: tuple[int, int], most: int) -> list[Row]:
-        """Return tasks in order of bucket and row, from behind such a place; none: it is the end.
-
-        What cannot be read is left out.
-        """
+        """Return tasks in order of bucket and row, from behind such a place; none: it is the end."""
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
-        """Return tasks whose ids begin so, in an order of ids; `after` is the last one so far."""
+        """Return tasks whose ids begin so, by `place_of_id`; `after` is the last one so far."""
 
     @property
     def complaint(self) -> str:

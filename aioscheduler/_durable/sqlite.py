@@ -24,7 +24,7 @@ from typing import Any, Literal
 from ..errors import StoreError
 from . import schema
 from .columns import WIDTH, functions_out, read_letter, read_letters, row_out, write
-from .faults import RECOVER, REFUSALS, failure, is_busy, locked, refusal
+from .faults import RECOVER, REFUSALS, failure, is_busy, is_corrupt, locked, refusal
 from .lock import HandedOver, Lock, holders
 from .reading import find, scan, scan_ids
 from .records import Batch, Letter, Opening, Page, Position, Row, StoreGone
@@ -250,6 +250,8 @@ class SQLiteStore:
                     reserved = batch.next_row + GAP
                     _set_meta(connection, next_row=reserved)
         except sqlite3.Error as error:
+            if is_corrupt(error):
+                raise refusal(self._path, error) from error
             raise failure(self._path, "written", error) from error
         self._reserved, self._counts = reserved, (tasks, letters)
 

@@ -19,9 +19,9 @@ from .._shipping.hostshipping import HostShipper
 from .._transport import wire
 from .._transport.entry import Entry
 from .._transport.ledger import end_of_row
-from ..batch import Decode
 from ..errors import ManagerClosed, RemoteError, WorkerLost
-from ..task import Home
+from ..home import Home
+from ..outcomes import Decode
 from .book import Book
 from .changes import Change
 from .holders import Holders

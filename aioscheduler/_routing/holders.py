@@ -1,7 +1,7 @@
 """Who is to be told of the end of a worker's tasks: handles, batches, or nobody.
 
 A handle is known weakly: once its user has dropped it, the task ends unheard. Only one that
-somebody waits for by callback is kept here. A batch is known by its parts (`batch.Part`), sorted
+somebody waits for by callback is kept here. A batch is known by its parts (`outcomes.Part`), sorted
 by pages of numbers, so that a row of results finds its part at once.
 """
 
@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from .._transport.ledger import PAGE
-from ..batch import Decode, Part
-from ..task import Home, State, Task
+from ..home import Home
+from ..outcomes import Decode, Part
+from ..task import State, Task
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 

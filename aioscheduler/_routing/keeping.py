@@ -98,7 +98,7 @@ class Keeping:
         return bool(known) and all(known)
 
     async def stored(self, number: int, kept: Any) -> None:
-        """Return when a task is on disk, by what a handle has of it; see `task.Home`."""
+        """Return when a task is on disk, by what a handle has of it; see `home.Home`."""
         await self._wait_stored(kept if isinstance(kept, Kept) else self.kept.get(number))
 
     def ref(self, number: int, kept: Any = None) -> TaskRef | None:

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, Protocol
 
 from .._scheduling.lateness import History
 from .._shipping.propagation import Captured
-from ..batch import Outcomes, Part
+from ..home import Home
 from ..inspection import TaskInfo, Wanted
 from ..options import Options
+from ..outcomes import Outcomes, Part
 from ..stats import WorkerState
-from ..task import Home, Task
+from ..task import Task
 
 
 class LoadCounter(Protocol):

@@ -29,10 +29,10 @@ from .._scheduling.order import Order
 from .._scheduling.pace import MAX_SLICE
 from .._shipping.failures import describe
 from .._shipping.propagation import Propagation
-from ..batch import Outcomes, Part
 from ..errors import WorkerLost, WorkerStartError
 from ..inside import Desk, ManagerProxy, Place, running
 from ..inspection import TaskInfo, Wanted
+from ..outcomes import Outcomes, Part
 from ..stats import WorkerState
 from ..task import State, Task
 from .ids import Ids

@@ -16,8 +16,8 @@ from typing import Any
 
 from .._scheduling.coroutines import close_unstarted
 from .._shipping.propagation import Captured
-from ..batch import Part
 from ..options import Options
+from ..outcomes import Part
 from ..task import Task
 
 

@@ -85,12 +85,15 @@ class Lookups:
         """Ask for a task by its row, and when it was due, as last known."""
         self._want(None, (due, row), then)
 
-    async def find(self, id_: str) -> Row | None:
-        """Return the task that has an id."""
-        found: asyncio.Future[Row | None] = asyncio.get_running_loop().create_future()
+    async def find(self, id_: str, read: Callable[[Row | None], T]) -> T | None:
+        """Return what is read of the task that has an id, as soon as it is found.
+
+        Who waits goes on later, and by then it may have changed.
+        """
+        found: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self.is_over:
             return None
-        self.by_id(id_, partial(_answer, found))
+        self.by_id(id_, lambda row: _answer(found, read(row)))
         assert self._task is not None
         await asyncio.wait((found, self._task), return_when=asyncio.FIRST_COMPLETED)
         return found.result() if found.done() else None
@@ -162,20 +165,30 @@ class Lookups:
     async def _find(self, wanted: list[Wanted]) -> list[Row]:
         ids = [each.id for each in wanted if each.id is not None]
         rows = [each.position for each in wanted if each.id is None and each.position[1] >= 0]
-        tries = TRIES if ids or rows else 0
-        while tries:
+        for again in reversed(range(TRIES if ids or rows else 0)):
             try:
                 found: list[Row] = await self._ask(partial(self._store.find, ids, rows))
-            except StoreError as error:
-                tries -= 1
-                if tries:
+            except StoreError:
+                if again:
                     await asyncio.sleep(RETRY)
-                else:
-                    count = len(ids) + len(rows)
-                    log.error("%s; of %s tasks it is taken that they are not there", error, count)
             else:
                 return found
-        return []
+        return await self._find_singly(wanted) if ids or rows else []
+
+    async def _find_singly(self, wanted: list[Wanted]) -> list[Row]:
+        """Find tasks one by one: one of them is where the file cannot be read."""
+        found: list[Row] = []
+        missed: list[StoreError] = []
+        for _, id_, position, _ in wanted:
+            ids, rows = [id_] if id_ is not None else [], [position] if position[1] >= 0 else []
+            try:
+                if ids or rows:
+                    found += await self._ask(partial(self._store.find, ids, rows))
+            except StoreError as error:
+                missed.append(error)
+        if missed:
+            log.error("%s; of %d tasks it is taken that they are not there", missed[0], len(missed))
+        return found
 
     def _as_it_is(self, number: int, row: Row | None) -> Row | None:
         """Return a task of the file as it is by now."""

@@ -20,7 +20,7 @@ from .._shipping.payloads import NAMING, names_in
 from .._transport import wire
 from .._transport.definitionlog import leased
 from .._transport.wire import Kind, Payload
-from ..batch import Decode
+from ..outcomes import Decode
 from .book import Book
 from .changes import Change
 from .endings import NO_MEMORY, Endings

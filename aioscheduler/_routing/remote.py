@@ -39,8 +39,8 @@ from .._shipping.shipping import Call
 from .._transport import wire
 from .._transport.ledger import PAGE
 from .._transport.wire import Payload, Record
-from ..batch import Outcomes, Part
 from ..inspection import TaskInfo, Wanted
+from ..outcomes import Outcomes, Part
 from ..task import Task
 from .book import Book
 from .changes import Change

@@ -1,4 +1,4 @@
-"""What handles ask of the place of their task, where that is in another process (`task.Home`).
+"""What handles ask of the place of their task, where that is in another process (`home.Home`).
 
 How a task is cancelled or moved is the link's, which is all of this and more (`remote`).
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from .._scheduling.states import State
 from .._shipping.hostshipping import HostShipper
-from ..batch import Part
+from ..outcomes import Part
 from ..task import Task, TaskRef
 from .book import Book
 from .holders import Holders

@@ -262,10 +262,8 @@ class Router:
 
     def known(self, id_: str) -> Address | None:
         """Gives the task that has an id, if it is in memory, or somebody has its handle."""
-        known = self.ids.find(id_)
-        if known is None and self.keeper is not None:
-            return self.keeper.shelf.address(id_)
-        return known
+        shelved = None if self.keeper is None else self.keeper.shelf.address(id_)
+        return shelved or self.ids.find(id_)  # whoever is new there takes it from a link
 
     def is_sure(self, known: Address | None) -> bool:
         """Whether no other task can have the id that a durable one has, for that is in the file."""

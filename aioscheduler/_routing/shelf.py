@@ -19,9 +19,9 @@ from typing import Any
 from .._durable.group import Group, Kept
 from .._durable.records import Reason, Row
 from .._scheduling.loopthread import LoopThread
-from ..batch import Outcomes
 from ..errors import RemoteError, UnknownTask
 from ..inspection import Wanted
+from ..outcomes import Outcomes
 from ..task import State, Task
 from .claims import Claims
 from .commits import Commits
@@ -40,7 +40,7 @@ SHELF = -1
 
 
 class Shelf(ShelfHome):
-    """The home of the handles on tasks that are only in the file (`task.Home`).
+    """The home of the handles on tasks that are only in the file (`home.Home`).
 
     Args:
         timed: Whether tasks have due times.
@@ -183,7 +183,9 @@ class Shelf(ShelfHome):
 
     async def find_id(self, id_: str) -> Task[Any] | None:
         """Return a handle on the task in the file that has an id."""
-        row = await self._lookups.find(id_)
+        return await self._lookups.find(id_, self._hand_out)
+
+    def _hand_out(self, row: Row | None) -> Task[Any] | None:
         if row is None or row.row in self._where or self._is_known(row.row) is False:
             return None
         task = self.held.hand_out(row.row)

@@ -15,8 +15,9 @@ from typing import Any
 
 from .._durable.group import Kept
 from .._durable.records import Row
-from ..batch import Outcomes
-from ..task import Home, State, Task
+from ..home import Home
+from ..outcomes import Outcomes
+from ..task import State, Task
 from .drafts import Drafts
 from .endings import kept_error
 from .holders import Holders

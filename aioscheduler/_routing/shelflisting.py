@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from .._durable.columns import text_in
-from .._durable.records import FIRST, Row, Store
+from .._durable.records import FIRST, Row, Store, place_of_id
 from .._scheduling.clock import to_datetime
 from ..inspection import TaskInfo, Wanted
 from ..task import State
@@ -110,8 +109,7 @@ class ShelfListing:
     def _key(self, row: Row) -> tuple[Any, ...]:
         if self._wanted.id_prefix is None:
             return row.bucket, row.row
-        id_ = text_in(row.id or "")
-        return isinstance(id_, bytes), id_
+        return place_of_id(row.id or "")
 
     def _has_passed(self, row: Row) -> bool:
         if self._passed is None:

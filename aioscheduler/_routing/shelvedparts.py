@@ -10,8 +10,9 @@ import weakref
 from bisect import bisect_right
 from typing import Any
 
-from ..batch import Outcomes, Part
-from ..task import Home, State, Task
+from ..home import Home
+from ..outcomes import Outcomes, Part
+from ..task import State, Task
 from .link import Link
 
 _SWEEP = 64  # parts, after which those that nobody holds are forgotten

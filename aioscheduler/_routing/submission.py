@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from .. import registry
 from .._scheduling.coroutines import close_unstarted, name_of
-from ..batch import Batch, Outcomes
+from ..batch import Batch
 from ..options import TaskOptions, read_options
+from ..outcomes import Outcomes
 from ..registry import read_durable_options
 from .bulk import Whens, name_item, take_some
 from .drafts import Draft

@@ -10,8 +10,8 @@ from aioscheduler._routing.placement import Placement
 from aioscheduler._routing.router import Router
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.order import Order
-from aioscheduler.batch import Outcomes, Part
 from aioscheduler.errors import NotShippable
+from aioscheduler.outcomes import Outcomes, Part
 from aioscheduler.task import State, Task, TaskRef
 
 

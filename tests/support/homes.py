@@ -13,7 +13,7 @@ DUE = 5 * 10**9
 
 
 class Home:
-    """Keeps the contract of `task.Home`: its tasks run until a test says how they end.
+    """Keeps the contract of `home.Home`: its tasks run until a test says how they end.
 
     Args:
         loop: The running one, if there is one.

@@ -33,8 +33,8 @@ from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler.batch import Batch as UserBatch
-from aioscheduler.batch import Outcomes, Part
 from aioscheduler.inspection import Wanted
+from aioscheduler.outcomes import Outcomes, Part
 from aioscheduler.task import State, Task
 
 NOW = 10**18

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from homes import Home
 
-from aioscheduler.batch import Batch, Outcomes, Part
+from aioscheduler.batch import Batch
+from aioscheduler.outcomes import Outcomes, Part
 from aioscheduler.task import State, TaskRef
 
 
@@ -329,9 +330,9 @@ async def test_one_that_is_dropped_while_its_last_task_ends_is_told_once(
     del batch
     fail(parts, *NUMBERS[:4])
 
-    def ref_and_drop(scheduler: int, number: int) -> TaskRef:
+    def ref_and_drop(scheduler: int, number: int, kept: Any) -> TaskRef:
         held.clear()
-        return ref(scheduler, number)
+        return ref(scheduler, number, kept)
 
     monkeypatch.setattr(home, "ref", ref_and_drop)
     fail(parts, 41)

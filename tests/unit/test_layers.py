@@ -31,7 +31,9 @@ ORDER = (
     "registry",
     "_shipping",
     "refs",
+    "home",
     "task",
+    "outcomes",
     "batch",
     "inspection",
     "inside",
@@ -92,6 +94,7 @@ IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "se
 # An entry, and protocols without a body.
 NOT_TESTED_ALONE = {
     "__main__",
+    "home",
     "_routing.durables",
     "_routing.link",
     "_processes.occupant",

@@ -315,3 +315,64 @@ async def test_a_handle_that_nobody_waits_for_any_more_is_released(home: Home) -
     assert home.held == [task]
     assert task.remove_done_callback(print) == 1
     assert home.held == []
+
+
+async def test_the_uuid_of_a_durable_task_is_that_of_its_row_wherever_it_is(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = make(home).uuid
+
+    def ref(scheduler: int, number: int, kept: Any) -> TaskRef:
+        return TaskRef("51" * 16, -1, -1, kept)
+
+    monkeypatch.setattr(home, "ref", ref)
+    elsewhere = Home(home.loop)
+    elsewhere.identity = 6 << 64
+    monkeypatch.setattr(elsewhere, "ref", ref)
+    first, moved, other, late = make(home), make(elsewhere, 9), make(home), make(home)
+    first._kept = moved._kept = 7
+    other._kept, late._kept = 8, -1
+    assert first.uuid == moved.uuid
+    assert len({here, first.uuid, other.uuid, late.uuid}) == 4
+    assert first.uuid.version == 4
+
+
+# ---- of one task with another
+
+
+async def test_a_handle_may_follow_another_to_its_end(home: Home) -> None:
+    first, other = make(home), make(Home(home.loop), 9)
+    other._kept, other._id = "kept", "a"
+    ends: list[Task[Any]] = []
+    first.add_done_callback(ends.append)
+    first._follow(other)
+    assert (first._home, first._scheduler, first._number) == (other._home, 2, 9)
+    assert (first.id, first._kept, first.done()) == ("a", "kept", False)
+    other._settle(State.FINISHED, b"7", int)
+    await asyncio.sleep(0)
+    assert first.result() == other.result() == 7
+    await asyncio.sleep(0)
+    assert ends == [first]
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize(
+    ("state", "value"),
+    [(State.FINISHED, b"7"), (State.CANCELLED, None), (State.FAILED, KeyError("k"))],
+)
+async def test_a_handle_may_follow_one_that_has_ended(
+    home: Home, state: State, value: Any, read: bool
+) -> None:
+    first, other = make(home), make(home, 9)
+    other._kept = "kept"
+    other._settle(state, value, int if state is State.FINISHED else None)
+    if read and state is not State.CANCELLED:
+        other.exception()
+    first._follow(other)
+    assert first.state is state
+    if state is State.FINISHED:
+        assert first.result() == 7
+    elif state is State.FAILED:
+        assert first.exception() is value
+        with pytest.raises(KeyError):
+            await first

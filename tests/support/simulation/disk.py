@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .hosts import Host, HostWorld
 
 
+IDENTITY = 51 << 64
+"""Of each store, for references are told of, and a seed replays exactly."""
+
+
 class Disk:
     """A store that outlives its hosts, and has each batch judged.
 
@@ -56,7 +60,7 @@ class Disk:
     def open(self) -> Opening:
         if self._is_open:
             self._store.close(clean=False)  # of the host that died
-        opening = self._store.open()
+        opening = self._store.open()._replace(identity=IDENTITY)
         self._is_open = True
         rows = {row.row: row for page in read_all(self._store) for row in page}
         self._world.fates.opened(opening, rows)

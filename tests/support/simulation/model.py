@@ -179,7 +179,9 @@ class Model:
         if len(found) > 1:
             self.fault(f"{found} all have the id {id_}")
         known = found[-1] if found else None
-        told = self.world.manager._router.find(id_)
+        router = self.world.manager._router
+        address = router.known(id_)
+        told = None if address is None else router.handle(address)
         if told is not (None if known is None else self.open[known]):
             self.fault(f"task {known} has the id {id_}, and the manager says {told}")
         return known

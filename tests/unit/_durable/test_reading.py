@@ -63,7 +63,8 @@ def test_a_part_is_the_beginning_of_what_is_asked_for(
 def test_part_by_part_all_is_read_once(rows: list[Row], most: int) -> None:
     store = a_store(rows)
     found: list[Row] = []
-    after, behind = FIRST, LAST[0]
+    after = FIRST
+    behind: int | None = LAST[0]
     while behind is not None:
         found_now, after, behind = store.read(after, LAST[0], most)
         found += found_now

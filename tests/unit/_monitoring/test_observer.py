@@ -88,12 +88,16 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
 
 def test_the_figures_of_a_store_are_told() -> None:
     figures = {name: number for number, name in enumerate(STORE_FIGURES, 3)}
-    keeper: Any = SimpleNamespace(figures=lambda: figures)
+    shelved = Counter(pending=7, cancelled=2)
+    shelf = SimpleNamespace(tally=SimpleNamespace(figures=lambda: shelved))
+    keeper: Any = SimpleNamespace(figures=lambda: figures, shelf=shelf)
     observer = Observer(
         "ab", "bots", [], Placement([1], by_worker=True), History(), REPEATS, keeper
     )
     stats = observer.stats()
     assert {name: getattr(stats, name) for name in STORE_FIGURES} == figures
+    # What is at no worker is counted all the same.
+    assert (stats.pending, stats.cancelled, stats.finished) == (7, 2, 0)
 
 
 def test_the_host_and_its_workers_are_measured_at_once() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ import reminders
 from stores import FULL, TrickyStore
 
 from aioscheduler import State, StoreError, TaskLimitReached
-from aioscheduler._durable.records import Letter, Reason
+from aioscheduler._durable.records import LAST, Letter, Reason
 from aioscheduler._routing.admission import Admission
 from aioscheduler._routing.storedcalls import Stored
 from aioscheduler._transport import wire
@@ -33,6 +36,10 @@ class Place:
         assert note is not None
         return self.keeper.calls.make(Stored(note, wire.pack([value])), self.due)
 
+    def admit(self, id_: str, value: Any, is_held: bool = False) -> bool:
+        self.admission.admit(self.due, None, id_, self.call(value))
+        return is_held
+
     def letter(self, **more: Any) -> Letter:
         function = self.keeper.drafts._functions.number(find("test.note"))  # type: ignore[arg-type]
         letter = Letter(
@@ -50,7 +57,9 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     manager = clock.manager(4, store=store, workers=request.param, max_tasks=3)
     async with manager:
         await manager.sync()
-        yield Place(manager, store)
+        place = Place(manager, store)
+        place.keeper.where.horizon.reached = LAST  # all that is scheduled goes to a link
+        yield place
 
 
 async def test_what_the_file_has_is_accepted_whatever_the_limits_are(place: Place) -> None:
@@ -58,8 +67,10 @@ async def test_what_the_file_has_is_accepted_whatever_the_limits_are(place: Plac
         worker, number = place.admission.admit(place.due, None, f"n{n}", place.call(n))
         found = await place.manager.find(f"n{n}")
         assert found is not None
-        assert (found.ref.worker, found.state) == (worker, State.PENDING)
-        assert number == found._number
+        assert found.state is State.PENDING
+        assert place.admission.find(f"n{n}", 0) is None  # it is not known which row it has
+        link, scheduler = place.admission.locate(worker, number)
+        assert (link, scheduler, number) == (found._home, found._scheduler, found._number)
     assert len(place.manager) == 5
     assert place.admission.admit(place.due, "k", None, place.call(1)) != (-1, -1)
     where = {place.admission.admit(place.due, "k", None, place.call(1))[0] for _ in range(5)}
@@ -75,7 +86,7 @@ async def test_an_early_task_becomes_the_one_of_the_file(place: Place) -> None:
     place.admission.give_way(
         "a",
         address[0],
-        lambda: place.admission.admit(place.due, None, "a", place.call("old")) and None,
+        partial(place.admit, "a", "old"),
     )
     assert await place.manager.find("a") is early
     assert not early.done()
@@ -95,19 +106,74 @@ async def test_a_task_whose_handle_nobody_has_gives_way_as_well(place: Place) ->
     place.admission.give_way(
         "a",
         address[0],
-        lambda: place.admission.admit(place.due, None, "a", place.call("old")) and None,
+        partial(place.admit, "a", "old"),
     )
     clock: Any = place.manager._router._clock
     await clock.advance(timedelta(days=3))
     assert reminders.done == ["old"]
 
 
+async def test_who_has_the_handle_of_the_one_in_the_file_has_it_still(place: Place) -> None:
+    early = place.manager.schedule(reminders.note("new"), timedelta(days=2), id="a")
+    address = place.router.ids.find("a")
+    assert address is not None
+    held: list[Any] = []
+
+    def admit() -> bool:
+        place.admit("a", "old")
+        known = place.router.ids.find("a")
+        assert known is not None
+        held.append(place.router.handle(known))  # as the shelf gives it to the link
+        return True
+
+    place.admission.give_way("a", address[0], admit)
+    (other,) = held
+    assert early is not other
+    assert (early.id, early.due) == ("a", other.due)
+    clock: Any = place.manager._router._clock
+    await clock.advance(timedelta(days=1))
+    assert (early.done(), other.done()) == (True, True)
+    assert await early is await other
+    assert reminders.done == ["old"]
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+async def test_a_task_that_is_none_leaves_its_link(place: Place, is_held: bool) -> None:
+    task: Any = place.manager.schedule(reminders.note("new"), timedelta(days=1), id="a")
+    address = place.router.ids.find("a")
+    assert address is not None
+    worker, scheduler, number = address
+    early: Any = SimpleNamespace(worker=worker, number=number)
+    if not is_held:
+        task = None
+        gc.collect()
+    found = place.admission.leave_out(early)
+    if is_held or len(place.router.links) == 2:  # one in this loop always has a handle
+        assert found is task
+    assert place.router.ids.find("a") is None
+    assert number not in place.keeper.keepings[worker].kept
+    clock: Any = place.manager._router._clock
+    await clock.advance(timedelta(days=2))
+    assert reminders.done == []
+    assert len(place.manager) == 0
+    if is_held:  # of whatever task it is by now
+        assert not task.done()
+
+
+async def test_a_letter_whose_id_is_taken_in_the_file_stays_one(place: Place) -> None:
+    holder = place.manager.schedule(reminders.note("new"), timedelta(days=1), id="a")
+    with pytest.raises(ValueError, match="another task has the id 'a' now"):
+        place.admission.requeue(place.letter(), None, holder)
+    await place.manager.sync()
+    assert not any(batch.discards for batch in place.store.batches)
+
+
 async def test_a_letter_is_requeued_and_is_one_no_more(place: Place) -> None:
-    task = place.admission.requeue(place.letter(), timedelta(days=1))
+    task = place.admission.requeue(place.letter(), timedelta(days=1), None)
     assert (task.id, task.state) == ("a", State.PENDING)
     assert await place.manager.find("a") is task
     with pytest.raises(ValueError, match="another task has the id 'a' now"):
-        place.admission.requeue(place.letter(row=901), None)
+        place.admission.requeue(place.letter(row=901), None, None)
     await task.stored()
     assert [batch.discards for batch in place.store.batches] == [[900]]
     assert [row.id for row in place.store.rows()] == ["a"]
@@ -115,16 +181,16 @@ async def test_a_letter_is_requeued_and_is_one_no_more(place: Place) -> None:
 
 async def test_what_is_refused_leaves_the_letter(place: Place) -> None:
     with pytest.raises(ValueError, match="not be"):
-        place.admission.requeue(place.letter(), timedelta(days=-1))
+        place.admission.requeue(place.letter(), timedelta(days=-1), None)
     for n in range(3):
         place.manager.schedule(reminders.note(n), timedelta(days=1))
     with pytest.raises(TaskLimitReached):
-        place.admission.requeue(place.letter(), None)
+        place.admission.requeue(place.letter(), None, None)
     await place.manager.sync()
     assert not any(batch.discards for batch in place.store.batches)
     place.keeper.commits.stop(FULL)
     with pytest.raises(StoreError, match="the disk is full"):
-        place.admission.requeue(place.letter(), None)
+        place.admission.requeue(place.letter(), None, None)
 
 
 async def test_it_is_over_with_the_manager(place: Place) -> None:

@@ -17,8 +17,9 @@ from aioscheduler._routing.ids import Ids
 from aioscheduler._scheduling.states import State
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import DefinitionLog
-from aioscheduler.batch import Batch, Outcomes, Part
+from aioscheduler.batch import Batch
 from aioscheduler.errors import RemoteError
+from aioscheduler.outcomes import Outcomes, Part
 from aioscheduler.task import TaskRef
 
 

@@ -10,7 +10,7 @@ from homes import Home
 
 from aioscheduler._routing.holders import FORGET_AT, Holders
 from aioscheduler._transport.ledger import PAGE
-from aioscheduler.batch import Outcomes, Part
+from aioscheduler.outcomes import Outcomes, Part
 from aioscheduler.task import State
 
 
@@ -122,4 +122,56 @@ def test_all_that_is_left_ends_alike(holders: Holders) -> None:
     holders.settle_alike(range(13, 21), State.CANCELLED, None)  # of a batch, nobody's, a handle's
     assert outcomes.states == [State.CANCELLED] * 4
     assert held.cancelled()
+    assert not holders.has_batches
+
+
+# ---- what comes from elsewhere
+
+
+def test_a_handle_is_taken_and_put_elsewhere(holders: Holders) -> None:
+    task, other = holders.hand_out(0, 5, 0, ""), Holders(Home())
+    task._callbacks = []
+    holders.hold(task)
+    assert holders.take(5) is task
+    assert holders.take(5) is None
+    assert not holders._held
+    assert holders.numbers() == []
+    other.put(task, 3, 50)
+    assert (task._home, task._scheduler, task._number) == (other._home, 3, 50)
+    assert other.find(50) is task
+    assert other.settle(50, State.FINISHED, 1, decode)
+    assert task.result() == 10
+
+
+def test_one_that_somebody_waits_for_is_kept_there_too(holders: Holders) -> None:
+    task, other = holders.hand_out(0, 5, 0, ""), Holders(Home())
+    task.add_done_callback(print)
+    assert holders.take(5) is task
+    other.put(task, 0, 50)
+    assert other._held == {task}
+
+
+def test_a_task_of_a_batch_that_came_alone_is_told_and_forgotten(holders: Holders) -> None:
+    outcomes = Outcomes(2)
+    part = Part(outcomes, 0, Home(), 0, 70, 2, 0)
+    for number in (70, 71):
+        holders.add_single(part.move(number, Home(), 0, number - 65))
+    assert holders.has_batches
+    assert (5 in holders, 6 in holders, 7 in holders) == (True, True, False)
+    assert holders.settle(5, State.FINISHED, 1, decode)
+    assert 5 not in holders
+    assert holders.settle_row(6, [2], State.FINISHED, decode)
+    assert not holders.has_batches
+    assert outcomes.values == [1, 2]
+    assert outcomes.left == 0
+
+
+def test_a_batch_and_a_single_one_stand_side_by_side(holders: Holders) -> None:
+    outcomes = add_batch(holders, 5, 2)
+    alone = Outcomes(1)
+    holders.add_single(Part(alone, 0, Home(), 0, 70, 1, 0).move(70, Home(), 0, 7))
+    assert not holders.settle_row(5, [1, 2, 3], State.FINISHED, decode)  # not all are of one
+    holders.settle_alike([5, 6, 7], State.LOST, OSError())
+    assert outcomes.states == [State.LOST] * 2
+    assert alone.states == [State.LOST]
     assert not holders.has_batches

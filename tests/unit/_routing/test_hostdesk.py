@@ -86,7 +86,9 @@ async def remote() -> AsyncIterator[Place]:
 
 async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
     ref = local.schedule(reminders.note(1), origin=TaskRef("m", 0, 2, 9))
-    assert ref.scheduler == 2
+    at = local.router.locate(ref)
+    assert at[:2] == (local.router.links[0], 2)  # beside the task that has scheduled it
+    assert ref.is_durable
     local.schedule(reminders.note(2), id_="a")
     assert await local.rows() == {None: 1, "a": 2}
     assert local.schedule(reminders.note(3), id_="a") == local.schedule(reminders.note(4), id_="a")
@@ -96,6 +98,8 @@ async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
     assert await local.rows() == {"a": 5}
     with pytest.raises(UnknownTask):
         local.desk.cancel_inside(ref._replace(worker=3))
+    with pytest.raises(UnknownTask):
+        local.desk.cancel_inside(ref._replace(manager="of another store"))
 
 
 async def test_what_cannot_be_kept_is_refused_here_as_well(local: Place) -> None:
@@ -139,8 +143,45 @@ async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: 
     remote.ask(4, 4 << 48, id="a", replace=True)
     assert await remote.rows() == {None: 1, "a": 4}
     links = remote.router.links
-    remote.desk.asked_inside(links, remote.catalog, "cancel", 0, 0, 1 << 48)
+    remote.desk.asked_inside(links, remote.catalog, "cancel", remote.manager._id, 0, 0, 1 << 48)
     assert await remote.rows() == {"a": 4}
+    ref = found.ref
+    assert ref.is_durable
+    remote.desk.asked_inside(links, remote.catalog, "cancel", *ref)
+    assert await remote.rows() == ({"a": 4} if found.done() else {})
+
+
+async def test_a_cancellation_of_what_is_of_another_store_is_told(
+    remote: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    remote.ask(1)
+    other = "51" * 16
+    remote.desk.asked_inside(remote.router.links, remote.catalog, "cancel", other, -1, -1, 1)
+    assert await remote.rows() == {None: 1}
+    (message,) = caplog.messages
+    assert message.startswith("a task has asked for a cancellation: 51515151/row 1 is a task of")
+
+
+@pytest.mark.parametrize("id_", [None, "a"])
+async def test_what_is_far_off_is_only_in_the_file_and_known_all_the_same(
+    remote: Place, id_: str | None
+) -> None:
+    keeper = remote.router.keeper
+    assert keeper is not None
+    keeper.where.horizon.reached = (remote.router.due(SECOND) - 1, 0)
+    remote.ask(1, 1 << 48, id=id_)
+    assert await remote.rows() == {id_: 1}
+    assert [len(keeping.kept) for keeping in keeper.keepings] == [0]
+    assert len(remote.manager) == 1
+    links = remote.router.links
+    if id_ is not None:  # a second one is that one
+        remote.ask(2, 2 << 48, id=id_)
+        assert await remote.rows() == {id_: 1}
+        remote.desk.asked_inside(links, remote.catalog, "cancel", remote.manager._id, 0, 0, 2 << 48)
+    else:
+        remote.desk.asked_inside(links, remote.catalog, "cancel", remote.manager._id, 0, 0, 1 << 48)
+    assert await remote.rows() == {}
+    assert len(remote.manager) == 0
 
 
 async def test_after_the_end_a_worker_s_durable_tasks_are_left_and_others_are_none(

@@ -19,11 +19,11 @@ from aioscheduler._scheduling import holdback
 from aioscheduler._scheduling.clock import SECOND, to_datetime
 from aioscheduler._scheduling.order import Order
 from aioscheduler._scheduling.running import EAGER
-from aioscheduler.batch import Outcomes
 from aioscheduler.errors import ManagerClosed, WorkerLost, WorkerStartError
 from aioscheduler.inside import current_attempt, current_due
 from aioscheduler.inspection import Wanted
 from aioscheduler.options import Options
+from aioscheduler.outcomes import Outcomes
 from aioscheduler.retry import Retry
 from aioscheduler.stats import WorkerState
 from aioscheduler.task import State, TaskRef

@@ -18,10 +18,10 @@ from turning import turns
 from aioscheduler._scheduling.clock import SECOND, to_datetime
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.propagation import Propagation
-from aioscheduler.batch import Outcomes
 from aioscheduler.errors import ManagerClosed, TooLate
 from aioscheduler.inside import current_attempt, current_due, current_task
 from aioscheduler.options import Options
+from aioscheduler.outcomes import Outcomes
 from aioscheduler.retry import Retry
 from aioscheduler.task import State, Task, TaskRef
 

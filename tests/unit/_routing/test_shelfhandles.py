@@ -16,8 +16,9 @@ from aioscheduler._durable.records import Row
 from aioscheduler._routing import shelfhandles as module
 from aioscheduler._routing.shelfhandles import ShelfHandles
 from aioscheduler._routing.whereabouts import Whereabouts
-from aioscheduler.batch import Batch, Outcomes
+from aioscheduler.batch import Batch
 from aioscheduler.errors import ManagerClosed
+from aioscheduler.outcomes import Outcomes
 from aioscheduler.task import State, Task
 
 

@@ -10,7 +10,8 @@ import pytest
 from homes import Home
 
 from aioscheduler._routing.shelvedparts import ShelvedParts
-from aioscheduler.batch import Batch, Outcomes, Part
+from aioscheduler.batch import Batch
+from aioscheduler.outcomes import Outcomes, Part
 from aioscheduler.task import State
 
 

@@ -65,13 +65,27 @@ async def test_a_request_that_cannot_be_sent_is_refused_and_ends_it(place: Place
 
 
 async def test_a_damaged_reference_is_refused_here(place: Place) -> None:
-    for ref in (TaskRef("ab", 1, 0, 5), TaskRef("ba", 0, 0, 5)):
+    durable = TaskRef("51" * 16, -1, -1, 5)  # there is no store
+    for ref in (TaskRef("ab", 1, 0, 5), TaskRef("ba", 0, 0, 5), durable):
         with pytest.raises(UnknownTask):
             place.worker._desk.cancel_inside(ref)
     assert place.worker._desk.cancel_inside(TaskRef("ab", 0, 1, 5))
     await turns()
     ((kind, request, last),) = place.take()
-    assert (kind, wire.unpack(request), last) == (Kind.INSIDE, ["cancel", 0, 1, 5], True)
+    assert (kind, wire.unpack(request), last) == (Kind.INSIDE, ["cancel", "ab", 0, 1, 5], True)
+
+
+async def test_which_store_a_durable_reference_is_of_the_host_knows(make: Make) -> None:
+    place = make(has_store=True)
+    await place.start()
+    ref = TaskRef("51" * 16, -1, -1, 5)
+    assert place.worker._desk.cancel_inside(ref)
+    await turns()
+    ((kind, request, _),) = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
+    assert (kind, wire.unpack(request)) == (Kind.INSIDE, ["cancel", *ref])
+    for odd in (ref._replace(scheduler=0), ref._replace(worker=0), ref._replace(number="5")):
+        with pytest.raises(UnknownTask):
+            place.worker._desk.cancel_inside(odd)
 
 
 async def test_a_successor_has_what_the_task_has_when_it_schedules_it(make: Make) -> None:

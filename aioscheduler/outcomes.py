@@ -1,0 +1,297 @@
+"""The ends of many tasks of one call, as they come, and where each of those tasks is.
+
+    link ─► Part ─► Outcomes ─┬─► Batch   (awaits, iterates; may be dropped at any time)
+                              └─► Task    (made by batch[i], one at a time)
+
+The links hold the `Outcomes` until the last task has ended; the user holds the `Batch`. Once that
+is dropped, results are forgotten as they come, and failures are only counted. Those that nobody was
+given are reported then: to await the batch is to hear of all, to iterate it of those before the
+place where the iteration was left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from ._scheduling.loopthread import Waiters, tell
+from ._scheduling.unheard import tell_unheard
+from ._shipping.failures import traceback_of
+from .home import Home
+from .task import State, Task
+
+Decode = Callable[[Any], object]
+
+
+class Part:
+    """Tasks of a batch that have numbers in a row at one place.
+
+    Args:
+        outcomes: Of the whole batch.
+        offset: The index in the batch of the first of them.
+        home: The link that has them.
+        scheduler: Where.
+        first: The number of the first.
+        count: How many.
+        dues: Their due times, or one for all; nanoseconds, 0 in a queue.
+        moved: Whether it is one task of another part, which is elsewhere from now on.
+    """
+
+    __slots__ = (
+        *("__weakref__", "_dues", "_outcomes", "count", "first", "home", "left", "offset"),
+        "scheduler",
+    )
+
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        offset: int,
+        home: Home,
+        scheduler: int,
+        first: int,
+        count: int,
+        dues: int | list[int],
+        moved: bool = False,
+    ) -> None:
+        self.home: Home = home
+        self.scheduler: int = scheduler
+        self.first: int = first
+        self.count: int = count
+        self.left: int = count
+        self.offset: int = offset
+        self._outcomes = outcomes
+        self._dues = dues if isinstance(dues, int) else array("q", dues)  # a fifth of the memory
+        if moved:
+            outcomes.moved[offset] = self
+        else:
+            outcomes.parts.append(self)
+
+    def __contains__(self, number: int) -> bool:
+        return self.first <= number < self.first + self.count
+
+    @property
+    def name(self) -> str:
+        """Of the function that they call."""
+        return self._outcomes.name
+
+    def task(self, number: int) -> Task[Any]:
+        """Gives the handle of one of the tasks."""
+        return self._outcomes.task(self, self.offset + number - self.first)
+
+    def due(self, number: int) -> int:
+        """The due time of one of the tasks."""
+        return self._dues if isinstance(self._dues, int) else self._dues[number - self.first]
+
+    def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> None:
+        """Takes the end of one task; the last three arguments are those of `Task._settle`."""
+        self.left -= 1
+        self._outcomes.settle(self.offset + number - self.first, state, value, decode)
+
+    def move(self, number: int, home: Home, scheduler: int, to: int) -> Part:
+        """Have one of the tasks be elsewhere; return the part that it is there.
+
+        Args:
+            number: The task.
+            home: The link that has it from now on.
+            scheduler: Where.
+            to: Its number there.
+        """
+        index = self.offset + number - self.first
+        part = Part(self._outcomes, index, home, scheduler, to, 1, self.due(number), moved=True)
+        self._outcomes.task_moved(index, part)
+        return part
+
+    def is_here(self, number: int) -> bool:
+        """Whether one of the tasks has not ended, and was not moved."""
+        index = self.offset + number - self.first
+        return self._outcomes.states[index] is None and index not in self._outcomes.moved
+
+    def settle_row(
+        self, first: int, payloads: list[Any], state: State, decode: Decode | None
+    ) -> bool:
+        """Takes the ends of tasks in a row that all ended alike; False: take them singly."""
+        index = self.offset + first - self.first
+        if not self._outcomes.settle_row(index, payloads, state, decode):
+            return False
+        self.left -= len(payloads)
+        return True
+
+
+class Outcomes:
+    """The ends of a batch's tasks, as they come.
+
+    Args:
+        count: How many tasks the batch has.
+        name: Of the function that they call.
+    """
+
+    def __init__(self, count: int, name: str = "") -> None:
+        self.name = name
+        self.states: list[State | None] = [None] * count
+        self.values: list[Any] = [None] * count
+        self.decodes: dict[State, Decode | None] = {}
+        self.parts: list[Part] = []
+        self.moved: dict[int, Part] = {}  # single tasks that are elsewhere than their parts
+        self.left: int = count
+        self.first_bad: int | None = None  # the first, in time, that did not return
+        self.dropped: bool = False  # the user's handle is gone
+        self.heard: int = 0  # somebody was given the ends of all tasks before this one
+        self._failed: int = -1  # the failed task whose failure is to be reported, if not heard
+        self.durable: bool = False  # its tasks are in a store
+        self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
+        self._told: set[int] = set()  # failed tasks whose handles have been told
+        self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
+        self._waiters = Waiters()
+
+    def settle(self, index: int, state: State, value: Any, decode: Decode | None) -> None:
+        self.states[index] = state
+        self.left -= 1
+        if state is not State.FINISHED and self.first_bad is None:
+            self.first_bad = index
+        reference = self.tasks.pop(index, None)
+        task = reference() if reference is not None else None
+        to_report = state is State.FAILED and self._failed < self.heard <= index and task is None
+        if to_report:
+            self._failed = index
+        if not self.dropped or to_report:
+            self.values[index] = value
+            self.decodes[state] = decode or self.decodes.get(state)
+            if decode is None and isinstance(value, BaseException) and traceback_of(value):
+                self._tracebacks[index] = traceback_of(value)
+        if task is not None:
+            self._settle(task, index, state, value, decode)
+        self._tell()
+
+    def _settle(
+        self, task: Task[Any], index: int, state: State, value: Any, decode: Decode | None
+    ) -> None:
+        """Tell the handle of one task its end; a failure is its own to report from then on."""
+        if state is State.FAILED:
+            self._told.add(index)
+        task._settle(state, value, decode)
+
+    def _tell(self) -> None:
+        if self._waiters:
+            self._waiters.wake()
+        if not self.left and self.dropped:
+            self._report()
+
+    def settle_row(
+        self, first: int, values: list[Any], state: State, decode: Decode | None
+    ) -> bool:
+        """Takes the ends of tasks in a row, if no single handle waits for one of them."""
+        if self.tasks:
+            return False
+        until = first + len(values)
+        self.states[first:until] = [state] * len(values)
+        if not self.dropped:
+            self.values[first:until] = values
+            self.decodes[state] = decode or self.decodes.get(state)
+        if state is not State.FINISHED and self.first_bad is None:
+            self.first_bad = first
+        self.left -= len(values)
+        self._tell()
+        return True
+
+    def task(self, part: Part, index: int) -> Task[Any]:
+        """Gives the handle of one task."""
+        known = self.tasks.get(index)
+        task = known() if known is not None else None
+        if task is None:
+            number = part.first + index - part.offset
+            task = Task(part.home, part.scheduler, number, part.due(number), self.name)
+            if self.durable:
+                task._kept = self  # who holds it is told its end, though the batch be dropped
+            state = self.states[index]
+            if state is None:
+                self.tasks[index] = weakref.ref(task)
+            else:
+                value, decode = self._raised(index), self._decode_of(index, state)
+                self._settle(task, index, state, value, decode)
+        return task
+
+    def part_of(self, index: int) -> Part:
+        """Gives the part that has a task."""
+        part = self.moved.get(index)
+        return part or self.parts[bisect_right(self.parts, index, key=lambda p: p.offset) - 1]
+
+    def task_moved(self, index: int, part: Part) -> None:
+        """Have the handle of a task know where that is."""
+        known = self.tasks.get(index)
+        task = known() if known is not None else None
+        if task is not None:
+            task._home, task._scheduler, task._number = part.home, part.scheduler, part.first
+
+    def check(self, call: str) -> None:
+        """Refuse a call in a wrong thread, with the function that is to be called there."""
+        if self.parts:
+            self.parts[0].home.loop_thread.check(call)
+
+    async def changed(self) -> None:
+        """Returns when another task has ended."""
+        await self._waiters.wait(self.parts[0].home.loop_thread.make_waiter())
+
+    def read(self, index: int) -> tuple[Any, bool]:
+        """Return what a task has ended with, and whether it is a failure.
+
+        Raises:
+            KeyboardInterrupt: Of a Ctrl-C, perhaps, which has nothing to do with the task.
+        """
+        state = self.states[index]
+        assert state is not None
+        if state is State.CANCELLED:
+            return asyncio.CancelledError(f"task {index} of the batch was cancelled"), True
+        value, decode = self._raised(index), self._decode_of(index, state)
+        if decode is None:
+            return value, state is not State.FINISHED
+        try:
+            return decode(value), state is not State.FINISHED
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  a user's class may raise anything here
+            return BaseException.with_traceback(error, None), True
+
+    def _decode_of(self, index: int, state: State) -> Decode | None:
+        """Return what reads an outcome; a failure of this process's own is none to be read."""
+        own = isinstance(self.values[index], BaseException)
+        return None if own else self.decodes.get(state)
+
+    def _raised(self, index: int) -> Any:
+        """Gives the value of a task that has ended; a failure as it was before it was raised."""
+        value = self.values[index]
+        if isinstance(value, BaseException):
+            BaseException.with_traceback(value, self._tracebacks.get(index))
+        return value
+
+    def drop(self) -> None:
+        """The user's handle is gone: nobody will ask for the results.
+
+        Garbage collection says so, in any thread: the report is the loop's to make.
+        """
+        self.dropped = True
+        if not self.left and self._failed >= 0:
+            tell(self.parts[0].home.loop, self._report)
+
+    def _report(self) -> None:
+        """Hands failures that nobody was given to the loop's exception handler, once."""
+        heard, told = self.heard, self._told
+        count = self.states[heard:].count(State.FAILED) - sum(index >= heard for index in told)
+        if count <= 0:
+            return
+        first = self._failed
+        if first < heard or first in told:  # the others came before the drop, and are kept
+            first = self.states.index(State.FAILED, heard)
+            while first in told:
+                first = self.states.index(State.FAILED, first + 1)
+        self.heard = len(self.states)  # the last end and the drop may both come to this
+        message = (
+            f"{count} of the {len(self.states)} tasks of a batch of {self.name} failed, and nobody "
+            f"awaited them; task {first} failed with this"
+        )
+        loop = self.parts[0].home.loop
+        tell_unheard(loop, message, self.values[first], self._decode_of(first, State.FAILED))
