@@ -1,4 +1,4 @@
-"""The command line: `aioscheduler top`, and the same as `python -m aioscheduler top`.
+"""The command line: `aioscheduler top` and `aioscheduler store`, or `python -m aioscheduler top`.
 
 What needs rich or a terminal is imported where it is used: `--json` needs neither.
 """
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from . import __version__
+from . import __version__, storecli
 from .top.rates import SORTS, Rates
 from .top.sampling import NO_MANAGER, Sample, take_sample
 
@@ -29,16 +29,28 @@ NO_TERMINAL = "this is no terminal: use --once or --json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command, and gives the status to exit with."""
     options = _parser().parse_args(arguments)
+    is_top = options.command == "top"
+    if not is_top:
+        storecli.check(options)
     try:
-        status = _top(options)
+        status = _top(options) if is_top else storecli.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Who read has seen enough. Python would flush once more at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read has seen enough
+        _print_no_more()
         return 141
+    except OSError as error:  # a full disk, maybe, to which the answer is written
+        if is_top:
+            raise
+        _print_no_more()
+        return _complain(f"it cannot go on: {error}", 1)
     return status
+
+
+def _print_no_more() -> None:
+    """Have nothing more printed: Python would flush once more at exit, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def has_rich() -> bool:
@@ -152,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         help="from one sample to the next: 0.1 or more, 1 by default",
     )
     top.add_argument("--sort", choices=SORTS, default="worker", help="what workers are sorted by")
+    storecli.add_parser(commands)
     return parser
 
 

@@ -3,8 +3,8 @@
 `records` has its words and the `Store` protocol, `group` what is to be written next, `writer` the
 one thread that touches the file. `sqlite` is the store: `lock` keeps other hosts from it, `schema`
 makes and checks the file, `columns` writes a batch, `salvage` reads what there is, `faults` says
-what can go wrong. No task, handle or link is known here: who tells this wing what becomes of a
-task is `_routing.keeper`.
+what can go wrong. `offline` is for tools, while no host is at work. No task, handle or link is
+known here: who tells this wing what becomes of a task is `_routing.keeper`.
 
-Doors: `group`, `records`, `sqlite`, `writer`.
+Doors: `group`, `offline`, `records`, `sqlite`, `writer`.
 """

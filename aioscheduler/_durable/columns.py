@@ -26,6 +26,9 @@ MOST_TEXT = 64 << 10
 MOST_IN_PAGE = 1 << 20
 """Characters of the texts of dead letters that are read at once, but for the last of them."""
 
+DAMAGED = "This dead letter is damaged in the file"
+"""So begins the text of one that has stand-ins in it."""
+
 _CUT = "[the beginning is left out]\n"
 
 _PLAIN = Row(0, 0, 0, b"")[4:]
@@ -269,7 +272,7 @@ def letter_out(values: tuple[Any, ...]) -> Letter:
     )
     if not odd:
         return letter
-    told = f"This dead letter is damaged in the file, in {', '.join(odd)}. {letter.text}"
+    told = f"{DAMAGED}, in {', '.join(odd)}. {letter.text}"
     return letter._replace(reason=Reason.UNREADABLE, text=told)
 
 

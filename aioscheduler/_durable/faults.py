@@ -9,7 +9,7 @@ from ..errors import StoreError, StoreLocked
 from .records import Unwritable
 
 RECOVER = (
-    "Close this program, and save what can be saved by `sqlite3 {path} .recover | sqlite3 NEW`, or "
+    "With no host at work, save what can be saved by `sqlite3 {path} .recover | sqlite3 NEW`, or "
     "put a backup in its place"
 )
 REFUSALS = (

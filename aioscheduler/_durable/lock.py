@@ -75,11 +75,12 @@ class Lock:
         self.heartbeat: int = 0
         self.had_host: bool = False
 
-    def take(self, wait: float) -> None:
+    def take(self, wait: float, sign: bool = True) -> None:
         """Take the lock, and write into its file who has it.
 
         Args:
             wait: For how many seconds another host is given time to go.
+            sign: Whether to write that. Who only reads does not, and lets go by `abandon`.
 
         Raises:
             StoreLocked: Another host has it still.
@@ -97,12 +98,16 @@ class Lock:
             )
         deadline = time.monotonic() + wait
         try:
-            while not self._try():
+            while not self._try(os.O_RDWR if sign else os.O_RDONLY):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._locked()
                 time.sleep(min(PAUSE, left))
-            self._sign()
+            self._before = os.pread(self._fd, _MOST, 0)
+            self.had_host = len(self._before.split()) == 3
+            self.heartbeat = os.fstat(self._fd).st_mtime_ns if self.had_host else 0
+            if sign:
+                self._write(f"{os.getpid()} {_boot_id()} {secrets.token_hex(16)}\n".encode())
         except OSError as error:
             self.abandon()
             raise StoreError(
@@ -110,10 +115,10 @@ class Lock:
                 "folder where this user may write, on a local disk with room"
             ) from error
 
-    def _try(self) -> bool:
+    def _try(self, flags: int) -> bool:
         """Whether the lock was free, and is ours."""
         while True:
-            fd = self._open()
+            fd = self._open(flags)
             if fd is None:
                 continue
             try:
@@ -138,27 +143,21 @@ class Lock:
                     os.close(fd)
             # Deleted between open and flock: whoever comes next would lock another file.
 
-    def _open(self) -> int | None:
+    def _open(self, flags: int) -> int | None:
         """Open the file, or make it; None if somebody else was faster in making or deleting it."""
         with suppress(FileNotFoundError):
             self._made = False
-            return os.open(self._file, os.O_RDWR)
+            return os.open(self._file, flags)
         with suppress(FileExistsError):
             fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             self._made = True
             return fd
         return None
 
-    def _sign(self) -> None:
-        self._before = os.pread(self._fd, _MOST, 0)
-        self.had_host = len(self._before.split()) == 3
-        self.heartbeat = os.fstat(self._fd).st_mtime_ns if self.had_host else 0
-        self._write(f"{os.getpid()} {_boot_id()} {secrets.token_hex(16)}\n".encode())
-
     def _write(self, text: bytes) -> None:
+        self._text = text
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text, 0)
-        self._text = text
 
     def _locked(self) -> StoreLocked:
         pids = holders(self._file)
@@ -231,7 +230,7 @@ class Lock:
             with suppress(OSError):
                 if self._made:
                     os.unlink(self._file)
-                else:
+                elif self._text:
                     former = self.heartbeat or os.fstat(self._fd).st_mtime_ns
                     self._write(self._before)
                     os.utime(self._fd, ns=(former, former))

@@ -54,18 +54,19 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
 """What makes the schema of a number that of the next one."""
 
 
-def look_at(path: str, had_host: bool) -> bool:
+def look_at(path: str, had_host: bool, writable: bool = True) -> bool:
     """Make sure that there is a store at a path, or may be one; change nothing.
 
     Args:
         path: Where.
         had_host: Whether a host was at work on it before, as its lock file tells.
+        writable: Whether it is to be written, too.
 
     Returns:
         Whether there is one.
 
     Raises:
-        StoreError: There is something else, or it cannot be read and written.
+        StoreError: There is something else, or it cannot be read, or written.
     """
     log = os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
     if not os.path.lexists(path):
@@ -76,11 +77,12 @@ def look_at(path: str, had_host: bool) -> bool:
             )
         return False
     if not os.path.isfile(path):
-        raise StoreError(f"{path} is no file: give the path of one for store=")
-    if not os.access(path, os.R_OK | os.W_OK):
+        raise StoreError(f"{path} is no file: give the path of one")
+    if not os.access(path, os.R_OK | os.W_OK if writable else os.R_OK):
+        wanted = "read and written" if writable else "read"
         raise StoreError(
-            f"{path} cannot be read and written by this user (uid {os.geteuid()}): change its "
-            "owner or mode, or mount its filesystem writable"
+            f"{path} cannot be {wanted} by this user (uid {os.geteuid()}): change its owner or "
+            f"mode{', or mount its filesystem writable' if writable else ''}"
         )
     if os.path.getsize(path) == 0:
         if log or had_host:
@@ -95,19 +97,23 @@ def look_at(path: str, had_host: bool) -> bool:
         head = file.read(_HEAD)
     if len(head) < _HEAD or not head.startswith(b"SQLite format 3\0"):
         raise StoreError(
-            f"{path} is no file of durable tasks: give another path for store=, or put a backup in "
-            "its place"
+            f"{path} is no file of durable tasks: give another path, or put a backup in its place"
         )
     if head[68:72] != APPLICATION.to_bytes(4, "big"):
         raise StoreError(
-            f"{path} is the database of another program, and is left alone: give another path for "
-            "store="
+            f"{path} is the database of another program, and is left alone: give another path"
         )
     # Immutable: no lock is taken, no log read or made. What the log has is checked when it is open.
     address = f"{Path(path).as_uri()}?mode=ro&immutable=1"
     with suppress(sqlite3.Error), closing(sqlite3.connect(address, uri=True)) as connection:
         check(connection, path)
     return True
+
+
+def last_written(path: str) -> int:
+    """Return when a file, or its log, was last written, in nanoseconds since the epoch."""
+    both = (name for name in (path, f"{path}-wal") if os.path.exists(name))
+    return max(os.stat(name).st_mtime_ns for name in both)
 
 
 def check(connection: sqlite3.Connection, path: str) -> int:
@@ -123,7 +129,7 @@ def check(connection: sqlite3.Connection, path: str) -> int:
     if found[0] > SCHEMA:
         raise StoreError(
             f"{path} was written by a newer aioscheduler (schema {found[0]}, and this one knows "
-            f"{SCHEMA}): update aioscheduler, or give another path for store="
+            f"{SCHEMA}): update aioscheduler, or give another path"
         )
     return int(found[0])
 
@@ -223,6 +229,30 @@ def copy(connection: sqlite3.Connection, path: str) -> None:
     with _put_in_place(path) as part, closing(_connect(part)) as target:
         target.execute("PRAGMA fullfsync=ON")
         connection.backup(target)
+
+
+def back_up(connection: sqlite3.Connection, path: str, target: str) -> str:
+    """Copy a database to a new file; return the absolute path of that.
+
+    Args:
+        connection: To the database.
+        path: Of that.
+        target: Of the copy.
+
+    Raises:
+        StoreError: Something is there, or it cannot be written; nothing is left there.
+        TypeError: `target` is no str.
+    """
+    check_target(target)
+    place = os.path.abspath(target)
+    try:
+        copy(connection, place)
+    except (sqlite3.Error, OSError, UnicodeError) as error:
+        raise StoreError(
+            f"{path} could not be copied to {place}: {error}. Nothing is left there; is there "
+            "room, and may this user write there?"
+        ) from error
+    return place
 
 
 def check_target(path: str) -> None:

@@ -157,8 +157,7 @@ class SQLiteStore:
             schema.make(path)
             heartbeat = 0
         elif not heartbeat:  # it was copied without its lock
-            logs = (name for name in (path, f"{path}-wal") if os.path.exists(name))
-            heartbeat = max(os.stat(name).st_mtime_ns for name in logs)
+            heartbeat = schema.last_written(path)
         connection = self._connection = sqlite3.connect(
             path, timeout=self._wait, isolation_level=None, check_same_thread=False
         )
@@ -305,16 +304,7 @@ class SQLiteStore:
 
     def backup(self, path: str) -> None:
         """Copy all that was committed to a new file, whole."""
-        connection = self._usable()
-        schema.check_target(path)
-        target = os.path.abspath(path)
-        try:
-            schema.copy(connection, target)
-        except (sqlite3.Error, OSError, UnicodeError) as error:
-            raise StoreError(
-                f"{self._path} could not be copied to {target}: {error}. Nothing is left there; "
-                "is there room, and may this user write there?"
-            ) from error
+        schema.back_up(self._usable(), self._path, path)
 
     def hand_over(self) -> HandedOver | None:
         """Return what a worker process is given to hold; None for a store without a file."""

@@ -40,9 +40,13 @@ class Admission:
         assert scheduler is not None
         return link, scheduler
 
-    def find(self, id_: str) -> Address | None:
-        """Gives the task at a link that has an id."""
-        return self._router.ids.find(id_)
+    def find(self, id_: str, before: int) -> Address | None:
+        """Gives the task at a link that has an id, if its row is before one."""
+        known = self._router.ids.find(id_)
+        if known is None:
+            return None
+        kept = self._keeper.keepings[known[0]].kept.get(known[2])
+        return known if kept is not None and 0 <= kept.row < before else None
 
     def dispossess(self, address: Address) -> None:
         """Takes the id from a task at a link."""

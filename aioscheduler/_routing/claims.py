@@ -117,7 +117,8 @@ class Claims:
             return
         assert self._admission is not None
         assert claim.row.id is not None
-        known = self._admission.find(claim.row.id)  # which came into memory meanwhile
+        # Which came into memory meanwhile; who was scheduled since has it by right.
+        known = self._admission.find(claim.row.id, claim.row.row)
         if (found is not None or known is not None) and not (claim.ended or claim.replace):
             self._merge(claim, found, known)
             return

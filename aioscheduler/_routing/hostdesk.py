@@ -113,13 +113,13 @@ class HostDesk:
                 router.ids.lead(asked.alias, known)
             return
         call: Any = None if draft is not None else adopt_call(catalog, asked)
+        sure = router.is_sure(known)
         router.dispossess(known)
         if draft is not None and keeper is not None:
             if router.closed is not None:
                 keeper.intake.leave(asked.due, draft, asked.replace)  # the next host goes on
                 return
             if keeper.is_far(asked.due):
-                sure = known is not None  # no other has its id
                 keeper.shelf.adopt(asked.due, draft, asked.alias, asked.replace, sure)
                 return
             call = keeper.calls.make(draft.stored, asked.due)
@@ -130,5 +130,4 @@ class HostDesk:
         if asked.id is not None:
             router.ids.give(asked.id, (worker, scheduler, own))
         if draft is not None and keeper is not None:
-            sure = known is not None
             keeper.intake.enter(worker, own, asked.due, draft, asked.replace, sure)

@@ -109,7 +109,8 @@ class Keeper:
         self.commits: Commits = Commits(store, writer, self.group, self._marks.age, self._fail)
         self.commits.written = self.where.horizon.written
         self._lookups = Lookups(
-            *(store, self._asking.ask, self.where, lambda: self.group.stamp, self.commits.soon)
+            *(store, self._asking.ask, self.where, lambda: self.group.stamp),
+            *(self.commits.soon, self._fail),
         )
         self.commits.until = self._lookups.until
         self._burials = Burials(self.group, clock, self.commits.has)
@@ -320,7 +321,8 @@ class Keeper:
         now = self._clock()
         self._burials.tell()
         self._suspects.look_after(now)
-        self.shelf.look_after()
+        self.shelf.held.forget_dropped()
+        self._lookups.look_after()
         if self._paging is not None:
             self._paging.look()
         if self._restoring is not None and self._restoring.resolve(now):

@@ -3,7 +3,7 @@
     Book, Receiver, Endings (or LocalCrew) ─► Keeping ─► Group: strike, change, bury
                                                  │
                                                  ├► Marks: what runs over a commit is on record
-                                                 └► Commits, Suspects: may it begin?
+                                                 └► ConfirmedStarts: may it begin?
 
 A task's number at its link leads to what is kept of it. Numbers of tasks that are not durable are
 passed over: a place without durable tasks pays for a look at an empty dict.
@@ -12,7 +12,6 @@ passed over: a place without durable tasks pays for a look at an empty dict.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from .._durable.group import Group, Kept
@@ -21,9 +20,9 @@ from .._scheduling.states import State
 from .._shipping.failures import text_of
 from .._shipping.payloads import text_in
 from .._transport import wire
-from ..errors import StoreError
 from ..task import TaskRef
 from .commits import Commits
+from .confirmedstarts import ConfirmedStarts, is_confirmed
 from .marks import Marks
 from .suspects import Suspects
 from .whereabouts import Whereabouts
@@ -79,13 +78,9 @@ class Keeping:
     ) -> None:
         self.kept: dict[int, Kept] = {}
         self.leaves_suspects = False
-        # Announced, and certainly not begun: by number, with what stands for the announcement.
-        self._unconfirmed: dict[int, object] = {}
-        # What was asked to end before it was announced, with the stamp by which it is struck.
-        self._struck: dict[int, int] = {}
+        self._starts = ConfirmedStarts(group, commits, marks, suspects, clock, when_known)
         self._left = left
         self._where = where
-        self._when_known = when_known
         self._group = group
         self._commits = commits
         self._marks = marks
@@ -115,7 +110,7 @@ class Keeping:
     def waits(self, number: int) -> bool:
         """Whether a task begins on the store's word alone."""
         kept = self.kept.get(number)
-        return kept is not None and _waits(kept)
+        return kept is not None and is_confirmed(kept)
 
     def is_once(self, number: int) -> bool:
         """Whether a task is not to begin a second time."""
@@ -128,7 +123,7 @@ class Keeping:
         """Tasks may have begun; those that wait for the store's word have when they get it."""
         if self.kept:
             known = [self.kept[number] for number in numbers if number in self.kept]
-            self._marks.begun(*(kept for kept in known if not _waits(kept)))
+            self._marks.begun(*(kept for kept in known if not is_confirmed(kept)))
 
     def announced(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
         """Tasks begin when `begin` is called: when it is on record, and in their turn.
@@ -136,64 +131,13 @@ class Keeping:
         It is called with those that have not been withdrawn meanwhile, nor announced once more.
         """
         kept = {number: self.kept[number] for number in numbers if number in self.kept}
-        # Their start was on its way: it wins, but no other host is to begin them as well.
-        struck = max((self._struck.pop(number, 0) for number in numbers), default=0)
-        if not kept:
-            if struck:
-                self._commits.when(struck, lambda error: None if error else begin([]))
-            else:
-                begin([])
-            return
-        announcement = object()
-        self._unconfirmed.update(dict.fromkeys(kept, announcement))
-        go: Callable[[], object] = partial(self._record, announcement, kept, begin, struck)
-        if any(each.row == NOT_GIVEN for each in kept.values()):
-            go = partial(self._when_known, go)
-        suspects = [each for each in kept.values() if each.suspect]
-        if suspects:
-            losses = max(each.losses for each in suspects)
-            self._suspects.ask(suspects, losses, self._clock(), go)
-        else:
-            go()
-
-    def _record(
-        self,
-        announcement: object,
-        kept: Mapping[int, Kept],
-        begin: Callable[[list[int]], None],
-        stamp: int,
-    ) -> None:
-        """Have it on record that tasks begin, those of them that still wait to."""
-        for number, each in kept.items():
-            if self._unconfirmed.get(number) is not announcement:
-                continue  # its process has died since; by now it may wait for another turn
-            stamp = max(stamp, each.stamp)
-            if each.once or each.suspect:
-                each.begun = Begun.ONCE if each.once else Begun.YES
-                self._group.change(each)
-                stamp = self._group.stamp
-        self._commits.when(stamp, partial(self._confirm, announcement, kept, begin))
-
-    def _confirm(
-        self,
-        announcement: object,
-        kept: Mapping[int, Kept],
-        begin: Callable[[list[int]], None],
-        error: StoreError | None,
-    ) -> None:
-        if error is not None:  # nothing begins any more that was to be on record
-            return
-        numbers = [n for n in kept if self._unconfirmed.get(n) is announcement]
-        for number in numbers:
-            del self._unconfirmed[number]
-            self._marks.begun(kept[number])
-        begin(numbers)
+        self._starts.announced(numbers, kept, begin)
 
     def unstarted(self, numbers: Iterable[int]) -> None:
         """Tasks that were announced have not begun."""
         for number in numbers:
             if number in self.kept:
-                self._unconfirmed.pop(number, None)
+                self._starts.forget(number)
                 self._rest(self.kept[number])
 
     def _rest(self, kept: Kept) -> None:
@@ -232,7 +176,7 @@ class Keeping:
         if kept is not None:
             kept.due, kept.given = due, None
             if kept.row >= 0:  # else the file has not been opened
-                self._unconfirmed.pop(number, None)
+                self._starts.forget(number)
                 self._rest(kept)
                 self._where.horizon.keep(due, kept.row)
                 self._group.change(kept)
@@ -258,14 +202,14 @@ class Keeping:
     def leave_out(self, number: int) -> None:
         """A task has turned out to be another one, and never is to begin."""
         del self.kept[number]
-        self._unconfirmed.pop(number, None)
+        self._starts.forget(number)
 
     def withdrawn(self, number: int) -> None:
         """A task was asked to end: it is to be found by no host any more, though it may run."""
         kept = self.kept.pop(number, None)
         if kept is None:
             return
-        self._unconfirmed.pop(number, None)
+        self._starts.forget(number)
         if kept.row < 0:  # it is not known yet who has its id
             kept.row = WITHDRAWN
         else:
@@ -275,8 +219,8 @@ class Keeping:
             self._group.strike(kept)
             self._where.forget((kept,), self._group.stamp)
             self._commits.soon()
-            if _waits(kept):
-                self._struck[number] = self._group.stamp
+            if is_confirmed(kept):
+                self._starts.struck(number)
 
     # ---- ends
 
@@ -299,8 +243,7 @@ class Keeping:
         Returns:
             Those of them that are dead letters, and not lost.
         """
-        for number in numbers if self._struck else ():
-            self._struck.pop(number, None)
+        self._starts.ended(numbers)
         if not self.kept:
             return ()
         letters: set[int] = set()
@@ -312,7 +255,7 @@ class Keeping:
             kept = self.kept.pop(number, None)
             if kept is None:
                 continue
-            has_begun = self._unconfirmed.pop(number, None) is None
+            has_begun = not self._starts.forget(number)
             if kept.row < 0:  # it is not known yet who has its id
                 if state is State.CANCELLED:
                     kept.row = WITHDRAWN
@@ -388,8 +331,7 @@ class Keeping:
         kept = self.kept.get(number)
         if kept is None:
             return otherwise
-        if number in self._unconfirmed:  # it certainly has not
-            del self._unconfirmed[number]
+        if self._starts.forget(number):  # it certainly has not
             self._rest(kept)
             return True
         kept.losses += 1
@@ -411,9 +353,4 @@ class Keeping:
         kept = self.kept.get(number)
         if kept is None or kept.row < 0 or not self._commits.has(kept.stamp):
             return False
-        return not (running and kept.once and number not in self._unconfirmed)
-
-
-def _waits(kept: Kept) -> bool:
-    """Whether a task begins on the store's word alone."""
-    return kept.once or kept.suspect or kept.id is not None
+        return not (running and kept.once and number not in self._starts)

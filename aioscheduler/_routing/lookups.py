@@ -55,6 +55,7 @@ class Lookups:
         where: Where tasks are that are not only in the file.
         stamp: Return that of the last change.
         answered: Called when some have been answered.
+        failed: Called when it cannot go on.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Lookups:
         where: Whereabouts,
         stamp: Callable[[], int],
         answered: Callable[[], object],
+        failed: Callable[[Exception], object],
     ) -> None:
         self._store = store
         self._ask: Callable[[Callable[[], Any]], Awaitable[Any]] = ask
         self._where = where
         self._told = answered
+        self._failed = failed
         self._stamp = stamp
         self._wanted: list[Wanted] = []
         self._task: asyncio.Task[None] | None = None
@@ -114,6 +117,11 @@ class Lookups:
             self.when_known(partial(_answer, answered, None))
             await asyncio.wait([answered, self._task], return_when=asyncio.FIRST_COMPLETED)
 
+    def look_after(self) -> None:
+        """Is called once a tick: who cancels all tasks of the loop has cancelled that one, too."""
+        if self._wanted and self._task is None and not self.is_over:
+            self._task = asyncio.get_running_loop().create_task(self._answer())
+
     def stop(self) -> None:
         """Ask nothing more: who waits is told nothing."""
         self.is_over = True
@@ -145,6 +153,8 @@ class Lookups:
                 self._told()
                 self._where.horizon.end(begun)
                 begun = self._where.horizon.begin()
+        except Exception as error:  # noqa: BLE001  whatever it is, who waits would for ever
+            self._failed(error)
         finally:
             self._where.horizon.end(begun)
             self._task = None

@@ -1,7 +1,7 @@
 """Tasks of a file that come into memory: they wait at links, or are dead letters.
 
     a row ─┬─► its host died while it ran: once more, or a dead letter
-           ├─► its script may yet define its function: it is looked for
+           ├─► its script may yet define its function: it waits (`undefined`)
            └─► a call for a link ─► admitted, as a suspect if it may have run when the host died
 
     scheduled before the file was open ─► put, when it is
@@ -13,13 +13,12 @@ Nothing waits for a row that cannot be read.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from .._durable.group import Group, Kept
-from .._durable.records import LAST, Begun, Function, Opening, Reason, Row
+from .._durable.records import Begun, Function, Opening, Reason, Row
 from .._scheduling.clock import SECOND
 from .._shipping.failures import text_of
 from .._transport import wire
@@ -33,14 +32,10 @@ from .ids import Address
 from .keeping import MOST_LOSSES, WITHDRAWN, Keeping
 from .link import Link
 from .storedcalls import LocalCalls, Notes, RemoteCalls, Stored
+from .undefined import Undefined
 from .whereabouts import Whereabouts
 
 log: logging.Logger = logging.getLogger("aioscheduler")
-
-MAIN_PATIENCE = 60 * SECOND
-"""Nanoseconds after the start in which a script may define the functions that its tasks call."""
-
-_MOST_NAMES = 10  # of functions, in one line of the log
 
 HEARTBEAT_SLACK = 2 * SECOND
 """What was due so long after the last heartbeat of a host may have begun in it."""
@@ -60,8 +55,8 @@ class Admission(Protocol):
     def locate(self, worker: int, number: int) -> tuple[Link, int]:
         """Return the link of a task that has not ended, and its scheduler there."""
 
-    def find(self, id_: str) -> Address | None:
-        """Return the task at a link that has an id."""
+    def find(self, id_: str, before: int) -> Address | None:
+        """Return the task at a link that has an id, if its row is before one."""
 
     def dispossess(self, address: Address) -> None:
         """Take the id from a task at a link."""
@@ -169,12 +164,9 @@ class Restoring:
         self._keepings = keepings
         self._calls = calls
         self._notes = notes
-        # What a script may yet define: by the function's number, in order of due times.
-        self._unknown: dict[int, deque[tuple[Row, Kept]]] = {}
-        self._waiting: dict[int, tuple[Row, Kept, Function]] = {}  # they, by row
-        self._waiting_ids: dict[str, int] = {}
-        self._known_until = now + MAIN_PATIENCE
-        self._tell_at: int | None = now + SECOND  # of those that wait; None: it has been told
+        self._undefined = Undefined(
+            functions, group, where, now, self._admit_if_read, self._bury_unknown
+        )
         # What was due before may have begun in the last host; 0: nothing.
         self._in_doubt = 0 if opening.clean else opening.heartbeat + HEARTBEAT_SLACK
 
@@ -217,11 +209,7 @@ class Restoring:
             return
         if isinstance(function, Function) and function.place.startswith("__main__:"):
             if same is None:
-                self._unknown.setdefault(function.number, deque()).append((row, kept))
-                self._waiting[row.row] = row, kept, function
-                self._where.horizon.keep(LAST[0], row.row)  # wherever it may be moved
-                if row.id is not None:
-                    self._waiting_ids[row.id] = row.row
+                self._undefined.add(row, kept, function)
             else:  # which needs the id
                 self._bury_unknown(row, kept, function)
             return
@@ -290,24 +278,24 @@ class Restoring:
         self._where.horizon.keep(row.due, row.row)
         return self._shelf.left(row, kept, worker, number)
 
-    # ---- functions that are not registered yet
-
     @property
     def leaves_suspects(self) -> bool:
         """Whether what may have ended an earlier host was not taken, or waits here."""
         horizon = self._where.horizon
         if self._in_doubt and not horizon.is_whole and horizon.reached[0] < self._in_doubt:
             return True
-        return any(kept.suspect and not kept.losses for _, kept, _ in self._waiting.values())
+        return self._undefined.leaves_suspects
+
+    # ---- functions that are not registered yet
 
     @property
     def waiting(self) -> int:
         """How many tasks wait for their functions to be defined."""
-        return len(self._waiting)
+        return len(self._undefined)
 
     def waits(self, row: int) -> bool:
         """Whether a task waits for its function to be defined."""
-        return row in self._waiting
+        return row in self._undefined
 
     def resolve(self, now: int) -> bool:
         """Admit tasks whose functions are registered by now; bury those that have waited enough.
@@ -315,79 +303,26 @@ class Restoring:
         Returns:
             Whether something has changed.
         """
-        if not self._unknown or self._admission.is_over:
-            return False
-        changed = False
-        for number, rows in list(self._unknown.items()):
-            function = self._functions.find(number)
-            while rows and function is not None:
-                row, kept = rows[0]
-                if row.row in self._waiting:
-                    row = self._waiting[row.row][0]  # with its due time of now
-                    unknown = isinstance(function, Function)
-                    if unknown and not self._known_until <= now >= row.due:
-                        break
-                    self._forget_waiting(row)
-                    changed = True
-                    if isinstance(function, Function):
-                        self._bury_unknown(row, kept, function)
-                    elif (call := self._make(row, kept, function)) is not None:
-                        self._admit(row, kept, call)
-                rows.popleft()
-            if not rows:
-                del self._unknown[number]
-        if self._tell_at is not None and now >= self._tell_at:
-            self._tell_at = None
-            self._tell_unknown()
-        return changed
-
-    def _forget_waiting(self, row: Row) -> None:
-        del self._waiting[row.row]
-        self._where.horizon.ahead.discard(row.row)
-        if row.id is not None:
-            self._waiting_ids.pop(row.id, None)
-
-    def withdraw(self, row: int) -> None:
-        """End a task that waits for its function."""
-        known, kept, _ = self._waiting[row]
-        self._forget_waiting(known)
-        self._strike(kept)
-
-    def move(self, row: int, due: int) -> None:
-        """Give a task that waits for its function another time."""
-        known, kept, function = self._waiting[row]
-        kept.due, kept.given = due, None
-        self._waiting[row] = known._replace(due=due, given=None), kept, function
-        self._group.change(kept)
-
-    def _tell_unknown(self) -> None:
-        """Say in the log what waits for its function, which this script may not have at all."""
-        waiting: Counter[str] = Counter()
-        for number, rows in self._unknown.items():
-            function = self._functions.find(number)
-            if count := sum(row.row in self._waiting for row, _ in rows):
-                waiting["?" if function is None else function.name] = count
-        if waiting:
-            names = [f"{name!r} ({count:,})" for name, count in waiting.most_common(_MOST_NAMES)]
-            more = len(waiting) - len(names)
-            log.warning(
-                "durable tasks wait for functions of a script that this program has not defined: "
-                "%s%s. They are looked for until %d s after the start; then their tasks are dead "
-                "letters (unknown), each at its time. Import or define them by then, or start the "
-                "script that does; until then join() and len() do not count these tasks",
-                ", ".join(names),
-                f" and {more:,} more" if more else "",
-                MAIN_PATIENCE // SECOND,
-            )
+        return not self._admission.is_over and self._undefined.resolve(now)
 
     def claim(self, id_: str, now: int) -> None:
         """Free an id that a task has whose function is not known: it is a dead letter now."""
         self.resolve(now)
-        row = self._waiting_ids.get(id_)
-        if row is not None:
-            known, kept, function = self._waiting[row]
-            self._forget_waiting(known)
-            self._bury_unknown(known, kept, function)
+        self._undefined.claim(id_)
+
+    def withdraw(self, row: int) -> None:
+        """End a task that waits for its function."""
+        _, kept, _ = self._undefined.take(row)
+        self._strike(kept)
+
+    def move(self, row: int, due: int) -> Row:
+        """Give a task that waits for its function another time; return it as it was."""
+        return self._undefined.move(row, due)
+
+    def _admit_if_read(self, row: Row, kept: Kept, function: Durable) -> None:
+        call = self._make(row, kept, function)
+        if call is not None:
+            self._admit(row, kept, call)
 
     def _bury_unknown(self, row: Row, kept: Kept, function: Function) -> None:
         text = f"no function is registered as {function.name!r}; register it, and requeue the task"

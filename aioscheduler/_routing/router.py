@@ -214,9 +214,9 @@ class Router:
         Nothing is refused here: who has the id has lost it.
         """
         if draft is not None and self.keeper is not None:
+            sure |= self.is_sure(known)
             self.keeper.free(id_)
         self.dispossess(known)
-        sure |= known is not None  # no other has it
         if draft is not None and self.keeper is not None:
             if self.keeper.is_far(due):
                 return self.keeper.shelf.schedule(due, when, draft, replace, sure)
@@ -263,6 +263,16 @@ class Router:
         if known is None and self.keeper is not None:
             return self.keeper.shelf.address(id_)
         return known
+
+    def is_sure(self, known: Address | None) -> bool:
+        """Whether no other task can have the id that a durable one has, for that is in the file."""
+        if known is None or self.keeper is None:
+            return False
+        worker, _, number = known
+        if worker < 0:
+            return number not in self.keeper.shelf.claims
+        kept = self.keeper.keepings[worker].kept.get(number)
+        return kept is not None and kept.row >= 0
 
     def link_at(self, worker: int) -> Link | Shelf:
         """Gives who has the tasks of a worker's place, or what is only in the file."""

@@ -78,7 +78,7 @@ class Shelf(ShelfHome):
         self.loop_thread = loop_thread
         self.identity: int = secrets.randbits(128)
         self.new_due: Callable[[datetime | timedelta | None], int] = new_due
-        self.held = ShelfHandles(self, timed, where, drafts, self._is_ending)
+        self.held = ShelfHandles(self, timed, where, drafts, self._is_known)
         self.tally = ShelfTally()
         self._timed = timed
         self._group = group
@@ -175,14 +175,16 @@ class Shelf(ShelfHome):
         row = self.held.row_of(id_)
         return None if row is None else (SHELF, 0, row)
 
-    def _is_ending(self, row: int) -> bool:
+    def _is_known(self, row: int) -> bool | None:
         claim = self.claims.find(row)
-        return self.requests.get(row) == CANCEL or (claim is not None and claim.ended)
+        if claim is not None:
+            return not claim.ended
+        return False if self.requests.get(row) == CANCEL else None
 
     async def find_id(self, id_: str) -> Task[Any] | None:
         """Return a handle on the task in the file that has an id."""
         row = await self._lookups.find(id_)
-        if row is None or row.row in self._where or self._is_ending(row.row):
+        if row is None or row.row in self._where or self._is_known(row.row) is False:
             return None
         task = self.held.hand_out(row.row)
         self.held.tell(task, row, self.held.kept_of(row))
@@ -226,7 +228,7 @@ class Shelf(ShelfHome):
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Ask that a task start at another time; False if there is none, or it is to end."""
-        if self._is_ending(number):
+        if self._is_known(number) is False:
             return False
         claim = self.claims.find(number)
         if claim is not None:
@@ -243,6 +245,10 @@ class Shelf(ShelfHome):
             return True
         if self._restoring.waits(number):
             self._ask_of_waiting(number, what)
+            return True
+        task = self.held.find(number)
+        if what == CANCEL and task is not None and isinstance(task._kept, Kept):
+            self._strike(number, task._kept)  # ahead of who takes its id
             return True
         if not self._may_be_here(number):
             return False
@@ -262,7 +268,9 @@ class Shelf(ShelfHome):
         if what == CANCEL:
             self._restoring.withdraw(number)
         else:
-            self._restoring.move(number, what)
+            before = self._restoring.move(number, what)
+            for listing in self._listings:
+                listing.goes(before, before._replace(due=what))
         self._commits.soon()
 
     def _found(self, number: int, row: Row | None) -> None:
@@ -279,8 +287,8 @@ class Shelf(ShelfHome):
             if what is not None:
                 self._ask_of_waiting(number, what)
         elif number not in self._where:  # else it has left, and was told what was asked
-            ref = self._where.ref(number)
-            self.settle(number, State.LOST, UnknownTask(f"{ref} has ended, or never was"))
+            error = UnknownTask(f"{self._where.ref(number)} has ended, or never was")
+            self.held.settle(number, State.LOST, error)  # which is lost to nobody else
 
     def _do(self, row: Row, what: int) -> None:
         if what == CANCEL:
@@ -290,10 +298,13 @@ class Shelf(ShelfHome):
 
     def strike(self, row: Row) -> None:
         """End a task: it was cancelled, or another one takes its place."""
-        self._group.strike(self.held.kept_of(row))
-        self._where.horizon.strike(row.row, self._group.stamp)
+        self._strike(row.row, self.held.kept_of(row))
+
+    def _strike(self, row: int, kept: Kept) -> None:
+        self._group.strike(kept)
+        self._where.horizon.strike(row, self._group.stamp)
         self.tally.add(-1)
-        self.settle(row.row, State.CANCELLED, None)
+        self.settle(row, State.CANCELLED, None)
         self._commits.soon()
 
     def move(self, row: Row, kept: Kept, due: int) -> None:
@@ -356,10 +367,6 @@ class Shelf(ShelfHome):
         self.requests.pop(row, None)
         self.held.settle(row, state, value)
 
-    def look_after(self) -> None:
-        """Is called once a tick."""
-        self.held.forget_dropped()
-
     def close(self, reason: Exception | None) -> None:
         """Tell who holds a task that it stays for the next host, if it is in the file."""
 
@@ -367,6 +374,7 @@ class Shelf(ShelfHome):
             stamp = task._kept.stamp if isinstance(task._kept, Kept) else 0
             return task._number not in self.claims and self._commits.has(stamp)
 
-        gone = self.held.close(reason, stays)
+        dropped = sum(self.held.find(row.row) is None for row in self.claims.rows())
+        gone = self.held.close(reason, stays) + dropped
         self.tally.close(gone, State.CANCELLED if reason is None else State.LOST)
         self.claims.clear()

@@ -36,7 +36,8 @@ class ShelfHandles:
         timed: Whether tasks have due times.
         where: Where other tasks are, and what the file does not say yet.
         drafts: Knows the names of tasks.
-        is_ending: Whether a task was asked to end.
+        is_known: Return whether a task is one of which something is kept, or was asked to end
+            (False); None: that is not known.
 
     Attributes:
         aliases: The rows of tasks that tasks have scheduled, by the numbers that those were told.
@@ -48,7 +49,7 @@ class ShelfHandles:
         timed: bool,
         where: Whereabouts,
         drafts: Drafts,
-        is_ending: Callable[[int], bool],
+        is_known: Callable[[int], bool | None],
     ) -> None:
         self.aliases: OrderedDict[int, int] = OrderedDict()
         self._aliases_of: dict[int, int] = {}
@@ -56,7 +57,7 @@ class ShelfHandles:
         self._timed = timed
         self._where = where
         self._drafts = drafts
-        self._is_ending = is_ending
+        self._is_known = is_known
         self._holders = Holders(home)
         self._parts = ShelvedParts()
         self._rows: dict[str, int] = {}  # by id, of what is kept, and of more
@@ -155,8 +156,9 @@ class ShelfHandles:
         return row
 
     def _is_kept(self, row: int) -> bool:
-        if self._is_ending(row):
-            return False
+        known = self._is_known(row)
+        if known is not None:
+            return known
         unwritten = self._where.horizon.find(row)
         if unwritten is not None:
             return unwritten.row is not None

@@ -11,6 +11,7 @@ from typing import Any
 from .._durable.group import Kept
 from ..task import State, Task, TaskRef
 from .claims import Claims
+from .commits import Commits
 from .lookups import Lookups
 from .restoring import Restoring
 from .shelfhandles import ShelfHandles
@@ -31,6 +32,7 @@ class ShelfHome:
     held: ShelfHandles
     requests: dict[int, int]
     _timed: bool
+    _commits: Commits
     _where: Whereabouts
     _lookups: Lookups
     claims: Claims
@@ -46,17 +48,18 @@ class ShelfHome:
         if task is not None:
             return task
         claim, unwritten = self.claims.find(number), self._where.horizon.find(number)
-        if claim is not None:
-            self.held.tell(self.held.hand_out(number), claim.row, claim.kept)
-        elif unwritten is not None and unwritten.row is not None:
-            kept = self.held.kept_of(unwritten.row)
-            self.held.tell(self.held.hand_out(number), unwritten.row, kept)
-        elif not self._may_be_here(number):
+        if claim is not None and claim.ended:
             return None
+        if claim is None and unwritten is None and not self._may_be_here(number):
+            return None
+        task = self.held.hand_out(number)
+        if claim is not None:
+            self.held.tell(task, claim.row, claim.kept)
+        elif unwritten is not None and unwritten.row is not None:
+            self.held.tell(task, unwritten.row, self.held.kept_of(unwritten.row))
         else:
-            task = self.held.hand_out(number)
             self._ask(number, 0)
-        return task or self.held.find(number)
+        return task
 
     def _ask(self, number: int, due: int) -> None:
         """Ask the file for a task, which was due then, as last known."""
@@ -91,7 +94,7 @@ class ShelfHome:
         if not isinstance(kept, Kept) or number in self.claims:
             await self._lookups.settle()
         unwritten = self._where.horizon.find(number)
-        if not isinstance(kept, Kept) and unwritten is not None:
-            kept = unwritten.more
         if isinstance(kept, Kept):
             await self._wait_stored(kept)
+        elif unwritten is not None:
+            await self._commits.wait(unwritten.stamp)

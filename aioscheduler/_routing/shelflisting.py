@@ -76,7 +76,7 @@ class ShelfListing:
             begun = horizon.begin()
             try:
                 rows = await self._ask(partial(self._read, last))
-                infos = self._infos([row for row in rows if self._is_here(row)])
+                infos = self._infos([here for row in rows if (here := self._here(row))])
             finally:
                 horizon.end(begun)
             if not rows:
@@ -95,10 +95,17 @@ class ShelfListing:
         place = FIRST if last is None else (last.bucket, last.row)
         return self._store.scan(place, PAGE)
 
-    def _is_here(self, row: Row) -> bool:
-        """Whether a task was not given yet, and is only in the file."""
-        here = row.row not in self._seen and row.row not in self._where
-        return here and self._where.horizon.find(row.row) is None
+    def _here(self, row: Row) -> Row | None:
+        """Return a task as it is, if it was not given yet, and is only in the file."""
+        if row.row in self._seen or row.row in self._where:
+            return None
+        unwritten = self._where.horizon.find(row.row)
+        if unwritten is None:
+            return row
+        if unwritten.row is not None:  # it may come up once more, where it is now
+            self._seen.add(row.row)
+            self.given.add(row.row)
+        return unwritten.row
 
     def _key(self, row: Row) -> tuple[Any, ...]:
         if self._wanted.id_prefix is None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from stores import read_all
 
+from aioscheduler.__main__ import main
 from aioscheduler._durable.records import Batch, Row
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler._processes.spawn import SpawnProcess
@@ -144,7 +147,17 @@ def as_nobody(path: str) -> None:
     host(path).close(True)
 
 
-DEEDS = {each.__name__: each for each in (hold, lose, write, with_worker, fork, as_nobody)}
+def ask_as_nobody(path: str, *words: str) -> None:
+    """Ask on the command line, as such a user."""
+    Path("/").as_uri()  # imports what that user may not be able to read
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    sys.exit(main(["store", path, *words]))
+
+
+DEEDS: dict[str, Callable[..., None]] = {
+    each.__name__: each for each in (hold, lose, write, with_worker, fork, as_nobody, ask_as_nobody)
+}
 
 if __name__ == "__main__":
     DEEDS[sys.argv[1]](*sys.argv[2:])

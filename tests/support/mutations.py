@@ -74,8 +74,13 @@ TIMERS = "aioscheduler/_scheduling/timers.py"
 COLUMNS = "aioscheduler/_durable/columns.py"
 COMMITS = "aioscheduler/_routing/commits.py"
 DRAFTS = "aioscheduler/_routing/drafts.py"
+HORIZON = "aioscheduler/_durable/horizon.py"
+PAGING = "aioscheduler/_routing/paging.py"
+SHELF = "aioscheduler/_routing/shelf.py"
+SHELFLISTING = "aioscheduler/_routing/shelflisting.py"
 GROUP = "aioscheduler/_durable/group.py"
 KEEPER = "aioscheduler/_routing/keeper.py"
+CONFIRMED = "aioscheduler/_routing/confirmedstarts.py"
 KEEPING = "aioscheduler/_routing/keeping.py"
 LOCALCREW = "aioscheduler/_routing/localcrew.py"
 RESTORING = "aioscheduler/_routing/restoring.py"
@@ -454,8 +459,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "two have an id",
         "an id names one task",
         ROUTER,
-        "        self.dispossess(known)\n        worker, scheduler = self",
-        "        worker, scheduler = self",
+        "        self.dispossess(known)\n        if draft",
+        "        if draft",
     ),
     Mutation(
         "too late for its limit",
@@ -490,7 +495,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "begins off the record",
         "what must not start twice, or may have ended its host, begins when that is on record",
-        KEEPING,
+        CONFIRMED,
         "        self._commits.when(stamp, partial(self._confirm, announcement, kept, begin))\n",
         "        self._confirm(announcement, kept, begin, None)\n",
         fast=True,
@@ -499,7 +504,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "no mark for once",
         "a task that must not start twice is not started by the next host",
-        KEEPING,
+        CONFIRMED,
         "            if each.once or each.suspect:\n",
         "            if each.suspect:\n",
         fast=True,
@@ -538,6 +543,78 @@ MUTATIONS: tuple[Mutation, ...] = (
         '    struck = many("DELETE FROM task WHERE bucket=? AND row=?", batch.strikes)\n',
         '    struck = many("DELETE FROM task WHERE bucket=? AND row=?", ())\n',
         fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "what has ended behind the horizon comes back",
+        "what the file does not say yet is known until it does",
+        HORIZON,
+        "            self._note(row, Unwritten(stamp, None, None))\n\n    # ---- tasks that",
+        "\n    # ---- tasks that",
+        hosts=True,
+    ),
+    Mutation(
+        "what is written is forgotten while a page is taken",
+        "a page is as the file was when it was read",
+        HORIZON,
+        "until = min(self._readers, default=stamp)",
+        "until = stamp",
+        seeds=900,
+        hosts=True,
+    ),
+    Mutation(
+        "what is ahead is taken again",
+        "a task comes into memory once",
+        HORIZON,
+        "if row.row not in self._unwritten and row.row not in self.ahead",
+        "if row.row not in self._unwritten",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "the rest of a page is passed over",
+        "all tasks up to the horizon are in memory",
+        PAGING,
+        "reached = page.reached if is_last else some[-1].position",
+        "reached = page.reached",
+        seeds=600,
+        hosts=True,
+    ),
+    Mutation(
+        "a page without what is not written",
+        "so are those that the file has not yet",
+        HORIZON,
+        "        if late:\n",
+        "        if False:\n",
+        fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "written past a claim",
+        "a chain loses no link: who waits for its id is written before its maker is struck",
+        COMMITS,
+        "        until = self.until()\n",
+        "        until = None\n",
+        seeds=900,
+        hosts=True,
+    ),
+    Mutation(
+        "doubts are moved away",
+        "what may have ended its host begins on record, though it was moved",
+        SHELF,
+        "doubted = self._restoring.doubts(row)",
+        "doubted = False",
+        seeds=900,
+        hosts=True,
+    ),
+    Mutation(
+        "what is loaded is listed once more",
+        "a task is listed once",
+        SHELFLISTING,
+        "        if self._has_passed(row):\n            self._seen.add(row.row)\n"
+        "            self.given.add(row.row)\n",
+        "        if self._has_passed(row):\n            self._seen.add(row.row)\n",
+        seeds=900,
         hosts=True,
     ),
     Mutation(
@@ -586,10 +663,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "who waits is marked",
         "and what stood in line meanwhile is not",
-        KEEPING,
-        "        go = partial(self._record, announcement, kept, begin, struck)\n",
-        "        self.started(kept)\n"
-        "        go = partial(self._record, announcement, kept, begin, struck)\n",
+        CONFIRMED,
+        "        self._waiting.update(dict.fromkeys(kept, announcement))\n",
+        "        self._waiting.update(dict.fromkeys(kept, announcement))\n"
+        "        self._marks.begun(*kept.values())\n",
         hosts=True,
     ),
     Mutation(
@@ -639,9 +716,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "what was cancelled in one host does not start in the next",
         KEEPING,
         "            self._group.strike(kept)\n"
+        "            self._where.forget((kept,), self._group.stamp)\n"
         "            self._commits.soon()\n"
-        "            if _waits(kept):\n",
-        "            if _waits(kept):\n",
+        "            if is_confirmed(kept):\n",
+        "            if is_confirmed(kept):\n",
         hosts=True,
     ),
     Mutation(
@@ -680,8 +758,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "an announcement of the dead counts",
         "what was announced by a process that is gone has not begun",
-        KEEPING,
-        "            if self._unconfirmed.get(number) is not announcement:",
+        CONFIRMED,
+        "            if self._waiting.get(number) is not announcement:",
         "            if False:",
         hosts=True,
     ),

@@ -44,6 +44,8 @@ ORDER = (
     "metrics",
     "testing",
     "top",
+    "storetext",
+    "storecli",
     "__main__",
 )
 WINGS = [name for name in ORDER if name.startswith("_") and name != "__main__"]
@@ -76,6 +78,7 @@ PURE = (
     "_routing.suspects",
     "errors",
     "stats",
+    "storetext",
 )
 METHODS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "select"}

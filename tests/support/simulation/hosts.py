@@ -24,7 +24,9 @@ from aioscheduler import (
     QueuedScheduler,
     StoreError,
     Task,
+    TaskRef,
     TimedScheduler,
+    UnknownTask,
     WorkerStartError,
     registry,
 )
@@ -197,7 +199,7 @@ class Host:
         deeds = (
             *(self._schedule, self._map, self._chain, self._cancel, self._reschedule),
             *(self._acknowledge, self._sync, self._requeue, self._hurt, world.set_clock),
-            *(world.change_disk,),
+            *(world.change_disk, self._list, self._look_for, self._ask_by_reference),
         )
         violence = 0.0 if world.calm else chance.choice((0.0, 0.5, 2))
         # What is cancelled, and begins all the same, is durable no more: its death would count.
@@ -205,6 +207,7 @@ class Host:
         weights = (
             *(10, 2, 1, 2 * rarely, 2, 4, 2, 0.5),
             *(violence, world.jumping, 0.3 * rarely),
+            *(0.5, 0.5, rarely),
         )
         for _ in range(chance.randint(0, 40)):
             chance.choices(deeds, weights)[0]()
@@ -399,6 +402,8 @@ class Host:
         kept = getattr(task, "_kept", None)
         if isinstance(kept, Kept) and kept.row >= 0 and not (fate.early and fate.id_):
             fate.row = kept.row
+            if len(self.world.refs) < 1000:
+                self.world.refs.append((task.ref, fate))
 
     def _map(self) -> None:
         if self.manager._router.closed is not None:
@@ -532,11 +537,97 @@ class Host:
                 world.say("not requeued", row, error)
                 continue
             fate.starts, fate.requeued, fate.dues, fate.asked = [], self.number, set(), set()
+            fate.forgone = None  # it was a letter then
             fate.id_ = ids[row]  # another may have taken it
             fate.dues.add(world.due(delay))
             self._handles = [pair for pair in self._handles if pair[0] is not fate]
             world.say("requeue", row, fate.ident)
             self._watch(fate, task)
+
+    def _list(self) -> None:
+        if self._is_open:
+            self._spawn(self._list_all())
+
+    async def _list_all(self) -> None:
+        """List all tasks: those that are there all the time are given once."""
+        world, manager, chance = self.world, self.manager, self.world.random
+        prefix = "chain" if chance.random() < 0.2 else None
+        before, moves = dict(world.fates.rows), {}
+        moves = {row: world.fates.by_row[row].moves for row in before}
+        found: list[int] = []
+        async for info in manager.tasks(id_prefix=prefix):
+            if info.ref.is_durable:
+                found.append(info.ref.number)
+            if chance.random() < 0.1:
+                await asyncio.sleep(chance.choice((0, 0.01, 1)) * chance.random())
+        await manager.sync()
+        if manager._router.closed is not None:  # then links have none, which stay
+            return
+        if len(found) != len(set(found)):
+            world.fates.fault(f"tasks are listed twice: {sorted(found)}")
+        for row, known in before.items():
+            fate = world.fates.by_row[row]
+            there = row in world.fates.rows and moves[row] == fate.moves and not fate.asked
+            there &= world.fates.rows.get(row) == known  # it has not been tried again
+            wanted = prefix is None or (known.id is not None and known.id.startswith(prefix))
+            if there and wanted and row not in found:
+                world.fates.fault(f"{fate} is not listed, and {known} was there all the time")
+
+    def _look_for(self) -> None:
+        if self._is_open:
+            self._spawn(self._find_one(self.world.random.choice("abc")))
+
+    async def _find_one(self, id_: str) -> None:
+        """Ask who has an id: it is the one of which the file says so, if nothing else is said."""
+        world, manager = self.world, self.manager
+        await manager.sync()
+        rows = [row for row in world.fates.rows.values() if row.id == id_]
+        task = await manager.find(id_)
+        if task is None:
+            for row in rows:
+                fate = world.fates.by_row[row.row]
+                if fate.asked or fate.starts or world.fates.rows.get(row.row) != row:
+                    continue
+                await manager.sync()
+                if (
+                    manager._router.closed is None
+                    and world.fates.rows.get(row.row) == row
+                    and not (fate.asked or fate.starts)
+                ):
+                    world.fates.fault(f"{fate} has the id {id_} and is not found")
+        elif task.id not in (id_, None):
+            world.fates.fault(f"{task} was found for the id {id_}")
+
+    def _ask_by_reference(self) -> None:
+        """Ask something of a task by its reference, of this host or an earlier one."""
+        world, chance = self.world, self.world.random
+        if not self._is_open or self.manager._router.closed is not None or not world.refs:
+            return
+        ref, fate = chance.choice(world.refs)
+        if fate.kind == "chain" or fate.requeued is not None:
+            return
+        deed = chance.choice(("cancel", "reschedule", "task"))
+        keeper = self.manager._router.keeper
+        at = None if keeper is None else keeper.where.find(ref.number)
+        if at is not None:  # it may be asked to end, and have its id until it has
+            self._idents.setdefault(at, fate)
+        try:
+            if deed == "cancel":
+                if self.manager.cancel(ref):
+                    world.say("cancel", fate.ident, "by", ref)
+                    world.fates.was_asked_to_end(fate, self)
+                    self._spawn(self._forgo(fate))
+            elif deed == "reschedule" and world.cls is not QueuedScheduler:
+                delay = self._delay()
+                fate.dues.add(world.due(delay))
+                fate.moves += 1
+                moved = self.manager.reschedule(ref, delay)
+                world.say("reschedule", fate.ident, delay, "by", ref, moved)
+            else:
+                task = self.manager.task(ref)
+                task.add_done_callback(lambda task: None)
+        except UnknownTask as error:
+            world.say(error)
 
     # ---- what goes wrong
 
@@ -580,6 +671,7 @@ class HostWorld(Stage):
         naming: How many tasks have ids.
         jumping: How often the clock is set.
         own: All lives.
+        refs: References of tasks that were scheduled, by whatever host.
         count: How many hosts there were before.
         drained: Whether everything has ended.
         alone: How many hosts have no workers.
@@ -608,6 +700,7 @@ class HostWorld(Stage):
             border = ((EPOCH >> BUCKET_SHIFT) + 1) << BUCKET_SHIFT
             self.offset = border - EPOCH - self.random.randrange(60 * SECOND)
         self.own: list[OwnLife] = []
+        self.refs: list[tuple[TaskRef, Fate]] = []
         self.count = 0
         self.drained = False
         self.alone = 0.0 if self.calm else self.random.choice((0.0, 0.0, 0.3, 1.0))

@@ -305,6 +305,27 @@ def test_who_abandons_it_leaves_all_as_it_was(path: str) -> None:
     assert is_free(path)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_who_only_reads_leaves_the_file_alone(path: str, there: bool) -> None:
+    if there:
+        former = Lock(path)
+        former.take(0)
+        former.release()
+        os.utime(f"{path}.lock", ns=(7, 77 * 10**16))
+        file_of(path).chmod(0o400)
+    before = file_of(path).read_bytes() if there else None
+    reader = Lock(path)
+    reader.take(0, sign=False)
+    assert (reader.had_host, reader.heartbeat) == (there, 77 * 10**16 if there else 0)
+    assert not is_free(path)
+    reader.abandon()
+    assert file_of(path).exists() is there
+    if there:
+        assert file_of(path).read_bytes() == before
+        assert file_of(path).stat().st_mtime_ns == 77 * 10**16
+    assert is_free(path)
+
+
 # ---- other processes
 
 

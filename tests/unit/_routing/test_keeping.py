@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -12,13 +12,15 @@ from stores import GONE
 from aioscheduler._durable.group import Kept
 from aioscheduler._durable.records import Begun, Function, Reason, Row
 from aioscheduler._routing.burials import Burials
-from aioscheduler._routing.keeping import MOST_LOSSES, WITHDRAWN, Keeping
+from aioscheduler._routing.keeping import MOST_LOSSES, NOT_GIVEN, WITHDRAWN, Keeping
 from aioscheduler._routing.marks import Marks
 from aioscheduler._routing.suspects import QUARANTINE_ALONE, Suspects
+from aioscheduler._routing.whereabouts import Whereabouts
 from aioscheduler._scheduling.states import State
 from aioscheduler._shipping.payloads import make_failure
 from aioscheduler._transport import wire
 from aioscheduler.errors import StoreError, WorkerLost
+from aioscheduler.task import TaskRef
 
 
 class Place(stores.Place):
@@ -32,16 +34,26 @@ class Place(stores.Place):
         self.burials = Burials(self.group, lambda: self.now, lambda _: True)
         self.left: dict[str, Kept] = {}
         self.asked: list[Kept | None] = []
+        self.where = Whereabouts(2)
+        self.where.store = "51"
+        self.unknown: list[Callable[[], object]] | None = None  # who waits for who has which id
         self.keepings = [
             Keeping(
                 *(self.group, self.commits, self.marks, self.suspects, timed),
                 *(lambda: self.now, self.burials.bury, self.wait_stored, self.left),
+                *(self.where, self.when_known),
             )
             for _ in range(2)
         ]
         self.keeping = self.keepings[0]
         self.begun: list[Any] = []
         self.start()
+
+    def when_known(self, then: Callable[[], object]) -> None:
+        if self.unknown is None:
+            then()
+        else:
+            self.unknown.append(then)
 
     async def wait_stored(self, kept: Kept | None) -> None:
         self.asked.append(kept)
@@ -58,8 +70,22 @@ class Place(stores.Place):
         kept.once, kept.suspect = once, suspect
         self.group.define(Function(1, "f", "m:f", once))
         self.group.put(kept, row)
+        self.where.add(kept.row, worker, number)
         self.commits.soon()
         return kept
+
+    def hurry(self, number: int, **fields: Any) -> Kept:
+        """Have a task accepted of which it is not known yet who has its id."""
+        kept = self.keeping.kept[number] = Kept.of(Row(NOT_GIVEN, 500, 0, b"", **fields))
+        return kept
+
+    def know(self, kept: Kept) -> None:
+        """Have it turn out that it is none of the file."""
+        row = Row(self.group.new_row(), kept.due, 1, b"", id=kept.id)
+        kept.row = row.row
+        self.group.define(Function(1, "f", "m:f", False))
+        self.group.put(kept, row)
+        self.commits.soon()
 
     def announce(self, *numbers: int, worker: int = 0) -> None:
         self.keepings[worker].announced(numbers, lambda those: self.begun.append(numbers))
@@ -98,7 +124,9 @@ def test_what_is_not_durable_is_passed_over(place: Place) -> None:
         keeping.unstarted([7])
         keeping.retried({7: 5})
         keeping.moved(7, 5)
-        keeping.dispossess(7, running=True)
+        assert keeping.dispossess(7, running=True)
+        assert not keeping.dispossess(7, running=False)
+        assert keeping.ref(7) is None
         keeping.withdrawn(7)
         assert keeping.ended([7, 8], State.FAILED, [b"", b""]) == ()
         assert keeping.runs_again(7, True)
@@ -311,7 +339,7 @@ def test_what_is_struck_and_was_announced_begins_when_no_other_host_can(place: P
     assert place.begun == [(1,), (2, 3)]
     place.keeping.withdrawn(3)
     place.keeping.ended([3], State.CANCELLED)
-    assert not place.keeping._struck
+    assert not place.keeping._starts._struck
 
 
 def test_what_is_struck_does_not_begin_if_that_cannot_be_written(place: Place) -> None:
@@ -377,8 +405,8 @@ def test_in_a_queue_a_retry_has_no_time() -> None:
 def test_who_loses_its_id_is_struck_unless_it_runs(place: Place) -> None:
     waits, runs = place.add(1, id="a"), place.add(2, id="b")
     place.settle()
-    place.keeping.dispossess(1, running=False)
-    place.keeping.dispossess(2, running=True)
+    assert not place.keeping.dispossess(1, running=False)
+    assert place.keeping.dispossess(2, running=True)
     place.add(3, id="a")
     place.add(4, id="b")
     rows = place.rows()
@@ -397,6 +425,83 @@ def test_what_is_withdrawn_is_struck_at_once(place: Place) -> None:
     assert not place.marks
     assert not place.keeping.stays(1, running=False)
     assert kept.row >= 0
+
+
+def test_who_loses_its_id_before_it_is_known_is_no_more_though_it_runs(place: Place) -> None:
+    """Its own task may be in the file, and have the id."""
+    kept = place.hurry(1, id="a")
+    place.unknown = []
+    place.announce(1)
+    assert not place.keeping.dispossess(1, running=True)
+    assert kept.row == WITHDRAWN
+    (known,) = place.unknown
+    known()
+    place.settle()
+    assert place.begun == [(1,)]  # the word, which is for none of them
+    assert not place.keeping.stays(1, running=True)
+    assert place.store.batches == []
+
+
+def test_who_begins_with_an_id_waits_until_it_is_known_who_has_that(place: Place) -> None:
+    kept = place.hurry(1, id="a")
+    place.unknown = []
+    place.announce(1)
+    place.settle()
+    assert place.begun == []
+    place.know(kept)
+    place.unknown.pop()()
+    place.settle()
+    assert place.begun == [(1,)]
+    assert place.keeping.stays(1, running=True)
+
+
+def test_what_turns_out_to_be_another_task_never_begins(place: Place) -> None:
+    begun: list[list[int]] = []
+    place.unknown = []
+    for number in (1, 2):
+        place.hurry(number, id=f"{number}")
+    place.keeping.announced([1, 2], begun.append)
+    place.keeping.leave_out(1)
+    place.know(place.keeping.kept[2])
+    place.unknown.pop()()
+    place.settle()
+    assert begun == [[2]]
+    assert list(place.keeping.kept) == [2]
+    assert not place.keeping.waits(1)
+
+
+# ---- where it is
+
+
+def test_a_reference_is_that_of_its_row(place: Place) -> None:
+    kept = place.add(1)
+    expected = TaskRef("51", -1, -1, kept.row)
+    assert place.keeping.ref(1) == expected
+    assert place.keeping.ref(7, kept) == expected  # of one that has ended
+    assert place.keeping.ref(1, True) == expected  # of a task of a batch
+    place.hurry(2)
+    assert place.keeping.ref(2) is None
+
+
+def test_what_ends_is_at_no_place_any_more(place: Place) -> None:
+    kept = [place.add(number, suspect=number == 2) for number in range(5)]
+    assert place.where.find(kept[0].row) == (0, 0)
+    place.keeping.ended([0, 1], State.FINISHED, [None, None])
+    place.keeping.ended([2], State.FAILED, [ValueError()])
+    place.keeping.withdrawn(3)
+    place.keeping.ended([4], State.KEPT)
+    assert len(place.where) == 0
+
+
+def test_what_is_given_a_time_behind_the_horizon_stays_in_memory(place: Place) -> None:
+    place.where.horizon.reached = (1000, 0)
+    retried, moved, ended = (place.add(number) for number in range(3))
+    place.keeping.retried({0: 9000})
+    place.keeping.moved(1, 9000)
+    place.keeping.moved(2, 9000)
+    assert place.where.horizon.ahead == {retried.row, moved.row, ended.row}
+    place.keeping.ended([2], State.FINISHED, [None])
+    assert place.where.horizon.ahead == {retried.row, moved.row}
 
 
 # ---- ends

@@ -18,16 +18,18 @@ from aioscheduler._routing.functions import Functions
 from aioscheduler._routing.keeping import NOT_GIVEN, WITHDRAWN
 from aioscheduler._routing.restoring import (
     HEARTBEAT_SLACK,
-    MAIN_PATIENCE,
     Early,
     Restoring,
     tell_of_clock,
 )
 from aioscheduler._routing.storedcalls import Stored
+from aioscheduler._routing.undefined import MAIN_PATIENCE
+from aioscheduler._routing.whereabouts import Whereabouts
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._transport import wire
 
 NOW, HEARTBEAT = 10**18, 5 * 10**17
+FIRST_ROW = 100  # of this host
 FUNCTIONS = [
     Function(1, "test.note", f"{reminders.__name__}:note", once=False),
     Function(2, "test.once", f"{reminders.__name__}:once", once=True),
@@ -44,14 +46,18 @@ class Admitted:
         self.given_way: list[tuple[str, int]] = []
         self.is_over = False
         self.kept: dict[int, Kept] = {}
+        self.held: list[bool] = []  # whether somebody has the handle of one that was given way
 
     def admit(self, due: int, key: Any, id_: str | None, call: Any) -> tuple[int, int]:
         self.calls.append((due, key, id_, call))
         return 0, len(self.calls) - 1
 
-    def give_way(self, id_: str, worker: int, admit: Callable[[], None]) -> None:
+    def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
         self.given_way.append((id_, worker))
-        admit()
+        self.held.append(admit())
+
+    def leave_out(self, number: int) -> None:
+        del self.kept[number]
 
     def make(self, stored: Stored, due: int) -> Stored:
         if stored.payload == b"bad":
@@ -62,12 +68,38 @@ class Admitted:
         return (None, None) if note is None else tuple(wire.unpack(note))
 
 
+class Held:
+    """Has the handles of some tasks that are only in the file.
+
+    Attributes:
+        rows: Of those.
+        told: What it has been told: of which, how and, of a dead letter, why.
+    """
+
+    def __init__(self) -> None:
+        self.rows: set[int] = set()
+        self.told: list[tuple[Any, ...]] = []
+
+    def left(self, row: Row, kept: Kept, worker: int, number: int) -> bool:
+        assert kept.row == row.row
+        self.told.append(("left", row.row, worker, number))
+        return row.row in self.rows
+
+    def buried(self, row: int, reason: Reason, text: str) -> None:
+        self.told.append(("buried", row, reason))
+
+    def withdrawn(self, row: int) -> None:
+        self.told.append(("withdrawn", row))
+
+
 class Place(stores.Place):
     def __init__(self, clean: bool = False, functions: Any = FUNCTIONS) -> None:
         super().__init__()
         self.start()
         links: Any = Admitted()
         self.links = links
+        self.where = Whereabouts(2)
+        self.shelf = Held()
         table = Functions(self.group)
         table.read(functions)
         self.restoring = Restoring(
@@ -78,7 +110,8 @@ class Place(stores.Place):
                 table,
                 [links, links],
             ),
-            *(links, links, Opening(0, 1, functions, 0, 0, clean, HEARTBEAT), NOW),
+            *(links, links, Opening(0, FIRST_ROW, functions, 0, 0, clean, HEARTBEAT), NOW),
+            *(self.where, self.shelf),
         )
         self.early: dict[str, Early] = {}
 
@@ -186,6 +219,88 @@ def test_what_cannot_be_taken_is_a_letter_and_in_nobody_s_way(place: Place) -> N
     assert place.links.kept[0].row == 4
 
 
+# ---- where they are, and who holds them
+
+
+def test_it_is_found_by_its_row_and_who_holds_it_is_given_to_its_link(place: Place) -> None:
+    place.take(7)
+    place.take(8)
+    assert [place.where.find(row) for row in (7, 8, 9)] == [(0, 0), (0, 1), None]
+    assert place.shelf.told == [("left", 7, 0, 0), ("left", 8, 0, 1)]
+
+
+def test_what_is_behind_the_horizon_stays_in_memory(place: Place) -> None:
+    place.where.horizon.reached = (NOW, 5)
+    place.take(5)
+    place.take(6)
+    assert place.where.horizon.ahead == {6}
+
+
+def test_who_holds_a_dead_letter_or_what_is_struck_is_told(place: Place) -> None:
+    place.take(1, function=99)
+    place.restoring.take(Row(2, NOW, 1, b"bad"), {})
+    place.take(3, begun=Begun.ONCE)
+    place.hurry("a", replace=True)
+    place.take(4, id="a")
+    assert place.shelf.told == [
+        ("buried", 1, Reason.UNKNOWN),
+        ("buried", 2, Reason.UNREADABLE),
+        ("buried", 3, Reason.LOST),
+        ("withdrawn", 4),
+    ]
+    for row in range(1, 5):  # whatever the file says until that is written
+        unwritten = place.where.horizon.find(row)
+        assert unwritten is not None
+        assert unwritten.row is None
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_who_is_given_way_is_told_whether_somebody_has_its_handle(place: Place, held: bool) -> None:
+    place.hurry("a")
+    place.shelf.rows = {1} if held else set()
+    place.take(id="a")
+    assert place.links.held == [held]
+
+
+def test_what_is_kept_of_it_stays_so(place: Place) -> None:
+    row = Row(7, NOW, 2, b"", attempt=3)
+    kept = Kept.of(row)
+    place.restoring.take(row, {}, kept)
+    assert place.links.kept[0] is kept
+    assert kept.once
+
+
+# ---- suspects
+
+
+def test_only_what_was_due_in_the_last_host_is_doubted(place: Place) -> None:
+    end = HEARTBEAT + HEARTBEAT_SLACK
+    assert place.restoring.doubts(Row(FIRST_ROW - 1, end - 1, 1, b""))
+    assert not place.restoring.doubts(Row(FIRST_ROW - 1, end, 1, b""))
+    assert not place.restoring.doubts(Row(FIRST_ROW, end - 1, 1, b""))  # of this host
+    assert not Place(clean=True).restoring.doubts(Row(1, 0, 1, b""))
+
+
+def test_a_doubt_stays_with_what_is_moved(place: Place) -> None:
+    row = Row(7, NOW, 1, b"")
+    assert not place.restoring.doubts(row)
+    place.restoring.take(row, {}, None, doubted=True)
+    assert place.links.kept[0].suspect
+    assert place.call().confirmed == 1
+
+
+def test_what_has_not_been_read_yet_may_leave_suspects(place: Place) -> None:
+    horizon = place.where.horizon
+    horizon.reached = (HEARTBEAT + HEARTBEAT_SLACK - 1, 0)
+    assert place.restoring.leaves_suspects
+    horizon.is_whole = True
+    assert not place.restoring.leaves_suspects
+    horizon.is_whole = False
+    horizon.reached = (HEARTBEAT + HEARTBEAT_SLACK, 0)
+    assert not place.restoring.leaves_suspects
+    assert not Place(clean=True).restoring.leaves_suspects
+
+
 # ---- those that were scheduled before
 
 
@@ -291,6 +406,38 @@ def test_an_id_that_is_needed_is_taken_from_what_waits_for_its_function(
     assert place.written() is None
 
 
+def test_what_waits_for_its_function_may_be_given_another_time(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.take(1, function=3, given=5)
+    assert place.restoring.waits(1)
+    assert place.restoring.waiting == 1
+    before = place.restoring.move(1, NOW + 2 * MAIN_PATIENCE)
+    assert (before.due, before.given) == (NOW, 5)
+    (update,) = place.written().updates
+    assert (update.row, update.due, update.given) == (1, NOW + 2 * MAIN_PATIENCE, None)
+    assert not place.restoring.resolve(NOW + MAIN_PATIENCE)
+    register(monkeypatch, "test.later")
+    assert place.restoring.resolve(NOW + MAIN_PATIENCE)
+    assert place.links.calls[0][0] == place.links.kept[0].due == NOW + 2 * MAIN_PATIENCE
+    assert not place.restoring.waits(1)
+
+
+def test_what_waits_for_its_function_may_be_ended(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = place.take(1, function=3, id="a")
+    place.restoring.withdraw(1)
+    assert place.written().strikes == [(row.bucket, 1)]
+    assert place.shelf.told == [("withdrawn", 1)]
+    assert place.restoring.waiting == 0
+    register(monkeypatch, "test.later")
+    place.restoring.claim("a", NOW)
+    place.restoring.resolve(NOW + 2 * MAIN_PATIENCE)
+    assert place.links.calls == []
+    assert place.written() is None
+
+
 def test_nothing_is_admitted_or_given_up_once_the_manager_is_over(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +451,7 @@ def test_nothing_is_admitted_or_given_up_once_the_manager_is_over(
 
 
 def test_who_leaves_suspects(place: Place) -> None:
+    place.where.horizon.is_whole = True
     place.take(1, function=3)
     place.take(2, function=3, losses=1, due=0)  # which its row shows
     assert not place.restoring.leaves_suspects

@@ -1,0 +1,385 @@
+"""The file of a store with no host at work on it: a tool looks into it, or changes it.
+
+    look ─► Look ── Lock, not signed ── a connection that cannot write ── PATH, PATH-wal
+    change ─► Changes ── SQLiteStore
+
+1. Nothing is made where there is no store.
+2. What is only looked at stays as it is, byte for byte: file, log and lock file.
+3. Who changes it is no host. Whether the last one ended in order, and when it was last known to
+   live, stay as they were: by them the next one knows what may have been running.
+4. A payload is bytes here: nothing of a user's is imported or unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import StoreError, UnknownTask
+from . import schema
+from .columns import DAMAGED, functions_out, read_letters, text_or_error, text_out
+from .faults import failure, locked
+from .group import MOST_BYTES
+from .lock import Lock, holders
+from .records import Batch, Begun, Letter, Opening, Reason, Row, StoreInfo, TaskLine, Unwritable
+from .salvage import LEAST
+from .sqlite import SQLiteStore
+
+PAGE = 256  # dead letters that are read, put back or dropped at a time
+
+_BEGUN = {each.value: each for each in Begun}
+
+
+class Outcome(NamedTuple):
+    """What has become of a dead letter that was to be put back.
+
+    Attributes:
+        row: Its number.
+        task: That of the task which took its place; None: it is still there.
+        why: It is.
+    """
+
+    row: int
+    task: int | None
+    why: str = ""
+
+
+# ---- to look into it
+
+
+@contextmanager
+def look(path: str) -> Iterator[Look]:
+    """Open a file to be read. No host can have it meanwhile.
+
+    Raises:
+        StoreLocked: A host, or another program, has it open.
+        StoreError: There is none, it is none of ours, or it cannot be read.
+    """
+    real = os.path.realpath(path)
+    if not (os.path.lexists(real) or os.path.lexists(f"{real}-wal")):
+        raise StoreError(f"there is no file {real}")
+    lock = Lock(real)
+    lock.take(0, sign=False)
+    try:
+        with closing(_open(real, lock.had_host)) as connection:
+            yield Look(real, connection, lock)
+    finally:
+        lock.abandon()
+
+
+def _open(path: str, had_host: bool) -> sqlite3.Connection:
+    """Return a connection to a file that nobody has open, which leaves no trace of itself.
+
+    What a log has is read with the file. For that SQLite wants to share an index of the log with
+    others, in one file more: but not if there are no locks by which to know of others.
+    """
+    try:
+        if not schema.look_at(path, had_host, writable=False):
+            raise StoreError(f"{path} is empty: nothing was ever stored in it")
+        if pids := holders(path):  # a shell of SQLite, or a host whose lock file was deleted
+            raise locked(path, pids)
+        how = "vfs=unix-none" if _log_size(path) else "immutable=1"
+        address = f"{Path(path).as_uri()}?mode=ro&{how}"
+        return sqlite3.connect(address, uri=True, isolation_level=None)
+    except (sqlite3.Error, OSError) as error:
+        raise failure(path, "opened", error) from error
+
+
+def _log_size(path: str) -> int:
+    log = f"{path}-wal"
+    return os.path.getsize(log) if os.path.exists(log) else 0
+
+
+class Look:
+    """A file that is open to be read.
+
+    Args:
+        path: Of it, absolute and without links.
+        connection: To it.
+        lock: Of it.
+
+    Attributes:
+        info: What is known of it as a whole.
+        names: Of its functions, as `@durable` has them, by number.
+    """
+
+    def __init__(self, path: str, connection: sqlite3.Connection, lock: Lock) -> None:
+        self._path = path
+        self._connection = connection
+        self._schema = schema.SCHEMA  # until that is known
+        with self._reading():
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA trusted_schema=OFF")
+            self._schema = schema.check(connection, path)
+            clean = connection.execute("SELECT value FROM meta WHERE name='clean'").fetchone()
+            functions = connection.execute("SELECT number, name, place, once FROM func")
+            self.names: dict[int, str] = {f.number: f.name for f in functions_out(functions)}
+        self.info: StoreInfo = StoreInfo(
+            path,
+            self._schema,
+            self._schema < schema.SCHEMA,
+            os.path.getsize(path),
+            _log_size(path),
+            clean is not None and clean[0] == 1,
+            lock.heartbeat or schema.last_written(path),
+            lock.heartbeat > 0,
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        self._connection.text_factory = text_or_error
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if self._schema < schema.SCHEMA and error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                raise StoreError(
+                    f"{self._path} was written by an older aioscheduler (schema {self._schema}), "
+                    f"and this one reads {schema.SCHEMA}: the next host will upgrade it"
+                ) from error
+            raise failure(self._path, "read", error) from error
+        except sqlite3.Error as error:
+            raise failure(self._path, "read", error) from error
+
+    def count_tasks(self) -> dict[str | None, tuple[int, int | None]]:
+        """Return how many tasks there are of each function, and when the next is due.
+
+        They are by name; None has those of functions that are not known. It goes by buckets, so
+        that SQLite never sorts all of them.
+        """
+        counts: dict[str | None, tuple[int, int | None]] = {}
+        bucket = LEAST
+        after = "SELECT min(bucket) FROM task WHERE bucket > ?"
+        query = "SELECT func, count(*), min(due) FROM task WHERE bucket = ? GROUP BY func"
+        ask = self._connection.execute
+        with self._reading():
+            while (bucket := ask(after, (bucket,)).fetchone()[0]) is not None:
+                for function, count, due in ask(query, (bucket,)):
+                    before, first = counts.get(name := self.names.get(function), (0, None))
+                    known = (each for each in (first, _number(due)) if each is not None)
+                    counts[name] = before + count, min(known, default=None)
+        return counts
+
+    def count_letters(self) -> dict[str, int]:
+        """Return how many dead letters there are of each reason."""
+        with self._reading():
+            query = "SELECT reason, count(*) FROM dead_letter GROUP BY reason"
+            return {
+                _text(reason) or "?": count for reason, count in self._connection.execute(query)
+            }
+
+    def tasks(
+        self, name: str | None = None, id_prefix: str = "", limit: int | None = None
+    ) -> Generator[TaskLine, None, None]:
+        """Return tasks in order of due time and row, never many in memory.
+
+        It is to be closed before the file is, if it is not read to its end.
+
+        Args:
+            name: Only those of one function.
+            id_prefix: Only those with an id that begins so.
+            limit: So many at most.
+
+        Raises:
+            UnknownTask: The file knows no such function.
+            StoreError: By the iterator: a part of it cannot be read.
+        """
+        wheres: list[str] = ["1"]
+        values: list[Any] = []
+        if name is not None:
+            numbers = [number for number, known in self.names.items() if known == name]
+            if not numbers:
+                known = ", ".join(sorted(self.names.values())) or "none"
+                raise UnknownTask(f"{self._path} knows no function {name}; it knows {known}")
+            wheres.append("func = ?")
+            values.append(numbers[0])
+        if id_prefix:
+            bounds = _range_of(id_prefix)
+            text = "id >= CAST(? AS TEXT) AND id < CAST(? AS TEXT)"
+            wheres.append(f"({text} OR id >= ? AND id < ?)")  # what is no text is there as bytes
+            values += bounds + bounds
+        values.append(-1 if limit is None else limit)
+        query = (
+            "SELECT row, func, id, due, attempt, state FROM task "  # noqa: S608  nothing of a user's
+            f"WHERE {' AND '.join(wheres)} ORDER BY bucket, due, row LIMIT ?"
+        )
+        return self._tasks(query, values)
+
+    def _tasks(self, query: str, values: Sequence[Any]) -> Generator[TaskLine, None, None]:
+        with self._reading(), closing(self._connection.execute(query, values)) as found:
+            for row, function, id_, due, attempt, state in found:
+                yield TaskLine(
+                    *(_number(row), self.names.get(function), _text(id_)),
+                    *(_number(due), _number(attempt), _BEGUN.get(state)),
+                )
+
+    def letters(self, reason: Reason | None = None) -> Iterator[Letter]:
+        """Yield dead letters in order of row, without their payloads.
+
+        Raises:
+            StoreError: They cannot be read.
+        """
+        after = -1
+        while True:
+            with self._reading():
+                page = read_letters(self._connection, after, PAGE)
+            if not page:
+                return
+            yield from (letter for letter in page if reason in (None, letter.reason))
+            after = page[-1].row
+
+    def backup(self, path: str) -> None:
+        """Copy it to a new file, whole.
+
+        Raises:
+            StoreError: Something is there, or it cannot be written.
+        """
+        place = schema.back_up(self._connection, self._path, path)
+        if not self.info.clean:  # without a lock file its own time tells when a host lived
+            os.utime(place, ns=(self.info.lived, self.info.lived))
+
+
+def _range_of(prefix: str) -> tuple[bytes, bytes]:
+    """Return the first bytes that begin like a text, and the first behind all that do."""
+    start = prefix.encode("utf-8", "surrogatepass")
+    return start, start[:-1] + bytes([start[-1] + 1])  # UTF-8 has no byte 255
+
+
+def _number(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def _text(value: Any) -> str | None:
+    try:
+        return text_out(value)
+    except (TypeError, ValueError):
+        return None
+
+
+# ---- to change it
+
+
+@contextmanager
+def change(path: str) -> Iterator[Changes]:
+    """Open a file to be changed. An older one is upgraded, as by a host.
+
+    Raises:
+        StoreLocked: A host, or another program, has it open.
+        StoreError: There is none, it is none of ours, or it cannot be written.
+    """
+    with look(path):  # a store would make what is not there
+        pass
+    store = SQLiteStore(path, wait=0)
+    opening = store.open()
+    try:
+        store.tick(opening.heartbeat)  # else this would be the last time that a host lived
+        yield Changes(store, opening)
+    finally:
+        store.close(opening.clean)
+
+
+class Changes:
+    """A file that is open to be changed.
+
+    Args:
+        store: It.
+        opening: What it has said.
+    """
+
+    def __init__(self, store: SQLiteStore, opening: Opening) -> None:
+        self._store = store
+        self._next_row = opening.next_row
+
+    def rows(self, reason: Reason | None, before: int | None = None) -> Iterator[int]:
+        """Yield the numbers of dead letters.
+
+        Args:
+            reason: Only those of one reason.
+            before: Only those that became one before, in nanoseconds since the epoch.
+        """
+        after = -1
+        while page := self._store.letters(after, PAGE):
+            for letter in page:
+                if reason in (None, letter.reason) and (before is None or letter.at < before):
+                    yield letter.row
+            after = page[-1].row
+
+    def requeue(self, rows: Iterable[int], now: int) -> Iterator[Outcome]:
+        """Put dead letters back as tasks, with their arguments, keys and ids, as attempt 1.
+
+        Args:
+            rows: Of which.
+            now: When they are due, in nanoseconds since the epoch.
+
+        Yields:
+            What has become of each, when that is on disk.
+
+        Raises:
+            UnknownTask: There is no such letter.
+        """
+        lot: list[Letter] = []
+        size = 0
+        for row in rows:
+            letter = self.find(row)
+            if letter.text.startswith(DAMAGED) or not letter.name:
+                yield Outcome(row, None, "it is damaged in the file")
+                continue
+            lot.append(letter)
+            size += len(letter.payload or b"")
+            if len(lot) >= PAGE or size >= MOST_BYTES:
+                yield from self._put_back(lot, now)
+                lot, size = [], 0
+        if lot:
+            yield from self._put_back(lot, now)
+
+    def _put_back(self, letters: Sequence[Letter], now: int) -> Iterator[Outcome]:
+        first = self._next_row
+        puts = [_put(first + n, letter, now) for n, letter in enumerate(letters)]
+        next_row = first + len(puts)
+        batch = Batch(puts=puts, discards=[each.row for each in letters], next_row=next_row)
+        try:
+            self._store.commit(batch)
+        except Unwritable as error:  # nothing of it was written
+            if not isinstance(error.__cause__, sqlite3.IntegrityError):
+                raise
+            if len(letters) == 1:
+                yield Outcome(letters[0].row, None, f"another task has its id, {letters[0].id}")
+                return
+            half = len(letters) // 2
+            yield from self._put_back(letters[:half], now)
+            yield from self._put_back(letters[half:], now)
+            return
+        self._next_row = next_row
+        for letter, put in zip(letters, puts, strict=True):
+            yield Outcome(letter.row, put.row)
+
+    def discard(self, rows: Iterable[int]) -> int:
+        """Drop dead letters; return how many."""
+        count = 0
+        each = iter(rows)
+        while lot := list(islice(each, PAGE)):
+            self._store.commit(Batch(discards=lot))
+            count += len(lot)
+        return count
+
+    def find(self, row: int) -> Letter:
+        """Return the dead letter of a row.
+
+        Raises:
+            UnknownTask: There is none.
+        """
+        letter = self._store.letter(row)
+        if letter is None:
+            raise UnknownTask(f"there is no dead letter {row}")
+        return letter
+
+
+def _put(number: int, letter: Letter, now: int) -> Row:
+    due = now if letter.due else 0  # in a queue there are no times
+    assert letter.payload is not None
+    fields = letter.function, letter.payload, letter.key, letter.id, letter.options
+    return Row(number, due, *fields)

@@ -1,0 +1,208 @@
+"""The command `aioscheduler store`: what is in a file of durable tasks that no host has open.
+
+__main__ ─► add_parser, run ─┬─► _durable.offline ── the file
+                             └─► storetext ── lines
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from datetime import datetime
+from itertools import islice
+
+from . import storetext
+from ._durable.offline import change, look
+from ._durable.records import Reason
+from .deadletters import read_before
+from .errors import AioschedulerError, StoreLocked
+
+ASK_HOST = "While a host runs, ask it: manager.tasks(), manager.dead_letters(), manager.requeue()"
+BACKUP_BY_HOST = "While a host runs, it makes the copy: await manager.backup(path)"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the command line says, and return the status to exit with."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever a name is made of
+    do: Callable[[argparse.Namespace], int] = options.do
+    try:
+        return do(options)
+    except StoreLocked as error:
+        return _complain(f"{error}. {BACKUP_BY_HOST if do is _back_up else ASK_HOST}", 1)
+    except AioschedulerError as error:
+        return _complain(str(error), 1)
+
+
+def _sum_up(options: argparse.Namespace) -> int:
+    now = time.time_ns()
+    with look(options.file) as found:
+        _print(storetext.lines_of_info(found.info, now))
+        _print(storetext.lines_of_tasks(found.count_tasks(), now))
+        _print(storetext.lines_of_reasons(found.count_letters()))
+    return 0
+
+
+def _list_tasks(options: argparse.Namespace) -> int:
+    with look(options.file) as found:
+        width = storetext.width_of(found.names.values())
+        with closing(found.tasks(options.name, options.id_prefix, options.limit)) as tasks:
+            _print([storetext.head_of_tasks(width)])
+            _print(storetext.line_of_task(task, width) for task in tasks)
+    return 0
+
+
+def _list_letters(options: argparse.Namespace) -> int:
+    with look(options.file) as found:
+        width = storetext.width_of(found.names.values())
+        _print([storetext.head_of_letters(width)])
+        for letter in islice(found.letters(options.reason), options.limit):
+            _print(storetext.lines_of_letter(letter, width, options.text))
+    return 0
+
+
+def _requeue(options: argparse.Namespace) -> int:
+    count = status = 0
+    with change(options.file) as file:
+        rows = file.rows(options.reason) if options.all else [options.row]
+        for row, task, why in file.requeue(rows, time.time_ns()):
+            if task is None:
+                status = _complain(f"dead letter {row} stays one: {why}", 1)
+            elif not options.all:
+                _print([f"dead letter {row} is task {task} now"])
+            count += task is not None
+    if options.all:
+        _print([f"{count:,} requeued"])
+    return status
+
+
+def _discard(options: argparse.Namespace) -> int:
+    with change(options.file) as file:
+        if options.all:
+            rows: Iterable[int] = file.rows(options.reason, options.before)
+        else:
+            rows = [file.find(options.row).row]
+        count = file.discard(rows)
+    _print([f"{count:,} discarded"])
+    return 0
+
+
+def _back_up(options: argparse.Namespace) -> int:
+    with look(options.file) as found:
+        found.backup(options.dest)
+    return 0
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stdout.flush()
+    print(storetext.show(message), file=sys.stderr)
+    return status
+
+
+# ---- the command line
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to those of `aioscheduler`."""
+    store = commands.add_parser(
+        "store",
+        help="looks into the file of durable tasks, while no host has it open",
+        description="Looks into the file of durable tasks (Manager(store=FILE)) while no host has "
+        "it open: without a verb it sums up what is there. Looking changes nothing.",
+        epilog="No host can have the file as long as this reads it.",
+    )
+    store.add_argument("file", metavar="FILE", help="the file that Manager(store=...) was given")
+    store.set_defaults(do=_sum_up)
+    verbs = store.add_subparsers(metavar="[VERB]")
+
+    tasks = verbs.add_parser("tasks", help="lists what waits, in order of due times (UTC)")
+    tasks.add_argument("--name", help="only those of one function, by its durable name")
+    tasks.add_argument("--id-prefix", default="", metavar="TEXT", help="only ids that begin so")
+    _add_limit(tasks)
+    tasks.set_defaults(do=_list_tasks)
+
+    dead = verbs.add_parser("dead", help="lists dead letters, in order of their rows")
+    _add_reason(dead)
+    _add_limit(dead)
+    dead.add_argument("--text", action="store_true", help="with their tracebacks")
+    dead.set_defaults(do=_list_letters)
+
+    requeue = verbs.add_parser("requeue", help="has the task of a dead letter start once more")
+    _add_which(requeue)
+    requeue.set_defaults(do=_requeue, usage=requeue)
+
+    discard = verbs.add_parser("discard", help="drops dead letters for good")
+    _add_which(discard)
+    discard.add_argument(
+        "--before",
+        type=_time,
+        metavar="TIME",
+        help="with --all: only those that became one before; such as 2026-11-26T08:00Z",
+    )
+    discard.set_defaults(do=_discard, usage=discard)
+
+    backup = verbs.add_parser("backup", help="copies all to a new file, whole")
+    backup.add_argument("dest", metavar="DEST", help="of the copy; nothing may be there")
+    backup.set_defaults(do=_back_up)
+
+
+def check(options: argparse.Namespace) -> None:
+    """End the program if options do not go together, as argparse does."""
+    if options.do not in (_requeue, _discard):
+        return
+    if not options.all and (options.reason or getattr(options, "before", None) is not None):
+        options.usage.error("--reason and --before are for --all: a ROW is one letter")
+    if options.do is _requeue and options.all and options.reason is None:
+        options.usage.error("--all needs a --reason: not all that is dead may run once more")
+
+
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=_number, metavar="N", help="so many at most")
+
+
+def _add_reason(parser: argparse.ArgumentParser, more: str = "") -> None:
+    names = ", ".join(each.value for each in Reason)
+    parser.add_argument(
+        "--reason", type=_reason, metavar="REASON", help=f"{more}only those of one reason: {names}"
+    )
+
+
+def _add_which(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("row", type=_number, nargs="?", metavar="ROW", help="of the dead letter")
+    which.add_argument("--all", action="store_true", help="all that the other options mean")
+    _add_reason(parser, "with --all: ")
+
+
+def _number(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) < 1 << 63:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a number from 0 on, not {text!r}")
+
+
+def _reason(text: str) -> Reason:
+    try:
+        return Reason(text)
+    except ValueError:
+        known = ", ".join(each.value for each in Reason)
+        raise argparse.ArgumentTypeError(f"one of {known}, not {text!r}") from None
+
+
+def _time(text: str) -> int:
+    try:
+        before = read_before(datetime.fromisoformat(text))
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"a time with its offset, such as 2026-11-26T08:00Z, not {text!r}"
+        ) from None
+    assert before is not None
+    return before

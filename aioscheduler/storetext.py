@@ -1,0 +1,138 @@
+"""The lines in which `aioscheduler store` shows what is in a file. Pure.
+
+What stands in a file may be anybody's: `show` leaves nothing in it that a terminal would obey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from ._durable.records import Begun, Letter, StoreInfo, TaskLine
+from ._scheduling.clock import SECOND, to_datetime
+
+MOST_GIST = 80  # characters of a text's last line, where the text is not shown
+MOST_NAME = 40  # characters of a name for which all lines make room
+NONE = "-"  # in a column: there is none
+ODD = "?"  # in a column: what the file has is none
+
+_STATES = {Begun.NO: "waits", Begun.YES: "begun", Begun.ONCE: "begun"}
+_UNITS = ((86_400 * SECOND, "d"), (3600 * SECOND, "h"), (60 * SECOND, "min"), (SECOND, "s"))
+
+
+def show(text: str) -> str:
+    """Return a text as one line, in which what cannot be seen is escaped as in Python."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def show_lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text, each as `show` has it."""
+    for line in text.rstrip().split("\n"):
+        yield show(line.removesuffix("\r").expandtabs(4))
+
+
+def show_time(at: int | None) -> str:
+    """Return a time in UTC, as ISO 8601 has it; that of a task in a queue is none."""
+    if at is None:
+        return ODD
+    if not at:
+        return NONE
+    return to_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def show_distance(at: int, now: int) -> str:
+    """Return how far a time is from now, to one unit: "in 3 d", "2 h ago"."""
+    span = abs(at - now)
+    unit, name = next((each for each in _UNITS if span >= each[0]), _UNITS[-1])
+    return f"in {span // unit} {name}" if at > now else f"{span // unit} {name} ago"
+
+
+def show_size(size: int) -> str:
+    """Return a number of bytes, to three digits."""
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} TB" if value < 999.5 else f"{value:,.0f} TB"
+
+
+def lines_of_info(info: StoreInfo, now: int) -> Iterator[str]:
+    """Yield what is said of a file as a whole."""
+    log = f", and {show_size(info.log_size)} of log beside it" if info.log_size else ""
+    lived = f"{show_time(info.lived)} ({show_distance(info.lived, now)})"
+    since = "lived until" if info.had_host else "is not known; the file was written at"
+    end = "ended in order" if info.clean else "did not end in order: what may have run begins again"
+    yield show(info.path)
+    yield f"schema     {info.schema}{', which the next host upgrades' if info.older else ''}"
+    yield f"size       {show_size(info.size)}{log}"
+    yield f"last host  {since} {lived}, and {end}"
+
+
+def lines_of_tasks(counts: Mapping[str | None, tuple[int, int | None]], now: int) -> Iterator[str]:
+    """Yield how many tasks there are of each function, and when the next is due."""
+    yield ""
+    yield _count(sum(count for count, _ in counts.values()), "task")
+    lines = []
+    for name, (count, due) in counts.items():
+        when = f"next {show_time(due)} ({show_distance(due, now)})" if due else "queued"
+        shown = ODD if name is None else show(name)
+        lines.append((due or 0, f"{count:>13,}  {shown}  {ODD if due is None else when}"))
+    yield from (line for _, line in sorted(lines))
+
+
+def lines_of_reasons(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield how many dead letters there are of each reason."""
+    yield ""
+    yield _count(sum(counts.values()), "dead letter")
+    for reason, count in sorted(counts.items()):
+        yield f"{count:>13,}  {show(reason)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def width_of(names: Iterable[str]) -> int:
+    """Return how wide a column of names is; a longer one moves the rest of its line."""
+    return min(MOST_NAME, max((len(show(name)) for name in names), default=0))
+
+
+def head_of_tasks(width: int) -> str:
+    """Return what stands over tasks, whose names are so wide."""
+    return f"{'ROW':>11}  {'DUE':24}  ATTEMPT  STATE  {'NAME':{width}}  ID"
+
+
+def line_of_task(task: TaskLine, width: int) -> str:
+    """Return the line of a task."""
+    row, attempt = (ODD if each is None else each for each in (task.row, task.attempt))
+    state = ODD if task.begun is None else _STATES[task.begun]
+    name = ODD if task.name is None else show(task.name)
+    id_ = NONE if task.id is None else show(task.id)
+    return f"{row:>11}  {show_time(task.due):24}  {attempt:>7}  {state:5}  {name:{width}}  {id_}"
+
+
+def head_of_letters(width: int) -> str:
+    """Return what stands over dead letters, whose names are so wide."""
+    return f"{'ROW':>11}  {'SINCE':24}  {'REASON':10}  ATTEMPTS  {'NAME':{width}}  ID"
+
+
+def lines_of_letter(letter: Letter, width: int, with_text: bool) -> Iterator[str]:
+    """Yield the lines of a dead letter: its text, or the end of that."""
+    name = show(letter.name) or ODD
+    id_ = NONE if letter.id is None else show(letter.id)
+    gist = letter.text.rstrip().rpartition("\n")[2].strip()
+    if with_text or not gist:
+        end = ""
+    else:
+        end = f"  {show(gist if len(gist) <= MOST_GIST else gist[: MOST_GIST - 1] + '…')}"
+    yield (
+        f"{letter.row:>11}  {show_time(letter.at):24}  {letter.reason.value:10}  "
+        f"{letter.attempt:>8}  {name:{width}}  {id_}{end}"
+    )
+    if with_text:
+        yield f"    due {show_time(letter.due)}"
+        yield from (f"    {line}" for line in show_lines(letter.text))
