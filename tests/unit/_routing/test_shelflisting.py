@@ -237,7 +237,8 @@ def test_each_task_that_is_there_all_the_time_is_told_once_and_none_twice(
 async def hold(buckets: list[int], changes: list[Any], by_ids: bool) -> None:
     """Change tasks whenever the list waits for the file, or has told of some."""
     place = Place()
-    rows = [row_of(n, NOW + bucket * HOUR, f"x{n}") for n, bucket in enumerate(buckets, 1)]
+    ids = [f"x{n}" if n % 3 else f"x\ud800{n}" for n in range(len(buckets))]  # as text, and not
+    rows = [row_of(n, NOW + due * HOUR, ids[n - 1]) for n, due in enumerate(buckets, 1)]
     place.start(*rows)
     for what, row, bucket in changes.pop() if changes else ():
         change(place, what, row, bucket)  # which is not written yet
