@@ -27,6 +27,7 @@ class Place(shelves.Place):
 
     def __init__(self) -> None:
         super().__init__()
+        self.dispossessed: list[Any] = []
         for worker, link in enumerate(self.admitted.links):
             link.cancel = partial(self.end, worker)  # type: ignore[method-assign]
             link.reschedule = self.move_at_link  # type: ignore[method-assign]
@@ -54,6 +55,7 @@ class Place(shelves.Place):
         return True
 
     def dispossess(self, address: Any) -> None:
+        self.dispossessed.append(address)
         self.admitted.links[address[0]].dispossess(*address[1:])
 
     def rest(self) -> dict[Any, int]:
@@ -193,7 +195,7 @@ async def test_a_claim_leaves_a_task_alone_that_was_scheduled_after_it(place: Pl
     for id_, end in (("a", place.shelf.cancel), ("c", place.shelf.dispossess)):
         end(0, place.schedule(FARTHER, id_)._number)
         new = row_of(place.group.new_row(), NOW, id_)
-        place.admitted.admit(NOW, None, id_, new)
+        place.restored.take(new, {})
     await place.turn()
     assert place.admitted.ids == {"a": (0, 0, 0), "c": (1, 0, 1)}
     assert place.rest() == {1: FAR}
@@ -212,6 +214,8 @@ async def test_a_claim_that_has_ended_ends_the_one_of_a_link_that_had_its_id(
     assert task.cancelled()
     assert place.rest() == {}
     assert place.admitted.ids == {}
+    # One that runs is cancelled as well, or goes on without.
+    assert place.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
 
 
 async def test_who_has_moved_the_new_one_has_moved_that_of_a_link(place: Place) -> None:

@@ -138,6 +138,31 @@ async def test_what_is_moved_to_where_the_list_has_been_comes_at_its_end(place: 
     assert {1, 5} <= listing.given
 
 
+@pytest.mark.parametrize("to", [0, 9])
+async def test_what_is_moved_while_it_is_read_is_told_once(place: Place, to: int) -> None:
+    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 6)))
+    with place.shelf.listing(Wanted()) as listing:
+        infos: Any = listing.infos()
+        assert await anext(infos) == []
+        page = asyncio.ensure_future(anext(infos))
+        place.shelf.reschedule(0, 2, FAR + to * HOUR)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        place.writer.work()
+        found = rows_of(await page)
+        await place.turn()
+        rest = asyncio.ensure_future(_rest_of(infos))
+        while not rest.done():
+            await place.turn(1)
+        found += await rest
+    assert sorted(found) == [1, 2, 3, 4, 5]
+    assert 2 in listing.given
+
+
+async def _rest_of(infos: Any) -> list[int]:
+    return [row async for page in infos for row in rows_of(page)]
+
+
 async def test_what_ends_before_it_is_read_is_not_told(place: Place) -> None:
     place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
     with place.shelf.listing(Wanted()) as listing:
