@@ -144,11 +144,11 @@ async def test_what_is_moved_while_it_is_read_is_told_once(place: Place, to: int
     with place.shelf.listing(Wanted()) as listing:
         infos: Any = listing.infos()
         assert await anext(infos) == []
-        page = asyncio.ensure_future(anext(infos))
         place.shelf.reschedule(0, 2, FAR + to * HOUR)
-        for _ in range(2):
-            await asyncio.sleep(0)
-        place.writer.work()
+        await asyncio.sleep(0)
+        page = asyncio.ensure_future(anext(infos))
+        await asyncio.sleep(0)
+        assert place.writer.work() == 2  # it is found, and read as it was
         found = rows_of(await page)
         await place.turn()
         rest = asyncio.ensure_future(_rest_of(infos))
