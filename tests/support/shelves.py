@@ -113,8 +113,9 @@ class Admitted:
     def locate(self, worker: int, number: int) -> tuple[Link, int]:
         return self.links[worker], 0
 
-    def find(self, id_: str) -> Address | None:
-        return self.ids.get(id_)
+    def find(self, id_: str, before: int) -> Address | None:
+        known = self.ids.get(id_)
+        return known if known is not None and self.rows[known[2]].row < before else None
 
     def dispossess(self, address: Address) -> None:
         self.dispossessed.append(address)
@@ -192,8 +193,9 @@ class Restored:
     def withdraw(self, row: int) -> None:
         self.withdrawn.append(row)
 
-    def move(self, row: int, due: int) -> None:
+    def move(self, row: int, due: int) -> Row:
         self.moved.append((row, due))
+        return row_of(row)
 
 
 class Place:
@@ -211,7 +213,7 @@ class Place:
         self.commits.written = self.where.horizon.written
         self.lookups = Lookups(
             *(self.store, self.asking.ask, self.where, lambda: self.group.stamp),
-            self.commits.soon,
+            *(self.commits.soon, self.failures.append),
         )
         self.commits.until = self.lookups.until
         shipper = HostShipper(HostCatalog())
@@ -284,11 +286,11 @@ class Place:
             return task
         if known is not None:
             self.home(known).dispossess(*known[1:])
-        draft = self.draft(value, id_)
-        return self.shelf.schedule(due, due, draft, replace, known is not None)
+        sure = known is not None and (known[0] >= 0 or known[2] not in self.shelf.claims)
+        return self.shelf.schedule(due, due, self.draft(value, id_), replace, sure)
 
     def known(self, id_: str) -> Address | None:
-        return self.admitted.find(id_) or self.shelf.address(id_)
+        return self.admitted.ids.get(id_) or self.shelf.address(id_)
 
     def home(self, address: Address) -> Shelf | Link:
         return self.shelf if address[0] < 0 else self.admitted.links[address[0]]

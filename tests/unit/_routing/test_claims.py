@@ -27,6 +27,7 @@ class Place(shelves.Place):
 
     def __init__(self) -> None:
         super().__init__()
+        self.dispossessed: list[Any] = []
         for worker, link in enumerate(self.admitted.links):
             link.cancel = partial(self.end, worker)  # type: ignore[method-assign]
             link.reschedule = self.move_at_link  # type: ignore[method-assign]
@@ -54,6 +55,7 @@ class Place(shelves.Place):
         return True
 
     def dispossess(self, address: Any) -> None:
+        self.dispossessed.append(address)
         self.admitted.links[address[0]].dispossess(*address[1:])
 
     def rest(self) -> dict[Any, int]:
@@ -187,6 +189,55 @@ async def test_who_holds_the_new_one_holds_that_of_a_link(place: Place) -> None:
     assert place.admitted.shelved == 0
 
 
+async def test_a_claim_leaves_a_task_alone_that_was_scheduled_after_it(place: Place) -> None:
+    """That one has the id by right: the claim was cancelled, or has lost it."""
+    place.start(row_of(1, FAR, "b"))
+    for id_, end in (("a", place.shelf.cancel), ("c", place.shelf.dispossess)):
+        end(0, place.schedule(FARTHER, id_)._number)
+        new = row_of(place.group.new_row(), NOW, id_)
+        place.restored.take(new, {})
+    await place.turn()
+    assert place.admitted.ids == {"a": (0, 0, 0), "c": (1, 0, 1)}
+    assert place.rest() == {1: FAR}
+
+
+@pytest.mark.parametrize("how", ["cancel", "dispossess"])
+async def test_a_claim_that_has_ended_ends_the_one_of_a_link_that_had_its_id(
+    place: Place, how: str
+) -> None:
+    place.start(row_of(1, FAR, "a"))
+    task = place.schedule(FARTHER, "a")
+    await asyncio.sleep(0)
+    getattr(place.shelf, how)(0, task._number)
+    place.come(FAR)
+    await place.turn()
+    assert task.cancelled()
+    assert place.rest() == {}
+    assert place.admitted.ids == {}
+    # One that runs is cancelled as well, or goes on without.
+    assert place.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
+
+
+async def test_who_has_moved_the_new_one_has_moved_that_of_a_link(place: Place) -> None:
+    place.start(row_of(1, FAR, "a"))
+    task = place.schedule(FARTHER, "a")
+    await asyncio.sleep(0)
+    place.shelf.reschedule(0, task._number, FARTHEST)
+    place.come(FAR)
+    await place.turn()
+    assert place.rest() == {1: FARTHEST}
+
+
+async def test_a_task_has_its_id_though_nobody_holds_it(place: Place) -> None:
+    place.start(row_of(1, FAR, "b"))
+    place.schedule(FARTHER, "a", value="new")
+    assert place.known("a") is not None
+    task = place.schedule(FARTHEST, "a", value="other")
+    await place.turn()
+    assert place.rest() == {1: FAR, "new": FARTHER}
+    assert task.due == to_datetime(FARTHER)
+
+
 # ---- an early task at a link
 
 
@@ -228,6 +279,7 @@ STEPS = st.one_of(
     st.tuples(st.just("schedule"), st.booleans()),
     st.tuples(st.just("cancel"), st.integers(0, 9)),
     st.tuples(st.just("move"), st.integers(0, 9)),
+    st.tuples(st.just("drop"), st.integers(0, 9)),
     st.tuples(st.sampled_from(["turn", "work", "come"]), st.none()),
 )
 
@@ -278,6 +330,7 @@ async def hold(is_there: bool, steps: list[tuple[str, Any]]) -> None:
         if what == "schedule":
             task = place.schedule(FARTHER, "a", more, number)
             tasks.append((task, model.schedule(number, more)))
+            del task
         elif what == "turn":
             await asyncio.sleep(0)
         elif what == "work":
@@ -285,6 +338,8 @@ async def hold(is_there: bool, steps: list[tuple[str, Any]]) -> None:
         elif what == "come":
             if place.lookups.until() is None:  # as the paging waits for it
                 place.come(FAR)
+        elif what == "drop":
+            del tasks[more:]
         elif tasks:
             task, value = tasks[more % len(tasks)]
             if what == "cancel":
@@ -294,6 +349,7 @@ async def hold(is_there: bool, steps: list[tuple[str, Any]]) -> None:
                 task._scheduler, task._number, FARTHEST + number
             ):
                 model.move(value, FARTHEST + number)
+            del task
     await place.turn(20)
     assert place.rest() == {2: other.due, **model.dues}
     assert not place.commits.refused

@@ -36,10 +36,12 @@ class Place:
         self.answered = 0
         self.asked: list[int] = []  # how many were asked for at a time
         self.fails: list[Exception] = []
+        self.failures: list[Exception] = []
         writer: Any = self.writer
         asking = Asking(self.store, writer)
         self.lookups = Lookups(
-            self.store, asking.ask, self.where, lambda: self.stamp, self.count_answer
+            *(self.store, asking.ask, self.where, lambda: self.stamp, self.count_answer),
+            self.failures.append,
         )
         find = self.store.find
 
@@ -360,7 +362,46 @@ async def test_it_may_be_over_before_anything_was_asked(place: Place) -> None:
     assert (place.asked, place.told) == ([], [])
 
 
+async def test_what_was_asked_is_asked_again_if_somebody_has_cancelled_all_tasks_of_the_loop(
+    place: Place,
+) -> None:
+    place.stamp = 3
+    place.id("n1")
+    await asyncio.sleep(0)
+    (asking,) = asyncio.all_tasks() - {asyncio.current_task()}
+    asking.cancel()
+    await place.turn()
+    assert (place.told, place.lookups.until()) == ([], 3)
+    place.lookups.look_after()
+    place.lookups.look_after()
+    await place.turn()
+    assert (place.told, place.lookups.until()) == ([("n1", 1)], None)
+    place.lookups.look_after()  # there is nothing to ask
+    await place.turn()
+    assert place.asked == [1, 1]
+
+
+async def test_nothing_is_looked_after_once_it_is_over(place: Place) -> None:
+    place.id("n1")
+    await asyncio.sleep(0)
+    place.lookups.stop()
+    await place.turn()
+    place.lookups.look_after()
+    await place.turn()
+    assert place.told == []
+
+
 # ---- a file that cannot be read
+
+
+async def test_what_nobody_expects_is_the_end(place: Place) -> None:
+    place.fails = [error := MemoryError("no room")]
+    place.id("n1")
+    await place.turn()
+    assert (place.failures, place.told) == ([error], [])
+    place.where.horizon.strike(1, 1)
+    place.where.horizon.written(1)
+    assert place.where.horizon.find(1) is None
 
 
 @pytest.mark.parametrize("failures", [1, 2])

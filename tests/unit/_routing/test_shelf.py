@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from datetime import timedelta
 from typing import Any
 
@@ -139,17 +138,30 @@ async def test_what_is_not_written_yet_is_cancelled_at_once_and_never_written(
     assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
 
 
-async def test_what_is_in_the_file_is_cancelled_when_that_has_answered(place: Place) -> None:
+async def test_what_is_in_the_file_is_cancelled_at_once_if_a_handle_knows_it(
+    place: Place,
+) -> None:
     place.start(row_of(1, FAR), row_of(2, FARTHER))
     task = place.handle(2)
     await place.turn()
+    assert task.cancel()
+    assert task.cancelled()
+    assert not task.cancel()
+    assert not task.reschedule(DAY)
+    await place.turn()
+    assert list(place.file()) == [1]
+    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
+
+
+async def test_what_is_in_the_file_is_cancelled_when_that_has_answered(place: Place) -> None:
+    place.start(row_of(1, FAR), row_of(2, FARTHER))
+    task = place.handle(2)
     assert task.cancel()
     assert task.cancel()
     assert not task.reschedule(DAY)
     assert not task.done()
     await place.turn()
     assert task.cancelled()
-    assert not task.cancel()
     assert list(place.file()) == [1]
     assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
     assert place.shelf.requests == {}
@@ -201,6 +213,14 @@ async def test_a_task_of_the_file_is_moved_when_that_has_answered(place: Place) 
     assert list(place.admitted.rows[0]) == list(row_of(2, FARTHER))
     place.come(FARTHER + HOUR)
     assert place.admitted.rows[1] == row_of(1, FARTHER + HOUR)
+
+
+async def test_a_task_that_is_not_there_counts_in_no_figure(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.handle(99)
+    await place.turn()
+    assert task.state is State.LOST
+    assert place.shelf.tally.figures() == {"pending": 1}
 
 
 async def test_what_is_not_written_yet_is_moved_at_once(place: Place) -> None:
@@ -264,6 +284,16 @@ async def test_what_is_moved_to_where_memory_is_comes_there(place: Place) -> Non
     assert [row.row for row in place.admitted.rows.values()] == [2, 1]  # each once
 
 
+async def test_what_is_new_and_moved_to_where_memory_is_comes_once(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.schedule(FARTHER)
+    place.come(FAR)
+    assert place.shelf.reschedule(0, task._number, NOW + 5)
+    place.come(FARTHER)
+    assert [row.due for row in place.admitted.rows.values()] == [FAR, NOW + 5]
+    await place.turn()
+
+
 async def test_what_may_have_ended_the_last_host_is_in_memory_wherever_it_is_moved(
     place: Place,
 ) -> None:
@@ -308,6 +338,21 @@ async def test_a_task_of_the_file_loses_its_id_to_a_new_one(place: Place) -> Non
     assert old.cancelled()
     assert (new.state, new.id) == (State.PENDING, "a")
     assert [(row.row, row.id) for row in place.store.rows()] == [(new._number, "a")]
+
+
+async def test_an_id_is_free_in_the_file_before_a_new_task_has_it_there(place: Place) -> None:
+    """Though what is written between them be more than one batch takes."""
+    place.start(row_of(1, FAR, "a"))
+    old = place.handle(1)
+    await place.turn()
+    new = place.schedule(FARTHER, "a", replace=True, value="new")
+    for _ in range(3):
+        place.schedule(FARTHER, value=b"x" * (5 << 20))
+    await place.turn(12)
+    assert old.cancelled()
+    assert not place.commits.refused
+    assert len(place.file()) == 4
+    assert place.file()[new._number].id == "a"
 
 
 async def test_a_task_that_is_not_written_yet_loses_its_id_to_a_new_one(place: Place) -> None:
@@ -367,8 +412,10 @@ async def test_what_was_asked_of_a_task_is_asked_of_its_link_if_it_comes_first(
 async def test_what_ends_on_its_way_into_memory_is_told_to_who_holds_it(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in (1, 2)))
     buried, withdrawn = place.handle(1), place.handle(2)
+    assert buried.reschedule(DAY)
     place.shelf.buried(1, Reason.UNKNOWN, "Traceback:\n  more\nLookupError: no function\n")
     place.shelf.withdrawn(2)
+    assert place.shelf.requests == {}
     error = buried.exception()
     assert isinstance(error, RemoteError)
     assert str(error).startswith("unknown: LookupError: no function\n")
@@ -401,6 +448,17 @@ async def test_a_list_has_what_is_written_and_what_is_not(place: Place) -> None:
     assert await place.list(id_prefix="a") == [claim._number]
 
 
+async def test_a_list_hears_of_what_waits_for_its_function_and_is_moved(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    place.restored.waiting.add(7)
+    with place.shelf.listing(Wanted()) as listing:
+        went: list[tuple[Row, Row | None]] = []
+        told: Any = listing
+        told.goes = lambda row, moved=None: went.append((row, moved))
+        place.shelf.reschedule(0, 7, FARTHER)
+    assert went == [(row_of(7), row_of(7, FARTHER))]
+
+
 async def test_a_list_hears_of_what_goes_as_long_as_somebody_reads_it(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in range(1, 4)))
     with place.shelf.listing(Wanted()) as first, place.shelf.listing(Wanted()) as second:
@@ -422,16 +480,6 @@ async def test_a_list_hears_of_what_goes_as_long_as_somebody_reads_it(place: Pla
 # ---- its end
 
 
-async def test_handles_of_dropped_users_are_forgotten_once_a_tick(place: Place) -> None:
-    place.start(row_of(1, FAR))
-    for _ in range(5):
-        place.schedule(FAR)
-    gc.collect()
-    place.shelf.look_after()
-    assert place.shelf.held._holders.numbers() == []
-    await place.turn()
-
-
 async def test_at_a_close_what_is_in_the_file_stays(place: Place) -> None:
     place.start(row_of(1, FAR))
     tasks = [place.handle(1), place.schedule(FAR)]
@@ -451,7 +499,7 @@ async def test_at_a_close_what_never_came_into_the_file_does_not_stay(
 ) -> None:
     place.start(row_of(1, FAR))
     read, claim = place.handle(1), place.schedule(FAR, "a")
-    await place.turn(1)
+    place.schedule(FAR, "b")  # of which nobody has a handle
     lost = place.schedule(FAR)
     place.commits.stop(FULL)
     place.lookups.stop()
@@ -461,5 +509,5 @@ async def test_at_a_close_what_never_came_into_the_file_does_not_stay(
     gone = State.CANCELLED if reason is None else State.LOST
     assert [claim.state, lost.state] == [gone, gone]
     assert reason is None or lost.exception() is reason
-    assert place.shelf.tally.figures() == {"kept": 1, gone.value: 2}
+    assert place.shelf.tally.figures() == {"kept": 1, gone.value: 3}
     assert len(place.shelf.claims) == 0

@@ -31,11 +31,9 @@ class Place:
     def __init__(self, timed: bool = True) -> None:
         self.home = Home()
         self.where = Whereabouts(2)
-        self.ending: set[int] = set()
+        self.known: dict[int, bool] = {}
         names: Any = Names()
-        self.held = ShelfHandles(
-            self.home, timed, self.where, names, lambda row: row in self.ending
-        )
+        self.held = ShelfHandles(self.home, timed, self.where, names, self.known.get)
 
     def make(self, number: int, id_: str | None = None) -> Task[Any]:
         row = row_of(number, id_=id_)
@@ -190,11 +188,18 @@ def test_an_id_leads_to_its_task_as_long_as_something_is_kept_of_it(place: Place
 
 def test_an_id_leads_nowhere_once_its_task_is_to_end_or_is_in_memory(place: Place) -> None:
     held = [place.make(7, "a"), place.make(8, "b")]
-    place.ending.add(7)
+    place.known[7] = False
     place.where.add(8, 0, 1)
     assert place.held.row_of("a") is None
     assert place.held.row_of("b") is None
     del held
+
+
+def test_an_id_leads_to_a_task_that_somebody_else_knows_of(place: Place) -> None:
+    place.make(7, "a")
+    gc.collect()
+    place.known[7] = True
+    assert place.held.row_of("a") == 7
 
 
 def test_the_ids_of_tasks_of_which_nothing_is_kept_are_forgotten(place: Place) -> None:

@@ -71,6 +71,31 @@ async def test_what_is_not_written_yet_has_the_handle_that_it_was_given(place: P
     await place.turn()
 
 
+async def test_what_is_not_written_yet_has_a_handle_though_its_own_was_dropped(
+    place: Place,
+) -> None:
+    place.start(row_of(1, FAR))
+    numbers = [place.schedule(FAR)._number, place.schedule(FAR, "a")._number]
+    tasks = [place.handle(number) for number in numbers]
+    assert [task.id for task in tasks] == [None, "a"]
+    assert [task.due for task in tasks] == [to_datetime(FAR)] * 2
+    assert [place.handle(number) for number in numbers] == tasks
+    await place.turn()
+    for task in tasks:
+        assert task.cancel()
+    await place.turn()
+    assert all(task.cancelled() for task in tasks)
+    assert list(place.file()) == [1]
+
+
+async def test_there_is_no_handle_of_a_claim_that_has_ended(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    number = place.schedule(FAR, "a")._number
+    assert place.shelf.cancel(0, number)
+    assert place.shelf.find(0, number) is None
+    await place.turn()
+
+
 # ---- what handles ask
 
 
@@ -85,12 +110,22 @@ async def test_a_reference_leads_to_the_row_once_the_file_is_open(place: Place) 
 async def test_a_task_is_due_when_it_was_asked_to_be(place: Place) -> None:
     place.start(row_of(1, FAR))
     task = place.handle(1)
-    await place.turn()
     assert task.reschedule(timedelta(days=2))
     assert task.due == datetime.fromtimestamp(NOW / 10**9, UTC) + timedelta(days=2)
+    await place.turn()
+    assert task.due == datetime.fromtimestamp(NOW / 10**9, UTC) + timedelta(days=2)
     task.cancel()
-    assert place.shelf.requests == {1: CANCEL}
-    assert task.due == to_datetime(FAR)
+    assert task.due is None
+    await place.turn()
+
+
+async def test_a_task_that_was_asked_to_end_is_due_when_it_was_before(place: Place) -> None:
+    place.start(row_of(1, FAR), row_of(2, FAR))
+    task = place.map([FAR, FAR + HOUR], 1, 2)[1]
+    await place.turn()
+    task.cancel()
+    assert place.shelf.requests == {task._number: CANCEL}
+    assert task.due == to_datetime(FAR + HOUR)
     await place.turn()
     assert task.due is None
 

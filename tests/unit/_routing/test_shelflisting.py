@@ -138,6 +138,31 @@ async def test_what_is_moved_to_where_the_list_has_been_comes_at_its_end(place: 
     assert {1, 5} <= listing.given
 
 
+@pytest.mark.parametrize("to", [0, 9])
+async def test_what_is_moved_while_it_is_read_is_told_once(place: Place, to: int) -> None:
+    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 6)))
+    with place.shelf.listing(Wanted()) as listing:
+        infos: Any = listing.infos()
+        assert await anext(infos) == []
+        place.shelf.reschedule(0, 2, FAR + to * HOUR)
+        await asyncio.sleep(0)
+        page = asyncio.ensure_future(anext(infos))
+        await asyncio.sleep(0)
+        assert place.writer.work() == 2  # it is found, and read as it was
+        found = rows_of(await page)
+        await place.turn()
+        rest = asyncio.ensure_future(_rest_of(infos))
+        while not rest.done():
+            await place.turn(1)
+        found += await rest
+    assert sorted(found) == [1, 2, 3, 4, 5]
+    assert 2 in listing.given
+
+
+async def _rest_of(infos: Any) -> list[int]:
+    return [row async for page in infos for row in rows_of(page)]
+
+
 async def test_what_ends_before_it_is_read_is_not_told(place: Place) -> None:
     place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
     with place.shelf.listing(Wanted()) as listing:
@@ -212,7 +237,7 @@ async def test_who_reads_no_further_holds_nothing_up(place: Place) -> None:
 
 CHANGES = st.lists(
     st.tuples(
-        st.sampled_from(["move", "move", "come", "cancel", "new", "turn"]),
+        st.sampled_from(["move", "move", "come", "cancel", "new"]),
         st.integers(1, 12),
         st.integers(0, 9),
     ),
@@ -235,24 +260,33 @@ def test_each_task_that_is_there_all_the_time_is_told_once_and_none_twice(
 
 
 async def hold(buckets: list[int], changes: list[Any], by_ids: bool) -> None:
-    """Change tasks between the pages of a list, and have that written before the next is read."""
+    """Change tasks whenever the list waits for the file, or has told of some."""
     place = Place()
-    rows = [row_of(n, NOW + bucket * HOUR, f"x{n}") for n, bucket in enumerate(buckets, 1)]
+    ids = [f"x{n}" if n % 3 else f"x\ud800{n}" for n in range(len(buckets))]  # as text, and not
+    rows = [row_of(n, NOW + due * HOUR, ids[n - 1]) for n, due in enumerate(buckets, 1)]
     place.start(*rows)
-    for what, row, bucket in changes.pop() if changes else ():  # that is not written yet
-        change(place, what, row, bucket)
+    for what, row, bucket in changes.pop() if changes else ():
+        change(place, what, row, bucket)  # which is not written yet
     there = set(place.file()) | {row.row for row in place.where.horizon.unwritten()}
     told: Counter[int] = Counter()
     with place.shelf.listing(Wanted(id_prefix="x" if by_ids else None)) as listing:
-        async for infos in pages(place, listing):
-            told.update(rows_of(infos))
+        infos = listing.infos()
+        while True:
+            page = asyncio.ensure_future(anext(infos, None))
+            while not page.done():
+                for what, row, bucket in changes.pop() if changes else ():
+                    change(place, what, row, bucket)
+                await place.turn(1)
+            found = await page
+            if found is None:
+                break
+            told.update(rows_of(found))
             for what, row, bucket in changes.pop() if changes else ():
-                if what == "turn":
-                    await place.turn()
                 change(place, what, row, bucket)
-            await place.turn(9)
+            if changes and len(changes) % 2:
+                await place.turn(9)
+        await place.turn(9)
         stay = there & set(place.file())
-        # What links tell of, behind the list.
         told.update(row for row in place.file() if row in place.where and row not in listing.given)
     if by_ids:
         stay = {row for row in stay if row <= len(rows)}
