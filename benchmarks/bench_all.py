@@ -40,6 +40,8 @@ NAMES = (
     "host",
     "worker",
     "durable",
+    "overdue",
+    "horizon",
 )
 
 

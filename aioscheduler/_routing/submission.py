@@ -160,7 +160,7 @@ class _Durable(NamedTuple):
     def send(self, place: int, start: int, most: int) -> int:
         router, keeper, calls, draft = self
         payloads = keeper.drafts.take_some(draft, calls.arguments, start, most)
-        alike = keeper.first_alike(calls.dues_of(start, len(payloads)), len(payloads))
+        alike = keeper.intake.first_alike(calls.dues_of(start, len(payloads)), len(payloads))
         count = abs(alike)
         payloads, dues = payloads[:count], calls.dues_of(start, count)
         if alike < 0:

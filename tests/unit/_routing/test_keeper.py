@@ -37,6 +37,7 @@ class Admitted:
     def __init__(self) -> None:
         self.dues: list[int] = []
         self.shelved = 0
+        self.keepings: Any = ()
 
     def admit(self, due: int, key: Any, id_: str | None, call: Any) -> tuple[int, int]:
         self.dues.append(due)
@@ -53,6 +54,9 @@ class Admitted:
 
     def count_shelved(self, change: int) -> None:
         self.shelved += change
+
+    def leave_out(self, early: Any) -> None:
+        self.keepings[early.worker].leave_out(early.number)
 
     def give_way(self, id_: str, worker: int, admit: Callable[[], None]) -> None:
         admit()
@@ -72,6 +76,7 @@ class Place:
         )
 
     def open(self) -> None:
+        self.links.keepings = self.keeper.keepings
         self.keeper.open(asyncio.get_running_loop(), self.links, self.then)
 
     def then(self) -> None:

@@ -149,7 +149,9 @@ async def test_an_answer_that_cannot_be_told_keeps_none_from_the_others(
 
 
 async def test_the_task_that_has_an_id_may_be_awaited(place: Place) -> None:
-    found = asyncio.gather(*map(place.lookups.find, ("n1", "nobody", "n2")))
+    found = asyncio.gather(
+        *(place.lookups.find(id_, lambda row: row) for id_ in ("n1", "nobody", "n2"))
+    )
     await place.turn()
     assert [row and row.row for row in await found] == [1, None, 2]
 
@@ -157,7 +159,7 @@ async def test_the_task_that_has_an_id_may_be_awaited(place: Place) -> None:
 async def test_who_waits_no_more_is_not_told(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    waiting = asyncio.create_task(place.lookups.find("n1"))
+    waiting = asyncio.create_task(place.lookups.find("n1", lambda row: row))
     await asyncio.sleep(0)
     waiting.cancel()
     place.id("n2")
@@ -342,14 +344,14 @@ async def test_who_settles_waits_for_what_was_asked_before_and_no_more(
 
 async def test_once_it_is_over_nobody_is_told_anything(place: Place) -> None:
     place.id("n1")
-    finding = asyncio.create_task(place.lookups.find("n2"))
+    finding = asyncio.create_task(place.lookups.find("n2", lambda row: row))
     settling = asyncio.create_task(place.lookups.settle())
     await asyncio.sleep(0)
     place.lookups.stop()
     await settling
     assert await finding is None
     place.id("n3")
-    assert await place.lookups.find("n4") is None
+    assert await place.lookups.find("n4", lambda row: row) is None
     await place.turn()
     await place.lookups.settle()
     assert place.told == []
