@@ -380,7 +380,10 @@ class Store(Protocol):
         """
 
     def scan(self, after: tuple[int, int], most: int) -> list[Row]:
-        """Return tasks in order of bucket and row, from behind such a place; none: it is the end."""
+        """Return tasks in order of bucket and row, from behind such a place.
+
+        None: it is the end.
+        """
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
         """Return tasks whose ids begin so, by `place_of_id`; `after` is the last one so far."""

@@ -183,14 +183,15 @@ class Shelf(ShelfHome):
 
     async def find_id(self, id_: str) -> Task[Any] | None:
         """Return a handle on the task in the file that has an id."""
-        return await self._lookups.find(id_, self._hand_out)
 
-    def _hand_out(self, row: Row | None) -> Task[Any] | None:
-        if row is None or row.row in self._where or self._is_known(row.row) is False:
-            return None
-        task = self.held.hand_out(row.row)
-        self.held.tell(task, row, self.held.kept_of(row))
-        return task
+        def read(row: Row | None) -> Task[Any] | None:
+            if row is None or row.row in self._where or self._is_known(row.row) is False:
+                return None
+            task = self.held.hand_out(row.row)
+            self.held.tell(task, row, self.held.kept_of(row))
+            return task
+
+        return await self._lookups.find(id_, read)
 
     def enter(self, row: Row, kept: Kept) -> None:
         """Have a task be in the file, and in memory if the horizon has come meanwhile."""

@@ -77,7 +77,8 @@ class Place:
 
     def open(self) -> None:
         self.links.keepings = self.keeper.keepings
-        self.keeper.open(asyncio.get_running_loop(), self.links, self.then)
+        links: Any = self.links
+        self.keeper.open(asyncio.get_running_loop(), links, self.then)
 
     def then(self) -> None:
         self.opened += 1

@@ -425,7 +425,7 @@ async def test_a_file_that_can_never_be_read_is_taken_for_one_without_the_tasks(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "RETRY", 0)
-    place.fails = [StoreError("tasks.db cannot be read")] * module.TRIES
+    place.fails = [StoreError("tasks.db cannot be read")] * (module.TRIES + 3)
     moved = row_of(3, NOW + 5 * HOUR)
     place.where.horizon.put(moved, Kept.of(moved), 1)
     place.id("n1")

@@ -139,7 +139,7 @@ class FakeKeeper:
         self.drafts = SimpleNamespace(draft_many=self._draft_many, take_some=self._take_some)
         self.calls = SimpleNamespace(make_many=lambda stored, some: (stored, some, "record"))
         self.shelf = SimpleNamespace(schedule_many=self._shelved)
-        self.intake = SimpleNamespace(enter_many=self._entered)
+        self.intake = SimpleNamespace(enter_many=self._entered, first_alike=self.first_alike)
 
     def _check_room(self) -> None:
         if self.full:
