@@ -20,7 +20,7 @@ def goal_table(results: dict[str, Figures]) -> str:
     rows = {version: goals(version, figures) for version, figures in results.items()}
     for index in range(max(len(found) for found in rows.values())):
         for version, found in rows.items():
-            if index == len(found):  # the largest sizes are not tried with every Python
+            if index >= len(found):  # the largest sizes are not tried with every Python
                 continue
             what, goal, peer, ours, ratio, met = found[index]
             verdict = "yes" if met else "**no**"
