@@ -276,18 +276,6 @@ class Keeper:
         """Whether a new task is to be only in the file."""
         return self.intake.is_open and not self.where.horizon.is_near(due, self.group.next_row)
 
-    def first_alike(self, dues: int | list[int], count: int) -> int:
-        """Return how many of new tasks, from the first on, are to be where that is to be.
-
-        Returns:
-            A number less than 0 if that is only in the file.
-        """
-        if isinstance(dues, int):
-            return -count if self.is_far(dues) else count
-        far = self.is_far(dues[0])
-        alike = next((n for n, due in enumerate(dues) if self.is_far(due) is not far), count)
-        return -alike if far else alike
-
     # ---- what users ask
 
     async def stored(self, kept: Kept | None) -> None:

@@ -83,7 +83,7 @@ async def test_which_store_a_durable_reference_is_of_the_host_knows(make: Make) 
     await turns()
     ((kind, request, _),) = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
     assert (kind, wire.unpack(request)) == (Kind.INSIDE, ["cancel", *ref])
-    for odd in (ref._replace(scheduler=0), ref._replace(worker=0), ref._replace(number="5")):
+    for odd in (ref._replace(scheduler=0), ref._replace(worker=0), ref._replace(number="5")):  # type: ignore[arg-type]
         with pytest.raises(UnknownTask):
             place.worker._desk.cancel_inside(odd)
 
