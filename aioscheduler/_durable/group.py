@@ -33,10 +33,10 @@ from .records import (
     Burial,
     Function,
     Reason,
-    RepeatChange,
     Row,
     Update,
 )
+from .repeatrows import RepeatChange
 
 MOST_BYTES = 8 << 20
 """Of a batch, so that no commit lasts long."""

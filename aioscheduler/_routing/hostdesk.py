@@ -119,7 +119,7 @@ class HostDesk:
             if router.closed is not None:
                 keeper.intake.leave(asked.due, draft, asked.replace)  # the next host goes on
                 return
-            if keeper.intake.is_far(asked.due):
+            if keeper.is_far(asked.due):
                 keeper.shelf.adopt(asked.due, draft, asked.alias, asked.replace, sure)
                 return
             call = keeper.calls.make(draft.stored, asked.due)

@@ -126,22 +126,6 @@ class Intake:
         if draft.id is not None:
             self._left[draft.id] = kept
 
-    def is_far(self, due: int) -> bool:
-        """Whether a new task is to be only in the file."""
-        return self.is_open and not self._where.horizon.is_near(due, self._group.next_row)
-
-    def first_alike(self, dues: int | list[int], count: int) -> int:
-        """Return how many of new tasks, from the first on, are to be where that is to be.
-
-        Returns:
-            A number less than 0 if that is only in the file.
-        """
-        if isinstance(dues, int):
-            return -count if self.is_far(dues) else count
-        far = self.is_far(dues[0])
-        alike = next((n for n, due in enumerate(dues) if self.is_far(due) is not far), count)
-        return -alike if far else alike
-
     def enter(
         self,
         worker: int,

@@ -20,7 +20,8 @@ from functools import partial
 from typing import Any
 
 from .._durable.group import Group, Kept
-from .._durable.records import Opening, Page, RepeatRow, Store, StoreGone
+from .._durable.records import Opening, Page, Store, StoreGone
+from .._durable.repeatrows import RepeatRow
 from .._durable.writer import InlineWriter, Writer
 from .._scheduling.loopthread import LoopThread
 from .._shipping.hostshipping import HostShipper
@@ -273,6 +274,10 @@ class Keeper:
         """Free an id, if there is one, of a task whose function nobody has registered."""
         if id_ is not None and self._restoring is not None:
             self._restoring.claim(id_, self._clock())
+
+    def is_far(self, due: int) -> bool:
+        """Whether a new task is to be only in the file."""
+        return self.intake.is_open and not self.where.horizon.is_near(due, self.group.next_row)
 
     # ---- what users ask
 

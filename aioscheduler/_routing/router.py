@@ -216,7 +216,7 @@ class Router:
             self.keeper.free(id_)
         self.dispossess(known)
         if draft is not None and self.keeper is not None:
-            if self.keeper.intake.is_far(due):
+            if self.keeper.is_far(due):
                 return self.keeper.shelf.schedule(due, when, draft, replace, sure)
             call = self.keeper.calls.make(draft.stored, due)
         worker, scheduler = self.placement.worker_of[place], self.placement.scheduler_of[place]

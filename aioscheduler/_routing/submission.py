@@ -160,10 +160,9 @@ class _Durable(NamedTuple):
     def send(self, place: int, start: int, most: int) -> int:
         router, keeper, calls, draft = self
         payloads = keeper.drafts.take_some(draft, calls.arguments, start, most)
-        alike = keeper.intake.first_alike(calls.dues_of(start, len(payloads)), len(payloads))
-        count = abs(alike)
+        far, count = _first_alike(keeper, calls.dues_of(start, len(payloads)), len(payloads))
         payloads, dues = payloads[:count], calls.dues_of(start, count)
-        if alike < 0:
+        if far:
             keeper.shelf.schedule_many(calls.outcomes, start, dues, payloads, draft)
             return count
         function, taken, record = keeper.calls.make_many(draft.stored, payloads)
@@ -172,3 +171,11 @@ class _Durable(NamedTuple):
         worker = router.placement.worker_of[place]
         keeper.intake.enter_many(worker, first, dues, payloads, draft)
         return count
+
+
+def _first_alike(keeper: Keeper, dues: int | list[int], count: int) -> tuple[bool, int]:
+    """Return whether the first of new tasks is to be only in the file, and how many are like it."""
+    if isinstance(dues, int):
+        return keeper.is_far(dues), count
+    far = keeper.is_far(dues[0])
+    return far, next((n for n, due in enumerate(dues) if keeper.is_far(due) is not far), count)

@@ -365,12 +365,14 @@ class Engine(Generic[E]):
         if self._ready and not is_launching:  # a queue's head may be among them
             some = [self._ready.popleft() for _ in range(min(MAX_SLICE, len(self._ready)))]
             living = [pair for pair in some if pair[0] in self._launched]
-            self._launch([number for number, _ in living], [due for _, due in living])
+            self._slices += 1
+            self._crew.launch(self, [number for number, _ in living], [due for _, due in living])
         elif self._head is not None:
             number, until = self._head
             if number in self.waiting and until <= now:
                 self._launched[number] = self.waiting.pop(number)
-                self._launch([number], [0])
+                self._slices += 1
+                self._crew.launch(self, [number], [0])
             else:  # it rests, or has been launched
                 self._look_again()
         elif self._to_run and self._runner is None:  # a queue's place is free, or it was held back
@@ -388,13 +390,10 @@ class Engine(Generic[E]):
                 return
             self._launched.update(zip(numbers, map(self.waiting.pop, numbers), strict=True))
             self._left -= len(numbers)
-            self._launch(numbers, dues)
+            self._slices += 1
+            self._crew.launch(self, numbers, dues)
             if self.concurrency is None or self._slices or self._to_run or not self._waking:
                 return
             now = self._clock()
             if now - began > SLICE_TIME:
                 return
-
-    def _launch(self, numbers: list[int], dues: list[int]) -> None:
-        self._slices += 1
-        self._crew.launch(self, numbers, dues)

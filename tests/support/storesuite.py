@@ -20,14 +20,12 @@ from aioscheduler._durable.records import (
     Function,
     Letter,
     Reason,
-    RepeatEnd,
-    RepeatProgress,
-    RepeatRow,
     Row,
     Store,
     Unwritable,
     Update,
 )
+from aioscheduler._durable.repeatrows import RepeatEnd, RepeatProgress, RepeatRow
 from aioscheduler.errors import StoreError, StoreLocked
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates as well

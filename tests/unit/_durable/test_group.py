@@ -19,12 +19,10 @@ from aioscheduler._durable.records import (
     Burial,
     Function,
     Reason,
-    RepeatEnd,
-    RepeatProgress,
-    RepeatRow,
     Row,
     Update,
 )
+from aioscheduler._durable.repeatrows import RepeatEnd, RepeatProgress, RepeatRow
 from aioscheduler._durable.sqlite import SQLiteStore
 
 HOUR = 3600 * 10**9

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from aioscheduler._durable import schema
-from aioscheduler._durable.records import Batch, RepeatRow
+from aioscheduler._durable.records import Batch
+from aioscheduler._durable.repeatrows import RepeatRow
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -33,6 +33,7 @@ NOTE = [Function(1, "test.note", "reminders:note", once=False)]
 
 class Admitted:
     is_over = False
+    links: Sequence[Any] = ()
 
     def __init__(self) -> None:
         self.dues: list[int] = []
@@ -49,8 +50,14 @@ class Admitted:
     def locate(self, worker: int, number: int) -> tuple[Any, int]:
         return None, 0
 
-    def find(self, id_: str) -> None:
+    def find(self, id_: str, before: int) -> None:
         return None
+
+    def dispossess(self, address: Any) -> None:
+        raise AssertionError("no task has an id")
+
+    def lead(self, alias: int, address: Any) -> None:
+        raise AssertionError("no task was asked for by a worker")
 
     def count_shelved(self, change: int) -> None:
         self.shelved += change
@@ -58,7 +65,7 @@ class Admitted:
     def leave_out(self, early: Any) -> None:
         self.keepings[early.worker].leave_out(early.number)
 
-    def give_way(self, id_: str, worker: int, admit: Callable[[], None]) -> None:
+    def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
         admit()
 
 

@@ -139,7 +139,7 @@ class FakeKeeper:
         self.drafts = SimpleNamespace(draft_many=self._draft_many, take_some=self._take_some)
         self.calls = SimpleNamespace(make_many=lambda stored, some: (stored, some, "record"))
         self.shelf = SimpleNamespace(schedule_many=self._shelved)
-        self.intake = SimpleNamespace(enter_many=self._entered, first_alike=self.first_alike)
+        self.intake = SimpleNamespace(enter_many=self._entered)
 
     def _check_room(self) -> None:
         if self.full:
@@ -152,11 +152,8 @@ class FakeKeeper:
     def _take_some(self, draft: Any, calls: list[Any], start: int, most: int) -> list[bytes]:
         return [b"%d" % args for args in calls[start : start + most]]
 
-    def first_alike(self, dues: int | list[int], count: int) -> int:
-        each = [dues] * count if isinstance(dues, int) else dues
-        far = each[0] >= self._far
-        alike = len(list(itertools.takewhile(lambda due: (due >= self._far) is far, each)))
-        return -alike if far else alike
+    def is_far(self, due: int) -> bool:
+        return due >= self._far
 
     def _shelved(self, outcomes: Any, offset: int, dues: Any, some: Any, draft: Any) -> None:
         assert outcomes.durable
@@ -217,3 +214,12 @@ def test_without_a_store_durable_calls_are_as_others() -> None:
     batch = submit(router, reminders.note, [(1,)], None, None, {})
     assert len(link.many) == 1
     assert not batch._outcomes.durable
+
+
+def test_durable_calls_of_one_time_far_off_are_only_in_the_file() -> None:
+    keeper = FakeKeeper(far=0)
+    router, (link,) = make_durable([1], keeper)
+    submit(router, reminders.note, [(n,) for n in range(3)], timedelta(hours=1), None, {})
+    assert [(told[0], told[-1]) for told in keeper.told[1:]] == [("shelved", [b"0", b"1", b"2"])]
+    assert link.many == []
+    assert router.placement.all_loads == 0
