@@ -36,7 +36,7 @@ from .records import (
     Row,
     Update,
 )
-from .repeatrows import RepeatChange
+from .repeatrecords import RepeatChange
 
 MOST_BYTES = 8 << 20
 """Of a batch, so that no commit lasts long."""

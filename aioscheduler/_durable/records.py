@@ -14,12 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import StoreError
-
-if TYPE_CHECKING:
-    from .repeatrows import RepeatChange, RepeatRow
+from .repeatrecords import RepeatChange, RepeatRow
 
 BUCKET_SHIFT = 42
 """A task's bucket is `due >> BUCKET_SHIFT`: 73 minutes, which costs the least bytes a put."""

@@ -6,10 +6,11 @@ import logging
 import sqlite3
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 from .columns import key_in, key_out, text_in, text_out
 from .faults import RECOVER
+from .repeatrecords import RepeatChange, RepeatEnd, RepeatProgress, RepeatRow
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -17,61 +18,6 @@ _COLUMNS = "id, text, terms, func, payload, key, options, next, last, ran, skipp
 _PUT = f"INSERT OR REPLACE INTO repeat({_COLUMNS}) VALUES({', '.join('?' * 13)})"
 _CHANGE = "UPDATE repeat SET next=?, last=?, ran=?, skipped=?, paused=?, reason=? WHERE id=?"
 _END = "DELETE FROM repeat WHERE id=?"
-
-
-class RepeatRow(NamedTuple):
-    """What repeats, in the file.
-
-    Attributes:
-        id: Its id, which no other repeat of this file has.
-        text: The text of its rule.
-        terms: What was asked for, the rule included if it can be kept.
-        function: The number of its function.
-        payload: Of the arguments of its runs.
-        key: That of `repeat`.
-        options: As of `Row`.
-        next: Its next nominal time, if it has one.
-        last: The last nominal time for which a run was put.
-        ran: How many were.
-        skipped: How many nominal times were left out.
-        paused: Whether it stands still.
-        reason: Why, if nobody has asked for that.
-    """
-
-    id: str
-    text: str
-    terms: bytes
-    function: int
-    payload: bytes
-    key: str | bytes | int | None = None
-    options: bytes | None = None
-    next: int | None = None
-    last: int | None = None
-    ran: int = 0
-    skipped: int = 0
-    paused: bool = False
-    reason: str | None = None
-
-
-class RepeatProgress(NamedTuple):
-    """How far a repeat of the file is; its fields are the last of `RepeatRow`, and its id."""
-
-    id: str
-    next: int | None
-    last: int | None
-    ran: int
-    skipped: int
-    paused: bool
-    reason: str | None
-
-
-class RepeatEnd(NamedTuple):
-    """A repeat of the file that is no more."""
-
-    id: str
-
-
-RepeatChange = RepeatRow | RepeatProgress | RepeatEnd
 
 
 def write_repeats(connection: sqlite3.Connection, changes: Sequence[RepeatChange]) -> None:

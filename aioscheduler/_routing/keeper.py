@@ -21,7 +21,7 @@ from typing import Any
 
 from .._durable.group import Group, Kept
 from .._durable.records import Opening, Page, Store, StoreGone
-from .._durable.repeatrows import RepeatRow
+from .._durable.repeatrecords import RepeatRow
 from .._durable.writer import InlineWriter, Writer
 from .._scheduling.loopthread import LoopThread
 from .._shipping.hostshipping import HostShipper

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 from .. import registry
 from .._durable.records import Function
-from .._durable.repeatrows import RepeatEnd, RepeatProgress, RepeatRow
+from .._durable.repeatrecords import RepeatEnd, RepeatProgress, RepeatRow
 from .._repeating.policy import Progress
 from .._repeating.terms import Missed, Overlap, Terms
 from .._shipping.failures import describe

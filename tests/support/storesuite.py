@@ -25,7 +25,7 @@ from aioscheduler._durable.records import (
     Unwritable,
     Update,
 )
-from aioscheduler._durable.repeatrows import RepeatEnd, RepeatProgress, RepeatRow
+from aioscheduler._durable.repeatrecords import RepeatEnd, RepeatProgress, RepeatRow
 from aioscheduler.errors import StoreError, StoreLocked
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates as well

@@ -72,6 +72,7 @@ PURE = (
     "_processes.budget",
     "_durable.group",
     "_durable.records",
+    "_durable.repeatrecords",
     "_repeating.nominal",
     "_repeating.policy",
     "_repeating.terms",

@@ -22,7 +22,7 @@ from aioscheduler._durable.records import (
     Row,
     Update,
 )
-from aioscheduler._durable.repeatrows import RepeatEnd, RepeatProgress, RepeatRow
+from aioscheduler._durable.repeatrecords import RepeatEnd, RepeatProgress, RepeatRow
 from aioscheduler._durable.sqlite import SQLiteStore
 
 HOUR = 3600 * 10**9

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from aioscheduler._durable import schema
-from aioscheduler._durable.repeatrows import RepeatRow, read_repeats, write_repeats
+from aioscheduler._durable.repeatrecords import RepeatRow
+from aioscheduler._durable.repeatrows import read_repeats, write_repeats
 
 ROWS = [RepeatRow(id_, "every", b"terms", 1, b"args") for id_ in "abc"]
 

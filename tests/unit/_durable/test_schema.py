@@ -13,7 +13,7 @@ import pytest
 
 from aioscheduler._durable import schema
 from aioscheduler._durable.records import Batch
-from aioscheduler._durable.repeatrows import RepeatRow
+from aioscheduler._durable.repeatrecords import RepeatRow
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError
 

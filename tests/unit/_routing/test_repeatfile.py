@@ -16,7 +16,7 @@ from repeated import Own, done, gates
 
 from aioscheduler import Cron, Every, Manager, SQLiteStore, StoreError, registry
 from aioscheduler._durable.records import Batch, Function, Row
-from aioscheduler._durable.repeatrows import RepeatRow
+from aioscheduler._durable.repeatrecords import RepeatRow
 from aioscheduler._repeating.policy import Progress, delay_of
 from aioscheduler._repeating.terms import read_terms
 from aioscheduler._routing.repeatfile import Unknown, read_terms_of, write_terms
