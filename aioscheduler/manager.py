@@ -713,6 +713,7 @@ class Manager(Generic[When]):
         Raises:
             TypeError: An argument is of a wrong type.
             ValueError: The limit is less than 0.
+            StoreError: The store cannot be read; raised by the iteration.
             RuntimeError: It is called in another thread or loop than that of the manager.
         """
         self._loop_thread.check_inside("async for info in manager.tasks()")

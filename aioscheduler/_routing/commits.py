@@ -30,6 +30,7 @@ MOST_UNSAVED = 200_000  # changes that wait while the store cannot write
 MOST_UNSAVED_BYTES = 64 << 20
 MUCH_UNSAVED = 50_000  # above it `flush` waits for the store
 CLOSE_PATIENCE = 10.0  # seconds without progress, after which a close waits no more
+_MOST_TOLD = 10  # changes that can never be written, one by one; of others their number is
 _TIMES = 1024  # commits of which the time is kept
 
 
@@ -250,8 +251,12 @@ class Commits:
             self._take_error(batch, stamp, error, now)
             return
         self.times.append(now - began)
-        for part, why in left_out or ():
+        left = left_out or []
+        for part, why in left[:_MOST_TOLD]:
             log.error("%s; this change of a durable task is left out: %s", why, _describe(part))
+        if len(left) > _MOST_TOLD:
+            log.error("%s; and so are %s others", left[-1][1], f"{len(left) - _MOST_TOLD:,}")
+        for part, why in left:
             self.refused.update((row.row, why) for row in part.puts)
             self.tasks -= len(part.puts) - len(part.strikes) - len(part.burials)
             self.letters -= len(part.burials) - len(part.discards)  # which are in the file still

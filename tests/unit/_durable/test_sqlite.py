@@ -446,6 +446,28 @@ def test_one_bad_page_in_one_large_bucket(path: Path, store: SQLiteStore) -> Non
     assert "tasks at 1 place " in store.complaint
 
 
+def test_beside_a_bad_page_what_cannot_be_struck_refuses_nothing_else(
+    path: Path, store: SQLiteStore
+) -> None:
+    rows = some_rows(1, 20_000, due=7)
+    store.commit(Batch(puts=rows))
+    store.close(True)
+    pages = [n for n in range(20, path.stat().st_size // 4096) if page_type(path, n) == 10]
+    spoil(path, pages[len(pages) // 2])
+    store.open()
+    found = rows_of(store)
+    with pytest.raises(Unwritable, match="malformed"):
+        store.commit(Batch(strikes=[(row.bucket, row.row) for row in found]))
+    refused = 0
+    for row in found[:200] + found[len(found) // 2 - 400 : len(found) // 2 + 400]:
+        try:
+            store.commit(Batch(strikes=[(row.bucket, row.row)]))
+        except Unwritable:
+            refused += 1
+    assert refused < 700
+    store.commit(Batch(puts=some_rows(30_000, 3, due=7)))
+
+
 def page_type(path: Path, number: int) -> int:
     with open(path, "rb") as file:
         file.seek(number * 4096)

@@ -388,6 +388,26 @@ def test_what_can_never_be_written_is_left_out_and_all_else_is_written(
     assert "too big; this change of a durable task is left out" in caplog.text
 
 
+async def test_of_very_many_that_are_left_out_the_number_is_told(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = place.store.commit
+
+    def refuse(batch: Batch) -> None:
+        if batch.puts:
+            raise Unwritable("a page is bad")
+        commit(batch)
+
+    monkeypatch.setattr(place.store, "commit", refuse)
+    place.start()
+    for _ in range(1_210):
+        place.put()
+    place.turn()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 11
+    assert told[-1] == "a page is bad; and so are 1,200 others"
+
+
 async def test_a_close_tries_once_more_at_once(place: Place) -> None:
     place.start()
     kept = place.put()
