@@ -102,7 +102,7 @@ class Horizon(Generic[T]):
 
     def count(self) -> int:
         """Return how many tasks behind the horizon are not in the file yet."""
-        return sum(what.row is not None for what in self._unwritten.values())
+        return len(self.unwritten())
 
     def expect(self, behind: int | None) -> None:
         """Note when what the file has behind the horizon is due, at the earliest.
@@ -110,7 +110,7 @@ class Horizon(Generic[T]):
         Args:
             behind: As of `Page`, which has been taken.
         """
-        dues = [what.row.due for what in self._unwritten.values() if what.row is not None]
+        dues = [row.due for row in self.unwritten()]
         if behind is not None:
             dues.append(behind)
         self.next = min(dues, default=None)

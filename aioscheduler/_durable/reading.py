@@ -72,8 +72,9 @@ def read_part(
 
 def next_bucket(connection: sqlite3.Connection, bucket: int) -> int | None:
     """Return the first bucket behind one that has tasks; None: there is none."""
-    found = connection.execute("SELECT min(bucket) FROM task WHERE bucket>?", (bucket,)).fetchone()
-    return None if found is None else found[0]
+    query = "SELECT min(bucket) FROM task WHERE bucket>?"
+    found: int | None = connection.execute(query, (bucket,)).fetchone()[0]
+    return found
 
 
 def find(
@@ -90,18 +91,22 @@ def find(
     for due, row in rows:
         if row not in _ROWS:
             continue
-        here = due >> BUCKET_SHIFT
-        found = connection.execute(f"{SELECT}bucket=? AND row=?", (here, row)).fetchone()
+        found = _in_one_of(connection, [due >> BUCKET_SHIFT], row)
         if found is None:
             if buckets is None:
                 buckets = list(_buckets(connection))
-            for bucket in buckets:
-                query = f"{SELECT}bucket=? AND row=?"
-                found = connection.execute(query, (bucket, row)).fetchone()
-                if found is not None:
-                    break
+            found = _in_one_of(connection, buckets, row)
         if found is not None:
             yield found
+
+
+def _in_one_of(
+    connection: sqlite3.Connection, buckets: Sequence[int], row: int
+) -> tuple[Any, ...] | None:
+    """Return the task that has a row number, if it is in one of these buckets."""
+    query = f"{SELECT}bucket=? AND row=?"
+    looks = (connection.execute(query, (bucket, row)).fetchone() for bucket in buckets)
+    return next((found for found in looks if found is not None), None)
 
 
 def _buckets(connection: sqlite3.Connection) -> Iterator[int]:

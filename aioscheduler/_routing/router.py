@@ -247,13 +247,11 @@ class Router:
     async def find(self, id_: str) -> Task[Any] | None:
         """Gives the handle of the task that has an id, wherever it is."""
         keeper = self.keeper
-        known = self.known(id_)
-        if known is None and keeper is not None and keeper.is_open:
+        found = self.find_known(id_)
+        if found is None and keeper is not None and keeper.is_open:
             found = await keeper.shelf.find_id(id_)
-            if found is not None:
-                return found
-            known = self.known(id_)  # which came into memory meanwhile
-        return None if known is None else self.handle(known)
+            found = found or self.find_known(id_)  # which came into memory meanwhile
+        return found
 
     def find_known(self, id_: str) -> Task[Any] | None:
         """Gives the handle of the task that has an id, if it is known without asking the file."""
