@@ -85,8 +85,10 @@ class Kept:
     def of(cls, row: Row) -> Kept:
         """Return a task as a row of the file tells of it."""
         kept = cls(row.row, row.due)
-        kept.id, kept.bucket, kept.begun, kept.given = row.id, row.bucket, row.begun, row.given
-        kept.attempt, kept.failed, kept.losses = row.attempt, row.failed, row.losses
+        kept.bucket = row.bucket
+        if not row.is_plain:
+            kept.id, kept.begun, kept.given = row.id, row.begun, row.given
+            kept.attempt, kept.failed, kept.losses = row.attempt, row.failed, row.losses
         return kept
 
 

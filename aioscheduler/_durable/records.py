@@ -114,6 +114,15 @@ class Row(NamedTuple):
         """Where it is in the order in which tasks are read."""
         return self.due, self.row
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is as most are: there is nothing besides its function, payload and time."""
+        return self[4:] == PLAIN
+
+
+PLAIN = (None, None, None, Begun.NO, 1, 0, 0, None)
+"""The last columns of most rows, from the key on."""
+
 
 class Update(NamedTuple):
     """What changes of a task in the file: all of this is written.

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from ..errors import StoreError
 from . import schema
-from .columns import WIDTH, functions_out, read_letter, read_letters, row_out, write
+from .columns import WIDTH, functions_out, read_letter, read_letters, rows_out, write
 from .faults import RECOVER, REFUSALS, failure, is_busy, is_corrupt, locked, refusal
 from .lock import HandedOver, Lock, holders
 from .reading import find, scan, scan_ids
@@ -224,12 +224,8 @@ class SQLiteStore:
             raise failure(self._path, "read", error) from error
 
     def _rows(self, found: Iterable[tuple[Any, ...]]) -> list[Row]:
-        rows = []
-        for values in found:
-            try:
-                rows.append(row_out(values))
-            except (TypeError, ValueError):  # the file's bytes were changed
-                self._gaps.add(values[:2])
+        rows, odd = rows_out(list(found))
+        self._gaps.update(odd)
         return rows
 
     def commit(self, batch: Batch) -> None:

@@ -40,6 +40,11 @@ class Admission:
         """They, by worker."""
         return self._router.links
 
+    def shares(self, count: int) -> int:
+        """Return into how many shares tasks are dealt out, of which each is for one scheduler."""
+        schedulers = len(self._router.placement.worker_of)
+        return max(min(schedulers, count), -(-count // self._router.links[0].room()))
+
     def locate(self, worker: int, number: int) -> tuple[Link, int]:
         """Gives the link of a task that has not ended, and its scheduler there."""
         link = self._router.links[worker]
@@ -92,6 +97,17 @@ class Admission:
             self._router.ids.give(id_, (worker, scheduler, number))
             self._admitted(id_)
         return worker, number
+
+    def admit_many(self, dues: list[int], call: tuple[Any, list[Any], Any]) -> tuple[int, int]:
+        """Accept a share of tasks that are in the file already, as of `make_many`.
+
+        Returns:
+            Their worker, and the number there of the first; others follow on it.
+        """
+        place = self._router.placement.choose_freely(None)
+        scheduler = self._router.placement.scheduler_of[place]
+        first = self._router.link_of(place, len(dues)).adopt_many(scheduler, dues, *call)
+        return self._router.placement.worker_of[place], first
 
     def leave_out(self, early: Early) -> Task[Any] | None:
         """Takes a task from its link that is none; gives its handle, if somebody has it."""

@@ -238,7 +238,7 @@ class Keeper:
         self.shelf.open(self._loop, self._admission, restoring, opening.tasks)
         paging = Paging(
             *(self.store, self._asking.ask, self.where, self._timed, self._clock, self._held),
-            lambda row, kept: restoring.take(row, self.intake.early, kept),
+            lambda found: restoring.take_many(found, self.intake.early),
             *(
                 self._lookups.settle,
                 self._admission.flush,

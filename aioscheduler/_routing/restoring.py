@@ -13,8 +13,9 @@ Nothing waits for a row that cannot be read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import count, groupby
 from typing import Any, NamedTuple, Protocol
 
 from .._durable.group import Group, Kept
@@ -48,6 +49,9 @@ class Admission(Protocol):
     def links(self) -> Sequence[Link]:
         """They, by worker."""
 
+    def shares(self, count: int) -> int:
+        """Return into how many shares tasks are dealt out, of which each is for one scheduler."""
+
     @property
     def is_over(self) -> bool:
         """Whether no task is to begin any more."""
@@ -75,6 +79,13 @@ class Admission(Protocol):
     ) -> tuple[int, int]:
         """Accept a task that is in the file already; return its worker and its number there."""
 
+    def admit_many(self, dues: list[int], call: tuple[Any, list[Any], Any]) -> tuple[int, int]:
+        """Accept a share of tasks that are in the file already, as of `make_many`.
+
+        Returns:
+            Their worker, and the number there of the first; others follow on it.
+        """
+
     def leave_out(self, early: Early) -> Task[Any] | None:
         """Take a task from its link that is none; return its handle, if somebody has it."""
 
@@ -90,6 +101,9 @@ class Admission(Protocol):
 
 class Shelf(Protocol):
     """Who holds tasks that are only in the file."""
+
+    def held_among(self, rows: Sequence[int]) -> Collection[int]:
+        """Return those of some tasks that somebody holds, or asks something of."""
 
     def left(self, row: Row, kept: Kept, worker: int, number: int) -> bool:
         """A task is at a link; return whether somebody has its handle."""
@@ -173,6 +187,51 @@ class Restoring:
     def doubts(self, row: Row) -> bool:
         """Whether a task of the file may have ended the last host."""
         return row.row < self._first_row and row.due < self._in_doubt
+
+    def take_many(
+        self, found: Sequence[tuple[Row, Kept | None]], early: Mapping[str, Early]
+    ) -> None:
+        """Take tasks of the file, in order: those that are as most are at once.
+
+        Args:
+            found: They, and what is kept of each, if anything is.
+            early: As for `take`.
+        """
+        held = self._shelf.held_among([row.row for row, _ in found])
+
+        def alike(each: tuple[Row, Kept | None]) -> int | None:
+            """Return the function of a task that is as most are."""
+            row, kept = each
+            is_alike = row.is_plain and kept is None and row.row not in held
+            return row.function if is_alike and not self.doubts(row) else None
+
+        for number, some in groupby(found, alike):
+            function = None if number is None else self._functions.find(number)
+            if isinstance(function, Durable):
+                self._take_alike(function, [row for row, _ in some])
+            else:
+                for row, kept in some:
+                    self.take(row, early, kept)
+
+    def _take_alike(self, function: Durable, rows: list[Row]) -> None:
+        """Take tasks of one function, dealt out to schedulers: what is due next is everywhere."""
+        stored = Stored(function, b"", confirmed=confirmed_of(function, None))
+        shares = self._admission.shares(len(rows))
+        for some in (rows[start::shares] for start in range(shares)):
+            numbers, dues, _, payloads, *_ = zip(*some, strict=True)
+            try:
+                call = self._calls.make_many(stored, list(payloads))
+            except Exception:  # noqa: BLE001  each is a dead letter, or is none
+                for row in some:
+                    self.take(row, {})
+                continue
+            worker, first = self._admission.admit_many(list(dues), call)
+            kept = [Kept.of(row) for row in some]
+            if function.once:
+                for each in kept:
+                    each.once = True
+            self._keepings[worker].kept.update(zip(count(first), kept))
+            self._where.add_many(numbers, worker, first)
 
     def take(
         self,

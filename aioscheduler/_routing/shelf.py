@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -338,6 +338,14 @@ class Shelf(ShelfHome):
             self._listings.remove(listing)
 
     # ---- ends
+
+    def held_among(self, rows: Sequence[int]) -> Collection[int]:
+        """Return those of some tasks that somebody holds, or asks something of."""
+        if self._listings:
+            return rows
+        if not self.requests and not self.held:
+            return ()
+        return {row for row in rows if row in self.requests or self.held.holds(row)}
 
     def left(self, row: Row, kept: Kept, worker: int, number: int) -> bool:
         """Give who holds a task to the link that has it now; return whether there is a handle."""

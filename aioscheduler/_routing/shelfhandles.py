@@ -121,6 +121,15 @@ class ShelfHandles:
         """Take the tasks of a batch; see `ShelvedParts`."""
         self._parts.add(outcomes, offset, self._home, first, count, dues)
 
+    def __bool__(self) -> bool:
+        """Whether somebody may hold something."""
+        return bool(self._holders or self._parts or self.aliases)
+
+    def holds(self, row: int) -> bool:
+        """Whether somebody holds a task, or its batch, or may have its alias."""
+        held = self._holders.handle_of(row) is not None or row in self._parts
+        return held or row in self._aliases_of
+
     # ---- what is kept
 
     def kept_of(self, row: Row) -> Kept:

@@ -45,10 +45,19 @@ class ShelvedParts:
             self._parts = [ref for _, ref in held]
             self._swept = len(held)
 
+    def __bool__(self) -> bool:
+        """Whether some may be held."""
+        return bool(self._parts)
+
     def _find(self, row: int) -> Part | None:
         index = bisect_right(self._firsts, row) - 1
         part = self._parts[index]() if index >= 0 else None
         return part if part is not None and row in part else None
+
+    def __contains__(self, row: int) -> bool:
+        """Whether a task is of a batch that is held."""
+        part = self._find(row)
+        return part is not None and part.is_here(row)
 
     def task(self, row: int) -> Task[Any] | None:
         """Return the handle of a task, if its batch is held."""

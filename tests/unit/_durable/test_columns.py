@@ -18,6 +18,7 @@ from aioscheduler._durable.columns import (
     letter_out,
     row_in,
     row_out,
+    rows_out,
     text_in,
     text_or_error,
     text_out,
@@ -98,6 +99,52 @@ def test_columns_of_nonsense_are_refused(place: int, value: Any) -> None:
     columns[place] = value
     with pytest.raises((TypeError, ValueError)):
         row_out(tuple(columns))
+
+
+ROWS = st.lists(
+    st.one_of(
+        st.builds(Row, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.binary()),
+        st.builds(Row, st.just(1), st.just(5), st.just(3), st.just(b""), key=st.integers()),
+        st.builds(Row, st.just(1), st.just(5), st.just(3), st.just(b""), attempt=st.integers(1, 3)),
+    ).map(row_in),
+    max_size=12,
+)
+
+
+@given(
+    ROWS, st.lists(st.tuples(st.integers(0, 11), st.integers(1, 12), st.sampled_from([1.5, "x"])))
+)
+def test_many_rows_are_read_as_each_of_them(
+    some: list[tuple[Any, ...]], odd: list[tuple[int, int, Any]]
+) -> None:
+    for at, place, value in odd:
+        if at < len(some):
+            some[at] = (*some[at][:place], value, *some[at][place + 1 :])
+    rows, places = [], []
+    for values in some:
+        try:
+            rows.append(row_out(values))
+        except (TypeError, ValueError):
+            places.append(values[:2])
+    assert rows_out(some) == (rows, places)
+    assert all(type(row) is Row for row in rows_out(some)[0])
+
+
+@given(
+    st.sets(st.tuples(st.integers(0, 2), st.integers(0, 9))),
+    st.sets(st.tuples(st.integers(0, 2), st.integers(0, 9))),
+    st.sampled_from([(), (2,), (4, 2)]),
+)
+def test_what_is_struck_is_gone_and_nothing_else(
+    there: set[tuple[int, int]], struck: set[tuple[int, int]], sizes: tuple[int, ...]
+) -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        fill(connection)
+        puts = [Row(row, bucket << 42, 1, b"") for bucket, row in there]
+        write(connection, Batch(puts=puts), ())
+        assert write(connection, Batch(strikes=list(struck)), sizes) == (-len(there & struck), 0)
+        left = connection.execute("SELECT bucket, row FROM task").fetchall()
+        assert set(left) == there - struck
 
 
 def test_a_burial_of_what_is_not_there_leaves_no_letter() -> None:

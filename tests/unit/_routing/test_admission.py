@@ -77,6 +77,27 @@ async def test_what_the_file_has_is_accepted_whatever_the_limits_are(place: Plac
     assert len(where) == 1  # as its key says
 
 
+async def test_many_are_accepted_at_once_in_shares_that_a_link_takes(place: Place) -> None:
+    note = find("test.note")
+    assert note is not None
+    room = place.router.links[0].room()
+    assert [place.admission.shares(count) for count in (1, 3, 4, 4 * room + 1)] == [1, 3, 4, 5]
+    loads = []
+    for n in range(4):
+        payloads = [wire.pack([n]), wire.pack([n + 10])]
+        call = place.keeper.calls.make_many(Stored(note, b""), payloads)
+        worker, first = place.admission.admit_many([place.due, place.due + 1], call)
+        for number, due in ((first, place.due), (first + 1, place.due + 1)):
+            link, scheduler = place.admission.locate(worker, number)
+            task = link.find(scheduler, number)
+            assert task is not None
+            assert (task.state, link.due(scheduler, number)) == (State.PENDING, due)
+            assert "note" in task.name
+        loads.append((worker, scheduler))
+    assert len(set(loads)) == 4  # each scheduler had a share
+    assert len(place.manager) == 8
+
+
 async def test_an_early_task_becomes_the_one_of_the_file(place: Place) -> None:
     early = place.manager.schedule(reminders.note("new"), timedelta(days=2), id="a")
     ends: list[Any] = []

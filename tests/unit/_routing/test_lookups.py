@@ -225,7 +225,7 @@ async def test_what_was_in_memory_and_has_ended_is_there_no_more(place: Place) -
     """The horizon has passed it: whatever the file says, it came."""
     place.id("n1")
     await asyncio.sleep(0)
-    place.where.horizon.take([], (NOW + 2 * HOUR, 0), lambda row, more: None)
+    place.where.horizon.take([], (NOW + 2 * HOUR, 0))
     await place.turn()
     assert place.told == [("n1", None)]
 

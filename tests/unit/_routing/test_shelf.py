@@ -77,6 +77,22 @@ async def test_a_whole_batch_is_scheduled_and_told_its_ends(place: Place) -> Non
     assert not batch.cancel()
 
 
+async def test_of_some_tasks_those_are_told_that_somebody_has_to_do_with(place: Place) -> None:
+    place.start(*(row_of(row, FAR) for row in range(1, 5)))
+    assert list(place.shelf.held_among(range(9))) == []
+    handle = place.shelf.held.hand_out(2)
+    place.shelf.held.lead(1 << 40, 3)
+    batch = place.map([FAR, FAR], "a", "b")
+    first = batch._outcomes.parts[0].first
+    assert set(place.shelf.held_among([1, 2, 3, first, first + 1])) == {2, 3, first, first + 1}
+    place.shelf.cancel(0, 4)
+    assert 4 in place.shelf.held_among(range(9))
+    with place.shelf.listing(Wanted()):
+        assert set(place.shelf.held_among([1, 2])) == {1, 2}  # a list is told of all
+    del handle
+    await place.turn()
+
+
 async def test_a_batch_that_is_not_written_yet_can_be_cancelled(place: Place) -> None:
     place.start(row_of(1, FAR))
     batch = place.map(FAR, "a", "b")
