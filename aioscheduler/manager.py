@@ -683,6 +683,7 @@ class Manager(Generic[When]):
 
         Raises:
             TypeError: The id is no str.
+            StoreError: The store cannot be read where that task may be, or was closed meanwhile.
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
         self._loop_thread.check_inside("await manager.find(id)")

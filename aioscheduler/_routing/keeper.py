@@ -163,6 +163,7 @@ class Keeper:
         self._opened = loop.create_future()
         self._opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
         self._feeding = loop.create_task(self._open(then))
+        self._feeding.add_done_callback(self._was_opened)
 
     async def ready(self) -> None:
         """Return when it is open, and what is due first is in memory.
@@ -192,24 +193,27 @@ class Keeper:
         return False
 
     async def _open(self, then: Callable[[], None]) -> None:
-        assert self._opened is not None
         assert self._loop is not None
-        try:
-            self._writer.start(self._loop)
-            await self._feed(await self._asking.open())
-            self.commits.start(self._loop)
-            then()
-        except BaseException as error:  # whatever it is, nothing can be kept
-            if isinstance(error, asyncio.CancelledError):
-                how = "it took too long for a close(), or all tasks of the loop were cancelled"
-                error = StoreError(f"{self.store.path} was not opened: {how}")
+        self._writer.start(self._loop)
+        await self._feed(await self._asking.open())
+        self.commits.start(self._loop)
+        then()
+
+    def _was_opened(self, opening: asyncio.Task[None]) -> None:
+        """Say how it went; a task that is cancelled before its first step could not do so."""
+        assert self._opened is not None
+        error: BaseException | None
+        if opening.cancelled():
+            how = "it took too long for a close(), or all tasks of the loop were cancelled"
+            error = StoreError(f"{self.store.path} was not opened: {how}")
+        else:
+            error = opening.exception()
+        if error is None:
+            self._opened.set_result(None)
+        else:  # whatever it is, nothing can be kept
             reason = explain(self.store.path, "used", error)
             self._opened.set_exception(reason)
             self._fail(reason)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self._opened.set_result(None)
 
     async def _feed(self, opening: Opening) -> None:
         """Give the first tasks of the file to the links, and rows to what was scheduled."""
