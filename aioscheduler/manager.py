@@ -703,7 +703,8 @@ class Manager(Generic[When]):
 
         What is there from the beginning to the end of it is given exactly once; what comes, goes
         or changes its state meanwhile, at most once. There is no order. The loop turns in between,
-        so that a million tasks do not hold it up.
+        so that a million tasks do not hold it up. What of a store is on a damaged page is left out,
+        and the log says so.
 
         Args:
             name: Only those of exactly this name.

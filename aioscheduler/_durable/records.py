@@ -328,11 +328,20 @@ class Store(Protocol):
     def scan(self, after: tuple[int, int], most: int) -> list[Row]:
         """Return tasks in order of bucket and row, from behind such a place.
 
-        None: it is the end.
+        None: it is the end. What cannot be read is left out, and is a `complaint`.
+
+        Raises:
+            StoreError: Nothing can be read.
         """
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
-        """Return tasks whose ids begin so, by `place_of_id`; `after` is the last one so far."""
+        """Return tasks whose ids begin so, by `place_of_id`; `after` is the last one so far.
+
+        What cannot be read is left out, as by `scan`.
+
+        Raises:
+            StoreError: Nothing can be read, or not which ids there are.
+        """
 
     @property
     def complaint(self) -> str:

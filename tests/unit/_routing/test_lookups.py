@@ -406,7 +406,8 @@ async def test_who_waits_for_an_answer_gets_the_next_one_if_the_asking_was_cance
     place.lookups.when_known(lambda: place.told.append("known"))
     assert place.told == []  # for it is not
     await place.turn(9)
-    assert (await finding, await settling, place.told) == (1, None, ["known"])
+    await settling
+    assert (await finding, place.told) == (1, ["known"])
 
 
 async def test_who_is_cancelled_with_the_asking_is_cancelled_and_not_told_of_no_task(
