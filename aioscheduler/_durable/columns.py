@@ -89,9 +89,8 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
     _put(connection, _PUT_PLAIN, plain, sizes)
     if len(plain) < len(puts):
         _put(connection, _PUT, [row_in(put) for put in puts if put[4:] != _PLAIN], sizes)
-    letters -= many(
-        "DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards]
-    ).rowcount
+    dropped = [*batch.discards, *(letter for letter, _ in batch.requeues)]
+    letters -= many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in dropped]).rowcount
     return tasks + len(puts), letters
 
 

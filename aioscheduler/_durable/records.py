@@ -242,6 +242,8 @@ class Batch(NamedTuple):
         puts: Tasks that are new.
         burials: Of tasks that are in the file, or among the puts.
         discards: Numbers of dead letters that are no more.
+        requeues: Dead letters in whose place tasks have come: the numbers of letter and task. If
+            that cannot be put, it stays a letter.
         repeats: What has changed of repeats, in the order in which it did.
         next_row: No row from this one on was given when the batch was made.
     """
@@ -252,6 +254,7 @@ class Batch(NamedTuple):
     puts: Sequence[Row] = ()
     burials: Sequence[Burial] = ()
     discards: Sequence[int] = ()
+    requeues: Sequence[tuple[int, int]] = ()
     repeats: Sequence[RepeatChange] = ()
     next_row: int = 0
 
