@@ -227,11 +227,7 @@ class Keeper:
         self._functions.read(opening.functions)
         self.repeats = opening.repeats
         self._restoring = restoring = Restoring(
-            self._admission,
-            self.group,
-            self._burials,
-            self._functions,
-            self.keepings,
+            *(self._admission, self.group, self._burials, self._functions, self.keepings),
             self.calls,
             self.notes,
             opening,
@@ -362,7 +358,8 @@ class Keeper:
     async def _close(self) -> None:
         clean = await self.settle() and not self._is_in_doubt()
         self._lookups.stop()
-        self.shelf.close(self._reason)
+        if lost := self.shelf.close(self._reason):
+            log.error("%s new tasks are not in %s, and are lost", f"{lost:,}", self.store.path)
         self._burials.tell()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         try:

@@ -370,14 +370,17 @@ class Shelf(ShelfHome):
         self.requests.pop(row, None)
         self.held.settle(row, state, value)
 
-    def close(self, reason: Exception | None) -> None:
-        """Tell who holds a task that it stays for the next host, if it is in the file."""
+    def close(self, reason: Exception | None) -> int:
+        """Tell who holds a task that it stays for the next host, if it is in the file.
 
-        def stays(task: Task[Any]) -> bool:
-            stamp = task._kept.stamp if isinstance(task._kept, Kept) else 0
-            return task._number not in self.claims and self._commits.has(stamp)
-
-        dropped = sum(self.held.find(row.row) is None for row in self.claims.rows())
-        gone = self.held.close(reason, stays) + dropped
-        self.tally.close(gone, State.CANCELLED if reason is None else State.LOST)
+        Returns:
+            How many tasks are not.
+        """
+        lost = {row.row for row in self.claims.rows()}
+        for row in self._where.horizon.unwritten():
+            if not self._commits.has(self.held.kept_of(row).stamp):
+                lost.add(row.row)
+        self.held.close(reason, lost)
+        self.tally.close(len(lost), State.CANCELLED if reason is None else State.LOST)
         self.claims.clear()
+        return len(lost)

@@ -9,7 +9,7 @@ Nothing is kept of a task of which nobody holds anything, once it is on disk.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import datetime
 from typing import Any
 
@@ -201,24 +201,19 @@ class ShelfHandles:
         """Forget handles that are gone."""
         self._holders.forget_dropped()
 
-    def close(self, reason: Exception | None, stays: Callable[[Task[Any]], bool]) -> int:
+    def close(self, reason: Exception | None, lost: Container[int]) -> None:
         """Tell who holds a task that it stays in the file, or does not.
 
         Args:
             reason: Why the manager has failed, if it has.
-            stays: Whether a task does.
-
-        Returns:
-            How many do not.
+            lost: The rows of those that are not in the file.
         """
-        count = 0
+        stays = State.KEPT, kept_error(reason)
+        goes = State.CANCELLED if reason is None else State.LOST, reason
+
+        def end_of(row: int) -> tuple[State, Any]:
+            return goes if row in lost else stays
+
         for row in self._holders.numbers():
-            task = self._holders.handle_of(row)
-            if task is None or stays(task):
-                self._holders.settle(row, State.KEPT, kept_error(reason), None)
-            else:
-                count += 1
-                state = State.CANCELLED if reason is None else State.LOST
-                self._holders.settle(row, state, reason, None)
-        self._parts.settle_all(State.KEPT, kept_error(reason))
-        return count
+            self._holders.settle(row, *end_of(row), None)
+        self._parts.settle_all(end_of)

@@ -331,6 +331,22 @@ async def test_a_close_that_cannot_write_is_not_clean(
     assert "2 changes of durable tasks are lost" in caplog.text
 
 
+async def test_of_new_tasks_that_are_not_in_the_file_at_a_close_the_number_is_told(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.open()
+    await place.turn()
+    note = find("test.note")
+    assert note is not None
+    for value in range(3):
+        draft = place.keeper.drafts.draft(reminders.note(value), note, None, None, None, None)
+        place.keeper.shelf.schedule(NOW + (99 << 42), NOW, draft, False, False)
+    place.keeper.commits.stop(GONE)
+    await place.close()
+    assert caplog.messages[0] == "3 new tasks are not in tasks.db, and are lost"
+    assert place.keeper.shelf.tally.figures() == {"cancelled": 3}
+
+
 async def test_a_store_that_cannot_be_closed_is_told_of(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
