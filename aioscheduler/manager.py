@@ -623,7 +623,8 @@ class Manager(Generic[When]):
         """Gives the handle of a task that has not ended.
 
         Raises:
-            UnknownTask: It has ended, or the reference is damaged or another manager's.
+            UnknownTask: It has ended, or the reference is damaged, another manager's, or leads
+                nowhere any more.
             TypeError: `ref` is no reference.
             RuntimeError: It is called in another thread than that of the loop.
         """
@@ -641,7 +642,7 @@ class Manager(Generic[When]):
         ends when the worker has confirmed it. Another manager's task is left alone: False.
 
         Raises:
-            UnknownTask: A reference is damaged or another manager's.
+            UnknownTask: A reference is damaged, another manager's, or leads nowhere any more.
             TypeError: It is neither a handle nor a reference.
             RuntimeError: It is called in another thread than that of the loop.
         """
@@ -668,7 +669,7 @@ class Manager(Generic[When]):
             ValueError: The time has passed.
             TypeError: `when` is no time, this manager is of queues, or `task` is neither a handle
                 nor a reference.
-            UnknownTask: A reference is damaged or another manager's.
+            UnknownTask: A reference is damaged, another manager's, or leads nowhere any more.
             RuntimeError: It is called in another thread than that of the loop.
         """
         self._loop_thread.check("manager.reschedule, task, when")

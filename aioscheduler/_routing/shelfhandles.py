@@ -21,12 +21,13 @@ from ..task import State, Task
 from .drafts import Drafts
 from .endings import kept_error
 from .holders import Holders
+from .ids import Forgotten
 from .link import Link
 from .shelvedparts import ShelvedParts
 from .whereabouts import Whereabouts
 
 MOST_ALIASES = 1 << 16
-"""Of tasks that tasks have scheduled; references to those before lead nowhere."""
+"""Of tasks that tasks have scheduled; who asks by those before is told that they lead nowhere."""
 
 
 class ShelfHandles:
@@ -42,6 +43,7 @@ class ShelfHandles:
 
     Attributes:
         aliases: The rows of tasks that tasks have scheduled, by the numbers that those were told.
+        forgotten: Those numbers that lead nowhere any more.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ShelfHandles:
         is_known: Callable[[int], bool | None],
     ) -> None:
         self.aliases: OrderedDict[int, int] = OrderedDict()
+        self.forgotten = Forgotten()
         self._aliases_of: dict[int, int] = {}
         self._home = home
         self._timed = timed
@@ -170,7 +173,8 @@ class ShelfHandles:
         self.aliases[alias] = row
         self._aliases_of[row] = alias
         if len(self.aliases) > MOST_ALIASES:
-            _, row = self.aliases.popitem(last=False)
+            alias, row = self.aliases.popitem(last=False)
+            self.forgotten.add(alias)
             self._aliases_of.pop(row, None)
 
     def forget_alias(self, row: int) -> int | None:

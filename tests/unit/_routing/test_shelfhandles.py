@@ -230,6 +230,7 @@ def test_there_is_a_limit_to_aliases_and_the_oldest_lead_nowhere_then(
     for number in range(5):
         place.held.lead(100 + number, number)
     assert place.held.aliases == {102: 2, 103: 3, 104: 4}
+    assert [number in place.held.forgotten for number in (100, 101, 102)] == [True, True, False]
     assert place.held.forget_alias(0) is None
     assert place.held.forget_alias(2) == 102
 
