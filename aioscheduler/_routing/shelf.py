@@ -93,6 +93,7 @@ class Shelf(ShelfHome):
         self._listings: list[ShelfListing] = []
         self._admission: Admission | None = None
         self._restoring: Restoring | None = None
+        self._is_closed = False
 
     def open(
         self,
@@ -330,7 +331,8 @@ class Shelf(ShelfHome):
     def listing(self, wanted: Wanted) -> Iterator[ShelfListing]:
         """Give a list of tasks, which is told what goes meanwhile."""
         listing = self._make_listing(wanted)
-        listing.unwritten = self.claims.rows() + self._where.horizon.unwritten()
+        if not self._is_closed:  # then what is not in the file is lost
+            listing.unwritten = self.claims.rows() + self._where.horizon.unwritten()
         self._listings.append(listing)
         try:
             yield listing
@@ -376,6 +378,7 @@ class Shelf(ShelfHome):
         Returns:
             How many tasks are not.
         """
+        self._is_closed = True
         lost = {row.row for row in self.claims.rows()}
         for row in self._where.horizon.unwritten():
             if not self._commits.has(self.held.kept_of(row).stamp):
