@@ -90,9 +90,9 @@ class Lookups:
         """Ask for the task that has an id."""
         self._want(id_, (0, -1), then)
 
-    def by_row(self, row: int, due: int, then: Then) -> None:
+    def by_row(self, row: int, due: int, then: Then, missed: Missed | None = None) -> None:
         """Ask for a task by its row, and when it was due, as last known."""
-        self._want(None, (due, row), then)
+        self._want(None, (due, row), then, missed)
 
     async def find(self, id_: str, read: Callable[[Row | None], T]) -> T:
         """Return what is read of the task that has an id, as soon as it is found.
@@ -184,7 +184,7 @@ class Lookups:
                 for index, (_, id_, (_, number), then, untold) in enumerate(wanted):
                     row = by_row.get(number) if id_ is None else by_id.get(id_)
                     try:
-                        if untold is not None and index in missed:
+                        if untold is not None and index in missed and not self._knows(number):
                             untold(missed[index])
                         else:
                             then(self._as_it_is(number, row))
@@ -228,6 +228,10 @@ class Lookups:
         if untold:
             log.error("%s; of %d tasks it is taken that they are not there", untold[0], len(untold))
         return found, missed
+
+    def _knows(self, number: int) -> bool:
+        """Whether it is known without the file what a task is by now."""
+        return self._where.horizon.find(number) is not None or number in self._where
 
     def _as_it_is(self, number: int, row: Row | None) -> Row | None:
         """Return a task of the file as it is by now."""

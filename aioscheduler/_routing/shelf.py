@@ -264,7 +264,8 @@ class Shelf(ShelfHome):
         return True
 
     def _ask(self, number: int, due: int) -> None:
-        self._lookups.by_row(number, due, partial(self._found, number))
+        told = partial(self._found, number), partial(self._missed, number)
+        self._lookups.by_row(number, due, *told)
 
     def _ask_of_waiting(self, number: int, what: int) -> None:
         """Ask something of a task that waits for its function to be defined."""

@@ -5,10 +5,12 @@ How a task is cancelled or moved is the shelf's, which is all of this and more (
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .._durable.group import Kept
+from ..errors import StoreError
 from ..task import State, Task, TaskRef
 from .claims import Claims
 from .commits import Commits
@@ -16,6 +18,8 @@ from .lookups import Lookups
 from .restoring import Restoring
 from .shelfhandles import ShelfHandles
 from .whereabouts import Whereabouts
+
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 CANCEL = -1
 """In the place of a due time, among what is asked of tasks."""
@@ -64,6 +68,13 @@ class ShelfHome:
     def _ask(self, number: int, due: int) -> None:
         """Ask the file for a task, which was due then, as last known."""
         raise NotImplementedError
+
+    def _missed(self, number: int, error: StoreError) -> None:
+        """The file cannot be read where a task may be: who holds it is told, or the log."""
+        asked = self.requests.pop(number, None)
+        if asked is not None and self.held.find(number) is None:
+            log.error("%s; what was asked of its task %d is not done", error, number)
+        self.held.settle(number, State.LOST, error)  # which is lost to nobody else
 
     def _may_be_here(self, number: int) -> bool:
         assert self._restoring is not None

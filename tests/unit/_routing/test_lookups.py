@@ -499,6 +499,23 @@ async def test_a_file_that_can_never_be_read_is_taken_for_one_without_the_tasks(
     assert place.told[-1] == ("n1", 1)  # it can be read again
 
 
+async def test_who_asks_for_a_row_may_be_told_that_the_file_cannot_be_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 0)
+    place.fails = [StoreError("tasks.db cannot be read")] * (module.TRIES + 3)
+    moved = row_of(2, NOW + 5 * HOUR)
+    place.where.horizon.put(moved, Kept.of(moved), 1)
+    place.where.add(3, 0, 7)
+    for number in (1, 2, 3):
+        missed = partial(lambda number, error: place.told.append((number, str(error))), number)
+        place.lookups.by_row(number, NOW + HOUR, place.tell(number), missed)
+    await place.turn(12)
+    # Of a task that was moved or is in memory the file is not needed.
+    assert place.told == [(1, "tasks.db cannot be read"), (2, 2), (3, None)]
+    assert not caplog.records
+
+
 async def test_who_looks_for_a_task_is_told_that_the_file_cannot_be_read_and_not_that_there_is_none(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

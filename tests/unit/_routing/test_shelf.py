@@ -183,6 +183,26 @@ async def test_nothing_is_asked_of_a_task_that_certainly_is_not_there(place: Pla
     assert not place.shelf.reschedule(0, 99, FAR)
 
 
+async def test_where_the_file_cannot_be_read_nobody_is_told_that_there_is_no_task(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("aioscheduler._routing.lookups.RETRY", 0)
+    place.start(row_of(1, FAR), row_of(2, FAR))
+    task = place.handle(1)
+    assert task.reschedule(DAY)
+    assert place.shelf.cancel(0, 2)
+
+    def refuse(ids: Any, rows: Any) -> Any:
+        raise FULL
+
+    place.store.find = refuse  # type: ignore[method-assign]
+    await place.turn(12)
+    assert task.state is State.LOST
+    assert task.exception() is FULL
+    assert caplog.messages == [f"{FULL}; what was asked of its task 2 is not done"]
+    assert (place.shelf.requests, place.shelf.tally.figures()) == ({}, {"pending": 2})
+
+
 async def test_a_task_that_is_not_there_is_cancelled_and_rescheduled_in_vain(
     place: Place,
 ) -> None:
