@@ -1,8 +1,7 @@
 """What of a task is in which column of the file, and how a batch is written.
 
-SQLite keeps bytes as they are. It does not keep numbers beyond 64 bits and lone surrogates, so
-keys, ids and texts of that kind are stored as bytes. Other programs can write to the file, so what
-is read may be anything: a task that is odd is refused, a dead letter is shown as far as it goes.
+Other programs can write to the file, so what is read may be anything: a task that is odd is
+refused, a dead letter is shown as far as it goes.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from .records import BUCKET_SHIFT, PLAIN, Batch, Begun, Burial, Function, Letter, Reason, Row
+from .values import bytes_out, key_in, key_out, text_in, text_or_error, text_out
 
 T = TypeVar("T")
 
@@ -92,9 +92,8 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
     _put(connection, _PUT_PLAIN, plain, sizes)
     if len(plain) < len(puts):
         _put(connection, _PUT, [row_in(put) for put in puts if put[4:] != PLAIN], sizes)
-    letters -= many(
-        "DELETE FROM dead_letter WHERE row=?", [(row,) for row in batch.discards]
-    ).rowcount
+    dropped = [*batch.discards, *(letter for letter, _ in batch.requeues)]
+    letters -= many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in dropped]).rowcount
     return tasks + len(puts), letters
 
 
@@ -300,7 +299,7 @@ def letter_out(values: tuple[Any, ...]) -> Letter:
     columns = dict(zip(Letter._fields, values, strict=True))
     payload: bytes | None = columns["payload"]
     if payload is not None:
-        payload = read("payload", _bytes_out, b"")
+        payload = read("payload", bytes_out, b"")
     letter = Letter(
         columns["row"],
         read("due", _number_out, 0),
@@ -309,7 +308,7 @@ def letter_out(values: tuple[Any, ...]) -> Letter:
         payload,
         read("key", key_out, None),
         read("id", lambda id_: None if id_ is None else text_out(id_), None),
-        read("options", lambda options: None if options is None else _bytes_out(options), None),
+        read("options", lambda options: None if options is None else bytes_out(options), None),
         read("attempt", _number_out, 0),
         read("reason", Reason, Reason.UNREADABLE),
         read("text", text_out, ""),
@@ -327,12 +326,6 @@ def _number_out(number: Any) -> int:
     return number
 
 
-def _bytes_out(content: Any) -> bytes:
-    if type(content) is not bytes:
-        raise TypeError("no bytes")
-    return content
-
-
 def functions_out(found: Iterable[tuple[Any, ...]]) -> list[Function]:
     """Give the functions of columns in the order of their fields, by number.
 
@@ -346,69 +339,3 @@ def functions_out(found: Iterable[tuple[Any, ...]]) -> list[Function]:
         ]
     except (TypeError, ValueError) as error:
         raise sqlite3.DatabaseError("its table func is damaged") from error
-
-
-def text_in(text: str) -> str | bytes:
-    """Give a text as SQLite keeps it."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return text.encode("utf-8", "surrogatepass")
-    return text
-
-
-def text_out(text: Any) -> str:
-    """Give back a text.
-
-    Raises:
-        TypeError: It is none.
-        ValueError: It is none.
-    """
-    if isinstance(text, bytes):
-        return text.decode("utf-8", "surrogatepass")
-    if not isinstance(text, str):
-        raise TypeError("no text")
-    return text
-
-
-def text_or_error(content: bytes) -> str | UnicodeDecodeError:
-    """Give what a column of text has, for `Connection.text_factory`.
-
-    What is no UTF-8 is an error as a value: raised here, it would take along the whole answer.
-    """
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        return error
-
-
-def key_in(key: str | bytes | int) -> str | bytes | int:
-    """Give a key as SQLite keeps it: bytes begin with a letter that says what they stand for."""
-    if isinstance(key, str):
-        text = text_in(key)
-        return b"s" + text if isinstance(text, bytes) else text
-    if isinstance(key, bytes):
-        return b"b" + key
-    if -(1 << 63) <= key < 1 << 63:
-        return int(key)
-    return b"i" + key.to_bytes(key.bit_length() // 8 + 1, "big", signed=True)
-
-
-def key_out(key: Any) -> Any:
-    """Give back a key, or None.
-
-    Raises:
-        TypeError: It is none.
-        ValueError: It is none.
-    """
-    if key is None or type(key) in (str, int):
-        return key
-    mark, content = _bytes_out(key)[:1], key[1:]
-    if mark == b"s":
-        return text_out(content)
-    if mark == b"i":
-        return int.from_bytes(content, "big", signed=True)
-    if mark == b"b":
-        return content
-    raise ValueError("no key begins like this")

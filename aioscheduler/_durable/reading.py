@@ -10,8 +10,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .columns import text_in
 from .records import BUCKET_SHIFT, Position
+from .values import text_in
 
 MOST_BYTES = 64 << 20
 """Of the payloads that are read at a time, but for the last thousand of them."""
@@ -20,6 +20,9 @@ SELECT = (
     "SELECT bucket, row, due, func, payload, key, id, options, state, attempt, failed, losses, "
     "given FROM task WHERE "
 )
+
+KEYS = "SELECT bucket, row, 0, 0, 0, 0, id FROM task WHERE "
+"""What an index of ids says by itself, each at its place in a row."""
 
 _STEP = 1024  # rows from one look at the bytes to the next
 _ROWS = range(-(1 << 63), 1 << 63)  # those that a file can have
@@ -129,11 +132,18 @@ def scan(
 
 
 def scan_ids(
-    connection: sqlite3.Connection, prefix: str, after: str | None, most: int
+    connection: sqlite3.Connection, prefix: str, after: str | None, most: int, select: str = SELECT
 ) -> list[tuple[Any, ...]]:
     """Return tasks whose ids begin with a prefix, in order: those that are text, then the others.
 
     Ids that SQLite does not keep as text (`columns.text_in`) are few, and it sorts them behind.
+
+    Args:
+        connection: To the file.
+        prefix: With what ids begin.
+        after: The last id before; None: there is none.
+        most: Rows to be read, at most.
+        select: SELECT or KEYS.
 
     Raises:
         sqlite3.Error: They cannot be read.
@@ -142,7 +152,7 @@ def scan_ids(
     last, compare = (text_in(prefix), ">=") if after is None else (text_in(after), ">")
     found: list[tuple[Any, ...]] = []
     if isinstance(last, str):
-        query = f"{SELECT}id{compare}? AND typeof(id)='text' ORDER BY id LIMIT ?"
+        query = f"{select}id{compare}? AND typeof(id)='text' ORDER BY id LIMIT ?"
         for row in connection.execute(query, (last, most)):
             if not row[6].startswith(prefix):
                 break
@@ -150,6 +160,6 @@ def scan_ids(
         if len(found) == most:
             return found
         last, compare = start, ">="
-    query = f"{SELECT}id{compare}? AND typeof(id)='blob' ORDER BY id LIMIT ?"
+    query = f"{select}id{compare}? AND typeof(id)='blob' ORDER BY id LIMIT ?"
     others = connection.execute(query, (last, most - len(found))).fetchall()
     return found + [row for row in others if row[6].startswith(start)]

@@ -26,10 +26,10 @@ from . import schema
 from .columns import WIDTH, functions_out, read_letter, read_letters, rows_out, write
 from .faults import RECOVER, REFUSALS, failure, is_busy, is_corrupt, locked, refusal
 from .lock import HandedOver, Lock, holders
-from .reading import find, scan, scan_ids
+from .reading import find
 from .records import Batch, Letter, Opening, Page, Position, Row, StoreGone
 from .repeatrows import read_repeats, write_repeats
-from .salvage import read_page
+from .salvage import read_page, scan_ids_page, scan_page
 
 GAP = 1 << 32
 """How many row numbers may have been given and not stored when a host dies."""
@@ -210,11 +210,11 @@ class SQLiteStore:
 
     def scan(self, after: tuple[int, int], most: int) -> list[Row]:
         """Return tasks in order of bucket and row, from behind such a place."""
-        return self._ask(scan, after, most)
+        return self._ask(scan_page, after, most, self._gaps)
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
         """Return tasks whose ids begin so, in an order of ids."""
-        return self._ask(scan_ids, prefix, after, most)
+        return self._ask(scan_ids_page, prefix, after, most, self._gaps)
 
     def _ask(self, query: Callable[..., Iterable[tuple[Any, ...]]], *asked: Any) -> list[Row]:
         connection = self._usable()

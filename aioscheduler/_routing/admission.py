@@ -156,6 +156,8 @@ class Admission:
                 f"another task has the id {draft.id!r} now; cancel that one, or discard the letter"
             )
         place = self._router.placement.choose(draft.key)
-        task = self._router.schedule_as(draft.id, None, place, due, due, None, draft, sure=True)
-        self._keeper.letters.drop(letter.row)  # behind what takes its place
+        self._keeper.free(draft.id)  # which is written before
+        with self._keeper.group.whole():  # neither without the other, however it is written
+            task = self._router.schedule_as(draft.id, None, place, due, due, None, draft, sure=True)
+            self._keeper.letters.drop(letter.row, task._kept.row)
         return task

@@ -112,7 +112,9 @@ class Paging:
     def look(self) -> None:
         """Have tasks read, if they are wanted; called once a tick, too: the clock may be set."""
         self._tell(self._store.complaint)
-        if self._task is None and not self._is_over and self.is_wanted():
+        # One that was cancelled before its first step, as by who cancels all, has not unset it.
+        is_reading = self._task is not None and not self._task.done()
+        if not is_reading and not self._is_over and self.is_wanted():
             self._task = asyncio.get_running_loop().create_task(self._read_all())
 
     async def open(self, loop: asyncio.AbstractEventLoop, check: Callable[[Page], None]) -> None:

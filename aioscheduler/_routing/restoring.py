@@ -12,7 +12,6 @@ Nothing waits for a row that cannot be read.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import count, groupby
@@ -20,10 +19,8 @@ from typing import Any, NamedTuple, Protocol
 
 from .._durable.group import Group, Kept
 from .._durable.records import Begun, Function, Opening, Reason, Row
-from .._scheduling.clock import SECOND
 from .._shipping.failures import text_of
 from .._transport import wire
-from ..errors import StoreError
 from ..registry import Durable
 from ..task import Task
 from .burials import Burials
@@ -32,14 +29,10 @@ from .functions import Functions
 from .ids import Address
 from .keeping import MOST_LOSSES, WITHDRAWN, Keeping
 from .link import Link
+from .opened import HEARTBEAT_SLACK
 from .storedcalls import LocalCalls, Notes, RemoteCalls, Stored
 from .undefined import Undefined
 from .whereabouts import Whereabouts
-
-log: logging.Logger = logging.getLogger("aioscheduler")
-
-HEARTBEAT_SLACK = 2 * SECOND
-"""What was due so long after the last heartbeat of a host may have begun in it."""
 
 
 class Admission(Protocol):
@@ -386,28 +379,3 @@ class Restoring:
     def _bury_unknown(self, row: Row, kept: Kept, function: Function) -> None:
         text = f"no function is registered as {function.name!r}; register it, and requeue the task"
         self._bury(row, kept, Reason.UNKNOWN, text)
-
-
-def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
-    """Say in the log if the clock was set back since the last host."""
-    if heartbeat > now + HEARTBEAT_SLACK:
-        log.warning(
-            "the store %s is from the future: its last host lived %.0f s later than it is now; "
-            "what is due comes later by as much as the clock was set back, and never early",
-            path,
-            (heartbeat - now) / SECOND,
-        )
-
-
-def check_kind(due: int, timed: bool, path: str) -> None:
-    """Make sure that a task of a file, due at some time, is of this kind of schedulers.
-
-    Raises:
-        StoreError: It is of a queue and they are timed, or the reverse.
-    """
-    if timed is (due == 0):
-        has, wants = ("a queue", "TimedScheduler") if timed else ("a TimedScheduler", "queues")
-        raise StoreError(
-            f"{path} has tasks of {has}, and this manager is one of {wants}: they would run at a "
-            "wrong time. Give it the scheduler that it had, or another file"
-        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -93,6 +93,7 @@ class Shelf(ShelfHome):
         self._listings: list[ShelfListing] = []
         self._admission: Admission | None = None
         self._restoring: Restoring | None = None
+        self._is_closed = False
 
     def open(
         self,
@@ -263,7 +264,8 @@ class Shelf(ShelfHome):
         return True
 
     def _ask(self, number: int, due: int) -> None:
-        self._lookups.by_row(number, due, partial(self._found, number))
+        told = partial(self._found, number), partial(self._missed, number)
+        self._lookups.by_row(number, due, *told)
 
     def _ask_of_waiting(self, number: int, what: int) -> None:
         """Ask something of a task that waits for its function to be defined."""
@@ -330,7 +332,8 @@ class Shelf(ShelfHome):
     def listing(self, wanted: Wanted) -> Iterator[ShelfListing]:
         """Give a list of tasks, which is told what goes meanwhile."""
         listing = self._make_listing(wanted)
-        listing.unwritten = self.claims.rows() + self._where.horizon.unwritten()
+        if not self._is_closed:  # then what is not in the file is lost
+            listing.unwritten = self.claims.rows() + self._where.horizon.unwritten()
         self._listings.append(listing)
         try:
             yield listing
@@ -338,14 +341,6 @@ class Shelf(ShelfHome):
             self._listings.remove(listing)
 
     # ---- ends
-
-    def held_among(self, rows: Sequence[int]) -> Collection[int]:
-        """Return those of some tasks that somebody holds, or asks something of."""
-        if self._listings:
-            return rows
-        if not self.requests and not self.held:
-            return ()
-        return {row for row in rows if row in self.requests or self.held.holds(row)}
 
     def left(self, row: Row, kept: Kept, worker: int, number: int) -> bool:
         """Give who holds a task to the link that has it now; return whether there is a handle."""
@@ -378,14 +373,18 @@ class Shelf(ShelfHome):
         self.requests.pop(row, None)
         self.held.settle(row, state, value)
 
-    def close(self, reason: Exception | None) -> None:
-        """Tell who holds a task that it stays for the next host, if it is in the file."""
+    def close(self, reason: Exception | None) -> int:
+        """Tell who holds a task that it stays for the next host, if it is in the file.
 
-        def stays(task: Task[Any]) -> bool:
-            stamp = task._kept.stamp if isinstance(task._kept, Kept) else 0
-            return task._number not in self.claims and self._commits.has(stamp)
-
-        dropped = sum(self.held.find(row.row) is None for row in self.claims.rows())
-        gone = self.held.close(reason, stays) + dropped
-        self.tally.close(gone, State.CANCELLED if reason is None else State.LOST)
+        Returns:
+            How many tasks are not.
+        """
+        self._is_closed = True
+        lost = {row.row for row in self.claims.rows()}
+        for row in self._where.horizon.unwritten():
+            if not self._commits.has(self.held.kept_of(row).stamp):
+                lost.add(row.row)
+        self.held.close(reason, lost)
+        self.tally.close(len(lost), State.CANCELLED if reason is None else State.LOST)
         self.claims.clear()
+        return len(lost)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 from ..home import Home
@@ -81,11 +82,11 @@ class ShelvedParts:
         if part is not None and part.is_here(row):
             part.settle(row, state, value, None)
 
-    def settle_all(self, state: State, value: Any) -> None:
+    def settle_all(self, end_of: Callable[[int], tuple[State, Any]]) -> None:
         """Tell all batches that are held the end of all their tasks that are here."""
         for ref in self._parts:
             part = ref()
             if part is not None:
                 for row in range(part.first, part.first + part.count):
                     if part.is_here(row):
-                        part.settle(row, state, value, None)
+                        part.settle(row, *end_of(row), None)

@@ -18,11 +18,10 @@ from aioscheduler._routing.burials import Burials
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.functions import Functions
 from aioscheduler._routing.keeping import NOT_GIVEN, WITHDRAWN
+from aioscheduler._routing.opened import HEARTBEAT_SLACK
 from aioscheduler._routing.restoring import (
-    HEARTBEAT_SLACK,
     Early,
     Restoring,
-    tell_of_clock,
 )
 from aioscheduler._routing.storedcalls import Stored
 from aioscheduler._routing.undefined import MAIN_PATIENCE
@@ -532,14 +531,6 @@ def test_who_leaves_suspects(place: Place) -> None:
     assert not place.restoring.leaves_suspects
     place.take(3, function=3, due=0)
     assert place.restoring.leaves_suspects
-
-
-def test_a_store_from_the_future_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    tell_of_clock("tasks.db", 0, NOW)
-    tell_of_clock("tasks.db", NOW + HEARTBEAT_SLACK, NOW)
-    assert not caplog.messages
-    tell_of_clock("tasks.db", NOW + 90 * 10**9, NOW)
-    assert "the store tasks.db is from the future: its last host lived 90 s later" in caplog.text
 
 
 def test_what_waits_for_a_function_is_told_of_once(
