@@ -12,7 +12,7 @@ from ..task import Task
 from .ids import Address
 from .keeper import Keeper
 from .link import Link
-from .restoring import Early
+from .restoring import Early, Share
 from .router import Router
 
 
@@ -39,11 +39,6 @@ class Admission:
     def links(self) -> Sequence[Link]:
         """They, by worker."""
         return self._router.links
-
-    def shares(self, count: int) -> int:
-        """Return into how many shares tasks are dealt out, of which each is for one scheduler."""
-        schedulers = len(self._router.placement.worker_of)
-        return max(min(schedulers, count), -(-count // self._router.links[0].room()))
 
     def locate(self, worker: int, number: int) -> tuple[Link, int]:
         """Gives the link of a task that has not ended, and its scheduler there."""
@@ -98,16 +93,37 @@ class Admission:
             self._admitted(id_)
         return worker, number
 
-    def admit_many(self, dues: list[int], call: tuple[Any, list[Any], Any]) -> tuple[int, int]:
-        """Accept a share of tasks that are in the file already, as of `make_many`.
+    def admit_many(
+        self, dues: Sequence[int], function: Any, calls: Sequence[Any], record: Any
+    ) -> list[Share]:
+        """Accept tasks of one function that are in the file already, in their order.
 
-        Returns:
-            Their worker, and the number there of the first; others follow on it.
+        What is due next is dealt out to all schedulers; the order is kept at each.
+
+        Args:
+            dues: Of each, in nanoseconds since the epoch.
+            function: As `make_many` returns it, and so are the next two.
+            calls: As there.
+            record: As there.
         """
-        place = self._router.placement.choose_freely(None)
-        scheduler = self._router.placement.scheduler_of[place]
-        first = self._router.link_of(place, len(dues)).adopt_many(scheduler, dues, *call)
-        return self._router.placement.worker_of[place], first
+        placement = self._router.placement
+        many = min(len(placement.worker_of), len(dues))
+        dealt: dict[int, list[int]] = {}  # by place
+        for start in range(many):
+            place = placement.choose_freely(None)
+            every = range(start, len(dues), many)
+            placement.added(place, len(every))
+            dealt.setdefault(place, []).extend(every)
+        shares = []
+        for place, own in dealt.items():
+            worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
+            link = self._router.links[worker]
+            own.sort()
+            for start in range(0, len(own), link.room()):
+                some = own[start : start + link.room()]
+                each = [dues[index] for index in some], function, [calls[index] for index in some]
+                shares.append(Share(worker, link.adopt_many(scheduler, *each, record), some))
+        return shares
 
     def leave_out(self, early: Early) -> Task[Any] | None:
         """Takes a task from its link that is none; gives its handle, if somebody has it."""

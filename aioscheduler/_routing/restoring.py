@@ -42,9 +42,6 @@ class Admission(Protocol):
     def links(self) -> Sequence[Link]:
         """They, by worker."""
 
-    def shares(self, count: int) -> int:
-        """Return into how many shares tasks are dealt out, of which each is for one scheduler."""
-
     @property
     def is_over(self) -> bool:
         """Whether no task is to begin any more."""
@@ -72,12 +69,10 @@ class Admission(Protocol):
     ) -> tuple[int, int]:
         """Accept a task that is in the file already; return its worker and its number there."""
 
-    def admit_many(self, dues: list[int], call: tuple[Any, list[Any], Any]) -> tuple[int, int]:
-        """Accept a share of tasks that are in the file already, as of `make_many`.
-
-        Returns:
-            Their worker, and the number there of the first; others follow on it.
-        """
+    def admit_many(
+        self, dues: Sequence[int], function: Any, calls: Sequence[Any], record: Any
+    ) -> list[Share]:
+        """Accept tasks of one function that are in the file already, in their order."""
 
     def leave_out(self, early: Early) -> Task[Any] | None:
         """Take a task from its link that is none; return its handle, if somebody has it."""
@@ -128,6 +123,20 @@ class Early(NamedTuple):
     number: int
     due: int
     replace: bool
+
+
+class Share(NamedTuple):
+    """Some of the tasks that came at once, which are at one place.
+
+    Attributes:
+        worker: Where.
+        first: The number there of the first; others follow on it.
+        indexes: Which of the tasks they are.
+    """
+
+    worker: int
+    first: int
+    indexes: list[int]
 
 
 class Restoring:
@@ -207,24 +216,21 @@ class Restoring:
                     self.take(row, early, kept)
 
     def _take_alike(self, function: Durable, rows: list[Row]) -> None:
-        """Take tasks of one function, dealt out to schedulers: what is due next is everywhere."""
+        """Take tasks of one function."""
         stored = Stored(function, b"", confirmed=confirmed_of(function, None))
-        shares = self._admission.shares(len(rows))
-        for some in (rows[start::shares] for start in range(shares)):
-            numbers, dues, _, payloads, *_ = zip(*some, strict=True)
-            try:
-                call = self._calls.make_many(stored, list(payloads))
-            except Exception:  # noqa: BLE001  each is a dead letter, or is none
-                for row in some:
-                    self.take(row, {})
-                continue
-            worker, first = self._admission.admit_many(list(dues), call)
-            kept = [Kept.of(row) for row in some]
+        try:
+            call = self._calls.make_many(stored, [row.payload for row in rows])
+        except Exception:  # noqa: BLE001  each is a dead letter, or is none
+            for row in rows:
+                self.take(row, {})
+            return
+        for worker, first, own in self._admission.admit_many([row.due for row in rows], *call):
+            kept = [Kept.of(rows[index]) for index in own]
             if function.once:
                 for each in kept:
                     each.once = True
             self._keepings[worker].kept.update(zip(count(first), kept))
-            self._where.add_many(numbers, worker, first)
+            self._where.add_many([each.row for each in kept], worker, first)
 
     def take(
         self,

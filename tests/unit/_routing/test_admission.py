@@ -78,25 +78,32 @@ async def test_what_the_file_has_is_accepted_whatever_the_limits_are(place: Plac
     assert len(where) == 1  # as its key says
 
 
-async def test_many_are_accepted_at_once_in_shares_that_a_link_takes(place: Place) -> None:
+@pytest.mark.parametrize("count", [1, 3, 4, 9, 1300])
+async def test_many_are_dealt_out_to_all_schedulers_in_their_order(
+    place: Place, count: int
+) -> None:
     note = find("test.note")
     assert note is not None
-    room = place.router.links[0].room()
-    assert [place.admission.shares(count) for count in (1, 3, 4, 4 * room + 1)] == [1, 3, 4, 5]
-    loads = []
-    for n in range(4):
-        payloads = [wire.pack([n]), wire.pack([n + 10])]
-        call = place.keeper.calls.make_many(Stored(note, b""), payloads)
-        worker, first = place.admission.admit_many([place.due, place.due + 1], call)
-        for number, due in ((first, place.due), (first + 1, place.due + 1)):
+    for n in range(9):  # so that loads differ, and one has to have more of what comes
+        place.admission.admit(place.due, "k", None, place.call(n))
+    payloads = [wire.pack([n]) for n in range(count)]
+    call = place.keeper.calls.make_many(Stored(note, b""), payloads)
+    dues = [place.due + n // 2 for n in range(count)]
+    last: dict[tuple[int, int], tuple[int, int]] = {}
+    found = []
+    for worker, first, indexes in place.admission.admit_many(dues, *call):
+        for number, index in enumerate(indexes, first):
             link, scheduler = place.admission.locate(worker, number)
             task = link.find(scheduler, number)
             assert task is not None
-            assert (task.state, link.due(scheduler, number)) == (State.PENDING, due)
+            assert (task.state, link.due(scheduler, number)) == (State.PENDING, dues[index])
             assert "note" in task.name
-        loads.append((worker, scheduler))
-    assert len(set(loads)) == 4  # each scheduler had a share
-    assert len(place.manager) == 8
+            assert last.get((worker, scheduler), (-1, -1)) < (number, index)
+            last[worker, scheduler] = number, index
+            found.append(index)
+    assert sorted(found) == list(range(count))
+    assert len(last) >= min(count, 2)
+    assert len(place.manager) == 9 + count
 
 
 async def test_an_early_task_becomes_the_one_of_the_file(place: Place) -> None:

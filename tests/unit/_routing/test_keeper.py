@@ -17,6 +17,7 @@ from aioscheduler._routing import keeper as module
 from aioscheduler._routing.commits import CLOSE_PATIENCE
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.keeper import Keeper
+from aioscheduler._routing.restoring import Share
 from aioscheduler._routing.storedcalls import Notes, RemoteCalls
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.states import State
@@ -44,13 +45,10 @@ class Admitted:
         self.dues.append(due)
         return len(self.dues) % 2, 100 + len(self.dues)
 
-    def shares(self, count: int) -> int:
-        return 1
-
-    def admit_many(self, dues: list[int], call: Any) -> tuple[int, int]:
-        first = len(self.dues) + 1
+    def admit_many(self, dues: list[int], *call: Any) -> list[Share]:
+        first = 100 + len(self.dues) + 1
         self.dues += dues
-        return 1, 100 + first
+        return [Share(1, first, list(range(len(dues))))]
 
     async def flush(self) -> None:
         await asyncio.sleep(0)

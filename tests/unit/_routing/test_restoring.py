@@ -22,6 +22,7 @@ from aioscheduler._routing.opened import HEARTBEAT_SLACK
 from aioscheduler._routing.restoring import (
     Early,
     Restoring,
+    Share,
 )
 from aioscheduler._routing.storedcalls import Stored
 from aioscheduler._routing.undefined import MAIN_PATIENCE
@@ -57,25 +58,24 @@ class Admitted:
         self.calls.append((due, key, id_, call))
         return 0, len(self.calls) - 1
 
-    def shares(self, count: int) -> int:
-        return min(count, 3)
-
     def make_many(self, stored: Stored, payloads: list[bytes]) -> tuple[Stored, list[bytes], None]:
         if b"bad" in payloads:
             raise ValueError("no such function")
         return stored, payloads, None
 
     def admit_many(
-        self, dues: list[int], call: tuple[Stored, list[bytes], None]
-    ) -> tuple[int, int]:
-        stored, payloads, _ = call
-        first = len(self.calls)
-        self.calls += [
-            (due, None, None, stored._replace(payload=payload))
-            for due, payload in zip(dues, payloads, strict=True)
-        ]
+        self, dues: Sequence[int], function: Stored, calls: Sequence[bytes], record: None
+    ) -> list[Share]:
+        shares = [Share(0, 0, list(range(start, len(dues), 3))) for start in range(3)]
+        found = []
+        for _, _, indexes in shares:
+            found.append(Share(0, len(self.calls), indexes))
+            self.calls += [
+                (dues[index], None, None, function._replace(payload=calls[index]))
+                for index in indexes
+            ]
         self.shared.append(len(dues))
-        return 0, first
+        return found
 
     def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
         self.given_way.append((id_, worker))
@@ -259,11 +259,11 @@ def test_what_cannot_be_taken_is_a_letter_and_in_nobody_s_way(place: Place) -> N
 # ---- many at once
 
 
-def test_those_as_most_are_are_dealt_out_and_the_others_come_between_in_order(place: Place) -> None:
+def test_those_as_most_are_come_at_once_and_the_others_between_them(place: Place) -> None:
     rows = [Row(row, NOW + row, 1, b"%d" % row) for row in range(1, 9)]
     rows[6] = rows[6]._replace(id="a")
     place.restoring.take_many([(row, None) for row in rows], {})
-    assert place.links.shared == [2, 2, 2, 1]
+    assert place.links.shared == [6, 1]
     assert [stored.payload for *_, stored in place.links.calls] == [
         *(b"1", b"4", b"2", b"5", b"3", b"6"),
         *(b"7", b"8"),
