@@ -1,7 +1,7 @@
-"""Reads tasks of a file: in their order, part by part, or those that are asked for.
+"""Reads tasks of a file: those that are asked for, or in the order of its keys and ids.
 
-Rows are tuples of the columns, as `columns.row_out` takes them. What of the tasks in order stands
-on corrupt pages is for `salvage`.
+Rows are tuples of the columns, as `columns.row_out` takes them. In the order in which they are due
+`parts` reads them, and what stands on corrupt pages is for `salvage`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from typing import Any
 from .records import BUCKET_SHIFT, Position
 from .values import text_in
 
-MOST_BYTES = 64 << 20
-"""Of the payloads that are read at a time, but for the last thousand of them."""
-
 SELECT = (
     "SELECT bucket, row, due, func, payload, key, id, options, state, attempt, failed, losses, "
     "given FROM task WHERE "
@@ -24,53 +21,7 @@ SELECT = (
 KEYS = "SELECT bucket, row, 0, 0, 0, 0, id FROM task WHERE "
 """What an index of ids says by itself, each at its place in a row."""
 
-_STEP = 1024  # rows from one look at the bytes to the next
 _ROWS = range(-(1 << 63), 1 << 63)  # those that a file can have
-
-
-def read_part(
-    connection: sqlite3.Connection,
-    after: Position,
-    until: int,
-    most: int,
-    found: list[tuple[Any, ...]],
-) -> bool:
-    """Read tasks behind a position, due at `until` at the latest, in order of due time and row.
-
-    It goes by buckets, each of which is sorted by itself: what is taken of a large one is found by
-    a look at all of it. That of a queue, whose tasks are due at 0, is in order as it is.
-
-    Args:
-        connection: To the file.
-        after: The position.
-        until: Nanoseconds since the epoch.
-        most: Rows to be read, at most; fewer if they are large.
-        found: They are appended to it, and so it has those before a page that cannot be read.
-
-    Returns:
-        Whether these are all.
-
-    Raises:
-        sqlite3.DatabaseError: A page cannot be read.
-    """
-    bucket: int | None = after[0] >> BUCKET_SHIFT
-    size = 0
-    while bucket is not None and bucket <= until >> BUCKET_SHIFT:
-        order = "row" if until == 0 else "due, row"  # as the key has it, of a queue
-        cursor = connection.execute(
-            f"{SELECT}bucket=? AND (due, row)>(?, ?) AND (due<=? OR typeof(due)!='integer') "
-            f"ORDER BY {order} LIMIT ?",
-            (bucket, *after, until, most),
-        )
-        while rows := cursor.fetchmany(_STEP):
-            found += rows
-            most -= len(rows)
-            size += sum(len(row[4]) for row in rows if isinstance(row[4], bytes))
-            if most <= 0 or size > MOST_BYTES:
-                cursor.close()
-                return False
-        bucket = next_bucket(connection, bucket)
-    return True
 
 
 def next_bucket(connection: sqlite3.Connection, bucket: int) -> int | None:

@@ -12,7 +12,8 @@ from itertools import islice
 from typing import Any
 
 from .faults import is_corrupt
-from .reading import KEYS, SELECT, read_part, scan, scan_ids
+from .parts import Parts
+from .reading import KEYS, SELECT, scan, scan_ids
 from .records import BUCKET_SHIFT, LAST, Page, Position, Row
 from .values import text_out
 
@@ -26,6 +27,7 @@ _BACK = (
 
 
 def read_page(
+    parts: Parts,
     connection: sqlite3.Connection,
     after: Position,
     until: int,
@@ -35,6 +37,7 @@ def read_page(
     """Read tasks as `Store.read` does.
 
     Args:
+        parts: Reads it, as far as it can be.
         connection: To the file.
         after: As there, and so are the next two.
         until: As there.
@@ -49,7 +52,7 @@ def read_page(
     bad: list[tuple[int, int]] = []
     done = last_bucket
     try:
-        whole = read_part(connection, after, until, most, found)
+        whole = parts.read(connection, after, until, most, found)
         rows = out(found)
     except sqlite3.DatabaseError:
         rows = out(found)

@@ -26,6 +26,7 @@ from . import schema
 from .columns import WIDTH, functions_out, read_letter, read_letters, rows_out, write
 from .faults import RECOVER, REFUSALS, failure, is_busy, is_corrupt, locked, refusal
 from .lock import HandedOver, Lock, holders
+from .parts import Parts
 from .reading import find
 from .records import Batch, Letter, Opening, Page, Position, Row, StoreGone
 from .repeatrows import read_repeats, write_repeats
@@ -98,6 +99,7 @@ class SQLiteStore:
         self._gaps: set[tuple[int, int]] = set()  # places that could not be read
         self._sizes: tuple[int, ...] = ()
         self._counts = 0, 0  # of tasks and dead letters, as the file has them
+        self._parts = Parts()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._path!r})"
@@ -200,7 +202,7 @@ class SQLiteStore:
 
     def read(self, after: Position, until: int, most: int) -> Page:
         """Read the tasks behind a position, and due at `until` at the latest."""
-        page, bad = read_page(self._usable(), after, until, most, self._rows)
+        page, bad = read_page(self._parts, self._usable(), after, until, most, self._rows)
         self._gaps.update(bad)
         return page
 
@@ -232,6 +234,7 @@ class SQLiteStore:
         """Write a batch: all of it is on disk when this returns, or nothing if it raises."""
         connection = self._usable()
         reserved = self._reserved
+        self._parts.changes(batch)
         try:
             with self._transaction(connection):
                 try:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioscheduler._durable.reading import read_part
+from aioscheduler._durable.parts import Parts
 from aioscheduler._durable.records import FIRST
 from aioscheduler._durable.salvage import LEAST, salvage, scan_page
 
@@ -103,7 +103,7 @@ def test_a_connection_that_reads_nothing_is_given_up() -> None:
     connection: Any = Dead()
     assert salvage(connection, LEAST, 9, 10) == ([], [(LEAST, LEAST)], 9)
     with pytest.raises(sqlite3.OperationalError):
-        read_part(connection, FIRST, 9, 10, [])
+        Parts().read(connection, FIRST, 9, 10, [])
 
 
 @given(st.sets(KEYS), st.sets(KEYS), st.integers(1, 9))
