@@ -36,7 +36,7 @@ class Rule(Protocol):
         """Return the first time after `after` (aware); None if there is none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Every:
     """The same time from each to the next: `start + n * step`, for n from 0 on.
 

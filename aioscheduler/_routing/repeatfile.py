@@ -77,9 +77,9 @@ class RepeatFile:
                 )
                 continue
             stored = Stored(function, row.payload, *self._keeper.notes.read(row.options))
-            work = DurableWork(Draft(stored, row.key), self._keeper.calls)
+            work, own = DurableWork.of(Draft(stored, row.key), self._keeper.calls)
             progress = Progress._make(row[-len(Progress._fields) :])
-            repeats.adopt(terms, progress, work, rule_known)
+            repeats.adopt(row.id, terms, progress, work, own, rule_known)
         in_file = {row.id for row in self._keeper.repeats}
         for repeat in early:
             repeat._kept = repeat.id in in_file
@@ -130,7 +130,7 @@ class RepeatFile:
     def _row(self, repeat: Repeat, work: DurableWork) -> RepeatRow:
         terms = repeat._terms
         plain = self._keeper.drafts.row(NOT_GIVEN, 0, work.draft)
-        task = plain.function, plain.payload, plain.key, plain.options
+        task = plain.function, repeat._own, plain.key, plain.options
         row = repeat.id, terms.text, write_terms(terms), *task, *repeat._progress
         return RepeatRow._make(row)
 
@@ -156,7 +156,7 @@ def read_terms_of(row: RepeatRow) -> tuple[Terms, bool]:
             log.warning("the rule of the repeat %r cannot be read: %s", row.id, error)
     known = rule is not None
     terms = Terms(
-        *(row.id, rule or Unknown(row.text), row.text, Missed(missed), Overlap(overlap)),
+        *(rule or Unknown(row.text), Missed(missed), Overlap(overlap)),
         *(jitter, until, times),
     )
     return terms, known

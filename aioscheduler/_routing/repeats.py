@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Protocol
+from functools import lru_cache, partial
+from typing import Any, Protocol, TypeVar
 
 from .._repeating.policy import Progress, Run, begin, look, pause, resume, wake_of
 from .._repeating.terms import Terms, read_terms
@@ -34,10 +34,12 @@ from .agenda import Agenda
 from .drafts import Draft
 from .repeatreports import RepeatReports
 from .router import Router
-from .runs import repeat_of, take_work
+from .runs import Work, repeat_of, take_work
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
+_T = TypeVar("_T")
+_MOST_SHARED = 1024
 _LATER = SECOND  # until what cannot be entered now is looked at again
 
 
@@ -91,6 +93,7 @@ class Repeats:
         self._agenda = Agenda(clock, self._look_safely, self._context)
         self._left: list[str] | None = []  # runs of the host before, until the start
         self._reports = RepeatReports()
+        self._share: Callable[[_T], _T] = _sharing()
 
     def __iter__(self) -> Iterator[Repeat]:
         return iter(self._all.values())
@@ -161,49 +164,55 @@ class Repeats:
                 )
             id_ = read_text("id", id_, "never: a repeat is known by it")
             terms = read_terms(
-                *(id_, rule),
+                rule,
                 missed=missed,
                 overlap=overlap,
                 jitter=jitter,
                 until=until,
                 times=times,
             )
-            work = take_work(router, coro, key, options)
+            work, own = take_work(router, coro, key, options)
             close_unstarted(coro)
         except BaseException as refusal:
             close_refused(coro, refusal)
             raise
+        terms, work = self._share(terms), self._share(work)
         known = self._all.get(id_)
         now = self._clock()
         if known is None:
-            repeat = self._all[id_] = Repeat(self, terms, begin(terms, now), work)
+            repeat = self._all[id_] = Repeat(self, id_, terms, begin(terms, now), work, own)
         else:
             repeat = known
             self._replace(repeat, terms, now, repeat._progress, repeat._terms.text)
-            repeat._work = work
+            repeat._work, repeat._own = work, own
         if self.file is not None:
             self.file.enter(repeat)
         self._reports.note(repeat)
-        self._agenda.set(repeat, wake_of(terms, repeat._progress))
+        self._agenda.set(repeat, wake_of(id_, terms, repeat._progress))
         return repeat
 
     def _replace(self, repeat: Repeat, terms: Terms, now: int, before: Progress, text: str) -> None:
         """Have other terms hold from now on, going on from how far it was."""
         repeat._terms, repeat._progress = terms, begin(terms, now, before, text)
-        if not repeat._rule_known:
+        if repeat._since is None:
             repeat._since = now
-        repeat._rule_known, repeat._held = True, False
+        repeat._held = False
 
-    def adopt(self, terms: Terms, progress: Progress, work: Any, rule_known: bool) -> None:
+    def adopt(
+        self, id_: str, terms: Terms, progress: Progress, work: Work, own: Any, rule_known: bool
+    ) -> None:
         """Take a repeat that a file has; one that was asked for meanwhile is that one."""
-        repeat = self._all.get(terms.id)
+        repeat = self._all.get(id_)
         if repeat is None:
-            repeat = self._all[terms.id] = Repeat(self, terms, progress, work)
-            repeat._kept, repeat._rule_known = True, rule_known
+            terms, work = self._share(terms), self._share(work)
+            repeat = self._all[id_] = Repeat(self, id_, terms, progress, work, own)
+            repeat._kept = True
+            if not rule_known:
+                repeat._since = None
         else:
             self._replace(repeat, repeat._terms, self._clock(), progress, terms.text)
         self._reports.note(repeat)
-        self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
+        self._agenda.set(repeat, wake_of(repeat._id, repeat._terms, repeat._progress))
 
     def admitted(self, id_: str) -> None:
         """Take note of a task of the file that waits again: it may be a run of a repeat."""
@@ -237,7 +246,7 @@ class Repeats:
             raise RuntimeError(f"the repeat {repeat.id!r} cannot be resumed yet: {repeat.reason}")
         repeat._progress = resume(repeat._terms, before, self._clock())
         self._reports.note(repeat, before)
-        self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
+        self._agenda.set(repeat, wake_of(repeat._id, repeat._terms, repeat._progress))
         await self._store(repeat)
 
     async def cancel(self, repeat: Repeat) -> None:
@@ -293,7 +302,7 @@ class Repeats:
 
     def _look(self, repeat: Repeat, now: int) -> int:
         """Do what it is time for; return how many runs were entered."""
-        if not repeat._rule_known:
+        if repeat._since is None:
             return 0
         file = self.file if repeat._kept else None
         if file is not None and not file.takes(repeat, now):
@@ -302,9 +311,9 @@ class Repeats:
         before = repeat._progress
         free = None if repeat._runs else repeat._free
         watched = max(self._agenda.watched, repeat._since)
-        found = look(repeat._terms, before, now, watched, free)
+        found = look(repeat._id, repeat._terms, before, now, watched, free)
         try:
-            made = [(run, *repeat._work.make(repeat.id, run)) for run in found.runs]
+            made = [(run, *repeat._work.make(repeat._id, run, repeat._own)) for run in found.runs]
         except Exception as error:  # noqa: BLE001  what it needs may have become anything
             reason = f"its call cannot be made any more: {describe(repr, error)}"
             repeat._progress = pause(before)._replace(reason=reason)
@@ -349,7 +358,24 @@ class Repeats:
         runs.discard(task)
         if runs:
             return
-        repeat._runs, repeat._free = NOBODY, self._clock()
+        now = self._clock()
+        # It is asked for the sake of times that have come by then; of most there are none.
+        overlapped = repeat._next is not None and repeat._next < now
+        repeat._runs, repeat._free = NOBODY, now if overlapped else 0
         if repeat._held and not repeat._is_over:
             repeat._held = False
-            self._agenda.set(repeat, repeat._free)
+            self._agenda.set(repeat, now)
+
+
+def _sharing() -> Callable[[_T], _T]:
+    """Return what gives one object for all that are equal, of the last so many."""
+    known = lru_cache(_MOST_SHARED)(lambda thing: thing)
+
+    def share(thing: _T) -> _T:
+        try:
+            same: _T = known(thing)
+        except TypeError:  # something in it is a list, or of a user's that has no hash
+            return thing
+        return same
+
+    return share

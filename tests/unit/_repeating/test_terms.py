@@ -36,7 +36,6 @@ class Awaited(Own):
 def test_what_is_asked_for_is_kept() -> None:
     rule = Cron("0 9 * * *", "Europe/Berlin")
     terms = read_terms(
-        "x",
         rule,
         missed="all",
         overlap="queue",
@@ -44,16 +43,16 @@ def test_what_is_asked_for_is_kept() -> None:
         until=datetime(1970, 1, 1, 0, 1, tzinfo=UTC),
         times=3,
     )
-    assert (terms.id, terms.rule, terms.text) == ("x", rule, str(rule))
+    assert (terms.rule, terms.text) == (rule, str(rule))
     assert (terms.missed, terms.overlap) == (Missed.ALL, Overlap.QUEUE)
     assert (terms.jitter, terms.until, terms.times) == (1_500_000_000, 60 * SECOND, 3)
 
 
 def test_what_is_left_out() -> None:
-    terms = read_terms("x", Own())
+    terms = read_terms(Own())
     assert (terms.missed, terms.overlap, terms.text) == (Missed.ONCE, Overlap.SKIP, "own")
     assert (terms.jitter, terms.until, terms.times) == (0, None, None)
-    assert read_terms("x", Own(), jitter=1e30).jitter == LATEST
+    assert read_terms(Own(), jitter=1e30).jitter == LATEST
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_what_cannot_mean_anything_is_refused(
     given: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        read_terms("x", Every(1), **given)
+        read_terms(Every(1), **given)
 
 
 @pytest.mark.parametrize(
@@ -93,4 +92,4 @@ def test_what_cannot_mean_anything_is_refused(
 )
 def test_what_is_no_rule_is_refused(rule: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
-        read_terms("x", rule)
+        read_terms(rule)

@@ -356,7 +356,7 @@ EAST = timezone(timedelta(hours=3))
 )
 def test_terms_come_back(rule: Rule, known: bool) -> None:
     asked: dict[str, Any] = {"missed": "all", "overlap": "allow", "jitter": 1e10, "times": 5}
-    terms = read_terms("x", rule, until=datetime(2100, 1, 1, tzinfo=UTC), **asked)
+    terms = read_terms(rule, until=datetime(2100, 1, 1, tzinfo=UTC), **asked)
     row = RepeatRow("x", terms.text, write_terms(terms), 1, b"")
     found, rule_known = read_terms_of(row)
     assert rule_known is known
