@@ -82,10 +82,27 @@ def _next_of_every(rule: Every, after: int) -> int:
     return start if after < start else start + ((after - start) // step + 1) * step
 
 
-@lru_cache(1024)
+class _Answer:
+    """The last answer of a rule: it holds for all moments from `after` to before `found`."""
+
+    __slots__ = ("after", "found")
+
+    def __init__(self) -> None:
+        self.after: datetime | None = None
+        self.found: datetime | None = None
+
+
+@lru_cache(4096)
+def _answer_of(rule: Cron) -> _Answer:
+    return _Answer()
+
+
 def _next_of_cron(rule: Cron, after: datetime) -> datetime | None:
     """Ask a Cron once for all repeats that have the same one, which takes up to 0.3 ms."""
-    return rule.next(after)
+    known = _answer_of(rule)
+    if known.after is None or known.found is None or not known.after <= after < known.found:
+        known.after, known.found = after, rule.next(after)
+    return known.found
 
 
 def pass_over(rule: Rule, first: int, until: int) -> Passed:

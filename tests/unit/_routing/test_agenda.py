@@ -124,7 +124,7 @@ async def test_entries_that_are_of_no_use_are_thrown_away(place: Place, clock: F
     for _ in range(5000):
         item = chance.choice(items)
         place.agenda.set(item, chance.choice((None, clock() + chance.randrange(9 * SECOND))))
-        assert len(place.agenda._heap) <= 4 * (50 + 64)
+        assert len(place.agenda._near) <= 4 * (50 + 64)
     expected = [i.name for i in sorted(items, key=lambda i: i._wake or 0) if i._wake is not None]
     await clock.advance(9)
     assert place.looked == expected
