@@ -185,3 +185,13 @@ def test_a_rule_may_be_over() -> None:
             return after + timedelta(1) if after < START + timedelta(2) else None
 
     assert pass_over(Thrice(), NOW, NOW + 9 * DAY) == (3, NOW + 2 * DAY, None)
+
+
+def test_an_answer_holds_until_its_time_comes_and_no_longer() -> None:
+    rules = [Cron("*/20 9-17 * * 1-5", zone) for zone in ("Europe/Berlin", "UTC")]
+    moments = [NOW + n * 517 * SECOND for n in (*range(400), *range(400, 0, -7), 33, 33, 9000)]
+    for moment in moments:
+        for rule in rules:
+            found = next_time(rule, moment)
+            assert found is not None
+            assert to_datetime(found) == rule.next(to_datetime(moment))

@@ -93,3 +93,27 @@ def test_what_cannot_mean_anything_is_refused(
 def test_what_is_no_rule_is_refused(rule: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         read_terms(rule)
+
+
+def test_those_that_are_alike_are_equal() -> None:
+    until = datetime(2030, 1, 1, tzinfo=UTC)
+    for rule, same in (
+        (Every(60), Every(60)),
+        (Cron("0 9 * * *", "UTC"), Cron("0 9 * * *", "UTC")),
+    ):
+        one, two = read_terms(rule, until=until), read_terms(same, until=until)
+        assert (one == two, hash(one) == hash(two)) == (True, True)
+        assert one != read_terms(rule, until=until, jitter=1)
+
+
+def test_a_rule_of_the_user_s_keeps_the_text_that_it_had() -> None:
+    class Changing(Own):
+        said = "before"
+
+        def __str__(self) -> str:
+            return self.said
+
+    terms = read_terms(Changing())
+    Changing.said = "after"
+    assert terms.text == "before"
+    assert terms.rule.next(datetime(2030, 1, 1, tzinfo=UTC)) is None
