@@ -81,10 +81,11 @@ class RepeatFile:
 
         It yields between slices, so that the loop has its turn.
         """
-        rows, self._keeper.repeats = self._keeper.repeats, ()
-        for number, row in enumerate(rows):
-            if number % SLICE == SLICE - 1:
+        rows, self._keeper.repeats = list(reversed(self._keeper.repeats)), ()
+        while rows:  # which go as they are read: they take as much as what is made of them
+            if len(rows) % SLICE == 0:
                 yield
+            row = rows.pop()
             if row.id in self._ended:
                 self._keeper.group.repeat(RepeatEnd(row.id))
             else:
@@ -92,7 +93,6 @@ class RepeatFile:
         self.is_read = True
         self._ended.clear()
         self._terms.clear()
-        del rows
         for number, repeat in enumerate(self._early.values()):
             if number % SLICE == SLICE - 1:
                 yield
