@@ -24,7 +24,7 @@ from .._scheduling.clock import SECOND
 from ..repeat import Repeat
 
 MOST_AT_ONCE = 32
-"""Looks, and runs that come of them, in one turn of the loop: some milliseconds."""
+"""Looks, and runs that come of them, in one turn of the loop: a few milliseconds."""
 
 MOST_OPENED = 1024
 """Repeats that come near in one turn of the loop: a millisecond."""
@@ -41,7 +41,8 @@ class Agenda:
 
     Args:
         clock: Return the present in nanoseconds since the epoch.
-        look: Look at one, given the present; return how many runs came of it. Must not raise.
+        look: Look at one, given the present; return how many looks more that was worth, of which
+            a run is one. Must not raise.
         context: In which that is done.
 
     Attributes:

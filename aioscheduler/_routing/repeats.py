@@ -40,6 +40,7 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 _T = TypeVar("_T")
 _MOST_SHARED = 4096
+_SKIPPED_AT_ONCE = 16  # times, which take about as long as a run
 _LATER = SECOND  # until what cannot be entered now is looked at again
 
 
@@ -340,7 +341,7 @@ class Repeats:
             return 0
 
     def _look(self, repeat: Repeat, now: int) -> int:
-        """Do what it is time for; return how many runs were entered."""
+        """Do what it is time for; return how much that was, by the measure of the agenda."""
         if repeat._since is None:
             return 0
         file = self.file if repeat._kept else None
@@ -355,20 +356,22 @@ class Repeats:
             made = [(run, *repeat._work.make(repeat._id, run, repeat._own)) for run in found.runs]
         except Exception as error:  # noqa: BLE001  what it needs may have become anything
             reason = f"its call cannot be made any more: {describe(repr, error)}"
-            repeat._progress = pause(before)._replace(reason=reason)
+            after = repeat._progress = pause(before)._replace(reason=reason)
             made = []
         else:
-            repeat._progress, repeat._held = found.progress, found.held
+            after = repeat._progress = found.progress
+            repeat._held = found.held
             self._agenda.set(repeat, found.wake)
-        self._reports.looked(repeat, len(made), repeat._progress.skipped - before.skipped)
-        if repeat._progress.paused:
+        skipped = after.skipped - before.skipped
+        self._reports.looked(repeat, len(made), skipped)
+        if after.paused:
             self._reports.note(repeat, before)
         with nullcontext() if file is None else file.whole():
-            if file is not None and repeat._progress != before:
+            if file is not None and after != before:
                 file.advance(repeat)
             for run, call, draft in made:
                 self._enter(repeat, run, call, draft)
-        return len(made)
+        return len(made) + skipped // _SKIPPED_AT_ONCE
 
     def _enter(self, repeat: Repeat, run: Run, call: Any, draft: Draft | None) -> None:
         """Have a run wait for its time, or begin."""

@@ -195,3 +195,13 @@ def test_an_answer_holds_until_its_time_comes_and_no_longer() -> None:
             found = next_time(rule, moment)
             assert found is not None
             assert to_datetime(found) == rule.next(to_datetime(moment))
+
+
+def test_what_many_have_missed_is_passed_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = [Cron("7,9 4 * * *", "UTC") for _ in range(5)]
+    first = next_time(rules[0], NOW)
+    assert first is not None
+    expected = pass_over(rules[0], first, NOW + 30 * DAY)
+    monkeypatch.setattr(Cron, "iterate", None)
+    assert {pass_over(rule, first, NOW + 30 * DAY) for rule in rules} == {expected}
+    assert expected.number == 60

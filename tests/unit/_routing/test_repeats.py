@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -522,3 +523,19 @@ async def test_a_manager_that_has_failed_enters_no_run(clock: FakeClock) -> None
         manager._router.closed = ManagerClosed("it has failed")
         await clock.advance(MINUTE)
         assert (minutes(), repeat.ran) == ([], 0)
+
+
+async def test_what_takes_long_is_done_in_many_turns(clock: FakeClock) -> None:
+    """To skip a thousand times of a cron expression takes as long as to enter hundreds of runs."""
+    manager = clock.manager(1, workers=0)
+    for n in range(6):
+        manager.repeat(repeated.note(n), Cron(f"{n}-59 * * * *", "UTC"), id=str(n), missed="skip")
+    clock._now += 40 * 24 * 3600 * 10**9
+    turns: list[int] = []
+    async with manager:
+        for _ in range(50):
+            turns.append(sum(repeat.skipped > 0 for repeat in manager.repeats()))
+            await asyncio.sleep(0)
+        await clock.advance(0)
+        assert [repeat.skipped for repeat in manager.repeats()] == [1000] * 6
+    assert {after - before for before, after in pairwise(turns)} <= {0, 1, 2}
