@@ -99,6 +99,7 @@ class RepeatFile:
             if not repeat._is_over:
                 self.enter(repeat)
         self._early.clear()
+        self._keeper.commits.soon()
 
     def _adopt(self, row: RepeatRow, repeats: Repeats) -> None:
         try:
