@@ -387,6 +387,15 @@ async def test_a_cancelled_one_may_be_begun_anew_before_it_was_read(
     assert {value for value, _ in done} == {*range(10, 50), "anew"} - {47}
 
 
+async def test_a_backup_has_what_was_asked_for_while_they_are_read(
+    half_read: FakeManager, tmp_path: Path
+) -> None:
+    half_read.repeat(repeated.kept("new"), Every(60), id="new")
+    await half_read.backup(tmp_path / "copy.db")
+    with between_hosts(tmp_path / "copy.db") as (_, rows):
+        assert rows.keys() == {"new", *(str(n) for n in range(10, 50))}
+
+
 async def test_who_closes_it_while_they_are_read_waits_for_nothing(
     half_read: FakeManager, path: Path
 ) -> None:
