@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import copy_context
 from datetime import datetime, timedelta
-from functools import lru_cache
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from .._repeating.policy import Progress, Run, begin, look, pause, resume, wake_of
@@ -33,13 +33,12 @@ from .agenda import Agenda
 from .drafts import Draft
 from .repeatreports import RepeatReports
 from .router import Router
-from .runs import Work, take_work
+from .runs import Work, sharing, take_work
 from .underway import UnderWay
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 _T = TypeVar("_T")
-_MOST_SHARED = 4096
 _SKIPPED_AT_ONCE = 16  # times, which take about as long as a run
 _LATER = SECOND  # until what cannot be entered now is looked at again
 
@@ -104,7 +103,7 @@ class Repeats:
         self._finding: asyncio.Task[None] | None = None  # the runs that are only in the file
         self._is_over = False
         self._reports = RepeatReports()
-        self._share: Callable[[_T], _T] = _sharing()
+        self._share: Callable[[_T], _T] = sharing()
 
     def __iter__(self) -> Iterator[Repeat]:
         return iter(self._all.values())
@@ -118,17 +117,21 @@ class Repeats:
         """Begin to look, once all that a file has is known; the links have begun."""
         self._agenda.watched = self._clock()
         self._loop, self._read = loop, loop.create_future()
-        self._steps = iter(()) if self.file is None else self.file.restore(self)
+        rows = () if self.file is None else self.file.restore(self)
+        self._steps = chain(rows, self.under_way.begin())
         self._restore()
 
     def _restore(self) -> None:
         """Go on with what a file has, for one turn of the loop; begin to look when it is known."""
         if self._loop is None or self._read is None or self._read.done():
             return
-        for _ in self._steps:
-            self._loop.call_soon(self._restore, context=self._context)
+        try:
+            for _ in self._steps:
+                self._loop.call_soon(self._restore, context=self._context)
+                return
+        except Exception as error:  # noqa: BLE001  whatever it is, who waits is to know
+            self._read.set_exception(error)
             return
-        self.under_way.begin()
         self._read.set_result(None)
         if self.under_way.are_left:
             finding = self._loop.create_task(self.under_way.find_left(), context=self._context)
@@ -158,8 +161,11 @@ class Repeats:
     def stop(self) -> None:
         """Enter no more runs, for good."""
         if self._loop is not None and not self._loop.is_closed():
-            for _ in self._steps:  # else what was asked for meanwhile would be in no file
-                pass
+            try:
+                for _ in self._steps:  # else what was asked for meanwhile would be in no file
+                    pass
+            except Exception:
+                log.exception("what repeats was not read to its end")
         self._is_over = True
         self._agenda.stop()
         self._reports.tell_skips()
@@ -315,6 +321,8 @@ class Repeats:
         self._router.check_open()
         if self.file is not None and repeat._kept:
             await self.ready()
+            if what == "cancel" and self._finding is not None:  # the runs that are to end, too
+                await asyncio.wait([self._finding])
             self._router.check_open()
         if repeat._is_over:
             raise RuntimeError(
@@ -384,17 +392,3 @@ class Repeats:
                 *(id_, None, place, run.due, run.nominal, call, draft), sure=True
             )
         self.under_way.follow(repeat, task)
-
-
-def _sharing() -> Callable[[_T], _T]:
-    """Return what gives one object for all that are equal, of the last so many."""
-    known = lru_cache(_MOST_SHARED)(lambda thing: thing)
-
-    def share(thing: _T) -> _T:
-        try:
-            same: _T = known(thing)
-        except TypeError:  # something in it is a list, or of a user's that has no hash
-            return thing
-        return same
-
-    return share

@@ -15,11 +15,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .. import registry
 from .._repeating.policy import Run
-from .._scheduling.clock import SECOND, to_datetime
+from .._scheduling.clock import to_datetime
 from .._scheduling.coroutines import function_of, name_of
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.hostshipping import HostShipper
@@ -34,7 +35,10 @@ from .localshipper import LocalCall, LocalShipper
 from .router import Router
 from .storedcalls import LocalCalls, RemoteCalls
 
-_MICROSECOND = SECOND // 1_000_000
+_T = TypeVar("_T")
+
+MOST_SHARED = 4096
+"""Different things that are known to be equal to others."""
 
 
 class Work(Protocol):
@@ -219,3 +223,17 @@ def repeat_of(run: str) -> str | None:
     except ValueError:  # in a file that another program has written to
         return None
     return id_
+
+
+def sharing() -> Callable[[_T], _T]:
+    """Return what gives one object for all that are equal, of the last so many."""
+    known = lru_cache(MOST_SHARED)(lambda thing: thing)
+
+    def share(thing: _T) -> _T:
+        try:
+            same: _T = known(thing)
+        except TypeError:  # something in it is a list, or of a user's that has no hash
+            return thing
+        return same
+
+    return share

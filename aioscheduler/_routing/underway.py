@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -26,6 +26,9 @@ from .router import Router
 from .runs import repeat_of
 
 log: logging.Logger = logging.getLogger("aioscheduler")
+
+SLICE = 256
+"""Runs that are followed in one turn of the loop: a millisecond or two."""
 
 
 class UnderWay:
@@ -88,10 +91,15 @@ class UnderWay:
             if task is not None:
                 self.follow(repeat, task)
 
-    def begin(self) -> None:
-        """Follow what was admitted so far: it is known what repeats."""
+    def begin(self) -> Iterator[None]:
+        """Follow what was admitted so far: it is known what repeats.
+
+        It yields between slices, so that the loop has its turn.
+        """
         early, self._early = self._early, None
-        for id_ in early or ():
+        for number, id_ in enumerate(early or ()):
+            if number % SLICE == SLICE - 1:
+                yield
             self.admitted(id_)
 
     @property

@@ -20,7 +20,7 @@ from aioscheduler._durable.records import Batch, Function, Row
 from aioscheduler._durable.repeatrecords import RepeatRow
 from aioscheduler._repeating.policy import Progress, delay_of
 from aioscheduler._repeating.terms import read_terms
-from aioscheduler._routing.repeatfile import Unknown, read_terms_of, write_terms
+from aioscheduler._routing.repeatfile import RepeatFile, Unknown, read_terms_of, write_terms
 from aioscheduler._scheduling.clock import SECOND, to_ns
 from aioscheduler._transport import wire
 from aioscheduler.rules import Rule
@@ -394,6 +394,22 @@ async def test_a_backup_has_what_was_asked_for_while_they_are_read(
     await half_read.backup(tmp_path / "copy.db")
     with between_hosts(tmp_path / "copy.db") as (_, rows):
         assert rows.keys() == {"new", *(str(n) for n in range(10, 50))}
+
+
+async def test_what_goes_wrong_while_they_are_read_is_told_to_who_waits(
+    clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restore(*_: object) -> Iterator[None]:
+        yield
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(RepeatFile, "restore", restore)
+    manager = clock.manager(workers=0, store=path)
+    manager.start()
+    for waiting in (manager.ready(), manager.sync()):
+        with pytest.raises(MemoryError, match="no room"):
+            await waiting
+    await manager.close()
 
 
 async def test_who_closes_it_while_they_are_read_waits_for_nothing(

@@ -12,11 +12,13 @@ import repeated
 from aioscheduler import NotShippable, Retry
 from aioscheduler._repeating.policy import Run
 from aioscheduler._routing.runs import (
+    MOST_SHARED,
     DurableWork,
     LocalWork,
     RemoteWork,
     repeat_of,
     run_id,
+    sharing,
     take_work,
 )
 from aioscheduler._scheduling.clock import SECOND
@@ -160,6 +162,18 @@ async def test_a_durable_function_without_a_store_has_its_options(
             assert wire.options_of(call[2]) is not None
         else:
             assert call[1][0].max_lateness == 3600 * SECOND
+
+
+def test_of_those_that_are_equal_there_is_one() -> None:
+    share = sharing()
+    first, second = (RemoteWork(1, None, "x", key, None, Any) for key in (5, 5))  # type: ignore[arg-type]
+    assert first is not second
+    assert share(first) is share(second) is first
+    listed = first._replace(record=[1])
+    assert share(listed) is listed  # a list has no hash
+    for n in range(MOST_SHARED + 1):
+        share(n)
+    assert share(second) is second
 
 
 async def test_what_do_the_same_have_it_in_common(clock: FakeClock) -> None:

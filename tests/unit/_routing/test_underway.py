@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from repeated import done, gates
 
 from aioscheduler import Every, SQLiteStore
 from aioscheduler._durable.records import Batch, Row
-from aioscheduler._routing import paging
+from aioscheduler._routing import paging, underway
 from aioscheduler._scheduling.clock import to_ns
 from aioscheduler.testing import FakeClock, FakeManager
 
@@ -130,6 +131,46 @@ async def test_who_closes_it_while_they_are_looked_for_waits_for_nothing(
     await manager.close()
     assert repeats._finding is None
     assert starts("skip") == []
+
+
+async def test_cancelled_while_they_are_looked_for_its_run_goes_with_it(
+    crowded: Path, clock: FakeClock
+) -> None:
+    manager = clock.manager(workers=0, store=crowded)
+    manager.start()
+    repeats = manager._fleet.repeats
+    while repeats._finding is None:
+        await asyncio.sleep(0)
+    skip = next(repeat for repeat in manager.repeats() if repeat.id == "skip")
+    await skip.cancel()
+    await manager.sync()
+    assert await manager.find("↻skip 2030-01-01T00:01:00+00:00") is None
+    gates["x"].set()
+    await go_on(manager, clock)
+    assert (starts("skip"), starts("queue")) == ([], [1])
+    await manager.close()
+
+
+async def test_those_in_memory_are_followed_some_at_a_turn(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tasks.db"
+    gates["x"] = asyncio.Event()
+    async with clock.manager(workers=0, store=path) as manager:
+        for n in range(9):
+            manager.repeat(repeated.kept_hold("x"), Every(60), id=str(n))
+        await clock.advance(60)
+        await manager.close(0)
+    monkeypatch.setattr(underway, "SLICE", 2)
+    manager = clock.manager(workers=0, store=path)
+    manager.start()
+    seen: list[int] = []
+    while not seen or seen[-1] < 9:
+        await asyncio.sleep(0)
+        seen.append(sum(repeat.running for repeat in manager.repeats()))
+    assert {after - before for before, after in pairwise(seen)} <= {0, 1, 2}
+    gates["x"].set()
+    await manager.close()
 
 
 async def test_without_a_store_none_is_left(clock: FakeClock) -> None:
