@@ -252,6 +252,8 @@ async def by_apscheduler(count: int, seconds: float, folder: str) -> Rows:
         scheduler.add_job(note, "interval", seconds=1, start_date=start, args=[due], id=str(due))
 
     found |= await running(begin, seconds, late)
+    scheduler.remove_all_jobs()
+    await asyncio.sleep(0.1)  # for what has begun
     scheduler.shutdown()
     return found
 
