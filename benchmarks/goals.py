@@ -42,8 +42,8 @@ def goals(version: str, figures: Figures) -> list[Row]:
         *_recovery(figures),
         *_durable(figures),
         *_overdue(figures),
-        *_horizon(figures),
         *_repeats(figures),
+        *_horizon(figures),
     ]
 
 
@@ -429,8 +429,8 @@ def _repeats(figures: Figures) -> list[Row]:
         (
             f"{what}: {name}",
             f"≤ {most:g} ×",
-            f"{other[column]:,.2f} {unit} ({beside})",
-            f"{own[column]:,.2f} {unit}",
+            f"{other[column]:,.3g} {unit} ({beside})",
+            f"{own[column]:,.3g} {unit}",
             f"{own[column] / other[column]:.2f} ×",
             own[column] <= most * other[column],
         )
