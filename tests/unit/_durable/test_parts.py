@@ -102,46 +102,40 @@ def test_large_arguments_make_small_parts(monkeypatch: pytest.MonkeyPatch) -> No
     store.close(clean=True)
 
 
-@st.composite
-def changes(draw: st.DrawFn) -> list[tuple[str, int, int, int]]:
-    what = st.sampled_from(["put", "move", "mark", "strike", "read", "read"])
-    return draw(st.lists(st.tuples(what, st.integers(0, 40), st.integers(0, 5), st.integers(1, 9))))
-
-
-@given(st.lists(st.integers(0, 5), max_size=40), changes())
+@pytest.mark.parametrize("seed", range(150))
 @pytest.mark.usefixtures("few_ahead")
-def test_whatever_changes_in_between_it_is_what_the_file_has_then(
-    dues: list[int], events: list[tuple[str, int, int, int]]
-) -> None:
-    """All of it in two buckets, so that most parts end in the midst of one."""
-    half = 1 << (BUCKET_SHIFT - 2)
-    there = {number: Row(number, due * half, 1, b"") for number, due in enumerate(dues, 1)}
+def test_whatever_changes_in_between_it_is_what_the_file_has_then(seed: int) -> None:
+    """Of two buckets, so that most parts end in the midst of one."""
+    draw = random.Random(seed)
+
+    def draw_due() -> int:
+        return draw.randrange(6) << (BUCKET_SHIFT - 2)
+
+    there = {number: Row(number, draw_due(), 1, b"") for number in range(1, 40)}
     store = a_store(list(there.values()))
-    after, until, new = FIRST, 6 * half, 100
-    for what, number, due, most in events:
-        known = there.get(number)
-        if what == "put":
-            new += 1
-            there[new] = Row(new, due * half, 1, b"")
-            store.commit(Batch(puts=[there[new]]))
-        elif what == "read":
+    after, until = FIRST, 6 << (BUCKET_SHIFT - 2)
+    for event in range(40):
+        what = draw.choice(["put", "move", "mark", "strike", *["read"] * 4])
+        known = draw.choice(list(there.values()))
+        if what == "read":
+            most = draw.choice([1, 1, 2, 5])
             page = store.read(after, until, most)
             behind = sorted(row.position for row in there.values() if row.position > after)
-            assert positions(page.rows) == behind[: len(page.rows)]
-            assert len(page.rows) == most or page.reached == (until, LAST[1])
-            after = page.reached
-        elif known is not None:
+            assert positions(page.rows) == behind[:most]
+            after = page.rows[-1].position if page.rows else after
+        elif what == "put":
+            new = Row(100 + event, draw_due(), 1, b"")
+            there[new.row] = new
+            store.commit(Batch(puts=[new]))
+        elif what == "strike":
+            del there[known.row]
+            store.commit(Batch(strikes=[(known.bucket, known.row)]))
+        else:
             begun = Begun.NO if what == "move" else Begun.YES
-            moved = known._replace(due=due * half) if what == "move" else known
-            update = Update(known.bucket, number, moved.due, begun, 1, 0, 0, None, None)
-            there[number] = moved
-            if what == "strike":
-                del there[number]
-                store.commit(Batch(strikes=[(known.bucket, number)]))
-            else:
-                store.commit(Batch(updates=[update]))
-    page = store.read(after, until, 99)
-    assert positions(page.rows) == sorted(r.position for r in there.values() if r.position > after)
+            moved = known._replace(due=draw_due(), begun=begun) if what == "move" else known
+            there[known.row] = moved
+            facts = moved.due, begun, 1, 0, 0, None, None
+            store.commit(Batch(updates=[Update(known.bucket, known.row, *facts)]))
     store.close(clean=True)
 
 
