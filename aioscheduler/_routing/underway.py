@@ -30,6 +30,9 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 SLICE = 256
 """Runs that are followed in one turn of the loop: a millisecond or two."""
 
+MOST_ASKED = 64
+"""Runs that the file is asked for at once: a few milliseconds of a turn."""
+
 
 class UnderWay:
     """Knows which runs are under way.
@@ -117,7 +120,9 @@ class UnderWay:
             with keeper.shelf.listing(wanted) as listing:
                 async for infos in listing.infos():
                     ids = [info.id for info in infos if info.id is not None]
-                    await asyncio.gather(*map(self._find_left, ids))
+                    for start in range(0, len(ids), MOST_ASKED):
+                        some = ids[start : start + MOST_ASKED]
+                        await asyncio.gather(*map(self._find_left, some))
         except Exception as error:  # noqa: BLE001  repeats go on, whatever it is
             log.error(
                 "the runs of the host before cannot be read; others may overlap them: %s",

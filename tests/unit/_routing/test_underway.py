@@ -29,6 +29,7 @@ async def crowded(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     gates.clear()
     gates["x"] = asyncio.Event()
     monkeypatch.setattr(paging, "MOST", 2)
+    monkeypatch.setattr(underway, "MOST_ASKED", 2)
     path = tmp_path / "tasks.db"
     async with clock.manager(workers=0, store=path) as manager:
         for overlap in ("skip", "queue", "allow"):
