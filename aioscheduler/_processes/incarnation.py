@@ -56,6 +56,24 @@ class Life(Protocol):
     def pipe(self) -> Pipe:
         """For frames to it, from `start` on; it has been read to its end when that is told."""
 
+    @property
+    def node(self) -> str | None:
+        """The machine that it runs on, as soon as that is known; None: this one."""
+
+    @property
+    def usage(self) -> tuple[float, int] | None:
+        """CPU in per cent of a core, and resident bytes, as its node measures them.
+
+        None: it is a process of this machine, which is measured here.
+        """
+
+    @property
+    def shared_end(self) -> object:
+        """What has ended it and others with it: the same object for each. None: it ended alone.
+
+        Asked when its end is told, for `RestartBudget`.
+        """
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin.
 
@@ -111,6 +129,11 @@ class Incarnation:
         pipe: For frames to it.
         process: Its process.
     """
+
+    # Its machine is this one, and what ends it ends no other.
+    node: None = None
+    usage: None = None
+    shared_end: None = None
 
     def __init__(
         self,
