@@ -29,7 +29,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from .._scheduling.alarm import TICK, next_tick
-from .._transport.pipe import Pipe, Receive
+from .._transport.pipe import MakePipe, Pipe, Receive
 from .blackbox import BlackBox
 from .process import REAP_TIME, Alive, WorkerProcess
 from .spawn import FROZEN_HINT, is_frozen, starting
@@ -123,6 +123,7 @@ class Incarnation:
         number: Which life of its place this is, from 0.
         receive: Called with each frame.
         ended: As for `Launch`.
+        make_pipe: Makes its end of the connection, over the descriptors.
 
     Attributes:
         pid: Its process id, which any thread may read; None before the start and after the end.
@@ -143,8 +144,9 @@ class Incarnation:
         number: int,
         receive: Receive,
         ended: Ended,
+        make_pipe: MakePipe = Pipe,
     ) -> None:
-        self.pipe: Pipe = Pipe(receive, self._stream_ended)
+        self.pipe: Pipe = make_pipe(receive, self._stream_ended)
         self.pid: int | None = None
         self.process: WorkerProcess | None = None
         self._name = config.process_name
@@ -205,6 +207,11 @@ class Incarnation:
             if isinstance(error, OSError) or not isinstance(error, Exception):
                 raise
             raise OSError(f"{type(error).__name__}: {error}") from error
+
+    @property
+    def schedulers(self) -> int:
+        """How many schedulers it has."""
+        return self._config.schedulers
 
     def begun(self, scheduler: int) -> tuple[int, int]:
         """Return the numbers of the tasks that a scheduler began last, plus one; 0 for none."""
