@@ -1,9 +1,17 @@
 """A launcher for tests: its nodes are processes of this machine. See `_outpost.launcher`.
 
-What the settings may say besides those of `outpost_node`: `notes`, a file to which the pid of each
-outpost is written, and `own` of the launcher; `refuse`; `waits`, a file for whose removal each
-outpost waits; `prefix`, a command that runs another; `garbage`, a line to say first; `proxy`, the
-port of a proxy in the place of each outpost's, told by a file.
+What the settings may say besides those of `outpost_node`:
+
+- `notes`: a file to which the pid of each outpost is written, and `own` of the launcher
+- `path`: where nodes import from
+- `refuse`: a file without which there is no cluster
+- `waits`: a file for whose removal each outpost waits
+- `cannot`: why there is no outpost beyond the first `can`
+- `prefix`: a command that runs another
+- `garbage`: a line to say first
+- `proxy`: a port for the host to connect to instead, and `to`, a file that says where it leads
+- `mute`: how many outposts are not told of
+- `deaf`: that no outpost is ended
 """
 
 from __future__ import annotations
@@ -46,7 +54,7 @@ class Launcher:
             sys.executable,
             NODE,
             json.dumps(settings),
-            env=os.environ | {"OUTPOST_SECRET": secret},
+            env=os.environ | {"OUTPOST_SECRET": secret, "PYTHONPATH": settings["path"]},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -56,9 +64,10 @@ class Launcher:
             host, port, pid = json.loads(line)
             self.note(number, pid)
             if "proxy" in settings:  # the test has a server there, which is told where to go on
-                Path(settings["proxy"] + ".to").write_text(f"{host} {port}", encoding="utf-8")
-                host, port = "127.0.0.1", int(Path(settings["proxy"]).read_text(encoding="utf-8"))
-            self.say(started=number, host=host, port=port, node=f"node{number}")
+                Path(settings["to"]).write_text(f"{host} {port}", encoding="utf-8")
+                host, port = "127.0.0.1", settings["proxy"]
+            if number > settings.get("mute", 0):
+                self.say(started=number, host=host, port=port, node=f"node{number}")
         code = await process.wait()
         del self.processes[number]
         self.say(lost=number, text=f"its process has ended with status {code}")
@@ -77,6 +86,8 @@ class Launcher:
                 number = order["start"]
                 run = self.start(number, order["secret"])
                 self.tasks[number] = asyncio.create_task(run)
+            elif self.settings.get("deaf"):
+                continue
             elif order["end"] in self.processes:
                 self.processes[order["end"]].kill()
             elif order["end"] in self.tasks:
