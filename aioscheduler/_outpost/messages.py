@@ -27,7 +27,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 
 import msgpack  # type: ignore[import-untyped]  # ships no type information
 
@@ -135,10 +135,11 @@ class Messages(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with the proof."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(ROOM)
-        transport.write(self._mine)
+        self._transport = cast(
+            "asyncio.Transport", transport
+        )  # uvloop's is of no class of asyncio's
+        self._transport.set_write_buffer_limits(ROOM)
+        self._transport.write(self._mine)
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
