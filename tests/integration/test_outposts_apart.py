@@ -71,6 +71,20 @@ async def test_nothing_outlives_its_host(
         driver.close()
 
 
+async def test_a_host_that_is_stopped_loses_nothing(far: Far, tmp_path: Path) -> None:
+    """Its kernel answers for it, for longer than `lost_after`."""
+    driver = Driver(tmp_path, nodes=1, spins=False, lost_after=1.0)
+    try:
+        workers = await asyncio.to_thread(driver.hear)
+        os.kill(driver.process.pid, signal.SIGSTOP)
+        await asyncio.sleep(4)
+        os.kill(driver.process.pid, signal.SIGCONT)
+        await asyncio.sleep(1.5)  # it looks at its connections once a second
+        assert all(map(alive, [*workers, *far.nodes()]))
+    finally:
+        driver.close()
+
+
 # ---- a machine that is not heard any more
 
 
