@@ -212,9 +212,9 @@ class Connection:
             self._fence = None
         lives, self._lives = self._lives, {}
         self._ended(self)
-        where = "" if self.node is None else f"node {self.node}: "
+        cause = f"node {self.node} is lost: {self.cause}" if self._is_up else self.cause
         for life in lives.values():
-            life.finish(None, f"{where}{self.cause}", shared=self.end)
+            life.finish(None, cause, shared=self.end)
 
     async def _open(self, host: str, port: int) -> None:
         try:

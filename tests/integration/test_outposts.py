@@ -243,7 +243,7 @@ async def test_a_node_of_eight_costs_one_restart_and_nothing_runs_twice(far: Far
         done, _ = await asyncio.wait(run, timeout=20)
         assert len(done) == 8
         assert all(isinstance(task.exception(), WorkerLost) for task in run)
-        assert "node node1" in str(run[0].exception())
+        assert "node node1 is lost" in str(run[0].exception())
         await asyncio.gather(*stay)
         assert len(far.nodes()) == 2
         assert not any(map(alive, before))
@@ -262,7 +262,6 @@ async def test_a_node_all_of_whose_processes_die_at_once(far: Far) -> None:
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(end is None or isinstance(end, WorkerLost | str) for end in ends)
         lost = sum(isinstance(end, WorkerLost) for end in ends)
-        assert lost <= 256 * 4
     starts = far.starts()
     assert len(starts) == len(set(starts))
     assert len(starts) >= 2000 - lost
