@@ -200,9 +200,7 @@ async def test_durable_tasks_outlive_the_host_there_as_well(far: Far, tmp_path: 
 
 async def test_a_worker_that_is_killed_is_named_and_the_others_go_on(far: Far) -> None:
     async with Manager(engine=far.engine(1, 2)) as manager:
-        tasks = [manager.schedule(asyncio.sleep(60)) for _ in range(2)]
-        for task in tasks:
-            await running(task)
+        tasks = [await far.hold(manager), await far.hold(manager)]
         first, second = pids(manager)
         kill(first)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -273,7 +271,7 @@ async def test_a_connection_that_is_reset_is_the_end_of_its_node(far: Far, tmp_p
     await proxy.start()
     async with Manager(engine=far.engine(1, 2, proxy=proxy.port, to=str(to))) as manager:
         old = pids(manager)
-        task = await running(manager.schedule(asyncio.sleep(60)))
+        task = await far.hold(manager)
         proxy.reset()
         with pytest.raises(WorkerLost):
             await task
@@ -290,7 +288,7 @@ async def test_close_returns_while_nothing_comes_through(
     proxy = Proxy(to)
     await proxy.start()
     async with Manager(engine=far.engine(1, 2, proxy=proxy.port, to=str(to))) as manager:
-        task = await running(manager.schedule(asyncio.sleep(60)))
+        task = await far.hold(manager)
         proxy.swallows = True
         await manager.close(0.1)
         assert isinstance(task.exception(), WorkerLost)
