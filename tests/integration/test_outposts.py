@@ -387,6 +387,21 @@ async def test_no_room_waits_and_is_said_and_close_withdraws_it(
     assert not far.nodes()
 
 
+async def test_a_replacement_that_cannot_be_had_is_asked_for_until_it_can(
+    far: Far, tmp_path: Path
+) -> None:
+    """That costs nothing of the budget, of which the node that died has had all."""
+    until_then = tmp_path / "then"
+    engine = far.engine(1, 2, can=1, cannot="its node is dead as well", until=str(until_then))
+    async with Manager(engine=engine, max_restarts=(1, 60.0)) as manager:
+        task = manager.schedule(begin(str(far.history), "late"), timedelta(seconds=1))
+        kill(far.nodes()[0])
+        await until(lambda: manager.stats().restarts >= 8)
+        until_then.touch()
+        assert await task == "late"
+    assert far.starts() == ["late"]
+
+
 async def test_the_first_without_a_cluster_is_a_start_error(far: Far) -> None:
     with pytest.raises(WorkerStartError, match="there is no cluster"):
         async with Manager(engine=far.engine(2, 2, refuse="/nowhere")):
