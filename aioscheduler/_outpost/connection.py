@@ -148,11 +148,11 @@ class Connection:
 
     def told_lost(self, cause: str) -> None:
         """Take the launcher's word that the outpost is dead, or could not be had."""
-        if self.cause:
-            if self._fence is not None:
-                self._release()
-            return
-        self.lost(cause)
+        self._fenced = False
+        if not self.cause:
+            self.lost(cause)
+        elif self._fence is not None:
+            self._release()
 
     def look_after(self) -> None:
         """Is called once a tick: is the machine there, and what time is it there."""

@@ -410,6 +410,13 @@ async def test_where_tasks_run_again_the_end_waits_for_the_launchers_word(fenced
     assert len(life.ends) == 1
 
 
+async def test_if_the_launcher_is_the_first_to_say_it_nothing_waits(fenced: Stage) -> None:
+    life = Life()
+    await fenced.connect(life)
+    fenced.connection.told_lost("it is dead")
+    await until(lambda: life.ends)
+
+
 async def test_or_until_the_other_side_has_noticed_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
