@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._processes.budget import RestartBudget
+from aioscheduler._processes.budget import NOT_HAD, RestartBudget
 from aioscheduler._processes.draining import DRAIN_TIME, KILL_AFTER
 from aioscheduler._processes.occupant import End, Then
 from aioscheduler._processes.supervisor import START_PATIENCE, Supervisor
@@ -19,6 +19,10 @@ from aioscheduler.stats import WorkerState
 
 
 class Life:
+    node: str | None = None
+    usage: None = None
+    shared_end: object = None
+
     def __init__(self, place: Place, receive: Any, ended: Any) -> None:
         self.pid: int | None = 4711
         self.place, self.receive, self.ended = place, receive, ended
@@ -518,3 +522,77 @@ async def test_the_name_of_the_manager_stands_in_what_is_said(loop: Any) -> None
     place.lives[-1].receive([Kind.READY])
     place.lives[-1].ended(-9, "")
     assert place.ends[-1].story.startswith("worker 1 of bots (pid ")
+
+
+async def test_processes_that_end_by_one_cause_cost_one_replacement(
+    place: Place, loop: Loop
+) -> None:
+    """The budget has three, and each of these ends would cost one."""
+    node = object()
+    for _ in range(8):
+        place.lives[-1].shared_end = node
+        place.lives[-1].ended(None, "its node is gone")
+        loop.pass_(0.1)
+        place.lives[-1].receive([Kind.READY])
+    assert {end.then for end in place.ends} == {Then.REPLACED}
+    for _ in range(3):  # alone, one more than two
+        place.lives[-1].ended(-9, "")
+        loop.pass_(0.1)
+        place.lives[-1].receive([Kind.READY])
+    assert place.ends[-1].then is Then.FAILED
+
+
+async def test_what_has_no_process_yet_is_not_waited_for(place: Place, loop: Loop) -> None:
+    place.lives[0].ended(None, "its node is gone")
+    loop.pass_(0.1)
+    life = place.lives[-1]
+    life.pid = None
+    closing = asyncio.create_task(place.supervisor.close(3600, str))
+    while not life.causes:
+        await asyncio.sleep(0)
+    life.ended(None, "")
+    await closing
+    assert place.ends[-1].then is Then.CLOSED
+
+
+async def test_while_a_machine_is_looked_for_tasks_go_elsewhere_and_nothing_is_said(
+    place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the machine is waited for is no part of the time that a start may take."""
+    supervisor = place.supervisor
+    place.lives[0].ended(-9, "")
+    loop.pass_(0.1)
+    life = place.lives[-1]
+    life.pid = None
+    caplog.clear()
+    for _ in range(5):
+        loop.pass_(START_PATIENCE)
+        supervisor.look_after()
+        assert supervisor.avoided
+    assert not caplog.text
+    life.pid = 12
+    loop.pass_(START_PATIENCE / 2)
+    supervisor.look_after()
+    assert not supervisor.avoided
+    loop.pass_(START_PATIENCE)
+    supervisor.look_after()
+    assert supervisor.avoided
+    assert "is not ready after 8 s" in caplog.text
+
+
+async def test_what_cannot_be_had_is_asked_for_for_ever(place: Place, loop: Loop) -> None:
+    for _ in range(20):
+        place.lives[-1].shared_end = NOT_HAD
+        place.lives[-1].ended(None, "the node that was chosen is dead")
+        loop.pass_(10)
+    assert {end.then for end in place.ends} == {Then.REPLACED}
+
+
+async def test_a_process_elsewhere_is_named_with_its_node(place: Place, loop: Loop) -> None:
+    place.lives[0].ended(-9, "")
+    loop.pass_(0.1)
+    life = place.lives[-1]
+    life.node, life.pid = "n1", 12
+    life.receive([Kind.READY])
+    life.ended(-9, "")
+    assert place.ends[-1].story == "worker 0 on node n1 (pid 12) was killed by SIGKILL"
