@@ -39,12 +39,12 @@ from types import ModuleType
 from typing import Any, TextIO
 
 CONNECT_TIME = 25.0  # seconds for Ray to find the cluster
+SEND_TIME = 55.0  # … and to send it a folder
 ANSWER_TIME = 5.0  # … and for something to listen at its address
 WAIT_TIME = 30.0  # seconds between two words of an outpost that waits for room
 END_TIME = 8.0  # seconds for Ray to take back what was asked of it
 NAMESPACE = "aioscheduler"
 LOOPBACK = "127.0.0.2"  # Ray makes an outward address of 127.0.0.1
-NO_CLIENT = "is an address of Ray Client, through which no connection to the nodes can be had"
 
 
 class Outpost:
@@ -62,7 +62,9 @@ class Outpost:
 
     def _live(self) -> None:
         try:
-            asyncio.run(self._serve())
+            # Not by asyncio.run: Ray sets the policy of uvloop, if it is there.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - it is said, and the process ends
             if self._listens.done():
                 # To the log of the actor; the host hears of it by the end of its connection.
@@ -126,6 +128,13 @@ class Launcher:
         self._manager = settings.get("manager", os.getpid())
         self._wait_time = settings.get("wait_time", WAIT_TIME)
         self._options: dict[str, Any] = pickle.loads(base64.b64decode(settings["options"]))
+        self._runtime_env: dict[str, Any] = self._options.pop("runtime_env", {})
+        if self.is_local:  # as if this machine were prepared: all that the host can import
+            variables = {"PYTHONPATH": ":".join(settings["path"])}
+            variables |= self._runtime_env.get("env_vars", {})
+            self._runtime_env = {**self._runtime_env, "env_vars": variables}
+        sends = {"working_dir", "py_modules"} & self._runtime_env.keys()
+        self.connect_time = SEND_TIME if sends else CONNECT_TIME
         self._actors: dict[int, Any] = {}
         self._ending: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -151,17 +160,14 @@ class Launcher:
             address = given
         named = f"RAY_ADDRESS={address}" if address == given else f"the address {address!r}"
         if "://" in address:
-            raise Refused(f"{named} {NO_CLIENT}: give the cluster's host:port")
+            raise Refused(f"{named} is an address of Ray Client: give the cluster's host:port")
         if not local and address != "auto":
             _check_that_something_answers(address, named)
-        more: dict[str, Any] = {}
+        # Of the whole driver: of an actor alone, Ray sends no folders of this machine.
+        more: dict[str, Any] = {"runtime_env": self._runtime_env}
         if local:
-            more = {
-                "_node_ip_address": LOOPBACK,
-                "include_dashboard": False,
-                **self._local_resources(),
-                "runtime_env": {"env_vars": {"PYTHONPATH": ":".join(self._settings["path"])}},
-            }
+            more |= {"_node_ip_address": LOOPBACK, "include_dashboard": False}
+            more |= self._local_resources()
         try:
             ray.init(address=address, namespace=NAMESPACE, logging_level="error", **more)
         except ConnectionError as error:
@@ -170,7 +176,9 @@ class Launcher:
                 '--head`, give the address of one, or try with address="local")'
             ) from None
         except Exception as error:  # noqa: BLE001 - whatever Ray says, the host is told
-            raise Refused(f"Ray refuses {named}: {type(error).__name__}: {_line(error)}") from None
+            raise Refused(
+                f"Ray cannot be used at {named}: {type(error).__name__}: {_line(error)}"
+            ) from None
         self._class = ray.remote(Outpost)
         try:
             self._placed("checked")
@@ -193,23 +201,21 @@ class Launcher:
 
     async def obey(self, lines: asyncio.Queue[str]) -> None:
         """Do what each line asks, until there are no more."""
-        loop = asyncio.get_running_loop()
         while line := await lines.get():
             order = json.loads(line)
             if "start" in order:
                 doing = self._start(order["start"], order["secret"])
             else:
                 doing = self._end(order["end"])
-            task = loop.create_task(doing)
+            task = asyncio.create_task(doing)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def withdraw(self) -> None:
         """Have all outposts ended, and those that wait for room forgotten."""
-        numbers = [*self._actors]
         with suppress(TimeoutError):  # Ray's head may be gone; outposts end with their host, too
             async with asyncio.timeout(END_TIME):
-                await asyncio.gather(*(self._end(number) for number in numbers))
+                await asyncio.gather(*(self._end(number) for number in [*self._actors]))
 
     async def _start(self, number: int, secret: str) -> None:
         from ray.exceptions import ActorUnavailableError, RayError
@@ -369,11 +375,8 @@ async def _live(settings: dict[str, Any], out: TextIO) -> None:
 
     launcher = Launcher(settings, tell)
     threading.Thread(target=read, daemon=True).start()
-    watch = threading.Timer(
-        CONNECT_TIME,
-        give_up,
-        [f"no answer of a Ray cluster in {CONNECT_TIME:.0f} s (address={settings['address']!r})"],
-    )
+    text = f"no answer of a Ray cluster in {launcher.connect_time:.0f} s (address={{!r}})"
+    watch = threading.Timer(launcher.connect_time, give_up, [text.format(settings["address"])])
     watch.daemon = True
     watch.start()
     try:
