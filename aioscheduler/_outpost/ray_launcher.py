@@ -153,7 +153,6 @@ class Launcher:
                 f"ray cannot be imported: {error}: pip install aioscheduler[ray]"
             ) from None
         address = self._settings["address"]
-        local = self.is_local
         # Ray would ask for it at other times, too, and so is asked no more.
         given = os.environ.pop("RAY_ADDRESS", "")
         if address == "auto" and given:
@@ -161,11 +160,11 @@ class Launcher:
         named = f"RAY_ADDRESS={address}" if address == given else f"the address {address!r}"
         if "://" in address:
             raise Refused(f"{named} is an address of Ray Client: give the cluster's host:port")
-        if not local and address != "auto":
+        if not self.is_local and address != "auto":
             _check_that_something_answers(address, named)
         # Of the whole driver: of an actor alone, Ray sends no folders of this machine.
         more: dict[str, Any] = {"runtime_env": self._runtime_env}
-        if local:
+        if self.is_local:
             more |= {"_node_ip_address": LOOPBACK, "include_dashboard": False}
             more |= self._local_resources()
         try:
@@ -186,7 +185,7 @@ class Launcher:
             raise Refused(
                 f"Ray refuses the options: {type(error).__name__}: {_line(error)}"
             ) from None
-        if local:
+        if self.is_local:
             _leftovers().have_them_end_with_us()
 
     def _local_resources(self) -> dict[str, Any]:
