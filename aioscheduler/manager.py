@@ -37,6 +37,7 @@ from typing import (
     TypeGuard,
     TypeVar,
     Unpack,
+    cast,
     overload,
 )
 
@@ -48,10 +49,10 @@ from ._routing.admission import Admission
 from ._routing.assembly import Seams
 from ._routing.fleet import Fleet
 from ._routing.keeper import Keeper
-from ._routing.layout import check_count
+from ._routing.layout import Engine, check_count
 from ._routing.placement import Placement
 from ._routing.router import Router
-from ._routing.settings import ManagerOptions, read_settings
+from ._routing.settings import ManagerOptions, Settings, read_settings
 from ._routing.submission import submit
 from ._scheduling.coroutines import close_unstarted
 from ._scheduling.loopthread import LoopThread
@@ -83,6 +84,8 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     import typing_extensions  # of the checker: `typing` has defaults from Python 3.13
+
+    from ._outpost.engine import Engine as OutpostEngine
 
     # Covariant, though it is what `schedule` takes: a function for any manager may be given one of
     # queues, which refuses a time when it gets one.
@@ -159,13 +162,16 @@ class Manager(Generic[When]):
         store: The file in which the tasks of `@durable` functions are kept until they have ended:
             a path, or a `SQLiteStore`. It outlives this process, and one manager has it at a time.
             All other tasks are in memory alone. Not for a `LifoQueuedScheduler`.
+        engine: Where the workers run, if not on this machine: an `aioscheduler.ray.RayEngine`. It
+            says how many there are, and counts as `workers` given.
         **kwargs: For `cls`.
 
     Raises:
         TypeError: A count is no int, a flag no bool, `cls` none of the three, or the initializer
             cannot be called, or is a generator function; or `context` lists something else.
         ValueError: A count or a choice is out of range, there are more workers than schedulers,
-            `max_running` is given for queues, or what is for worker processes with `workers=0`.
+            `max_running` is given for queues, or what is for worker processes with `workers=0`; or
+            `workers` is not the number that `engine` has.
         NotShippable: The initializer, one of its arguments, or what `context` lists cannot travel.
     """
 
@@ -218,9 +224,10 @@ class Manager(Generic[When]):
         block_timeout: float | timedelta | None = None,
         forward_logs: bool = False,
         store: str | os.PathLike[str] | Store | None = None,
+        engine: Engine | None = None,
         **kwargs: Any,
     ) -> None:
-        seams: Seams = kwargs.pop("_seams", Seams())  # private: not in the signature
+        seams: Seams | None = kwargs.pop("_seams", None)  # private: not in the signature
         if max_tasks is not None:
             check_count("max_tasks", max_tasks, 1)
         model = make_model(cls, args, kwargs)
@@ -240,10 +247,13 @@ class Manager(Generic[When]):
             block_timeout=block_timeout,
             forward_logs=forward_logs,
             store=store,
+            engine=engine,
         )
         settings = read_settings(model.order, model.prefer_utc, schedulers, options)
         self._id = secrets.token_hex(4)
         self._name = settings.name or self._id
+        if seams is None:
+            seams = _make_seams(settings, self._id)
         by_worker = model.order is Order.TIMED
         placement = Placement(settings.layout, by_worker, max_tasks, model.max_tasks)
         self._loop_thread = LoopThread("manager")
@@ -1007,3 +1017,14 @@ def _arguments(index: int, args: Iterable[Any]) -> tuple[Any, ...]:
             f"item {index}: starmap() takes the arguments of each call in a tuple, such as (1,), "
             f"and map() single items; {error}"
         ) from error
+
+
+def _make_seams(settings: Settings, manager: str) -> Seams:
+    """Return what workers are made by: on this machine, or where the engine has them."""
+    if settings.engine is None:
+        return Seams()
+    from ._outpost.outposts import Outposts  # who has no engine need not pay for it
+
+    may_run_again = settings.rerun or settings.store is not None
+    outposts = Outposts(cast("OutpostEngine", settings.engine), manager, may_run_again)
+    return Seams(launcher=outposts.launcher, elsewhere=outposts)

@@ -10,6 +10,8 @@ https://prometheus.io/docs/practices/naming:
    `worker="host"`: with `workers=0` it is the process of worker 0 too, and would be summed twice.
 3. Totals over workers are not exported: `sum()` is Prometheus's part.
 4. Quantiles are not either: those of workers cannot be summed, a histogram's buckets can.
+5. What changes while a worker goes on counting is no label of its counts: the machine that it is
+   on has a metric of its own, to be joined with the others.
 """
 
 from __future__ import annotations
@@ -135,6 +137,11 @@ class _Page:
             "1 for the state of the worker's process, 0 for the others.",
             labels=(*worker, "state"),
         )
+        self.node = GaugeMetricFamily(
+            "aioscheduler_worker_node",
+            "1, with the machine that the worker's process is on, if that is not the host's.",
+            labels=(*worker, "node"),
+        )
         self.cpu = GaugeMetricFamily(
             "aioscheduler_worker_cpu_ratio",
             "CPU time per time of the worker's process; 1 is one core.",
@@ -200,6 +207,8 @@ class _Page:
         buckets = [(_le(bound), count) for bound, count in stats.lateness_buckets]
         self.lateness.add_metric(labels, buckets, stats.lateness_sum)
         self.lag.add_metric(labels, stats.loop_lag)
+        if stats.node is not None:
+            self.node.add_metric((*labels, stats.node), 1)
         self.cpu.add_metric(labels, stats.cpu_percent / 100)
         self.memory.add_metric(labels, stats.rss)
 

@@ -226,6 +226,7 @@ class WorkerStats(_Plain):
         lateness_buckets: Pairs of an upper bound in seconds, the last infinite, and how many tasks
             since the start were less late than that.
         loop_lag: The most that the loop was late for its tick, over the last minute, in seconds.
+        node: The machine that its process is on, with `engine=`; None: the host's, or none yet.
     """
 
     worker: int
@@ -252,6 +253,7 @@ class WorkerStats(_Plain):
     lateness_sum: float
     lateness_buckets: tuple[tuple[float, int], ...]
     loop_lag: float
+    node: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ class Observer:
         """Gives the state of now."""
         pid = os.getpid()
         vitals = [link.vitals() for link in self._links]
-        usage = self._meter.read({pid, *(v.pid for v in vitals if v.pid is not None)})
+        here = (v.pid for v in vitals if v.pid is not None and v.usage is None)
+        usage = self._meter.read({pid, *here})
         workers = tuple(
             _sum_up(worker, link_vitals, self._placement, usage)
             for worker, link_vitals in enumerate(vitals)
@@ -82,7 +83,7 @@ def _sum_up(
     waiting = placement.waiting_at(worker)
     counts = {name: vitals.counts[name] for name in COUNTS}  # 0 of what was never counted
     counts |= {"pending": sum(waiting), "running": vitals.running}
-    cpu_percent, rss = usage.get(vitals.pid or 0, NOTHING)
+    cpu_percent, rss = vitals.usage or usage.get(vitals.pid or 0, NOTHING)
     p50, p99 = history.quantiles(0.5, 0.99)
     return WorkerStats(
         worker=worker,
@@ -97,5 +98,6 @@ def _sum_up(
         lateness_sum=history.total,
         lateness_buckets=tuple(zip(BOUNDS, accumulate(history.counts), strict=True)),
         loop_lag=history.lag,
+        node=vitals.node,
         **counts,
     )

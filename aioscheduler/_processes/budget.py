@@ -1,6 +1,8 @@
 """How many workers a manager may replace. Pure.
 
 The rule, so many in so many seconds, is that of Erlang's supervisors (`intensity` and `period`).
+Workers that end together, by one cause, are one: the loss of a machine with eight of them is no
+more than one bad event.
 """
 
 from __future__ import annotations
@@ -19,13 +21,21 @@ class RestartBudget:
     def __init__(self, most: int, period: float) -> None:
         self.most = most
         self.period = period
-        self._times: deque[float] = deque()
+        self._spent: deque[tuple[float, object]] = deque()  # when, and for what
 
-    def spend(self, now: float) -> bool:
-        """Notes a replacement; False if it is one too many."""
-        while self._times and self._times[0] <= now - self.period:
-            self._times.popleft()
-        if len(self._times) >= self.most:
+    def spend(self, now: float, cause: object = None) -> bool:
+        """Note a replacement; return False if it is one too many.
+
+        Args:
+            now: The time, in seconds.
+            cause: What has ended the worker, and others with it, each of which names this very
+                object; None: it has ended alone.
+        """
+        while self._spent and self._spent[0][0] <= now - self.period:
+            self._spent.popleft()
+        if cause is not None and any(paid is cause for _, paid in self._spent):
+            return True
+        if len(self._spent) >= self.most:
             return False
-        self._times.append(now)
+        self._spent.append((now, cause))
         return True

@@ -29,7 +29,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from .._scheduling.alarm import TICK, next_tick
-from .._transport.pipe import Pipe, Receive
+from .._transport.pipe import MakePipe, Pipe, Receive
 from .blackbox import BlackBox
 from .process import REAP_TIME, Alive, WorkerProcess
 from .spawn import FROZEN_HINT, is_frozen, starting
@@ -55,6 +55,24 @@ class Life(Protocol):
     @property
     def pipe(self) -> Pipe:
         """For frames to it, from `start` on; it has been read to its end when that is told."""
+
+    @property
+    def node(self) -> str | None:
+        """The machine that it runs on, as soon as that is known; None: this one."""
+
+    @property
+    def usage(self) -> tuple[float, int] | None:
+        """CPU in per cent of a core, and resident bytes, as its node measures them.
+
+        None: it is a process of this machine, which is measured here.
+        """
+
+    @property
+    def shared_end(self) -> object:
+        """What has ended it and others with it: the same object for each. None: it ended alone.
+
+        Asked when its end is told, for `RestartBudget`.
+        """
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin.
@@ -105,12 +123,18 @@ class Incarnation:
         number: Which life of its place this is, from 0.
         receive: Called with each frame.
         ended: As for `Launch`.
+        make_pipe: Makes its end of the connection, over the descriptors.
 
     Attributes:
         pid: Its process id, which any thread may read; None before the start and after the end.
         pipe: For frames to it.
         process: Its process.
     """
+
+    # Its machine is this one, and what ends it ends no other.
+    node: None = None
+    usage: None = None
+    shared_end: None = None
 
     def __init__(
         self,
@@ -120,8 +144,9 @@ class Incarnation:
         number: int,
         receive: Receive,
         ended: Ended,
+        make_pipe: MakePipe = Pipe,
     ) -> None:
-        self.pipe: Pipe = Pipe(receive, self._stream_ended)
+        self.pipe: Pipe = make_pipe(receive, self._stream_ended)
         self.pid: int | None = None
         self.process: WorkerProcess | None = None
         self._name = config.process_name
@@ -182,6 +207,11 @@ class Incarnation:
             if isinstance(error, OSError) or not isinstance(error, Exception):
                 raise
             raise OSError(f"{type(error).__name__}: {error}") from error
+
+    @property
+    def schedulers(self) -> int:
+        """How many schedulers it has."""
+        return self._config.schedulers
 
     def begun(self, scheduler: int) -> tuple[int, int]:
         """Return the numbers of the tasks that a scheduler began last, plus one; 0 for none."""

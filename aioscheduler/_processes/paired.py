@@ -145,6 +145,9 @@ class PairedLife:
         ended: As for `incarnation.Launch`.
     """
 
+    node: None = None
+    usage: None = None
+    shared_end: None = None
     _pipe_class: type[PairedPipe] = PairedPipe
 
     def __init__(

@@ -60,16 +60,16 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         loop_initializer: Callable[[], Any] | None,
     ) -> None:
         # `super().__init__` is left out: it starts the namespace server.
-        make_loop = None
+        make = None
         if loop_initializer is not None:
             # By value, because a worker does not have the parent's `__main__`.
-            make_loop = partial(_make_loop, _pack(loop_initializer))
+            make = partial(make_loop, pack_loop_initializer(loop_initializer))
         self.unit: Any = Unit(
             target=_run_worker,
             args=(reader, writer, box, config),
             kwargs={},
             namespace=None,
-            loop_initializer=make_loop,
+            loop_initializer=make,
         )
         self.aio_process = SpawnProcess(
             target=_run,
@@ -79,7 +79,12 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
         )
 
 
-def _pack(loop_initializer: Callable[[], Any]) -> bytes:
+def pack_loop_initializer(loop_initializer: Callable[[], Any]) -> bytes:
+    """Return what `make_loop` reads, by value.
+
+    Raises:
+        OSError: It cannot travel.
+    """
     try:
         return cloudpickle.dumps(loop_initializer)  # type: ignore[no-any-return]
     except Exception as error:
@@ -91,7 +96,8 @@ loop_failure: list[BaseException] = []
 """In a worker: what its loop_initializer raised. It then runs on asyncio's loop to report it."""
 
 
-def _make_loop(initializer: bytes) -> Any:
+def make_loop(initializer: bytes) -> Any:
+    """Make the loop of a worker, in the child; asyncio's own if that fails, to report it."""
     try:
         return pickle.loads(initializer)()
     except BaseException as error:  # noqa: BLE001  reported by the worker, to the host

@@ -5,6 +5,24 @@ from __future__ import annotations
 from .._shipping.failures import in_a_line
 from ..errors import describe_exit
 
+HELD_UP: str = (
+    "when the manager was closed, this task or another there swallowed its cancellation, or kept "
+    "the loop busy; on CancelledError, clean up and raise it again"
+)
+"""What has ended a task whose worker did not end when it was told to."""
+
+
+def name_process(worker: str, node: str | None, pid: int | None) -> str:
+    """Return what a process is called in messages.
+
+    Args:
+        worker: Its place.
+        node: The machine that it is on, if that is not this one.
+        pid: Its process id, if that is known.
+    """
+    where = "" if node is None else f" on node {node}"
+    return f"{worker}{where}" if pid is None else f"{worker}{where} (pid {pid})"
+
 
 def report_end(who: str, told: str, exitcode: int | None, cause: str, traceback: str | None) -> str:
     """Return how a process has ended that had begun.
@@ -18,6 +36,8 @@ def report_end(who: str, told: str, exitcode: int | None, cause: str, traceback:
     """
     failed = traceback is not None and exitcode == 0
     how = "could not go on" if failed else describe_exit(exitcode)
+    if exitcode is None and cause:  # which says it
+        how = "ended"
     line, details = in_a_line(cause, traceback or ""), (cause or traceback or "").strip()
     below = details.removeprefix(line).strip("\n")
     end = f"{who} {told and f'{told} and '}{how}{line and f' ({line})'}"
@@ -28,5 +48,23 @@ def report_start(who: str, exitcode: int | None, cause: str, traceback: str | No
     """Return why a process could not begin; see `report_end`."""
     if traceback is not None:
         return f"{who} could not begin ({in_a_line('', traceback)})\n\n{traceback}"
-    how = f"{who} {describe_exit(exitcode)} before it was ready"
+    ended = "ended" if exitcode is None and cause else describe_exit(exitcode)
+    how = f"{who} {ended} before it was ready"
     return f"{how}; {cause or 'look at its output above'}"
+
+
+def report_slow(who: str, seconds: float, there: bool, refilling: bool) -> str:
+    """Return what is said of a process that takes long to be ready.
+
+    Args:
+        who: The process.
+        seconds: How long it has taken.
+        there: Whether there is a process at all.
+        refilling: Whether it takes the place of one that was recycled.
+    """
+    why = "its initializer, or an import, takes long" if there else "it has no process yet"
+    text = (
+        f"{who} is not ready after {seconds:.0f} s: {why}; its tasks wait, and new ones go "
+        "elsewhere if they can"
+    )
+    return f"{text}; no other worker is recycled until it is" if refilling else text

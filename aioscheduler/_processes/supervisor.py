@@ -35,7 +35,7 @@ from .budget import RestartBudget
 from .draining import KILL_AFTER, Drain
 from .incarnation import Launch, Life
 from .occupant import End, Occupant, Then
-from .reports import report_end, report_start
+from .reports import HELD_UP, name_process, report_end, report_slow, report_start
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -43,11 +43,6 @@ SILENT_AFTER = 1.5 * TICK  # at the second look in a row that finds no word of i
 START_PATIENCE = 5.0  # seconds that a process may take to be ready before it is said
 FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
 LONGEST_DELAY = 5.0
-
-_HELD_UP = (
-    "when the manager was closed, this task or another there swallowed its cancellation, or kept "
-    "the loop busy; on CancelledError, clean up and raise it again"
-)
 
 
 class Supervisor:
@@ -92,6 +87,7 @@ class Supervisor:
         self._drain: Drain | None = None  # of a process that is to go
         self._refilling = False  # its process was told to go and be replaced; until one is ready
         self._pid: int | None = None  # of the last process
+        self._node: str | None = None  # where that was, if not here
         self._lives = 0
         self._unready = 0  # processes in a row that could not begin
         self._closing = False
@@ -152,6 +148,8 @@ class Supervisor:
         if self.life is None or self._gone is None:
             self._stop(End(Then.CLOSED))
             return
+        if self.life.pid is None:
+            self.life.kill()  # there is no process yet, so it has nothing to finish
         try:
             self.life.pipe.send(wire.encode([wire.Kind.CLOSE, timeout]))
             self.life.pipe.flush()
@@ -172,7 +170,7 @@ class Supervisor:
                     self._describe(),
                     describe_running() or "what its tasks have left behind, or its lifespan",
                 )
-                self.cause = _HELD_UP
+                self.cause = HELD_UP
             self.life.kill()
             await self._gone
 
@@ -218,13 +216,8 @@ class Supervisor:
         silent = late and self._state is WorkerState.READY
         slow = self._state is WorkerState.STARTING and now - self._spawned > START_PATIENCE
         if slow and not self._slow:
-            log.warning(
-                "%s is not ready after %.0f s: its initializer, or an import, takes long; its "
-                "tasks wait, and new ones go elsewhere if they can%s",
-                self._describe(),
-                now - self._spawned,
-                "; no other worker is recycled until it is" if self._refilling else "",
-            )
+            there = self.life is None or self.life.pid is not None
+            log.warning(report_slow(self._describe(), now - self._spawned, there, self._refilling))
         self._slow = slow
         if silent is not self._silent and self.life is not None:
             self._silent = silent
@@ -257,6 +250,8 @@ class Supervisor:
 
     def _became_ready(self) -> None:
         self._state = WorkerState.READY
+        if self.life is not None:
+            self._pid, self._node = self.life.pid, self.life.node
         self._last_heard = self._now()
         self._slow = False
         self._unready = 0
@@ -284,7 +279,7 @@ class Supervisor:
         life = self._launch(self._lives, self._receive, self._ended)
         self._lives += 1
         life.start(self._loop)
-        self.life, self._pid = life, life.pid
+        self.life, self._pid, self._node = life, life.pid, life.node
         try:
             self._occupant.connect(life)
         except Exception as error:  # noqa: BLE001  whatever it is, this process knows nothing
@@ -304,6 +299,7 @@ class Supervisor:
         assert self._ready is not None
         life, self.life = self.life, None
         assert life is not None
+        self._node = life.node
         self._stop_timers()
         drain, self._drain = self._drain, None
         kept = drain if drain is not None and drain.went_in_order(exitcode) else None
@@ -315,7 +311,9 @@ class Supervisor:
         elif not self._ready.done():
             failed = WorkerStartError(self._explain_start(exitcode, cause))
             self._stop(End(Then.FAILED, exitcode, life, reason=failed))
-        elif kept is None and not (self._occupant.forgives() or self._budget.spend(self._now())):
+        elif kept is None and not (
+            self._occupant.forgives() or self._budget.spend(self._now(), life.shared_end)
+        ):
             lost = WorkerLost(self._worker, exitcode, started=None, manager=self.name)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
@@ -396,4 +394,4 @@ class Supervisor:
         return report_end(self._describe(), told, exitcode, cause, self._traceback)
 
     def _describe(self) -> str:
-        return f"{self._who} (pid {self._pid})"
+        return name_process(self._who, self._node, self._pid)

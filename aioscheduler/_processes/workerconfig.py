@@ -40,6 +40,9 @@ class WorkerConfig:
         held: What the process holds until it ends, if anything: the lock of the store.
         confirmed: Whether every task waits for the host's word (CONFIRM) before it begins: for a
             process that may live on when it was given up.
+        node: The machine that it is on, if that is not the host's; for messages.
+        clock_lead: What the host's clock is ahead of the machine's monotonic one, in nanoseconds;
+            None: the machine is the host's, and has its clock.
     """
 
     manager: str
@@ -59,6 +62,8 @@ class WorkerConfig:
     confirmed: bool = False
     has_store: bool = False
     held: Any = None
+    node: str | None = None
+    clock_lead: int | None = None
 
     @property
     def schedulers(self) -> int:

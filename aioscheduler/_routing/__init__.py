@@ -4,6 +4,6 @@ Placement, the links (one contract, `link`, whether the schedulers are in anothe
 their entries and their crew, in this loop: `local`), the fleet of all of them, the holders of
 handles, and the keeper of what is durable. What users call is above, in the public modules.
 
-Doors: `admission`, `assembly`, `fleet`, `keeper`, `lastfailures`, `layout`, `link`, `local`,
-`placement`, `repeats`, `router`, `settings`, `submission`.
+Doors: `admission`, `assembly`, `fleet`, `forwardedlogs`, `keeper`, `lastfailures`, `layout`,
+`link`, `local`, `placement`, `repeats`, `router`, `settings`, `submission`.
 """

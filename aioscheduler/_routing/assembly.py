@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .._durable.records import Store
 from .._durable.writer import InlineWriter, Writer
@@ -24,6 +24,7 @@ from .._scheduling.order import Order
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.hostshipping import HostShipper
 from .._shipping.workercatalog import WorkerCatalog
+from ..errors import NotShippable
 from ..registry import check_plain
 from .forwardedlogs import read_levels
 from .hostdesk import HostDesk
@@ -47,6 +48,22 @@ def _launch_processes(
     return launch
 
 
+class Elsewhere(Protocol):
+    """Where workers are, if it is not this machine (`_outpost.outposts.Outposts`)."""
+
+    def look_after(self) -> None:
+        """Is called once a tick."""
+
+    def stop(self) -> None:
+        """No worker will be replaced any more."""
+
+    async def close(self) -> None:
+        """End what is there, when all workers have ended."""
+
+    def abandon(self) -> None:
+        """End it without the loop, which will not run any more."""
+
+
 class Seams(NamedTuple):
     """What a manager has of the machine; with others (`testing`) it needs neither time nor process.
 
@@ -54,11 +71,13 @@ class Seams(NamedTuple):
         clock: Returns the present in nanoseconds since the epoch.
         launcher: Returns what makes the processes of a worker's place.
         writer: Returns the thread that uses a store.
+        elsewhere: Where the workers are; None: here.
     """
 
     clock: Callable[[], int] = time.time_ns
     launcher: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], Launch] = _launch_processes
     writer: Callable[[], Writer | InlineWriter] = Writer
+    elsewhere: Elsewhere | None = None
 
 
 class Assembly:
@@ -166,6 +185,13 @@ class Assembly:
         boot = b""
         if settings.boot is not None or settings.propagation is not None:
             boot = shipper.take_call(*settings.boot or (None, ()))
+        elsewhere = self._seams.elsewhere is not None
+        if elsewhere and catalog.handed:
+            raise NotShippable(
+                f"the initializer has an argument that only a process of this machine can be given "
+                f"({type(catalog.handed[0]).__qualname__}), and workers are on others; let them "
+                "make it themselves, or use a service that all of them reach"
+            )
         config = WorkerConfig(
             manager=self._manager,
             order=settings.order,
@@ -181,7 +207,9 @@ class Assembly:
         )
         if settings.store is not None:
             self._make_keeper(shipper, RemoteCalls(shipper))
-            config = replace(config, has_store=True, held=Held(settings.store))
+            # Its lock is a file's of this machine: what is elsewhere ends with the host.
+            held = None if elsewhere else Held(settings.store)
+            config = replace(config, has_store=True, held=held)
         keepings: Sequence[Keeping | None] = [None] * len(settings.layout)
         if self.keeper is not None:
             keepings = self.keeper.keepings

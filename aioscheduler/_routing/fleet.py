@@ -78,6 +78,7 @@ class Fleet:
         self._owner = owner
         self._name = settings.name or manager
         self._ended = ended
+        self._elsewhere = seams.elsewhere
         self._router = router
         self._loop_thread = router.loop_thread
         self.remotes: list[RemoteLink] = []
@@ -173,7 +174,11 @@ class Fleet:
         self.repeats.stop()
         if self.keeper is not None:  # before tasks are told that they stay
             await self.keeper.settle()
+        if self._elsewhere is not None:
+            self._elsewhere.stop()
         await asyncio.gather(*(link.close(timeout) for link in self._router.links))
+        if self._elsewhere is not None:
+            await self._elsewhere.close()
         if self.keeper is not None:
             await self.keeper.close()
         if cancelled := self._count_cancelled() - before:
@@ -215,11 +220,14 @@ class Fleet:
         router.closed.__cause__ = reason
         unfinished = router.placement.all_loads
         self.repeats.stop()
+        if self._elsewhere is not None:
+            self._elsewhere.stop()
         for link in router.links:
             link.kill(reason)
         self.abroad.relay()
-        if self.keeper is not None and self._closing is None and self._loop_thread.loop:
-            # The file is let go when no worker is left, whether or not anybody calls close().
+        lets_go = self.keeper is not None or self._elsewhere is not None
+        if lets_go and self._closing is None and self._loop_thread.loop:
+            # File and nodes are let go when no worker is left, whoever calls close().
             with contextlib.suppress(RuntimeError):  # of a closed loop
                 self._closing = self._loop_thread.loop.create_task(self._close(0))
         heard = isinstance(reason, WorkerStartError)
@@ -248,6 +256,8 @@ class Fleet:
         self.repeats.stop()
         for descriptors in self._alive.values():
             abandon(descriptors)  # which a worker reads as the end
+        if self._elsewhere is not None:
+            self._elsewhere.abandon()
         self.abroad.give_up(self._router.closed)
         if self.keeper is not None:
             self.keeper.abandon()
@@ -265,6 +275,8 @@ class Fleet:
             self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
         lag = max(0.0, now - planned)
         self.host.add(now, lag, (0, 0, []))
+        if self._elsewhere is not None:
+            self._elsewhere.look_after()
         if self._catalog is not None:  # before the links, which tell the workers
             self._catalog.look_after()
         if self._started:

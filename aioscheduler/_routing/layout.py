@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sys
+from typing import Protocol, cast
 
 from .._processes.cores import usable_cores
 from .._scheduling.order import Order
 
 TIMED_PER_WORKER = 4
+
+
+class Engine(Protocol):
+    """What runs workers on other machines (`_outpost.engine.Engine`), as far as it matters here."""
+
+    @property
+    def nodes(self) -> int: ...
+
+    @property
+    def workers_per_node(self) -> int: ...
 
 
 def check_count(name: str, value: object, least: int) -> None:
@@ -31,6 +42,45 @@ def check_flag(name: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
+def workers_of(engine: Engine, workers: int | None) -> int:
+    """Return how many workers an engine has.
+
+    Args:
+        engine: Where they are to run.
+        workers: How many the user wants, if that was said.
+
+    Raises:
+        ValueError: It was, and it is another number.
+    """
+    each = f"nodes={engine.nodes} times workers_per_node={engine.workers_per_node}"
+    found = engine.nodes * engine.workers_per_node
+    if workers is not None and workers != found:
+        raise ValueError(
+            f"workers={workers} contradicts the engine, which has {each}, {found} in all; leave "
+            "out workers" + (", or, to run all in this process, engine" if workers == 0 else "")
+        )
+    return found
+
+
+def read_engine(engine: object) -> Engine | None:
+    """Return an engine, if there is one.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if engine is None:
+        return None
+    if isinstance(engine, type) or not all(hasattr(engine, name) for name in _OF_ENGINE):
+        raise TypeError(
+            f"engine is an engine, such as aioscheduler.ray.RayEngine(nodes=2, "
+            f"workers_per_node=4), not {engine!r:.200}"
+        )
+    return cast("Engine", engine)
+
+
+_OF_ENGINE = ("nodes", "workers_per_node", "command", "settings", "lost_after")
 
 
 def lay_out(order: Order, schedulers: int | None, workers: int | None) -> tuple[list[int], bool]:

@@ -75,6 +75,9 @@ class Vitals(NamedTuple):
         running: Tasks that have started and not ended.
         counts: What has been counted there, by the names of `stats.COUNTS`.
         history: What the processes there have told of lateness.
+        node: The machine that the process is on, if it is not this one.
+        usage: What the process takes, CPU in per cent of a core and resident bytes, as that machine
+            measures it; None: it is one of this machine, which is measured here.
     """
 
     state: WorkerState
@@ -83,6 +86,8 @@ class Vitals(NamedTuple):
     running: int
     counts: Counter[str]
     history: History
+    node: str | None = None
+    usage: tuple[float, int] | None = None
 
 
 class Link(Home, Protocol):

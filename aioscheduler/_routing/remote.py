@@ -355,4 +355,6 @@ class RemoteLink(RemoteHome):
             self.book.ledger.running,
             self._counts,
             self._receiver.history,
+            life.node if life is not None else None,
+            life.usage if life is not None else None,
         )

@@ -23,7 +23,7 @@ from .._scheduling.clock import read_seconds
 from .._scheduling.order import Order
 from .._shipping.propagation import ContextItem, Propagation, read_context
 from ..options import read_text
-from .layout import check_count, check_flag, lay_out
+from .layout import Engine, check_count, check_flag, lay_out, read_engine, workers_of
 
 
 class ManagerOptions(TypedDict, total=False):
@@ -44,6 +44,7 @@ class ManagerOptions(TypedDict, total=False):
     block_timeout: float | timedelta | None
     forward_logs: bool
     store: str | os.PathLike[str] | Store | None
+    engine: Engine | None
 
 
 class Settings(NamedTuple):
@@ -67,6 +68,7 @@ class Settings(NamedTuple):
         block_timeout: Seconds that a task may keep its worker's loop busy; None: as it likes.
         forward_logs: Whether what workers log is handled by the logging of the host.
         store: The file of its durable tasks, if there is one.
+        engine: What runs the workers on other machines, if they are not on this one.
     """
 
     order: Order
@@ -86,6 +88,7 @@ class Settings(NamedTuple):
     block_timeout: float | None
     forward_logs: bool
     store: Store | None
+    engine: Engine | None
 
 
 def read_settings(
@@ -104,7 +107,12 @@ def read_settings(
         ValueError: A count or a choice is out of range, or two things contradict each other.
         NotShippable: A context variable is no module's global.
     """
-    layout, local = lay_out(order, schedulers, options["workers"])
+    engine, workers = read_engine(options["engine"]), options["workers"]
+    if engine is not None:
+        if workers is not None:
+            check_count("workers", workers, 0)
+        workers = workers_of(engine, workers)
+    layout, local = lay_out(order, schedulers, workers)
     max_restarts = _read_restarts(options["max_restarts"])
     on_worker_loss, monitor = options["on_worker_loss"], options["monitor"]
     if on_worker_loss not in ("fail", "rerun"):
@@ -164,6 +172,7 @@ def read_settings(
         block_timeout,
         options["forward_logs"],
         _read_store(options["store"], order),
+        engine,
     )
 
 

@@ -4,5 +4,6 @@ What lives here serves in this process and in a worker alike, and takes what it 
 bytes, no handles, no processes. Threads are here where they ask for the loop.
 
 Doors: `alarm`, `clock`, `coroutines`, `ending`, `engine`, `few`, `holdback`, `lateness`,
-`lifespan`, `loopthread`, `order`, `pace`, `running`, `states`, `timers`, `unheard`.
+`lifespan`, `loopthread`, `order`, `pace`, `running`, `shiftedclock`, `states`, `timers`,
+`unheard`.
 """

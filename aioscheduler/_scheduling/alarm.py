@@ -25,6 +25,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from .clock import SECOND
+from .shiftedclock import ShiftedClock
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -63,9 +64,12 @@ class Alarm:
             self._timer = clock.timer(self._ring)
             return
         self._timer = _LoopTimer(loop, clock, self._ring)
-        if sys.platform == "linux" and clock is time.time_ns:
+        shifted = clock if isinstance(clock, ShiftedClock) else None
+        if shifted is not None:
+            shifted.changed = self._arm
+        if sys.platform == "linux" and (shifted is not None or clock is time.time_ns):
             with suppress(OSError, AttributeError, ImportError):  # a sandbox, another C library
-                self._timer = _KernelTimer(loop, self._ring, self._lose)
+                self._timer = _KernelTimer(loop, self._ring, self._lose, shifted)
 
     def set(self, sleeper: Callable[[], None], due: int | None) -> None:
         """Has `sleeper` called once at `due`, instead of at its earlier due time; None: never."""
@@ -150,14 +154,19 @@ class _LoopTimer:
 
 class _KernelTimer:
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None], lost: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ring: Callable[[], None],
+        lost: Callable[[], None],
+        shifted: ShiftedClock | None,
     ) -> None:
         from .timerfd import TimerFd  # ctypes, which not every build of Python has
 
+        self._shifted = shifted
         self._loop = loop
         self._ring = ring
         self._lost = lost
-        self._timer = TimerFd()
+        self._timer = TimerFd(monotonic=shifted is not None)
         self._due: int | None = None
         self._next_look: asyncio.TimerHandle | None = None
         loop.add_reader(self._timer.fd, self._readable)
@@ -166,6 +175,8 @@ class _KernelTimer:
         if self._timer.fd < 0:
             return
         self._due = due
+        if due is not None and self._shifted is not None:
+            due -= self._shifted.lead
         try:
             self._timer.set(due)
         except OSError:

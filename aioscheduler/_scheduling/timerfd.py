@@ -17,11 +17,11 @@ _ABSTIME, _CANCEL_ON_SET = 1, 2
 
 if sys.version_info >= (3, 13):
 
-    def _create() -> int:
-        return os.timerfd_create(time.CLOCK_REALTIME, flags=os.O_NONBLOCK | os.O_CLOEXEC)
+    def _create(clock: int) -> int:
+        return os.timerfd_create(clock, flags=os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def _set(fd: int, due: int) -> None:
-        os.timerfd_settime_ns(fd, flags=_ABSTIME | _CANCEL_ON_SET, initial=due)
+    def _set(fd: int, due: int, flags: int) -> None:
+        os.timerfd_settime_ns(fd, flags=flags, initial=due)
 
     def _look_at(fd: int) -> None:
         os.timerfd_gettime_ns(fd)
@@ -32,14 +32,14 @@ else:
     _library = ctypes.CDLL(None, use_errno=True)
     _Itimerspec = ctypes.c_long * 4  # interval and first time, each in seconds and nanoseconds
 
-    def _create() -> int:
+    def _create(clock: int) -> int:
         if ctypes.sizeof(ctypes.c_long) != 8:
             raise OSError("a timer for 64 bit is needed")
-        return _check(_library.timerfd_create(time.CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC))
+        return _check(_library.timerfd_create(clock, os.O_NONBLOCK | os.O_CLOEXEC))
 
-    def _set(fd: int, due: int) -> None:
+    def _set(fd: int, due: int, flags: int) -> None:
         value = _Itimerspec(0, 0, *divmod(due, SECOND))
-        _check(_library.timerfd_settime(fd, _ABSTIME | _CANCEL_ON_SET, value, None))
+        _check(_library.timerfd_settime(fd, flags, value, None))
 
     def _look_at(fd: int) -> None:
         _check(_library.timerfd_gettime(fd, _Itimerspec()))
@@ -54,24 +54,28 @@ else:
 class TimerFd:
     """One timer. Its descriptor is readable once its time has come, or the clock was set.
 
+    Args:
+        monotonic: Whether it is on the monotonic clock, which nobody can set.
+
     Raises:
         OSError: The system has none, or no room for another.
         AttributeError: So has the C library.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: bool = False) -> None:
         self.fd: int = -1
-        self.fd = _create()
+        self._flags = _ABSTIME if monotonic else _ABSTIME | _CANCEL_ON_SET
+        self.fd = _create(time.CLOCK_MONOTONIC if monotonic else time.CLOCK_REALTIME)
 
     def set(self, due: int | None) -> None:
-        """Set the time, in nanoseconds since the epoch; the past is now, None is never.
+        """Set the time, in nanoseconds by its clock; the past is now, None is never.
 
         Raises:
             OSError: Somebody has closed the descriptor, or put something else in its place.
         """
         when = 0 if due is None else min(max(1, due), LATEST)  # 0 disarms
         try:
-            _set(self.fd, when)
+            _set(self.fd, when, self._flags)
         except OSError as error:
             if error.errno != errno.ECANCELED:  # the clock was set meanwhile, and the timer is
                 raise

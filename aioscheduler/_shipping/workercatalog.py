@@ -41,6 +41,7 @@ class WorkerCatalog(Codec):
 
     def __init__(self) -> None:
         super().__init__()
+        self.node: str | None = None  # the machine, if it is not the host's
         self.codes: dict[int, SharedCode] = {}
         self._options: dict[int, Options] = {}
         self._unread_options: dict[int, Sequence[Any]] = {}
@@ -220,7 +221,15 @@ class WorkerCatalog(Codec):
         return self._code(number).make(contents)
 
     def explain(self, error: BaseException) -> None:
-        """Notes with a NameError why the global is not here, if it was sent."""
+        """Note with a NameError why the global is not here, if it was sent.
+
+        And with what is not installed, on which machine, if that is not the host's.
+        """
+        if self.node is not None and isinstance(error, ModuleNotFoundError):
+            error.add_note(
+                f"on node {self.node}: what tasks import must be installed there, or be sent there "
+                "(runtime_env)"
+            )
         name = error.name if isinstance(error, NameError) else None
         fault = self._unread_globals.get(name) if name is not None else None
         if fault is not None:

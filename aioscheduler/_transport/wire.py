@@ -80,6 +80,7 @@ class Kind(IntEnum):
     # their tasks may begin
     CONFIRM = 16
     DRAIN = 19  # []: do what SIGTERM does: start nothing more, and end when nothing runs
+    CLOCK = 23  # [ns]: what the clock of this process is ahead of its machine's monotonic one
     LOGGED = 21  # []: the records of the last LOG have been handled; there may be another
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
     # worker to host

@@ -117,6 +117,10 @@ def _pid(row: Row, _: int) -> Text:
     return Text("" if "pid" not in row.stats else str(pid or figures.NOTHING), "bright_black")
 
 
+def _node(row: Row, _: int) -> Text:
+    return Text(row.stats.get("node") or "", "bright_black")
+
+
 def _cpu(row: Row, width: int) -> Text:
     value = row.stats.get("cpu_percent")
     number = Text(f"{figures.percent(value):>5}", row.style)
@@ -176,6 +180,7 @@ def _counts(kind: Kind) -> Iterator[Column]:
 COLUMNS = (
     Column("worker", "worker", "worker", 6, _name, left=True),
     Column("pid", "pid", "pid", 5, _pid),
+    Column("node", "node", "node", 4, _node, left=True),
     Column("state", "state", "state", 8, _state, left=True, fluid=True),
     Column("cpu", "cpu", "cpu", 10, _cpu, left=True, fluid=True),
     Column("memory", "memory", "memory", 7, _number("rss", _size)),
@@ -193,7 +198,7 @@ SPARKS = ("rates", "lates")
 RARE = tuple(name for name, count in COUNTS.items() if count.rare)
 # From the least important; what is not here is never left out.
 LEFT_OUT = (
-    *(*SPARKS[::-1], "pid", "lag", "running", "p50", "restarts"),
+    *(*SPARKS[::-1], "pid", "lag", "node", "running", "p50", "restarts"),
     *(*RARE[::-1], "memory", "failed"),
 )
 # How wide columns become where there is room, step by step; between the steps and the longest
@@ -210,7 +215,7 @@ def fit(rows: Iterable[Row], width: int, sparks: bool) -> Fitted:
     rows = list(rows)
     # Without a past there are no sparklines.
     unused = set() if sparks else set(SPARKS)
-    unused |= {name for name in RARE if not any(row.stats.get(name) for row in rows)}
+    unused |= {name for name in (*RARE, "node") if not any(row.stats.get(name) for row in rows)}
     columns = [column for column in COLUMNS if column.key not in unused]
     for column in columns:
         needed = 0 if column.fluid else max((len(column.cell(row, 0)) for row in rows), default=0)

@@ -51,6 +51,7 @@ WORKER = stats.WorkerStats(
     lateness_sum=7.5,
     lateness_buckets=((1.6384e-05, 0), (0.5, 24), (math.inf, 26)),
     loop_lag=0.125,
+    node="n1",
 )
 
 PAGE = """\
@@ -102,6 +103,10 @@ aioscheduler_worker_state{state="silent",worker="0"} 0.0
 aioscheduler_worker_state{state="draining",worker="0"} 0.0
 aioscheduler_worker_state{state="restarting",worker="0"} 0.0
 aioscheduler_worker_state{state="stopped",worker="0"} 0.0
+# HELP aioscheduler_worker_node \
+1, with the machine that the worker's process is on, if that is not the host's.
+# TYPE aioscheduler_worker_node gauge
+aioscheduler_worker_node{node="n1",worker="0"} 1.0
 # HELP aioscheduler_worker_cpu_ratio \
 CPU time per time of the worker's process; 1 is one core.
 # TYPE aioscheduler_worker_cpu_ratio gauge
@@ -223,7 +228,7 @@ def test_names_and_units_are_conventional() -> None:
         assert family.unit == (measured if measured in UNITS else ""), family.name
         for sample in family.samples:
             assert (family.type == "counter") == sample.name.endswith("_total")
-            assert set(sample.labels) <= {"worker", "outcome", "state", "le"}
+            assert set(sample.labels) <= {"worker", "outcome", "state", "le", "node"}
             others = ("aioscheduler_host_", "aioscheduler_store_", "aioscheduler_repeat")
             of_worker = not sample.name.startswith(others)
             assert of_worker == ("worker" in sample.labels)
@@ -369,7 +374,7 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
             labels.update(label for group in grouped for label in group.split(", "))
             assert labels <= names[name], expression
             asked.add(name)
-    assert asked == names.keys()
+    assert asked == names.keys() - {"aioscheduler_worker_node"}  # which is to be joined
 
 
 def test_the_dashboard_fits_any_grafana() -> None:

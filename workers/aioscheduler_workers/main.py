@@ -28,6 +28,7 @@ from aioscheduler._processes.blackbox import BlackBox
 from aioscheduler._processes.process import loop_failure
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.loopthread import enter_worker
+from aioscheduler._scheduling.shiftedclock import ShiftedClock
 
 from .forked import end_with_the_task
 from .garbage import Thresholds
@@ -58,7 +59,10 @@ async def main(reader: Connection, writer: Connection, box: BlackBox, config: Wo
     reader.close()
     writer.close()
     box.record()
-    worker = Worker(config, loop_failure, box.begun)
+    if config.clock_lead is None:
+        worker = Worker(config, loop_failure, box.begun)
+    else:
+        worker = Worker(config, loop_failure, box.begun, ShiftedClock(config.clock_lead))
     if config.forward_logs:
         worker.forwarder.install(config.log_levels)
     _drain_when_told(worker, loop)

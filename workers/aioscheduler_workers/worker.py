@@ -24,6 +24,7 @@ from aioscheduler._scheduling.engine import Engine
 from aioscheduler._scheduling.lateness import Recorder
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.order import Order
+from aioscheduler._scheduling.shiftedclock import ShiftedClock
 from aioscheduler._shipping.classgarbage import ClassGarbage
 from aioscheduler._shipping.shipping import Shipper
 from aioscheduler._shipping.workercatalog import WorkerCatalog
@@ -67,8 +68,10 @@ class Worker:
         clock: Callable[[], int] = time.time_ns,
         make_pipe: MakePipe = Pipe,
     ) -> None:
+        self._clock = clock
         self._catalog = WorkerCatalog()
         self._catalog.handed = list(config.handed)
+        self._catalog.node = config.node
         self._shipper = Shipper(self._catalog)
         if config.has_store:
             self._shipper.inspect = check_plain
@@ -209,6 +212,8 @@ class Worker:
             self._life.drain()
         elif kind == Kind.CLOSE:
             self._life.close(fields[0])
+        elif kind == Kind.CLOCK and isinstance(self._clock, ShiftedClock):
+            self._clock.shift(fields[0])
         else:
             raise wire.WireError(f"a host does not send {Kind(kind).name}")
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from aioscheduler._processes.reports import report_end, report_start
+from aioscheduler._processes.reports import (
+    name_process,
+    report_end,
+    report_slow,
+    report_start,
+)
 
 WHO = "worker 0 (pid 7)"
 TRACEBACK = "Traceback (most recent call last):\n  here\nValueError: no"
@@ -33,3 +38,23 @@ def test_one_that_could_not_begin_says_why_itself_if_it_can() -> None:
     told = f"{WHO} exited with status 3 before it was ready; "
     assert report_start(WHO, 3, "no room", None) == told + "no room"
     assert report_start(WHO, 3, "", None) == told + "look at its output above"
+    lost = "the connection to its node ended"
+    assert report_start(WHO, None, lost, None) == f"{WHO} ended before it was ready; {lost}"
+
+
+def test_an_end_of_which_the_cause_alone_is_known() -> None:
+    assert report_end(WHO, "", None, "its node is gone", None) == f"{WHO} ended (its node is gone)"
+    assert "exit code is not known" in report_end(WHO, "", None, "", None)
+
+
+def test_a_process_is_named_with_what_is_known_of_it() -> None:
+    assert name_process("worker 0", None, 7) == WHO
+    assert name_process("worker 0", "n1", 7) == "worker 0 on node n1 (pid 7)"
+    assert name_process("worker 0", "n1", None) == "worker 0 on node n1"
+
+
+def test_of_a_slow_start_it_is_said_what_takes_so_long() -> None:
+    assert "its initializer, or an import" in report_slow(WHO, 5.2, there=True, refilling=False)
+    told = report_slow(WHO, 5.2, there=False, refilling=True)
+    assert "not ready after 5 s: it has no process yet" in told
+    assert told.endswith("no other worker is recycled until it is")

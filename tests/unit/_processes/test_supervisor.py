@@ -19,6 +19,10 @@ from aioscheduler.stats import WorkerState
 
 
 class Life:
+    node: str | None = None
+    usage: None = None
+    shared_end: object = None
+
     def __init__(self, place: Place, receive: Any, ended: Any) -> None:
         self.pid: int | None = 4711
         self.place, self.receive, self.ended = place, receive, ended
@@ -518,3 +522,44 @@ async def test_the_name_of_the_manager_stands_in_what_is_said(loop: Any) -> None
     place.lives[-1].receive([Kind.READY])
     place.lives[-1].ended(-9, "")
     assert place.ends[-1].story.startswith("worker 1 of bots (pid ")
+
+
+async def test_processes_that_end_by_one_cause_cost_one_replacement(
+    place: Place, loop: Loop
+) -> None:
+    """The budget has three, and each of these ends would cost one."""
+    node = object()
+    for _ in range(8):
+        place.lives[-1].shared_end = node
+        place.lives[-1].ended(None, "its node is gone")
+        loop.pass_(0.1)
+        place.lives[-1].receive([Kind.READY])
+    assert {end.then for end in place.ends} == {Then.REPLACED}
+    for _ in range(3):  # alone, one more than two
+        place.lives[-1].ended(-9, "")
+        loop.pass_(0.1)
+        place.lives[-1].receive([Kind.READY])
+    assert place.ends[-1].then is Then.FAILED
+
+
+async def test_what_has_no_process_yet_is_not_waited_for(place: Place, loop: Loop) -> None:
+    place.lives[0].ended(None, "its node is gone")
+    loop.pass_(0.1)
+    life = place.lives[-1]
+    life.pid = None
+    closing = asyncio.create_task(place.supervisor.close(3600, str))
+    while not life.causes:
+        await asyncio.sleep(0)
+    life.ended(None, "")
+    await closing
+    assert place.ends[-1].then is Then.CLOSED
+
+
+async def test_a_process_elsewhere_is_named_with_its_node(place: Place, loop: Loop) -> None:
+    place.lives[0].ended(-9, "")
+    loop.pass_(0.1)
+    life = place.lives[-1]
+    life.node, life.pid = "n1", 12
+    life.receive([Kind.READY])
+    life.ended(-9, "")
+    assert place.ends[-1].story == "worker 0 on node n1 (pid 12) was killed by SIGKILL"

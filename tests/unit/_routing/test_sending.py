@@ -48,6 +48,9 @@ class Pipe:
 
 class Life:
     pid = 1
+    node: None = None
+    usage: None = None
+    shared_end: None = None
 
     def __init__(self) -> None:
         self.pipe: Any = Pipe()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from aioscheduler import Manager, SQLiteStore
+from aioscheduler._outpost.engine import Engine
 from aioscheduler._routing.settings import ManagerOptions, Settings, read_settings
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.propagation import Propagation
@@ -36,6 +37,7 @@ SILENT: Any = {
     "block_timeout": None,
     "forward_logs": False,
     "store": None,
+    "engine": None,
 }
 """All that is said by who says nothing, but for `workers`."""
 
@@ -52,7 +54,7 @@ def test_each_option_is_read() -> None:
     assert ManagerOptions.__annotations__.keys() == SILENT.keys()
     assert read() == Settings(
         *(Order.TIMED, True, [1], True, None, None, False, (5, 30.0), False, None),
-        *(None, None, None, None, None, False, None),
+        *(None, None, None, None, None, False, None, None),
     )
     said = read(
         workers=1,
@@ -90,7 +92,33 @@ def test_each_option_is_read() -> None:
         block_timeout=5.0,
         forward_logs=True,
         store=STORE,
+        engine=None,
     )
+
+
+def test_an_engine_says_how_many_workers_there_are() -> None:
+    engine: Any = Engine(3, 2, ["run"], {})
+    for workers in (None, 6):
+        said = read_settings(
+            Order.TIMED, True, None, SILENT | {"engine": engine, "workers": workers}
+        )
+        assert said.engine is engine
+        assert (said.layout, said.local) == ([4] * 6, False)
+    said = read_settings(Order.FIFO, True, None, SILENT | {"engine": engine, "workers": None})
+    assert said.layout == [1] * 6
+    for workers in (0, 5):
+        with pytest.raises(ValueError, match="contradicts the engine, which has nodes=3 times"):
+            read_settings(Order.TIMED, True, 8, SILENT | {"engine": engine, "workers": workers})
+    with pytest.raises(TypeError, match="workers must be an int"):
+        read_settings(Order.TIMED, True, 8, SILENT | {"engine": engine, "workers": "6"})
+    with pytest.raises(ValueError, match="workers=6 is more than schedulers=3"):
+        read_settings(Order.TIMED, True, 3, SILENT | {"engine": engine, "workers": None})
+
+
+@pytest.mark.parametrize("engine", ["ray", 3, Engine, object()])
+def test_what_is_no_engine_is_refused(engine: Any) -> None:
+    with pytest.raises(TypeError, match=r"such as aioscheduler.ray.RayEngine\(nodes=2"):
+        read_settings(Order.TIMED, True, 8, SILENT | {"engine": engine, "workers": None})
 
 
 def test_the_manager_says_what_was_left_unsaid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -331,7 +331,7 @@ def test_the_kernel_says_what_is_wrong() -> None:
 
 
 async def test_without_a_kernel_timer_the_loops_own_serves(monkeypatch: Any) -> None:
-    def refuse(self: object) -> None:
+    def refuse(self: object, monotonic: bool) -> None:
         raise OSError("not in this sandbox")
 
     monkeypatch.setattr("aioscheduler._scheduling.timerfd.TimerFd.__init__", refuse)

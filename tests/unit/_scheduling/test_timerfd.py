@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import sys
+import time
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_the_end_of_time_is_as_far_as_it_goes(
     timer.set(10**30)
     assert not rings(timer, 0)
     told: list[int] = []
-    monkeypatch.setattr(timerfd, "_set", lambda fd, due: told.append(due))
+    monkeypatch.setattr(timerfd, "_set", lambda fd, due, flags: told.append(due))
     timer.set(10**30)
     assert told == [LATEST]
 
@@ -110,3 +111,14 @@ def test_it_is_closed_once_by_hand_or_with_its_last_reference() -> None:
     del timer
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_one_on_the_monotonic_clock_rings_by_that() -> None:
+    timer = TimerFd(monotonic=True)
+    timer.set(time.monotonic_ns() + 5_000_000)
+    assert not timer.read()
+    assert select.select([timer.fd], [], [], 10)[0]
+    assert timer.read()
+    timer.set(time.monotonic_ns() + 3600 * 10**9)
+    assert not select.select([timer.fd], [], [], 0.01)[0]
+    timer.close()

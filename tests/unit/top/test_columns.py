@@ -114,6 +114,14 @@ def test_what_is_not_told_is_nothing_and_not_0() -> None:
     assert cell("lost", Row("0", {"lost": 0}), 4) == "0"
 
 
+def test_nodes_have_a_column_where_there_are_any() -> None:
+    for node in (None, "10.0.0.7"):
+        rows = [Row("0", {"node": node}), Row("total", {})]
+        assert ("node" in {column.key for column, _ in fit(rows, 200, sparks=True)}) is bool(node)
+        assert cell("node", rows[0], 10) == (node or "")
+        assert cell("node", rows[1], 10) == ""
+
+
 @pytest.mark.parametrize(
     ("percent", "processes", "filled"),
     [(0.0, 1, 0), (4.0, 1, 0), (5.0, 1, 1), (50.0, 1, 5), (100.0, 1, 10), (180.0, 1, 10),
@@ -126,7 +134,7 @@ def test_a_full_bar_is_a_core_for_each_process(percent: float, processes: int, f
 
 
 def test_the_least_important_columns_go_first() -> None:
-    rows = [Row("0", dict.fromkeys(RARE, 1))]
+    rows = [Row("0", dict.fromkeys(RARE, 1) | {"node": "n1"})]
     before = {column.key for column in COLUMNS}
     left_out: list[str] = []
     for width in range(200, 0, -1):

@@ -1,0 +1,368 @@
+"""An outpost, on its node: it starts worker processes for one host, and moves their bytes.
+
+    host ══ TCP ══ Messages ─► Outpost ─► Slot: Incarnation, RelayPipe ══ pipes ══ worker process
+
+It ends, and its workers with it, when the connection of its host does, or if no host has come
+within `HOST_TIME`: nobody else is to look after it. Who ends it from outside ends its workers, too,
+as they end with their parent. What it is told is unpickled only when the host has proven itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import pickle
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .._monitoring.meter import Meter
+from .._processes.incarnation import Incarnation
+from .._processes.process import REAP_TIME, Alive, make_loop
+from .._scheduling.alarm import next_tick
+from .._transport.pipe import Pipe
+from .messages import Item, Messages
+from .outgoing import PART, WINDOW, Outgoing
+from .versions import versions
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+HOST_TIME = 60.0  # seconds within which a host must have proven itself
+STRANGERS = 20  # connections at a time of which none has proven itself
+
+
+async def serve(
+    secret: bytes,
+    host: str,
+    ports: tuple[int, int] | None,
+    code_version: str | None,
+    ssl: ssl.SSLContext | None,
+    listening: Callable[[str, int], None],
+) -> None:
+    """Be an outpost: return when the host's connection has ended, and all workers with it.
+
+    Args:
+        secret: What the host proves to know.
+        host: The address of this node to listen at, and at no other.
+        ports: First and last of those that may be used; None: any.
+        code_version: What the code that tasks need is called here.
+        ssl: For TLS; None: there is none.
+        listening: Called with address and port, for the host to be told.
+
+    Raises:
+        OSError: None of the ports is free, or the address is not of this machine.
+    """
+    loop = asyncio.get_running_loop()
+    listener = _listen(host, ports)
+    outpost = Outpost(loop, secret, ssl)
+    entrance = loop.create_task(outpost.admit(listener))
+    try:
+        listening(*listener.getsockname()[:2])
+        async with asyncio.timeout(HOST_TIME):
+            await outpost.host_came
+    except TimeoutError:
+        log.warning("no host has come to this outpost in %.0f s; it ends", HOST_TIME)
+        return
+    finally:
+        entrance.cancel()
+        await asyncio.wait([entrance])
+        listener.close()
+    try:
+        outpost.greet(versions(code_version))
+        await outpost.host_went
+    finally:
+        await outpost.end()
+
+
+def _listen(host: str, ports: tuple[int, int] | None) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    first, last = ports or (0, 0)
+    for port in range(first, last + 1):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(STRANGERS)
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE or port == last:
+                raise
+        else:
+            listener.setblocking(False)
+            return listener
+    raise OSError(errno.EADDRINUSE, f"none of the ports {first} to {last} is free at {host}")
+
+
+class RelayPipe(Pipe):
+    """The outpost's end of a worker's pipe: bytes as they come, of whatever frames."""
+
+    def read_on(self, on: bool) -> None:
+        """Read, or leave what is written where it is, until told otherwise."""
+        if self._loop is None or self.descriptors[0] < 0:
+            return
+        if on:
+            self._loop.add_reader(self.descriptors[0], self._readable)
+        else:
+            self._loop.remove_reader(self.descriptors[0])
+
+    def _readable(self) -> bool:
+        try:
+            data = self._read()
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._end(None)
+            return False
+        self._receive(data)  # type: ignore[arg-type]  # no frame
+        return True
+
+
+class Slot:
+    """A worker's place.
+
+    Args:
+        number: Which life of the place this is.
+
+    Attributes:
+        life: The process.
+        sent: Bytes of it that were sent to the host.
+        acked: Those that the host has taken.
+        taken: Bytes of the host's that are in its pipe.
+        reads: Whether its pipe is read.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.life: Incarnation | None = None
+        self.sent = self.acked = self.taken = 0
+        self.reads = True
+
+    @property
+    def pipe(self) -> RelayPipe:
+        """To the process."""
+        assert self.life is not None
+        assert isinstance(self.life.pipe, RelayPipe)
+        return self.life.pipe
+
+
+class Outpost:
+    """The workers of one host on this node.
+
+    Args:
+        loop: The running loop.
+        secret: What the host proves to know.
+        tls: For TLS; None: there is none.
+
+    Attributes:
+        host_came: Done when a host has proven itself.
+        host_went: Done when its connection has ended.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, secret: bytes, tls: ssl.SSLContext | None
+    ) -> None:
+        self.host_came: asyncio.Future[None] = loop.create_future()
+        self.host_went: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._secret = secret
+        self._tls = tls
+        self._messages: Messages | None = None
+        self._outgoing = Outgoing(loop, self._send)
+        self._slots: dict[int, Slot] = {}
+        self._alive: Alive = {}
+        self._meter = Meter()
+        self._lost_after: float | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+
+    # ---- its host
+
+    async def admit(self, listener: socket.socket) -> None:
+        """Take connections until one of them has proven itself, which is the host's."""
+        strangers: set[asyncio.Task[None]] = set()
+        try:
+            while not self.host_came.done():
+                sock, _ = await self._loop.sock_accept(listener)
+                if len(strangers) >= STRANGERS:
+                    sock.close()
+                    continue
+                stranger = self._loop.create_task(self._meet(sock))
+                strangers.add(stranger)
+                stranger.add_done_callback(strangers.discard)
+        finally:
+            for stranger in strangers:
+                stranger.cancel()
+
+    async def _meet(self, sock: socket.socket) -> None:
+        messages = Messages(sock, self._secret, b"node", self._take, self._go_on, self._lost)
+        try:
+            await self._loop.connect_accepted_socket(lambda: messages, sock, ssl=self._tls)
+            await messages.proven
+        except OSError as error:
+            log.warning("a connection to this outpost was refused: %s", error)
+            sock.close()
+            return
+        except BaseException:
+            messages.abort("another was faster")
+            sock.close()
+            raise
+        if self.host_came.done():
+            messages.abort("there is a host")
+            return
+        self._messages = messages
+        self.host_came.set_result(None)
+
+    def greet(self, here: dict[str, str | None]) -> None:
+        """Tell the host what runs here, and wait for what it says."""
+        self._outgoing.post(Item.HELLO, here)
+        self._tick()
+
+    def _lost(self, cause: str) -> None:
+        if not self.host_went.done():
+            self.host_went.set_result(None)
+
+    async def end(self) -> None:
+        """Kill all workers, and return when they have ended."""
+        if self._messages is not None:
+            self._messages.abort("this outpost ends")
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._outgoing.stop()
+        for slot in self._slots.values():
+            if slot.life is not None:
+                slot.life.kill()
+        deadline = self._loop.time() + REAP_TIME + 1
+        while self._alive and self._loop.time() < deadline:  # noqa: ASYNC110  which tells nobody
+            await asyncio.sleep(0.01)
+
+    def _send(self, items: list[Any], acks: dict[int, list[int]]) -> None:
+        if self._messages is not None:
+            self._messages.send(items, acks)
+
+    def _tick(self) -> None:
+        self._ticker = self._loop.call_at(next_tick(self._loop.time()), self._tick)
+        if self._messages is None:
+            return
+        if self._lost_after is not None and self._messages.silence() > self._lost_after:
+            self._messages.abort("nothing has been heard of the host's machine")
+            return
+        lives = [
+            (place, slot.number, slot.life)
+            for place, slot in self._slots.items()
+            if slot.life is not None
+        ]
+        usage = self._meter.read({life.pid for _, _, life in lives if life.pid is not None})
+        for place, number, life in lives:
+            life.pipe.check()
+            if life.pid in usage:
+                self._outgoing.post(Item.USAGE, place, number, *usage[life.pid])
+
+    # ---- what the host says
+
+    def _take(self, items: list[Any], acks: dict[int, list[int]]) -> None:
+        """Take a message.
+
+        Raises:
+            Exception: It is none that a host of ours sends, which ends the connection.
+        """
+        for place, (number, total) in acks.items():
+            slot = self._slots.get(place)
+            if slot is not None and slot.number == number:
+                slot.acked = max(slot.acked, total)
+                self._read_on(slot)
+        for kind, *fields in items:
+            if kind == Item.DATA:
+                self._write(*fields)
+            elif kind == Item.CLOCK:
+                times = time.monotonic_ns(), time.time_ns()
+                self._outgoing.post(Item.CLOCK, *fields, *times)
+            elif kind == Item.START:
+                self._start(*fields)
+            elif kind == Item.KILL:
+                self._kill(*fields)
+            elif kind == Item.WELCOME:
+                self._lost_after = float(fields[0])
+                assert self._messages is not None
+                self._messages.tune(self._lost_after)
+            else:
+                raise ValueError(f"there is no item {kind!r}")
+
+    def _start(self, place: int, number: int, packed: bytes, loop: bytes | None) -> None:
+        config = replace(pickle.loads(packed), host=os.getpid())
+        slot = self._slots[place] = Slot(number)
+        life = Incarnation(
+            config,
+            None if loop is None else partial(make_loop, loop),
+            self._alive,
+            number,
+            partial(self._read, place, slot),
+            partial(self._ended, place, slot),
+            RelayPipe,
+        )
+        try:
+            life.start(self._loop)
+        except Exception as error:  # noqa: BLE001  the host is told, whatever it is
+            del self._slots[place]
+            cause = f"it cannot be started: {error}"
+            self._outgoing.post(Item.ENDED, place, number, None, cause, None, None)
+            return
+        slot.life = life
+        self._outgoing.post(Item.STARTED, place, number, life.pid)
+
+    def _write(self, place: int, number: int, data: bytes) -> None:
+        slot = self._slots.get(place)
+        if slot is not None and slot.number == number:
+            slot.pipe.send(data, partial(self._written, place, slot, len(data)))
+            slot.pipe.flush()
+
+    def _kill(self, place: int, number: int) -> None:
+        slot = self._slots.get(place)
+        if slot is not None and slot.number == number and slot.life is not None:
+            slot.life.kill()
+        self._outgoing.post(Item.KILLED, place, number)
+
+    # ---- what workers say
+
+    def _written(self, place: int, slot: Slot, count: int) -> None:
+        slot.taken += count
+        self._outgoing.took(place, slot.number, count, slot.taken)
+
+    def _read(self, place: int, slot: Slot, data: Any) -> None:
+        slot.sent += len(data)
+        for start in range(0, len(data), PART):
+            part = data[start : start + PART]
+            self._outgoing.post(Item.DATA, place, slot.number, part, size=len(part))
+        self._read_on(slot)
+
+    def _ended(self, place: int, slot: Slot, exitcode: int | None, cause: str) -> None:
+        """Tell the end of a process, when all that it wrote has been read and its box is open."""
+        life = slot.life
+        if self._slots.get(place) is slot:
+            del self._slots[place]
+        begun, blocked = None, None
+        if life is not None:
+            try:
+                begun = [life.begun(n) for n in range(life.schedulers)]
+                blocked = life.blocked()
+            except Exception:
+                log.exception("the black box of worker %d cannot be read", place)
+        self._outgoing.post(Item.ENDED, place, slot.number, exitcode, cause, begun, blocked)
+
+    def _go_on(self) -> None:
+        for slot in self._slots.values():
+            self._read_on(slot)
+
+    def _read_on(self, slot: Slot) -> None:
+        """Read a worker's pipe, unless too much of it is under way already."""
+        assert self._messages is not None
+        reads = self._messages.has_room and slot.sent - slot.acked < WINDOW
+        if reads is not slot.reads and slot.life is not None:
+            slot.reads = reads
+            slot.pipe.read_on(reads)

@@ -1,0 +1,366 @@
+"""The host's side of one outpost, from when it is asked for to its end.
+
+    asked ──told──► connecting ─ proof ─ HELLO ─ the clock is measured ─► up ──► over
+      └───────────────┴── it cannot be had, or is not like this host ───────────► over
+
+Its end is that of all its workers, at once, as nothing begins there without this host's word. It
+has ended when its stream has, when the launcher says so, when its machine has been silent for too
+long (`Messages.silence`), or when it does not answer a kill.
+
+Where tasks that had begun are to run again elsewhere (*fenced*) its workers' end is told only when
+the launcher has said that it is dead, or when it must have noticed itself that it is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._scheduling.alarm import TICK
+from .life import OutpostLife
+from .messages import Item, Messages
+from .offset import Offset
+from .outgoing import Outgoing
+from .versions import difference
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+CONNECT_TIME = 20.0  # seconds
+KILL_TIME = 2.0  # seconds from a kill until the outpost must have answered
+FENCE_MARGIN = 5.0  # seconds beyond `lost_after` until the other side has noticed as well
+SAMPLES = 8  # of the clock, at first
+STRAY = 100_000  # ns by which a lead may be better than the one that workers have
+LARGE_OFFSET = 0.1  # seconds by which a node's time of day is said to be wrong
+
+_REACH = (
+    "the host must be able to connect to the nodes: look at firewalls, and at ports= of the engine"
+)
+
+
+class Connection:
+    """One outpost.
+
+    Args:
+        loop: The running loop.
+        here: What runs here (`versions.versions`).
+        lost_after: Seconds of silence after which its machine is lost.
+        fenced: Whether the end of its workers waits until nothing runs there.
+        tls: Makes the context for TLS; None: there is none.
+        ended: Called once when it is over, and again when nothing of it is left to be told.
+
+    Attributes:
+        end: The same for all that end with it.
+        secret: What the outpost is to know, by way of the launcher.
+        node: Its node's name, once it is known.
+        cause: Why it is over; "": it is not.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        here: Mapping[str, object],
+        lost_after: float,
+        fenced: bool,
+        tls: Callable[[], ssl.SSLContext] | None,
+        ended: Callable[[Connection], None],
+    ) -> None:
+        self.end: object = object()
+        self.secret: bytes = secrets.token_bytes(32)
+        self.node: str | None = None
+        self.cause: str = ""
+        self._loop = loop
+        self._here = here
+        self._lost_after = lost_after
+        self._fenced = fenced
+        self._tls = tls
+        self._ended = ended
+        self._lives: dict[int, OutpostLife] = {}  # by place
+        self._messages: Messages | None = None
+        self._outgoing = Outgoing(loop, self._send)
+        self._opening: asyncio.Task[None] | None = None
+        self._hello: asyncio.Future[Mapping[str, object]] = loop.create_future()
+        self._offset = Offset()
+        self._measured: asyncio.Future[None] | None = None
+        self._told_lead = 0
+        self._is_up = False
+        self._is_off = False  # its time of day was said to be wrong
+        self._killing: dict[tuple[int, int], asyncio.TimerHandle] = {}
+        self._fence: asyncio.TimerHandle | None = None
+
+    # ---- what its lives ask of it (`life.Carrier`)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it is up, and takes more."""
+        return self._is_up and self._messages is not None and self._messages.has_room
+
+    def carry(self, place: int, life: int, data: bytes) -> None:
+        """Send bytes to a worker."""
+        self._outgoing.post(Item.DATA, place, life, data, size=len(data))
+
+    def took(self, place: int, life: int, count: int, total: int) -> None:
+        """Have the outpost know that a worker's bytes were taken."""
+        self._outgoing.took(place, life, count, total)
+
+    def add(self, life: OutpostLife) -> None:
+        """Have a process started, as soon as this is up."""
+        self._lives[life.place] = life
+        if self._is_up:
+            self._start(life)
+
+    def kill(self, life: OutpostLife) -> None:
+        """Have a process ended; if the outpost does not answer, that is the end of all there."""
+        key = life.place, life.number
+        if self.cause or self._lives.get(life.place) is not life or key in self._killing:
+            return
+        if self._is_up:
+            self._outgoing.post(Item.KILL, *key)
+            self._wait_for_kill(key, life)
+            return
+        del self._lives[life.place]
+        self._loop.call_soon(life.finish, None, "")
+        if not self._lives:
+            self.lost("nobody needs it any more")
+
+    def _wait_for_kill(self, key: tuple[int, int], life: OutpostLife) -> None:
+        at = self._loop.time() + KILL_TIME
+        self._killing[key] = self._loop.call_at(at, self._not_killed, key, life, at)
+
+    def _not_killed(self, key: tuple[int, int], life: OutpostLife, planned: float) -> None:
+        if self._loop.time() > planned + KILL_TIME / 4:
+            self._wait_for_kill(key, life)  # it was this loop that was late: the answer may be here
+            return
+        self.lost(f"it was told to kill a worker, and has not answered for {KILL_TIME:.0f} s")
+
+    # ---- its life
+
+    def told(self, host: str, port: int, node: str) -> None:
+        """Connect: the outpost listens there, which is the node of this name."""
+        if not self.cause and self._opening is None:
+            self.node = node
+            self._opening = self._loop.create_task(self._open(host, port))
+
+    def told_lost(self, cause: str) -> None:
+        """Take the launcher's word that the outpost is dead, or could not be had."""
+        if self.cause:
+            if self._fence is not None:
+                self._release()
+            return
+        self.lost(cause)
+
+    def look_after(self) -> None:
+        """Is called once a tick: is the machine there, and what time is it there."""
+        messages = self._messages
+        if messages is None or not self._is_up or self.cause:
+            return
+        silence = messages.silence()
+        if silence > self._lost_after:
+            self.lost(f"nothing has been heard of its machine for {silence:.0f} s")
+            return
+        self._outgoing.post(Item.CLOCK, time.monotonic_ns())
+        self._adjust()
+
+    def unfence(self) -> None:
+        """Wait for nothing any more: no task will run again."""
+        self._fenced = False
+        if self._fence is not None:
+            self._release()
+
+    def lost(self, cause: str) -> None:
+        """End it, and with it all its workers."""
+        if self.cause:
+            return
+        self.cause = cause
+        log.log(
+            logging.WARNING if self._is_up and self._lives else logging.DEBUG,
+            "the connection to node %s has ended: %s",
+            *(self.node, cause),
+        )
+        self._outgoing.stop()
+        for timer in self._killing.values():
+            timer.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._messages is not None:
+            self._messages.abort(cause)
+        if self._fenced and self._is_up and self._lives:
+            delay = self._lost_after + FENCE_MARGIN
+            log.warning(
+                "tasks that had begun on node %s run again when the cluster says that it is dead, "
+                "or in %.0f s",
+                *(self.node, delay),
+            )
+            self._fence = self._loop.call_later(delay, self._release)
+        else:
+            self._fence = self._loop.call_later(0, self._release)
+
+    def let_go(self, cause: str) -> None:
+        """End it without its loop, which is closed; its lives are told nothing."""
+        self.cause = self.cause or cause
+        if self._messages is not None:
+            self._messages.let_go()
+
+    def _release(self) -> None:
+        if self._fence is not None:
+            self._fence.cancel()
+            self._fence = None
+        lives, self._lives = self._lives, {}
+        self._ended(self)
+        where = "" if self.node is None else f"node {self.node}: "
+        for life in lives.values():
+            life.finish(None, f"{where}{self.cause}", shared=self.end)
+
+    async def _open(self, host: str, port: int) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIME):
+                await self._connect(host, port)
+        except TimeoutError:
+            self.lost(
+                f"no answer of its outpost at {host}:{port} in {CONNECT_TIME:.0f} s; {_REACH}"
+            )
+        except OSError as error:
+            self.lost(f"its outpost at {host}:{port} cannot be had: {error}; {_REACH}")
+        except Exception as error:  # noqa: BLE001  of what makes the context for TLS
+            self.lost(f"its outpost at {host}:{port} cannot be had: {error!r}")
+
+    async def _connect(self, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await self._loop.sock_connect(sock, (host, port))
+            context = None if self._tls is None else self._tls()
+            messages = Messages(sock, self.secret, b"host", self._take, self._go_on, self.lost)
+            await self._loop.create_connection(
+                lambda: messages,
+                sock=sock,
+                ssl=context,
+                server_hostname=None if context is None else host,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        self._messages = messages
+        messages.tune(self._lost_after)
+        await messages.proven
+        wrong = difference(str(self.node), self._here, await self._hello)
+        if wrong:
+            self.lost(wrong)
+            return
+        self._outgoing.post(Item.WELCOME, self._lost_after)
+        for _ in range(SAMPLES):
+            self._measured = self._loop.create_future()
+            self._outgoing.post(Item.CLOCK, time.monotonic_ns())
+            await self._measured
+        self._is_up = True
+        self._told_lead = self._lead()
+        for life in list(self._lives.values()):
+            self._start(life)
+
+    def _start(self, life: OutpostLife) -> None:
+        config, packed = life.order(self._told_lead)
+        size = len(config) + len(packed or b"")
+        self._outgoing.post(Item.START, life.place, life.number, config, packed, size=size)
+        life.pipe.go_on()
+
+    # ---- what the outpost says
+
+    def _send(self, items: list[Any], acks: dict[int, list[int]]) -> None:
+        if self._messages is not None:
+            self._messages.send(items, acks)
+
+    def _take(self, items: list[Any], acks: dict[int, list[int]]) -> None:
+        """Take a message.
+
+        Raises:
+            Exception: It is none that an outpost of ours sends, which ends the connection.
+        """
+        for place, (number, total) in acks.items():
+            life = self._lives.get(place)
+            if life is not None and life.number == number:
+                life.pipe.acknowledge(total)
+        for kind, *fields in items:
+            if self.cause:  # it was ended by what came before
+                return
+            if kind == Item.CLOCK:
+                self._take_clock(*fields)
+            elif kind == Item.HELLO:
+                if not self._hello.done():
+                    self._hello.set_result(dict(fields[0]))
+            else:
+                self._take_of_life(kind, *fields)
+
+    def _take_of_life(self, kind: int, place: int, number: int, *fields: Any) -> None:
+        life = self._lives.get(place)
+        if life is None or life.number != number:  # a former one: it is known to have ended
+            return
+        if kind == Item.DATA:
+            life.pipe.arrive(fields[0])
+        elif kind == Item.STARTED:
+            life.pid = fields[0]
+        elif kind == Item.USAGE:
+            life.usage = fields[0], fields[1]
+        elif kind == Item.KILLED:
+            self._answered(place, number)
+        elif kind == Item.ENDED:
+            self._answered(place, number)
+            del self._lives[place]
+            life.finish(*fields)
+        else:
+            raise ValueError(f"there is no item {kind!r}")
+
+    def _answered(self, place: int, number: int) -> None:
+        timer = self._killing.pop((place, number), None)
+        if timer is not None:
+            timer.cancel()
+
+    def _go_on(self) -> None:
+        """Have those write that wait for room, each behind those who have waited longer."""
+        for place, life in list(self._lives.items()):
+            if not self.has_room:
+                return
+            if life.pipe.waiting:
+                del self._lives[place]
+                self._lives[place] = life
+                life.pipe.go_on()
+
+    # ---- the clock
+
+    def _take_clock(self, sent: int, there: int, time_of_day: int) -> None:
+        received = time.monotonic_ns()
+        self._offset.add(sent, there, received)
+        wrong = (time_of_day - (time.time_ns() - (received - sent) // 2)) / 1e9
+        if abs(wrong) > LARGE_OFFSET and not self._is_off:
+            self._is_off = True
+            log.warning(
+                "the time of day on node %s is %+.2f s off that of the host: tasks start by the "
+                "host's all the same, but what they ask of their own clock is wrong; use NTP",
+                *(self.node, wrong),
+            )
+        if self._measured is not None and not self._measured.done():
+            self._measured.set_result(None)
+        elif self._is_up:
+            self._adjust()
+
+    def _lead(self) -> int:
+        """Return how far the host's time of day is ahead of the node's monotonic clock, at least.
+
+        And will be until the next look: measured is one monotonic clock against another, which
+        nobody can set.
+        """
+        now = time.monotonic_ns()
+        return time.time_ns() - now + self._offset.lead(now + round(TICK * 1e9))
+
+    def _adjust(self) -> None:
+        """Tell the workers, if their clocks may be early, or are too late."""
+        lead = self._lead()
+        if not 0 <= lead - self._told_lead <= STRAY:
+            self._told_lead = lead
+            for life in self._lives.values():
+                life.set_lead(lead)

@@ -1,0 +1,330 @@
+"""The launcher process: it starts outposts for this host, and says what becomes of them.
+
+    host ── lines of JSON ──► launcher process ── an engine's own ways ──► outposts on nodes
+         ◄── lines of JSON ──
+
+    to it:    {"settings": {...}}, and then  {"start": n, "secret": hex}   {"end": n}
+    of it:    {"up": true} or {"refused": text}, and then
+              {"started": n, "host": ip, "port": p, "node": name}   {"lost": n, "text": cause}
+              {"waits": n, "text": what is asked, and what there is}
+
+It is a process of its own as an engine's driver may end its process, block its loop, or bring
+threads and signal handlers: none of that is the host's then. Rules of this file:
+
+1. It ends with the host: by the end of its standard input.
+2. Outposts outlive it. What had been asked and not started is asked of the next one, under another
+   number; one that the former has started all the same ends by itself, as no host comes.
+3. The first that cannot reach its cluster is told, and so is a command that cannot be run; after
+   that it is tried again for ever, later each time.
+4. What says something else than the above is killed, and started anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+UP_TIME = 60.0  # seconds that it may take to say whether it is up
+END_TIME = 12.0  # seconds that it may take to end: it withdraws what is pending
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until it is started anew
+LONGEST_LINE = 1 << 20
+_LOOK_EVERY = 0.01
+
+
+class Asker(Protocol):
+    """Who needs an outpost (`connection.Connection`)."""
+
+    @property
+    def secret(self) -> bytes:
+        """What the outpost is to know."""
+
+    def told(self, host: str, port: int, node: str) -> None:
+        """It listens there."""
+
+    def told_lost(self, cause: str) -> None:
+        """It is dead, or cannot be had."""
+
+
+async def _end_of(process: subprocess.Popen[bytes]) -> None:
+    """Return when it has ended, which a loop that is not of the main thread is not told."""
+    while process.poll() is None:  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+class Launcher:
+    """Keeps the process.
+
+    Args:
+        command: What to run.
+        settings: What it is told first.
+        refused: Called with the reason if the first process cannot reach its cluster.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        settings: Mapping[str, object],
+        refused: Callable[[str], None],
+    ) -> None:
+        self._command = list(command)
+        self._settings = dict(settings)
+        self._refused = refused
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = 0
+        self._asked: dict[int, Asker] = {}
+        self._started: dict[int, Asker] = {}
+        self._read = bytearray()
+        self._up_once = self._is_up = self._closing = False
+        self._failures = 0  # in a row
+        self._why = ""  # it is not up
+        self._timer: asyncio.TimerHandle | None = None  # the next start, or the end of patience
+        self._ended: asyncio.Event = asyncio.Event()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the process; nothing if that has been done.
+
+        Raises:
+            OSError: It cannot be had.
+        """
+        if self._loop is None:
+            self._run(loop)
+            self._loop = loop
+
+    def ask(self, asker: Asker) -> None:
+        """Have an outpost started."""
+        self._numbers += 1
+        self._asked[self._numbers] = asker
+        self._tell({"start": self._numbers, "secret": asker.secret.hex()})
+
+    def end(self, asker: Asker) -> None:
+        """Have an outpost ended, or not started."""
+        for outposts in (self._asked, self._started):
+            for number, other in list(outposts.items()):
+                if other is asker:
+                    del outposts[number]
+                    self._tell({"end": number})
+
+    async def close(self) -> None:
+        """End the process, and return when it has ended."""
+        self._closing = True
+        self._stop_timer()
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.close()
+        assert self._loop is not None
+        try:
+            async with asyncio.timeout(END_TIME):
+                await _end_of(process)
+        except TimeoutError:
+            log.warning("the launcher has not ended in %.0f s, and is killed", END_TIME)
+            process.kill()
+            await _end_of(process)
+        finally:
+            self._forget_process()
+
+    def abandon(self) -> None:
+        """End the process without the loop, which is closed: its input ends."""
+        self._closing = True
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        deadline = time.monotonic() + END_TIME
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                process.kill()
+            time.sleep(_LOOK_EVERY)
+
+    # ---- the process
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._process = process = subprocess.Popen(  # noqa: S603  the engine's own
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,  # Ctrl-C in a terminal is the host's to answer
+        )
+        _open.add(self)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for stream in (process.stdin, process.stdout):
+            os.set_blocking(stream.fileno(), False)
+        self._is_up = False
+        self._why = ""
+        self._read.clear()
+        loop.add_reader(process.stdout.fileno(), self._readable)
+        self._timer = loop.call_later(
+            UP_TIME, self._give_up, f"it has not said in {UP_TIME:.0f} s whether it is up"
+        )
+        self._tell({"settings": self._settings})
+        asked, self._asked = self._asked, {}
+        for asker in asked.values():
+            self.ask(asker)
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        """Send a line; who has not room for it does not read, and is killed."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdin.closed:
+            return
+        data = json.dumps(line).encode() + b"\n"
+        try:
+            if os.write(process.stdin.fileno(), data) == len(data):
+                return
+        except BlockingIOError:
+            pass
+        except OSError:  # it has ended, as its output tells
+            return
+        self._give_up("it does not read what it is told")
+
+    def _give_up(self, why: str) -> None:
+        self._why = self._why or why
+        if self._process is not None:
+            self._process.kill()
+
+    def _readable(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        try:
+            data = os.read(self._process.stdout.fileno(), 1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._has_ended()
+            return
+        self._read += data
+        *lines, rest = bytes(self._read).split(b"\n")
+        self._read[:] = rest
+        if len(rest) > LONGEST_LINE:
+            self._give_up("it writes a line without an end")
+        for line in lines:
+            if self._why or self._closing:  # it is killed: the next one is asked
+                return
+            try:
+                self._take(json.loads(line))
+            except Exception as error:  # noqa: BLE001  whatever it is that it has written
+                self._give_up(f"it writes {line[:80]!r}, which cannot be taken: {error!r}")
+
+    def _take(self, told: dict[str, Any]) -> None:
+        """Take a line.
+
+        Raises:
+            Exception: It is none of those at the top of this file.
+        """
+        if "up" in told:
+            self._stop_timer()
+            self._up_once = self._is_up = True
+            self._failures = 0
+        elif "refused" in told:
+            self._give_up(str(told["refused"]))
+        elif "started" in told:
+            where = str(told["host"]), int(told["port"]), str(told["node"])
+            asker = self._asked.pop(int(told["started"]), None)
+            if asker is not None:
+                self._started[int(told["started"])] = asker
+                asker.told(*where)
+        elif "lost" in told:
+            number = int(told["lost"])
+            asker = self._asked.pop(number, None) or self._started.pop(number, None)
+            if asker is not None:
+                asker.told_lost(str(told["text"]))
+        elif "waits" in told:
+            if int(told["waits"]) in self._asked:
+                log.warning("workers wait for a node: %s", told["text"])
+        else:
+            raise ValueError("there is no such line")
+
+    def _has_ended(self) -> None:
+        """Start the next one, later; if there has been none yet that was up, tell."""
+        assert self._loop is not None
+        process = self._process
+        assert process is not None
+        self._forget_process()
+        if process.poll() is None:
+            process.kill()
+            self._reap(process)
+        if self._closing:
+            return
+        why = self._why or f"it has ended (status {process.returncode}); its output above says why"
+        if not self._up_once:
+            self._closing = True
+            self._refused(why)
+            return
+        self._failures += 1
+        delay = min(FIRST_DELAY * 2 ** min(self._failures - 1, 10), LONGEST_DELAY)
+        log.warning(
+            "the launcher is gone, which starts workers on other machines, and is started anew in "
+            "%.1f s; what runs there goes on: %s",
+            *(delay, why),
+        )
+        self._timer = self._loop.call_later(delay, self._run_again)
+
+    def _run_again(self) -> None:
+        assert self._loop is not None
+        try:
+            self._run(self._loop)
+        except OSError as error:
+            self._failures += 1
+            log.error("the launcher cannot be started, and is tried again: %s", error)
+            self._timer = self._loop.call_later(LONGEST_DELAY, self._run_again)
+
+    def _reap(self, process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_later(_LOOK_EVERY, self._reap, process)
+
+    def _forget_process(self) -> None:
+        """Close what leads to it."""
+        process, self._process = self._process, None
+        self._stop_timer()
+        if process is None:
+            return
+        _open.discard(self)
+        if process.stdout is not None and self._loop is not None:
+            self._loop.remove_reader(process.stdout.fileno())
+        for stream in (process.stdin, process.stdout):
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def let_go(self) -> None:
+        """Close it in a forked child, which is not to keep it alive."""
+        for stream in () if self._process is None else (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
+
+
+_open: weakref.WeakSet[Launcher] = weakref.WeakSet()
+
+
+def _let_go_of_all() -> None:
+    for launcher in list(_open):
+        launcher.let_go()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_let_go_of_all)

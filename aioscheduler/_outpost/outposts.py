@@ -1,0 +1,109 @@
+"""All outposts of one manager: which worker is on which, and the launcher that starts them.
+
+Assembly ─► launcher(config) ─► OutpostLife ─► connection(place) ─► Connection ─► Launcher
+Fleet ─► look_after, stop, close, abandon
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .._processes.incarnation import Launch
+from .._processes.process import Alive
+from .._processes.workerconfig import WorkerConfig
+from .._routing.forwardedlogs import read_levels
+from .connection import Connection
+from .engine import Engine
+from .launcher import Launcher
+from .life import OutpostLife
+from .versions import versions
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+
+class Outposts:
+    """Where the workers of one manager are; keeps `assembly.Elsewhere`.
+
+    Args:
+        engine: What the manager was told.
+        manager: Its id.
+        fenced: Whether tasks that had begun on a node that is lost may run again elsewhere.
+    """
+
+    def __init__(self, engine: Engine, manager: str, fenced: bool) -> None:
+        self._engine = engine
+        self._fenced = fenced
+        self._here = versions(engine.code_version)
+        self._connections: dict[int, Connection] = {}  # the present ones, by outpost
+        self._all: set[Connection] = set()  # with those that are over, and not quite
+        settings = {**engine.settings, "manager": manager}
+        self._launcher = Launcher(engine.command, settings, self._refused)
+
+    def launcher(
+        self, config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
+    ) -> Launch:
+        """Return what makes the lives of a worker's place."""
+        config = replace(config, confirmed=True)
+        levels = read_levels if config.forward_logs else dict
+        return partial(OutpostLife, config, loop_initializer, levels, self.connection)
+
+    def connection(self, place: int, loop: asyncio.AbstractEventLoop) -> Connection:
+        """Return the connection for a worker's place; if there is none, ask for an outpost.
+
+        Raises:
+            OSError: The launcher cannot be had.
+        """
+        index = place // self._engine.workers_per_node
+        found = self._connections.get(index)
+        if found is None or found.cause:
+            self._launcher.start(loop)
+            found = Connection(
+                loop,
+                self._here,
+                self._engine.lost_after,
+                self._fenced,
+                self._engine.ssl,
+                self._has_ended,
+            )
+            self._connections[index] = found
+            self._all.add(found)
+            self._launcher.ask(found)
+        return found
+
+    def look_after(self) -> None:
+        """Is called once a tick."""
+        for connection in list(self._all):
+            connection.look_after()
+
+    def stop(self) -> None:
+        """No worker will be replaced: nothing waits until a lost one is sure to be dead."""
+        self._fenced = False
+        for connection in list(self._all):
+            connection.unfence()
+
+    async def close(self) -> None:
+        """End all outposts, when their workers have ended, and the launcher."""
+        for connection in list(self._all):
+            connection.lost("the manager was closed")
+        await self._launcher.close()
+
+    def abandon(self) -> None:
+        """End them without the loop, which is closed or will not run any more."""
+        for connection in self._all:
+            connection.let_go("the event loop of its manager is closed")
+        self._all.clear()
+        self._launcher.abandon()
+
+    def _has_ended(self, connection: Connection) -> None:
+        self._all.discard(connection)
+        self._launcher.end(connection)
+
+    def _refused(self, why: str) -> None:
+        """End what waits for an outpost: the first launcher has none."""
+        for connection in list(self._all):
+            connection.lost(why)

@@ -1,0 +1,208 @@
+"""A process elsewhere, as the host has it: its pipe, and that it ends once."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from typing import Any
+
+import pytest
+
+from aioscheduler._outpost.life import OutpostLife
+from aioscheduler._outpost.outgoing import PART, WINDOW
+from aioscheduler._processes.process import make_loop
+from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._scheduling.order import Order
+from aioscheduler._transport import wire
+from aioscheduler._transport.wire import Kind
+
+CONFIG = WorkerConfig(
+    manager="m", order=Order.TIMED, layout=(3, 2), prefer_utc=True, host=0, worker=1
+)
+
+
+class Carrier:
+    """What carries its bytes, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        self.end = object()
+        self.node: str | None = "n1"
+        self.has_room = True
+        self.carried: list[bytes] = []
+        self.acks: list[tuple[int, int]] = []
+        self.added: list[OutpostLife] = []
+        self.killed: list[OutpostLife] = []
+        self.fails = False
+
+    def connect(self, place: int, loop: Any) -> Carrier:
+        if self.fails:
+            raise OSError("no launcher")
+        return self
+
+    def carry(self, place: int, life: int, data: bytes) -> None:
+        assert (place, life) == (1, 7)
+        self.carried.append(data)
+
+    def took(self, place: int, life: int, count: int, total: int) -> None:
+        self.acks.append((count, total))
+
+    def add(self, life: OutpostLife) -> None:
+        self.added.append(life)
+
+    def kill(self, life: OutpostLife) -> None:
+        self.killed.append(life)
+
+
+class Place:
+    def __init__(self, loop_initializer: Any = None) -> None:
+        self.carrier = Carrier()
+        self.frames: list[Any] = []
+        self.ends: list[tuple[int | None, str]] = []
+        self.life = OutpostLife(
+            CONFIG,
+            loop_initializer,
+            lambda: {"root": 20},
+            self.carrier.connect,
+            7,
+            self.frames.append,
+            lambda exitcode, cause: self.ends.append((exitcode, cause)),
+        )
+
+    def start(self) -> OutpostLife:
+        self.life.start(asyncio.get_running_loop())
+        return self.life
+
+
+@pytest.fixture
+async def place() -> Place:
+    made = Place()
+    made.start()
+    return made
+
+
+def frame(size: int = 10) -> bytes:
+    return wire.encode([Kind.DEFINE, b"x" * size, True])
+
+
+async def test_frames_go_by_the_connection_and_are_whole_at_the_end(place: Place) -> None:
+    pipe = place.life.pipe
+    pipe.send(frame())
+    pipe.send(frame(200_000))
+    pipe.flush()
+    assert b"".join(place.carrier.carried) == frame() + frame(200_000)
+    assert max(map(len, place.carrier.carried)) <= PART
+    assert pipe.waiting == 0
+
+
+async def test_what_a_worker_has_not_taken_is_a_window_at_most(place: Place) -> None:
+    pipe, carrier = place.life.pipe, place.carrier
+    for _ in range(60):
+        pipe.send(frame(100_000))
+    pipe.flush()
+    sent = sum(map(len, carrier.carried))
+    assert sent == WINDOW
+    assert pipe.waiting == 60 * len(frame(100_000)) - WINDOW
+    waiter = asyncio.ensure_future(pipe.drain())
+    pipe.acknowledge(1_000_000)
+    assert sum(map(len, carrier.carried)) == WINDOW + 1_000_000
+    pipe.acknowledge(900_000)  # late: it says nothing new
+    pipe.acknowledge(10**9)
+    await waiter
+    assert b"".join(carrier.carried) == 60 * frame(100_000)
+
+
+async def test_before_there_is_a_connection_frames_wait(place: Place) -> None:
+    place.carrier.has_room = False
+    pipe = place.life.pipe
+    pipe.send(frame())
+    pipe.flush()
+    pipe.go_on()
+    assert not place.carrier.carried
+    place.carrier.has_room = True
+    pipe.go_on()
+    assert place.carrier.carried == [frame()]
+
+
+async def test_what_arrives_is_read_and_acknowledged(place: Place) -> None:
+    data = wire.encode([Kind.READY]) + wire.encode([Kind.DRAINING])
+    for byte in data:
+        place.life.pipe.arrive(bytes([byte]))
+    assert [found[0] for found in place.frames] == [Kind.READY, Kind.DRAINING]
+    assert place.carrier.acks[-1] == (1, len(data))
+    place.life.pipe.read_rest()
+
+
+async def test_a_worker_that_writes_nonsense_is_killed(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.life.pipe.arrive(b"\xff" * 100)
+    assert place.carrier.killed == [place.life]
+    assert "what it sends cannot be read" in caplog.text
+    place.life.pipe.arrive(wire.encode([Kind.READY]))  # and is not read any more
+    assert not place.frames
+    place.life.finish(-9, "it says", [], None)
+    assert place.ends[0][0] == -9
+    assert "cannot be read" in place.ends[0][1]
+
+
+async def test_its_end_is_told_once_and_what_is_known_of_it(place: Place) -> None:
+    life = place.life
+    assert not place.ends
+    life.finish(-11, "Segmentation fault", [[3, 0], [0, 5]], [1, 4])
+    life.finish(None, "its node is gone", shared=object())
+    assert place.ends == [(-11, "Segmentation fault")]
+    assert (life.begun(0), life.begun(1)) == ((3, 0), (0, 5))
+    assert life.blocked() == (1, 4)
+    assert life.shared_end is None
+    assert life.pid is None
+    life.pipe.send(frame())
+    life.pipe.flush()
+    assert not place.carrier.carried
+    life.kill("it is late")
+    assert not place.carrier.killed
+
+
+async def test_of_a_node_that_is_gone_nobody_knows_what_had_begun(place: Place) -> None:
+    place.life.finish(None, "gone", shared=place.carrier.end)
+    assert place.life.begun(0) is None
+    assert place.life.blocked() is None
+    assert place.life.shared_end is place.carrier.end
+
+
+async def test_without_a_launcher_it_cannot_be_had_and_nothing_is_told() -> None:
+    place = Place()
+    place.carrier.fails = True
+    with pytest.raises(OSError, match="no launcher"):
+        place.start()
+    assert (place.life.node, place.life.has_room) == (None, False)
+    place.life.kill()
+    assert not place.ends
+
+
+async def test_a_loop_that_cannot_travel_is_refused() -> None:
+    lock = __import__("threading").Lock()
+    place = Place(lambda: lock)
+    with pytest.raises(OSError, match="cannot travel"):
+        place.start()
+    assert not place.carrier.added
+
+
+async def test_the_order_says_what_only_the_connection_knows() -> None:
+    place = Place(lambda: "a loop")
+    life = place.start()
+    packed, loop = life.order(123)
+    config = pickle.loads(packed)
+    assert (config.generation, config.clock_lead, config.node) == (7, 123, "n1")
+    assert config.log_levels == {"root": 20}
+    assert loop is not None
+    assert make_loop(loop) == "a loop"
+    assert Place().start().order(1)[1] is None
+
+
+async def test_a_new_lead_is_a_frame_among_the_others(place: Place) -> None:
+    place.life.pipe.send(frame())
+    place.life.set_lead(99)
+    decoder = wire.Decoder()
+    (first, second) = decoder.feed(b"".join(place.carrier.carried))
+    assert first[0] == Kind.DEFINE
+    assert second == [Kind.CLOCK, 99]
