@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import math
 import os
+import pickle
 import re
 import ssl
 import sys
@@ -20,8 +21,6 @@ from datetime import timedelta
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-
-import cloudpickle
 
 from ._outpost import certificates
 from ._outpost.engine import Engine
@@ -203,7 +202,7 @@ def _check_names(name: str, given: object) -> None:
 def _packed(options: dict[str, object]) -> str:
     """As text that the launcher makes the same of; a strategy may be an object of Ray's."""
     try:
-        return base64.b64encode(cloudpickle.dumps(options)).decode()
+        return base64.b64encode(pickle.dumps(options)).decode()
     except Exception as error:
         raise TypeError(
             f"options and runtime_env must be picklable for the launcher: {error}"

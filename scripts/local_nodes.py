@@ -211,9 +211,13 @@ def main() -> None:
         else:
             try_to(have_head)
     # What does not end in time is ended all the same.
-    threading.Timer(10, lambda: (leftovers.kill(), os._exit(1))).start()
+    threading.Timer(10, end).start()
     with suppress(Exception):
         cluster.shutdown()
+    end()
+
+
+def end() -> None:
     leftovers.kill()
     os._exit(0)
 

@@ -64,10 +64,10 @@ async def run(
                 node.cut_power()
         say(begun, f"the power of {name} is cut: every process there is killed at once")
         spare = asyncio.create_task(asyncio.to_thread(nodes.add, WORKERS))
-        while not manager.stats().restarts:
+        while not manager.stats().restarts:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
         say(begun, f"the manager knows: {nodes_of(manager)}")
-        while any(worker.state != "ready" for worker in manager.stats().workers):
+        while not all(worker.state == "ready" for worker in manager.stats().workers):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         say(begun, f"and has others in their place: {nodes_of(manager)}")
         results = await asyncio.gather(*tasks, return_exceptions=True)

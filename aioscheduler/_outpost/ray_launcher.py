@@ -26,6 +26,7 @@ import json
 import math
 import os
 import pickle
+import re
 import signal
 import socket
 import sys
@@ -155,8 +156,7 @@ class Launcher:
         address = self._settings["address"]
         # Ray would ask for it at other times, too, and so is asked no more.
         given = os.environ.pop("RAY_ADDRESS", "")
-        if address == "auto" and given:
-            address = given
+        address = given or address if address == "auto" else address
         named = f"RAY_ADDRESS={address}" if address == given else f"the address {address!r}"
         if "://" in address:
             raise Refused(f"{named} is an address of Ray Client: give the cluster's host:port")
@@ -319,7 +319,7 @@ def _line(error: BaseException) -> str:
     """Return what it says, in one line of a length to be read."""
     text = " ".join(str(error).split())
     # Ray says first which actor it was, and last what it may have been of in general.
-    text = text[max(0, text.find("The actor is dead because")) :]
+    text = re.sub("^.*(?=The actor (is dead|died) because)", "", text)
     return text.partition(" Some common causes")[0][:1000] or type(error).__name__
 
 

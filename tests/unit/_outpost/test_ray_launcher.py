@@ -150,7 +150,7 @@ class Beside:
 def launcher(tmp_path: Path) -> Iterator[Beside]:
     beside = Beside(tmp_path)
     yield beside
-    if beside.process is not None and beside.process.poll() is None:
+    if beside.process is not None:
         beside.process.kill()
         beside.process.communicate()
 
