@@ -68,8 +68,8 @@ class RayEngine(Engine):
             after which it is taken for lost.
         ports: The first and the last port that an outpost may listen on, one is taken on each
             node for each outpost there; by default whichever is free.
-        code_version: What names the code that is to be on the nodes, if you ship it there yourself:
-            a node with another is refused.
+        code_version: What your code is called, if you bring it to the nodes yourself: one whose
+            environment variable AIOSCHEDULER_CODE_VERSION is another, or is not set, is refused.
         runtime_env: Ray's description of what the nodes need for your code, such as
             `{"working_dir": "."}`.
         options: More options of the actor, such as `{"resources": {"fast": 1}}` or

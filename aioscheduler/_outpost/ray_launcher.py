@@ -88,7 +88,7 @@ class Outpost:
             bytes.fromhex(self._secret),
             self._node,
             self._ports,
-            self._code_version,
+            self._code_version and os.environ.get("AIOSCHEDULER_CODE_VERSION"),
             certificates.context(server=True),
             self._listening,
         )
