@@ -90,7 +90,7 @@ class Launcher:
         self._failures = 0  # in a row
         self._why = ""  # it is not up
         self._timer: asyncio.TimerHandle | None = None  # the next start, or the end of patience
-        self._ended: asyncio.Event = asyncio.Event()
+        self._killed: set[subprocess.Popen[bytes]] = set()  # and not reaped yet
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the process; nothing if that has been done.
@@ -121,37 +121,38 @@ class Launcher:
         self._closing = True
         self._stop_timer()
         process = self._process
-        if process is None:
-            return
-        assert process.stdin is not None
-        with suppress(OSError):
-            process.stdin.close()
-        assert self._loop is not None
-        try:
-            async with asyncio.timeout(END_TIME):
+        if process is not None:
+            assert process.stdin is not None
+            with suppress(OSError):
+                process.stdin.close()
+            try:
+                async with asyncio.timeout(END_TIME):
+                    await _end_of(process)
+            except TimeoutError:
+                log.warning("the launcher has not ended in %.0f s, and is killed", END_TIME)
+                process.kill()
                 await _end_of(process)
-        except TimeoutError:
-            log.warning("the launcher has not ended in %.0f s, and is killed", END_TIME)
-            process.kill()
-            await _end_of(process)
-        finally:
-            self._forget_process()
+            finally:
+                self._forget_process()
+        for former in list(self._killed):
+            await _end_of(former)
 
     def abandon(self) -> None:
         """End the process without the loop, which is closed: its input ends."""
         self._closing = True
         process, self._process = self._process, None
-        if process is None:
-            return
-        for stream in (process.stdin, process.stdout):
-            with suppress(OSError):
-                if stream is not None:
-                    stream.close()
+        if process is not None:
+            for stream in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    if stream is not None:
+                        stream.close()
+            self._killed.add(process)
         deadline = time.monotonic() + END_TIME
-        while process.poll() is None:
-            if time.monotonic() > deadline:
-                process.kill()
-            time.sleep(_LOOK_EVERY)
+        for former in self._killed:
+            while former.poll() is None:
+                if time.monotonic() > deadline:
+                    former.kill()
+                time.sleep(_LOOK_EVERY)
 
     # ---- the process
 
@@ -261,6 +262,7 @@ class Launcher:
         self._forget_process()
         if process.poll() is None:
             process.kill()
+            self._killed.add(process)
             self._reap(process)
         if self._closing:
             return
@@ -288,8 +290,11 @@ class Launcher:
             self._timer = self._loop.call_later(LONGEST_DELAY, self._run_again)
 
     def _reap(self, process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None and self._loop is not None and not self._loop.is_closed():
+        assert self._loop is not None
+        if process.poll() is None:
             self._loop.call_later(_LOOK_EVERY, self._reap, process)
+        else:
+            self._killed.discard(process)
 
     def _forget_process(self) -> None:
         """Close what leads to it."""

@@ -89,11 +89,13 @@ class Messages(asyncio.Protocol):
         self.proven: asyncio.Future[None] = loop.create_future()
         self.has_room = True
         self._socket = sock
+        self._file = _file_of(sock.fileno())
         self._secret, self._role = secret, role
         self._take, self._room, self._lost = take, room, lost
         self._buffer = bytearray()
         self._mine = secrets.token_bytes(_SIZE)
         self._theirs = b""
+        self._is_proven = False  # whoever has given up to wait for that
         self._sent = self._taken = 0  # messages
         self._cause = ""
         self._transport: asyncio.Transport | None = None
@@ -102,7 +104,7 @@ class Messages(asyncio.Protocol):
 
     def send(self, items: list[Any], acks: dict[int, list[int]]) -> None:
         """Send a message; of one that has ended, nothing."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing() or not self._is_ours():
             return
         body = msgpack.packb([self._sent, items, acks])
         self._sent += 1
@@ -166,17 +168,25 @@ class Messages(asyncio.Protocol):
         _open.discard(self)
         self._patience.cancel()
         cause = self._cause or ("" if error is None else f"{error}") or "it was closed over there"
-        if not self.proven.done():
+        if self._is_proven:
+            self._lost(cause)
+        elif not self.proven.done():
             self.proven.set_exception(OSError(cause))
             self.proven.exception()  # which need not be asked for
-        elif not self.proven.cancelled() and self.proven.exception() is None:
-            self._lost(cause)
 
     # ---- inside
 
+    def _is_ours(self) -> bool:
+        """Whether the descriptor is still the socket's; else end it, and touch it no more."""
+        if _file_of(self._socket.fileno()) == self._file:
+            return True
+        self._socket.detach()  # it is another's: neither used nor closed
+        self.abort("its descriptor was closed or replaced by other code")
+        return False
+
     def _prove(self) -> bool:
         """Take nonce and proof; return whether the other side is proven."""
-        while not self.proven.done():
+        while not self._is_proven:
             if len(self._buffer) < _SIZE or self._cause:
                 return False
             head = bytes(self._buffer[:_SIZE])
@@ -190,7 +200,9 @@ class Messages(asyncio.Protocol):
             if not hmac.compare_digest(self._digest(other, self._theirs, self._mine), head):
                 raise _NoMessage("it does not know the secret")
             self._patience.cancel()
-            self.proven.set_result(None)
+            self._is_proven = True
+            if not self.proven.done():
+                self.proven.set_result(None)
         return not self._cause
 
     def _digest(self, role: bytes, own: bytes, other: bytes) -> bytes:
@@ -215,6 +227,15 @@ class Messages(asyncio.Protocol):
                 self._take(items, acks)
         finally:
             del buffer[:start]
+
+
+def _file_of(fd: int) -> tuple[int, int]:
+    """Return what a descriptor is open for."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return -1, -1
+    return found.st_dev, found.st_ino
 
 
 class _NoMessage(Exception):

@@ -15,7 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from far import Far, Proxy, alive, begin, give, kill, note, pid, pids, running, until
+from far import (
+    Far,
+    Proxy,
+    alive,
+    begin,
+    give,
+    kill,
+    make_certificate,
+    note,
+    pid,
+    pids,
+    running,
+    until,
+)
 
 from aioscheduler import (
     LifoQueuedScheduler,
@@ -399,6 +412,24 @@ async def test_what_cannot_begin_says_why(far: Far, said: Any, message: str) -> 
         async with Manager(engine=far.engine(1, 2, **said)):
             pass
     await until(lambda: not any(map(alive, far.nodes())))
+
+
+async def test_connections_have_tls_if_the_engine_has_it(far: Far, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    engine = far.engine(1, 2, certificate=certificate, host_certificate=certificate)
+    async with Manager(engine=engine) as manager:
+        assert await manager.map(give, range(1000)) == list(range(1000))
+        assert len(await manager.schedule(give(b"x" * (8 << 20)))) == 8 << 20
+        kill(far.nodes()[0])
+        await until(lambda: len(far.nodes()) == 2)
+        assert await manager.schedule(give(1)) == 1
+
+
+@pytest.mark.parametrize("side", ["certificate", "host_certificate"])
+async def test_tls_on_one_side_alone_is_a_start_error(far: Far, tmp_path: Path, side: str) -> None:
+    with pytest.raises(WorkerStartError, match="its outpost at 127.0.0.1"):
+        async with Manager(engine=far.engine(1, 1, **{side: make_certificate(tmp_path)})):
+            pass
 
 
 async def test_a_launcher_that_is_not_there_is_a_start_error(

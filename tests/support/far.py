@@ -7,10 +7,13 @@ import json
 import os
 import signal
 import socket
+import ssl
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +40,12 @@ class Far:
 
     def engine(self, nodes: int = 1, workers: int = 1, **settings: Any) -> Engine:
         """Make an engine; `lost_after`, `code_version` and `command` are its own words."""
-        own = {k: settings.pop(k) for k in ("lost_after", "command") if k in settings}
+        own: dict[str, Any] = {
+            k: settings.pop(k) for k in ("lost_after", "command") if k in settings
+        }
         code_version = settings.pop("host_code_version", None)
+        if (certificate := settings.pop("host_certificate", None)) is not None:
+            own["ssl"] = partial(tls, certificate, server=False)
         settings = {"notes": str(self.notes), "path": os.pathsep.join(sys.path), **settings}
         command = own.pop("command", [sys.executable, LAUNCHER])
         return Engine(nodes, workers, command, settings, code_version=code_version, **own)
@@ -67,6 +74,27 @@ class Far:
                 if any("outpost_" in word for word in process.cmdline()):
                     process.kill()
                     process.wait(10)
+
+
+def make_certificate(folder: Path) -> str:
+    """Make a certificate for this machine, with its key in the same file."""
+    path = folder / "certificate.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "-", "-days", "2",
+         "-subj", "/CN=node", "-addext", "subjectAltName=IP:127.0.0.1", "-out", "-"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_bytes(made.stdout)
+    return str(path)
+
+
+def tls(certificate: str, server: bool) -> ssl.SSLContext:
+    """Make a context by which both ends show this certificate, and trust no other."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(certificate)
+    context.load_verify_locations(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 # ---- tasks

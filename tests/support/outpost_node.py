@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Any
 
+from far import tls
+
 from aioscheduler._outpost import agent
 from aioscheduler._outpost.versions import versions
 
@@ -31,7 +33,7 @@ async def main(settings: dict[str, Any]) -> None:
         settings.get("listen", "127.0.0.1"),
         None if ports is None else (ports[0], ports[1]),
         settings.get("code_version"),
-        None,
+        tls(settings["certificate"], server=True) if "certificate" in settings else None,
         listening,
     )
 

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -269,6 +270,40 @@ async def test_a_forked_child_does_not_keep_it_open(ends: tuple[End, End]) -> No
     os.waitpid(child, 0)
     host.messages.abort("")
     await until(lambda: host.lost)
+
+
+async def test_nobody_is_proven_because_nobody_waits_for_it_any_more(sockets: Any) -> None:
+    node, raw = End(sockets[1], b"node"), Raw(sockets[0])
+    await node.connect()
+    node.messages.proven.cancel()  # as by a timeout
+    await raw.write(b"n" * 32 + b"p" * 32)
+    await raw.send(0, ["what a stranger wants"])
+    await asyncio.sleep(0.01)
+    assert not node.took
+    assert not node.lost
+    with pytest.raises((EOFError, OSError)):
+        await raw.read(1000)
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_a_descriptor_that_is_anothers_by_now_is_left_alone(
+    ends: tuple[End, End], tmp_path: Path, replaced: bool
+) -> None:
+    host, node = ends
+    host.messages.send([1], {})
+    await until(lambda: node.took)
+    fd = host.sock.fileno()
+    with (tmp_path / "file").open("wb") as file:
+        if replaced:
+            os.dup2(file.fileno(), fd)
+        else:
+            os.close(fd)
+        host.messages.send([2], {})
+        await until(lambda: host.lost and node.lost)
+        if replaced:
+            os.close(fd)
+    assert "closed or replaced by other code" in host.lost[0]
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 async def test_the_kernel_asks_the_other_machine_and_says_if_it_is_silent() -> None:

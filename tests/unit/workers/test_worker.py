@@ -9,6 +9,7 @@ from turning import turns
 from aioscheduler import current_attempt
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
+from aioscheduler._scheduling.shiftedclock import ShiftedClock
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
 
@@ -21,6 +22,18 @@ async def test_nonsense_of_the_host_ends_it_loudly(place: Place) -> None:
     ((kind, text),) = place.take()
     assert kind == Kind.FAILED
     assert "WireError: nonsense" in text
+
+
+async def test_a_clock_that_is_the_machines_own_is_not_set_by_the_host(place: Place) -> None:
+    with pytest.raises(wire.WireError, match="a host does not send CLOCK"):
+        place.send(Kind.CLOCK, 5)
+
+
+async def test_the_lead_of_a_clock_of_another_machine_is_the_hosts_to_say(place: Place) -> None:
+    clock = ShiftedClock(7)
+    place.worker._clock = clock
+    place.send(Kind.CLOCK, 12)
+    assert clock.lead == 12
 
 
 async def test_a_frame_has_columns_or_one_value_for_all(place: Place) -> None:
