@@ -23,10 +23,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import math
 import os
 import pickle
-import re
 import signal
 import socket
 import sys
@@ -36,8 +34,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TextIO
+
+if __name__ == "__main__":  # by its path, so that this package need not be installed
+    sys.path.append(str(Path(__file__).parents[2]))
+from aioscheduler._outpost import leftovers, raywords
 
 CONNECT_TIME = 25.0  # seconds for Ray to find the cluster
 SEND_TIME = 55.0  # … and to send it a folder
@@ -135,7 +136,7 @@ class Launcher:
             variables |= self._runtime_env.get("env_vars", {})
             self._runtime_env = {**self._runtime_env, "env_vars": variables}
         sends = {"working_dir", "py_modules"} & self._runtime_env.keys()
-        self.connect_time = SEND_TIME if sends else CONNECT_TIME
+        self.connect_time = settings.get("connect_time", SEND_TIME if sends else CONNECT_TIME)
         self._actors: dict[int, Any] = {}
         self._ending: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -166,37 +167,27 @@ class Launcher:
         more: dict[str, Any] = {"runtime_env": self._runtime_env}
         if self.is_local:
             more |= {"_node_ip_address": LOOPBACK, "include_dashboard": False}
-            more |= self._local_resources()
+            more |= raywords.room(self._options, self._settings["nodes"])
         try:
             ray.init(address=address, namespace=NAMESPACE, logging_level="error", **more)
         except ConnectionError as error:
             raise Refused(
-                f"there is no Ray cluster at {named}: {_line(error)} (start one with `ray start "
-                '--head`, give the address of one, or try with address="local")'
+                f"there is no Ray cluster at {named}: {raywords.line(error)} (start one with "
+                '`ray start --head`, give the address of one, or try with address="local")'
             ) from None
         except Exception as error:  # noqa: BLE001 - whatever Ray says, the host is told
             raise Refused(
-                f"Ray cannot be used at {named}: {type(error).__name__}: {_line(error)}"
+                f"Ray cannot be used at {named}: {type(error).__name__}: {raywords.line(error)}"
             ) from None
         self._class = ray.remote(Outpost)
         try:
             self._placed("checked")
         except Exception as error:  # noqa: BLE001 - so is it here
             raise Refused(
-                f"Ray refuses the options: {type(error).__name__}: {_line(error)}"
+                f"Ray refuses the options: {type(error).__name__}: {raywords.line(error)}"
             ) from None
         if self.is_local:
-            _leftovers().have_them_end_with_us()
-
-    def _local_resources(self) -> dict[str, Any]:
-        """What a Ray of one node must have to have room for all outposts."""
-        nodes = self._settings["nodes"]
-        resources = {k: v * nodes for k, v in self._options.get("resources", {}).items()}
-        return {
-            "num_cpus": max(1, math.ceil(nodes * self._options["num_cpus"])),
-            "num_gpus": math.ceil(nodes * (self._options.get("num_gpus") or 0)),
-            "resources": resources,
-        }
+            leftovers.have_them_end_with_us()
 
     async def obey(self, lines: asyncio.Queue[str]) -> None:
         """Do what each line asks, until there are no more."""
@@ -241,9 +232,9 @@ class Launcher:
                     await asyncio.sleep(1.0)
         except RayError as error:
             # Of a failure of our own, what it says: Ray adds the way that it came.
-            text = _line(getattr(error, "cause", None) or error)
+            text = raywords.line(getattr(error, "cause", None) or error)
         except Exception as error:  # noqa: BLE001 - here, too
-            text = f"Ray refuses to start it: {type(error).__name__}: {_line(error)}"
+            text = f"Ray refuses to start it: {type(error).__name__}: {raywords.line(error)}"
         if waits is not None:
             waits.cancel()
         self._tell({"lost": number, "text": text})
@@ -268,20 +259,17 @@ class Launcher:
     async def _say_that_it_waits(self, number: int) -> None:
         import ray
 
-        names = ("num_cpus", "num_gpus", "memory")
-        asked = {name: self._options[name] for name in names if self._options.get(name)}
-        asked |= self._options.get("resources", {})
+        asked = raywords.asked(self._options)
         while True:
             await asyncio.sleep(self._wait_time)
             try:
                 async with asyncio.timeout(END_TIME):
                     has = await asyncio.to_thread(ray.cluster_resources)
                     free = await asyncio.to_thread(ray.available_resources)
-                state = f"the cluster has {_amounts(has)}, of which are free {_amounts(free)}"
+                state = raywords.state(has, free)
             except Exception as error:  # noqa: BLE001 - and here
                 state = f"the cluster cannot be asked what it has: {error!r}"
-            wanted = _amounts(asked) or "nothing but a place"
-            self._tell({"waits": number, "text": f"it asks for {wanted}; {state}"})
+            self._tell({"waits": number, "text": f"it asks for {asked}; {state}"})
 
     def _placed(self, name: str) -> Any:
         return self._class.options(
@@ -308,28 +296,6 @@ def _check_that_something_answers(address: str, named: str) -> None:
             f"nothing answers at {named}: {error} (is it host:port of the head of a Ray cluster "
             "that is up?)"
         ) from None
-
-
-def _amounts(resources: dict[str, Any]) -> str:
-    own = {k: v for k, v in resources.items() if not k.startswith(("node:", "object_store"))}
-    return ", ".join(f"{name}: {amount:g}" for name, amount in sorted(own.items()))
-
-
-def _line(error: BaseException) -> str:
-    """Return what it says, in one line of a length to be read."""
-    text = " ".join(str(error).split())
-    # Ray says first which actor it was, and last what it may have been of in general.
-    text = re.sub("^.*(?=The actor (is dead|died) because)", "", text)
-    return text.partition(" Some common causes")[0][:1000] or type(error).__name__
-
-
-def _leftovers() -> ModuleType:
-    package = str(Path(__file__).parents[2])
-    if package not in sys.path:
-        sys.path.append(package)  # last: it may have more than this package
-    from aioscheduler._outpost import leftovers
-
-    return leftovers
 
 
 def main() -> None:
@@ -361,7 +327,7 @@ async def _live(settings: dict[str, Any], out: TextIO) -> None:
         if text:
             tell({"refused": text})
         if launcher.is_local:
-            _leftovers().kill()
+            leftovers.kill()
         os._exit(1)
 
     def read() -> None:
@@ -374,8 +340,12 @@ async def _live(settings: dict[str, Any], out: TextIO) -> None:
 
     launcher = Launcher(settings, tell)
     threading.Thread(target=read, daemon=True).start()
-    text = f"no answer of a Ray cluster in {launcher.connect_time:.0f} s (address={{!r}})"
-    watch = threading.Timer(launcher.connect_time, give_up, [text.format(settings["address"])])
+    text = (
+        f"Ray has not found its cluster (address={settings['address']!r}) in "
+        f"{launcher.connect_time:.0f} s: it must be up, and this machine one of its nodes: "
+        "`ray start --address=HOST:PORT --num-cpus=0` makes it one"
+    )
+    watch = threading.Timer(launcher.connect_time, give_up, [text])
     watch.daemon = True
     watch.start()
     try:
@@ -393,7 +363,7 @@ async def _live(settings: dict[str, Any], out: TextIO) -> None:
 
     ray.shutdown()
     if launcher.is_local:
-        _leftovers().kill()
+        leftovers.kill()
 
 
 if __name__ == "__main__":

@@ -358,3 +358,12 @@ async def test_a_dead_address_is_named() -> None:
     with pytest.raises(WorkerStartError, match=r"nothing answers at the address '127\.0\.0\.1:1'"):
         async with Manager(engine=RayEngine(1, 1, address="127.0.0.1:1")):
             pass
+
+
+def test_the_script_that_cuts_the_power_counts() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "try_nodes.py"
+    command = [sys.executable, str(script), "--seconds", "6", "--rate", "200"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the power of 127.0.0." in done.stdout
+    assert "begun twice: 0; said to have finished and never begun: 0\n" in done.stdout

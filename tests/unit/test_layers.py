@@ -79,6 +79,7 @@ PURE = (
     "_repeating.policy",
     "_repeating.terms",
     "_outpost.offset",
+    "_outpost.raywords",
     "_routing.announcements",
     "_routing.book",
     "_routing.changes",

@@ -278,6 +278,15 @@ def test_the_environment_may_not_name_ray_client(launcher: Beside) -> None:
     assert "RAY_ADDRESS=ray://head:10001 is an address of Ray Client" in launcher.hear()["refused"]
 
 
+def test_a_ray_that_never_comes_back_is_given_up(launcher: Beside) -> None:
+    launcher.settings["connect_time"] = 0.2
+    launcher.start(LASTS="50")
+    text = launcher.hear()["refused"]
+    assert text.startswith("Ray has not found its cluster (address='auto') in 0 s: it must be up")
+    assert "ray start --address=HOST:PORT --num-cpus=0" in text
+    assert launcher.end()[0] == 1
+
+
 def test_one_that_connects_ends_with_its_input(launcher: Beside) -> None:
     launcher.start(LASTS="50")
     assert launcher.end()[:2] == (1, "")
