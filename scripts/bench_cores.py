@@ -24,7 +24,8 @@ The method, for each kind of work and each number of workers:
 5. One sentence says who held up the runs with the most workers: the host or the workers, if
    they filled their cores; or the cores, if all processes together filled those.
 
-Speed-up compares tasks/s with those of one worker; efficiency is speed-up over workers. The
+Speed-up compares tasks/s with those of one worker (or one node); efficiency is speed-up over
+workers (or nodes). The
 host needs a core as well: where tasks are short and no core is free, it competes with workers.
 
 With `--nodes` the workers are on 1, 2, … N nodes of a Ray cluster, as many on each as `--workers`
@@ -270,7 +271,7 @@ async def bench(options: argparse.Namespace, rows: list[Row], tell: Tell) -> Non
                 await measure(manager, job, row, title, tell, far)
             single = single or row.tasks_per_s
             row.speedup = row.tasks_per_s / single
-            row.efficiency = row.speedup / workers
+            row.efficiency = row.speedup / workers * options.workers[0]
             rows.append(row)
             if row.early or row.lost:
                 raise Failure(f"{row.early} tasks early, {row.lost} lost (below 0: ran twice)")
