@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import subprocess
 import sys
 import time
@@ -56,12 +57,12 @@ count = int(sys.argv[2])
 ray.get([task.remote(n) for n in range(100)])
 at = time.perf_counter()
 ray.get([task.remote(n) for n in range(count)])
-print(count / (time.perf_counter() - at))
+print("rate", count / (time.perf_counter() - at))
 actors = [Plain.remote() for _ in range(2)]
 ray.get([actor.one.remote(1) for actor in actors])
 at = time.perf_counter()
 ray.get([actors[n % 2].one.remote(n) for n in range(count)])
-print(count / (time.perf_counter() - at))
+print("rate", count / (time.perf_counter() - at))
 """
 
 
@@ -139,7 +140,8 @@ def plain(address: str, count: int) -> list[float]:
     """Gives Ray's own tasks, and calls of actors, a second."""
     command = [sys.executable, "-c", PLAIN, address, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [float(line) for line in done.stdout.split()[-2:]]
+    # Ray may print what it wants in between.
+    return [float(rate) for rate in re.findall(r"^rate (\S+)$", done.stdout, re.MULTILINE)]
 
 
 async def main(options: argparse.Namespace) -> None:

@@ -59,6 +59,7 @@ class Outpost:
         self._node = node
         self._listens: Future[tuple[str, int, str]] = Future()
         self._ended = threading.Event()
+        self._runs = False
         # From here on and not from the first call: who was to call may have ended meanwhile.
         threading.Thread(target=self._live, name="outpost", daemon=True).start()
 
@@ -75,7 +76,8 @@ class Outpost:
                 self._listens.set_exception(RuntimeError(self._describe(error)))
                 time.sleep(30)  # for the launcher to hear it, which then ends this process
         self._ended.set()
-        time.sleep(5)  # for `run`, if it was called
+        if self._runs:
+            time.sleep(30)  # in which Ray ends this process in its own way
         sys.stdout.flush()
         os._exit(0)
 
@@ -114,6 +116,7 @@ class Outpost:
         """Last as long as the process; who waits for it hears of its end."""
         import ray
 
+        self._runs = True
         self._ended.wait()
         ray.actor.exit_actor()  # an end that Ray does not take for an accident
 
