@@ -166,6 +166,7 @@ def main() -> None:
     """The process that has the nodes: a line of JSON each way."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # Ray prints
+    # What outlives its parent comes to us, to be ended; of what has ended, init would take note.
     ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.environ.pop("RAY_ADDRESS", None)
     from ray.cluster_utils import Cluster

@@ -45,6 +45,7 @@ SEND_TIME = 55.0  # … and to send it a folder
 ANSWER_TIME = 5.0  # … and for something to listen at its address
 WAIT_TIME = 30.0  # seconds between two words of an outpost that waits for room
 END_TIME = 8.0  # seconds for Ray to take back what was asked of it
+OWN_END_TIME = 2.0  # … and for an outpost to end by itself
 NAMESPACE = "aioscheduler"
 LOOPBACK = "127.0.0.2"  # Ray makes an outward address of 127.0.0.1
 
@@ -142,6 +143,7 @@ class Launcher:
         self.connect_time = settings.get("connect_time", SEND_TIME if sends else CONNECT_TIME)
         self._actors: dict[int, Any] = {}
         self._ending: set[int] = set()
+        self._serving: dict[int, asyncio.Event] = {}  # set when it has ended
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -227,6 +229,7 @@ class Launcher:
             waits = asyncio.create_task(self._say_that_it_waits(number))
             host, port, node = await actor.listen.remote()
             waits.cancel()
+            self._serving[number] = asyncio.Event()
             self._tell({"started": number, "host": host, "port": port, "node": node})
             while True:
                 try:
@@ -240,6 +243,8 @@ class Launcher:
             text = f"Ray refuses to start it: {type(error).__name__}: {raywords.line(error)}"
         if waits is not None:
             waits.cancel()
+        if (serving := self._serving.pop(number, None)) is not None:
+            serving.set()
         self._tell({"lost": number, "text": text})
         if number in self._actors:
             await self._end(number)
@@ -251,6 +256,11 @@ class Launcher:
 
         self._ending.add(number)
         actor = self._actors.pop(number, None)
+        if (serving := self._serving.get(number)) is not None:
+            # It ends with its host's connection; to be killed in that, Ray calls an accident.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(serving.wait(), OWN_END_TIME)
+                return
 
         def kill() -> None:
             found = actor or ray.get_actor(self._name(number), NAMESPACE)

@@ -48,7 +48,10 @@ class Actor:
     async def _run(self):
         if not hasattr(self, "unreachable"):
             self.unreachable = True
-            raise exceptions.ActorUnavailableError("try again")
+            if "ENDS" not in os.environ:
+                raise exceptions.ActorUnavailableError("try again")
+        if "ENDS" in os.environ:
+            self.loop.call_later(float(os.environ["ENDS"]), self.dead.set)
         await self.dead.wait()
         raise exceptions.ActorDiedError("Which it was. The actor is dead because\\n of it. "
             "Some common causes include: the weather")
@@ -160,7 +163,7 @@ def test_an_outpost_is_started_and_its_end_is_told(launcher: Beside) -> None:
     assert launcher.hear() == {"up": True}
     launcher.say(start=1, secret="ab")
     assert launcher.hear() == {"started": 1, "host": "10.0.0.9", "port": 7000, "node": "10.0.0.9"}
-    launcher.say(end=1)
+    launcher.say(end=1)  # which does not end by itself
     assert launcher.hear() == {"lost": 1, "text": "The actor is dead because of it."}
     status, out, err = launcher.end()
     assert (status, out) == (0, "")
@@ -178,6 +181,17 @@ def test_an_outpost_is_started_and_its_end_is_told(launcher: Beside) -> None:
     }
     assert actor[2] == ["ab", [7000, 7001], "v7"]
     assert rest == [["kill", "outpost-m-1"], ["shutdown"]]
+
+
+def test_an_outpost_that_ends_by_itself_is_not_killed(launcher: Beside) -> None:
+    launcher.start(ENDS="0.3")
+    assert launcher.hear() == {"up": True}
+    launcher.say(start=1, secret="ab")
+    assert launcher.hear()["started"] == 1
+    status, out, _ = launcher.end()
+    assert status == 0
+    assert json.loads(out)["lost"] == 1
+    assert launcher.asked()[2:] == [["shutdown"]]
 
 
 def test_what_waits_says_so_and_is_withdrawn_at_the_end(launcher: Beside) -> None:
