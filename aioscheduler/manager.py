@@ -633,7 +633,8 @@ class Manager(Generic[When]):
         """Gives the handle of a task that has not ended.
 
         Raises:
-            UnknownTask: It has ended, or the reference is damaged or another manager's.
+            UnknownTask: It has ended, or the reference is damaged, another manager's, or leads
+                nowhere any more.
             TypeError: `ref` is no reference.
             RuntimeError: It is called in another thread than that of the loop.
         """
@@ -651,7 +652,7 @@ class Manager(Generic[When]):
         ends when the worker has confirmed it. Another manager's task is left alone: False.
 
         Raises:
-            UnknownTask: A reference is damaged or another manager's.
+            UnknownTask: A reference is damaged, another manager's, or leads nowhere any more.
             TypeError: It is neither a handle nor a reference.
             RuntimeError: It is called in another thread than that of the loop.
         """
@@ -678,7 +679,7 @@ class Manager(Generic[When]):
             ValueError: The time has passed.
             TypeError: `when` is no time, this manager is of queues, or `task` is neither a handle
                 nor a reference.
-            UnknownTask: A reference is damaged or another manager's.
+            UnknownTask: A reference is damaged, another manager's, or leads nowhere any more.
             RuntimeError: It is called in another thread than that of the loop.
         """
         self._loop_thread.check("manager.reschedule, task, when")
@@ -693,6 +694,7 @@ class Manager(Generic[When]):
 
         Raises:
             TypeError: The id is no str.
+            StoreError: The store cannot be read where that task may be, or was closed meanwhile.
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
         self._loop_thread.check_inside("await manager.find(id)")
@@ -712,7 +714,8 @@ class Manager(Generic[When]):
 
         What is there from the beginning to the end of it is given exactly once; what comes, goes
         or changes its state meanwhile, at most once. There is no order. The loop turns in between,
-        so that a million tasks do not hold it up.
+        so that a million tasks do not hold it up. What of a store is on a damaged page is left out,
+        and the log says so.
 
         Args:
             name: Only those of exactly this name.

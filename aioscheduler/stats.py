@@ -275,7 +275,8 @@ class ManagerStats(_Plain):
         name: The name that it was given, or its id.
         workers: One for each worker.
         host: The calling process.
-        stored: Tasks in the store's file; 0 without a store, as all of these.
+        stored: Tasks in the store's file; 0 without a store, as all of these. Of one that has
+            failed, or was closed, they are what was last known.
         dead_letters: Dead letters in it.
         unsaved: Changes of durable tasks that are not on disk yet.
         commit_p50: Seconds that a commit took, the median of the last thousand.

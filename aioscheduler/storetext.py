@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ._durable.records import Begun, Letter, StoreInfo, TaskLine
+from ._durable.offlinerecords import StoreInfo, TaskLine
+from ._durable.records import Begun, Letter
 from ._scheduling.clock import SECOND, to_datetime
 
 MOST_GIST = 80  # characters of a text's last line, where the text is not shown

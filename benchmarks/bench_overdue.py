@@ -3,13 +3,15 @@
 A file of `--tasks` durable no-ops that were due in the last hour is made by SQL, with our schema
 and counts. A manager with 2 workers in a process of its own opens it; "s" is from the call of
 `Manager` until all have run and are struck from the file, and "peak MB" the most that host and
-workers held meanwhile, above those with an empty file. Beside it, in turn, as many plain no-ops by
-`map` in slices, on a manager without a store, until all have run; nobody has a handle.
+workers held meanwhile, above those with an empty file. Beside it, in turn, as many plain no-ops on
+a manager without a store until all have run, put down singly by `schedule`, as those of the file
+were once, and by `map` in slices; nobody has a handle.
 
 The medians of the runs are given. The files are where the standard library has temporary ones
 (TMPDIR), and are removed.
 
-Goals: at 10 million at most 300 MB above an empty manager; 0.7 of the rate of plain ones.
+Goals: at 10 million at most 300 MB above an empty manager; 0.7 of the rate of plain ones that are
+scheduled singly.
 """
 
 from __future__ import annotations
@@ -32,8 +34,12 @@ from aioscheduler import Manager
 HOUR = 3600 * 10**9  # nanoseconds
 SECONDS = 0.1  # between two looks at the memory
 
+EMPTY, SINGLY = "an empty file", "plain, singly"
+CONTESTANTS = ((EMPTY, True), ("overdue", True), (SINGLY, False), ("plain, by map", False))
+"""With whether it has a file."""
 
-async def measure(path: str, count: int) -> dict[str, float]:
+
+async def measure(path: str, count: int, singly: bool) -> dict[str, float]:
     """Works tasks off, those of a file or plain ones; this process is used up by it."""
     begun = time.perf_counter()
     async with Manager(workers=WORKERS, store=path or None) as manager:
@@ -50,7 +56,12 @@ async def measure(path: str, count: int) -> dict[str, float]:
             assert (stats.stored, stats.dead_letters) == (0, 0)
         else:
             for start in range(0, count, SLICE):
-                manager.map(work, range(start, min(start + SLICE, count)))
+                some = range(start, min(start + SLICE, count))
+                if singly:
+                    for n in some:
+                        manager.schedule(work(n))
+                else:
+                    manager.map(work, some)
                 await manager.flush()
             await manager.join()
         seconds = time.perf_counter() - begun
@@ -72,17 +83,18 @@ def bench(count: int, runs: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         check_disk(folder, 2 * count)  # what is struck goes by the log, too
         for _ in range(runs):
-            for who, stored in (("an empty file", 0), ("overdue", count), ("plain", None)):
+            for who, stored in CONTESTANTS:
                 path = Path(folder, "tasks.db")
-                if stored is not None:
-                    build(path, stored, time.time_ns() - HOUR, HOUR - HOUR // 100)
-                arguments = "" if stored is None else str(path), str(count if stored != 0 else 0)
+                size = 0 if who == EMPTY else count
+                if stored:
+                    build(path, size, time.time_ns() - HOUR, HOUR - HOUR // 100)
+                arguments = str(path) if stored else "", str(size), who
                 command = [sys.executable, __file__, "--measure", *arguments]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 found.setdefault(who, []).append(json.loads(done.stdout))
                 for file in Path(folder).iterdir():
                     file.unlink()
-    empty = median([each["most"] for each in found.pop("an empty file")])
+    empty = median([each["most"] for each in found.pop(EMPTY)])
     rows = []
     for who, figures in found.items():
         seconds = median([each["s"] for each in figures])
@@ -101,7 +113,8 @@ def bench(count: int, runs: int) -> list[dict[str, Any]]:
 
 def main() -> int:
     if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(asyncio.run(measure(sys.argv[2], int(sys.argv[3])))))
+        _, _, path, count, who = sys.argv
+        print(json.dumps(asyncio.run(measure(path, int(count), who == SINGLY))))
         return 0
     options = parse(__doc__, "tasks", 1_000_000, 20_000)
     report(bench(options.size, options.runs), options)

@@ -326,17 +326,18 @@ def _durable(figures: Figures) -> list[Row]:
 def _overdue(figures: Figures) -> list[Row]:
     if "overdue" not in figures:
         return []
-    ours, plain = (_row(figures, "overdue", who=who) for who in ("overdue", "plain"))
-    ratio = ours["tasks/s"] / plain["tasks/s"]
+    who = "overdue", "plain, singly", "plain, by map"
+    ours, plain, by_map = (_row(figures, "overdue", who=each) for each in who)
+    ratios = [ours["tasks/s"] / each["tasks/s"] for each in (plain, by_map)]
     what = f"durable: {ours['tasks']:,} overdue at the start"
     return [
         (
             f"{what}, worked off",
             "≥ 0.7 ×",
-            f"{plain['tasks/s']:,.0f}/s (not durable)",
+            f"{plain['tasks/s']:,.0f}/s (plain, by schedule)",
             f"{ours['tasks/s']:,.0f}/s",
-            f"{ratio:.2f} ×",
-            ratio >= 0.7,
+            f"{ratios[0]:.2f} × (of plain ones by map: {ratios[1]:.2f} ×)",
+            ratios[0] >= 0.7,
         ),
         (
             f"{what}, memory above an empty manager at its most",

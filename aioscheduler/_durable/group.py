@@ -85,8 +85,10 @@ class Kept:
     def of(cls, row: Row) -> Kept:
         """Return a task as a row of the file tells of it."""
         kept = cls(row.row, row.due)
-        kept.id, kept.bucket, kept.begun, kept.given = row.id, row.bucket, row.begun, row.given
-        kept.attempt, kept.failed, kept.losses = row.attempt, row.failed, row.losses
+        kept.bucket = row.bucket
+        if not row.is_plain:
+            kept.id, kept.begun, kept.given = row.id, row.begun, row.given
+            kept.attempt, kept.failed, kept.losses = row.attempt, row.failed, row.losses
         return kept
 
 
@@ -205,9 +207,14 @@ class Group:
         kept.end = reason, text, at
         self._note(kept.row << _KINDS | _END, kept, _PER_ROW + len(text))
 
-    def discard_letter(self, row: int) -> None:
-        """Take note that a dead letter is no more; what takes its place is put before."""
-        self._note(row << _KINDS | _LETTER, None)
+    def discard_letter(self, row: int, instead: int | None = None) -> None:
+        """Take note that a dead letter is no more.
+
+        Args:
+            row: Its number.
+            instead: That of the task that has come in its place, put before and `whole` with this.
+        """
+        self._note(row << _KINDS | _LETTER, instead)
 
     def define(self, function: Function) -> None:
         """Take note of a function that is new, or has changed."""
@@ -256,6 +263,7 @@ class Group:
         puts: list[Row] = []
         burials: list[Burial] = []
         discards: list[int] = []
+        requeues: list[tuple[int, int]] = []
         repeats: list[RepeatChange] = []
         freed: set[str | None] = set()  # the ids of what is buried
         whole = 0  # up to this stamp it belongs to what was taken
@@ -284,6 +292,8 @@ class Group:
                 functions.append(what)
             elif kind == _REPEAT:
                 repeats.append(what)
+            elif kind == _LETTER and what is not None:
+                requeues.append((key >> _KINDS, what))
             elif kind == _LETTER:
                 discards.append(key >> _KINDS)
             elif what.end is None:  # what else has changed of it need not be written
@@ -302,7 +312,8 @@ class Group:
                 del self._changes[key]
         next_row = self.next_row
         changed = list(updates.values())
-        batch = Batch(functions, strikes, changed, puts, burials, discards, repeats, next_row)
+        dropped = discards, requeues
+        batch = Batch(functions, strikes, changed, puts, burials, *dropped, repeats, next_row)
         return batch, covered
 
 

@@ -18,7 +18,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from .records import FIRST, Position, Row
@@ -146,18 +146,15 @@ class Horizon(Generic[T]):
         self._readers.remove(begun)
         self.written(self._written)
 
-    def take(
-        self, rows: list[Row], reached: Position, feed: Callable[[Row, T | None], object]
-    ) -> int:
+    def take(self, rows: Sequence[Row], reached: Position) -> list[tuple[Row, T | None]]:
         """Have what follows on the horizon come into memory.
 
         Args:
             rows: All that the file has had up to `reached`, in order.
             reached: The horizon from now on.
-            feed: Called with each task, in order, and with what goes with it.
 
         Returns:
-            How many tasks came.
+            The tasks that come, in order, and what goes with each.
         """
         found: list[tuple[Row, T | None]] = [
             (row, None)
@@ -176,6 +173,4 @@ class Horizon(Generic[T]):
                 found.append((row, more))
                 self._unwritten[row.row] = Unwritten(stamp, None, None)  # of which it says nothing
             found.sort(key=lambda each: each[0].position)
-        for row, more in found:
-            feed(row, more)
-        return len(found)
+        return found

@@ -22,13 +22,15 @@ from typing import Any, NamedTuple
 
 from ..errors import StoreError, UnknownTask
 from . import schema
-from .columns import DAMAGED, functions_out, read_letters, text_or_error, text_out
+from .columns import DAMAGED, functions_out, read_letters
 from .faults import failure, locked
 from .group import MOST_BYTES
 from .lock import Lock, holders
-from .records import Batch, Begun, Letter, Opening, Reason, Row, StoreInfo, TaskLine, Unwritable
+from .offlinerecords import StoreInfo, TaskLine
+from .records import Batch, Begun, Letter, Opening, Reason, Row, Unwritable
 from .salvage import LEAST
 from .sqlite import SQLiteStore
+from .values import text_or_error, text_out
 
 PAGE = 256  # dead letters that are read, put back or dropped at a time
 

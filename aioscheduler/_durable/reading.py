@@ -1,7 +1,7 @@
-"""Reads tasks of a file: in their order, part by part, or those that are asked for.
+"""Reads tasks of a file: those that are asked for, or in the order of its keys and ids.
 
-Rows are tuples of the columns, as `columns.row_out` takes them. What of the tasks in order stands
-on corrupt pages is for `salvage`.
+Rows are tuples of the columns, as `columns.row_out` takes them. In the order in which they are due
+`parts` reads them, and what stands on corrupt pages is for `salvage`.
 """
 
 from __future__ import annotations
@@ -10,64 +10,18 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .columns import text_in
 from .records import BUCKET_SHIFT, Position
-
-MOST_BYTES = 64 << 20
-"""Of the payloads that are read at a time, but for the last thousand of them."""
+from .values import text_in
 
 SELECT = (
     "SELECT bucket, row, due, func, payload, key, id, options, state, attempt, failed, losses, "
     "given FROM task WHERE "
 )
 
-_STEP = 1024  # rows from one look at the bytes to the next
+KEYS = "SELECT bucket, row, 0, 0, 0, 0, id FROM task WHERE "
+"""What an index of ids says by itself, each at its place in a row."""
+
 _ROWS = range(-(1 << 63), 1 << 63)  # those that a file can have
-
-
-def read_part(
-    connection: sqlite3.Connection,
-    after: Position,
-    until: int,
-    most: int,
-    found: list[tuple[Any, ...]],
-) -> bool:
-    """Read tasks behind a position, due at `until` at the latest, in order of due time and row.
-
-    It goes by buckets, each of which is sorted by itself: what is taken of a large one is found by
-    a look at all of it. That of a queue, whose tasks are due at 0, is in order as it is.
-
-    Args:
-        connection: To the file.
-        after: The position.
-        until: Nanoseconds since the epoch.
-        most: Rows to be read, at most; fewer if they are large.
-        found: They are appended to it, and so it has those before a page that cannot be read.
-
-    Returns:
-        Whether these are all.
-
-    Raises:
-        sqlite3.DatabaseError: A page cannot be read.
-    """
-    bucket: int | None = after[0] >> BUCKET_SHIFT
-    size = 0
-    while bucket is not None and bucket <= until >> BUCKET_SHIFT:
-        order = "row" if until == 0 else "due, row"  # as the key has it, of a queue
-        cursor = connection.execute(
-            f"{SELECT}bucket=? AND (due, row)>(?, ?) AND (due<=? OR typeof(due)!='integer') "
-            f"ORDER BY {order} LIMIT ?",
-            (bucket, *after, until, most),
-        )
-        while rows := cursor.fetchmany(_STEP):
-            found += rows
-            most -= len(rows)
-            size += sum(len(row[4]) for row in rows if isinstance(row[4], bytes))
-            if most <= 0 or size > MOST_BYTES:
-                cursor.close()
-                return False
-        bucket = next_bucket(connection, bucket)
-    return True
 
 
 def next_bucket(connection: sqlite3.Connection, bucket: int) -> int | None:
@@ -129,11 +83,18 @@ def scan(
 
 
 def scan_ids(
-    connection: sqlite3.Connection, prefix: str, after: str | None, most: int
+    connection: sqlite3.Connection, prefix: str, after: str | None, most: int, select: str = SELECT
 ) -> list[tuple[Any, ...]]:
     """Return tasks whose ids begin with a prefix, in order: those that are text, then the others.
 
     Ids that SQLite does not keep as text (`columns.text_in`) are few, and it sorts them behind.
+
+    Args:
+        connection: To the file.
+        prefix: With what ids begin.
+        after: The last id before; None: there is none.
+        most: Rows to be read, at most.
+        select: SELECT or KEYS.
 
     Raises:
         sqlite3.Error: They cannot be read.
@@ -142,7 +103,7 @@ def scan_ids(
     last, compare = (text_in(prefix), ">=") if after is None else (text_in(after), ">")
     found: list[tuple[Any, ...]] = []
     if isinstance(last, str):
-        query = f"{SELECT}id{compare}? AND typeof(id)='text' ORDER BY id LIMIT ?"
+        query = f"{select}id{compare}? AND typeof(id)='text' ORDER BY id LIMIT ?"
         for row in connection.execute(query, (last, most)):
             if not row[6].startswith(prefix):
                 break
@@ -150,6 +111,6 @@ def scan_ids(
         if len(found) == most:
             return found
         last, compare = start, ">="
-    query = f"{SELECT}id{compare}? AND typeof(id)='blob' ORDER BY id LIMIT ?"
+    query = f"{select}id{compare}? AND typeof(id)='blob' ORDER BY id LIMIT ?"
     others = connection.execute(query, (last, most - len(found))).fetchall()
     return found + [row for row in others if row[6].startswith(start)]

@@ -114,6 +114,15 @@ class Row(NamedTuple):
         """Where it is in the order in which tasks are read."""
         return self.due, self.row
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is as most are: there is nothing besides its function, payload and time."""
+        return self[4:] == PLAIN
+
+
+PLAIN = (None, None, None, Begun.NO, 1, 0, 0, None)
+"""The last columns of most rows, from the key on."""
+
 
 class Update(NamedTuple):
     """What changes of a task in the file: all of this is written.
@@ -187,51 +196,6 @@ class Letter(NamedTuple):
     at: int
 
 
-class TaskLine(NamedTuple):
-    """What a tool shows of a task; None: there is none, or what the file has is none.
-
-    Attributes:
-        row: Its number.
-        name: Of its function, as `@durable` has it.
-        id: That of `schedule`.
-        due: When it is to start; 0 in a queue.
-        attempt: How many times it has been started when it starts next.
-        begun: Whether it may have begun.
-    """
-
-    row: int | None
-    name: str | None
-    id: str | None
-    due: int | None
-    attempt: int | None
-    begun: Begun | None
-
-
-class StoreInfo(NamedTuple):
-    """What a tool shows of a file that no host has open.
-
-    Attributes:
-        path: Of it, absolute and without links.
-        schema: The number of its schema.
-        older: Whether that is an older one, so that the next host upgrades it.
-        size: Its bytes.
-        log_size: Those of the log beside it.
-        clean: Whether the last host ended in order.
-        lived: When that was last known to live; if that is not known, when the file was last
-            written.
-        had_host: Whether it is known.
-    """
-
-    path: str
-    schema: int
-    older: bool
-    size: int
-    log_size: int
-    clean: bool
-    lived: int
-    had_host: bool
-
-
 class Batch(NamedTuple):
     """What is written in one transaction, in this order.
 
@@ -242,6 +206,8 @@ class Batch(NamedTuple):
         puts: Tasks that are new.
         burials: Of tasks that are in the file, or among the puts.
         discards: Numbers of dead letters that are no more.
+        requeues: Dead letters in whose place tasks have come: the numbers of letter and task. If
+            that cannot be put, it stays a letter.
         repeats: What has changed of repeats, in the order in which it did.
         next_row: No row from this one on was given when the batch was made.
     """
@@ -252,6 +218,7 @@ class Batch(NamedTuple):
     puts: Sequence[Row] = ()
     burials: Sequence[Burial] = ()
     discards: Sequence[int] = ()
+    requeues: Sequence[tuple[int, int]] = ()
     repeats: Sequence[RepeatChange] = ()
     next_row: int = 0
 
@@ -328,11 +295,20 @@ class Store(Protocol):
     def scan(self, after: tuple[int, int], most: int) -> list[Row]:
         """Return tasks in order of bucket and row, from behind such a place.
 
-        None: it is the end.
+        None: it is the end. What cannot be read is left out, and is a `complaint`.
+
+        Raises:
+            StoreError: Nothing can be read.
         """
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
-        """Return tasks whose ids begin so, by `place_of_id`; `after` is the last one so far."""
+        """Return tasks whose ids begin so, by `place_of_id`; `after` is the last one so far.
+
+        What cannot be read is left out, as by `scan`.
+
+        Raises:
+            StoreError: Nothing can be read, or not which ids there are.
+        """
 
     @property
     def complaint(self) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from .columns import key_in, key_out, text_in, text_out
 from .faults import RECOVER
 from .repeatrecords import RepeatChange, RepeatEnd, RepeatProgress, RepeatRow
+from .values import key_in, key_out, text_in, text_out
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
-from .reading import SELECT, read_part
+from .faults import is_corrupt
+from .parts import Parts
+from .reading import KEYS, SELECT, scan, scan_ids
 from .records import BUCKET_SHIFT, LAST, Page, Position, Row
+from .values import text_out
 
 LEAST = -(1 << 63)
 _MOST = (1 << 63) - 1
@@ -23,6 +27,7 @@ _BACK = (
 
 
 def read_page(
+    parts: Parts,
     connection: sqlite3.Connection,
     after: Position,
     until: int,
@@ -32,6 +37,7 @@ def read_page(
     """Read tasks as `Store.read` does.
 
     Args:
+        parts: Reads it, as far as it can be.
         connection: To the file.
         after: As there, and so are the next two.
         until: As there.
@@ -46,7 +52,7 @@ def read_page(
     bad: list[tuple[int, int]] = []
     done = last_bucket
     try:
-        whole = read_part(connection, after, until, most, found)
+        whole = parts.read(connection, after, until, most, found)
         rows = out(found)
     except sqlite3.DatabaseError:
         rows = out(found)
@@ -71,9 +77,6 @@ def salvage(
 ) -> tuple[list[tuple[Any, ...]], list[tuple[int, int]], int]:
     """Read, from a bucket on, what can be read around corrupt pages.
 
-    Where it goes no further, the nearest place behind from which it does is looked for, in steps
-    that double, and what is between is read from there back to the bad page.
-
     Args:
         connection: To the file.
         bucket: The first one.
@@ -81,31 +84,111 @@ def salvage(
         most: Rows after which no further bucket is begun, when a page was bad.
 
     Returns:
-        The rows, in no order, the bad places, and the last bucket of which all has been read.
+        The rows, the bad places, and the last bucket of which all has been read.
     """
     found: list[tuple[Any, ...]] = []
     bad: list[tuple[int, int]] = []
-    at: tuple[int, int] | None = (bucket, LEAST)
-    while at is not None:
-        last = at
-        try:
-            while (row := _one(connection, _ONWARD, *last)) and row[0] <= until:
-                if len(found) >= most and bad and row[0] > last[0]:
-                    return found, bad, row[0] - 1
-                found.append(row)
-                last = row[0], row[1] + 1
-            break
-        except sqlite3.DatabaseError:
-            bad.append(last)
-        at = next((key for key in _beyond(last) if _readable(connection, key)), None)
-        end = min(at or (_MOST, LEAST), (until + 1, LEAST))
-        with suppress(sqlite3.DatabaseError):
-            while row := _one(connection, _BACK, *last, *end):
-                found.append(row)
-                end = row[:2]
-        if at is not None and at[0] > until:
-            break
+    for row in _around(connection, (bucket, LEAST), until, bad):
+        if bad and len(found) >= most and (not found or row[0] > found[-1][0]):
+            return found, bad, row[0] - 1
+        found.append(row)
     return found, bad, until
+
+
+def scan_page(
+    connection: sqlite3.Connection, after: tuple[int, int], most: int, gaps: set[tuple[int, int]]
+) -> list[tuple[Any, ...]]:
+    """Return tasks as `reading.scan` does, and note the bad places between them.
+
+    Raises:
+        sqlite3.Error: None of them can be read, and no corrupt page is why.
+    """
+    bad: list[tuple[int, int]] = []
+    try:
+        return scan(connection, after, most)
+    except sqlite3.DatabaseError as error:
+        at = after[0], min(after[1] + 1, _MOST)
+        found = list(islice(_around(connection, at, _MOST, bad), most))
+        if not found and not is_corrupt(error):
+            raise
+    gaps.update(bad)
+    return found
+
+
+def scan_ids_page(
+    connection: sqlite3.Connection,
+    prefix: str,
+    after: str | None,
+    most: int,
+    gaps: set[tuple[int, int]],
+) -> list[tuple[Any, ...]]:
+    """Return tasks as `reading.scan_ids` does, and note the buckets where some cannot be read.
+
+    The index has the ids, and says where their tasks are.
+
+    Raises:
+        sqlite3.Error: The index itself cannot be read, or none of them, and no corrupt page is why.
+    """
+    try:
+        return scan_ids(connection, prefix, after, most)
+    except sqlite3.DatabaseError as error:
+        why = error
+    while keys := scan_ids(connection, prefix, after, most, KEYS):
+        found = []
+        for bucket, number, *_ in keys:
+            try:
+                row = _find(connection, bucket, number)
+            except sqlite3.DatabaseError:
+                gaps.add((bucket, LEAST))
+            else:
+                found += [] if row is None else [row]
+        if found:
+            return found
+        if not is_corrupt(why):
+            raise why
+        after = text_out(keys[-1][6])
+    return []
+
+
+def _around(
+    connection: sqlite3.Connection,
+    at: tuple[int, int],
+    until: int,
+    bad: list[tuple[int, int]],
+) -> Iterator[tuple[Any, ...]]:
+    """Yield, in their order, what can be read around corrupt pages.
+
+    Where it goes no further, the nearest place behind from which it does is looked for, in steps
+    that double, and what is between is read from there back to the bad page.
+
+    Args:
+        connection: To the file.
+        at: Bucket and row of the first that may come.
+        until: The last bucket.
+        bad: The bad places are appended to it.
+    """
+    while True:
+        try:
+            row = _one(connection, _ONWARD, *at)
+        except sqlite3.DatabaseError:
+            bad.append(at)
+        else:
+            if row is None or row[0] > until:
+                return
+            yield row
+            at = row[0], row[1] + 1
+            continue
+        beyond = next((key for key in _beyond(at) if _readable(connection, key)), None)
+        end = min(beyond or (_MOST, LEAST), (min(until + 1, _MOST), LEAST))
+        between: list[tuple[Any, ...]] = []
+        with suppress(sqlite3.DatabaseError):
+            while row := _one(connection, _BACK, *at, *end):
+                between.append(row)
+                end = row[:2]
+        yield from reversed(between)
+        if beyond is None or beyond[0] > until:
+            return
+        at = beyond
 
 
 def next_readable(connection: sqlite3.Connection, bucket: int) -> int | None:
@@ -122,6 +205,15 @@ def _one(connection: sqlite3.Connection, query: str, *key: int) -> tuple[Any, ..
     """Read one row: a cursor over many is ahead by one, which it drops when it meets an error."""
     row: tuple[Any, ...] | None = connection.execute(query, key).fetchone()
     return row
+
+
+def _find(connection: sqlite3.Connection, bucket: int, number: int) -> tuple[Any, ...] | None:
+    """Read one task, from whichever side it can be: what stands between two pages needs one."""
+    try:
+        return _one(connection, _BACK, bucket, number, bucket, number + 1)
+    except sqlite3.DatabaseError:
+        row = _one(connection, _ONWARD, bucket, number)
+    return row if row is not None and row[:2] == (bucket, number) else None
 
 
 def _beyond(key: tuple[int, int]) -> Iterator[tuple[int, int]]:

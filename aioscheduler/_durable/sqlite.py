@@ -23,13 +23,14 @@ from typing import Any, Literal
 
 from ..errors import StoreError
 from . import schema
-from .columns import WIDTH, functions_out, read_letter, read_letters, row_out, write
+from .columns import WIDTH, functions_out, read_letter, read_letters, rows_out, write
 from .faults import RECOVER, REFUSALS, failure, is_busy, is_corrupt, locked, refusal
 from .lock import HandedOver, Lock, holders
-from .reading import find, scan, scan_ids
+from .parts import Parts
+from .reading import find
 from .records import Batch, Letter, Opening, Page, Position, Row, StoreGone
 from .repeatrows import read_repeats, write_repeats
-from .salvage import read_page
+from .salvage import read_page, scan_ids_page, scan_page
 
 GAP = 1 << 32
 """How many row numbers may have been given and not stored when a host dies."""
@@ -98,6 +99,7 @@ class SQLiteStore:
         self._gaps: set[tuple[int, int]] = set()  # places that could not be read
         self._sizes: tuple[int, ...] = ()
         self._counts = 0, 0  # of tasks and dead letters, as the file has them
+        self._parts = Parts()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._path!r})"
@@ -200,7 +202,7 @@ class SQLiteStore:
 
     def read(self, after: Position, until: int, most: int) -> Page:
         """Read the tasks behind a position, and due at `until` at the latest."""
-        page, bad = read_page(self._usable(), after, until, most, self._rows)
+        page, bad = read_page(self._parts, self._usable(), after, until, most, self._rows)
         self._gaps.update(bad)
         return page
 
@@ -210,11 +212,11 @@ class SQLiteStore:
 
     def scan(self, after: tuple[int, int], most: int) -> list[Row]:
         """Return tasks in order of bucket and row, from behind such a place."""
-        return self._ask(scan, after, most)
+        return self._ask(scan_page, after, most, self._gaps)
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
         """Return tasks whose ids begin so, in an order of ids."""
-        return self._ask(scan_ids, prefix, after, most)
+        return self._ask(scan_ids_page, prefix, after, most, self._gaps)
 
     def _ask(self, query: Callable[..., Iterable[tuple[Any, ...]]], *asked: Any) -> list[Row]:
         connection = self._usable()
@@ -224,18 +226,15 @@ class SQLiteStore:
             raise failure(self._path, "read", error) from error
 
     def _rows(self, found: Iterable[tuple[Any, ...]]) -> list[Row]:
-        rows = []
-        for values in found:
-            try:
-                rows.append(row_out(values))
-            except (TypeError, ValueError):  # the file's bytes were changed
-                self._gaps.add(values[:2])
+        rows, odd = rows_out(list(found))
+        self._gaps.update(odd)
         return rows
 
     def commit(self, batch: Batch) -> None:
         """Write a batch: all of it is on disk when this returns, or nothing if it raises."""
         connection = self._usable()
         reserved = self._reserved
+        self._parts.changes(batch)
         try:
             with self._transaction(connection):
                 try:

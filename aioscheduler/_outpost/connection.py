@@ -148,11 +148,11 @@ class Connection:
 
     def told_lost(self, cause: str) -> None:
         """Take the launcher's word that the outpost is dead, or could not be had."""
-        if self.cause:
-            if self._fence is not None:
-                self._release()
-            return
-        self.lost(cause)
+        self._fenced = False
+        if not self.cause:
+            self.lost(cause)
+        elif self._fence is not None:
+            self._release()
 
     def look_after(self) -> None:
         """Is called once a tick: is the machine there, and what time is it there."""
@@ -212,9 +212,9 @@ class Connection:
             self._fence = None
         lives, self._lives = self._lives, {}
         self._ended(self)
-        where = "" if self.node is None else f"node {self.node}: "
+        cause = f"node {self.node} is lost: {self.cause}" if self._is_up else self.cause
         for life in lives.values():
-            life.finish(None, f"{where}{self.cause}", shared=self.end)
+            life.finish(None, cause, shared=self.end)
 
     async def _open(self, host: str, port: int) -> None:
         try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from .._processes.budget import NOT_HAD
 from .._processes.incarnation import Ended
 from .._processes.process import pack_loop_initializer
 from .._processes.workerconfig import WorkerConfig
@@ -261,8 +262,9 @@ class OutpostLife:
         if self.is_over:
             return
         self.is_over = True
+        self.shared_end = NOT_HAD if self.pid is None else shared
         self.pid = None
-        self._begun, self.shared_end = begun, shared
+        self._begun = begun
         self._blocked = None if blocked is None else (blocked[0], blocked[1])
         self.pipe.close()
         self._ended(exitcode, self._cause or cause)

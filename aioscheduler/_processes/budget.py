@@ -2,12 +2,16 @@
 
 The rule, so many in so many seconds, is that of Erlang's supervisors (`intensity` and `period`).
 Workers that end together, by one cause, are one: the loss of a machine with eight of them is no
-more than one bad event.
+more than one bad event. What could not be had at all costs nothing: it is asked for again, later
+each time.
 """
 
 from __future__ import annotations
 
 from collections import deque
+
+NOT_HAD: object = object()
+"""The cause of an end before there was a process."""
 
 
 class RestartBudget:
@@ -29,8 +33,10 @@ class RestartBudget:
         Args:
             now: The time, in seconds.
             cause: What has ended the worker, and others with it, each of which names this very
-                object; None: it has ended alone.
+                object; None: it has ended alone; NOT_HAD: it was none.
         """
+        if cause is NOT_HAD:
+            return True
         while self._spent and self._spent[0][0] <= now - self.period:
             self._spent.popleft()
         if cause is not None and any(paid is cause for _, paid in self._spent):

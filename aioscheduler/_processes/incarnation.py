@@ -71,7 +71,7 @@ class Life(Protocol):
     def shared_end(self) -> object:
         """What has ended it and others with it: the same object for each. None: it ended alone.
 
-        Asked when its end is told, for `RestartBudget`.
+        `budget.NOT_HAD` if there was no process. Asked when its end is told.
         """
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -12,6 +12,10 @@ HELD_UP: str = (
 """What has ended a task whose worker did not end when it was told to."""
 
 
+SILENT: str = "does not answer: it is stopped, or a task keeps its loop busy; its tasks wait"
+"""What is said of a process of which nothing is heard, after its name."""
+
+
 def name_process(worker: str, node: str | None, pid: int | None) -> str:
     """Return what a process is called in messages.
 
@@ -53,18 +57,16 @@ def report_start(who: str, exitcode: int | None, cause: str, traceback: str | No
     return f"{how}; {cause or 'look at its output above'}"
 
 
-def report_slow(who: str, seconds: float, there: bool, refilling: bool) -> str:
+def report_slow(who: str, seconds: float, refilling: bool) -> str:
     """Return what is said of a process that takes long to be ready.
 
     Args:
         who: The process.
         seconds: How long it has taken.
-        there: Whether there is a process at all.
         refilling: Whether it takes the place of one that was recycled.
     """
-    why = "its initializer, or an import, takes long" if there else "it has no process yet"
     text = (
-        f"{who} is not ready after {seconds:.0f} s: {why}; its tasks wait, and new ones go "
-        "elsewhere if they can"
+        f"{who} is not ready after {seconds:.0f} s: its initializer, or an import, takes long; its "
+        "tasks wait, and new ones go elsewhere if they can"
     )
     return f"{text}; no other worker is recycled until it is" if refilling else text

@@ -35,7 +35,7 @@ from .budget import RestartBudget
 from .draining import KILL_AFTER, Drain
 from .incarnation import Launch, Life
 from .occupant import End, Occupant, Then
-from .reports import HELD_UP, name_process, report_end, report_slow, report_start
+from .reports import HELD_UP, SILENT, name_process, report_end, report_slow, report_start
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -108,10 +108,15 @@ class Supervisor:
     def avoided(self) -> bool:
         """Whether new tasks are better sent elsewhere: it is silent, slow to begin, or drains.
 
-        Or it was recycled, and the next is not ready.
+        Or it was recycled, and the next is not ready; or a machine is still to be had for it.
         """
-        elsewhere = self._slow or self._refilling
+        elsewhere = self._slow or self._refilling or not self._is_there
         return elsewhere or self.state in (WorkerState.SILENT, WorkerState.DRAINING)
+
+    @property
+    def _is_there(self) -> bool:
+        """Whether there is a process, or soon will be again."""
+        return self.life is None or self.life.pid is not None
 
     # ---- life
 
@@ -148,7 +153,7 @@ class Supervisor:
         if self.life is None or self._gone is None:
             self._stop(End(Then.CLOSED))
             return
-        if self.life.pid is None:
+        if not self._is_there:
             self.life.kill()  # there is no process yet, so it has nothing to finish
         try:
             self.life.pipe.send(wire.encode([wire.Kind.CLOSE, timeout]))
@@ -214,20 +219,15 @@ class Supervisor:
             self.life.pipe.check()
         late = now - self._last_heard > SILENT_AFTER
         silent = late and self._state is WorkerState.READY
+        if not self._is_there:
+            self._spawned = now  # who looks for a machine says so
         slow = self._state is WorkerState.STARTING and now - self._spawned > START_PATIENCE
         if slow and not self._slow:
-            there = self.life is None or self.life.pid is not None
-            log.warning(report_slow(self._describe(), now - self._spawned, there, self._refilling))
+            log.warning(report_slow(self._describe(), now - self._spawned, self._refilling))
         self._slow = slow
         if silent is not self._silent and self.life is not None:
             self._silent = silent
-            log.warning(
-                "%s %s",
-                self._describe(),
-                "does not answer: it is stopped, or a task keeps its loop busy; its tasks wait"
-                if silent
-                else "answers again",
-            )
+            log.warning("%s %s", self._describe(), SILENT if silent else "answers again")
 
     # ---- what the process says
 

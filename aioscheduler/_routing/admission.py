@@ -12,7 +12,7 @@ from ..task import Task
 from .ids import Address
 from .keeper import Keeper
 from .link import Link
-from .restoring import Early
+from .restoring import Early, Share
 from .router import Router
 
 
@@ -93,6 +93,38 @@ class Admission:
             self._admitted(id_)
         return worker, number
 
+    def admit_many(
+        self, dues: Sequence[int], function: Any, calls: Sequence[Any], record: Any
+    ) -> list[Share]:
+        """Accept tasks of one function that are in the file already, in their order.
+
+        What is due next is dealt out to all schedulers; the order is kept at each.
+
+        Args:
+            dues: Of each, in nanoseconds since the epoch.
+            function: As `make_many` returns it, and so are the next two.
+            calls: As there.
+            record: As there.
+        """
+        placement = self._router.placement
+        many = min(len(placement.worker_of), len(dues))
+        dealt: dict[int, list[int]] = {}  # by place
+        for start in range(many):
+            place = placement.choose_freely(None)
+            every = range(start, len(dues), many)
+            placement.added(place, len(every))
+            dealt.setdefault(place, []).extend(every)
+        shares = []
+        for place, own in dealt.items():
+            worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
+            link = self._router.links[worker]
+            own.sort()
+            for start in range(0, len(own), link.room()):
+                some = own[start : start + link.room()]
+                each = [dues[index] for index in some], function, [calls[index] for index in some]
+                shares.append(Share(worker, link.adopt_many(scheduler, *each, record), some))
+        return shares
+
     def leave_out(self, early: Early) -> Task[Any] | None:
         """Takes a task from its link that is none; gives its handle, if somebody has it."""
         worker, number = early.worker, early.number
@@ -140,6 +172,8 @@ class Admission:
                 f"another task has the id {draft.id!r} now; cancel that one, or discard the letter"
             )
         place = self._router.placement.choose(draft.key)
-        task = self._router.schedule_as(draft.id, None, place, due, due, None, draft, sure=True)
-        self._keeper.letters.drop(letter.row)  # behind what takes its place
+        self._keeper.free(draft.id)  # which is written before
+        with self._keeper.group.whole():  # neither without the other, however it is written
+            task = self._router.schedule_as(draft.id, None, place, due, due, None, draft, sure=True)
+            self._keeper.letters.drop(letter.row, task._kept.row)
         return task

@@ -259,12 +259,17 @@ class Commits:
         for part, why in left:
             self.refused.update((row.row, why) for row in part.puts)
             self.tasks -= len(part.puts) - len(part.strikes) - len(part.burials)
-            self.letters -= len(part.burials) - len(part.discards)  # which are in the file still
+            still = len(part.discards) + len(part.requeues)  # are in the file
+            self.letters -= len(part.burials) - still
         if self._trouble is not None:
             log.warning("%s can be written again; nothing was lost", self._store.path)
             self._trouble, self._tries, self._told = None, 0, -TELL_AGAIN
-        self.tasks += len(batch.puts) - len(batch.strikes) - len(batch.burials)
-        self.letters += len(batch.burials)
+        strikes, burials = len(batch.strikes), len(batch.burials)
+        if self.refused:  # what never came there does not go
+            strikes -= sum(row in self.refused for _, row in batch.strikes)
+            burials -= sum(burial.row in self.refused for burial in batch.burials)
+        self.tasks += len(batch.puts) - strikes - burials
+        self.letters += burials
         self._under_way = 0
         self._reach(stamp)
         if self._group.unsaved or self._waiters:
@@ -323,9 +328,11 @@ class Commits:
 
 def _describe(part: Batch) -> str:
     """Say what a batch of one change does; nothing in it is described, which may be large."""
-    ((field, (change,)),) = ((f, c) for f, c in zip(part._fields, part[:-1], strict=False) if c)
-    row = change if field == "discards" else getattr(change, "row", None)
-    return f"{field} of row {row}"
+    field, changes = next((f, c) for f, c in zip(part._fields, part[:-1], strict=False) if c)
+    row = changes[0] if field == "discards" else getattr(changes[0], "row", None)
+    if not part.requeues:
+        return f"{field} of row {row}"
+    return f"the requeueing of dead letter {part.requeues[0][0]}, which stays one"
 
 
 def explain(path: str, what: str, error: BaseException) -> StoreError:
@@ -371,8 +378,16 @@ def _write_all(store: Store, batches: list[Batch]) -> None:
 
 
 def _split(batch: Batch) -> Iterator[Batch]:
-    """Yield batches of a single change each, in the order in which they are written."""
+    """Yield batches of a single change each, in the order in which they are written.
+
+    A letter that is requeued is one change with the task that comes in its place.
+    """
     nothing: Any = Batch(next_row=batch.next_row)
+    requeues = {task: (letter, task) for letter, task in batch.requeues}
+    change: Any
     for field, changes in zip(Batch._fields[:-1], batch[:-1], strict=True):
-        for change in changes:
-            yield nothing._replace(**{field: [change]})
+        for change in requeues.values() if field == "requeues" else changes:
+            part = nothing._replace(**{field: [change]})
+            if field == "puts" and change.row in requeues:
+                part = part._replace(requeues=[requeues.pop(change.row)])
+            yield part

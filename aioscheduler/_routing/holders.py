@@ -103,6 +103,10 @@ class Holders:
         part = self._part_of(number)
         return "" if part is None else part.name
 
+    def __bool__(self) -> bool:
+        """Whether somebody may be told of an end."""
+        return bool(self._handles or self._parts or self._singles)
+
     def __contains__(self, number: int) -> bool:
         """Whether somebody is to be told of a task's end."""
         return self.handle_of(number) is not None or self._part_of(number) is not None

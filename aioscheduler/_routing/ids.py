@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from .._transport.entry import ALIAS_BITS
+
 MOST_ALIASES = 1024
 """Of one task. A task may ask for the same id for ever, and only its last requests matter."""
 
@@ -32,11 +34,13 @@ class Ids:
     Attributes:
         of: For each worker, the ids of its tasks by number.
         leads: Where aliases lead to.
+        forgotten: Those that lead nowhere any more, though their tasks may not have ended.
     """
 
     def __init__(self, workers: int) -> None:
         self.of: tuple[dict[int, str], ...] = tuple({} for _ in range(workers))
         self.leads: dict[int, Address] = {}
+        self.forgotten = Forgotten()
         self._tasks: dict[str, Address] = {}
         self._aliases: dict[tuple[int, int], deque[int]] = {}  # by worker and number
 
@@ -74,4 +78,25 @@ class Ids:
         aliases.append(alias)
         self.leads[alias] = address
         if len(aliases) > MOST_ALIASES:
-            del self.leads[aliases.popleft()]
+            first = aliases.popleft()
+            del self.leads[first]
+            self.forgotten.add(first)
+
+
+class Forgotten:
+    """Aliases that may lead nowhere though their tasks have not ended.
+
+    There may be millions: only the last one of each process is kept, and those before it are taken
+    for such, too. Who asks by one is told so, and not that there is no such task.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}  # by process
+
+    def add(self, alias: int) -> None:
+        """Note that an alias leads nowhere any more."""
+        process = alias >> ALIAS_BITS
+        self._last[process] = max(alias, self._last.get(process, alias))
+
+    def __contains__(self, alias: int) -> bool:
+        return alias <= self._last.get(alias >> ALIAS_BITS, -1)

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from .._durable.group import Group, Kept
-from .._durable.records import Opening, Page, Store, StoreGone
+from .._durable.records import Opening, Store, StoreGone
 from .._durable.repeatrecords import RepeatRow
 from .._durable.writer import InlineWriter, Writer
 from .._scheduling.loopthread import LoopThread
@@ -36,8 +36,9 @@ from .keeping import Keeping
 from .letters import Letters
 from .lookups import Lookups
 from .marks import Marks
+from .opened import check_kind, tell_of_clock
 from .paging import Paging
-from .restoring import Admission, Restoring, check_kind, tell_of_clock
+from .restoring import Admission, Restoring
 from .shelf import Shelf
 from .shelflisting import ShelfListing
 from .storedcalls import LocalCalls, Notes, RemoteCalls
@@ -163,6 +164,7 @@ class Keeper:
         self._opened = loop.create_future()
         self._opened.add_done_callback(lambda opened: opened.cancelled() or opened.exception())
         self._feeding = loop.create_task(self._open(then))
+        self._feeding.add_done_callback(self._was_opened)
 
     async def ready(self) -> None:
         """Return when it is open, and what is due first is in memory.
@@ -192,24 +194,27 @@ class Keeper:
         return False
 
     async def _open(self, then: Callable[[], None]) -> None:
-        assert self._opened is not None
         assert self._loop is not None
-        try:
-            self._writer.start(self._loop)
-            await self._feed(await self._asking.open())
-            self.commits.start(self._loop)
-            then()
-        except BaseException as error:  # whatever it is, nothing can be kept
-            if isinstance(error, asyncio.CancelledError):
-                how = "it took too long for a close(), or all tasks of the loop were cancelled"
-                error = StoreError(f"{self.store.path} was not opened: {how}")
+        self._writer.start(self._loop)
+        await self._feed(await self._asking.open())
+        self.commits.start(self._loop)
+        then()
+
+    def _was_opened(self, opening: asyncio.Task[None]) -> None:
+        """Say how it went; a task that is cancelled before its first step could not do so."""
+        assert self._opened is not None
+        error: BaseException | None
+        if opening.cancelled():
+            how = "it took too long for a close(), or all tasks of the loop were cancelled"
+            error = StoreError(f"{self.store.path} was not opened: {how}")
+        else:
+            error = opening.exception()
+        if error is None:
+            self._opened.set_result(None)
+        else:  # whatever it is, nothing can be kept
             reason = explain(self.store.path, "used", error)
             self._opened.set_exception(reason)
             self._fail(reason)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self._opened.set_result(None)
 
     async def _feed(self, opening: Opening) -> None:
         """Give the first tasks of the file to the links, and rows to what was scheduled."""
@@ -223,11 +228,7 @@ class Keeper:
         self._functions.read(opening.functions)
         self.repeats = opening.repeats
         self._restoring = restoring = Restoring(
-            self._admission,
-            self.group,
-            self._burials,
-            self._functions,
-            self.keepings,
+            *(self._admission, self.group, self._burials, self._functions, self.keepings),
             self.calls,
             self.notes,
             opening,
@@ -238,7 +239,7 @@ class Keeper:
         self.shelf.open(self._loop, self._admission, restoring, opening.tasks)
         paging = Paging(
             *(self.store, self._asking.ask, self.where, self._timed, self._clock, self._held),
-            lambda row, kept: restoring.take(row, self.intake.early, kept),
+            lambda found: restoring.take_many(found, self.intake.early),
             *(
                 self._lookups.settle,
                 self._admission.flush,
@@ -248,15 +249,10 @@ class Keeper:
             ),
         )
         self.intake.open()
-        await paging.open(self._loop, self._check_kind)
+        check = partial(check_kind, timed=self._timed, path=self.store.path)
+        await paging.open(self._loop, check)
         self._paging = paging
         self.is_open = True
-
-    def _check_kind(self, page: Page) -> None:
-        if page.rows:
-            check_kind(page.rows[0].due, self._timed, self.store.path)
-        elif page.behind is not None and not self._timed:
-            check_kind(1, self._timed, self.store.path)
 
     def _held(self) -> int:
         """Return how many tasks of the store are in memory."""
@@ -358,7 +354,8 @@ class Keeper:
     async def _close(self) -> None:
         clean = await self.settle() and not self._is_in_doubt()
         self._lookups.stop()
-        self.shelf.close(self._reason)
+        if lost := self.shelf.close(self._reason):
+            log.error("%s new tasks are not in %s, and are lost", f"{lost:,}", self.store.path)
         self._burials.tell()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         try:

@@ -3,7 +3,7 @@
 dead_letters, requeue, discard ─► Letters ─┬─► the writer's thread: Store.letters
                                            └─► Group: a letter is one no more
 
-What was dropped is passed over, whatever the file still says.
+What was dropped is passed over, whatever the file still says; until that is written, or cannot be.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Letters:
         until = self._group.next_row  # what is requeued meanwhile and fails again is none of them
         await self._stored(None)
         after, left = -1, limit
+        self._forget_written()
         self._readers += 1
         try:
             while left is None or left > 0:
@@ -91,6 +92,7 @@ class Letters:
         if row not in _ROWS:
             return None
         await self._stored(None)
+        self._forget_written()
         self._readers += 1
         try:
             found: Letter | None = await self._call(partial(self._store.letter, row))
@@ -98,13 +100,22 @@ class Letters:
         finally:
             self._readers -= 1
 
-    def drop(self, row: int) -> None:
-        """Have a letter be one no more."""
+    def _forget_written(self) -> None:
+        """Leave it to the file whether what was dropped is one: it has the task, or the letter."""
         if not self._readers:
             while self._unwritten and self._unwritten[0][1] <= self._commits.reached:
                 self._dropped.discard(self._unwritten.popleft()[0])
+
+    def drop(self, row: int, instead: int | None = None) -> None:
+        """Have a letter be one no more.
+
+        Args:
+            row: Which.
+            instead: The row of the task that has come in its place, if one has; see `Group`.
+        """
+        self._forget_written()
         self._dropped.add(row)
-        self._group.discard_letter(row)
+        self._group.discard_letter(row, instead)
         self._commits.letters -= 1
         self._unwritten.append((row, self._group.stamp))
         self._commits.soon()

@@ -199,3 +199,8 @@ class Link(Home, Protocol):
         Returns:
             The number that it has here.
         """
+
+    def adopt_many(
+        self, scheduler: int, dues: list[int], function: Any, calls: list[Any], record: Any
+    ) -> int:
+        """Accept calls of one function of which nobody has a handle; see `schedule_many`."""

@@ -322,6 +322,20 @@ class LocalLink(LocalHome):
         task._kept = True
         return task._number
 
+    def adopt_many(
+        self,
+        scheduler: int,
+        dues: list[int],
+        function: Callable[..., Any],
+        calls: list[tuple[Any, ...]],
+        record: LocalRecord,
+    ) -> int:
+        """Accept calls of one function of which nobody has a handle; see `link.Link`."""
+        first = self._next
+        for due, args in zip(dues, calls, strict=True):
+            self.adopt(scheduler, due, (Attempts(partial(function, *args)), record), None)
+        return first
+
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:
         """Take the handle from a task that has one; its end is told to nobody."""
         task = self.find(scheduler, number)

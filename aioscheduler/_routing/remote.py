@@ -263,6 +263,19 @@ class RemoteLink(RemoteHome):
         self._sender.soon()
         return number
 
+    def adopt_many(
+        self,
+        scheduler: int,
+        dues: list[int],
+        function: int | bytes,
+        payloads: list[Payload],
+        record: Record,
+    ) -> int:
+        """Accept calls of one function without handles; see `link.Link`."""
+        first = self._outbox.add_many(scheduler, dues, function, payloads, record)
+        self._sender.soon()
+        return first
+
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
         """Return a handle on a task that has not ended, else None."""
         number = self.book.number_of(number)

@@ -12,17 +12,15 @@ Nothing waits for a row that cannot be read.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import count, groupby
 from typing import Any, NamedTuple, Protocol
 
 from .._durable.group import Group, Kept
 from .._durable.records import Begun, Function, Opening, Reason, Row
-from .._scheduling.clock import SECOND
 from .._shipping.failures import text_of
 from .._transport import wire
-from ..errors import StoreError
 from ..registry import Durable
 from ..task import Task
 from .burials import Burials
@@ -31,14 +29,10 @@ from .functions import Functions
 from .ids import Address
 from .keeping import MOST_LOSSES, WITHDRAWN, Keeping
 from .link import Link
+from .opened import HEARTBEAT_SLACK
 from .storedcalls import LocalCalls, Notes, RemoteCalls, Stored
 from .undefined import Undefined
 from .whereabouts import Whereabouts
-
-log: logging.Logger = logging.getLogger("aioscheduler")
-
-HEARTBEAT_SLACK = 2 * SECOND
-"""What was due so long after the last heartbeat of a host may have begun in it."""
 
 
 class Admission(Protocol):
@@ -75,6 +69,11 @@ class Admission(Protocol):
     ) -> tuple[int, int]:
         """Accept a task that is in the file already; return its worker and its number there."""
 
+    def admit_many(
+        self, dues: Sequence[int], function: Any, calls: Sequence[Any], record: Any
+    ) -> list[Share]:
+        """Accept tasks of one function that are in the file already, in their order."""
+
     def leave_out(self, early: Early) -> Task[Any] | None:
         """Take a task from its link that is none; return its handle, if somebody has it."""
 
@@ -90,6 +89,9 @@ class Admission(Protocol):
 
 class Shelf(Protocol):
     """Who holds tasks that are only in the file."""
+
+    def held_among(self, rows: Sequence[int]) -> Collection[int]:
+        """Return those of some tasks that somebody holds, or asks something of."""
 
     def left(self, row: Row, kept: Kept, worker: int, number: int) -> bool:
         """A task is at a link; return whether somebody has its handle."""
@@ -121,6 +123,20 @@ class Early(NamedTuple):
     number: int
     due: int
     replace: bool
+
+
+class Share(NamedTuple):
+    """Some of the tasks that came at once, which are at one place.
+
+    Attributes:
+        worker: Where.
+        first: The number there of the first; others follow on it.
+        indexes: Which of the tasks they are.
+    """
+
+    worker: int
+    first: int
+    indexes: list[int]
 
 
 class Restoring:
@@ -173,6 +189,48 @@ class Restoring:
     def doubts(self, row: Row) -> bool:
         """Whether a task of the file may have ended the last host."""
         return row.row < self._first_row and row.due < self._in_doubt
+
+    def take_many(
+        self, found: Sequence[tuple[Row, Kept | None]], early: Mapping[str, Early]
+    ) -> None:
+        """Take tasks of the file, in order: those that are as most are at once.
+
+        Args:
+            found: They, and what is kept of each, if anything is.
+            early: As for `take`.
+        """
+        held = self._shelf.held_among([row.row for row, _ in found])
+
+        def alike(each: tuple[Row, Kept | None]) -> int | None:
+            """Return the function of a task that is as most are."""
+            row, kept = each
+            is_alike = row.is_plain and kept is None and row.row not in held
+            return row.function if is_alike and not self.doubts(row) else None
+
+        for number, some in groupby(found, alike):
+            function = None if number is None else self._functions.find(number)
+            if isinstance(function, Durable):
+                self._take_alike(function, [row for row, _ in some])
+            else:
+                for row, kept in some:
+                    self.take(row, early, kept)
+
+    def _take_alike(self, function: Durable, rows: list[Row]) -> None:
+        """Take tasks of one function."""
+        stored = Stored(function, b"", confirmed=confirmed_of(function, None))
+        try:
+            call = self._calls.make_many(stored, [row.payload for row in rows])
+        except Exception:  # noqa: BLE001  each is a dead letter, or is none
+            for row in rows:
+                self.take(row, {})
+            return
+        for worker, first, own in self._admission.admit_many([row.due for row in rows], *call):
+            kept = [Kept.of(rows[index]) for index in own]
+            if function.once:
+                for each in kept:
+                    each.once = True
+            self._keepings[worker].kept.update(zip(count(first), kept))
+            self._where.add_many([each.row for each in kept], worker, first)
 
     def take(
         self,
@@ -327,28 +385,3 @@ class Restoring:
     def _bury_unknown(self, row: Row, kept: Kept, function: Function) -> None:
         text = f"no function is registered as {function.name!r}; register it, and requeue the task"
         self._bury(row, kept, Reason.UNKNOWN, text)
-
-
-def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
-    """Say in the log if the clock was set back since the last host."""
-    if heartbeat > now + HEARTBEAT_SLACK:
-        log.warning(
-            "the store %s is from the future: its last host lived %.0f s later than it is now; "
-            "what is due comes later by as much as the clock was set back, and never early",
-            path,
-            (heartbeat - now) / SECOND,
-        )
-
-
-def check_kind(due: int, timed: bool, path: str) -> None:
-    """Make sure that a task of a file, due at some time, is of this kind of schedulers.
-
-    Raises:
-        StoreError: It is of a queue and they are timed, or the reverse.
-    """
-    if timed is (due == 0):
-        has, wants = ("a queue", "TimedScheduler") if timed else ("a TimedScheduler", "queues")
-        raise StoreError(
-            f"{path} has tasks of {has}, and this manager is one of {wants}: they would run at a "
-            "wrong time. Give it the scheduler that it had, or another file"
-        )

@@ -24,13 +24,13 @@ from .._scheduling.coroutines import close_refused, close_unstarted
 from .._scheduling.loopthread import LoopThread, Waiters
 from .._scheduling.order import Order, due_time, new_due_time
 from .._shipping.propagation import Captured, Propagation
-from ..errors import ManagerClosed
+from ..errors import ManagerClosed, UnknownTask
 from ..options import Options, TaskOptions, read_id, read_options
 from ..registry import Durable, read_durable_options
 from ..task import State, Task, TaskRef, check_ref
 from .bulk import Whens, read_dues
 from .drafts import Draft
-from .ids import Address, Ids
+from .ids import Address, Forgotten, Ids
 from .keeper import Keeper
 from .link import Link
 from .placement import Placement
@@ -317,24 +317,36 @@ class Router:
         """Gives the link of a task, its scheduler and its number there.
 
         Raises:
-            UnknownTask: The reference is damaged or another manager's.
+            UnknownTask: The reference is damaged or another manager's, or leads nowhere any more.
             TypeError: It is no reference.
         """
         keeper = self.keeper
         check_ref(ref, self._manager, self.placement, "" if keeper is None else keeper.where.store)
         if keeper is None:
-            worker, scheduler, number = self.ids.leads.get(ref.number, ref[1:])
-            return self.links[worker], scheduler, number
-        row = ref.number if ref.is_durable else keeper.shelf.held.aliases.get(ref.number)
+            return self._locate_near(ref, self.ids.forgotten)
+        held = keeper.shelf.held
+        row = ref.number if ref.is_durable else held.aliases.get(ref.number)
         if row is None:
-            worker, scheduler, number = self.ids.leads.get(ref.number, ref[1:])
-            return self.links[worker], scheduler, number
+            return self._locate_near(ref, self.ids.forgotten, held.forgotten)
         at = keeper.where.find(row)
         if at is not None:
             known = self.links[at[0]].scheduler_of(at[1])
             if known is not None:
                 return self.links[at[0]], known, at[1]
         return keeper.shelf, 0, row
+
+    def _locate_near(self, ref: TaskRef, *forgotten: Forgotten) -> tuple[Link, int, int]:
+        lead = self.ids.leads.get(ref.number)
+        worker, scheduler, number = lead or ref[1:]
+        link = self.links[worker]
+        is_forgotten = lead is None and any(ref.number in some for some in forgotten)
+        if is_forgotten and link.find(scheduler, number) is None:
+            raise UnknownTask(
+                f"{ref} has ended, or leads nowhere any more: of the references that tasks get "
+                "when they schedule, those of the last far-off tasks, and of the last calls with "
+                "an id that is taken, are kept. Give such a task an id, and find it by that"
+            )
+        return link, scheduler, number
 
     async def join(self) -> None:
         """Returns when every task has ended."""

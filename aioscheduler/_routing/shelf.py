@@ -93,6 +93,7 @@ class Shelf(ShelfHome):
         self._listings: list[ShelfListing] = []
         self._admission: Admission | None = None
         self._restoring: Restoring | None = None
+        self._is_closed = False
 
     def open(
         self,
@@ -263,7 +264,8 @@ class Shelf(ShelfHome):
         return True
 
     def _ask(self, number: int, due: int) -> None:
-        self._lookups.by_row(number, due, partial(self._found, number))
+        told = partial(self._found, number), partial(self._missed, number)
+        self._lookups.by_row(number, due, *told)
 
     def _ask_of_waiting(self, number: int, what: int) -> None:
         """Ask something of a task that waits for its function to be defined."""
@@ -330,7 +332,8 @@ class Shelf(ShelfHome):
     def listing(self, wanted: Wanted) -> Iterator[ShelfListing]:
         """Give a list of tasks, which is told what goes meanwhile."""
         listing = self._make_listing(wanted)
-        listing.unwritten = self.claims.rows() + self._where.horizon.unwritten()
+        if not self._is_closed:  # then what is not in the file is lost
+            listing.unwritten = self.claims.rows() + self._where.horizon.unwritten()
         self._listings.append(listing)
         try:
             yield listing
@@ -370,14 +373,18 @@ class Shelf(ShelfHome):
         self.requests.pop(row, None)
         self.held.settle(row, state, value)
 
-    def close(self, reason: Exception | None) -> None:
-        """Tell who holds a task that it stays for the next host, if it is in the file."""
+    def close(self, reason: Exception | None) -> int:
+        """Tell who holds a task that it stays for the next host, if it is in the file.
 
-        def stays(task: Task[Any]) -> bool:
-            stamp = task._kept.stamp if isinstance(task._kept, Kept) else 0
-            return task._number not in self.claims and self._commits.has(stamp)
-
-        dropped = sum(self.held.find(row.row) is None for row in self.claims.rows())
-        gone = self.held.close(reason, stays) + dropped
-        self.tally.close(gone, State.CANCELLED if reason is None else State.LOST)
+        Returns:
+            How many tasks are not.
+        """
+        self._is_closed = True
+        lost = {row.row for row in self.claims.rows()}
+        for row in self._where.horizon.unwritten():
+            if not self._commits.has(self.held.kept_of(row).stamp):
+                lost.add(row.row)
+        self.held.close(reason, lost)
+        self.tally.close(len(lost), State.CANCELLED if reason is None else State.LOST)
         self.claims.clear()
+        return len(lost)

@@ -9,7 +9,7 @@ Nothing is kept of a task of which nobody holds anything, once it is on disk.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import datetime
 from typing import Any
 
@@ -21,12 +21,13 @@ from ..task import State, Task
 from .drafts import Drafts
 from .endings import kept_error
 from .holders import Holders
+from .ids import Forgotten
 from .link import Link
 from .shelvedparts import ShelvedParts
 from .whereabouts import Whereabouts
 
 MOST_ALIASES = 1 << 16
-"""Of tasks that tasks have scheduled; references to those before lead nowhere."""
+"""Of tasks that tasks have scheduled; who asks by those before is told that they lead nowhere."""
 
 
 class ShelfHandles:
@@ -42,6 +43,7 @@ class ShelfHandles:
 
     Attributes:
         aliases: The rows of tasks that tasks have scheduled, by the numbers that those were told.
+        forgotten: Those numbers that lead nowhere any more.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ShelfHandles:
         is_known: Callable[[int], bool | None],
     ) -> None:
         self.aliases: OrderedDict[int, int] = OrderedDict()
+        self.forgotten = Forgotten()
         self._aliases_of: dict[int, int] = {}
         self._home = home
         self._timed = timed
@@ -121,6 +124,15 @@ class ShelfHandles:
         """Take the tasks of a batch; see `ShelvedParts`."""
         self._parts.add(outcomes, offset, self._home, first, count, dues)
 
+    def __bool__(self) -> bool:
+        """Whether somebody may hold something."""
+        return bool(self._holders or self._parts or self.aliases)
+
+    def holds(self, row: int) -> bool:
+        """Whether somebody holds a task, or its batch, or may have its alias."""
+        held = self._holders.handle_of(row) is not None or row in self._parts
+        return held or row in self._aliases_of
+
     # ---- what is kept
 
     def kept_of(self, row: Row) -> Kept:
@@ -170,7 +182,8 @@ class ShelfHandles:
         self.aliases[alias] = row
         self._aliases_of[row] = alias
         if len(self.aliases) > MOST_ALIASES:
-            _, row = self.aliases.popitem(last=False)
+            alias, row = self.aliases.popitem(last=False)
+            self.forgotten.add(alias)
             self._aliases_of.pop(row, None)
 
     def forget_alias(self, row: int) -> int | None:
@@ -201,24 +214,19 @@ class ShelfHandles:
         """Forget handles that are gone."""
         self._holders.forget_dropped()
 
-    def close(self, reason: Exception | None, stays: Callable[[Task[Any]], bool]) -> int:
+    def close(self, reason: Exception | None, lost: Container[int]) -> None:
         """Tell who holds a task that it stays in the file, or does not.
 
         Args:
             reason: Why the manager has failed, if it has.
-            stays: Whether a task does.
-
-        Returns:
-            How many do not.
+            lost: The rows of those that are not in the file.
         """
-        count = 0
+        stays = State.KEPT, kept_error(reason)
+        goes = State.CANCELLED if reason is None else State.LOST, reason
+
+        def end_of(row: int) -> tuple[State, Any]:
+            return goes if row in lost else stays
+
         for row in self._holders.numbers():
-            task = self._holders.handle_of(row)
-            if task is None or stays(task):
-                self._holders.settle(row, State.KEPT, kept_error(reason), None)
-            else:
-                count += 1
-                state = State.CANCELLED if reason is None else State.LOST
-                self._holders.settle(row, state, reason, None)
-        self._parts.settle_all(State.KEPT, kept_error(reason))
-        return count
+            self._holders.settle(row, *end_of(row), None)
+        self._parts.settle_all(end_of)

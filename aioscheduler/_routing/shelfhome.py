@@ -5,17 +5,22 @@ How a task is cancelled or moved is the shelf's, which is all of this and more (
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from .._durable.group import Kept
+from ..errors import StoreError
 from ..task import State, Task, TaskRef
 from .claims import Claims
 from .commits import Commits
 from .lookups import Lookups
 from .restoring import Restoring
 from .shelfhandles import ShelfHandles
+from .shelflisting import ShelfListing
 from .whereabouts import Whereabouts
+
+log: logging.Logger = logging.getLogger("aioscheduler")
 
 CANCEL = -1
 """In the place of a due time, among what is asked of tasks."""
@@ -31,6 +36,7 @@ class ShelfHome:
 
     held: ShelfHandles
     requests: dict[int, int]
+    _listings: list[ShelfListing]
     _timed: bool
     _commits: Commits
     _where: Whereabouts
@@ -38,6 +44,14 @@ class ShelfHome:
     claims: Claims
     _restoring: Restoring | None
     _wait_stored: Callable[[Kept], Awaitable[None]]
+
+    def held_among(self, rows: Sequence[int]) -> Collection[int]:
+        """Return those of some tasks that somebody holds, or asks something of."""
+        if self._listings:
+            return rows
+        if not self.requests and not self.held:
+            return ()
+        return {row for row in rows if row in self.requests or self.held.holds(row)}
 
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
         """Return a handle, of which it turns out whether there is such a task; None: there is none.
@@ -64,6 +78,13 @@ class ShelfHome:
     def _ask(self, number: int, due: int) -> None:
         """Ask the file for a task, which was due then, as last known."""
         raise NotImplementedError
+
+    def _missed(self, number: int, error: StoreError) -> None:
+        """The file cannot be read where a task may be: who holds it is told, or the log."""
+        asked = self.requests.pop(number, None)
+        if asked is not None and self.held.find(number) is None:
+            log.error("%s; what was asked of its task %d is not done", error, number)
+        self.held.settle(number, State.LOST, error)  # which is lost to nobody else
 
     def _may_be_here(self, number: int) -> bool:
         assert self._restoring is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 from ..home import Home
@@ -45,10 +46,19 @@ class ShelvedParts:
             self._parts = [ref for _, ref in held]
             self._swept = len(held)
 
+    def __bool__(self) -> bool:
+        """Whether some may be held."""
+        return bool(self._parts)
+
     def _find(self, row: int) -> Part | None:
         index = bisect_right(self._firsts, row) - 1
         part = self._parts[index]() if index >= 0 else None
         return part if part is not None and row in part else None
+
+    def __contains__(self, row: int) -> bool:
+        """Whether a task is of a batch that is held."""
+        part = self._find(row)
+        return part is not None and part.is_here(row)
 
     def task(self, row: int) -> Task[Any] | None:
         """Return the handle of a task, if its batch is held."""
@@ -72,11 +82,11 @@ class ShelvedParts:
         if part is not None and part.is_here(row):
             part.settle(row, state, value, None)
 
-    def settle_all(self, state: State, value: Any) -> None:
+    def settle_all(self, end_of: Callable[[int], tuple[State, Any]]) -> None:
         """Tell all batches that are held the end of all their tasks that are here."""
         for ref in self._parts:
             part = ref()
             if part is not None:
                 for row in range(part.first, part.first + part.count):
                     if part.is_here(row):
-                        part.settle(row, state, value, None)
+                        part.settle(row, *end_of(row), None)

@@ -148,19 +148,22 @@ class LocalCalls:
         """Return what a link takes."""
         call = partial(self._call, stored.function, stored.captured, stored.payload)
         start = None if stored.given is None else due
-        options = stored.options
-        if options.name is None:
-            options = options._replace(name=stored.function.place)
         attempts = Attempts(call)
         attempts.restore(stored.attempt, stored.failed, start, stored.given)
-        return attempts, (options, copy_context(), None)
+        return attempts, (self._options(stored), copy_context(), None)
 
     def make_many(
         self, stored: Stored, payloads: list[bytes]
     ) -> tuple[Callable[..., Any], list[Any], LocalRecord]:
         """Return what a link takes of tasks that differ in their payloads."""
         call = partial(self._call, stored.function, stored.captured)
-        return call, [(payload,) for payload in payloads], (stored.options, copy_context(), None)
+        record = self._options(stored), copy_context(), None
+        return call, [(payload,) for payload in payloads], record
+
+    def _options(self, stored: Stored) -> Options:
+        """Return the options of a task, which has a name: none can be seen by its call."""
+        options = stored.options
+        return options._replace(name=options.name or stored.function.place)
 
     def _call(
         self, function: Durable | Function, captured: bytes | None, payload: bytes

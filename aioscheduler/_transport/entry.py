@@ -50,6 +50,10 @@ class Entry(NamedTuple):
         return self._replace(due=due, record=make_record(more._replace(given=None)))
 
 
+ALIAS_BITS = 36
+"""Of the number of a task that a process gives, which counts up; above them is which process."""
+
+
 class InsideRequest(NamedTuple):
     """What a task sends of another that it schedules; its manager enters it as an `Entry`.
 

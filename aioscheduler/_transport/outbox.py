@@ -87,6 +87,7 @@ class Outbox:
             payloads: At most a page of them.
             record: Of each of them.
         """
+        assert len(payloads) <= PAGE
         self.pack()
         if self.next % PAGE + len(payloads) > PAGE:  # no frame crosses the border of a page
             self._skip_to_page()

@@ -326,3 +326,20 @@ async def test_one_bad_page_takes_no_other_tasks_with_it(
         assert 1900 <= manager.stats().finished < 2000
         assert "is corrupt" in caplog.text
         assert ".recover" in caplog.text
+
+
+async def test_a_list_of_tasks_leaves_out_what_is_on_a_bad_page_and_the_log_says_so(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with place.manager(workers=0) as manager:
+        manager.map(enduring.size, [bytes(500)] * 2000, timedelta(days=5))
+        await manager.sync()
+    pages = place.path.stat().st_size // 4096
+    with open(place.path, "r+b") as file:
+        file.seek(4096 * (pages - 20))
+        file.write(b"\xff" * 4096)
+    async with place.manager(workers=0) as manager:
+        found = [info.ref async for info in manager.tasks()]
+        assert 1900 <= len(set(found)) == len(found) < 2000
+        while "is corrupt" not in caplog.text:  # within a tick
+            await asyncio.sleep(0.05)

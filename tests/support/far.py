@@ -66,6 +66,13 @@ class Far:
         """What tasks have written of their starts."""
         return self.history.read_text().split()
 
+    async def hold(self, manager: Manager, key: int | None = None) -> Task[Any]:
+        """Schedule a task that has begun, not only on the host's books, and does not end."""
+        word = f"held{len(self.starts())}-{key}"
+        task = manager.schedule(begin(str(self.history), word, 3600), key=key)
+        await until(lambda: word in self.starts())
+        return task
+
     def end(self) -> None:
         """End what a test may have left, each by its pid."""
         for pid in [*self.launchers(), *self.nodes()]:

@@ -6,7 +6,7 @@ What the settings may say besides those of `outpost_node`:
 - `path`: where nodes import from
 - `refuse`: a file without which there is no cluster
 - `waits`: a file for whose removal each outpost waits
-- `cannot`: why there is no outpost beyond the first `can`
+- `cannot`: why there is no outpost beyond the first `can`; and a file `until` which there is none
 - `prefix`: a command that runs another
 - `garbage`: a line to say first
 - `proxy`: a port for the host to connect to instead, and `to`, a file that says where it leads
@@ -43,7 +43,8 @@ class Launcher:
 
     async def start(self, number: int, secret: str) -> None:
         settings = self.settings
-        if "cannot" in settings and number > settings.get("can", 0):
+        gone = "until" not in settings or not os.path.exists(settings["until"])
+        if "cannot" in settings and number > settings.get("can", 0) and gone:
             self.say(lost=number, text=settings["cannot"])
             return
         while "waits" in settings and os.path.exists(settings["waits"]):

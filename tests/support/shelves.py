@@ -256,12 +256,12 @@ class Place:
         begun = horizon.begin()
         page = self.store.read(horizon.reached, until, 1 << 16)
         reached: Position = page.reached
-        self.shelf.tally.take(horizon.take(page.rows, reached, self._take))
+        found = horizon.take(page.rows, reached)
+        for row, kept in found:
+            self.restored.take(row, {}, kept)
+        self.shelf.tally.take(len(found))
         horizon.expect(page.behind)
         horizon.end(begun)
-
-    def _take(self, row: Row, kept: Kept | None) -> None:
-        self.restored.take(row, {}, kept)
 
     async def turn(self, count: int = 6) -> None:
         """Some turns of the loop, and all that the writer has to do in each."""

@@ -282,7 +282,7 @@ class StoreSuite:
         assert [letter.row for letter in store.letters(-1, 3)] == [5, 6, 7]
         assert [letter.row for letter in store.letters(7, 3)] == [8, 9, 10]
         assert [letter.name for letter in store.letters(13, 3)] == [""]  # nobody knows function 1
-        store.commit(Batch(discards=[5, 6, 99]))
+        store.commit(Batch(discards=[5, 99], puts=some_rows(20, 1), requeues=[(6, 20)]))
         assert [letter.row for letter in store.letters(-1, 2)] == [7, 8]
         store.close(True)
         assert store.open().letters == 8
@@ -334,7 +334,7 @@ class StoreSuite:
             burials = [Burial(row.bucket, row.row, 1, Reason.LOST, "", 0) for row in dying]
             gone = {row for row in dead if chance.random() < 0.1}
             dead = (dead - gone) | {row.row for row in dying}
-            store.commit(Batch([], strikes, updates, puts, burials, sorted(gone), [], number))
+            store.commit(Batch([], strikes, updates, puts, burials, sorted(gone), [], [], number))
             if step % 10 == 0:
                 store.close(chance.random() < 0.5)
                 opening = store.open()

@@ -727,9 +727,11 @@ async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
     async with manager:
         stored = manager.schedule(reminders.note(1), DAY)
         runs = manager.schedule(reminders.hold("a"))
+        manager.map(reminders.note, range(4), DAY)
         await settle(clock, manager)
         store.fails = GONE
         new = manager.schedule(reminders.note(2), DAY)
+        manager.map(reminders.note, range(3), DAY)
         with pytest.raises(StoreError, match="was deleted"):
             await new.stored()
         with pytest.raises(StoreError, match="was deleted"):
@@ -743,9 +745,21 @@ async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
         with pytest.raises(ManagerClosed, match="has failed"):
             await stored
         assert runs.done()
+        stats = manager.stats()
+        assert (stats.stored, stats.dead_letters, stats.pending, len(manager)) == (6, 0, 0, 0)
+        assert (stats.kept, stats.lost) == (6, 4)
+        for ask in (manager.sync(), letters(manager)):
+            with pytest.raises(StoreError, match="was deleted"):
+                await ask
+    with pytest.raises(StoreError, match="whether a task has the id 'a' is not known"):
+        await manager.find("a")
+    with pytest.raises(StoreError, match="is not open"):
+        await anext(manager.tasks())
+    assert manager.stats().lost == stats.lost
     (report,) = reports
     assert report["exception"] is GONE
     reports.clear()
+    assert "4 new tasks are not in tasks.db, and are lost" in caplog.messages
     assert store.closed == [False]
     assert "dead letter" not in caplog.text  # none can be written
 
@@ -759,6 +773,21 @@ async def test_what_is_wrong_with_the_file_is_said(
         pass
     assert store.complains in caplog.messages
     assert "is from the future: its last host lived 86400 s later" in caplog.text
+
+
+async def test_a_plain_task_that_has_the_id_of_one_that_only_the_file_has_loses_it_to_that(
+    clock: FakeClock, store: TrickyStore
+) -> None:
+    async with clock.manager(store=store, workers=0) as manager:
+        await manager.schedule(reminders.note("durable"), 3 * DAY, id="a").stored()
+        plain = manager.schedule(asyncio.sleep(0, "plain"), 5 * DAY, id="a")
+        await clock.advance(3 * DAY - timedelta(seconds=30))
+        found = await manager.find("a")
+        assert found is not None
+        assert found.name.endswith("note")
+        assert len(manager) == 2
+        await clock.advance(3 * DAY)
+        assert (await plain, done) == ("plain", ["durable"])
 
 
 # ---- hosts that died

@@ -74,6 +74,7 @@ PURE = (
     "_processes.budget",
     "_durable.group",
     "_durable.records",
+    "_durable.offlinerecords",
     "_durable.repeatrecords",
     "_repeating.nominal",
     "_repeating.policy",
@@ -100,6 +101,7 @@ IMPURE = {"asyncio", "os", "multiprocessing", "time", "threading", "socket", "se
 NOT_TESTED_ALONE = {
     "__main__",
     "home",
+    "_durable.offlinerecords",
     "_routing.durables",
     "_routing.link",
     "_processes.occupant",

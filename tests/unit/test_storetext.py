@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aioscheduler._durable.records import Begun, Letter, Reason, StoreInfo, TaskLine
+from aioscheduler._durable.offlinerecords import StoreInfo, TaskLine
+from aioscheduler._durable.records import Begun, Letter, Reason
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler.storetext import (
     head_of_letters,

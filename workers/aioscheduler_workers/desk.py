@@ -16,15 +16,13 @@ from aioscheduler._shipping.payloads import with_names
 from aioscheduler._shipping.shipping import Shipper
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import Leased
-from aioscheduler._transport.entry import InsideRequest
+from aioscheduler._transport.entry import ALIAS_BITS, InsideRequest
 from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind, Payload
 from aioscheduler.errors import NotDurable
 from aioscheduler.options import Options, TaskOptions, read_id, read_options
 from aioscheduler.registry import Durable, read_durable_options
 from aioscheduler.task import TaskRef, check_ref
-
-ALIAS_BITS = 36  # of the number of a task that a process gives
 
 
 class TaskDesk:

@@ -227,7 +227,7 @@ class Fates:
             if buried is not None:
                 self.letters[burial.row] = burial.reason
                 self._check_burial(self.by_row[burial.row], buried, burial)
-        for number in batch.discards:
+        for number in (*batch.discards, *(letter for letter, _ in batch.requeues)):
             self._discard(number)
         ids = [row.id for row in self.rows.values() if row.id is not None]
         if len(ids) != len(set(ids)):

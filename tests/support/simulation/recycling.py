@@ -50,9 +50,9 @@ class Recycled:
         """Count what is spent of the budget of restarts."""
         spend = budget.spend
 
-        def counted(now: float) -> bool:
+        def counted(now: float, cause: object) -> bool:
             self._spent += 1
-            return bool(spend(now))
+            return bool(spend(now, cause))
 
         budget.spend = counted
 

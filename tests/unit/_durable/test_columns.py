@@ -13,62 +13,15 @@ from hypothesis import strategies as st
 from aioscheduler._durable.columns import (
     MOST_TEXT,
     WIDTH,
-    key_in,
-    key_out,
     letter_out,
     row_in,
     row_out,
-    text_in,
-    text_or_error,
-    text_out,
+    rows_out,
     write,
 )
 from aioscheduler._durable.records import Batch, Begun, Burial, Letter, Reason, Row
 from aioscheduler._durable.schema import fill
-
-TEXT = st.text(st.characters(exclude_categories=()))
-KEYS = TEXT | st.binary() | st.integers() | st.integers(2**63 - 2, 2**63 + 2)
-
-
-def through_sqlite(value: Any) -> Any:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute("CREATE TABLE a(text TEXT, any)")
-        connection.execute("INSERT INTO a VALUES(?, ?)", (value, value))
-        as_text, as_any = connection.execute("SELECT * FROM a").fetchone()
-    return as_text if isinstance(value, str) else as_any
-
-
-@given(TEXT)
-def test_any_text_comes_back(text: str) -> None:
-    assert text_out(through_sqlite(text_in(text))) == text
-
-
-@given(KEYS)
-def test_any_key_comes_back(key: str | bytes | int) -> None:
-    found = key_out(through_sqlite(key_in(key)))
-    assert (found, type(found)) == (key, type(key))
-
-
-@given(KEYS, KEYS)
-def test_two_keys_stay_two(one: str | bytes | int, two: str | bytes | int) -> None:
-    assert (key_in(one) == key_in(two)) == (one == two)
-
-
-@pytest.mark.parametrize(
-    "key", ["sam", "b", "i", b"", b"b", b"s\xed", b"i\x01", -(2**63), 2**63 - 1]
-)
-def test_keys_that_look_like_marks_are_none(key: str | bytes | int) -> None:
-    assert key_out(key_in(key)) == key
-
-
-def test_no_key_is_none() -> None:
-    assert key_out(None) is None
-
-
-@pytest.mark.parametrize("text", ["plain", "über", "\U0001f600"])
-def test_ordinary_text_is_text_in_the_file(text: str) -> None:
-    assert text_in(text) is text
-    assert key_in(text) is text
+from aioscheduler._durable.values import text_or_error
 
 
 def test_columns_are_those_of_a_put() -> None:
@@ -98,6 +51,52 @@ def test_columns_of_nonsense_are_refused(place: int, value: Any) -> None:
     columns[place] = value
     with pytest.raises((TypeError, ValueError)):
         row_out(tuple(columns))
+
+
+ROWS = st.lists(
+    st.one_of(
+        st.builds(Row, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.binary()),
+        st.builds(Row, st.just(1), st.just(5), st.just(3), st.just(b""), key=st.integers()),
+        st.builds(Row, st.just(1), st.just(5), st.just(3), st.just(b""), attempt=st.integers(1, 3)),
+    ).map(row_in),
+    max_size=12,
+)
+
+
+@given(
+    ROWS, st.lists(st.tuples(st.integers(0, 11), st.integers(1, 12), st.sampled_from([1.5, "x"])))
+)
+def test_many_rows_are_read_as_each_of_them(
+    some: list[tuple[Any, ...]], odd: list[tuple[int, int, Any]]
+) -> None:
+    for at, place, value in odd:
+        if at < len(some):
+            some[at] = (*some[at][:place], value, *some[at][place + 1 :])
+    rows, places = [], []
+    for values in some:
+        try:
+            rows.append(row_out(values))
+        except (TypeError, ValueError):
+            places.append(values[:2])
+    assert rows_out(some) == (rows, places)
+    assert all(type(row) is Row for row in rows_out(some)[0])
+
+
+@given(
+    st.sets(st.tuples(st.integers(0, 2), st.integers(0, 9))),
+    st.sets(st.tuples(st.integers(0, 2), st.integers(0, 9))),
+    st.sampled_from([(), (2,), (4, 2)]),
+)
+def test_what_is_struck_is_gone_and_nothing_else(
+    there: set[tuple[int, int]], struck: set[tuple[int, int]], sizes: tuple[int, ...]
+) -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        fill(connection)
+        puts = [Row(row, bucket << 42, 1, b"") for bucket, row in there]
+        write(connection, Batch(puts=puts), ())
+        assert write(connection, Batch(strikes=list(struck)), sizes) == (-len(there & struck), 0)
+        left = connection.execute("SELECT bucket, row FROM task").fetchall()
+        assert set(left) == there - struck
 
 
 def test_a_burial_of_what_is_not_there_leaves_no_letter() -> None:

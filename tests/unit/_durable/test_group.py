@@ -56,10 +56,10 @@ def test_what_is_new_is_put_and_what_is_no_more_struck() -> None:
     group = Group(7)
     kept, row = make(group, due=5 * HOUR)
     assert (kept.row, kept.stamp, group.stamp, group.unsaved) == (7, 1, 1, 1)
-    assert group.take() == (Batch([], [], [], [row], [], [], [], 8), 1)
+    assert group.take() == (Batch([], [], [], [row], [], [], [], [], 8), 1)
     assert (group.take(), group.unsaved, group.unsaved_bytes) == (None, 0, 0)
     group.strike(kept)
-    assert group.take() == (Batch([], [(row.bucket, 7)], [], [], [], [], [], 8), 2)
+    assert group.take() == (Batch([], [(row.bucket, 7)], [], [], [], [], [], [], 8), 2)
 
 
 def test_many_are_put_as_one_after_the_other() -> None:
@@ -97,7 +97,7 @@ def test_what_was_handed_out_is_struck_in_the_next_batch() -> None:
     take(group)
     group.strike(kept)
     _, other = make(group)
-    assert take(group) == Batch([], [(row.bucket, 0)], [], [other], [], [], [], 2)
+    assert take(group) == Batch([], [(row.bucket, 0)], [], [other], [], [], [], [], 2)
 
 
 def test_a_change_is_written_once_as_it_was_last() -> None:
@@ -110,7 +110,7 @@ def test_a_change_is_written_once_as_it_was_last() -> None:
     kept.failed, kept.losses, kept.given = 3, 4, 5 * HOUR
     group.change(kept)
     update = Update(before, 3, 9 * HOUR, Begun.NO, 2, 3, 4, 5 * HOUR, None)
-    assert take(group) == Batch([], [], [update], [], [], [], [], 0)
+    assert take(group) == Batch([], [], [update], [], [], [], [], [], 0)
     assert kept.bucket == 9 * HOUR >> BUCKET_SHIFT != before
     kept.attempt = 3
     group.change(kept)
@@ -128,7 +128,7 @@ def test_a_change_of_what_is_new_is_put_with_it() -> None:
     put = row._replace(
         due=9 * HOUR, attempt=2, failed=1, losses=1, given=5 * HOUR, begun=Begun.ONCE
     )
-    assert take(group) == Batch([], [], [], [put], [], [], [], 1)
+    assert take(group) == Batch([], [], [], [put], [], [], [], [], 1)
     group.strike(kept)
     assert take(group).strikes == [(put.bucket, 0)]
 
@@ -139,7 +139,7 @@ def test_a_change_of_what_ends_is_not_written() -> None:
     bucket, kept.due = kept.bucket, 9 * HOUR
     group.change(kept)
     group.strike(kept)
-    assert take(group) == Batch([], [(bucket, 3)], [], [], [], [], [], 0)
+    assert take(group) == Batch([], [(bucket, 3)], [], [], [], [], [], [], 0)
     assert group.unsaved_bytes == 0
 
 
@@ -150,7 +150,7 @@ def test_what_failed_is_put_and_buried() -> None:
     group.change(kept)
     group.bury(kept, Reason.FAILED, "Traceback", 77)
     burial = Burial(row.bucket, 0, 2, Reason.FAILED, "Traceback", 77)
-    assert take(group) == Batch([], [], [], [row._replace(attempt=2)], [burial], [], [], 1)
+    assert take(group) == Batch([], [], [], [row._replace(attempt=2)], [burial], [], [], [], 1)
     assert group.unsaved_bytes == 0
 
 
@@ -173,8 +173,19 @@ def test_letters_and_functions() -> None:
         group.discard_letter(row)
     assert group.unsaved == 4
     functions = [Function(0, "old", "m:new", True), Function(1, "other", "m:g", False)]
-    assert take(group) == Batch(functions, [], [], [], [], [5, 0], [], 0)
+    assert take(group) == Batch(functions, [], [], [], [], [5, 0], [], [], 0)
     assert group.unsaved_bytes == 0
+
+
+def test_what_comes_in_the_place_of_a_letter_is_in_one_batch_with_its_end() -> None:
+    group = Group(0)
+    make(group)
+    with group.whole():
+        kept, row = make(group)
+        group.discard_letter(5, kept.row)
+    assert rows_of(take(group, 0)) == [0]
+    assert take(group, 0) == Batch([], [], [], [row], [], [], [(5, 1)], [], 2)
+    assert (group.unsaved, group.unsaved_bytes) == (0, 0)
 
 
 # ---- ids
@@ -186,7 +197,7 @@ def test_an_id_that_was_given_up_is_given_again_in_the_same_batch() -> None:
     take(group)
     group.strike(first)
     _, second = make(group, id="one")
-    assert take(group) == Batch([], [(0, 0)], [], [second], [], [], [], 2)
+    assert take(group) == Batch([], [(0, 0)], [], [second], [], [], [], [], 2)
 
 
 def test_an_id_that_was_given_up_stays_given_up_when_its_task_has_ended() -> None:
@@ -220,7 +231,7 @@ def test_the_id_of_a_dead_letter_is_given_again_in_the_next_batch(handed_out: bo
     assert [burial.row for burial in batch.burials] == [0, 2]
     assert rows_of(batch)[-1] == 3
     assert stamp == group.stamp - 2
-    assert group.take() == (Batch([], [], [], [second, third], [], [], [], 6), group.stamp)
+    assert group.take() == (Batch([], [], [], [second, third], [], [], [], [], 6), group.stamp)
 
 
 # ---- parts
@@ -235,7 +246,7 @@ def test_a_batch_is_a_beginning_of_what_has_changed() -> None:
     assert (group.unsaved, group.unsaved_bytes) == (3, 3 * size)
     assert rows_of(take(group, 2 * size - 1)) == [2]
     assert rows_of(take(group, 0)) == [3]
-    assert group.take(0) == (Batch([], [], [], [Row(4, 0, 1, b"payload")], [], [], [], 5), 5)
+    assert group.take(0) == (Batch([], [], [], [Row(4, 0, 1, b"payload")], [], [], [], [], 5), 5)
 
 
 def test_a_part_says_how_far_it_goes() -> None:
@@ -306,7 +317,7 @@ def test_what_becomes_of_repeats_is_written_in_order_and_all_of_it() -> None:
         group.repeat(change)
     assert (group.unsaved, group.stamp) == (4, 4)
     assert group.unsaved_bytes == 4 * 64 + len("reverytermspayloadrrr") + 100
-    assert group.take() == (Batch([], [], [], [], [], [], changes, 0), 4)
+    assert group.take() == (Batch([], [], [], [], [], [], [], changes, 0), 4)
     assert (group.unsaved, group.unsaved_bytes) == (0, 0)
 
 
@@ -380,6 +391,9 @@ class File:
             self.letters[burial.row] = burial.attempt
         for number in batch.discards:
             del self.letters[number]
+        for number, instead in batch.requeues:
+            del self.letters[number]
+            assert any(row.row == instead for row in batch.puts) or instead not in self.tasks
         for change in batch.repeats:
             if isinstance(change, RepeatEnd):
                 del self.repeats[change.id]
@@ -517,6 +531,15 @@ class History:
             self.group.discard_letter(number)
             self.discards[number] = self.group.stamp
 
+    def requeue(self, pick: int) -> None:
+        known = sorted(self.burials.keys() - self.discards.keys())
+        if known:
+            number = known[pick % len(known)]
+            with self.group.whole():
+                self.put(pick)
+                self.group.discard_letter(number, self.group.next_row - 1)
+            self.discards[number] = self.group.stamp
+
     def take(self, pick: int) -> None:
         taken = self.group.take(pick * 40)
         if taken is not None:
@@ -567,6 +590,7 @@ DEEDS = (
     "strike",
     "bury",
     "discard",
+    "requeue",
     "define",
     "take",
     "commit",

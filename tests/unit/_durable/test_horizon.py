@@ -115,7 +115,8 @@ class History:
             rows, reached = self.page
             size = self.random.choice((1, 2, 1000))
             part, rest = rows[:size], rows[size:]
-            self.horizon.take(part, part[-1].position if rest else reached, self.feed)
+            for row, more in self.horizon.take(part, part[-1].position if rest else reached):
+                self.feed(row, more)
             self.page = (rest, reached) if rest else None
             if not rest:
                 self.horizon.end(self.begun)
@@ -216,10 +217,7 @@ def drawn(*positions: Position) -> list[Row]:
 
 
 def taken(horizon: Horizon[str], rows: list[Row], reached: Position) -> list[Any]:
-    found: list[Any] = []
-    count = horizon.take(rows, reached, lambda row, more: found.append((row.position, more)))
-    assert count == len(found)
-    return found
+    return [(row.position, more) for row, more in horizon.take(rows, reached)]
 
 
 def test_what_is_not_written_yet_comes_in_its_place() -> None:
@@ -263,5 +261,5 @@ def test_the_horizon_only_grows(positions: list[Position]) -> None:
     horizon: Horizon[str] = Horizon()
     for position in positions:
         before = horizon.reached
-        horizon.take([], position, lambda row, more: None)
+        horizon.take([], position)
         assert horizon.reached == max(before, position)

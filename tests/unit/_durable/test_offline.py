@@ -18,6 +18,7 @@ from storesuite import letters_of, rows_of, some_rows
 from aioscheduler._durable import offline, schema
 from aioscheduler._durable.lock import Lock
 from aioscheduler._durable.offline import Outcome, change, look
+from aioscheduler._durable.offlinerecords import TaskLine
 from aioscheduler._durable.records import (
     Batch,
     Begun,
@@ -27,7 +28,6 @@ from aioscheduler._durable.records import (
     Opening,
     Reason,
     Row,
-    TaskLine,
 )
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError, StoreLocked, UnknownTask

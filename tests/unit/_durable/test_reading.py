@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioscheduler._durable import reading
-from aioscheduler._durable.records import BUCKET_SHIFT, FIRST, LAST, Batch, Position, Row
+from aioscheduler._durable.records import BUCKET_SHIFT, FIRST, Batch, Position, Row
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError
 
@@ -36,60 +33,6 @@ def tasks(draw: st.DrawFn) -> list[Row]:
 
 def positions(rows: list[Row]) -> list[Position]:
     return [row.position for row in rows]
-
-
-@given(tasks(), DUES, st.integers(-1, 31), DUES, st.integers(1, 40))
-def test_a_part_is_the_beginning_of_what_is_asked_for(
-    rows: list[Row], due: int, row: int, until: int, most: int
-) -> None:
-    with_rows = a_store(rows)
-    page = with_rows.read((due, row), until, most)
-    behind = sorted(r.position for r in rows if r.position > (due, row))
-    wanted = [position for position in behind if position[0] <= until]
-    assert positions(page.rows) == wanted[:most]
-    assert page.reached == ((until, LAST[1]) if len(wanted) < most else page.rows[-1].position)
-    assert [p for p in behind if p <= page.reached] == wanted[:most]
-    end = ((until >> BUCKET_SHIFT) + 1) << BUCKET_SHIFT
-    if len(wanted) >= most or any(p[0] >= end for p in behind):
-        assert page.behind is not None
-    if page.behind is None:
-        assert not [p for p in behind if p[0] >= end]
-    else:
-        assert all(p[0] >= page.behind for p in behind if p > page.reached and p[0] >= end)
-    with_rows.close(clean=True)
-
-
-@given(tasks(), st.integers(1, 40))
-def test_part_by_part_all_is_read_once(rows: list[Row], most: int) -> None:
-    store = a_store(rows)
-    found: list[Row] = []
-    after = FIRST
-    behind: int | None = LAST[0]
-    while behind is not None:
-        found_now, after, behind = store.read(after, LAST[0], most)
-        found += found_now
-    assert positions(found) == sorted(positions(rows))
-    store.close(clean=True)
-
-
-def test_a_queue_is_read_in_order() -> None:
-    rows = [Row(number, 0, 1, b"") for number in range(1, 3000)]
-    shuffled = random.Random(1).sample(rows, len(rows))
-    store = a_store(shuffled)
-    assert store.read((0, 500), 0, 1000) == (rows[500:1500], (0, 1500), 0)
-    assert store.read((0, 2500), 0, 1000) == (rows[2500:], (0, LAST[1]), None)
-    store.close(clean=True)
-
-
-def test_large_arguments_make_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MOST_BYTES", 2_000_000)
-    rows = [Row(number, 7, 1, bytes(1000)) for number in range(1, 8000)]
-    store = a_store(rows)
-    page = store.read(FIRST, 9, 100_000)
-    assert 2000 <= len(page.rows) <= 2000 + 1024
-    assert page.reached == page.rows[-1].position
-    assert page.behind == 7
-    store.close(clean=True)
 
 
 @given(tasks(), st.lists(IDS, max_size=3), st.lists(st.tuples(DUES, st.integers(-1, 31))))

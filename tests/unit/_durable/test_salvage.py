@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioscheduler._durable.reading import read_part
+from aioscheduler._durable.parts import Parts
 from aioscheduler._durable.records import FIRST
-from aioscheduler._durable.salvage import LEAST, salvage
+from aioscheduler._durable.salvage import LEAST, salvage, scan_page
 
 
 class Spoilt:
@@ -24,6 +24,9 @@ class Spoilt:
 
     def execute(self, query: str, key: tuple[int, ...]) -> Any:
         self.steps += 1
+        if query.endswith("LIMIT ?"):
+            self.some = [row for row in self.rows if row > key[:2]][: key[2]]
+            return self
         back = "DESC" in query
         found = [
             row for row in self.rows if row >= key[:2] and (not back or row < (key[2], key[3]))
@@ -33,6 +36,11 @@ class Spoilt:
             raise sqlite3.DatabaseError("malformed")
         self.row = row
         return self
+
+    def fetchall(self) -> list[tuple[int, int]]:
+        if self.bad.intersection(self.some):
+            raise sqlite3.OperationalError("malformed")
+        return self.some
 
     def fetchone(self) -> tuple[int, int] | None:
         return self.row
@@ -50,8 +58,7 @@ def test_around_one_bad_stretch_all_is_read(
     connection: Any = Spoilt(rows, bad)
     found, places, done = salvage(connection, LEAST, 9, 1 << 30)
     assert done == 9
-    assert sorted(found) == [row for row in rows if row not in bad]
-    assert len(set(found)) == len(found)
+    assert found == [row for row in rows if row not in bad]
     assert len(places) == bool(bad)
 
 
@@ -96,4 +103,27 @@ def test_a_connection_that_reads_nothing_is_given_up() -> None:
     connection: Any = Dead()
     assert salvage(connection, LEAST, 9, 10) == ([], [(LEAST, LEAST)], 9)
     with pytest.raises(sqlite3.OperationalError):
-        read_part(connection, FIRST, 9, 10, [])
+        Parts().read(connection, FIRST, 9, 10, [])
+
+
+@given(st.sets(KEYS), st.sets(KEYS), st.integers(1, 9))
+def test_read_page_by_page_around_bad_places_it_is_what_can_be_read_in_its_order(
+    keys: set[tuple[int, int]], bad: set[tuple[int, int]], most: int
+) -> None:
+    connection: Any = Spoilt(list(keys), bad)
+    whole, places, _ = salvage(connection, LEAST, 9, 1 << 30)
+    gaps: set[tuple[int, int]] = set()
+    found: list[tuple[int, ...]] = []
+    while page := read_on(connection, found[-1][:2] if found else FIRST, most, gaps):
+        found += page
+        assert len(page) <= most
+    assert found == sorted(set(found))
+    assert set(whole) <= set(found) <= keys - bad  # a page that begins behind one sees more of it
+    assert bool(gaps) <= bool(places)
+
+
+def read_on(connection: Any, after: Any, most: int, gaps: set[tuple[int, int]]) -> Any:
+    try:
+        return scan_page(connection, after, most, gaps)
+    except sqlite3.OperationalError:  # nothing behind can be read
+        return []

@@ -18,6 +18,7 @@ from storesuite import StoreSuite, in_order, letters_of, rows_of, some_rows
 
 from aioscheduler._durable import schema
 from aioscheduler._durable.records import (
+    FIRST,
     Batch,
     Begun,
     Burial,
@@ -29,6 +30,8 @@ from aioscheduler._durable.records import (
 )
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler.errors import StoreError, StoreLocked
+
+MARK = b"by which a page of tasks is known"
 
 
 class TestInAFile(StoreSuite):
@@ -444,6 +447,76 @@ def test_one_bad_page_in_one_large_bucket(path: Path, store: SQLiteStore) -> Non
     assert in_order(found) == found
     assert 0 < len(rows) - len(found) <= 200
     assert "tasks at 1 place " in store.complaint
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_all_that_is_around_a_bad_page_is_listed(
+    path: Path, store: SQLiteStore, last: bool
+) -> None:
+    rows = [row._replace(id=f"n{row.row:05}") for row in some_rows(1, 5000, due=7, payload=MARK)]
+    store.commit(Batch(puts=rows))
+    store.close(True)
+    tasks = [
+        n
+        for n in range(2, path.stat().st_size // 4096)
+        if page_type(path, n) == 10 and has_payloads(path, n)
+    ]
+    spoil(path, max(tasks) if last else tasks[len(tasks) // 2])
+    store.open()
+    listed = all_of(lambda row: store.scan(FIRST if row is None else (row.bucket, row.row), 100))
+    assert listed == sorted(listed, key=lambda row: row.row)
+    assert 0 < len(rows) - len(listed) <= 200
+    assert "tasks at 1 place cannot be read and are left out" in store.complaint
+    by_id = all_of(lambda row: store.scan_ids("n", None if row is None else row.id, 100))
+    assert by_id == listed  # the index has the ids of all
+
+
+def test_an_index_of_ids_that_cannot_be_read_is_told_of(path: Path, store: SQLiteStore) -> None:
+    rows = [row._replace(id=f"n{row.row:05}") for row in some_rows(1, 5000, due=7, payload=MARK)]
+    store.commit(Batch(puts=rows))
+    store.close(True)
+    pages = range(2, path.stat().st_size // 4096)
+    index = [n for n in pages if page_type(path, n) == 10 and not has_payloads(path, n)]
+    spoil(path, index[len(index) // 2])
+    store.open()
+    with pytest.raises(StoreError, match=r"tasks\.db cannot be read: .*malformed.*\.recover"):
+        all_of(lambda row: store.scan_ids("n", None if row is None else row.id, 100))
+    listed = all_of(lambda row: store.scan(FIRST if row is None else (row.bucket, row.row), 100))
+    assert (listed, store.complaint) == (rows, "")
+
+
+def test_a_disk_that_fails_is_no_end_of_a_list(store: SQLiteStore) -> None:
+    store.commit(Batch(puts=[row._replace(id=str(row.row)) for row in some_rows(1, 10)]))
+
+    class Failing:
+        def execute(self, query: str, *values: Any) -> Any:
+            assert connection is not None
+            if " row, 0," in query:  # the index
+                return connection.execute(query, *values)
+            raise sqlite3.OperationalError("disk I/O error")
+
+    connection, store._connection = store._connection, Failing()  # type: ignore[assignment]
+    try:
+        with pytest.raises(StoreError, match="cannot be read: disk I/O error"):
+            store.scan(FIRST, 100)
+        with pytest.raises(StoreError, match="cannot be read: disk I/O error"):
+            store.scan_ids("", None, 100)
+    finally:
+        store._connection = connection
+
+
+def all_of(read_page: Callable[[Row | None], list[Row]]) -> list[Row]:
+    found: list[Row] = []
+    while page := read_page(found[-1] if found else None):
+        found += page
+    return found
+
+
+def has_payloads(path: Path, number: int) -> bool:
+    """Whether a page is one of tasks, and not of the index of their ids."""
+    with open(path, "rb") as file:
+        file.seek(number * 4096)
+        return MARK in file.read(4096)
 
 
 def test_beside_a_bad_page_what_cannot_be_struck_refuses_nothing_else(

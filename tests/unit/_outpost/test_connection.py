@@ -195,6 +195,18 @@ async def test_a_clock_that_is_ahead_of_what_was_measured_is_told_to_workers(sta
     assert life.leads[-1] < life.leads[0] - 9 * 10**8
 
 
+async def test_a_clock_of_the_host_that_was_set_is_told_to_workers(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = Life()
+    await stage.connect(life)
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+    stage.connection.look_after()
+    monkeypatch.undo()
+    assert 3599 * 10**9 < life.leads[-1] - life.leads[0] < 3601 * 10**9
+
+
 async def test_a_wrong_time_of_day_is_said_once(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -235,7 +247,7 @@ async def test_the_end_of_the_stream_is_the_end_of_all_there_by_one_cause(stage:
     assert all(len(life.ends) == 1 for life in lives)
     assert {life.shared for life in lives} == {stage.connection.end}
     assert all(life.ends[0][0] is None for life in lives)
-    assert lives[0].ends[0][1].startswith("node n1: ")
+    assert lives[0].ends[0][1].startswith("node n1 is lost: ")
 
 
 @pytest.mark.parametrize("item", [[77, 0, 0], [Item.USAGE, 0, 0], [], 5, [Item.CLOCK, 1]])
@@ -297,7 +309,7 @@ async def test_the_launchers_word_ends_it_and_says_why(stage: Stage) -> None:
     stage.connection.told_lost("its actor was killed")
     assert not life.ends  # never from within
     await until(lambda: life.ends and waits.ends)
-    assert life.ends == [(None, "node n1: its actor was killed")]
+    assert life.ends == [(None, "node n1 is lost: its actor was killed")]
     assert stage.overs == [stage.connection]
 
 
@@ -396,6 +408,13 @@ async def test_where_tasks_run_again_the_end_waits_for_the_launchers_word(fenced
     assert not life.ends
     fenced.connection.told_lost("it is dead")
     assert len(life.ends) == 1
+
+
+async def test_if_the_launcher_is_the_first_to_say_it_nothing_waits(fenced: Stage) -> None:
+    life = Life()
+    await fenced.connect(life)
+    fenced.connection.told_lost("it is dead")
+    await until(lambda: life.ends)
 
 
 async def test_or_until_the_other_side_has_noticed_itself(

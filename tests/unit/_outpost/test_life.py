@@ -10,6 +10,7 @@ import pytest
 
 from aioscheduler._outpost.life import OutpostLife
 from aioscheduler._outpost.outgoing import PART, WINDOW
+from aioscheduler._processes.budget import NOT_HAD
 from aioscheduler._processes.process import make_loop
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.order import Order
@@ -147,6 +148,7 @@ async def test_a_worker_that_writes_nonsense_is_killed(
 
 async def test_its_end_is_told_once_and_what_is_known_of_it(place: Place) -> None:
     life = place.life
+    life.pid = 12
     assert not place.ends
     life.finish(-11, "Segmentation fault", [[3, 0], [0, 5]], [1, 4])
     life.finish(None, "its node is gone", shared=object())
@@ -162,7 +164,13 @@ async def test_its_end_is_told_once_and_what_is_known_of_it(place: Place) -> Non
     assert not place.carrier.killed
 
 
+async def test_what_was_never_there_was_not_had(place: Place) -> None:
+    place.life.finish(None, "gone", shared=place.carrier.end)
+    assert place.life.shared_end is NOT_HAD
+
+
 async def test_of_a_node_that_is_gone_nobody_knows_what_had_begun(place: Place) -> None:
+    place.life.pid = 12
     place.life.finish(None, "gone", shared=place.carrier.end)
     assert place.life.begun(0) is None
     assert place.life.blocked() is None

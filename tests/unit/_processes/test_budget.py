@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from aioscheduler._processes.budget import RestartBudget
+from aioscheduler._processes.budget import NOT_HAD, RestartBudget
 
 
 def test_so_many_in_so_many_seconds() -> None:
@@ -39,6 +39,14 @@ def test_a_cause_that_cannot_be_paid_for_is_one_too_many_for_each() -> None:
     node = object()
     assert not budget.spend(0.0, node)
     assert not budget.spend(0.0, node)
+
+
+def test_what_could_not_be_had_costs_nothing() -> None:
+    budget = RestartBudget(1, 10.0)
+    assert all(budget.spend(0.0, NOT_HAD) for _ in range(50))
+    assert budget.spend(0.0)
+    assert budget.spend(0.0, NOT_HAD)
+    assert not budget.spend(0.0)
 
 
 def test_none_at_all() -> None:

@@ -54,7 +54,7 @@ def test_a_process_is_named_with_what_is_known_of_it() -> None:
 
 
 def test_of_a_slow_start_it_is_said_what_takes_so_long() -> None:
-    assert "its initializer, or an import" in report_slow(WHO, 5.2, there=True, refilling=False)
-    told = report_slow(WHO, 5.2, there=False, refilling=True)
-    assert "not ready after 5 s: it has no process yet" in told
+    assert "its initializer, or an import" in report_slow(WHO, 5.2, refilling=False)
+    told = report_slow(WHO, 5.2, refilling=True)
+    assert "not ready after 5 s" in told
     assert told.endswith("no other worker is recycled until it is")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._processes.budget import RestartBudget
+from aioscheduler._processes.budget import NOT_HAD, RestartBudget
 from aioscheduler._processes.draining import DRAIN_TIME, KILL_AFTER
 from aioscheduler._processes.occupant import End, Then
 from aioscheduler._processes.supervisor import START_PATIENCE, Supervisor
@@ -553,6 +553,39 @@ async def test_what_has_no_process_yet_is_not_waited_for(place: Place, loop: Loo
     life.ended(None, "")
     await closing
     assert place.ends[-1].then is Then.CLOSED
+
+
+async def test_while_a_machine_is_looked_for_tasks_go_elsewhere_and_nothing_is_said(
+    place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the machine is waited for is no part of the time that a start may take."""
+    supervisor = place.supervisor
+    place.lives[0].ended(-9, "")
+    loop.pass_(0.1)
+    life = place.lives[-1]
+    life.pid = None
+    caplog.clear()
+    for _ in range(5):
+        loop.pass_(START_PATIENCE)
+        supervisor.look_after()
+        assert supervisor.avoided
+    assert not caplog.text
+    life.pid = 12
+    loop.pass_(START_PATIENCE / 2)
+    supervisor.look_after()
+    assert not supervisor.avoided
+    loop.pass_(START_PATIENCE)
+    supervisor.look_after()
+    assert supervisor.avoided
+    assert "is not ready after 8 s" in caplog.text
+
+
+async def test_what_cannot_be_had_is_asked_for_for_ever(place: Place, loop: Loop) -> None:
+    for _ in range(20):
+        place.lives[-1].shared_end = NOT_HAD
+        place.lives[-1].ended(None, "the node that was chosen is dead")
+        loop.pass_(10)
+    assert {end.then for end in place.ends} == {Then.REPLACED}
 
 
 async def test_a_process_elsewhere_is_named_with_its_node(place: Place, loop: Loop) -> None:

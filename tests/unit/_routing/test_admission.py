@@ -14,7 +14,8 @@ import reminders
 from stores import FULL, TrickyStore
 
 from aioscheduler import State, StoreError, TaskLimitReached
-from aioscheduler._durable.records import LAST, Letter, Reason
+from aioscheduler._durable.group import Kept
+from aioscheduler._durable.records import LAST, Batch, Function, Letter, Reason, Row, Unwritable
 from aioscheduler._routing.admission import Admission
 from aioscheduler._routing.storedcalls import Stored
 from aioscheduler._transport import wire
@@ -75,6 +76,34 @@ async def test_what_the_file_has_is_accepted_whatever_the_limits_are(place: Plac
     assert place.admission.admit(place.due, "k", None, place.call(1)) != (-1, -1)
     where = {place.admission.admit(place.due, "k", None, place.call(1))[0] for _ in range(5)}
     assert len(where) == 1  # as its key says
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9, 1300])
+async def test_many_are_dealt_out_to_all_schedulers_in_their_order(
+    place: Place, count: int
+) -> None:
+    note = find("test.note")
+    assert note is not None
+    for n in range(9):  # so that loads differ, and one has to have more of what comes
+        place.admission.admit(place.due, "k", None, place.call(n))
+    payloads = [wire.pack([n]) for n in range(count)]
+    call = place.keeper.calls.make_many(Stored(note, b""), payloads)
+    dues = [place.due + n // 2 for n in range(count)]
+    last: dict[tuple[int, int], tuple[int, int]] = {}
+    found = []
+    for worker, first, indexes in place.admission.admit_many(dues, *call):
+        for number, index in enumerate(indexes, first):
+            link, scheduler = place.admission.locate(worker, number)
+            task = link.find(scheduler, number)
+            assert task is not None
+            assert (task.state, link.due(scheduler, number)) == (State.PENDING, dues[index])
+            assert "note" in task.name
+            assert last.get((worker, scheduler), (-1, -1)) < (number, index)
+            last[worker, scheduler] = number, index
+            found.append(index)
+    assert sorted(found) == list(range(count))
+    assert len(last) >= min(count, 2)
+    assert len(place.manager) == 9 + count
 
 
 async def test_an_early_task_becomes_the_one_of_the_file(place: Place) -> None:
@@ -175,8 +204,63 @@ async def test_a_letter_is_requeued_and_is_one_no_more(place: Place) -> None:
     with pytest.raises(ValueError, match="another task has the id 'a' now"):
         place.admission.requeue(place.letter(row=901), None, None)
     await task.stored()
-    assert [batch.discards for batch in place.store.batches] == [[900]]
+    (row,) = place.store.rows()
+    assert row.id == "a"
+    assert [batch.requeues for batch in place.store.batches] == [[(900, row.row)]]
+    assert not any(batch.discards for batch in place.store.batches)
+
+
+@pytest.mark.parametrize("far", [False, True])
+async def test_a_letter_whose_task_can_never_be_written_stays_one(
+    place: Place, caplog: pytest.LogCaptureFixture, far: bool
+) -> None:
+    number = place.keeper.group.new_row()
+    row = Row(number, 5, place.letter().function, wire.pack(["again"]), id="a")
+    kept = Kept.of(row)
+    place.keeper.group.put(kept, row)
+    place.keeper.group.bury(kept, Reason.FAILED, "why", 9)
+    (letter,) = [letter async for letter in place.manager.dead_letters()]
+    commit = place.store.commit
+
+    def refuse(batch: Batch) -> None:
+        if batch.puts:
+            raise Unwritable("a page is bad")
+        commit(batch)
+
+    place.store.commit = refuse  # type: ignore[method-assign]
+    task = await place.manager.requeue(letter, timedelta(days=99 if far else 1))
+    with pytest.raises(StoreError, match="a page is bad"):
+        await task.stored()
+    assert f"the requeueing of dead letter {number}, which stays one" in caplog.text
+    assert [found async for found in place.manager.dead_letters()] == [letter]
+    assert (place.manager.stats().dead_letters, place.store.rows()) == (1, [])
+    task.cancel()
+    place.store.commit = commit  # type: ignore[method-assign]
+    await (await place.manager.requeue(letter, timedelta(days=1))).stored()
     assert [row.id for row in place.store.rows()] == ["a"]
+    assert [found async for found in place.manager.dead_letters()] == []
+    assert (place.manager.stats().dead_letters, place.manager.stats().stored) == (0, 1)
+
+
+async def test_a_letter_whose_id_an_undefined_task_has_is_requeued_behind_its_end(
+    place: Place,
+) -> None:
+    restoring = place.keeper._restoring
+    assert restoring is not None
+    function = Function(9, "test.gone", "__main__:gone", once=False)
+    place.keeper.group.define(function)
+    place.keeper._functions.read([function])
+    row = Row(place.keeper.group.new_row(), 5, 9, wire.pack([1]), id="a")
+    kept = Kept.of(row)
+    place.keeper.group.put(kept, row)
+    await place.manager.sync()
+    restoring._undefined.add(row, kept, function)
+    task = place.admission.requeue(place.letter(), timedelta(days=1), None)
+    await task.stored()
+    assert [(row.id, row.function) for row in place.store.rows()] == [
+        ("a", place.letter().function)
+    ]
+    assert [letter.reason for letter in place.store.dead()] == [Reason.UNKNOWN]
 
 
 async def test_what_is_refused_leaves_the_letter(place: Place) -> None:

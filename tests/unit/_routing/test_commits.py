@@ -408,6 +408,63 @@ async def test_of_very_many_that_are_left_out_the_number_is_told(
     assert told[-1] == "a page is bad; and so are 1,200 others"
 
 
+def test_a_letter_and_the_task_in_its_place_are_left_out_together(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.start()
+    letters = [place.put() for _ in range(2)]
+    for kept in letters:
+        place.group.bury(kept, Reason.FAILED, "why", 7)
+    place.turn()
+    commit = place.store.commit
+
+    def refuse(batch: Batch) -> None:
+        if any(row.payload == b"bad" for row in batch.puts):
+            raise Unwritable("a page is bad")
+        commit(batch)
+
+    monkeypatch.setattr(place.store, "commit", refuse)
+    for letter, payload in zip(letters, (b"bad", b"good"), strict=True):
+        with place.group.whole():
+            instead = place.put(payload)
+            place.group.discard_letter(letter.row, instead.row)
+        place.commits.letters -= 1  # by who drops it
+    place.turn()
+    assert [letter.row for letter in place.store.dead()] == [letters[0].row]
+    assert [row.payload for row in place.store.rows()] == [b"good"]
+    assert (place.commits.letters, place.commits.tasks) == (1, 1)
+    assert caplog.messages == [
+        "a page is bad; this change of a durable task is left out: "
+        f"the requeueing of dead letter {letters[0].row}, which stays one"
+    ]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_the_end_of_what_was_left_out_takes_nothing_off_the_counts(
+    place: Place, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    commit = place.store.commit
+
+    def refuse(batch: Batch) -> None:
+        if any(row.payload == b"bad" for row in batch.puts):
+            raise Unwritable("a page is bad")
+        commit(batch)
+
+    monkeypatch.setattr(place.store, "commit", refuse)
+    place.start()
+    place.put()
+    struck, buried = place.put(b"bad"), place.put(b"bad")
+    if not at_once:
+        place.turn()
+    place.group.strike(struck)
+    place.group.bury(buried, Reason.FAILED, "why", 7)
+    place.commits.soon()
+    place.turn()
+    place.turn()
+    assert (place.commits.tasks, place.commits.letters) == (1, 0)
+    assert (len(place.store.rows()), len(place.store.dead())) == (1, 0)
+
+
 async def test_a_close_tries_once_more_at_once(place: Place) -> None:
     place.start()
     kept = place.put()

@@ -10,6 +10,7 @@ import pytest
 import reminders
 from stores import TrickyStore
 
+from aioscheduler._routing import shelfhandles
 from aioscheduler._routing.hostdesk import NOWHERE, HostDesk
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._transport import wire
@@ -34,8 +35,10 @@ class Place:
         given = {"key": None, "origin": None, "options": {}, "id_": None, "replace": False} | more
         return self.desk.schedule_inside(coro, when, **given)
 
-    def ask(self, value: Any = 7, alias: int = 1 << 48, **more: Any) -> None:
-        due = self.router.due(SECOND)
+    def ask(
+        self, value: Any = 7, alias: int = 1 << 48, when: timedelta = SECOND, **more: Any
+    ) -> None:
+        due = self.router.due(when)
         fields = {
             "function": None,
             "payload": wire.pack([value]),
@@ -198,3 +201,37 @@ async def test_after_the_end_a_worker_s_durable_tasks_are_left_and_others_are_no
     remote.ask(4, 5 << 48, id="a", replace=True)
     assert await remote.rows() == {None: 2, "a": 4}
     assert remote.router.placement.all_loads == before
+
+
+async def test_a_reference_to_one_of_too_many_far_off_tasks_says_so(
+    remote: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shelfhandles, "MOST_ALIASES", 2)
+    first = 1 << 48
+    for n in range(4):
+        remote.ask(n, first + n, timedelta(days=99))
+    remote.ask("near", first + 4)
+    refs = [TaskRef(remote.router._manager, 0, 0, first + n) for n in range(6)]
+    manager = remote.manager
+    asks: list[Any] = [manager.task, manager.cancel, lambda ref: manager.reschedule(ref, SECOND)]
+    for ask in asks:
+        for ref in refs[:2]:
+            with pytest.raises(
+                UnknownTask, match="leads nowhere any more.* Give such a task an id"
+            ):
+                ask(ref)
+    remote.desk.asked_inside(remote.router.links, remote.catalog, "cancel", *refs[0])
+    assert "a task has asked for a cancellation" in caplog.text
+    assert "leads nowhere any more" in caplog.text
+    assert [remote.manager.cancel(ref) for ref in refs[2:]] == [True, True, True, False]
+    assert await remote.rows() == {None: 1}  # the last of those that cannot be addressed
+
+
+async def test_a_near_task_is_found_by_a_reference_older_than_those_that_are_kept(
+    remote: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelfhandles, "MOST_ALIASES", 1)
+    remote.ask("near", 1 << 48)
+    for n in range(1, 4):
+        remote.ask(n, (1 << 48) + n, timedelta(days=99))
+    assert remote.manager.cancel(TaskRef(remote.router._manager, 0, 0, 1 << 48))

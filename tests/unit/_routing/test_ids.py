@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aioscheduler._routing import ids as module
 from aioscheduler._routing.ids import MOST_ALIASES, Ids
+from aioscheduler._transport.entry import ALIAS_BITS
 
 
 def test_an_id_is_free_again_when_its_task_has_ended() -> None:
@@ -97,3 +99,21 @@ def test_whatever_happens_it_is_as_a_list_of_tasks_would_say(seed: int) -> None:
         held_by = {(a[0], a[2]): held for a, held in has.items() if held is not None}
         kept = {(w, n): held for w, own in enumerate(ids.of) for n, held in own.items()}
         assert kept == held_by
+
+
+def test_of_too_many_aliases_it_is_known_that_they_lead_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOST_ALIASES", 2)
+    ids = Ids(1)
+    first, other = 5 << ALIAS_BITS, 6 << ALIAS_BITS  # of two processes
+    for alias in (first, other, first + 1, first + 3):
+        ids.lead(alias, (0, 0, 7))
+    assert ids.leads.keys() == {first + 1, first + 3}
+    assert [alias in ids.forgotten for alias in (first, first + 1, other, other + 1)] == [
+        *(True, False, True, False)
+    ]
+    ids.lead(first + 4, (0, 0, 8))
+    ids.ended(0, [8])
+    assert first + 4 not in ids.forgotten  # it has ended
+    assert 9 not in ids.forgotten  # as of a task that was scheduled by the host

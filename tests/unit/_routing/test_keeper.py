@@ -17,6 +17,7 @@ from aioscheduler._routing import keeper as module
 from aioscheduler._routing.commits import CLOSE_PATIENCE
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.keeper import Keeper
+from aioscheduler._routing.restoring import Share
 from aioscheduler._routing.storedcalls import Notes, RemoteCalls
 from aioscheduler._scheduling.loopthread import LoopThread
 from aioscheduler._scheduling.states import State
@@ -43,6 +44,11 @@ class Admitted:
     def admit(self, due: int, key: Any, id_: str | None, call: Any) -> tuple[int, int]:
         self.dues.append(due)
         return len(self.dues) % 2, 100 + len(self.dues)
+
+    def admit_many(self, dues: list[int], *call: Any) -> list[Share]:
+        first = 100 + len(self.dues) + 1
+        self.dues += dues
+        return [Share(1, first, list(range(len(dues))))]
 
     async def flush(self) -> None:
         await asyncio.sleep(0)
@@ -140,7 +146,7 @@ async def test_it_is_ready_when_everything_in_the_file_is_known(place: Place) ->
     await place.keeper.ready()
     await place.keeper.settle()
     assert place.links.dues == [row.due for row in rows]
-    assert [len(keeping.kept) for keeping in place.keeper.keepings] == [2999, 3000]
+    assert sum(len(keeping.kept) for keeping in place.keeper.keepings) == 5999
     assert place.opened == 1
     figures = place.keeper.figures()
     assert (figures["stored"], figures["dead_letters"], figures["store_bytes"]) == (5999, 0, 0)
@@ -331,6 +337,22 @@ async def test_a_close_that_cannot_write_is_not_clean(
     assert "2 changes of durable tasks are lost" in caplog.text
 
 
+async def test_of_new_tasks_that_are_not_in_the_file_at_a_close_the_number_is_told(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.open()
+    await place.turn()
+    note = find("test.note")
+    assert note is not None
+    for value in range(3):
+        draft = place.keeper.drafts.draft(reminders.note(value), note, None, None, None, None)
+        place.keeper.shelf.schedule(NOW + (99 << 42), NOW, draft, False, False)
+    place.keeper.commits.stop(GONE)
+    await place.close()
+    assert caplog.messages[0] == "3 new tasks are not in tasks.db, and are lost"
+    assert place.keeper.shelf.tally.figures() == {"cancelled": 3}
+
+
 async def test_a_store_that_cannot_be_closed_is_told_of(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -375,11 +397,13 @@ async def test_suspects_that_are_left_stay_suspects(place: Place) -> None:
     assert place.store.closed == [False]  # so that the next host is told
 
 
+@pytest.mark.parametrize("begun", [False, True])
 async def test_an_opening_that_is_cancelled_is_the_end_and_the_file_is_free(
-    place: Place,
+    place: Place, begun: bool
 ) -> None:
     place.open()
-    await asyncio.sleep(0)
+    if begun:
+        await asyncio.sleep(0)
     opening = place.keeper._feeding
     assert opening is not None
     opening.cancel()  # as by who cancels all tasks of the loop
@@ -388,7 +412,7 @@ async def test_an_opening_that_is_cancelled_is_the_end_and_the_file_is_free(
     with pytest.raises(StoreError, match="all tasks of the loop were cancelled"):
         await place.keeper.ready()
     await place.close()
-    assert place.store.closed == [False]  # it was opened all the same
+    assert place.store.closed == [False] * begun  # it was opened all the same
 
 
 async def test_a_close_does_not_wait_for_a_store_that_hangs_when_it_is_opened(

@@ -225,7 +225,7 @@ async def test_what_was_in_memory_and_has_ended_is_there_no_more(place: Place) -
     """The horizon has passed it: whatever the file says, it came."""
     place.id("n1")
     await asyncio.sleep(0)
-    place.where.horizon.take([], (NOW + 2 * HOUR, 0), lambda row, more: None)
+    place.where.horizon.take([], (NOW + 2 * HOUR, 0))
     await place.turn()
     assert place.told == [("n1", None)]
 
@@ -349,9 +349,11 @@ async def test_once_it_is_over_nobody_is_told_anything(place: Place) -> None:
     await asyncio.sleep(0)
     place.lookups.stop()
     await settling
-    assert await finding is None
+    with pytest.raises(StoreError, match="whether a task has the id 'n2' is not known"):
+        await finding
     place.id("n3")
-    assert await place.lookups.find("n4", lambda row: row) is None
+    with pytest.raises(StoreError, match="'n4'"):
+        await place.lookups.find("n4", lambda row: row)
     await place.turn()
     await place.lookups.settle()
     assert place.told == []
@@ -364,14 +366,21 @@ async def test_it_may_be_over_before_anything_was_asked(place: Place) -> None:
     assert (place.asked, place.told) == ([], [])
 
 
+def cancel_all_tasks(*but: asyncio.Task[Any]) -> int:
+    """Cancel what a program finds that cancels all tasks of its loop; return how many."""
+    found = asyncio.all_tasks() - {asyncio.current_task(), *but}
+    return sum(task.cancel() for task in found)
+
+
+@pytest.mark.parametrize("begun", [False, True])
 async def test_what_was_asked_is_asked_again_if_somebody_has_cancelled_all_tasks_of_the_loop(
-    place: Place,
+    place: Place, begun: bool
 ) -> None:
     place.stamp = 3
     place.id("n1")
-    await asyncio.sleep(0)
-    (asking,) = asyncio.all_tasks() - {asyncio.current_task()}
-    asking.cancel()
+    if begun:
+        await asyncio.sleep(0)
+    assert cancel_all_tasks() == 1
     await place.turn()
     assert (place.told, place.lookups.until()) == ([], 3)
     place.lookups.look_after()
@@ -380,7 +389,38 @@ async def test_what_was_asked_is_asked_again_if_somebody_has_cancelled_all_tasks
     assert (place.told, place.lookups.until()) == ([("n1", 1)], None)
     place.lookups.look_after()  # there is nothing to ask
     await place.turn()
-    assert place.asked == [1, 1]
+    assert place.asked == [1] * (1 + begun)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_who_waits_for_an_answer_gets_the_next_one_if_the_asking_was_cancelled(
+    place: Place, begun: bool
+) -> None:
+    finding = asyncio.create_task(place.lookups.find("n1", lambda row: row and row.row))
+    settling = asyncio.create_task(place.lookups.settle())
+    for _ in range(1 + begun):
+        await asyncio.sleep(0)
+    assert cancel_all_tasks(finding, settling) == 1
+    await asyncio.sleep(0)
+    assert not settling.done()
+    place.lookups.when_known(lambda: place.told.append("known"))
+    assert place.told == []  # for it is not
+    await place.turn(9)
+    await settling
+    assert (await finding, place.told) == (1, ["known"])
+
+
+async def test_who_is_cancelled_with_the_asking_is_cancelled_and_not_told_of_no_task(
+    place: Place,
+) -> None:
+    finding = asyncio.create_task(place.lookups.find("n1", lambda row: row))
+    await asyncio.sleep(0)
+    assert cancel_all_tasks() == 2
+    await place.turn()
+    assert finding.cancelled()
+    place.id("n2")
+    await place.turn()
+    assert place.told == [("n2", 2)]
 
 
 async def test_nothing_is_looked_after_once_it_is_over(place: Place) -> None:
@@ -393,14 +433,28 @@ async def test_nothing_is_looked_after_once_it_is_over(place: Place) -> None:
     assert place.told == []
 
 
+async def test_what_cannot_be_read_of_a_task_is_raised_where_it_is_awaited(place: Place) -> None:
+    finding = asyncio.create_task(place.lookups.find("n1", lambda row: 1 / 0))
+    await asyncio.sleep(0)
+    place.id("n2")
+    await place.turn()
+    with pytest.raises(ZeroDivisionError):
+        await finding
+    assert place.told == [("n2", 2)]
+
+
 # ---- a file that cannot be read
 
 
 async def test_what_nobody_expects_is_the_end(place: Place) -> None:
     place.fails = [error := MemoryError("no room")]
     place.id("n1")
+    finding = asyncio.create_task(place.lookups.find("n2", lambda row: row))
     await place.turn()
     assert (place.failures, place.told) == ([error], [])
+    with pytest.raises(StoreError, match="its manager was closed or has failed"):
+        await finding
+    await place.lookups.settle()
     place.where.horizon.strike(1, 1)
     place.where.horizon.written(1)
     assert place.where.horizon.find(1) is None
@@ -443,3 +497,37 @@ async def test_a_file_that_can_never_be_read_is_taken_for_one_without_the_tasks(
     place.id("n1")
     await place.turn()
     assert place.told[-1] == ("n1", 1)  # it can be read again
+
+
+async def test_who_asks_for_a_row_may_be_told_that_the_file_cannot_be_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 0)
+    place.fails = [StoreError("tasks.db cannot be read")] * (module.TRIES + 3)
+    moved = row_of(2, NOW + 5 * HOUR)
+    place.where.horizon.put(moved, Kept.of(moved), 1)
+    place.where.add(3, 0, 7)
+    for number in (1, 2, 3):
+        missed = partial(lambda number, error: place.told.append((number, str(error))), number)
+        place.lookups.by_row(number, NOW + HOUR, place.tell(number), missed)
+    await place.turn(12)
+    # Of a task that was moved or is in memory the file is not needed.
+    assert place.told == [(1, "tasks.db cannot be read"), (2, 2), (3, None)]
+    assert not caplog.records
+
+
+async def test_who_looks_for_a_task_is_told_that_the_file_cannot_be_read_and_not_that_there_is_none(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 0)
+    place.fails = [StoreError("tasks.db cannot be read")] * (module.TRIES + 1)
+    finding = [asyncio.create_task(place.lookups.find(f"n{n}", lambda row: row)) for n in (1, 2)]
+    leaving = asyncio.create_task(place.lookups.find("n1", lambda row: row))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await place.turn(12)
+    with pytest.raises(StoreError, match="tasks.db cannot be read"):
+        await finding[0]
+    assert (row := await finding[1]) is not None
+    assert row.row == 2
+    assert not caplog.records

@@ -99,10 +99,10 @@ class Place:
 
         self.store.read = count  # type: ignore[method-assign]
 
-    def take(self, row: Row, kept: Kept | None) -> None:
-        self.held.add(row.row)
-        self.came.append(row.row)
-        self.kept.append(kept)
+    def take(self, found: list[tuple[Row, Kept | None]]) -> None:
+        self.held.update(row.row for row, _ in found)
+        self.came += [row.row for row, _ in found]
+        self.kept += [kept for _, kept in found]
 
     async def settle(self) -> None:
         self.told.append("settled")
@@ -130,11 +130,24 @@ class Place:
         self.paging.look()
         await self.turn()
 
+    async def read_some_of_what_comes(self, count: int) -> None:
+        """Open it, and two hours later have so many tasks come, at least, of those that are to."""
+        await self.open()
+        self.clock.now += 2 * HOUR
+        self.paging.look()
+        while len(self.came) < count:
+            await self.turn(1)
+
     def put(self, row: Row, stamp: int) -> Kept:
         """Have a task be scheduled that is due behind the horizon."""
         kept = Kept.of(row)
         self.where.horizon.put(row, kept, stamp)
         return kept
+
+
+@pytest.fixture
+def slices_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PLAIN_SLICE", 2)
 
 
 @pytest.fixture
@@ -252,9 +265,8 @@ async def test_of_the_first_part_a_task_is_read_in_any_case(no_tasks_left: None)
 
 
 async def test_links_and_ids_are_waited_for_between_slices(
-    monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
+    slices_of_two: None, no_tasks_left: None
 ) -> None:
-    monkeypatch.setattr(module, "SLICE", 2)
     place = Place(*dues(*[NOW] * 5))
     await place.open()
     slices = [["settled", count, "flushed"] for count in (2, 2, 1)]
@@ -262,9 +274,8 @@ async def test_links_and_ids_are_waited_for_between_slices(
 
 
 async def test_what_is_scheduled_while_a_page_is_taken_comes_in_its_place(
-    monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
+    slices_of_two: None, no_tasks_left: None
 ) -> None:
-    monkeypatch.setattr(module, "SLICE", 2)
     place = Place(*dues(NOW, NOW + 10, NOW + 20, NOW + 30))
     new = [row_of(50, NOW + 5), row_of(51, NOW + 25), row_of(52, NOW + 35)]
 
@@ -288,7 +299,7 @@ def test_all_come_once_in_their_order_whatever_the_sizes(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MOST", most)
         patch.setattr(module, "PART", part)
-        patch.setattr(module, "SLICE", slice_)
+        patch.setattr(module, "PLAIN_SLICE", slice_)
         asyncio.run(hold(some, most, timed))
 
 
@@ -387,16 +398,11 @@ async def test_what_nobody_expects_is_the_end(no_tasks_left: None) -> None:
 
 
 async def test_a_reader_that_was_cancelled_reads_what_is_left_at_the_next_look(
-    monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
+    slices_of_two: None, no_tasks_left: None
 ) -> None:
     """As by who cancels all tasks of the loop."""
-    monkeypatch.setattr(module, "SLICE", 2)
     place = Place(*dues(NOW, *[END + HOUR] * 5))
-    await place.open()
-    place.clock.now += 2 * HOUR
-    place.paging.look()
-    while len(place.came) < 3:
-        await place.turn(1)
+    await place.read_some_of_what_comes(3)
     (reading,) = asyncio.all_tasks() - {asyncio.current_task()}
     reading.cancel()
     await place.turn()
@@ -405,19 +411,29 @@ async def test_a_reader_that_was_cancelled_reads_what_is_left_at_the_next_look(
     assert place.came == [1, 2, 3, 4, 5, 6]
 
 
+async def test_a_reader_that_was_cancelled_before_it_began_reads_at_the_next_look(
+    no_tasks_left: None,
+) -> None:
+    place = Place(*dues(NOW, END + HOUR))
+    await place.open()
+    place.clock.now += 2 * HOUR
+    place.paging.look()
+    (reading,) = asyncio.all_tasks() - {asyncio.current_task()}
+    reading.cancel()
+    await place.turn()
+    assert place.came == [1]
+    await place.look()
+    assert place.came == [1, 2]
+
+
 # ---- its end
 
 
 async def test_at_its_end_what_was_not_taken_is_left(
-    monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
+    slices_of_two: None, no_tasks_left: None
 ) -> None:
-    monkeypatch.setattr(module, "SLICE", 2)
     place = Place(*dues(NOW, *[END + HOUR] * 5))
-    await place.open()
-    place.clock.now += 2 * HOUR
-    place.paging.look()
-    while len(place.came) < 3:
-        await place.turn(1)
+    await place.read_some_of_what_comes(3)
     await place.paging.stop()
     assert place.came == [1, 2, 3]
     assert place.where.horizon.reached == (END + HOUR, 3)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pytest
 import reminders
 import stores
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aioscheduler import registry
 from aioscheduler._durable.group import Kept
@@ -16,11 +18,11 @@ from aioscheduler._routing.burials import Burials
 from aioscheduler._routing.drafts import Draft
 from aioscheduler._routing.functions import Functions
 from aioscheduler._routing.keeping import NOT_GIVEN, WITHDRAWN
+from aioscheduler._routing.opened import HEARTBEAT_SLACK
 from aioscheduler._routing.restoring import (
-    HEARTBEAT_SLACK,
     Early,
     Restoring,
-    tell_of_clock,
+    Share,
 )
 from aioscheduler._routing.storedcalls import Stored
 from aioscheduler._routing.undefined import MAIN_PATIENCE
@@ -38,6 +40,9 @@ FUNCTIONS = [
 ]
 
 
+FACTS = "begun", "attempt", "failed", "losses", "given", "id", "once", "suspect", "stamp"
+
+
 class Admitted:
     """Takes tasks, makes their calls, and reads their notes."""
 
@@ -46,11 +51,31 @@ class Admitted:
         self.given_way: list[tuple[str, int]] = []
         self.is_over = False
         self.kept: dict[int, Kept] = {}
+        self.shared: list[int] = []  # how many tasks were admitted at once
         self.held: list[bool] = []  # whether somebody has the handle of one that was given way
 
     def admit(self, due: int, key: Any, id_: str | None, call: Any) -> tuple[int, int]:
         self.calls.append((due, key, id_, call))
         return 0, len(self.calls) - 1
+
+    def make_many(self, stored: Stored, payloads: list[bytes]) -> tuple[Stored, list[bytes], None]:
+        if b"bad" in payloads:
+            raise ValueError("no such function")
+        return stored, payloads, None
+
+    def admit_many(
+        self, dues: Sequence[int], function: Stored, calls: Sequence[bytes], record: None
+    ) -> list[Share]:
+        shares = [Share(0, 0, list(range(start, len(dues), 3))) for start in range(3)]
+        found = []
+        for _, _, indexes in shares:
+            found.append(Share(0, len(self.calls), indexes))
+            self.calls += [
+                (dues[index], None, None, function._replace(payload=calls[index]))
+                for index in indexes
+            ]
+        self.shared.append(len(dues))
+        return found
 
     def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
         self.given_way.append((id_, worker))
@@ -79,6 +104,9 @@ class Held:
     def __init__(self) -> None:
         self.rows: set[int] = set()
         self.told: list[tuple[Any, ...]] = []
+
+    def held_among(self, rows: Sequence[int]) -> Collection[int]:
+        return self.rows.intersection(rows)
 
     def left(self, row: Row, kept: Kept, worker: int, number: int) -> bool:
         assert kept.row == row.row
@@ -130,6 +158,15 @@ class Place(stores.Place):
     def written(self) -> Any:
         taken = self.group.take()
         return None if taken is None else taken[0]
+
+    def state(self) -> dict[int, tuple[Any, ...]]:
+        """What has become of each task that waits at a link."""
+        found = {}
+        for number, kept in self.links.kept.items():
+            assert self.where.find(kept.row) == (0, number)
+            facts = {name: getattr(kept, name) for name in ("due", "bucket", *FACTS)}
+            found[kept.row] = facts, self.links.calls[number]
+        return found
 
     def call(self) -> Stored:
         ((_, _, _, stored),) = self.links.calls
@@ -217,6 +254,43 @@ def test_what_cannot_be_taken_is_a_letter_and_in_nobody_s_way(place: Place) -> N
     assert "no function of the number 99" in burials[0].text
     assert "ValueError: no such function" in burials[2].text
     assert place.links.kept[0].row == 4
+
+
+# ---- many at once
+
+
+def test_those_as_most_are_come_at_once_and_the_others_between_them(place: Place) -> None:
+    rows = [Row(row, NOW + row, 1, b"%d" % row) for row in range(1, 9)]
+    rows[6] = rows[6]._replace(id="a")
+    place.restoring.take_many([(row, None) for row in rows], {})
+    assert place.links.shared == [6, 1]
+    assert [stored.payload for *_, stored in place.links.calls] == [
+        *(b"1", b"4", b"2", b"5", b"3", b"6"),
+        *(b"7", b"8"),
+    ]
+    assert all(place.links.kept[number].row in place.where for number in range(8))
+    assert place.shelf.told == [("left", 7, 0, 6)]
+
+
+ODD: list[dict[str, Any]] = [
+    *({}, {}, {}, {"function": 2}, {"function": 3}, {"function": 4}, {"function": 99}),
+    *({"payload": b"bad"}, {"due": 1}, {"id": "a"}, {"key": "k"}, {"losses": 2}, {"given": 5}),
+    *({"begun": Begun.YES}, {"begun": Begun.ONCE}, {"options": wire.pack(["mine", None])}),
+    {"attempt": 3, "failed": 2},
+]
+
+
+@given(st.lists(st.sampled_from(ODD), max_size=30), st.sets(st.integers(1, 30)))
+def test_all_is_as_if_they_had_come_one_by_one(odd: list[dict[str, Any]], held: set[int]) -> None:
+    rows = [Row(row, NOW, 1, b"p")._replace(**more) for row, more in enumerate(odd, 1)]
+    many, singly = Place(), Place()
+    many.shelf.rows, singly.shelf.rows = set(held), set(held)
+    many.restoring.take_many([(row, None) for row in rows], {})
+    for row in rows:
+        singly.restoring.take(row, {})
+    assert many.state() == singly.state()
+    for number in held & many.state().keys():  # who holds one is told
+        assert any(told[:2] == ("left", number) for told in many.shelf.told)
 
 
 # ---- where they are, and who holds them
@@ -457,14 +531,6 @@ def test_who_leaves_suspects(place: Place) -> None:
     assert not place.restoring.leaves_suspects
     place.take(3, function=3, due=0)
     assert place.restoring.leaves_suspects
-
-
-def test_a_store_from_the_future_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    tell_of_clock("tasks.db", 0, NOW)
-    tell_of_clock("tasks.db", NOW + HEARTBEAT_SLACK, NOW)
-    assert not caplog.messages
-    tell_of_clock("tasks.db", NOW + 90 * 10**9, NOW)
-    assert "the store tasks.db is from the future: its last host lived 90 s later" in caplog.text
 
 
 def test_what_waits_for_a_function_is_told_of_once(

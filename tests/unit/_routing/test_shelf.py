@@ -77,6 +77,22 @@ async def test_a_whole_batch_is_scheduled_and_told_its_ends(place: Place) -> Non
     assert not batch.cancel()
 
 
+async def test_of_some_tasks_those_are_told_that_somebody_has_to_do_with(place: Place) -> None:
+    place.start(*(row_of(row, FAR) for row in range(1, 5)))
+    assert list(place.shelf.held_among(range(9))) == []
+    handle = place.shelf.held.hand_out(2)
+    place.shelf.held.lead(1 << 40, 3)
+    batch = place.map([FAR, FAR], "a", "b")
+    first = batch._outcomes.parts[0].first
+    assert set(place.shelf.held_among([1, 2, 3, first, first + 1])) == {2, 3, first, first + 1}
+    place.shelf.cancel(0, 4)
+    assert 4 in place.shelf.held_among(range(9))
+    with place.shelf.listing(Wanted()):
+        assert set(place.shelf.held_among([1, 2])) == {1, 2}  # a list is told of all
+    del handle
+    await place.turn()
+
+
 async def test_a_batch_that_is_not_written_yet_can_be_cancelled(place: Place) -> None:
     place.start(row_of(1, FAR))
     batch = place.map(FAR, "a", "b")
@@ -181,6 +197,26 @@ async def test_nothing_is_asked_of_a_task_that_certainly_is_not_there(place: Pla
     place.start()
     assert not place.shelf.cancel(0, 99)
     assert not place.shelf.reschedule(0, 99, FAR)
+
+
+async def test_where_the_file_cannot_be_read_nobody_is_told_that_there_is_no_task(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("aioscheduler._routing.lookups.RETRY", 0)
+    place.start(row_of(1, FAR), row_of(2, FAR))
+    task = place.handle(1)
+    assert task.reschedule(DAY)
+    assert place.shelf.cancel(0, 2)
+
+    def refuse(ids: Any, rows: Any) -> Any:
+        raise FULL
+
+    place.store.find = refuse  # type: ignore[method-assign]
+    await place.turn(12)
+    assert task.state is State.LOST
+    assert task.exception() is FULL
+    assert caplog.messages == [f"{FULL}; what was asked of its task 2 is not done"]
+    assert (place.shelf.requests, place.shelf.tally.figures()) == ({}, {"pending": 2})
 
 
 async def test_a_task_that_is_not_there_is_cancelled_and_rescheduled_in_vain(
@@ -485,7 +521,7 @@ async def test_at_a_close_what_is_in_the_file_stays(place: Place) -> None:
     tasks = [place.handle(1), place.schedule(FAR)]
     batch = place.map(FAR, "a")
     await place.turn()
-    place.shelf.close(None)
+    assert place.shelf.close(None) == 0
     assert [task.state for task in (*tasks, batch[0])] == [State.KEPT] * 3
     with pytest.raises(ManagerClosed):
         await tasks[1]
@@ -501,13 +537,18 @@ async def test_at_a_close_what_never_came_into_the_file_does_not_stay(
     read, claim = place.handle(1), place.schedule(FAR, "a")
     place.schedule(FAR, "b")  # of which nobody has a handle
     lost = place.schedule(FAR)
+    place.schedule(FAR)
+    batch = place.map([FAR, FAR + HOUR], "a", "b")
+    place.map(FAR, "c")
     place.commits.stop(FULL)
     place.lookups.stop()
     await place.turn()
-    place.shelf.close(reason)
+    place.shelf.reschedule(0, 1, FAR + HOUR)  # which is there, though this never will be
+    assert place.shelf.close(reason) == 7
     assert read.state is State.KEPT
     gone = State.CANCELLED if reason is None else State.LOST
-    assert [claim.state, lost.state] == [gone, gone]
+    assert [task.state for task in (claim, lost, batch[0], batch[1])] == [gone] * 4
     assert reason is None or lost.exception() is reason
-    assert place.shelf.tally.figures() == {"kept": 1, gone.value: 3}
+    assert reason is None or batch[1].exception() is reason
+    assert place.shelf.tally.figures() == {"kept": 1, gone.value: 7}
     assert len(place.shelf.claims) == 0

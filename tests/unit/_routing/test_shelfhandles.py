@@ -230,6 +230,7 @@ def test_there_is_a_limit_to_aliases_and_the_oldest_lead_nowhere_then(
     for number in range(5):
         place.held.lead(100 + number, number)
     assert place.held.aliases == {102: 2, 103: 3, 104: 4}
+    assert [number in place.held.forgotten for number in (100, 101, 102)] == [True, True, False]
     assert place.held.forget_alias(0) is None
     assert place.held.forget_alias(2) == 102
 
@@ -256,7 +257,7 @@ async def test_who_holds_a_task_holds_it_at_its_link(place: Place) -> None:
 
 def test_at_a_close_who_holds_a_task_hears_that_it_stays(place: Place) -> None:
     tasks, batch = [place.make(number) for number in (7, 8)], place.map(20, 2)
-    assert place.held.close(None, lambda task: True) == 0
+    place.held.close(None, ())
     assert [task.state for task in tasks] == [State.KEPT] * 2
     assert batch._outcomes.states == [State.KEPT] * 2
     with pytest.raises(ManagerClosed, match="it stays in the store"):
@@ -268,17 +269,12 @@ def test_at_a_close_who_holds_a_task_hears_that_it_stays(place: Place) -> None:
 def test_at_a_close_who_holds_a_task_hears_that_it_does_not_stay(
     place: Place, reason: Exception | None
 ) -> None:
-    stays, goes = place.make(7), place.make(8)
-    assert place.held.close(reason, lambda task: task is stays) == 1
-    assert stays.state is State.KEPT
-    if reason is None:
-        assert goes.cancelled()
-    else:
-        assert goes.state is State.LOST
-        assert goes.exception() is reason
-
-
-def test_what_was_dropped_before_a_close_is_no_loss(place: Place) -> None:
-    place.make(7)
+    stays, goes, batch = place.make(7), place.make(8), place.map(20, 2)
+    place.make(9)
     gc.collect()
-    assert place.held.close(None, lambda task: False) == 0
+    place.held.close(reason, {8, 9, 21})
+    assert stays.state is State.KEPT
+    gone = State.CANCELLED if reason is None else State.LOST
+    assert [goes.state, *batch._outcomes.states] == [gone, State.KEPT, gone]
+    if reason is not None:
+        assert goes.exception() is batch[1].exception() is reason

@@ -30,6 +30,13 @@ async def place(no_tasks_left: None, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place()
 
 
+@pytest.fixture
+async def six(place: Place) -> Place:
+    """With six tasks, an hour from one to the next."""
+    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
+    return place
+
+
 async def pages(place: Place, listing: ShelfListing) -> AsyncGenerator[list[TaskInfo], None]:
     """Yield the pages of a list; the writer works as soon as it is asked."""
     infos = listing.infos()
@@ -111,29 +118,27 @@ async def test_what_is_in_memory_is_left_to_its_link(place: Place) -> None:
 # ---- what changes meanwhile
 
 
-async def test_what_comes_into_memory_is_told_once(place: Place) -> None:
-    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
-    with place.shelf.listing(Wanted()) as listing:
+async def test_what_comes_into_memory_is_told_once(six: Place) -> None:
+    with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
-        async for infos in pages(place, listing):
+        async for infos in pages(six, listing):
             found += rows_of(infos)
             if found == [1, 2]:
-                place.come(FAR + 4 * HOUR)
+                six.come(FAR + 4 * HOUR)
     assert found == [1, 2, 5, 6]
     assert {1, 2} <= listing.given  # their links are not to tell of them
     assert not {3, 4} & listing.given
 
 
-async def test_what_is_moved_to_where_the_list_has_been_comes_at_its_end(place: Place) -> None:
-    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
-    with place.shelf.listing(Wanted()) as listing:
+async def test_what_is_moved_to_where_the_list_has_been_comes_at_its_end(six: Place) -> None:
+    with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
-        async for infos in pages(place, listing):
+        async for infos in pages(six, listing):
             found += rows_of(infos)
             if found == [1, 2]:
-                place.shelf.reschedule(0, 5, FAR)
-                place.shelf.reschedule(0, 1, FAR + 9 * HOUR)  # which is not told once more
-                await place.turn()
+                six.shelf.reschedule(0, 5, FAR)
+                six.shelf.reschedule(0, 1, FAR + 9 * HOUR)  # which is not told once more
+                await six.turn()
     assert found == [1, 2, 3, 4, 6, 5]
     assert {1, 5} <= listing.given
 
@@ -163,15 +168,14 @@ async def _rest_of(infos: Any) -> list[int]:
     return [row async for page in infos for row in rows_of(page)]
 
 
-async def test_what_ends_before_it_is_read_is_not_told(place: Place) -> None:
-    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
-    with place.shelf.listing(Wanted()) as listing:
+async def test_what_ends_before_it_is_read_is_not_told(six: Place) -> None:
+    with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
-        async for infos in pages(place, listing):
+        async for infos in pages(six, listing):
             found += rows_of(infos)
             if found == [1, 2]:
-                place.shelf.cancel(0, 4)
-                await place.turn(2)  # the file has it still
+                six.shelf.cancel(0, 4)
+                await six.turn(2)  # the file has it still
     assert found == [1, 2, 3, 5, 6]
 
 

@@ -68,7 +68,7 @@ def test_what_has_moved_to_a_link_is_there_and_its_end_is_not_told_here(
     assert (part.scheduler, part.first, part.count, part.due(77)) == (3, 77, 1, 6)
     assert (task._home, task._number) == (link, 77)
     parts.settle(11, State.LOST, None)
-    parts.settle_all(State.KEPT, "closed")
+    parts.settle_all(lambda row: (State.KEPT, "closed"))
     assert batch._outcomes.states == [State.KEPT, None]
     part.settle(77, State.FINISHED, 4, None)
     assert task.result() == 4
@@ -78,7 +78,7 @@ def test_at_the_end_all_are_told_that_have_not_ended(parts: ShelvedParts) -> Non
     batches = [add(parts, first, 2) for first in (10, 20, 30)]
     parts.settle(20, State.CANCELLED, None)
     del batches[0]
-    parts.settle_all(State.KEPT, "closed")
+    parts.settle_all(lambda row: (State.KEPT, "closed"))
     assert [batch._outcomes.states for batch in batches] == [
         [State.CANCELLED, State.KEPT],
         [State.KEPT, State.KEPT],

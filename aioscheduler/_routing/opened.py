@@ -1,0 +1,40 @@
+"""What is looked at when a file has been opened: whether clock and schedulers are those it had."""
+
+from __future__ import annotations
+
+import logging
+
+from .._durable.records import Page
+from .._scheduling.clock import SECOND
+from ..errors import StoreError
+
+log: logging.Logger = logging.getLogger("aioscheduler")
+
+HEARTBEAT_SLACK = 2 * SECOND
+"""What was due so long after the last heartbeat of a host may have begun in it."""
+
+
+def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
+    """Say in the log if the clock was set back since the last host."""
+    if heartbeat > now + HEARTBEAT_SLACK:
+        log.warning(
+            "the store %s is from the future: its last host lived %.0f s later than it is now; "
+            "what is due comes later by as much as the clock was set back, and never early",
+            path,
+            (heartbeat - now) / SECOND,
+        )
+
+
+def check_kind(page: Page, timed: bool, path: str) -> None:
+    """Make sure that a file has tasks of this kind of schedulers, by the first of them.
+
+    Raises:
+        StoreError: They are of a queue and the schedulers are timed, or the reverse.
+    """
+    due = page.rows[0].due if page.rows else page.behind
+    if due is not None and timed is (due == 0):
+        has, wants = ("a queue", "TimedScheduler") if timed else ("a TimedScheduler", "queues")
+        raise StoreError(
+            f"{path} has tasks of {has}, and this manager is one of {wants}: they would run at a "
+            "wrong time. Give it the scheduler that it had, or another file"
+        )
