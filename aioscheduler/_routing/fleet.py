@@ -120,7 +120,7 @@ class Fleet:
         if self.keeper is None:
             self._start_links(loop)
         else:
-            admission = Admission(self._router, self.keeper, self.repeats.admitted)
+            admission = Admission(self._router, self.keeper, self.repeats.under_way.admitted)
             self.keeper.open(loop, admission, partial(self._start_after_opening, loop))
 
     def _start_after_opening(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -153,7 +153,7 @@ class Fleet:
         """
         self._ready_awaited = True
         if self.keeper is not None:
-            await self.keeper.ready()
+            await self.repeats.ready()
             self._router.check_open()
         await asyncio.gather(*(link.ready() for link in self._router.links))
 

@@ -214,8 +214,7 @@ class Shelf(ShelfHome):
         """Ask for a task's cancellation; False if it is known that there is none such."""
         claim = self.claims.find(number)
         if claim is not None:
-            claim.cancelled = True
-            self.claims.end(claim)
+            self.claims.cancel(claim)
             return True
         return self._request(number, CANCEL)
 
@@ -226,7 +225,7 @@ class Shelf(ShelfHome):
             task._id = None
         claim = self.claims.find(number)
         if claim is not None:
-            self.claims.end(claim)
+            self.claims.dispossess(claim)
         else:
             self._request(number, CANCEL)
 
@@ -352,6 +351,8 @@ class Shelf(ShelfHome):
         alias = self.held.forget_alias(row.row)
         if alias is not None:
             self._admission.lead(alias, (worker, scheduler, number))
+        if row.id is not None:
+            self.claims.came(row)
         what = self.requests.pop(row.row, None)
         if what == CANCEL:
             link.cancel(scheduler, number)
