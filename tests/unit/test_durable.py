@@ -776,6 +776,24 @@ async def test_what_is_wrong_with_the_file_is_said(
     assert "is from the future: its last host lived 86400 s later" in caplog.text
 
 
+@PLACES
+async def test_what_the_file_has_refused_is_not_said_to_stay(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        near, far = (manager.schedule(reminders.note(n), n * DAY) for n in (1 / 99, 99))
+        kept = manager.schedule(reminders.note("kept"), 99 * DAY)
+        store.refused = {task.ref.number for task in (near, far) if task.ref is not None}
+        for task in (near, far):
+            with pytest.raises(StoreError, match="a page is bad"):
+                await task.stored()
+        assert (len(manager), manager.stats().stored, far.state) == (2, 1, State.LOST)
+    stats = manager.stats()
+    assert (near.state, kept.state) == (State.CANCELLED, State.KEPT)
+    assert (stats.kept, stats.cancelled, stats.lost, stats.stored) == (1, 1, 1, 1)
+    assert [row.row for row in store.rows()] == [kept.ref and kept.ref.number]
+
+
 async def test_a_plain_task_that_has_the_id_of_one_that_only_the_file_has_loses_it_to_that(
     clock: FakeClock, store: TrickyStore
 ) -> None:
