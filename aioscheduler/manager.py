@@ -824,12 +824,16 @@ class Manager(Generic[When]):
             TypeError: The manager has no store.
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
-        await _keeper_of(self._router, "await manager.sync()").stored(None)
+        keeper = _keeper_of(self._router, "await manager.sync()")
+        await self._fleet.repeats.ready()
+        await keeper.stored(None)
 
     def dead_letters(
         self, *, reason: str | None = None, limit: int | None = None
     ) -> AsyncIterator[DeadLetter]:
         """List the durable tasks that cannot go on: `async for letter in manager.dead_letters():`.
+
+        What is on a damaged page is left out, and the log says so.
 
         Args:
             reason: Only those of one reason; see `DeadLetter`.
@@ -913,7 +917,9 @@ class Manager(Generic[When]):
             TypeError: The manager has no store.
             RuntimeError: It is awaited in another thread or loop than that of the manager.
         """
-        await _keeper_of(self._router, "await manager.backup(path)").backup(os.fspath(path))
+        keeper = _keeper_of(self._router, "await manager.backup(path)")
+        await self._fleet.repeats.ready()
+        await keeper.backup(os.fspath(path))
 
     async def flush(self) -> None:
         """Returns when little enough waits to be sent to the workers: call it in long loops.

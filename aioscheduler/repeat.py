@@ -30,40 +30,70 @@ class Desk(Protocol):
 class Repeat:
     """A handle on what repeats. Made by `Manager.repeat`, never by hand."""
 
+    # There may be a hundred thousand of them, and so there are no objects for their parts.
     __slots__ = (
         "__weakref__",
         "_desk",
         "_free",
         "_held",
+        "_id",
         "_is_over",
         "_kept",
-        "_progress",
-        "_rule_known",
+        "_last",
+        "_next",
+        "_own",
+        "_paused",
+        "_ran",
         "_runs",
         "_since",
+        "_skipped",
         "_terms",
         "_wake",
         "_work",
     )
 
-    def __init__(self, desk: Desk, terms: Terms, progress: Progress, work: Any) -> None:
+    def __init__(
+        self, desk: Desk, id_: str, terms: Terms, progress: Progress, work: Any, own: Any
+    ) -> None:
         self._desk = desk
+        self._id = id_
         self._terms = terms
-        self._progress = progress
         self._work = work  # makes its runs
-        self._rule_known = True  # it is not in a file that cannot keep it
+        self._own = own  # what of that is not as in others that do the same
         self._runs: Collection[Task[Any]] = NOBODY  # that have not ended
-        self._since = 0  # when its rule was given, if a file does not have it
+        self._since: int | None = (
+            0  # when its rule was given, if a file does not have it; None: yet
+        )
         self._free = 0  # since when there is none, if there is none
         self._held = False  # whether it waits for their end
         self._wake: int | None = None  # when it is looked at next
         self._kept = False  # whether the file of a store has it
         self._is_over = False
+        self._progress = progress
+
+    @property
+    def _progress(self) -> Progress:
+        """How far it is."""
+        paused = self._paused
+        reason = paused if isinstance(paused, str) else None
+        return Progress(
+            self._next, self._last, self._ran, self._skipped, paused is not False, reason
+        )
+
+    @_progress.setter
+    def _progress(self, progress: Progress) -> None:
+        self._next, self._last, self._ran, self._skipped, paused, reason = progress
+        self._paused: bool | str = paused if reason is None else reason
+
+    @property
+    def _rule_known(self) -> bool:
+        """Whether it is not in a file that cannot keep its rule, which is to be given yet."""
+        return self._since is not None
 
     @property
     def id(self) -> str:
         """Its id: no other repeat of its manager has it, though a task may."""
-        return self._terms.id
+        return self._id
 
     @property
     def rule(self) -> str:
@@ -81,22 +111,22 @@ class Repeat:
 
         The run itself starts up to `jitter` later.
         """
-        return _shown(None if self._is_over else self._progress.next)
+        return _shown(None if self._is_over else self._next)
 
     @property
     def last(self) -> datetime | None:
         """The last nominal time for which a run was entered; None: there was none."""
-        return _shown(self._progress.last)
+        return _shown(self._last)
 
     @property
     def ran(self) -> int:
         """How many runs were entered."""
-        return self._progress.ran
+        return self._ran
 
     @property
     def skipped(self) -> int:
         """How many nominal times were not run."""
-        return self._progress.skipped
+        return self._skipped
 
     @property
     def running(self) -> int:
@@ -106,7 +136,7 @@ class Repeat:
     @property
     def paused(self) -> bool:
         """Whether it stands still, because somebody asked for that or its rule has failed."""
-        return self._progress.paused
+        return self._paused is not False
 
     @property
     def reason(self) -> str | None:
@@ -116,7 +146,7 @@ class Repeat:
                 "the file does not have its rule, which is an object of the program's: it goes on "
                 "when manager.repeat() is called with its id"
             )
-        return self._progress.reason
+        return self._paused if isinstance(self._paused, str) else None
 
     async def pause(self) -> None:
         """Let it stand still, over restarts, too; nominal times that pass meanwhile are skipped.

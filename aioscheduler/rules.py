@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from types import ModuleType
 from typing import Protocol
 
@@ -36,7 +37,7 @@ class Rule(Protocol):
         """Return the first time after `after` (aware); None if there is none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Every:
     """The same time from each to the next: `start + n * step`, for n from 0 on.
 
@@ -85,7 +86,7 @@ class Every:
         return self.step
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Cron:
     """A cron expression, read in the local time of a zone.
 
@@ -114,6 +115,7 @@ class Cron:
             raise TypeError(f"a cron expression is a str, not {name}")
         object.__setattr__(self, "expression", " ".join(self.expression.upper().split()))
         object.__setattr__(self, "timezone", _read_zone(self.timezone))
+        _cronsim()
         _check_expression(self.expression)
 
     def next(self, after: datetime) -> datetime | None:
@@ -296,15 +298,15 @@ def _read_zone(zone: tzinfo | str) -> tzinfo:
     return zone
 
 
+@lru_cache(4096)
 def _check_expression(expression: str) -> None:
     if (count := len(expression.split())) != 5:
         raise ValueError(
             f"a cron expression has five fields (minute, hour, day of the month, month, day of "
             f"the week), and {expression!r} has {count}"
         )
-    cronsim = _cronsim()
     try:
-        cronsim.CronSim(expression, _EPOCH.replace(tzinfo=None))
+        _cronsim().CronSim(expression, _EPOCH.replace(tzinfo=None))
     except Exception as error:  # its own, and what it has not thought of
         raise ValueError(f"cron expression {expression!r}: {error or repr(error)}") from error
 

@@ -42,6 +42,7 @@ NAMES = (
     "durable",
     "overdue",
     "horizon",
+    "repeats",
 )
 
 

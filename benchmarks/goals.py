@@ -42,6 +42,7 @@ def goals(version: str, figures: Figures) -> list[Row]:
         *_recovery(figures),
         *_durable(figures),
         *_overdue(figures),
+        *_repeats(figures),
         *_horizon(figures),
     ]
 
@@ -404,4 +405,46 @@ def _horizon(figures: Figures) -> list[Row]:
             (f"{stored}, {what}", goal, beside, ours, ratio, met)
             for what, goal, beside, ours, ratio, met in limits
         ]
+    return rows
+
+
+def _repeats(figures: Figures) -> list[Row]:
+    if "repeats" not in figures:
+        return []
+    plain, own, kept, empty = (
+        _row(figures, "repeats", who=who)
+        for who in (
+            "Manager.schedule",
+            "Manager.repeat",
+            "Manager.repeat, durable",
+            "an empty file",
+        )
+    )
+    what = f"{own['number']:,} repeats"
+    limits = (  # what, column, how many times as much as the other, the other, and what that is
+        ("memory of each, all processes", "bytes", "B", 2.0, plain, "a pending task"),
+        ("CPU of a run, all processes", "run µs", "µs", 1.5, plain, "a task"),
+        ("lateness of 1,000 runs/s, p50", "p50 ms", "ms", 3.0, plain, "tasks"),
+    )
+    rows: list[Row] = [
+        (
+            f"{what}: {name}",
+            f"≤ {most:g} ×",
+            f"{other[column]:,.3g} {unit} ({beside})",
+            f"{own[column]:,.3g} {unit}",
+            f"{own[column] / other[column]:.2f} ×",
+            own[column] <= most * other[column],
+        )
+        for name, column, unit, most, other, beside in limits
+    ]
+    rows.append(
+        (
+            f"{what}: durable, longest stall of the loop while they are restored",
+            "≤ 100 ms",
+            f"{empty['stall ms']:,.0f} ms (empty)",
+            f"{kept['stall ms']:,.0f} ms",
+            "–",
+            kept["stall ms"] <= 100,
+        )
+    )
     return rows

@@ -2,6 +2,7 @@
 
     python bench_cores.py [--quick] [--workers N] [--tasks N] [--work noop,wait,cpu]
                           [--json FILE] [--plot FILE.png]
+                          [--nodes N [--address HOST:PORT]]
 
 Three kinds of work: `noop` returns its argument (what the manager itself costs), `wait` sleeps
 10 ms as if for an answer from the network, `cpu` reads and parses a module of the standard
@@ -23,8 +24,15 @@ The method, for each kind of work and each number of workers:
 5. One sentence says who held up the runs with the most workers: the host or the workers, if
    they filled their cores; or the cores, if all processes together filled those.
 
-Speed-up compares tasks/s with those of one worker; efficiency is speed-up over workers. The
+Speed-up compares tasks/s with those of one worker (or one node); efficiency is speed-up over
+workers (or nodes). The
 host needs a core as well: where tasks are short and no core is free, it competes with workers.
+
+With `--nodes` the workers are on 1, 2, … N nodes of a Ray cluster, as many on each as `--workers`
+says; without `--address` one is started on this machine, which shows that it works, and what the
+engine costs, but no speed-up: its cores are the same. CPU and memory of workers are then what the
+nodes measure, once a second; with `--address`, "others" is what all else took of this machine, and
+each worker is supposed to have a core.
 
 `judge_cores.py` has the rows and the sentence, `show_cores.py` the bar and the tables,
 `plot_cores.py` the picture.
@@ -47,7 +55,7 @@ import sys
 import sysconfig
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,6 +80,7 @@ WARM_UP = 0.25  # seconds
 SLICES = 8  # in flight at once
 SPACING, NEAR, FAR = 5_000, 25_000, 50_000  # µs: between timed tasks; to the first; to the last
 SAMPLE = 0.25  # seconds: the least that psutil measures well
+HERE, ELSEWHERE = "nodes on this machine", "nodes elsewhere"
 PATIENCE = 60.0  # seconds for a slice, after which its tasks are called lost
 
 # ---- what runs in the workers
@@ -114,8 +123,8 @@ async def timed(due: int, work: Callable[[Any], Any], item: Any) -> Timed:
     return Timed(late, await work(item))
 
 
-async def census() -> tuple[int, int]:
-    return os.getpid(), ran[0]
+async def census() -> tuple[tuple[str, int], int]:
+    return (platform.node(), os.getpid()), ran[0]
 
 
 # ---- what the host does
@@ -209,27 +218,32 @@ async def collect(batch: Batch[Any], calls: Calls) -> list[float]:
     return lateness
 
 
-async def count_runs(manager: Manager, workers: int) -> dict[int, int]:
-    """Gives how many tasks each worker has run, by its pid."""
+async def count_runs(manager: Manager, workers: int) -> dict[tuple[str, int], int]:
+    """Gives how many tasks each worker has run, by its machine and pid."""
     # Keys are spread over the workers: by so many, each is asked.
     probes = [manager.schedule(census(), key=key) for key in range(64 * workers)]
     return dict([await probe for probe in probes])
 
 
-async def watch(row: Row, begun: float) -> None:
-    """Samples the processes of a row until it is cancelled."""
-    processes = [psutil.Process(one.pid) for one in row.processes]
+async def watch(row: Row, begun: float, manager: Manager, far: str) -> None:
+    """Samples the processes of a row until it is cancelled; of far workers by the manager."""
+    processes = [psutil.Process(one.pid) for one in (row.processes[:1] if far else row.processes)]
     with contextlib.suppress(psutil.NoSuchProcess):  # the manager tells of that
         for count in itertools.count():
             percents = [process.cpu_percent() for process in processes]
             sizes = [process.memory_info().rss / 1e6 for process in processes]
             cores = psutil.cpu_percent(percpu=True)
+            if far:
+                workers = manager.stats().workers
+                percents += [worker.cpu_percent for worker in workers]
+                sizes += [worker.rss / 1e6 for worker in workers]
             for one, size in zip(row.processes, sizes, strict=True):
                 one.rss_mb = max(one.rss_mb, size)
             if count:  # the first percentages mean nothing
                 row.sampled_s.append(round(time.perf_counter() - begun, 2))
                 busy = sum(cores[core] for core in USABLE if core < len(cores))
-                row.others_percents.append(round(max(0.0, busy - sum(percents)), 1))
+                ours = percents[:1] if far == ELSEWHERE else percents
+                row.others_percents.append(round(max(0.0, busy - sum(ours)), 1))
                 for one, percent in zip(row.processes, percents, strict=True):
                     one.cpu_percents.append(percent)
             await asyncio.sleep(SAMPLE)
@@ -243,20 +257,21 @@ async def bench(options: argparse.Namespace, rows: list[Row], tell: Tell) -> Non
         AioschedulerError: The manager failed.
     """
     runs = len(options.work) * len(options.workers)
+    far = "" if not options.nodes else ELSEWHERE if options.address else HERE
     seconds = (QUICK if options.quick else FULL) / runs
     for name in options.work:
         tell(f"{len(rows) + 1}/{runs} {name}, preparing", 0, None)
         job, tasks, single = make_job(name, options.workers[-1]), options.tasks, 0.0
         for workers in options.workers:
-            async with Manager(workers=workers) as manager:
+            async with options.manager(workers) as manager:
                 rate = await warm_up(manager, job)
                 tasks = tasks or math.ceil(rate * seconds)
                 row = Row(name, workers, tasks)
                 title = f"{len(rows) + 1}/{runs} {name}, {row.crew()}"
-                await measure(manager, job, row, title, tell)
+                await measure(manager, job, row, title, tell, far)
             single = single or row.tasks_per_s
             row.speedup = row.tasks_per_s / single
-            row.efficiency = row.speedup / workers
+            row.efficiency = row.speedup / workers * options.workers[0]
             rows.append(row)
             if row.early or row.lost:
                 raise Failure(f"{row.early} tasks early, {row.lost} lost (below 0: ran twice)")
@@ -271,14 +286,18 @@ async def warm_up(manager: Manager, job: Job) -> float:
     return tasks / elapsed
 
 
-async def measure(manager: Manager, job: Job, row: Row, title: str, tell: Tell) -> None:
+async def measure(manager: Manager, job: Job, row: Row, title: str, tell: Tell, far: str) -> None:
     """Fills in a row, but for what compares it with others."""
     before = await count_runs(manager, row.workers)
-    workers = [Process(f"worker {number}", pid) for number, pid in enumerate(before, 1)]
+    # Processes of other machines are known by what the manager is told of them, in its order.
+    pids = (
+        [worker.pid or 0 for worker in manager.stats().workers] if far else [p for _, p in before]
+    )
+    workers = [Process(f"worker {number}", pid) for number, pid in enumerate(pids, 1)]
     row.processes = [Process("host", os.getpid()), *workers]
     tell(title, 0, row.tasks)
     begun = time.perf_counter()
-    watching = asyncio.create_task(watch(row, begun))
+    watching = asyncio.create_task(watch(row, begun, manager, far))
     late = await run_tasks(manager, job, row.tasks, lambda done: tell(title, done, row.tasks))
     row.seconds = time.perf_counter() - begun
     watching.cancel()
@@ -313,13 +332,16 @@ def describe_machine() -> dict[str, Any]:
 def read_options() -> argparse.Namespace:
     """Reads the command line, and ends the program with status 2 if it is wrong."""
     parser = argparse.ArgumentParser(
-        description="Runs real work through a Manager with 1, 2, ... N workers, and compares them."
+        description="Runs real work through a Manager with 1, 2, ... N workers, and compares them. "
+        "With --nodes, on 1, 2, ... N nodes of --workers each."
     )
     add, names = parser.add_argument, ",".join(WORKS)
     add("--workers", type=int, default=CORES, metavar="N", help="at most; default: usable cores")
     add("--tasks", type=int, metavar="N", help="in each run; default: what fills the time")
     add("--work", default=names, metavar="A,B", help=f"some of {names}; default: all")
     add("--quick", action="store_true", help="under 20 s, instead of about a minute")
+    add("--nodes", type=int, metavar="N", help="on at most so many nodes of a Ray cluster")
+    add("--address", metavar="HOST:PORT", help="its head; default: nodes on this machine")
     add("--json", type=Path, metavar="FILE", help="save everything there")
     add("--plot", type=Path, metavar="FILE.png", help="draw speed-up and CPU over time")
     options = parser.parse_args()
@@ -340,10 +362,45 @@ def read_options() -> argparse.Namespace:
             "argument --plot: needs matplotlib, which the extra `bench` brings: "
             "pip install 'aioscheduler[bench]'"
         )
+    if options.address is not None and options.nodes is None:
+        parser.error("argument --address: goes with --nodes")
+    if options.nodes is not None and options.nodes < 1:
+        parser.error(f"argument --nodes: must be at least 1, not {options.nodes}")
+    if options.nodes is not None and importlib.util.find_spec("ray") is None:
+        parser.error(
+            "argument --nodes: needs Ray, which the extra `ray` brings: "
+            "pip install 'aioscheduler[ray]'"
+        )
     # Above 4 by doubling, or 64 cores would take 64 runs of each work.
-    counts = [n for n in range(1, options.workers) if n <= 4 or n & (n - 1) == 0]
-    options.workers = [*counts, options.workers]
+    most = options.nodes or options.workers
+    counts = [n for n in range(1, most) if n <= 4 or n & (n - 1) == 0]
+    options.per_node = options.workers if options.nodes else 1
+    options.workers = [n * options.per_node for n in (*counts, most)]
+    options.manager = lambda workers: Manager(workers=workers)
     return options
+
+
+@contextlib.contextmanager
+def crews(options: argparse.Namespace) -> Iterator[None]:
+    """Has `options.manager` make managers whose workers are where they were asked to be."""
+    if options.nodes is None:
+        yield
+        return
+    from aioscheduler.ray import RayEngine  # of an extra
+
+    with contextlib.ExitStack() as stack:
+        address = options.address
+        if address is None:
+            from local_nodes import LocalNodes
+
+            nodes = stack.enter_context(LocalNodes())
+            for _ in range(options.nodes):
+                nodes.add(options.per_node)
+            address = nodes.address
+        options.manager = lambda workers: Manager(
+            engine=RayEngine(workers // options.per_node, options.per_node, address=address)
+        )
+        yield
 
 
 def to_json(saved: dict[str, Any]) -> str:
@@ -360,7 +417,7 @@ def main() -> int:
     rows: list[Row] = []
     failure: Exception | None = None
     try:
-        with progress() as tell:
+        with crews(options), progress() as tell:
             asyncio.run(bench(options, rows, tell))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -379,7 +436,7 @@ def main() -> int:
         print(f"bench_cores: {failure}", file=sys.stderr)
         return 1
     print(f"All {sum(row.tasks for row in rows):,} tasks ran exactly once, none early.")
-    say(conclude(rows, CORES))
+    say(conclude(rows, CORES + options.workers[-1] if options.address else CORES))
     return 0
 
 

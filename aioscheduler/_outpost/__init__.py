@@ -12,5 +12,5 @@ a worker. Nothing begins there without the host's word (`WorkerConfig.confirmed`
 be given up at any time, whatever has become of it. What an engine (Ray) is must not be known here:
 it is a command, and that is a process which starts and ends outposts.
 
-Doors: `engine`, `outposts`.
+Doors: `certificates`, `engine`, `outposts`.
 """

@@ -16,7 +16,7 @@ from .._scheduling.clock import LATEST, to_datetime, to_ns
 from ..rules import Cron, Every, Rule
 
 MOST_COUNTED = 1000
-"""Of the times that are passed over at once: asking a Cron for so many takes 15 to 80 ms."""
+"""Of the times that are passed over at once: asking a Cron for so many takes 5 to 20 ms."""
 
 _MICROSECOND = 1000
 _LONGEST = 200  # characters of what a rule has raised
@@ -82,10 +82,33 @@ def _next_of_every(rule: Every, after: int) -> int:
     return start if after < start else start + ((after - start) // step + 1) * step
 
 
-@lru_cache(1024)
+class _Answer:
+    """The last answer of a rule, and what it was asked: it holds for all moments from there to it.
+
+    In one object, for the managers of other threads may ask at the same time.
+    """
+
+    __slots__ = ("span",)
+
+    def __init__(self) -> None:
+        self.span: tuple[datetime, datetime] | None = None
+
+
+@lru_cache(4096)
+def _answer_of(rule: Cron) -> _Answer:
+    return _Answer()
+
+
 def _next_of_cron(rule: Cron, after: datetime) -> datetime | None:
     """Ask a Cron once for all repeats that have the same one, which takes up to 0.3 ms."""
-    return rule.next(after)
+    answer = _answer_of(rule)
+    span = answer.span
+    if span is not None and span[0] <= after < span[1]:
+        return span[1]
+    found = rule.next(after)
+    if found is not None:
+        answer.span = after, found
+    return found
 
 
 def pass_over(rule: Rule, first: int, until: int) -> Passed:
@@ -108,6 +131,18 @@ def pass_over(rule: Rule, first: int, until: int) -> Passed:
         count = (until - first) // step + 1
         last = first + (count - 1) * step
         return Passed(count, last, last + step if last + step < LATEST else None)
+    if type(rule) is Cron:
+        return _pass_over_of_cron(rule, first, until)
+    return _walk(rule, first, until)
+
+
+@lru_cache(4096)
+def _pass_over_of_cron(rule: Cron, first: int, until: int) -> Passed:
+    """Ask once for all repeats that have the same Cron, and have missed the same times."""
+    return _walk(rule, first, until)
+
+
+def _walk(rule: Rule, first: int, until: int) -> Passed:
     count, last = 1, first
     for time in islice(_iterate(rule, first), MOST_COUNTED):
         if time > until:

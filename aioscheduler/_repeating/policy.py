@@ -107,10 +107,13 @@ def begin(
     return _within(terms, progress)
 
 
-def look(terms: Terms, progress: Progress, now: int, watched: int, free: int | None) -> Look:
+def look(
+    id_: str, terms: Terms, progress: Progress, now: int, watched: int, free: int | None
+) -> Look:
     """Return what is to be run, and how far the repeat is then.
 
     Args:
+        id_: Of the repeat.
         terms: What was asked for.
         progress: How far it is.
         now: The present.
@@ -119,7 +122,7 @@ def look(terms: Terms, progress: Progress, now: int, watched: int, free: int | N
         free: Since when none of its runs is under way, waiting for another attempt included; 0 if
             there was none; None if one is.
     """
-    looking = _Looking(terms, progress, now, free)
+    looking = _Looking(id_, terms, progress, now, free)
     try:
         # The present, because a clock that was set back leaves `watched` in the future.
         looking.catch_up(min(watched, now) - GRACE - terms.jitter - 1)
@@ -155,11 +158,13 @@ def resume(terms: Terms, progress: Progress, now: int) -> Progress:
     return _within(terms, progress._replace(next=passed.next, skipped=skipped))
 
 
-def wake_of(terms: Terms, progress: Progress) -> int | None:
+def wake_of(id_: str, terms: Terms, progress: Progress) -> int | None:
     """Return when to look at it if nothing is held: when the next run is due; None: never."""
     if progress.paused or progress.next is None:
         return None
-    return progress.next + delay_of(terms.id, progress.next, terms.jitter)
+    if not terms.jitter:  # many have none, and then it is the same integer, not one more
+        return progress.next
+    return progress.next + delay_of(id_, progress.next, terms.jitter)
 
 
 def delay_of(id_: str, nominal: int, jitter: int) -> int:
@@ -179,7 +184,10 @@ def delay_of(id_: str, nominal: int, jitter: int) -> int:
 class _Looking:
     """One look, as it goes."""
 
-    def __init__(self, terms: Terms, progress: Progress, now: int, free: int | None) -> None:
+    def __init__(
+        self, id_: str, terms: Terms, progress: Progress, now: int, free: int | None
+    ) -> None:
+        self.id = id_
         self.terms = terms
         self.progress = progress
         self._now = now
@@ -226,7 +234,7 @@ class _Looking:
                 self._go_on(next_time(terms.rule, nominal))
 
     def result(self) -> Look:
-        wake = None if self._held else wake_of(self.terms, self.progress)
+        wake = None if self._held else wake_of(self.id, self.terms, self.progress)
         return Look(self.progress, tuple(self._runs), wake, self._held)
 
     def _due(self, until: int) -> int | None:
@@ -239,7 +247,7 @@ class _Looking:
         return self._held
 
     def _run(self, nominal: int) -> None:
-        delay = delay_of(self.terms.id, nominal, self.terms.jitter)
+        delay = delay_of(self.id, nominal, self.terms.jitter)
         self._runs.append(Run(nominal, nominal + delay))
         self.progress = self.progress._replace(last=nominal, ran=self.progress.ran + 1)
         self._free = None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TypeVar
 
 from .._scheduling.clock import LATEST, SECOND, read_seconds, to_ns
-from ..rules import Rule, check_text
+from ..rules import Cron, Every, Rule, check_text
 
 _EARLIEST = -LATEST
 
@@ -35,12 +34,10 @@ class Overlap(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a repeat was asked for.
+    """What a repeat was asked for; many have the same.
 
     Attributes:
-        id: Of the repeat.
-        rule: What gives its times.
-        text: The rule's, by which an unchanged one is recognised.
+        rule: What gives its times. By its text an unchanged one is recognised.
         missed: What becomes of times that passed while nobody looked.
         overlap: What becomes of a time at which an earlier run has not ended.
         jitter: How much later than its time a run is due, less than that; nanoseconds.
@@ -48,18 +45,42 @@ class Terms:
         times: How many runs it has; None for no limit.
     """
 
-    id: str
     rule: Rule
-    text: str
     missed: Missed
     overlap: Overlap
     jitter: int
     until: int | None
     times: int | None
 
+    @property
+    def text(self) -> str:
+        """The text of the rule."""
+        return str(self.rule)
+
+
+class Given:
+    """A rule of the user's, under the text that it had when it was given.
+
+    Args:
+        rule: It.
+        text: What it said of itself.
+    """
+
+    __slots__ = ("_rule", "_text")
+
+    def __init__(self, rule: Rule, text: str) -> None:
+        self._rule = rule
+        self._text = text
+
+    def next(self, after: datetime) -> datetime | None:
+        """Return what the rule says."""
+        return self._rule.next(after)
+
+    def __str__(self) -> str:
+        return self._text
+
 
 def read_terms(
-    id_: str,
     rule: Rule,
     *,
     missed: str = "once",
@@ -75,8 +96,6 @@ def read_terms(
         ValueError: Something is out of range.
     """
     return Terms(
-        id_,
-        rule,
         _read_rule(rule),
         _read_choice("missed", Missed, missed),
         _read_choice("overlap", Overlap, overlap),
@@ -86,7 +105,7 @@ def read_terms(
     )
 
 
-def _read_rule(rule: Rule) -> str:
+def _read_rule(rule: Rule) -> Rule:
     ask = getattr(rule, "next", None)
     if isinstance(rule, type) or not callable(ask):
         raise TypeError(
@@ -96,7 +115,9 @@ def _read_rule(rule: Rule) -> str:
     if inspect.iscoroutinefunction(ask):
         raise TypeError(f"next of {type(rule).__name__} is asked without await: make it a def")
     check_text("a rule", rule)
-    return sys.intern(str.__str__(str(rule)))  # many have the same
+    if type(rule) in (Every, Cron):  # whose texts are theirs for good
+        return rule
+    return Given(rule, str.__str__(str(rule)))
 
 
 def _read_choice(name: str, choices: type[_Choice], given: str) -> _Choice:

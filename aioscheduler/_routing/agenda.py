@@ -1,10 +1,13 @@
-"""When repeats are looked at: one heap and one alarm for all of them.
+"""When repeats are looked at: by the minute, and one alarm for all of them.
 
-    set(repeat, wake) ─► heap ─► alarm ─► ring ─► look, for each whose time has come
-                                            └─► the rest in another turn of the loop
+    set(repeat, wake) ─┬─► far: a dict for each minute ──(its minute is next)──┐ some at a turn
+                       └─► near: one heap ◄────────────────────────────────────┘
+                               └─► alarm ─► ring ─► look, for each whose time has come
+                                                     └─► the rest in another turn of the loop
 
-It also knows since when somebody has looked whenever it was time: a clock that was set, or a
-machine that has slept, has passed over times at which nobody did.
+What is far off takes no more than its place in the dict of its minute; in the heap it takes twice
+as much. It also knows since when somebody has looked whenever it was time: a clock that was set, or
+a machine that has slept, has passed over times at which nobody did.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import asyncio
 import heapq
 from collections.abc import Callable, Iterator
 from contextvars import Context
-from itertools import count
+from itertools import count, islice
 
 from .._repeating.policy import GRACE
 from .._scheduling.alarm import Alarm, ManualClock
@@ -21,8 +24,15 @@ from .._scheduling.clock import SECOND
 from ..repeat import Repeat
 
 MOST_AT_ONCE = 32
-"""Looks, and runs that come of them, in one turn of the loop: some milliseconds."""
+"""Looks, and runs that come of them, in one turn of the loop: a few milliseconds."""
 
+MOST_OPENED = 1024
+"""Repeats that come near in one turn of the loop: a millisecond."""
+
+MOST_SHOWN = 1000
+"""Of those of one minute that are far off, so many are asked which of them comes next."""
+
+_MINUTE = 36  # 2 ** 36 ns are 69 s
 _PRUNE_AT = 64  # entries that are of no use any more
 
 
@@ -31,7 +41,8 @@ class Agenda:
 
     Args:
         clock: Return the present in nanoseconds since the epoch.
-        look: Look at one, given the present; return how many runs came of it. Must not raise.
+        look: Look at one, given the present; return how many looks more that was worth, of which
+            a run is one. Must not raise.
         context: In which that is done.
 
     Attributes:
@@ -45,7 +56,11 @@ class Agenda:
         self._clock = clock
         self._look = look
         self._context = context
-        self._heap: list[tuple[int, int, Repeat]] = []
+        self._far: dict[int, dict[Repeat, None]] = {}
+        self._minutes: list[int] = []  # a heap of the keys of that, and of some that it had
+        self._opened = -1  # up to this minute all are near
+        self._opening: Iterator[Repeat] = iter(())  # those that come near
+        self._near: list[tuple[int, int, Repeat]] = []
         self._numbers = count()  # so that of two entries for one time none is asked which is less
         self._useless = 0  # entries of the heap that do not count
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,47 +70,80 @@ class Agenda:
         self._offset: int | None = None  # of the clock from the loop's, which nobody sets
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to look."""
+        """Begin to look; what was missed is what passed before this, or before it is noticed."""
         self._loop = loop
-        now = self.watched = self._clock()
+        if not self.watched:
+            self.watched = self._clock()
         if not isinstance(self._clock, ManualClock):  # whose jumps ring at each time on the way
-            self._offset = now - int(loop.time() * SECOND)
-        if self._heap:
+            self._offset = self._clock() - int(loop.time() * SECOND)
+        if self._near or self._far:
             self._arm(loop)
 
     def stop(self) -> None:
         """Look at nothing more, for good."""
         self._is_over = True
-        self._heap.clear()
+        self._far.clear()
+        self._near.clear()
+        self._opening = iter(())
         if self._alarm is not None:
             self._alarm.stop()
 
     def set(self, repeat: Repeat, wake: int | None) -> None:
         """Have a repeat looked at at some time, and at no other; None: not by the time."""
-        heap = self._heap
-        self._useless += repeat._wake is not None
-        repeat._wake = wake
-        if self._useless > _PRUNE_AT + len(heap) // 2:
-            self._useless = 0
-            heap[:] = {entry[2]: entry for entry in heap if entry[2]._wake == entry[0]}.values()
-            heapq.heapify(heap)
-        if wake is None or self._is_over:
+        before, repeat._wake = repeat._wake, wake
+        if self._is_over:
             return
-        heapq.heappush(heap, (wake, next(self._numbers), repeat))
-        if self._loop is not None and not self._ringing and heap[0][2] is repeat:
+        if before is not None:
+            self._forget(repeat, before >> _MINUTE)
+        if wake is None:
+            return
+        minute = wake >> _MINUTE
+        if minute <= self._opened:
+            heapq.heappush(self._near, (wake, next(self._numbers), repeat))
+            is_first = self._near[0][2] is repeat
+        else:
+            there = self._far.get(minute)
+            if there is None:
+                there = self._far[minute] = {}
+                heapq.heappush(self._minutes, minute)
+            there[repeat] = None
+            is_first = not self._near and self._minutes[0] == minute and len(there) == 1
+        if is_first and self._loop is not None and not self._ringing:
             self._arm(self._loop)
 
+    def _forget(self, repeat: Repeat, minute: int) -> None:
+        """Take a repeat from where it is; in the heap it stays for a while, and is of no use."""
+        if minute > self._opened:
+            there = self._far[minute]
+            del there[repeat]
+            if not there:
+                del self._far[minute]
+            if len(self._minutes) > _PRUNE_AT + 2 * len(self._far):
+                self._minutes[:] = sorted(self._far)
+            return
+        near = self._near
+        self._useless += 1
+        if self._useless > _PRUNE_AT + len(near) // 2:
+            self._useless = 0
+            near[:] = {entry[2]: entry for entry in near if entry[2]._wake == entry[0]}.values()
+            heapq.heapify(near)
+
     def soonest(self) -> Iterator[Repeat]:
-        """Yield those that are looked at next, in order; what is not asked for costs nothing."""
-        heap = self._heap
-        places = [(heap[0], 0)] if heap else []
+        """Yield those that are looked at next, in order; what is not asked for costs nothing.
+
+        Of a minute that is far off and has very many, only some are known.
+        """
+        near = self._near
+        places = [(near[0], 0)] if near else []
         while places:
             (wake, _, repeat), place = heapq.heappop(places)
             for child in (2 * place + 1, 2 * place + 2):
-                if child < len(heap):
-                    heapq.heappush(places, (heap[child], child))
+                if child < len(near):
+                    heapq.heappush(places, (near[child], child))
             if repeat._wake == wake:
                 yield repeat
+        for minute in sorted(self._far):
+            yield from sorted(islice(self._far[minute], MOST_SHOWN), key=lambda r: r._wake or 0)
 
     def notice(self, now: int) -> None:
         """See if the clock was set, or the machine has slept; called at least once a tick."""
@@ -113,7 +161,34 @@ class Agenda:
     def _arm_here(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._alarm is None:  # who has no repeats needs none
             self._alarm = Alarm(loop, self._clock)
-        self._alarm.set(self._ring, self._heap[0][0] if self._heap else None)
+        times = [self._near[0][0]] if self._near else []
+        if (minute := self._next_minute()) is not None:
+            times.append(minute - 1 << _MINUTE)
+        self._alarm.set(self._ring, min(times, default=None))
+
+    def _next_minute(self) -> int | None:
+        """Return the first minute that is far off, if there is one."""
+        minutes = self._minutes
+        while minutes and minutes[0] not in self._far:
+            heapq.heappop(minutes)
+        return minutes[0] if minutes else None
+
+    def _open(self, now: int) -> bool:
+        """Have those come near whose minute is this or the next; return whether all have."""
+        left = MOST_OPENED
+        while True:
+            for repeat in islice(self._opening, left):
+                left -= 1
+                if repeat._wake is not None and repeat._wake >> _MINUTE == self._opened:
+                    heapq.heappush(self._near, (repeat._wake, next(self._numbers), repeat))
+            minute = self._next_minute()
+            if left and (minute is None or minute - 1 << _MINUTE > now):
+                return True
+            if not left:
+                return False
+            assert minute is not None
+            self._opened = heapq.heappop(self._minutes)
+            self._opening = iter(list(self._far.pop(minute)))
 
     def _ring(self) -> None:
         if self._is_over:
@@ -121,17 +196,18 @@ class Agenda:
         assert self._loop is not None
         now = self._clock()
         self.notice(now)
-        heap, left = self._heap, MOST_AT_ONCE
+        near, left = self._near, MOST_AT_ONCE
         self._ringing = True
-        while left > 0 and heap and heap[0][0] <= now:
-            wake, _, repeat = heapq.heappop(heap)
+        are_here = self._open(now)
+        while are_here and left > 0 and near and near[0][0] <= now:
+            wake, _, repeat = heapq.heappop(near)
             if repeat._wake != wake:
                 self._useless -= 1
                 continue
             repeat._wake = None
             left -= 1 + self._look(repeat, now)
         self._ringing = False
-        if left > 0:
+        if are_here and left > 0:
             self._arm(self._loop)
         else:
             self._loop.call_soon(self._ring, context=self._context)

@@ -73,7 +73,7 @@ class Claims:
         self._shelf = shelf
         self._lookups = lookups
         self._claims: dict[int, Claim] = {}  # by row
-        self._admission: Admission | None = None
+        self._admission: Admission  # there is none before the store is open
 
     def open(self, admission: Admission) -> None:
         """Begin: the store is open."""
@@ -99,12 +99,40 @@ class Claims:
         """Return the tasks that have not ended."""
         return [claim.row for claim in self._claims.values() if not claim.ended]
 
-    def end(self, claim: Claim) -> None:
-        """End a task that was cancelled, or has lost its id to another one."""
+    def cancel(self, claim: Claim) -> None:
+        """End a task that was cancelled; it may be one of the file that came into memory."""
+        claim.cancelled = True
+        self._end(claim)
+        self._end_near(claim)
+
+    def dispossess(self, claim: Claim) -> None:
+        """End a task that has lost its id; so has one of the file that came into memory."""
+        self._end(claim)
+        self._end_near(claim)
+
+    def came(self, row: Row) -> None:
+        """End a task that came into memory, if one that was to have its id has been ended."""
+        for claim in self._claims.values():
+            if claim.ended and claim.row.id == row.id:
+                self._end_near(claim)
+
+    def _end(self, claim: Claim) -> None:
         if not claim.ended:
             claim.ended = True
             self._shelf.tally.add(-1)
             self._shelf.settle(claim.row.row, State.CANCELLED, None)
+
+    def _near(self, claim: Claim) -> Address | None:
+        """Return the task of the file that has the id, if it has come into memory."""
+        assert claim.row.id is not None
+        return self._admission.find(claim.row.id, claim.row.row)
+
+    def _end_near(self, claim: Claim) -> None:
+        known = self._near(claim)
+        if known is not None and claim.cancelled:
+            self._admission.links[known[0]].cancel(*known[1:])
+        elif known is not None:
+            self._admission.dispossess(known)
 
     def clear(self) -> None:
         """Forget all: the store is closed."""
@@ -115,25 +143,20 @@ class Claims:
         claim = self._claims.pop(number, None)
         if claim is None:
             return
-        assert self._admission is not None
-        assert claim.row.id is not None
         # Which came into memory meanwhile; who was scheduled since has it by right.
-        known = self._admission.find(claim.row.id, claim.row.row)
+        known = self._near(claim)
         if (found is not None or known is not None) and not (claim.ended or claim.replace):
             self._merge(claim, found, known)
             return
         if found is not None:
             self._shelf.strike(found)
-        elif known is not None and claim.cancelled:
-            self._admission.links[known[0]].cancel(*known[1:])
-        elif known is not None:
-            self._admission.dispossess(known)
+        else:
+            self._end_near(claim)
         if not claim.ended:
             self._shelf.enter(claim.row._replace(due=claim.kept.due), claim.kept)
 
     def _merge(self, claim: Claim, found: Row | None, known: Address | None) -> None:
         """Have who holds a task hold the one instead that has its id."""
-        assert self._admission is not None
         held = self._shelf.held
         task = held.take(claim.row.row)
         alias = held.forget_alias(claim.row.row)
@@ -158,7 +181,6 @@ class Claims:
 
     def join(self, early: Early, row: Row) -> None:
         """Have a task at a link be one that is only in the file."""
-        assert self._admission is not None
         kept = self._shelf.held.kept_of(row)
         task = self._admission.leave_out(early)
         if task is not None:

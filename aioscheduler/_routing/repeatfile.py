@@ -3,7 +3,7 @@
     manager.repeat ─► enter ──────► RepeatRow ─┐
     a look that enters runs ─► advance ────────┼─► Group, with the rows of its runs in one batch
     repeat.cancel ─► drop ─────────────────────┘
-    start ─► restore ─► Repeats.adopt, for each row; Repeats.admitted, for each run that is left
+    start ─► restore ─► Repeats.adopt, for each row, some at a turn of the loop
 
 A rule is never pickled: an `Every`, and a `Cron` whose zone has a name, are written as plain
 values. With any other rule a repeat waits for the program to give it once more.
@@ -12,7 +12,7 @@ values. With any other rule a repeat waits for the program to give it once more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -39,52 +39,97 @@ from .undefined import MAIN_PATIENCE
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
+_MOST_TERMS = 4096
+
+SLICE = 128
+"""Repeats that are read, or written, in one turn of the loop: some milliseconds."""
+
 
 class RepeatFile:
     """Keeps repeats in the file of a store.
 
     Args:
         keeper: Has the file.
+
+    Attributes:
+        is_read: Whether all that the file has is known.
     """
 
     def __init__(self, keeper: Keeper) -> None:
+        self.is_read = False
         self._keeper = keeper
         self._known_until: int | None = None  # so long a script may define its functions
+        self._early: dict[str, Repeat] = {}  # those that are written when all has been read
+        self._ended: set[str] = set()  # ids of those that were cancelled before
+        self._terms: dict[tuple[bytes, str], tuple[Terms, bool]] = {}  # as they are read
 
     def enter(self, repeat: Repeat) -> None:
         """Keep a repeat that is new or another one; if its function is not durable, no more."""
-        if not self._keeper.is_open:  # all of them are written by `restore`
-            repeat._kept = isinstance(repeat._work, DurableWork)
-        elif isinstance(repeat._work, DurableWork):
+        work = repeat._work
+        if not self.is_read:
+            self._early[repeat.id] = repeat
+            repeat._kept |= isinstance(work, DurableWork)
+        elif isinstance(work, DurableWork):
             repeat._kept = True
-            self._keeper.group.repeat(self._row(repeat, repeat._work))
+            self._keeper.group.repeat(self._row(repeat, work))
             self._keeper.commits.soon()
         elif repeat._kept:
             self.drop(repeat)
 
-    def restore(self, repeats: Repeats) -> None:
-        """Have those of the file adopted; those that were asked for meanwhile are these."""
-        early = list(repeats)
-        for row in self._keeper.repeats:
-            try:
-                terms, rule_known = read_terms_of(row)
-                function = self._keeper.drafts.function(row.function)
-            except Exception as error:  # noqa: BLE001  another program may have written there
-                log.error(
-                    "the repeat %r of %s cannot be read, and stands still until manager.repeat() "
-                    "is called with its id: %s",
-                    *(row.id, self._keeper.store.path, describe(repr, error)),
-                )
-                continue
+    def restore(self, repeats: Repeats) -> Iterator[None]:
+        """Have those of the file adopted; those that were asked for meanwhile are these.
+
+        It yields between slices, so that the loop has its turn.
+        """
+        rows, self._keeper.repeats = list(reversed(self._keeper.repeats)), ()
+        while rows:  # which go as they are read: they take as much as what is made of them
+            if len(rows) % SLICE == 0:
+                yield
+            row = rows.pop()
+            if row.id in self._ended:
+                self._keeper.group.repeat(RepeatEnd(row.id))
+            else:
+                self._adopt(row, repeats)
+        self.is_read = True
+        self._ended.clear()
+        self._terms.clear()
+        for number, repeat in enumerate(self._early.values()):
+            if number % SLICE == SLICE - 1:
+                yield
+            if not repeat._is_over:
+                self.enter(repeat)
+        self._early.clear()
+        self._keeper.commits.soon()
+
+    def _adopt(self, row: RepeatRow, repeats: Repeats) -> None:
+        try:
+            terms, rule_known = self._terms_of(row)
+            function = self._keeper.drafts.function(row.function)
             stored = Stored(function, row.payload, *self._keeper.notes.read(row.options))
-            work = DurableWork(Draft(stored, row.key), self._keeper.calls)
+            work, own = DurableWork.of(Draft(stored, row.key), self._keeper.calls)
             progress = Progress._make(row[-len(Progress._fields) :])
-            repeats.adopt(terms, progress, work, rule_known)
-        in_file = {row.id for row in self._keeper.repeats}
-        for repeat in early:
-            repeat._kept = repeat.id in in_file
-            self.enter(repeat)
-        self._keeper.repeats = ()
+        except Exception as error:  # noqa: BLE001  another program may have written there
+            log.error(
+                "the repeat %r of %s cannot be read, and stands still until manager.repeat() is "
+                "called with its id: %s",
+                *(row.id, self._keeper.store.path, describe(repr, error)),
+            )
+            if row.id in self._early:
+                self._keeper.group.repeat(RepeatEnd(row.id))
+        else:
+            repeats.adopt(row.id, terms, progress, work, own, rule_known)
+
+    def _terms_of(self, row: RepeatRow) -> tuple[Terms, bool]:
+        """Return what was asked for, as `read_terms_of`, which takes as long as all the rest."""
+        key = row.terms, row.text
+        found = self._terms.get(key)
+        if found is None:
+            found = read_terms_of(row)
+            if len(self._terms) == _MOST_TERMS:
+                self._terms.clear()
+            if found[1]:  # else it is told of each
+                self._terms[key] = found
+        return found
 
     def takes(self, repeat: Repeat, now: int) -> bool:
         """Whether runs of it can be entered now; else they are late."""
@@ -116,11 +161,14 @@ class RepeatFile:
     def drop(self, repeat: Repeat) -> None:
         """Keep it no longer."""
         repeat._kept = False
+        if not self.is_read:  # the file may have one of its id
+            self._ended.add(repeat.id)
+            return
         self._keeper.group.repeat(RepeatEnd(repeat.id))
         self._keeper.commits.soon()
 
     async def ready(self) -> None:
-        """Return when it is known what the file has."""
+        """Return when it is open."""
         await self._keeper.ready()
 
     async def stored(self) -> None:
@@ -130,7 +178,7 @@ class RepeatFile:
     def _row(self, repeat: Repeat, work: DurableWork) -> RepeatRow:
         terms = repeat._terms
         plain = self._keeper.drafts.row(NOT_GIVEN, 0, work.draft)
-        task = plain.function, plain.payload, plain.key, plain.options
+        task = plain.function, repeat._own, plain.key, plain.options
         row = repeat.id, terms.text, write_terms(terms), *task, *repeat._progress
         return RepeatRow._make(row)
 
@@ -156,7 +204,7 @@ def read_terms_of(row: RepeatRow) -> tuple[Terms, bool]:
             log.warning("the rule of the repeat %r cannot be read: %s", row.id, error)
     known = rule is not None
     terms = Terms(
-        *(row.id, rule or Unknown(row.text), row.text, Missed(missed), Overlap(overlap)),
+        *(rule or Unknown(row.text), Missed(missed), Overlap(overlap)),
         *(jitter, until, times),
     )
     return terms, known

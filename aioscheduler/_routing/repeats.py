@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import copy_context
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, Protocol, TypeVar
 
 from .._repeating.policy import Progress, Run, begin, look, pause, resume, wake_of
 from .._repeating.terms import Terms, read_terms
@@ -27,17 +27,19 @@ from .._scheduling.coroutines import close_refused, close_unstarted
 from .._scheduling.order import Order
 from .._shipping.failures import describe
 from ..options import TaskOptions, read_text
-from ..repeat import NOBODY, Repeat
+from ..repeat import Repeat
 from ..rules import Rule
-from ..task import Task
 from .agenda import Agenda
 from .drafts import Draft
 from .repeatreports import RepeatReports
 from .router import Router
-from .runs import repeat_of, take_work
+from .runs import Work, sharing, take_work
+from .underway import UnderWay
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
+_T = TypeVar("_T")
+_SKIPPED_AT_ONCE = 16  # times, which take about as long as a run
 _LATER = SECOND  # until what cannot be entered now is looked at again
 
 
@@ -47,8 +49,12 @@ class File(Protocol):
     def enter(self, repeat: Repeat) -> None:
         """Keep a repeat that is new or another one; if its function is not durable, no more."""
 
-    def restore(self, repeats: Repeats) -> None:
-        """Have those of the file adopted, and the runs that they had under way attached."""
+    @property
+    def is_read(self) -> bool:
+        """Whether all that it has is known."""
+
+    def restore(self, repeats: Repeats) -> Iterator[None]:
+        """Have those of the file adopted; it yields whenever the loop is to have its turn."""
 
     def takes(self, repeat: Repeat, now: int) -> bool:
         """Whether runs of it can be entered now; else they are late."""
@@ -63,7 +69,7 @@ class File(Protocol):
         """Keep it no longer."""
 
     async def ready(self) -> None:
-        """Return when it is known what the file has."""
+        """Return when it is open."""
 
     async def stored(self) -> None:
         """Return when everything so far is on disk."""
@@ -79,6 +85,7 @@ class Repeats:
 
     Attributes:
         file: Keeps those of durable functions; None: there is no store.
+        under_way: Knows the runs that have not ended.
     """
 
     def __init__(self, router: Router, order: Order, clock: Callable[[], int]) -> None:
@@ -89,8 +96,14 @@ class Repeats:
         self._all: dict[str, Repeat] = {}
         self._context = copy_context()  # of nobody's call
         self._agenda = Agenda(clock, self._look_safely, self._context)
-        self._left: list[str] | None = []  # runs of the host before, until the start
+        self.under_way = UnderWay(router, clock, self._all.get, self._agenda.set, self._context)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._read: asyncio.Future[None] | None = None  # all that the file has
+        self._steps: Iterator[None] = iter(())
+        self._finding: asyncio.Task[None] | None = None  # the runs that are only in the file
+        self._is_over = False
         self._reports = RepeatReports()
+        self._share: Callable[[_T], _T] = sharing()
 
     def __iter__(self) -> Iterator[Repeat]:
         return iter(self._all.values())
@@ -101,18 +114,66 @@ class Repeats:
     # ---- its life
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to look: the links have begun, and what a file has is known."""
+        """Begin to look, once all that a file has is known; the links have begun."""
+        self._agenda.watched = self._clock()
+        self._loop, self._read = loop, loop.create_future()
+        rows = () if self.file is None else self.file.restore(self)
+        self._steps = chain(rows, self.under_way.begin())
+        self._restore()
+
+    def _restore(self) -> None:
+        """Go on with what a file has, for one turn of the loop; begin to look when it is known."""
+        if self._loop is None or self._read is None or self._read.done():
+            return
+        try:
+            for _ in self._steps:
+                self._loop.call_soon(self._restore, context=self._context)
+                return
+        except Exception as error:  # noqa: BLE001  whatever it is, who waits is to know
+            self._read.set_exception(error)
+            return
+        self._read.set_result(None)
+        if self.under_way.are_left:
+            finding = self._loop.create_task(self.under_way.find_left(), context=self._context)
+            finding.add_done_callback(self._begin)
+            self._finding = finding
+        else:
+            self._begin()
+
+    def _begin(self, finding: asyncio.Task[None] | None = None) -> None:
+        """Begin to look."""
+        self._finding = None
+        if self._loop is not None and not self._is_over:
+            self._agenda.start(self._loop)
+
+    async def ready(self) -> None:
+        """Return when all that a file has is known, and has what was asked for meanwhile.
+
+        Raises:
+            StoreError: It cannot be used.
+            RuntimeError: Nobody has opened it.
+        """
         if self.file is not None:
-            self.file.restore(self)
-        left, self._left = self._left, None
-        for id_ in left or ():
-            self.admitted(id_)
-        self._agenda.start(loop)
+            await self.file.ready()
+        if self._read is not None:
+            await asyncio.shield(self._read)
 
     def stop(self) -> None:
         """Enter no more runs, for good."""
+        if self._loop is not None and not self._loop.is_closed():
+            try:
+                for _ in self._steps:  # else what was asked for meanwhile would be in no file
+                    pass
+            except Exception:
+                log.exception("what repeats was not read to its end")
+        self._is_over = True
         self._agenda.stop()
         self._reports.tell_skips()
+        with suppress(RuntimeError):  # of a closed loop, where nobody waits any more
+            if self._read is not None and not self._read.done():
+                self._read.set_result(None)
+            if self._finding is not None:
+                self._finding.cancel()
 
     def look_after(self) -> None:
         """Is called once a tick."""
@@ -161,64 +222,55 @@ class Repeats:
                 )
             id_ = read_text("id", id_, "never: a repeat is known by it")
             terms = read_terms(
-                *(id_, rule),
+                rule,
                 missed=missed,
                 overlap=overlap,
                 jitter=jitter,
                 until=until,
                 times=times,
             )
-            work = take_work(router, coro, key, options)
+            work, own = take_work(router, coro, key, options)
             close_unstarted(coro)
         except BaseException as refusal:
             close_refused(coro, refusal)
             raise
+        terms, work = self._share(terms), self._share(work)
         known = self._all.get(id_)
         now = self._clock()
         if known is None:
-            repeat = self._all[id_] = Repeat(self, terms, begin(terms, now), work)
+            repeat = self._all[id_] = Repeat(self, id_, terms, begin(terms, now), work, own)
         else:
             repeat = known
             self._replace(repeat, terms, now, repeat._progress, repeat._terms.text)
-            repeat._work = work
+            repeat._work, repeat._own = work, own
         if self.file is not None:
             self.file.enter(repeat)
         self._reports.note(repeat)
-        self._agenda.set(repeat, wake_of(terms, repeat._progress))
+        self._agenda.set(repeat, wake_of(id_, terms, repeat._progress))
         return repeat
 
     def _replace(self, repeat: Repeat, terms: Terms, now: int, before: Progress, text: str) -> None:
         """Have other terms hold from now on, going on from how far it was."""
         repeat._terms, repeat._progress = terms, begin(terms, now, before, text)
-        if not repeat._rule_known:
+        if repeat._since is None:
             repeat._since = now
-        repeat._rule_known, repeat._held = True, False
+        repeat._held = False
 
-    def adopt(self, terms: Terms, progress: Progress, work: Any, rule_known: bool) -> None:
+    def adopt(
+        self, id_: str, terms: Terms, progress: Progress, work: Work, own: Any, rule_known: bool
+    ) -> None:
         """Take a repeat that a file has; one that was asked for meanwhile is that one."""
-        repeat = self._all.get(terms.id)
+        repeat = self._all.get(id_)
         if repeat is None:
-            repeat = self._all[terms.id] = Repeat(self, terms, progress, work)
-            repeat._kept, repeat._rule_known = True, rule_known
+            terms, work = self._share(terms), self._share(work)
+            repeat = self._all[id_] = Repeat(self, id_, terms, progress, work, own)
+            if not rule_known:
+                repeat._since = None
         else:
             self._replace(repeat, repeat._terms, self._clock(), progress, terms.text)
+        repeat._kept = True
         self._reports.note(repeat)
-        self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
-
-    def admitted(self, id_: str) -> None:
-        """Take note of a task of the file that waits again: it may be a run of a repeat."""
-        whose = repeat_of(id_)
-        if whose is None:
-            return
-        repeat = self._all.get(whose)
-        if self._left is not None:  # what repeats is not known yet
-            self._left.append(id_)
-        elif (
-            repeat is not None
-            and repeat._kept
-            and (task := self._router.find_known(id_)) is not None
-        ):
-            self._follow(repeat, task)
+        self._agenda.set(repeat, wake_of(repeat._id, repeat._terms, repeat._progress))
 
     async def pause(self, repeat: Repeat) -> None:
         """See `Repeat.pause`."""
@@ -237,7 +289,7 @@ class Repeats:
             raise RuntimeError(f"the repeat {repeat.id!r} cannot be resumed yet: {repeat.reason}")
         repeat._progress = resume(repeat._terms, before, self._clock())
         self._reports.note(repeat, before)
-        self._agenda.set(repeat, wake_of(repeat._terms, repeat._progress))
+        self._agenda.set(repeat, wake_of(repeat._id, repeat._terms, repeat._progress))
         await self._store(repeat)
 
     async def cancel(self, repeat: Repeat) -> None:
@@ -257,16 +309,21 @@ class Repeats:
                 task.cancel()
             else:
                 link.withdraw(task._scheduler, task._number)
-        if self.file is not None and repeat._kept:
+        if self.file is not None and (repeat._kept or not self.file.is_read):
+            waits = repeat._kept
             self.file.drop(repeat)
-            await self.file.stored()
+            if waits:
+                await self.file.stored()
 
     async def _settle(self, what: str, repeat: Repeat) -> None:
         """Refuse what cannot be; return when it is known what the file has of the repeat."""
         self._router.loop_thread.check_inside(f"await repeat.{what}()")
         self._router.check_open()
         if self.file is not None and repeat._kept:
-            await self.file.ready()
+            await self.ready()
+            if what == "cancel" and self._finding is not None:  # the runs that are to end, too
+                await asyncio.wait([self._finding])
+            self._router.check_open()
         if repeat._is_over:
             raise RuntimeError(
                 f"the repeat {repeat.id!r} was cancelled; begin it anew by manager.repeat()"
@@ -292,8 +349,8 @@ class Repeats:
             return 0
 
     def _look(self, repeat: Repeat, now: int) -> int:
-        """Do what it is time for; return how many runs were entered."""
-        if not repeat._rule_known:
+        """Do what it is time for; return how much that was, by the measure of the agenda."""
+        if repeat._since is None:
             return 0
         file = self.file if repeat._kept else None
         if file is not None and not file.takes(repeat, now):
@@ -302,25 +359,27 @@ class Repeats:
         before = repeat._progress
         free = None if repeat._runs else repeat._free
         watched = max(self._agenda.watched, repeat._since)
-        found = look(repeat._terms, before, now, watched, free)
+        found = look(repeat._id, repeat._terms, before, now, watched, free)
         try:
-            made = [(run, *repeat._work.make(repeat.id, run)) for run in found.runs]
+            made = [(run, *repeat._work.make(repeat._id, run, repeat._own)) for run in found.runs]
         except Exception as error:  # noqa: BLE001  what it needs may have become anything
             reason = f"its call cannot be made any more: {describe(repr, error)}"
-            repeat._progress = pause(before)._replace(reason=reason)
+            after = repeat._progress = pause(before)._replace(reason=reason)
             made = []
         else:
-            repeat._progress, repeat._held = found.progress, found.held
+            after = repeat._progress = found.progress
+            repeat._held = found.held
             self._agenda.set(repeat, found.wake)
-        self._reports.looked(repeat, len(made), repeat._progress.skipped - before.skipped)
-        if repeat._progress.paused:
+        skipped = after.skipped - before.skipped
+        self._reports.looked(repeat, len(made), skipped)
+        if after.paused:
             self._reports.note(repeat, before)
         with nullcontext() if file is None else file.whole():
-            if file is not None and repeat._progress != before:
+            if file is not None and after != before:
                 file.advance(repeat)
             for run, call, draft in made:
                 self._enter(repeat, run, call, draft)
-        return len(made)
+        return len(made) + skipped // _SKIPPED_AT_ONCE
 
     def _enter(self, repeat: Repeat, run: Run, call: Any, draft: Draft | None) -> None:
         """Have a run wait for its time, or begin."""
@@ -332,24 +391,4 @@ class Repeats:
             task = self._router.schedule_as(
                 *(id_, None, place, run.due, run.nominal, call, draft), sure=True
             )
-        self._follow(repeat, task)
-
-    def _follow(self, repeat: Repeat, task: Task[Any]) -> None:
-        """Have a run known to be under way until it ends."""
-        runs = repeat._runs
-        if not isinstance(runs, set):
-            runs = repeat._runs = set()
-        if task not in runs:
-            runs.add(task)
-            task.add_done_callback(partial(self._ended, repeat), context=self._context)
-
-    def _ended(self, repeat: Repeat, task: Task[Any]) -> None:
-        runs = repeat._runs
-        assert isinstance(runs, set)
-        runs.discard(task)
-        if runs:
-            return
-        repeat._runs, repeat._free = NOBODY, self._clock()
-        if repeat._held and not repeat._is_over:
-            repeat._held = False
-            self._agenda.set(repeat, repeat._free)
+        self.under_way.follow(repeat, task)

@@ -147,3 +147,46 @@ def test_ctrl_c_ends_it_in_one_line() -> None:
     assert "Traceback" not in stderr
     assert len(started) > 1
     assert psutil.wait_procs(started, timeout=10)[1] == []
+
+
+@pytest.mark.nodes
+def test_with_nodes_each_has_as_many_workers(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install aioscheduler[ray]")
+    options = "--quick --tasks 101 --work noop,cpu --nodes 2 --workers 1 --json saved.json"
+    done = run(options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    saved = json.loads((tmp_path / "saved.json").read_text())
+    cases = [(work, workers) for work in ("noop", "cpu") for workers in (1, 2)]
+    for row, (work, workers) in zip(saved["rows"], cases, strict=True):
+        # The nodes measure once a second: of a run that was shorter there are no figures.
+        for process in row["processes"]:
+            process["rss_mb"] = max(process["rss_mb"], 6.0)
+        check_row(row, work, workers, 101)
+    assert "All 404 tasks ran exactly once, none early." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--nodes 0", "argument --nodes: must be at least 1, not 0"),
+        ("--address 10.0.0.1:6379", "argument --address: goes with --nodes"),
+    ],
+)
+def test_nodes_that_cannot_be_are_refused(options: str, message: str) -> None:
+    done = run(options)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_without_ray_nodes_say_what_to_install() -> None:
+    code = f"""
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "ray" else find(name, *more)
+sys.argv[0] = {str(SCRIPT)!r}
+sys.path.insert(0, {str(SCRIPT.parent)!r})
+exec(open({str(SCRIPT)!r}).read())
+"""
+    done = run("--nodes 2", "-c", code)
+    assert done.returncode == 2
+    assert "argument --nodes: needs Ray, which the extra `ray` brings" in done.stderr

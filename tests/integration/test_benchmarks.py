@@ -30,6 +30,7 @@ SIZES = {
     "durable": "--tasks=500",
     "horizon": "--pending=1000",
     "overdue": "--tasks=500",
+    "repeats": "--pending=500",
 }
 MANY_PROCESSES = (
     "throughput",
@@ -38,6 +39,7 @@ MANY_PROCESSES = (
     "durable",
     "horizon",
     "overdue",
+    "repeats",
 )  # a dozen and more, one after another
 
 

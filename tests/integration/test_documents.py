@@ -6,6 +6,8 @@ nothing. A block may have a title:
     ```python title="name.py"        the blocks below it on the page can import it
     ```python title="test_name.py"   is run by pytest, and name.py above it by nothing else
     ```python title="cell 1"         the cells of a page are run by IPython, as one session
+
+A program with Ray is one of the tests that need nodes, and Ray may say what it wants beside it.
 """
 
 from __future__ import annotations
@@ -63,13 +65,23 @@ def programs_of(page: Path) -> list[Program]:
     return found
 
 
-PROGRAMS = [program for page in PAGES for program in programs_of(page)]
+def has_ray(program: Program) -> bool:
+    return any("aioscheduler.ray" in code for code in program.files.values())
+
+
+PROGRAMS = [
+    pytest.param(program, marks=[pytest.mark.nodes] * has_ray(program))
+    for page in PAGES
+    for program in programs_of(page)
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_a_program_does_what_its_page_says(program: Program, tmp_path: Path) -> None:
     for name, code in program.files.items():
         (tmp_path / name).write_text(code)
+    if has_ray(program):
+        pytest.importorskip("ray", reason="Ray is not installed: pip install aioscheduler[ray]")
     # The programs talk to the loopback interface; IPython wants a folder of its own; and a
     # reader's pytest has no plugins.
     env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
@@ -83,7 +95,8 @@ def test_a_program_does_what_its_page_says(program: Program, tmp_path: Path) -> 
         cwd=tmp_path,
         env=env,
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    said = "" if has_ray(program) else done.stderr
+    assert (done.returncode, said) == (0, ""), done.stdout + done.stderr
     if program.printed is not None:
         assert done.stdout == program.printed
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import time
 from collections import Counter
 from contextlib import closing
@@ -85,3 +87,23 @@ async def test_it_repeats_on_the_real_clock(workers: int) -> None:
         assert time.time() >= began + 0.3
         assert (repeat.ran, repeat.last) == (3, start + timedelta(seconds=0.2))
         assert manager.stats().finished == 3
+
+
+async def test_while_its_worker_is_stopped_a_run_is_under_way() -> None:
+    async with Manager(1, workers=1) as manager:
+        (pid,) = (worker.pid for worker in manager.stats().workers)
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            start = datetime.now(UTC) + timedelta(seconds=0.1)
+            rule = Every(0.1, start=start)
+            one = manager.repeat(repeated.note(1), rule, id="skip")
+            two = manager.repeat(repeated.note(2), rule, id="queue", overlap="queue")
+            while one.skipped < 3:
+                await asyncio.sleep(0.01)
+            assert (one.ran, one.running, two.ran, two.running) == (1, 1, 1, 1)
+            assert two.skipped == 0
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        while one.ran < 3 or two.ran < 4:  # which goes on with what has waited
+            await asyncio.sleep(0.01)

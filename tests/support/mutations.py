@@ -71,6 +71,7 @@ DRAINING = "aioscheduler/_processes/draining.py"
 SUPERVISOR = "aioscheduler/_processes/supervisor.py"
 WIRE = "aioscheduler/_transport/wire.py"
 TIMERS = "aioscheduler/_scheduling/timers.py"
+ADMISSION = "aioscheduler/_routing/admission.py"
 COLUMNS = "aioscheduler/_durable/columns.py"
 COMMITS = "aioscheduler/_routing/commits.py"
 DRAFTS = "aioscheduler/_routing/drafts.py"
@@ -587,6 +588,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        if late:\n",
         "        if False:\n",
         fast=True,
+        hosts=True,
+    ),
+    Mutation(
+        "dealt out of order",
+        "what is due at once begins in the order in which it was scheduled",
+        ADMISSION,
+        "            own.sort()\n",
+        "",
+        seeds=900,
         hosts=True,
     ),
     Mutation(

@@ -47,6 +47,7 @@ ORDER = (
     "_outpost",
     "scheduler",
     "manager",
+    "ray",
     "metrics",
     "testing",
     "top",
@@ -79,6 +80,7 @@ PURE = (
     "_repeating.policy",
     "_repeating.terms",
     "_outpost.offset",
+    "_outpost.raywords",
     "_routing.announcements",
     "_routing.book",
     "_routing.changes",
@@ -108,12 +110,15 @@ NOT_TESTED_ALONE = {
 
 
 def imported(path: Path) -> set[str]:
-    """The modules that a file imports: those of this package as in SOURCES, others by their top."""
+    """The modules that a file imports: those of this package as in SOURCES, others by their top.
+
+    Ray, which has the name of one here, is `ray, itself`.
+    """
     own = path.relative_to(PACKAGE).parts[:-1] if path.is_relative_to(PACKAGE) else None
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {foreign(alias.name) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             parts = tuple((node.module or "").split(".")) if node.module else ()
             if node.level:
@@ -123,12 +128,17 @@ def imported(path: Path) -> set[str]:
             elif parts[0] == "aioscheduler":
                 parts = parts[1:]
             else:
-                found.add(parts[0])
+                found.add(foreign(parts[0]))
                 continue
             name = ".".join(parts)
             names = {".".join((*parts, alias.name)) for alias in node.names}
             found |= {name} if name in SOURCES else names & SOURCES.keys()
     return found
+
+
+def foreign(name: str) -> str:
+    top = name.split(".")[0]
+    return f"{top}, itself" if top in SOURCES else top
 
 
 def wing_of(name: str) -> str:
@@ -182,6 +192,11 @@ def test_the_workers_are_named_in_one_place() -> None:
 def test_psutil_is_asked_in_one_place() -> None:
     askers = {name for name, path in SOURCES.items() if "psutil" in imported(path)}
     assert askers == {"_monitoring.meter"}
+
+
+def test_ray_is_imported_in_one_place() -> None:
+    importers = {name for name, path in SOURCES.items() if "ray, itself" in imported(path)}
+    assert importers == {"_outpost.ray_launcher"}
 
 
 def test_no_program_pays_for_its_tests() -> None:

@@ -38,7 +38,7 @@ class Work:
 
 
 def make(**progress: Any) -> Repeat:
-    return Repeat(Desk(), read_terms("report", Every(60)), Progress(**progress), Work())
+    return Repeat(Desk(), "report", read_terms(Every(60)), Progress(**progress), Work(), None)
 
 
 def test_it_says_how_far_it_is() -> None:
@@ -72,7 +72,7 @@ def test_one_that_is_over_has_no_next_time() -> None:
 
 def test_one_whose_rule_the_file_cannot_keep_says_what_it_waits_for() -> None:
     repeat = make(next=NOW)
-    repeat._rule_known = False
+    repeat._since = None
     assert repeat.reason is not None
     assert "when manager.repeat() is called with its id" in repeat.reason
     assert "paused: the file does not have its rule" in repr(repeat)

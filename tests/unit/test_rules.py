@@ -211,7 +211,7 @@ def test_the_same_said_otherwise_is_the_same() -> None:
 
 @pytest.mark.parametrize("rule", [RULES[0], RULES[-1]])
 def test_a_rule_cannot_be_changed(rule: Any) -> None:
-    for name in vars(rule):
+    for name in ("step", "start") if isinstance(rule, Every) else ("expression", "timezone"):
         with pytest.raises(FrozenInstanceError):
             setattr(rule, name, None)
 

@@ -15,6 +15,7 @@ from mortal import World
 
 from aioscheduler._routing.repeatfile import RepeatFile
 from aioscheduler._routing.repeats import Repeats
+from aioscheduler._routing.underway import UnderWay
 
 
 def live(seed: int) -> World:
@@ -63,7 +64,7 @@ def _enter_some(real: Callable[..., None]) -> Callable[..., None]:
     [
         (RepeatFile, "advance", lambda real: nothing),
         (RepeatFile, "whole", lambda real: lambda file: nullcontext()),
-        (Repeats, "admitted", lambda real: nothing),
+        (UnderWay, "admitted", lambda real: nothing),
         (Repeats, "_enter", _enter_some),
     ],
 )

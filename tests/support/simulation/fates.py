@@ -205,6 +205,7 @@ class Fates:
             row = self._take(bucket, number)
             if row is not None:
                 self._check_strike(self.by_row[number])
+        were = {update.row: self.rows.get(update.row) for update in batch.updates}
         for update in batch.updates:
             row = self._take(update.bucket, update.row)
             if row is not None:
@@ -226,7 +227,9 @@ class Fates:
             buried = self._take(burial.bucket, burial.row)
             if buried is not None:
                 self.letters[burial.row] = burial.reason
-                self._check_burial(self.by_row[burial.row], buried, burial)
+                # What has changed of it in the same batch is not what it was buried for.
+                before = were.get(burial.row) or buried
+                self._check_burial(self.by_row[burial.row], before, burial)
         for number in (*batch.discards, *(letter for letter, _ in batch.requeues)):
             self._discard(number)
         ids = [row.id for row in self.rows.values() if row.id is not None]

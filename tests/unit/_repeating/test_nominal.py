@@ -185,3 +185,23 @@ def test_a_rule_may_be_over() -> None:
             return after + timedelta(1) if after < START + timedelta(2) else None
 
     assert pass_over(Thrice(), NOW, NOW + 9 * DAY) == (3, NOW + 2 * DAY, None)
+
+
+def test_an_answer_holds_until_its_time_comes_and_no_longer() -> None:
+    rules = [Cron("*/20 9-17 * * 1-5", zone) for zone in ("Europe/Berlin", "UTC")]
+    moments = [NOW + n * 517 * SECOND for n in (*range(400), *range(400, 0, -7), 33, 33, 9000)]
+    for moment in moments:
+        for rule in rules:
+            found = next_time(rule, moment)
+            assert found is not None
+            assert to_datetime(found) == rule.next(to_datetime(moment))
+
+
+def test_what_many_have_missed_is_passed_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = [Cron("7,9 4 * * *", "UTC") for _ in range(5)]
+    first = next_time(rules[0], NOW)
+    assert first is not None
+    expected = pass_over(rules[0], first, NOW + 30 * DAY)
+    monkeypatch.setattr(Cron, "iterate", None)
+    assert {pass_over(rule, first, NOW + 30 * DAY) for rule in rules} == {expected}
+    assert expected.number == 60

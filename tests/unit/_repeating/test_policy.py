@@ -36,7 +36,7 @@ def minute(n: float) -> int:
 
 
 def make(rule: Rule = MINUTELY, **kwargs: Any) -> Terms:
-    return read_terms("x", rule, **kwargs)
+    return read_terms(rule, **kwargs)
 
 
 def nominals(found: Look) -> list[int]:
@@ -76,11 +76,11 @@ def test_days_months_and_years_tick_exactly(rule: Rule, expected: list[datetime]
     progress = begin(terms, NOW)
     now, found = NOW, []
     for _ in expected:
-        seen = look(terms, progress, now, NOW, 0)
+        seen = look("x", terms, progress, now, NOW, 0)
         assert not seen.runs
         assert seen.wake is not None
         now = seen.wake
-        seen = look(terms, progress, now, NOW, 0)
+        seen = look("x", terms, progress, now, NOW, 0)
         found += [to_datetime(run.due) for run in seen.runs]
         progress = seen.progress
     assert found == expected
@@ -96,8 +96,8 @@ def test_it_begins_after_the_call_and_not_at_it() -> None:
 
 def test_early_nothing_is_run() -> None:
     progress = begin(make(), NOW)
-    assert look(make(), progress, minute(1) - 1, NOW, 0) == Look(progress, (), minute(1))
-    assert nominals(look(make(), progress, minute(1), NOW, 0)) == [1]
+    assert look("x", make(), progress, minute(1) - 1, NOW, 0) == Look(progress, (), minute(1))
+    assert nominals(look("x", make(), progress, minute(1), NOW, 0)) == [1]
 
 
 # ---- what is missed
@@ -143,7 +143,7 @@ def test_ten_minutes_passed_while_nobody_looked(
     held: bool,
 ) -> None:
     terms = make(rule, missed=missed, overlap=overlap)
-    seen = look(terms, begin(terms, NOW), BACK, BACK, None if running else 0)
+    seen = look("x", terms, begin(terms, NOW), BACK, BACK, None if running else 0)
     assert nominals(seen) == expected
     last = expected[-1] if expected else None
     assert seen.progress == Progress(
@@ -157,14 +157,14 @@ def test_ten_minutes_passed_while_nobody_looked(
 def test_what_passed_by_ten_seconds_is_late_only(late: int, is_missed: bool) -> None:
     terms = make(missed="skip")
     watched = minute(1) + late
-    seen = look(terms, begin(terms, NOW), watched, watched, 0)
+    seen = look("x", terms, begin(terms, NOW), watched, watched, 0)
     assert nominals(seen) == ([] if is_missed else [1])
     assert seen.progress.skipped == is_missed
 
 
 def test_a_busy_manager_misses_nothing() -> None:
     terms = make(missed="skip", overlap="allow")
-    assert nominals(look(terms, begin(terms, NOW), BACK, NOW, 0)) == list(range(1, 11))
+    assert nominals(look("x", terms, begin(terms, NOW), BACK, NOW, 0)) == list(range(1, 11))
 
 
 def test_all_that_was_missed_comes_one_by_one_and_then_what_overlap_says() -> None:
@@ -175,14 +175,14 @@ def test_all_that_was_missed_comes_one_by_one_and_then_what_overlap_says() -> No
         found = []
         for n in range(10):
             now = watched + n  # each ends at once
-            seen = look(terms, progress, now, watched, now)
+            seen = look("x", terms, progress, now, watched, now)
             found += nominals(seen)
             progress = seen.progress
         assert found == list(range(1, 11))
         # The last of them runs until the 13th.
         found = []
         for at, free in ((12.5, None), *[(13.0, minute(13))] * 4):
-            seen = look(terms, progress, minute(at), watched, free)
+            seen = look("x", terms, progress, minute(at), watched, free)
             found += nominals(seen)
             progress = seen.progress
         assert found == then
@@ -192,31 +192,33 @@ def test_all_that_was_missed_comes_one_by_one_and_then_what_overlap_says() -> No
 def test_a_queue_and_what_was_missed_are_one_after_a_restart() -> None:
     terms = make(overlap="queue")
     progress = begin(terms, NOW)
-    progress = look(terms, progress, minute(1), NOW, 0).progress
-    progress = look(terms, progress, minute(5), NOW, None).progress
+    progress = look("x", terms, progress, minute(1), NOW, 0).progress
+    progress = look("x", terms, progress, minute(5), NOW, None).progress
     assert progress.next == minute(2)
-    seen = look(terms, begin(terms, minute(9.5), progress, terms.text), minute(9.5), minute(9.5), 0)
+    seen = look(
+        "x", terms, begin(terms, minute(9.5), progress, terms.text), minute(9.5), minute(9.5), 0
+    )
     assert nominals(seen) == [9]
     assert seen.progress.skipped == 7
 
 
 def test_a_clock_that_is_set_back_repeats_nothing() -> None:
     terms = make()
-    progress = look(terms, begin(terms, NOW), minute(1), NOW, 0).progress
+    progress = look("x", terms, begin(terms, NOW), minute(1), NOW, 0).progress
     back = minute(-100)
     for watched in (back, NOW):
-        assert look(terms, progress, back, watched, 0) == Look(progress, (), minute(2))
+        assert look("x", terms, progress, back, watched, 0) == Look(progress, (), minute(2))
     # Nor does what came after the end of a run by the clock of then overlap that.
-    assert nominals(look(terms, progress, minute(2), NOW, minute(2.5))) == [2]
+    assert nominals(look("x", terms, progress, minute(2), NOW, minute(2.5))) == [2]
     # What nobody missed is not taken for missed when its time has come.
-    assert nominals(look(make(missed="skip"), progress, minute(2), minute(50), 0)) == [2]
+    assert nominals(look("x", make(missed="skip"), progress, minute(2), minute(50), 0)) == [2]
 
 
 def test_a_year_forward_is_one_run_and_costs_little() -> None:
     for rule in (MINUTELY, Cron("* * * * *", "UTC")):
         terms = make(rule)
         later = minute(365 * 1440 + 0.5)
-        seen = look(terms, begin(terms, NOW), later, later, 0)
+        seen = look("x", terms, begin(terms, NOW), later, later, 0)
         assert nominals(seen) == [365 * 1440]
         assert seen.wake == minute(365 * 1440 + 1)
         assert seen.progress.skipped == (365 * 1440 - 1 if rule is MINUTELY else 999)
@@ -227,43 +229,43 @@ def test_a_year_forward_is_one_run_and_costs_little() -> None:
 
 def test_a_run_that_goes_on_has_the_others_skipped_and_counted() -> None:
     terms = make()
-    progress = look(terms, begin(terms, NOW), minute(1), NOW, 0).progress
+    progress = look("x", terms, begin(terms, NOW), minute(1), NOW, 0).progress
     for n in range(2, 100):
-        seen = look(terms, progress, minute(n), NOW, None)
+        seen = look("x", terms, progress, minute(n), NOW, None)
         progress = seen.progress
         assert not seen.runs
         assert seen.wake == minute(n + 1)
         assert not seen.held
     assert progress.skipped == 98
-    assert nominals(look(terms, progress, minute(100), NOW, minute(100))) == [100]
+    assert nominals(look("x", terms, progress, minute(100), NOW, minute(100))) == [100]
 
 
 def test_what_came_while_a_run_was_under_way_overlaps_it_though_it_has_ended() -> None:
     terms = make()
-    progress = look(terms, begin(terms, NOW), minute(1), NOW, 0).progress
+    progress = look("x", terms, begin(terms, NOW), minute(1), NOW, 0).progress
     # Late, after the end of the run in the 4th minute.
-    seen = look(terms, progress, minute(6.5), NOW, minute(4.5))
+    seen = look("x", terms, progress, minute(6.5), NOW, minute(4.5))
     assert nominals(seen) == [5]
     assert seen.progress == Progress(minute(7), minute(5), 2, 3 + 1)
 
 
 def test_a_queue_runs_one_at_each_end() -> None:
     terms = make(overlap="queue")
-    progress = look(terms, begin(terms, NOW), minute(1), NOW, 0).progress
-    assert look(terms, progress, minute(1.5), NOW, None).wake == minute(2)
+    progress = look("x", terms, begin(terms, NOW), minute(1), NOW, 0).progress
+    assert look("x", terms, progress, minute(1.5), NOW, None).wake == minute(2)
     for n in range(2, 6):
-        seen = look(terms, progress, minute(5), NOW, None)
+        seen = look("x", terms, progress, minute(5), NOW, None)
         assert (seen.progress, seen.runs, seen.wake, seen.held) == (progress, (), None, True)
-        seen = look(terms, progress, minute(5), NOW, minute(5))
+        seen = look("x", terms, progress, minute(5), NOW, minute(5))
         assert nominals(seen) == [n]
         progress = seen.progress
-    assert look(terms, progress, minute(5), NOW, minute(5)).wake == minute(6)
+    assert look("x", terms, progress, minute(5), NOW, minute(5)).wake == minute(6)
     assert progress.skipped == 0
 
 
 def test_so_many_at_a_time() -> None:
     terms = make(Every(0.001), overlap="allow")
-    seen = look(terms, begin(terms, NOW), minute(1), NOW, 0)
+    seen = look("x", terms, begin(terms, NOW), minute(1), NOW, 0)
     assert len(seen.runs) == MOST_RUNS
     assert seen.wake == seen.runs[-1].nominal + SECOND // 1000
     assert seen.wake < minute(1)
@@ -283,7 +285,7 @@ def test_a_year_of_times_that_overlap_costs_little() -> None:
 
     rule = Counting()
     terms = make(rule)
-    seen = look(terms, begin(terms, NOW), minute(365 * 1440), NOW, None)
+    seen = look("x", terms, begin(terms, NOW), minute(365 * 1440), NOW, None)
     assert seen.progress == Progress(minute(365 * 1440 + 1), None, 0, 1000)
     assert rule.asked < 1100
 
@@ -297,7 +299,7 @@ def test_it_has_so_many_runs(overlap: str) -> None:
     progress = begin(terms, NOW)
     found = []
     for n in range(1, 10):
-        seen = look(terms, progress, minute(n), NOW, minute(n))
+        seen = look("x", terms, progress, minute(n), NOW, minute(n))
         found += nominals(seen)
         progress = seen.progress
     assert found == [1, 2, 3]
@@ -312,15 +314,15 @@ def test_it_has_so_many_runs(overlap: str) -> None:
 def test_what_is_skipped_is_no_run() -> None:
     terms = make(times=1, missed="skip")
     watched = minute(5.5)
-    progress = look(terms, begin(terms, NOW), watched, watched, 0).progress
+    progress = look("x", terms, begin(terms, NOW), watched, watched, 0).progress
     assert progress == Progress(minute(6), None, 0, 5)
 
 
 @pytest.mark.parametrize("missed", ["once", "all", "skip"])
 def test_after_its_end_there_is_none(missed: str) -> None:
     terms = make(until=to_datetime(minute(3)), missed=missed, overlap="allow")
-    assert nominals(look(terms, begin(terms, NOW), minute(9), NOW, 0)) == [1, 2, 3]
-    seen = look(terms, begin(terms, NOW), minute(9), minute(9), 0)
+    assert nominals(look("x", terms, begin(terms, NOW), minute(9), NOW, 0)) == [1, 2, 3]
+    seen = look("x", terms, begin(terms, NOW), minute(9), minute(9), 0)
     expected: dict[str, tuple[list[int], int, int | None]] = {
         "once": ([3], 2, None),
         "all": ([1], 0, minute(2)),
@@ -349,7 +351,7 @@ def test_what_passes_while_it_is_paused_is_skipped() -> None:
     for rule in (MINUTELY, Cron("* * * * *", "UTC")):
         terms = make(rule, missed="all", overlap="queue")
         progress = pause(begin(terms, NOW))
-        assert look(terms, progress, minute(5), NOW, 0) == Look(progress, (), None)
+        assert look("x", terms, progress, minute(5), NOW, 0) == Look(progress, (), None)
         back = resume(terms, progress, minute(5.5))
         assert back == Progress(minute(6), None, 0, 5)
         assert resume(terms, back, minute(7)) == back  # it is not paused
@@ -379,7 +381,7 @@ def test_an_unchanged_rule_keeps_its_next_time_and_a_changed_one_the_last() -> N
     for n in range(1, 6):  # a start every ten hours
         again = begin(daily, minute(600 * n), progress, daily.text)
         assert again == progress
-    seen = look(daily, progress, minute(1440), NOW, 0)
+    seen = look("x", daily, progress, minute(1440), NOW, 0)
     assert nominals(seen) == [1440]
     changed = begin(make(), minute(1500), seen.progress, daily.text)
     assert changed == Progress(minute(1501), minute(1440), 1, 0)
@@ -403,7 +405,7 @@ def test_a_run_is_due_up_to_so_much_later() -> None:
     terms = make(jitter=30)
     progress, dues = begin(terms, NOW), []
     for n in range(1, 400):
-        seen = look(terms, progress, minute(n), NOW, minute(n))
+        seen = look("x", terms, progress, minute(n), NOW, minute(n))
         (run,) = seen.runs
         assert run.nominal == minute(n)
         assert seen.wake is not None  # when the next run is due, and not before
@@ -419,7 +421,7 @@ def test_what_jitter_has_put_off_is_not_missed(missed: str) -> None:
     terms = make(jitter=30, missed=missed)
     progress = begin(terms, NOW)
     for late, expected in ((40 * SECOND, [1]), (40 * SECOND + 1, [] if missed == "skip" else [1])):
-        seen = look(terms, progress, minute(1) + late, minute(1) + late, 0)
+        seen = look("x", terms, progress, minute(1) + late, minute(1) + late, 0)
         assert nominals(seen) == expected
         assert seen.progress.skipped == (not expected)
 
@@ -436,12 +438,12 @@ def test_jitter_is_the_same_over_restarts() -> None:
 
 def test_a_rule_that_fails_pauses_its_repeat_and_what_was_due_is_run() -> None:
     terms = make(Failing(1))
-    seen = look(terms, begin(terms, NOW), minute(1), NOW, 0)
+    seen = look("x", terms, begin(terms, NOW), minute(1), NOW, 0)
     assert nominals(seen) == [1]
     reason = "its rule raised LookupError: no more"
     assert seen.progress == Progress(None, minute(1), 1, 0, True, reason)
     assert (seen.wake, seen.held) == (None, False)
-    assert look(terms, seen.progress, minute(2), NOW, 0) == Look(seen.progress, (), None)
+    assert look("x", terms, seen.progress, minute(2), NOW, 0) == Look(seen.progress, (), None)
     assert resume(terms, seen.progress, minute(2)) == seen.progress  # it fails again
     better = make(Failing(9))
     expected = Progress(minute(3), minute(1), 1, 0)
@@ -457,7 +459,7 @@ def test_a_rule_that_fails_at_any_question(missed: str, overlap: str, free: int 
         for watched in (NOW, minute(5.5)):
             rule = Failing(right)
             terms = make(rule, missed=missed, overlap=overlap)
-            seen = look(terms, begin(terms, NOW), minute(5.5), watched, free)
+            seen = look("x", terms, begin(terms, NOW), minute(5.5), watched, free)
             assert seen.progress.paused == (rule.right < 0)
             assert (seen.progress.reason is None) == (rule.right >= 0)
             assert not seen.progress.paused or (seen.wake, seen.held) == (None, False)
@@ -479,7 +481,7 @@ def test_a_rule_may_have_no_more() -> None:
             return "once"
 
     terms = make(Once())
-    seen = look(terms, begin(terms, NOW), minute(1), NOW, 0)
+    seen = look("x", terms, begin(terms, NOW), minute(1), NOW, 0)
     assert seen == Look(Progress(None, minute(1), 1), seen.runs, None)
     assert nominals(seen) == [1]
 
@@ -507,7 +509,7 @@ class Host:
 
     def look(self) -> Look:
         free = None if self.running else self.free
-        seen = look(self.terms, self.progress, self.now, self.watched, free)
+        seen = look("x", self.terms, self.progress, self.now, self.watched, free)
         limit = min(self.watched, self.now) - GRACE - self.terms.jitter
         for run in seen.runs:
             assert run.nominal <= self.now
@@ -527,7 +529,7 @@ class Host:
         self.progress = seen.progress
         assert seen.held <= (self.running > 0)
         if not self.progress.paused and not seen.held and len(seen.runs) < MOST_RUNS:
-            assert seen.wake == wake_of(self.terms, self.progress)
+            assert seen.wake == wake_of("x", self.terms, self.progress)
             assert seen.wake is None or seen.wake > self.now
         return seen
 

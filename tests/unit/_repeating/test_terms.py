@@ -36,7 +36,6 @@ class Awaited(Own):
 def test_what_is_asked_for_is_kept() -> None:
     rule = Cron("0 9 * * *", "Europe/Berlin")
     terms = read_terms(
-        "x",
         rule,
         missed="all",
         overlap="queue",
@@ -44,16 +43,16 @@ def test_what_is_asked_for_is_kept() -> None:
         until=datetime(1970, 1, 1, 0, 1, tzinfo=UTC),
         times=3,
     )
-    assert (terms.id, terms.rule, terms.text) == ("x", rule, str(rule))
+    assert (terms.rule, terms.text) == (rule, str(rule))
     assert (terms.missed, terms.overlap) == (Missed.ALL, Overlap.QUEUE)
     assert (terms.jitter, terms.until, terms.times) == (1_500_000_000, 60 * SECOND, 3)
 
 
 def test_what_is_left_out() -> None:
-    terms = read_terms("x", Own())
+    terms = read_terms(Own())
     assert (terms.missed, terms.overlap, terms.text) == (Missed.ONCE, Overlap.SKIP, "own")
     assert (terms.jitter, terms.until, terms.times) == (0, None, None)
-    assert read_terms("x", Own(), jitter=1e30).jitter == LATEST
+    assert read_terms(Own(), jitter=1e30).jitter == LATEST
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_what_cannot_mean_anything_is_refused(
     given: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        read_terms("x", Every(1), **given)
+        read_terms(Every(1), **given)
 
 
 @pytest.mark.parametrize(
@@ -93,4 +92,28 @@ def test_what_cannot_mean_anything_is_refused(
 )
 def test_what_is_no_rule_is_refused(rule: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
-        read_terms("x", rule)
+        read_terms(rule)
+
+
+def test_those_that_are_alike_are_equal() -> None:
+    until = datetime(2030, 1, 1, tzinfo=UTC)
+    for rule, same in (
+        (Every(60), Every(60)),
+        (Cron("0 9 * * *", "UTC"), Cron("0 9 * * *", "UTC")),
+    ):
+        one, two = read_terms(rule, until=until), read_terms(same, until=until)
+        assert (one == two, hash(one) == hash(two)) == (True, True)
+        assert one != read_terms(rule, until=until, jitter=1)
+
+
+def test_a_rule_of_the_user_s_keeps_the_text_that_it_had() -> None:
+    class Changing(Own):
+        said = "before"
+
+        def __str__(self) -> str:
+            return self.said
+
+    terms = read_terms(Changing())
+    Changing.said = "after"
+    assert terms.text == "before"
+    assert terms.rule.next(datetime(2030, 1, 1, tzinfo=UTC)) is None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aioscheduler._repeating.policy import GRACE
+from aioscheduler._routing import agenda as module
 from aioscheduler._routing.agenda import MOST_AT_ONCE, Agenda
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler.testing import FakeClock
@@ -124,7 +125,7 @@ async def test_entries_that_are_of_no_use_are_thrown_away(place: Place, clock: F
     for _ in range(5000):
         item = chance.choice(items)
         place.agenda.set(item, chance.choice((None, clock() + chance.randrange(9 * SECOND))))
-        assert len(place.agenda._heap) <= 4 * (50 + 64)
+        assert len(place.agenda._near) <= 4 * (50 + 64)
     expected = [i.name for i in sorted(items, key=lambda i: i._wake or 0) if i._wake is not None]
     await clock.advance(9)
     assert place.looked == expected
@@ -168,3 +169,100 @@ async def test_a_jump_is_noticed_before_anything_is_looked_at() -> None:
         await asyncio.sleep(0)
     assert place.agenda.watched == now[0]
     place.agenda.stop()
+
+
+# ---- what is far off
+
+
+async def test_far_ones_come_near_some_at_a_turn_and_in_order(
+    place: Place, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_OPENED", 7)
+    chance = random.Random(11)
+    wakes = {n: clock() + chance.randrange(900 * SECOND) for n in range(500)}
+    items: list[Any] = [Item(n) for n in wakes]
+    for item in items[:250]:
+        place.agenda.set(item, wakes[item.name])
+    place.agenda.start(asyncio.get_running_loop())
+    for item in items[250:]:
+        place.agenda.set(item, wakes[item.name])
+    await clock.advance(450)
+    assert place.looked == sorted((n for n in wakes if wakes[n] <= clock()), key=wakes.__getitem__)
+    await clock.advance(450)
+    assert place.looked == sorted(wakes, key=wakes.__getitem__)
+
+
+async def test_after_a_jump_all_that_is_due_is_looked_at_in_order(
+    place: Place, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_OPENED", 7)
+    chance = random.Random(12)
+    wakes = {n: clock() + chance.randrange(10**6) * SECOND + n for n in range(300)}
+    for n, wake in wakes.items():
+        place.agenda.set(Item(n), wake)  # type: ignore[arg-type]
+    clock._now += 10**6 * SECOND
+    place.agenda.start(asyncio.get_running_loop())
+    await clock.advance(0)
+    while len(place.looked) < 300:
+        await asyncio.sleep(0)
+    assert place.looked == sorted(wakes, key=wakes.__getitem__)
+
+
+async def test_one_that_is_moved_while_it_comes_near_is_looked_at_once(
+    place: Place, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_OPENED", 1)
+    items: list[Any] = [Item(n) for n in range(6)]
+    now = clock()
+    for item in items:
+        place.agenda.set(item, now + 100 * SECOND)
+    place.agenda.start(asyncio.get_running_loop())
+    clock._now += 80 * SECOND  # they come near
+    place.agenda._ring()
+    place.agenda.set(items[2], now + 101 * SECOND)
+    place.agenda.set(items[3], now + 500 * SECOND)
+    place.agenda.set(items[4], None)
+    place.agenda.set(items[5], now + 100 * SECOND)
+    await clock.advance(30)
+    assert (set(place.looked[:3]), place.looked[3:]) == ({0, 1, 5}, [2])
+    await clock.advance(500)
+    assert place.looked[4:] == [3]
+
+
+async def test_far_ones_that_are_moved_leave_nothing(place: Place, clock: FakeClock) -> None:
+    place.agenda.start(asyncio.get_running_loop())
+    item: Any = Item(1)
+    for n in range(2000):
+        place.agenda.set(item, clock() + (1000 + n) * 100 * SECOND)
+        place.agenda.set(item, clock() + 10**6 * SECOND)
+        place.agenda.set(item, None)
+    assert not place.agenda._far
+    assert len(place.agenda._minutes) <= 70
+    place.agenda.set(item, clock() + SECOND)
+    await clock.advance(1)
+    assert place.looked == [1]
+
+
+async def test_against_a_sorted_list(place: Place, clock: FakeClock) -> None:
+    """Whatever is set and moved, each is looked at at its time, and at no other."""
+    place.agenda.start(asyncio.get_running_loop())
+    chance = random.Random(13)
+    items: list[Any] = [Item(n) for n in range(40)]
+    wakes: dict[int, int] = {}
+    for _ in range(300):
+        for item in chance.sample(items, 5):
+            wake = chance.choice((None, clock() + chance.randrange(600 * SECOND)))
+            place.agenda.set(item, wake)
+            wakes.pop(item.name, None)
+            if wake is not None:
+                wakes[item.name] = wake
+        soonest: list[Any] = list(place.agenda.soonest())
+        assert [item.name for item in soonest] == sorted(wakes, key=wakes.__getitem__)
+        until = clock() + chance.randrange(120 * SECOND)
+        due = sorted((n for n in wakes if wakes[n] <= until), key=wakes.__getitem__)
+        place.looked.clear()
+        await clock.advance((until - clock()) / SECOND)
+        due = [n for n in due if wakes[n] <= clock()]
+        assert place.looked == due
+        for n in due:
+            del wakes[n]

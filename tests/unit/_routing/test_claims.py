@@ -202,6 +202,27 @@ async def test_a_claim_leaves_a_task_alone_that_was_scheduled_after_it(place: Pl
 
 
 @pytest.mark.parametrize("how", ["cancel", "dispossess"])
+@pytest.mark.parametrize("first", ["it ends", "that one comes"])
+async def test_a_claim_that_ends_does_so_at_once_for_the_one_of_its_id_that_came_near(
+    place: Place, how: str, first: str
+) -> None:
+    """Who takes the id before the file has answered must not meet it."""
+    place.start(row_of(1, FAR, "a"))
+    task = place.schedule(FARTHER, "a")
+    if first == "that one comes":
+        place.come(FAR)
+    getattr(place.shelf, how)(0, task._number)
+    if first == "it ends":
+        place.come(FAR)
+    assert task.cancelled()
+    assert place.admitted.ids == {}
+    assert place.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
+    await place.turn()
+    assert place.rest() == {}
+    assert place.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
+
+
+@pytest.mark.parametrize("how", ["cancel", "dispossess"])
 async def test_a_claim_that_has_ended_ends_the_one_of_a_link_that_had_its_id(
     place: Place, how: str
 ) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import pytest
 import repeated
 from repeated import Own, done, gates
 
-from aioscheduler import Cron, Every, Manager, SQLiteStore, StoreError, registry
+from aioscheduler import Cron, Every, Manager, ManagerClosed, SQLiteStore, StoreError, registry
 from aioscheduler._durable.records import Batch, Function, Row
 from aioscheduler._durable.repeatrecords import RepeatRow
 from aioscheduler._repeating.policy import Progress, delay_of
 from aioscheduler._repeating.terms import read_terms
-from aioscheduler._routing.repeatfile import Unknown, read_terms_of, write_terms
+from aioscheduler._routing.repeatfile import RepeatFile, Unknown, read_terms_of, write_terms
 from aioscheduler._scheduling.clock import SECOND, to_ns
 from aioscheduler._transport import wire
 from aioscheduler.rules import Rule
@@ -30,22 +31,34 @@ MINUTE = timedelta(minutes=1)
 Hosts = Callable[[], Any]
 
 
-@pytest.fixture(params=[0, 2])
-async def hosts(
-    clock: FakeClock, request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[Hosts]:
-    """Makes hosts that follow one another on one store."""
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Of a store; nothing has run yet."""
     done.clear()
     gates.clear()
+    return tmp_path / "tasks.db"
+
+
+@pytest.fixture(params=[0, 2])
+def hosts(clock: FakeClock, request: pytest.FixtureRequest, path: Path) -> Hosts:
+    """Makes hosts that follow one another on one store."""
 
     @asynccontextmanager
     async def host() -> AsyncIterator[FakeManager]:
-        manager = clock.manager(2, workers=request.param, store=tmp_path / "tasks.db")
+        manager = clock.manager(2, workers=request.param, store=path)
         async with manager:
             yield manager
             await manager.close(0)
 
-    yield host
+    return host
+
+
+@contextmanager
+def between_hosts(path: Path) -> Iterator[tuple[SQLiteStore, dict[str, RepeatRow]]]:
+    """Give the store, and its repeats by their ids, to who changes it while no host runs."""
+    store = SQLiteStore(path)
+    yield store, {row.id: row for row in store.open().repeats}
+    store.close(True)
 
 
 def down(clock: FakeClock, minutes: float) -> None:
@@ -255,10 +268,8 @@ async def test_cancelled_it_is_gone_from_the_file(hosts: Hosts, clock: FakeClock
 
 
 async def test_what_is_asked_before_the_file_is_open_waits_for_that(
-    clock: FakeClock, tmp_path: Path
+    clock: FakeClock, path: Path
 ) -> None:
-    done.clear()
-    path = tmp_path / "tasks.db"
     async with clock.manager(workers=0, store=path) as manager:
         manager.repeat(repeated.kept("x"), Every(60), id="x")
         await clock.advance(90)
@@ -303,6 +314,114 @@ async def test_one_in_memory_is_replaced_by_one_that_is_kept(
         manager.repeat(repeated.kept("x"), Every(60), id="a")
     async with hosts() as manager:
         assert ((await only(manager)).ran, minutes("y")) == (1, [1])
+
+
+# ---- very many are read some at a turn
+
+
+@pytest.fixture
+async def half_read(
+    clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[FakeManager]:
+    """A manager that has read some of its forty repeats, and has their numbers as ids."""
+    async with clock.manager(workers=0, store=path) as manager:
+        for n in range(10, 50):
+            manager.repeat(repeated.kept(n), Every(60), id=str(n))
+        await clock.advance(MINUTE)
+    done.clear()
+    monkeypatch.setattr("aioscheduler._routing.repeatfile.SLICE", 2)
+    manager = clock.manager(workers=0, store=path)
+    manager.start()
+    while not manager.repeats():
+        await asyncio.sleep(0)
+    assert len(manager.repeats()) <= 4
+    yield manager
+    await manager.close()
+
+
+async def test_the_loop_turns_while_they_are_read(half_read: FakeManager, clock: FakeClock) -> None:
+    seen = []
+    while not half_read._fleet.repeats._read.done():  # type: ignore[union-attr]
+        seen.append(len(half_read.repeats()))
+        await asyncio.sleep(0)
+    assert {after - before for before, after in pairwise(seen)} <= {0, 1, 2}
+    await half_read.ready()
+    assert [repeat.id for repeat in half_read.repeats()] == [str(n) for n in range(10, 50)]
+    assert done == []
+    await clock.advance(MINUTE)
+    assert sorted(value for value, _ in done) == list(range(10, 50))
+
+
+async def test_what_is_asked_while_they_are_read_holds(
+    half_read: FakeManager, clock: FakeClock, path: Path
+) -> None:
+    first, last = "10", "49"
+    known = half_read.repeats()[0]
+    assert known.id == first
+    for id_ in (first, last):
+        half_read.repeat(repeated.kept(f"new {id_}"), Every(60), id=id_)
+    half_read.repeat(repeated.note("in memory"), Every(60), id="48")
+    gone = half_read.repeat(repeated.note("never"), Every(60), id="47")
+    await gone.cancel()
+    await asyncio.gather(known.pause(), half_read.repeats()[1].cancel())
+    assert len(half_read.repeats()) == 38
+    assert {repeat.ran for repeat in half_read.repeats()} == {1}
+    await clock.advance(MINUTE)
+    ran = {value for value, _ in done}
+    assert ran == {*range(12, 47), "new 49", "in memory"}
+    await half_read.close()
+    with between_hosts(path) as (_, rows):
+        assert rows.keys() == {str(n) for n in range(10, 50)} - {"11", "47", "48"}
+        assert rows[first].paused
+
+
+async def test_a_cancelled_one_may_be_begun_anew_before_it_was_read(
+    half_read: FakeManager, clock: FakeClock
+) -> None:
+    await half_read.repeat(repeated.note("never"), Every(60), id="47").cancel()
+    again = half_read.repeat(repeated.kept("anew"), Every(60), id="47")
+    await half_read.sync()
+    assert half_read.stats().unsaved == 0
+    assert (again.ran, len(half_read.repeats())) == (0, 40)
+    await clock.advance(MINUTE)
+    assert {value for value, _ in done} == {*range(10, 50), "anew"} - {47}
+
+
+async def test_a_backup_has_what_was_asked_for_while_they_are_read(
+    half_read: FakeManager, tmp_path: Path
+) -> None:
+    half_read.repeat(repeated.kept("new"), Every(60), id="new")
+    await half_read.backup(tmp_path / "copy.db")
+    with between_hosts(tmp_path / "copy.db") as (_, rows):
+        assert rows.keys() == {"new", *(str(n) for n in range(10, 50))}
+
+
+async def test_what_goes_wrong_while_they_are_read_is_told_to_who_waits(
+    clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restore(*_: object) -> Iterator[None]:
+        yield
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(RepeatFile, "restore", restore)
+    manager = clock.manager(workers=0, store=path)
+    manager.start()
+    for waiting in (manager.ready(), manager.sync()):
+        with pytest.raises(MemoryError, match="no room"):
+            await waiting
+    await manager.close()
+
+
+async def test_who_closes_it_while_they_are_read_waits_for_nothing(
+    half_read: FakeManager, path: Path
+) -> None:
+    waiting = asyncio.ensure_future(half_read.ready())
+    half_read.repeat(repeated.kept("new"), Every(60), id="new")
+    await half_read.close()
+    with suppress(ManagerClosed):  # if it was closed before all had been read
+        await waiting
+    with between_hosts(path) as (_, rows):
+        assert rows.keys() == {"new", *(str(n) for n in range(10, 50))}
 
 
 # ---- rules
@@ -356,7 +475,7 @@ EAST = timezone(timedelta(hours=3))
 )
 def test_terms_come_back(rule: Rule, known: bool) -> None:
     asked: dict[str, Any] = {"missed": "all", "overlap": "allow", "jitter": 1e10, "times": 5}
-    terms = read_terms("x", rule, until=datetime(2100, 1, 1, tzinfo=UTC), **asked)
+    terms = read_terms(rule, until=datetime(2100, 1, 1, tzinfo=UTC), **asked)
     row = RepeatRow("x", terms.text, write_terms(terms), 1, b"")
     found, rule_known = read_terms_of(row)
     assert rule_known is known
@@ -382,19 +501,14 @@ def test_a_zone_that_is_not_on_this_machine_is_told_of(caplog: pytest.LogCapture
 
 
 async def test_one_that_cannot_be_read_does_not_hold_up_others(
-    clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    clock: FakeClock, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    done.clear()
-    path = tmp_path / "tasks.db"
     async with clock.manager(workers=0, store=path) as manager:
         manager.repeat(repeated.kept("x"), Every(60), id="x")
         manager.repeat(repeated.kept("y"), Every(60), id="y")
-    store = SQLiteStore(path)
-    good = {row.id: row for row in store.open().repeats}
-    store.commit(
-        Batch(repeats=[good["x"]._replace(terms=b"?"), good["x"]._replace(id="f", function=9)])
-    )
-    store.close(True)
+    with between_hosts(path) as (store, good):
+        bad = [good["x"]._replace(terms=b"?"), good["x"]._replace(id="f", function=9)]
+        store.commit(Batch(repeats=bad))
     async with clock.manager(workers=0, store=path) as manager:
         assert [repeat.id for repeat in manager.repeats()] == ["y"]
         assert "the repeat 'x' of" in caplog.text
@@ -405,19 +519,15 @@ async def test_one_that_cannot_be_read_does_not_hold_up_others(
 
 
 async def test_a_run_that_is_there_already_is_not_entered_again(
-    clock: FakeClock, tmp_path: Path
+    clock: FakeClock, path: Path
 ) -> None:
     """A host could not write a batch as a whole, and died before the rest of it."""
-    done.clear()
-    path = tmp_path / "tasks.db"
     async with clock.manager(workers=0, store=path) as manager:
         manager.repeat(repeated.kept("x"), Every(60), id="x", overlap="allow")
-    store = SQLiteStore(path)
-    row = store.open().repeats[0]
-    due = to_ns(START + MINUTE, 0)
-    id_ = "↻x 2030-01-01T00:01:00+00:00"
-    store.commit(Batch(puts=[Row(900, due, row.function, row.payload, id=id_)]))
-    store.close(True)
+    with between_hosts(path) as (store, rows):
+        due, id_ = to_ns(START + MINUTE, 0), "↻x 2030-01-01T00:01:00+00:00"
+        run = Row(900, due, rows["x"].function, rows["x"].payload, id=id_)
+        store.commit(Batch(puts=[run]))
     async with clock.manager(workers=0, store=path) as manager:
         await clock.advance(3 * MINUTE)
         assert (minutes(), (await only(manager)).ran) == ([1, 2, 3], 3)
@@ -443,16 +553,13 @@ async def test_while_nothing_can_be_written_runs_are_late(
 
 
 async def test_a_function_of_a_script_is_waited_for(
-    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done.clear()
-    path = tmp_path / "tasks.db"
     async with clock.manager(workers=0, store=path) as manager:
         manager.repeat(repeated.kept("x"), Every(10), id="x")
-    store = SQLiteStore(path)
-    number = store.open().repeats[0].function
-    store.commit(Batch(functions=[Function(number, "repeated.note", "__main__:kept", False)]))
-    store.close(True)
+    with between_hosts(path) as (store, rows):
+        function = Function(rows["x"].function, "repeated.note", "__main__:kept", False)
+        store.commit(Batch(functions=[function]))
     find = registry.find
     monkeypatch.setattr(registry, "find", lambda name: None)
     async with clock.manager(workers=0, store=path) as manager:

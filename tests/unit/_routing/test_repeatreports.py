@@ -19,7 +19,7 @@ class Work:
 
 def make(id_: str, **progress: Any) -> Repeat:
     desk: Any = None
-    return Repeat(desk, read_terms(id_, Every(60)), Progress(**progress), Work())
+    return Repeat(desk, id_, read_terms(Every(60)), Progress(**progress), Work(), None)
 
 
 def test_of_very_many_some_are_shown() -> None:
@@ -53,10 +53,10 @@ def test_a_reason_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
 def test_what_waits_for_its_rule_stands_still() -> None:
     reports = RepeatReports()
     repeat = make("x")
-    repeat._rule_known = False
+    repeat._since = None
     reports.note(repeat)
     assert reports.figures(1)["repeats_paused"] == 1
-    repeat._rule_known = True
+    repeat._since = 0
     reports.note(repeat)
     assert reports.figures(1)["repeats_paused"] == 0
 
@@ -67,7 +67,7 @@ def test_many_that_wait_for_their_rules_are_told_in_one_line(
     reports = RepeatReports()
     for n in range(25):
         repeat = make(f"r{n}")
-        repeat._rule_known = False
+        repeat._since = None
         reports.note(repeat)
     for n in range(5):
         reports.look_after(n * TELL_EVERY)

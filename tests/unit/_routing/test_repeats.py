@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -29,10 +30,14 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture(params=[0, 2])
-async def manager(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[FakeManager]:
+@pytest.fixture(autouse=True)
+def nothing_is_done() -> None:
     done.clear()
     gates.clear()
+
+
+@pytest.fixture(params=[0, 2])
+async def manager(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[FakeManager]:
     async with clock.manager(4, workers=request.param) as manager:
         yield manager
         for gate in gates.values():
@@ -94,7 +99,6 @@ async def test_a_run_is_a_task_from_its_time_on(manager: Manager, clock: FakeClo
 
 
 async def test_max_tasks_does_not_refuse_runs(clock: FakeClock) -> None:
-    done.clear()
     async with clock.manager(1, 1) as manager:
         manager.schedule(repeated.note("far"), timedelta(days=1))
         manager.repeat(repeated.note("x"), Every(60), id="x")
@@ -149,7 +153,6 @@ async def test_jitter_spreads_what_many_have_at_the_full_hour(
 
 
 async def test_very_many_have_one_timer_and_cost_what_is_due(clock: FakeClock) -> None:
-    done.clear()
     async with clock.manager(1, workers=0) as manager:
         timers = len(clock._dues)
         for n in range(3000):
@@ -256,7 +259,6 @@ async def test_what_there_is_is_counted_and_told(manager: Manager, clock: FakeCl
 
 
 async def test_what_passes_before_the_start_is_missed(clock: FakeClock) -> None:
-    done.clear()
     manager = clock.manager(workers=0)
     kinds: list[Any] = ["once", "all", "skip"]
     for missed in kinds:
@@ -453,10 +455,10 @@ async def test_whatever_goes_wrong_with_one_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def look(terms: Any, *rest: Any) -> Any:
-        if terms.id == "x":
+    def look(id_: str, *rest: Any) -> Any:
+        if id_ == "x":
             raise MemoryError("no room")
-        return real(terms, *rest)
+        return real(id_, *rest)
 
     real = policy.look
     monkeypatch.setattr("aioscheduler._routing.repeats.look", look)
@@ -503,7 +505,6 @@ async def test_a_queue_has_no_times(clock: FakeClock) -> None:
 
 
 async def test_a_closed_manager_takes_none_and_enters_no_run(clock: FakeClock) -> None:
-    done.clear()
     async with clock.manager(workers=0) as manager:
         repeat = manager.repeat(repeated.note("x"), Every(60), id="x")
     await clock.advance(5 * MINUTE)
@@ -516,10 +517,25 @@ async def test_a_closed_manager_takes_none_and_enters_no_run(clock: FakeClock) -
 
 
 async def test_a_manager_that_has_failed_enters_no_run(clock: FakeClock) -> None:
-    done.clear()
     manager = clock.manager(workers=0)
     async with manager:
         repeat = manager.repeat(repeated.note("x"), Every(60), id="x")
         manager._router.closed = ManagerClosed("it has failed")
         await clock.advance(MINUTE)
         assert (minutes(), repeat.ran) == ([], 0)
+
+
+async def test_what_takes_long_is_done_in_many_turns(clock: FakeClock) -> None:
+    """To skip a thousand times of a cron expression takes as long as to enter hundreds of runs."""
+    manager = clock.manager(1, workers=0)
+    for n in range(6):
+        manager.repeat(repeated.note(n), Cron(f"{n}-59 * * * *", "UTC"), id=str(n), missed="skip")
+    clock._now += 40 * 24 * 3600 * 10**9
+    turns: list[int] = []
+    async with manager:
+        for _ in range(50):
+            turns.append(sum(repeat.skipped > 0 for repeat in manager.repeats()))
+            await asyncio.sleep(0)
+        await clock.advance(0)
+        assert [repeat.skipped for repeat in manager.repeats()] == [1000] * 6
+    assert {after - before for before, after in pairwise(turns)} <= {0, 1, 2}

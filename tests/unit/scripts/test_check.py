@@ -52,6 +52,17 @@ def test_every_check_runs_and_pytest_is_given_the_arguments(runs: Runs) -> None:
     assert "SITE" not in runs.commands[3]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_what_needs_nodes_comes_last_if_ray_is_there(
+    there: bool, runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if there else None)
+    assert check.main([]) == 0
+    assert (runs.commands[-1][3:] == ["pytest", "-m", "nodes"]) is there
+    assert runs.names == ["ruff", "ruff", "mypy", "mkdocs", "pytest", *["pytest"] * there]
+    assert ("Ray is not installed" in capsys.readouterr().out) is not there
+
+
 def test_the_first_that_fails_is_the_last(runs: Runs) -> None:
     runs.failing = "mypy"
     assert check.main([]) == 1

@@ -1,0 +1,209 @@
+"""The same `Manager` with its workers on the nodes of a Ray cluster. Needs the extra `ray`.
+
+    async with Manager(engine=RayEngine(nodes=3, workers_per_node=8)) as manager:
+        ...
+
+Here is what is asked for, and refused if it is wrong, before anything is started. This process
+never imports ray: a launcher beside it does (`_outpost/ray_launcher.py`).
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import pickle
+import re
+import ssl
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from ._outpost import certificates
+from ._outpost.engine import Engine
+from ._scheduling.clock import read_seconds
+
+if find_spec("ray") is None:
+    raise ImportError(
+        "aioscheduler.ray needs Ray, of an extra: pip install aioscheduler[ray]", name="ray"
+    )
+
+LAUNCHER = Path(__file__).parent / "_outpost" / "ray_launcher.py"
+RAY_CLIENT = (
+    "is an address of Ray Client, through which no connection to the nodes can be had: run this "
+    'program on a machine of the cluster and give its "host:port", or "auto"'
+)
+_OURS = {
+    "get_if_exists": "an outpost is no one else's",
+    "lifetime": "an outpost ends with its manager",
+    "max_concurrency": "an outpost is called twice in its life",
+    "max_restarts": "the manager starts another outpost: see its max_restarts",
+    "max_task_retries": "the manager starts another outpost: see its max_restarts",
+    "name": "names tell the outposts of managers apart",
+    "namespace": "names tell the outposts of managers apart",
+    "runtime_env": "give RayEngine(runtime_env=...)",
+}
+"""Options of the actor that are not the user's, and why."""
+
+
+class RayEngine(Engine):
+    """Where a manager's workers run: on the nodes of a Ray cluster.
+
+        Manager(engine=RayEngine(nodes=3, workers_per_node=8))
+
+    An engine may be given to several managers: each has outposts of its own.
+
+    Args:
+        nodes: How many outposts, each an actor that starts worker processes where Ray places it:
+            on as many nodes, as long as the cluster has them.
+        workers_per_node: How many worker processes each of them starts. The manager's `workers` is
+            the product.
+        address: The cluster's "host:port". "auto": that of the environment variable RAY_ADDRESS,
+            or the cluster that runs on this machine. "local": a Ray of one node is started beside
+            this process and ended with it, for trying and for tests.
+        lost_after: Seconds, or a timedelta, from 1 second to 1 hour, without a sign of a machine,
+            after which it is taken for lost.
+        ports: The first and the last port that an outpost may listen on, one is taken on each
+            node for each outpost there; by default whichever is free.
+        code_version: What your code is called, if you bring it to the nodes yourself: one whose
+            environment variable AIOSCHEDULER_CODE_VERSION is another, or is not set, is refused.
+        runtime_env: Ray's description of what the nodes need for your code, such as
+            `{"working_dir": "."}`.
+        options: More options of the actor, such as `{"resources": {"fast": 1}}` or
+            `{"num_cpus": 4}`; by default `num_cpus` is `workers_per_node`, and
+            `scheduling_strategy` is "SPREAD".
+
+    Raises:
+        TypeError: Something is of a wrong type.
+        ValueError: A number is out of range, an address cannot be used, an option is not yours to
+            give, or Ray's certificates cannot be used.
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        workers_per_node: int,
+        *,
+        address: str = "auto",
+        lost_after: float | timedelta = 15.0,
+        ports: tuple[int, int] | None = None,
+        code_version: str | None = None,
+        runtime_env: Mapping[str, object] | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        _check_count("nodes", nodes)
+        _check_count("workers_per_node", workers_per_node)
+        _check_address(address)
+        _check_ports(ports)
+        if code_version is not None and not isinstance(code_version, str):
+            raise TypeError(f"code_version is a str, not {type(code_version).__name__}")
+        if code_version == "":
+            raise ValueError("code_version must not be empty: leave it out, or name your code")
+        actor = _read_options(options, workers_per_node)
+        if runtime_env is not None:
+            _check_names("runtime_env", runtime_env)
+            actor["runtime_env"] = dict(runtime_env)
+        encrypt = None
+        if certificates.uses_tls():
+            certificates.context(server=False)  # refused here, not when a node is there
+            encrypt = partial(_host_context)
+        super().__init__(
+            nodes=nodes,
+            workers_per_node=workers_per_node,
+            # By its path: `-m` would find it only where this package is installed.
+            command=(sys.executable, "-P", str(LAUNCHER)),
+            settings={
+                "address": address,
+                "directory": os.getcwd(),  # what runtime_env names is meant from here
+                "nodes": nodes,
+                "options": _packed(actor),
+                "path": [os.path.abspath(each) for each in sys.path] if address == "local" else [],
+                "ports": ports,
+                "code_version": code_version,
+            },
+            lost_after=_read_lost_after(lost_after),
+            code_version=code_version,
+            ssl=encrypt,
+        )
+
+
+def _host_context() -> ssl.SSLContext:
+    made = certificates.context(server=False)
+    if made is None:
+        raise ValueError("RAY_USE_TLS was set when the engine was made, and is not any more")
+    return made
+
+
+def _check_count(name: str, count: object) -> None:
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"{name} is an int, not {type(count).__name__}")
+    if count < 1:
+        raise ValueError(f"{name} must be 1 or more, not {count}")
+
+
+def _read_lost_after(value: float | timedelta) -> float:
+    seconds = read_seconds("lost_after", value)
+    if not 1 <= seconds <= 3600:
+        # Less is no more than the pause of a busy machine, and the kernel counts in whole seconds.
+        raise ValueError(f"lost_after must be from 1 to 3600 seconds, not {seconds:g}")
+    return seconds
+
+
+def _check_address(address: object) -> None:
+    if not isinstance(address, str):
+        raise TypeError(f'address is a str, such as "auto", not {type(address).__name__}')
+    if "://" in address:
+        raise ValueError(f"address={address!r} {RAY_CLIENT}")
+    if address in ("auto", "local"):
+        return
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):([0-9]{1,5})", address)
+    if found is None or not 0 < int(found[2]) < 1 << 16:
+        raise ValueError(f'address must be "host:port", "auto" or "local", not {address!r}')
+
+
+def _check_ports(ports: object) -> None:
+    if ports is None:
+        return
+    if not isinstance(ports, tuple) or [type(each) for each in ports] != [int, int]:
+        raise TypeError(f"ports is a tuple of two ints, the first and the last, not {ports!r:.100}")
+    first, last = ports
+    if not 0 < first <= last < 1 << 16:
+        raise ValueError(f"ports must be from 1 to 65535, the first before the last, not {ports!r}")
+
+
+def _read_options(options: Mapping[str, object] | None, workers_per_node: int) -> dict[str, object]:
+    own = {} if options is None else options
+    _check_names("options", own)
+    for name in own:
+        if name in _OURS:
+            raise ValueError(f"options[{name!r}] is not yours to give: {_OURS[name]}")
+    for name in ("num_cpus", "num_gpus", "memory"):
+        amount = own.get(name)
+        if amount is None:
+            continue
+        if not isinstance(amount, int | float) or isinstance(amount, bool):
+            raise TypeError(f"options[{name!r}] is a number, not {type(amount).__name__}")
+        if not (math.isfinite(amount) and amount >= 0):
+            raise ValueError(f"options[{name!r}] must be finite, and 0 or more, not {amount!r}")
+    return {"num_cpus": workers_per_node, "scheduling_strategy": "SPREAD", **own}
+
+
+def _check_names(name: str, given: object) -> None:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} is a dict, not {type(given).__name__}")
+    for key in given:
+        if not isinstance(key, str):
+            raise TypeError(f"the keys of {name} are str, not {type(key).__name__}")
+
+
+def _packed(options: dict[str, object]) -> str:
+    """As text that the launcher makes the same of; a strategy may be an object of Ray's."""
+    try:
+        return base64.b64encode(pickle.dumps(options)).decode()
+    except Exception as error:
+        raise TypeError(
+            f"options and runtime_env must be picklable for the launcher: {error}"
+        ) from error

@@ -1,0 +1,227 @@
+"""Several Ray nodes on this machine, each with a loopback address of its own, for trying and tests.
+
+    with LocalNodes() as nodes:
+        node = nodes.add(cpus=2)
+        RayEngine(1, 2, address=nodes.address)
+        node.cut_power()
+
+They are `ray.cluster_utils.Cluster`'s, in a process of their own, which ends with its standard
+input and leaves nothing: neither what Ray does not end itself, nor its files. So who tries nodes
+has no Ray in the own process. The head has no CPU, and so no outpost.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import psutil
+
+from aioscheduler._outpost import leftovers
+
+SET_CHILD_SUBREAPER = 36
+FIRST = 2  # 127.0.0.2 and up: Ray makes an outward address of 127.0.0.1
+QUICK = {  # a node that is gone is found out in seconds, and not in half a minute
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 3,
+}
+
+
+@dataclass(frozen=True)
+class LocalNode:
+    """A node.
+
+    Attributes:
+        address: Its own, by which it is called in `WorkerStats.node`.
+        raylet: The process id of its first process.
+    """
+
+    address: str
+    raylet: int
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what runs there: the raylet first, then all that it has started."""
+        try:
+            raylet = psutil.Process(self.raylet)
+            return [raylet, *raylet.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def outposts(self) -> list[psutil.Process]:
+        """Return the processes of outposts, which have worker processes as children."""
+        return [each for each in self.processes() if _title(each).startswith("ray::Outpost")]
+
+    def cut_power(self) -> None:
+        """End all at once: none has time to say that another has ended."""
+        processes = self.processes()
+        for each in processes:
+            with suppress(psutil.NoSuchProcess):
+                each.suspend()
+        for each in processes:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+class LocalNodes:
+    """A head and as many nodes as are added; a context manager.
+
+    Args:
+        environment: More of it for all processes of the nodes.
+
+    Attributes:
+        address: The head's, for `RayEngine(address=...)`.
+        head: The head; `lose_head` ends it.
+        nodes: Those that were added, also what has ended.
+    """
+
+    address: str
+    head: LocalNode
+
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
+        self._environment = environment or {}
+        self.nodes: list[LocalNode] = []
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets' paths must be short
+        paths = [*sys.path, os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C is ours to answer
+            env={
+                **os.environ,
+                "PYTHONPATH": ":".join(os.path.abspath(each) for each in paths if each),
+                "RAY_TMPDIR": self._folder,
+                "RAY_USAGE_STATS_ENABLED": "0",
+                **self._environment,
+            },
+        )
+        try:
+            told = self._ask()
+        except BaseException:
+            self.__exit__()
+            raise
+        self.address = told["cluster"]
+        self.head = LocalNode(told["address"], told["raylet"])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, cpus: int) -> LocalNode:
+        """Start another node, and return it when the head knows it."""
+        told = self._ask(add=cpus)
+        node = LocalNode(told["address"], told["raylet"])
+        self.nodes.append(node)
+        return node
+
+    def lose_head(self) -> None:
+        """End the head's own processes, and no others."""
+        self._ask(lose_head=True)
+
+    def have_head(self) -> None:
+        """Start what was lost of the head once more, at its old address."""
+        self._ask(have_head=True)
+
+    def _ask(self, **order: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if order:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"Ray's nodes have ended: {self._process.wait()}")
+        told = json.loads(line)
+        if "failed" in told:
+            raise RuntimeError(told["failed"])
+        assert isinstance(told, dict)
+        return told
+
+
+def main() -> None:
+    """The process that has the nodes: a line of JSON each way."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # Ray prints
+    # What outlives its parent comes to us, to be ended; of what has ended, init would take note.
+    ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.environ.pop("RAY_ADDRESS", None)
+    from ray.cluster_utils import Cluster
+
+    def told(node: Any) -> dict[str, Any]:
+        raylet = node.all_processes["raylet"][0].process.pid
+        return {"address": node.node_ip_address, "raylet": raylet}
+
+    def try_to(do: Callable[[], dict[str, Any]]) -> None:
+        try:
+            answer = do()
+        except Exception as error:  # noqa: BLE001 - it is told
+            answer = {"failed": repr(error)}
+        out.write(json.dumps(answer) + "\n")
+
+    cluster = Cluster()
+    count = FIRST
+
+    def add(cpus: int, **more: Any) -> dict[str, Any]:
+        nonlocal count
+        address, count = f"127.0.0.{count}", count + 1
+        return told(cluster.add_node(num_cpus=cpus, node_ip_address=address, **more))
+
+    def head() -> dict[str, Any]:
+        node = add(0, include_dashboard=False, _system_config=QUICK)
+        return {**node, "cluster": cluster.address}
+
+    def lose_head() -> dict[str, Any]:
+        cluster.head_node.kill_gcs_server(check_alive=False)
+        return {}
+
+    def have_head() -> dict[str, Any]:
+        cluster.head_node.start_gcs_server()
+        return {}
+
+    try_to(head)
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "add" in order:
+            try_to(lambda cpus=order["add"]: add(cpus))  # type: ignore[misc]
+        elif "lose_head" in order:
+            try_to(lose_head)
+        else:
+            try_to(have_head)
+    # What does not end in time is ended all the same.
+    threading.Timer(10, end).start()
+    with suppress(Exception):
+        cluster.shutdown()
+    end()
+
+
+def end() -> None:
+    leftovers.kill()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
