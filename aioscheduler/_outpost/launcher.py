@@ -119,7 +119,7 @@ class Launcher:
                     self._tell({"end": number})
 
     async def close(self) -> None:
-        """End the process, and return when it has ended. May be called again if it was cancelled."""
+        """End the process, and return when it has ended. May be called again when cancelled."""
         self._closing = True
         self._stop_timer()
         process = self._process
