@@ -28,6 +28,7 @@ refused, and arguments and results are copies. What is not as it is with process
 - A worker is as large as the test's process, which has loaded far more: that is what
   `max_rss_per_worker` looks at. `block_timeout` ends nothing, and `forward_logs` has nothing to
   forward: what tasks log is handled where they run.
+- An `engine` starts nothing: as many workers as it has are in the test's thread, too.
 - A worker that is killed has its running tasks cancelled; in a process they would notice nothing.
 """
 

@@ -35,8 +35,10 @@ from typing import Any, Protocol
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
+REAP_TIME = 3.0  # seconds from a kill until it is given up
 UP_TIME = 60.0  # seconds that it may take to say whether it is up
 END_TIME = 12.0  # seconds that it may take to end: it withdraws what is pending
+BLOCK_TIME = 1.0  # seconds of that for which a thread without a loop waits
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until it is started anew
 LONGEST_LINE = 1 << 20
 _LOOK_EVERY = 0.01
@@ -131,14 +133,19 @@ class Launcher:
             except TimeoutError:
                 log.warning("the launcher has not ended in %.0f s, and is killed", END_TIME)
                 process.kill()
-                await _end_of(process)
+                self._killed.add(process)
             finally:
                 self._forget_process()
-        for former in list(self._killed):
-            await _end_of(former)
+        with suppress(TimeoutError):  # the system is busy with one, or a debugger holds it
+            async with asyncio.timeout(REAP_TIME):
+                for former in list(self._killed):
+                    await _end_of(former)
 
     def abandon(self) -> None:
-        """End the process without the loop, which is closed: its input ends."""
+        """End the process without the loop, which is closed: its input ends, and so does it.
+
+        This blocks, briefly: one that withdraws what is pending may take longer, and is left to it.
+        """
         self._closing = True
         process, self._process = self._process, None
         if process is not None:
@@ -147,12 +154,10 @@ class Launcher:
                     if stream is not None:
                         stream.close()
             self._killed.add(process)
-        deadline = time.monotonic() + END_TIME
-        for former in self._killed:
-            while former.poll() is None:
-                if time.monotonic() > deadline:
-                    former.kill()
-                time.sleep(_LOOK_EVERY)
+        deadline = time.monotonic() + BLOCK_TIME
+        while any(each.poll() is None for each in self._killed) and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY)
+        self._killed.clear()
 
     # ---- the process
 

@@ -73,7 +73,7 @@ async def test_the_same_manager_runs_on_nodes(far: Far) -> None:
         assert len(pids(manager)) == 4
         with pytest.raises(ZeroDivisionError):
             await manager.schedule(fail())
-    assert not any(map(alive, [*found, *far.nodes(), *far.launchers()]))
+    await until(lambda: not any(map(alive, [*found, *far.nodes(), *far.launchers()])))
 
 
 async def fail() -> None:
@@ -535,7 +535,7 @@ async def test_many_managers_leave_nothing(far: Far) -> None:
     for _ in range(5):
         async with Manager(engine=far.engine()) as manager:
             assert await manager.schedule(give(1)) == 1
-    assert not any(map(alive, [*far.nodes(), *far.launchers()]))
+    await until(lambda: not any(map(alive, [*far.nodes(), *far.launchers()])))
 
 
 def close_in_another_loop(manager: Manager) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from far import Far, alive, begin, give, pids
+from far import Far, alive, begin, give, pids, until
 
 from aioscheduler import Manager, QueuedScheduler, Task, TimedScheduler, WorkerLost
 
@@ -93,7 +93,7 @@ async def storm(far: Far, cls: Any, seconds: float) -> None:
     for number, end in enumerate(ends):
         assert isinstance(end, WorkerLost) or end == str(number), told
         assert isinstance(end, WorkerLost) or str(number) in starts, told
-    assert not any(map(alive, [*far.nodes(), *far.launchers()])), told
+    await until(lambda: not any(map(alive, [*far.nodes(), *far.launchers()])))
 
 
 @pytest.mark.parametrize("cls", [TimedScheduler, QueuedScheduler])
@@ -117,4 +117,4 @@ async def test_two_hundred_managers_leave_nothing(far: Far) -> None:
         async with Manager(engine=far.engine()) as manager:
             assert await manager.schedule(give(1)) == 1
     assert len(os.listdir("/proc/self/fd")) <= before + 1
-    assert not any(map(alive, [*far.nodes(), *far.launchers()]))
+    await until(lambda: not any(map(alive, [*far.nodes(), *far.launchers()])))

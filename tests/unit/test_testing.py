@@ -32,6 +32,7 @@ from aioscheduler import (
     current_manager,
     current_task,
 )
+from aioscheduler._outpost.engine import Engine
 from aioscheduler.testing import FakeClock
 
 uvloop.new_event_loop().close()  # libuv keeps descriptors, from its first loop on
@@ -119,6 +120,17 @@ async def test_the_real_time_changes_nothing(clock: FakeClock) -> None:
         assert clock.now() == START
         await clock.advance(0.001)
         assert all(task.done() for task in tasks)
+
+
+async def test_an_engine_starts_nothing_and_says_how_many_workers_there_are(
+    clock: FakeClock,
+) -> None:
+    engine = Engine(2, 3, ["/no/such/launcher"], {})
+    async with clock.manager(engine=engine) as manager:
+        task = manager.schedule(echo(1), DAY)
+        await clock.advance(DAY)
+        assert await task == 1
+        assert [worker.node for worker in manager.stats().workers] == [None] * 6
 
 
 async def test_each_runs_at_its_own_time_and_in_order(clock: FakeClock, manager: Manager) -> None:

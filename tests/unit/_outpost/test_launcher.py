@@ -325,12 +325,12 @@ async def test_closed_between_two_processes_it_starts_none(
 async def test_without_a_loop_it_is_ended_all_the_same(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "END_TIME", 0.02)
+    monkeypatch.setattr(module, "BLOCK_TIME", 0.02)
     process = stage.start()
     process.stops_with_input = False
     asyncio.get_running_loop().remove_reader(process.stdout.fileno())
     stage.launcher.abandon()
-    assert process.killed
+    assert not process.killed  # it may have something to withdraw
     assert process.stdin.closed
     assert process.stdout.closed
     stage.launcher.abandon()
