@@ -833,6 +833,8 @@ class Manager(Generic[When]):
     ) -> AsyncIterator[DeadLetter]:
         """List the durable tasks that cannot go on: `async for letter in manager.dead_letters():`.
 
+        What is on a damaged page is left out, and the log says so.
+
         Args:
             reason: Only those of one reason; see `DeadLetter`.
             limit: So many at most.

@@ -83,7 +83,11 @@ def scan(
 
 
 def scan_ids(
-    connection: sqlite3.Connection, prefix: str, after: str | None, most: int, select: str = SELECT
+    connection: sqlite3.Connection,
+    prefix: str,
+    after: str | bytes | None,
+    most: int,
+    select: str = SELECT,
 ) -> list[tuple[Any, ...]]:
     """Return tasks whose ids begin with a prefix, in order: those that are text, then the others.
 
@@ -92,7 +96,7 @@ def scan_ids(
     Args:
         connection: To the file.
         prefix: With what ids begin.
-        after: The last id before; None: there is none.
+        after: The last id before, perhaps as the file has it; None: there is none.
         most: Rows to be read, at most.
         select: SELECT or KEYS.
 
@@ -100,7 +104,9 @@ def scan_ids(
         sqlite3.Error: They cannot be read.
     """
     start = prefix.encode("utf-8", "surrogatepass")
-    last, compare = (text_in(prefix), ">=") if after is None else (text_in(after), ">")
+    last, compare = (text_in(prefix), ">=") if after is None else (after, ">")
+    if isinstance(last, str):
+        last = text_in(last)
     found: list[tuple[Any, ...]] = []
     if isinstance(last, str):
         query = f"{select}id{compare}? AND typeof(id)='text' ORDER BY id LIMIT ?"

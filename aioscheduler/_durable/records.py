@@ -326,7 +326,8 @@ class Store(Protocol):
     def letters(self, after: int, most: int) -> list[Letter]:
         """Return dead letters with a row over `after`, in order, without their payloads.
 
-        They are at most so many, and fewer where texts are long; none: there are no more.
+        They are at most so many, and fewer where texts are long; none: there are no more. What
+        cannot be read is left out, as by `scan`.
         """
 
     def letter(self, row: int) -> Letter | None:

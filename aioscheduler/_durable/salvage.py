@@ -1,4 +1,4 @@
-"""Reads what can be read of the tasks of a file around corrupt pages.
+"""Reads what can be read of the tasks and dead letters of a file around corrupt pages.
 
 Rows are tuples of the columns, as `columns.row_out` takes them.
 """
@@ -6,19 +6,20 @@ Rows are tuples of the columns, as `columns.row_out` takes them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from .columns import MOST_IN_PAGE, read_letters
 from .faults import is_corrupt
 from .parts import Parts
 from .reading import KEYS, SELECT, scan, scan_ids
-from .records import BUCKET_SHIFT, LAST, Page, Position, Row
-from .values import text_out
+from .records import BUCKET_SHIFT, LAST, Letter, Page, Position, Row
 
 LEAST = -(1 << 63)
 _MOST = (1 << 63) - 1
+_LETTERS = 1 << 63  # in the place of a bucket, of which no task is
 _ONWARD = SELECT + "(bucket, row) >= (?, ?) ORDER BY bucket, row LIMIT 1"
 _BACK = (
     SELECT + "(bucket, row) >= (?, ?) AND (bucket, row) < (?, ?) "
@@ -32,7 +33,7 @@ def read_page(
     after: Position,
     until: int,
     most: int,
-    out: Callable[[Iterable[tuple[Any, ...]]], list[Row]],
+    out: Callable[[Sequence[tuple[Any, ...]]], list[Row]],
 ) -> tuple[Page, list[tuple[int, int]]]:
     """Read tasks as `Store.read` does.
 
@@ -50,10 +51,14 @@ def read_page(
     last_bucket = until >> BUCKET_SHIFT
     found: list[tuple[Any, ...]] = []
     bad: list[tuple[int, int]] = []
-    done = last_bucket
+    rows: list[Row] = []
+    whole, done = False, last_bucket
     try:
-        whole = parts.read(connection, after, until, most, found)
-        rows = out(found)
+        while not (whole or rows):  # else all that there was is odd: it goes on behind
+            after = _position(found[-1]) if found else after
+            found.clear()
+            whole = parts.read(connection, after, until, most, found)
+            rows = out(found)
     except sqlite3.DatabaseError:
         rows = out(found)
         last = rows[-1].position if rows else after
@@ -70,6 +75,12 @@ def read_page(
     if rows and (len(rows) >= most or not bad):
         reached = rows[-1].position
     return Page(rows, reached, reached[0]), bad
+
+
+def _position(values: tuple[Any, ...]) -> Position:
+    """Return where columns stand; those whose due time is no number come last in their bucket."""
+    bucket, row, due, *_ = values
+    return (due, row) if type(due) is int else ((bucket + 1) << BUCKET_SHIFT, LEAST)
 
 
 def salvage(
@@ -118,7 +129,7 @@ def scan_page(
 def scan_ids_page(
     connection: sqlite3.Connection,
     prefix: str,
-    after: str | None,
+    after: str | bytes | None,
     most: int,
     gaps: set[tuple[int, int]],
 ) -> list[tuple[Any, ...]]:
@@ -146,8 +157,61 @@ def scan_ids_page(
             return found
         if not is_corrupt(why):
             raise why
-        after = text_out(keys[-1][6])
+        after = keys[-1][6]
     return []
+
+
+def letters_page(
+    connection: sqlite3.Connection, after: int, most: int, gaps: set[tuple[int, int]]
+) -> list[Letter]:
+    """Read dead letters as `Store.letters` does, and note the bad places between them.
+
+    Raises:
+        sqlite3.Error: They cannot be read, and no corrupt page is why.
+    """
+    try:
+        return read_letters(connection, after, most)
+    except sqlite3.DatabaseError as error:
+        if not is_corrupt(error):
+            raise
+    found: list[Letter] = []
+    size = 0
+    while len(found) < most and size < MOST_IN_PAGE and after < _MOST:
+        try:
+            some = read_letters(connection, after, 1)
+        except sqlite3.DatabaseError:
+            after = _behind_bad_letters(connection, after)
+            gaps.add((_LETTERS, after))
+            continue
+        if not some:
+            break
+        found += some
+        after, size = some[0].row, size + len(some[0].text)
+    return found
+
+
+def _behind_bad_letters(connection: sqlite3.Connection, bad: int) -> int:
+    """Return a row behind one behind which no letter can be read, from where one can, or none is.
+
+    It is looked for in steps that double, and then as near as such a row is.
+    """
+
+    def is_good(row: int) -> bool:
+        try:
+            read_letters(connection, row, 1)
+        except sqlite3.DatabaseError:
+            return False
+        return True
+
+    steps = (min(bad + (1 << power), _MOST) for power in range(64))
+    good = next((row for row in steps if row == _MOST or is_good(row)), _MOST)
+    while good - bad > 1:
+        middle = (bad + good) // 2
+        if is_good(middle):
+            good = middle
+        else:
+            bad = middle
+    return good
 
 
 def _around(

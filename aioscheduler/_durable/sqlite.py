@@ -19,18 +19,20 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ..errors import StoreError
 from . import schema
-from .columns import WIDTH, functions_out, read_letter, read_letters, rows_out, write
+from .columns import WIDTH, functions_out, read_letter, rows_out, write
 from .faults import RECOVER, REFUSALS, failure, is_busy, is_corrupt, locked, refusal
 from .lock import HandedOver, Lock, holders
 from .parts import Parts
 from .reading import find
 from .records import Batch, Letter, Opening, Page, Position, Row, StoreGone
 from .repeatrows import read_repeats, write_repeats
-from .salvage import read_page, scan_ids_page, scan_page
+from .salvage import letters_page, read_page, scan_ids_page, scan_page
+
+T = TypeVar("T")
 
 GAP = 1 << 32
 """How many row numbers may have been given and not stored when a host dies."""
@@ -208,25 +210,31 @@ class SQLiteStore:
 
     def find(self, ids: Sequence[str], rows: Sequence[Position]) -> list[Row]:
         """Return the tasks that have one of these ids, or row numbers."""
-        return self._ask(find, ids, rows)
+        return self._rows(self._ask(find, ids, rows))
 
     def scan(self, after: tuple[int, int], most: int) -> list[Row]:
         """Return tasks in order of bucket and row, from behind such a place."""
-        return self._ask(scan_page, after, most, self._gaps)
+        found = self._ask(scan_page, after, most, self._gaps)
+        while not (rows := self._rows(found)) and found:  # all are odd: it is not the end
+            found = self._ask(scan_page, found[-1][:2], most, self._gaps)
+        return rows
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
         """Return tasks whose ids begin so, in an order of ids."""
-        return self._ask(scan_ids_page, prefix, after, most, self._gaps)
+        found = self._ask(scan_ids_page, prefix, after, most, self._gaps)
+        while not (rows := self._rows(found)) and found:
+            found = self._ask(scan_ids_page, prefix, found[-1][6], most, self._gaps)
+        return rows
 
-    def _ask(self, query: Callable[..., Iterable[tuple[Any, ...]]], *asked: Any) -> list[Row]:
+    def _ask(self, query: Callable[..., Iterable[T]], *asked: Any) -> list[T]:
         connection = self._usable()
         try:
-            return self._rows(query(connection, *asked))
+            return list(query(connection, *asked))
         except sqlite3.Error as error:
             raise failure(self._path, "read", error) from error
 
-    def _rows(self, found: Iterable[tuple[Any, ...]]) -> list[Row]:
-        rows, odd = rows_out(list(found))
+    def _rows(self, found: Sequence[tuple[Any, ...]]) -> list[Row]:
+        rows, odd = rows_out(found)
         self._gaps.update(odd)
         return rows
 
@@ -267,11 +275,7 @@ class SQLiteStore:
 
     def letters(self, after: int, most: int) -> list[Letter]:
         """Return dead letters with a row over `after`, in order, without their payloads."""
-        connection = self._usable()
-        try:
-            return read_letters(connection, after, most)
-        except sqlite3.Error as error:
-            raise failure(self._path, "read", error) from error
+        return self._ask(letters_page, after, most, self._gaps)
 
     def letter(self, row: int) -> Letter | None:
         """Return the dead letter of a row, with its payload; None: there is none."""

@@ -27,14 +27,14 @@ from .._processes.incarnation import Incarnation
 from .._processes.process import REAP_TIME, Alive, make_loop
 from .._scheduling.alarm import next_tick
 from .._transport.pipe import Pipe
-from .messages import Item, Messages
+from .messages import PROOF_TIME, Item, Messages
 from .outgoing import PART, WINDOW, Outgoing
 from .versions import versions
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 HOST_TIME = 60.0  # seconds within which a host must have proven itself
-STRANGERS = 20  # connections at a time of which none has proven itself
+STRANGERS = 100  # connections at a time of which none has proven itself
 
 
 async def serve(
@@ -203,7 +203,12 @@ class Outpost:
     async def _meet(self, sock: socket.socket) -> None:
         messages = Messages(sock, self._secret, b"node", self._take, self._go_on, self._lost)
         try:
-            await self._loop.connect_accepted_socket(lambda: messages, sock, ssl=self._tls)
+            await self._loop.connect_accepted_socket(
+                lambda: messages,
+                sock,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else PROOF_TIME,
+            )
             await messages.proven
         except OSError as error:
             log.warning("a connection to this outpost was refused: %s", error)

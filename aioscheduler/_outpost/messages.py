@@ -141,6 +141,9 @@ class Messages(asyncio.Protocol):
             "asyncio.Transport", transport
         )  # uvloop's is of no class of asyncio's
         self._transport.set_write_buffer_limits(ROOM)
+        if self._cause:  # the time for that is over
+            self._transport.abort()
+            return
         self._transport.write(self._mine)
 
     def data_received(self, data: bytes) -> None:

@@ -49,7 +49,10 @@ class Occupant(Protocol):
         """A frame has come that is not about the process alone; READY before all others."""
 
     def forgives(self) -> bool:
-        """Whether the end of the process is no reason to replace fewer: asked before `ended`."""
+        """Whether the end of the process is no reason to replace fewer: asked before `ended`.
+
+        Not of every end of such processes: they would be replaced for ever.
+        """
 
     def connect(self, life: Life) -> None:
         """A process was started: it is to be told everything."""

@@ -25,7 +25,8 @@ class WorkerConfig:
         order: What each scheduler runs next.
         layout: How many schedulers each worker of the manager has.
         prefer_utc: What a naive datetime means, to tasks that schedule others.
-        host: The host's process id.
+        host: The process id of the one that it ends with: the host, or, on another machine, the
+            outpost there.
         handed: What of the initializer's arguments only a new process can be given.
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         name: The manager's name, if it was given one.

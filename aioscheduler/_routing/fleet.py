@@ -24,6 +24,7 @@ from functools import partial
 from .._processes.incarnation import Incarnation
 from .._processes.process import Alive, end_workers
 from .._scheduling.alarm import next_tick
+from .._scheduling.holdback import seems_to_end
 from .._scheduling.lateness import History
 from .._scheduling.lifespan import Lifespan
 from .._scheduling.unheard import tell_unheard
@@ -88,6 +89,7 @@ class Fleet:
         self._catalog: HostCatalog | None = None  # what all workers are told
         self._ready_awaited = False
         self._closing: asyncio.Task[None] | None = None
+        self._timeout = 0.0  # of the close
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
         self._lifespan: Lifespan | None = None  # in this loop
@@ -162,12 +164,20 @@ class Fleet:
 
         A lifespan in this loop, and what runs in it, waits for the end of the tasks alone.
         """
-        if self._closing is None or self._closing.cancelled():  # as by who cancels all tasks
-            self._closing = asyncio.create_task(self._close(timeout))
-        if self._lifespan is not None and self._lifespan.encloses_caller():
-            await self._lifespan.wait_inside(self._closing)
-        else:
-            await asyncio.shield(self._closing)
+        loop = asyncio.get_running_loop()
+        if self._closing is None:
+            self._timeout = timeout
+        while True:
+            if self._closing is None or self._closing.cancelled():  # as by who cancels all tasks
+                self._closing = loop.create_task(self._close(self._timeout))
+            closing = self._closing
+            if self._lifespan is not None and self._lifespan.encloses_caller():
+                await self._lifespan.wait_inside(closing)
+                break
+            await asyncio.wait([closing])
+            if not closing.cancelled():
+                closing.result()
+                break
 
     async def _close(self, timeout: float) -> None:
         before = self._count_cancelled()
@@ -269,6 +279,9 @@ class Fleet:
         self._loop_thread.check()  # the loop may have moved to another thread
         router = self._router
         now = loop.time()
+        is_cut_off = self._closing is not None and self._closing.cancelled()
+        if is_cut_off and not seems_to_end(loop):  # all tasks were cancelled, and it goes on
+            self._closing = loop.create_task(self._close(self._timeout))
         # First: whatever raises below is told by the loop, and not the end of the looks.
         if router.closed is None or self._closing is not None:
             at = next_tick(now)

@@ -353,4 +353,6 @@ class Keeping:
         kept = self.kept.get(number)
         if kept is None or kept.row < 0 or not self._commits.has(kept.stamp):
             return False
+        if kept.row in self._commits.refused:  # the file never had it
+            return False
         return not (running and kept.once and number not in self._starts)

@@ -47,6 +47,8 @@ from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
+_CANCELLED = "its initializer was cancelled, as by who cancels all tasks of the loop"
+
 
 class LocalLink(LocalHome):
     """Schedulers of one order in the running loop.
@@ -129,8 +131,7 @@ class LocalLink(LocalHome):
             self._start_engines()
         else:
             self._booting = loop.create_task(self._initialize(self.lifespan))
-            # `failed` tells it as well, so it need not be awaited.
-            self._booting.add_done_callback(lambda boot: boot.cancelled() or boot.exception())
+            self._booting.add_done_callback(self._was_booted)
 
     async def ready(self) -> None:
         """Returns when the initializer is through.
@@ -147,7 +148,14 @@ class LocalLink(LocalHome):
             if not self._booting.cancelled() or (own and own.cancelling()):
                 raise  # it is who waits that is cancelled
             reason = "the manager was closed before its initializer was through"
-            raise WorkerStartError(reason) from None
+            raise WorkerStartError(reason if self._crew.stopped else _CANCELLED) from None
+
+    def _was_booted(self, booting: asyncio.Task[None]) -> None:
+        """Fail if somebody else has cancelled it: no task would ever begin."""
+        if not booting.cancelled():
+            booting.exception()  # `failed` tells it as well, so it need not be awaited
+        else:
+            self._fail_unless_over(WorkerStartError(_CANCELLED))
 
     def _start_engines(self) -> None:
         if self.loop is None or self._state is WorkerState.STOPPED:
@@ -171,14 +179,18 @@ class LocalLink(LocalHome):
         self._start_engines()
 
     def _lifespan_ended(self, reason: Exception) -> None:
-        """Fail: what tasks share is gone. Not if the loop ends, which cancels all there is."""
-        assert self.loop is not None
+        """Fail: what tasks share is gone."""
         lost = WorkerLost(0, None, started=None, cause=str(reason))
         lost.__cause__ = reason
         if isinstance(reason.__cause__, asyncio.CancelledError):
-            HoldBack(partial(self._failed, lost)).begin(self.loop)
+            self._fail_unless_over(lost)
         else:
             self._failed(lost)
+
+    def _fail_unless_over(self, reason: Exception) -> None:
+        """Fail, unless the loop ends, or we are closed: all that there is may be cancelled then."""
+        assert self.loop is not None
+        HoldBack(lambda: None if self._crew.stopped else self._failed(reason)).begin(self.loop)
 
     def schedule(
         self, scheduler: int, due: int, when: datetime | int, call: LocalCall

@@ -52,7 +52,7 @@ class Recovery:
             What has become of them, in words, and how many tasks had begun and not ended.
         """
         book, endings = self._book, self._endings
-        for change in book.died([self._begun(life, n) for n in range(book.schedulers)]):
+        for change in book.died([self.begun(life, n) for n in range(book.schedulers)]):
             endings.tell(change)
         cause, blocked = self._supervisor.cause, self._blocked(life)
         if blocked is not None:
@@ -72,7 +72,7 @@ class Recovery:
             endings.tell(change, errors)
         return fate, running
 
-    def _begun(self, life: Life, scheduler: int) -> tuple[int, int] | None:
+    def begun(self, life: Life, scheduler: int) -> tuple[int, int] | None:
         """Return what the black box says, None if it cannot be read."""
         try:
             return life.begun(scheduler)

@@ -118,6 +118,7 @@ class RemoteLink(RemoteHome):
         self.supervisor: Supervisor = Supervisor(worker, launch, budget, self, name)
         self.shipper: HostShipper = shipper
         self.book: Book = Book(schedulers, timed, shipper.catalog.log)
+        self._life: Life | None = None  # the last
         self._worker = worker
         self._timed = timed
         self._manager = manager
@@ -175,13 +176,25 @@ class RemoteLink(RemoteHome):
     # ---- what the supervisor reports (`occupant.Occupant`)
 
     def forgives(self) -> bool:
-        """Whether only durable tasks ran: one of them ends three processes at most."""
-        return self._keeping is not None and self._keeping.all_durable(
-            self.book.ledger.running_numbers()
-        )
+        """Whether only durable tasks had begun: that counts as a loss of each, of which it has few.
+
+        If none had, nothing would count, and processes that end like this be replaced for ever.
+        """
+        if self._keeping is None or self._life is None:
+            return False
+        announcements = self.book.announcements
+        begun = set(self.book.ledger.running_numbers())
+        for _, numbers in announcements.unconfirmed:
+            begun.difference_update(numbers)
+        for scheduler in range(self.book.schedulers):
+            words = self._recovery.begun(self._life, scheduler)
+            for _, unbegun in announcements.unbegun(scheduler, words) if words else ():
+                begun.difference_update(unbegun or ())
+        return self._keeping.all_durable(begun)
 
     def connect(self, life: Life) -> None:
         """Tell a new process everything: definitions, tasks, and then to begin."""
+        self._life = life
         for change in self.book.drop_asked():
             self._endings.tell(change)
         self._sender.tell(life, *self._outbox.restart())

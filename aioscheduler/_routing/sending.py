@@ -4,14 +4,17 @@
        └ restart ─► a new process, which gets nothing else before it has been told everything
 
 What raises here in telling a process, or in sending, ends that process: the next is told it all.
+Who cancels all tasks of the loop has cancelled the telling, too: it goes on where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from .._processes.incarnation import Life
+from .._scheduling.holdback import HoldBack
 from .._transport import wire
 from .._transport.outbox import Outbox
 from .._transport.pipe import HIGH_WATER, Pipe
@@ -48,6 +51,19 @@ class Sender:
         """Tell a new process everything, then to begin."""
         assert self._loop is not None
         self._telling = self._loop.create_task(self._tell(life, frames, blobs))
+        self._telling.add_done_callback(partial(self._was_told, life, frames, blobs))
+
+    def _was_told(
+        self, life: Life, frames: Iterator[bytes], blobs: Blobs, telling: asyncio.Task[None]
+    ) -> None:
+        """Go on, if somebody else has cancelled it: the process would wait for ever."""
+
+        def go_on() -> None:
+            if telling is self._telling:  # else the process has ended, or is to
+                self.tell(life, frames, blobs)
+
+        if telling is self._telling and self._loop is not None:
+            HoldBack(go_on).begin(self._loop)
 
     async def _tell(self, life: Life, frames: Iterator[bytes], blobs: Blobs) -> None:
         """Send the frames of what has not ended, as fast as they are read."""

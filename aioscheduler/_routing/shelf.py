@@ -104,6 +104,7 @@ class Shelf(ShelfHome):
     ) -> None:
         """Begin: the store is open, and has so many tasks."""
         self.loop, self._admission, self._restoring = loop, admission, restoring
+        self._commits.written = self._written
         self.claims.open(admission)
         self.tally.told = admission.count_shelved
         self.tally.add(count)
@@ -138,7 +139,7 @@ class Shelf(ShelfHome):
         kept = Kept.of(row)
         self.tally.add(1)
         if row.id is None or sure or self._where.horizon.is_whole:
-            self._put(row, kept)
+            self.enter(row, kept)
         else:
             self.claims.claim(row, kept, replace)
         if row.id is not None:
@@ -164,10 +165,15 @@ class Shelf(ShelfHome):
         self.tally.add(len(made))
         self._commits.soon()
 
-    def _put(self, row: Row, kept: Kept) -> None:
-        self._group.put(kept, row)
-        self._where.horizon.put(row, kept, self._group.stamp)
-        self._commits.soon()
+    def _written(self, stamp: int) -> None:
+        """Note what is in the file by now; what that has refused is lost: it never comes."""
+        horizon, refused = self._where.horizon, self._commits.refused
+        if refused:
+            for row in [each.row for each in horizon.unwritten() if each.row in refused]:
+                horizon.strike(row, self._group.stamp)
+                self.tally.add(-1)
+                self.settle(row, State.LOST, refused[row])
+        horizon.written(stamp)
 
     # ---- who has an id
 
@@ -196,11 +202,12 @@ class Shelf(ShelfHome):
 
     def enter(self, row: Row, kept: Kept) -> None:
         """Have a task be in the file, and in memory if the horizon has come meanwhile."""
+        self._group.put(kept, row)
         if self._where.horizon.is_near(*row.position):
-            self._group.put(kept, row)
             self._take(row, kept)
         else:
-            self._put(row, kept)
+            self._where.horizon.put(row, kept, self._group.stamp)
+            self._commits.soon()
 
     def _take(self, row: Row, kept: Kept, doubted: bool = False) -> None:
         assert self._restoring is not None

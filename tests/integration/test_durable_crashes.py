@@ -213,6 +213,24 @@ async def test_a_task_that_kills_its_worker_is_a_dead_letter_after_three(
     ]
 
 
+@pytest.mark.parametrize("id_", [None, "id"])
+async def test_workers_that_die_before_anything_begins_are_not_replaced_for_ever(
+    place: Place, id_: str | None, reports: list[dict[str, Any]]
+) -> None:
+    initializer = enduring.die_before_anything_begins
+    async with place.manager(max_restarts=(2, 1000.0), initializer=initializer) as manager:
+        task = manager.schedule(enduring.note(place.log, "never"), id=id_)
+        with pytest.raises(ManagerClosed):
+            await task
+        assert manager.stats().restarts == 2
+    assert task.state is State.KEPT
+    assert "has failed" in reports.pop()["message"]
+    async with place.manager() as manager:
+        await manager.join()
+        assert await letters(manager) == []
+    assert place.said() == ["never 1"]
+
+
 async def test_a_manager_that_fails_keeps_what_it_has(
     place: Place, reports: list[dict[str, Any]]
 ) -> None:

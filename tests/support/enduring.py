@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from aioscheduler import Retry, current_attempt, current_manager, durable
+from aioscheduler._processes.process import workers_module
 
 word: ContextVar[str] = ContextVar("word", default="none")
 gone: ContextVar[str] = ContextVar("gone", default="none")
@@ -174,3 +175,12 @@ async def note_plainly(log: str, what: object) -> object:
 
 async def kill_plainly() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_before_anything_begins() -> None:
+    """Have this worker die as soon as it has announced a task; an initializer."""
+
+    def die(*_: object) -> None:
+        os._exit(3)
+
+    workers_module("runner").Runner._begin = die

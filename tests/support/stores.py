@@ -18,6 +18,7 @@ from aioscheduler._durable.records import (
     Row,
     Store,
     StoreGone,
+    Unwritable,
 )
 from aioscheduler._durable.sqlite import SQLiteStore
 from aioscheduler._routing.commits import Commits
@@ -45,10 +46,12 @@ class TrickyStore(SQLiteStore):
         heartbeat: What the next opening says of the last host.
         dirty: Whether the next opening says that the last host has died.
         closed: How it was closed, each time.
+        refused: Rows of tasks that can never be written.
     """
 
     def __init__(self) -> None:
         super().__init__(":memory:")
+        self.refused: set[int] = set()
         self.fails: Exception | None = None
         self.cannot_open: Exception | None = None
         self.tick_fails: Exception | None = None
@@ -77,6 +80,8 @@ class TrickyStore(SQLiteStore):
     def commit(self, batch: Batch) -> None:
         if self.fails is not None:
             raise self.fails
+        if not self.refused.isdisjoint(put.row for put in batch.puts):
+            raise Unwritable("a page is bad")
         super().commit(batch)
         self.batches.append(batch)
 

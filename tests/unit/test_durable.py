@@ -26,6 +26,7 @@ from aioscheduler import (
     registry,
 )
 from aioscheduler._durable.records import Batch, Begun, Function, Row
+from aioscheduler._processes.paired import PairedLife
 from aioscheduler._transport import wire
 from aioscheduler.testing import FakeClock, FakeManager
 
@@ -775,6 +776,24 @@ async def test_what_is_wrong_with_the_file_is_said(
     assert "is from the future: its last host lived 86400 s later" in caplog.text
 
 
+@PLACES
+async def test_what_the_file_has_refused_is_not_said_to_stay(
+    clock: FakeClock, store: TrickyStore, workers: int
+) -> None:
+    async with clock.manager(store=store, workers=workers) as manager:
+        near, far = (manager.schedule(reminders.note(n), n * DAY) for n in (1 / 99, 99))
+        kept = manager.schedule(reminders.note("kept"), 99 * DAY)
+        store.refused = {task.ref.number for task in (near, far) if task.ref is not None}
+        for task in (near, far):
+            with pytest.raises(StoreError, match="a page is bad"):
+                await task.stored()
+        assert (len(manager), manager.stats().stored, far.state) == (2, 1, State.LOST)
+    stats = manager.stats()
+    assert (near.state, kept.state) == (State.CANCELLED, State.KEPT)
+    assert (stats.kept, stats.cancelled, stats.lost, stats.stored) == (1, 1, 1, 1)
+    assert [row.row for row in store.rows()] == [kept.ref and kept.ref.number]
+
+
 async def test_a_plain_task_that_has_the_id_of_one_that_only_the_file_has_loses_it_to_that(
     clock: FakeClock, store: TrickyStore
 ) -> None:
@@ -889,6 +908,29 @@ async def test_a_worker_that_dies_spends_no_budget_for_durable_tasks(
         ]
         assert await manager.schedule(reminders.note(1)) == 1
         assert manager.stats().restarts == 3
+
+
+@pytest.mark.parametrize("id_", [None, "a"])  # it begins by itself, or on the store's word
+async def test_a_worker_that_dies_before_it_begins_anything_is_not_replaced_for_ever(
+    clock: FakeClock, store: TrickyStore, id_: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gates["a"] = asyncio.Event()
+    monkeypatch.setattr(PairedLife, "begun", lambda self, scheduler: (0, 0))  # says the black box
+    manager = clock.manager(1, store=store, workers=1, max_restarts=(3, 1e9))
+    await manager.__aenter__()
+    task = manager.schedule(reminders.hold("a"), id=id_)
+    (link,) = manager._remotes
+    lives: list[Any] = []
+    while manager._router.closed is None and len(lives) < 20:
+        if link.book.ledger.running and link.supervisor.life not in lives:
+            lives.append(link.supervisor.life)  # it has announced the task, and the host knows
+            manager.kill()
+        await asyncio.sleep(0)
+    assert len(lives) == 4
+    await manager.join()
+    await manager.close()
+    assert task.state is State.KEPT
+    assert [row.losses for row in store.rows()] == [0]
 
 
 # ---- functions of a script

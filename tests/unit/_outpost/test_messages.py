@@ -170,6 +170,19 @@ async def test_who_does_not_prove_itself_is_cut_off(
     assert not node.lost
 
 
+async def test_who_is_connected_when_the_time_for_the_proof_is_over_is_cut_off(
+    sockets: Any,
+) -> None:
+    """As by a TLS handshake that takes long."""
+    node, raw = End(sockets[1], b"node"), Raw(sockets[0])
+    node.messages.abort("it does not prove itself")
+    await node.connect()
+    with pytest.raises(OSError, match="does not prove itself"):
+        await node.messages.proven
+    with pytest.raises(EOFError):
+        await raw.read(1)
+
+
 async def test_who_hangs_up_before_the_proof_ends_nothing(sockets: Any) -> None:
     node = End(sockets[1], b"node")
     await node.connect()

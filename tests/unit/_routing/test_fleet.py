@@ -22,6 +22,7 @@ from aioscheduler import (
     WorkerLost,
     WorkerStartError,
 )
+from aioscheduler._routing import fleet
 from aioscheduler.testing import FakeClock
 
 DAY = timedelta(days=1)
@@ -224,3 +225,38 @@ def test_one_whose_loop_has_ended_is_closed_in_another() -> None:
         manager.cancel(task)
     asyncio.run(manager.close())
     assert isinstance(task.exception(), ManagerClosed)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_a_close_that_somebody_else_has_cancelled_goes_on_unless_the_loop_ends(
+    clock: FakeClock, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "next_tick", lambda now: now + 0.001)
+    monkeypatch.setattr(fleet, "seems_to_end", lambda loop: ends)
+    manager = clock.manager(2, workers=2)
+    manager.start()
+    await manager.ready()
+    waiting = manager.schedule(give(), DAY)
+    closing = asyncio.create_task(manager.close())
+    await asyncio.sleep(0)  # it has begun
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await asyncio.sleep(0.005)
+    assert closing.cancelled()
+    if ends:
+        assert manager._fleet._closing is not None
+        assert manager._fleet._closing.cancelled()
+    else:
+        await manager.join()
+        assert waiting.cancelled()
+    await manager.close()
+
+
+async def test_who_waits_for_a_close_is_not_cancelled_with_it(
+    clock: FakeClock, manager: Manager
+) -> None:
+    closing = asyncio.create_task(manager.close())
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task(), closing}:
+        task.cancel()
+    await closing

@@ -671,3 +671,11 @@ async def test_a_handle_waits_for_what_is_kept_or_for_everything(place: Place) -
     await place.keeping.stored(1, True)
     await place.keeping.stored(7, True)  # it has ended
     assert place.asked == [kept, kept, None]
+
+
+def test_what_the_file_has_refused_does_not_stay(place: Place) -> None:
+    refused, stored = place.add(1), place.add(2)
+    place.store.refused = {refused.row}
+    place.settle()
+    assert [place.keeping.stays(number, running=False) for number in (1, 2)] == [False, True]
+    assert list(place.rows()) == [stored.row]

@@ -573,3 +573,35 @@ async def test_who_waits_for_an_initializer_hears_of_a_close_and_of_its_own_canc
     await place.link.close(0)
     with pytest.raises(WorkerStartError, match="closed before its initializer was through"):
         await closed
+
+
+@pytest.mark.parametrize("turn", [0, 3])
+async def test_an_initializer_that_somebody_else_has_cancelled_is_told_and_fails_its_place(
+    turn: int, no_tasks_left: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
+    place = Place(boot=(asyncio.sleep, (60,)))
+    place.start()
+    await turns(turn)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    with pytest.raises(WorkerStartError, match="was cancelled, as by who cancels all tasks"):
+        await place.link.ready()
+    await asyncio.sleep(0.001)
+    (failure,) = place.failures
+    assert isinstance(failure, WorkerStartError)
+    await place.link.close(0)
+
+
+async def test_one_that_was_cancelled_fails_no_place_that_is_closed_meanwhile(
+    no_tasks_left: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
+    place = Place(boot=(asyncio.sleep, (60,)))
+    place.start()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await turns(2)
+    await place.link.close(0)
+    await asyncio.sleep(0.001)
+    assert not place.failures

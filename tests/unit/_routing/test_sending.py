@@ -6,8 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from turning import turns
 
 from aioscheduler._routing.sending import Sender
+from aioscheduler._scheduling import holdback
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import DefinitionLog
 from aioscheduler._transport.outbox import Outbox
@@ -161,10 +163,54 @@ async def test_a_process_that_ends_while_it_is_told_is_told_no_more(
     assert not life.pipe.frames
 
 
-async def test_flush_waits_for_the_next_process_or_for_room(sender: Sender, outbox: Outbox) -> None:
-    sender.disconnect()
+def fill(outbox: Outbox) -> None:
     while outbox.size <= HIGH_WATER:
         outbox.add_many(0, 5, 0, [b"x" * 30_000] * 3)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+async def test_telling_that_somebody_else_has_cancelled_goes_on_where_it_was(
+    sender: Sender, outbox: Outbox, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
+    for _ in range(100):
+        outbox.add_many(0, 5, 0, [b"x" * 30_000] * 3)
+    life, other = Life(), Life()
+    other.pipe.room.set()
+    sender.tell(life, *outbox.restart())
+    for _ in range(3):
+        await turns(after)  # before its first step, or while it waits for room
+        assert sender._telling is not None
+        sender._telling.cancel()
+        await asyncio.sleep(0.001)
+    assert Kind.BOOT not in life.pipe.kinds()
+    life.pipe.room.set()
+    await turns()
+    sender.disconnect()
+    sender.tell(other, *outbox.restart())
+    await turns()
+    assert life.pipe.kinds()[-1] == Kind.BOOT
+    assert life.pipe.frames == other.pipe.frames
+
+
+async def test_telling_that_was_cancelled_does_not_go_on_when_its_process_has_ended(
+    sender: Sender, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
+    life = Life()
+    sender.tell(life, *outbox.restart())
+    assert sender._telling is not None
+    sender._telling.cancel()
+    await turns(3)  # it is held back
+    sender.disconnect()
+    await asyncio.sleep(0.001)
+    await turns()
+    assert not life.pipe.frames
+
+
+async def test_flush_waits_for_the_next_process_or_for_room(sender: Sender, outbox: Outbox) -> None:
+    sender.disconnect()
+    fill(outbox)
     flushing = asyncio.create_task(sender.flush())
     await asyncio.sleep(0)
     assert not flushing.done()

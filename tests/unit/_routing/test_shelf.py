@@ -10,7 +10,7 @@ from shelves import HOUR, NOW, PLACE, Place, row_of
 from stores import FULL
 
 from aioscheduler import UnknownTask
-from aioscheduler._durable.records import Reason, Row
+from aioscheduler._durable.records import Reason, Row, Unwritable
 from aioscheduler._scheduling.clock import to_datetime
 from aioscheduler._transport import wire
 from aioscheduler.errors import ManagerClosed, RemoteError
@@ -527,6 +527,35 @@ async def test_at_a_close_what_is_in_the_file_stays(place: Place) -> None:
         await tasks[1]
     assert place.shelf.tally.figures() == {"kept": 3}
     assert place.admitted.shelved == 0
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_what_the_file_has_refused_is_lost_at_once_and_counts_no_more(
+    place: Place, is_read: bool
+) -> None:
+    place.start()
+    tasks = [place.schedule(FAR) for _ in range(2)]
+    batch = place.map(FAR, "a", "b")
+    place.schedule(FAR)  # of which nobody has a handle
+    first = tasks[0]._number
+    place.store.refused = {first, first + 2, first + 4}
+    horizon = place.where.horizon
+    begun = horizon.begin() if is_read else None
+    await place.turn()
+    if begun is not None:
+        assert horizon.find(first) is not None
+        horizon.end(begun)
+    assert horizon.find(first) is None
+    assert (tasks[0].state, batch[0].state) == (State.LOST, State.LOST)
+    with pytest.raises(Unwritable):
+        await tasks[0]
+    assert place.admitted.shelved == 2
+    assert list(place.file()) == [first + 1, first + 3]
+    place.come(FAR)
+    assert place.admitted.shelved == 0
+    assert [row.row for row in place.admitted.rows.values()] == [first + 1, first + 3]
+    assert place.shelf.close(None) == 0
+    assert place.shelf.tally.figures() == {"lost": 3}
 
 
 @pytest.mark.parametrize("reason", [None, FULL])
