@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import subprocess
 import sys
 import textwrap
@@ -332,6 +333,21 @@ async def test_a_module_that_is_missing_is_its_task_s_failure(
     shipped = engine(nodes, count=1, runtime_env={"working_dir": str(tmp_path)})
     async with Manager(engine=shipped) as manager:
         assert await manager.schedule(work()) == 1
+
+
+async def test_a_node_without_a_free_port_is_named(nodes: LocalNodes) -> None:
+    with ExitStack() as stack:
+        # Found free on one, and taken on all.
+        port = 0
+        for node in alive(nodes):
+            server = stack.enter_context(socket.create_server((node.address, port)))
+            port = server.getsockname()[1]
+        text = rf"on the node 127\.0\.0\.\d+: .*none of ports=\({port}, {port}\) is free there"
+        with pytest.raises(WorkerStartError, match=text):
+            async with Manager(engine=engine(nodes, 1, ports=(port, port))):
+                pass
+    async with Manager(engine=engine(nodes, 1, ports=(port, port))):
+        pass
 
 
 async def test_a_node_with_other_code_is_refused(nodes: LocalNodes) -> None:
