@@ -220,6 +220,9 @@ class Connection:
         try:
             async with asyncio.timeout(CONNECT_TIME):
                 await self._connect(host, port)
+        except asyncio.CancelledError:  # by who cancels all tasks, if it is not over
+            self.lost("the task that connects to its outpost was cancelled")
+            raise
         except TimeoutError:
             self.lost(
                 f"no answer of its outpost at {host}:{port} in {CONNECT_TIME:.0f} s; {_REACH}"

@@ -119,7 +119,7 @@ class Launcher:
                     self._tell({"end": number})
 
     async def close(self) -> None:
-        """End the process, and return when it has ended."""
+        """End the process, and return when it has ended. May be called again when cancelled."""
         self._closing = True
         self._stop_timer()
         process = self._process
@@ -134,8 +134,7 @@ class Launcher:
                 log.warning("the launcher has not ended in %.0f s, and is killed", END_TIME)
                 process.kill()
                 self._killed.add(process)
-            finally:
-                self._forget_process()
+            self._forget_process()
         with suppress(TimeoutError):  # the system is busy with one, or a debugger holds it
             async with asyncio.timeout(REAP_TIME):
                 for former in list(self._killed):

@@ -291,6 +291,21 @@ async def test_one_who_does_not_answer_the_call_is_given_up(
     assert "no answer of its outpost" in life.ends[0][1]
 
 
+async def test_who_cancels_all_tasks_ends_what_is_being_connected_and_no_more(
+    stage: Stage,
+) -> None:
+    """The place asks for another."""
+    life = Life()
+    stage.connection.add(life)  # type: ignore[arg-type]
+    stage.connection.told(*stage.far.address, "n1")  # whom nobody admits
+    await asyncio.sleep(0.01)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await until(lambda: life.ends)
+    assert "was cancelled" in life.ends[0][1]
+    assert stage.overs == [stage.connection]
+
+
 async def test_one_that_does_not_know_the_secret_is_refused(stage: Stage) -> None:
     life = Life()
     stage.connection.add(life)  # type: ignore[arg-type]

@@ -296,6 +296,19 @@ async def test_close_ends_its_input_and_waits_for_its_end(stage: Stage) -> None:
     assert len(Process.made) == 1
 
 
+async def test_a_close_that_is_cancelled_goes_on_when_it_is_called_again(stage: Stage) -> None:
+    process = stage.start()
+    process.stops_with_input = False
+    closing = asyncio.create_task(stage.launcher.close())
+    await asyncio.sleep(0.02)
+    closing.cancel()
+    await asyncio.wait([closing])
+    lived = process.returncode is None
+    process.stops_with_input = True
+    await stage.launcher.close()
+    assert (lived, process.returncode, process.killed) == (True, 0, False)
+
+
 async def test_one_that_does_not_end_is_killed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
