@@ -83,6 +83,10 @@ class Part:
         """Gives the handle of one of the tasks."""
         return self._outcomes.task(self, self.offset + number - self.first)
 
+    def handle(self, number: int) -> Task[Any] | None:
+        """Return the handle of one of the tasks, if somebody has it."""
+        return self._outcomes.handle(self.offset + number - self.first)
+
     def due(self, number: int) -> int:
         """The due time of one of the tasks."""
         return self._dues if isinstance(self._dues, int) else self._dues[number - self.first]
@@ -200,8 +204,7 @@ class Outcomes:
 
     def task(self, part: Part, index: int) -> Task[Any]:
         """Gives the handle of one task."""
-        known = self.tasks.get(index)
-        task = known() if known is not None else None
+        task = self.handle(index)
         if task is None:
             number = part.first + index - part.offset
             task = Task(part.home, part.scheduler, number, part.due(number), self.name)
@@ -215,6 +218,11 @@ class Outcomes:
                 self._settle(task, index, state, value, decode)
         return task
 
+    def handle(self, index: int) -> Task[Any] | None:
+        """Return the handle of one task, if somebody has it."""
+        known = self.tasks.get(index)
+        return None if known is None else known()
+
     def part_of(self, index: int) -> Part:
         """Gives the part that has a task."""
         part = self.moved.get(index)
@@ -222,8 +230,7 @@ class Outcomes:
 
     def task_moved(self, index: int, part: Part) -> None:
         """Have the handle of a task know where that is."""
-        known = self.tasks.get(index)
-        task = known() if known is not None else None
+        task = self.handle(index)
         if task is not None:
             task._home, task._scheduler, task._number = part.home, part.scheduler, part.first
 

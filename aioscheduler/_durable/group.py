@@ -61,6 +61,7 @@ class Kept:
         once: Whether it is not to begin a second time.
         suspect: Whether it may have ended its host, or its worker: it begins in its turn.
         end: Why it is to be a dead letter, more about that, and since when.
+        batch: Its batch, which lives as long as a handle that has this.
     """
 
     # As of most tasks, which are not given them one by one: that is a third of what one costs.
@@ -75,6 +76,7 @@ class Kept:
     end: tuple[Reason, str, int] | None = None
     once: bool = False
     suspect: bool = False
+    batch: object = None
 
     def __init__(self, row: int, due: int, stamp: int = 0) -> None:
         self.row: int = row

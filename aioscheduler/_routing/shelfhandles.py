@@ -91,7 +91,8 @@ class ShelfHandles:
 
     def tell(self, task: Task[Any], row: Row, kept: Kept) -> None:
         """Have a handle know what it is of."""
-        task._kept, task._label = kept, self._drafts.name(row)
+        _keep(task, kept)
+        task._label = self._drafts.name(row)
         task._when = (row.due if row.given is None else row.given) if self._timed else 0
         task._id = row.id
         if row.id is not None:
@@ -137,19 +138,21 @@ class ShelfHandles:
 
     def kept_of(self, row: Row) -> Kept:
         """Return what is kept of a task, which is one thing for all who change it."""
-        task, unwritten = self._holders.handle_of(row.row), self._where.horizon.find(row.row)
-        if task is not None and isinstance(task._kept, Kept):
-            return task._kept
+        kept, unwritten = self._kept_by_handle(row.row), self._where.horizon.find(row.row)
+        if kept is not None:
+            return kept
         if unwritten is not None and unwritten.more is not None:
             return unwritten.more
         return Kept.of(row)
 
     def due(self, row: int) -> int | None:
         """Return when a task is to start, as far as its holders know."""
-        task = self._holders.handle_of(row)
-        if task is not None and isinstance(task._kept, Kept):
-            return task._kept.due
-        return self._parts.due(row)
+        kept = self._kept_by_handle(row)
+        return self._parts.due(row) if kept is None else kept.due
+
+    def _kept_by_handle(self, row: int) -> Kept | None:
+        task = self._holders.handle_of(row) or self._parts.handle(row)
+        return task._kept if task is not None and isinstance(task._kept, Kept) else None
 
     # ---- ids and aliases
 
@@ -201,6 +204,9 @@ class ShelfHandles:
         if task is not None:
             task._kept = kept
             link.attach(task, scheduler, number)
+        of_batch = self._parts.handle(row)
+        if of_batch is not None:
+            _keep(of_batch, kept)
         self._parts.move(row, link, scheduler, number)
         return task is not None
 
@@ -230,3 +236,12 @@ class ShelfHandles:
         for row in self._holders.numbers():
             self._holders.settle(row, *end_of(row), None)
         self._parts.settle_all(end_of)
+
+
+def _keep(task: Task[Any], kept: Kept) -> None:
+    """Have a handle know what is kept of its task; if it is of a batch, it still holds that."""
+    if isinstance(task._kept, Kept):
+        kept.batch = kept.batch or task._kept.batch
+    elif isinstance(task._kept, Outcomes):
+        kept.batch = task._kept
+    task._kept = kept

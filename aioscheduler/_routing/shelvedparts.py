@@ -65,6 +65,11 @@ class ShelvedParts:
         part = self._find(row)
         return part.task(row) if part is not None and part.is_here(row) else None
 
+    def handle(self, row: int) -> Task[Any] | None:
+        """Return the handle of a task of a batch, if somebody has it."""
+        part = self._find(row)
+        return part.handle(row) if part is not None and part.is_here(row) else None
+
     def due(self, row: int) -> int | None:
         """Return when a task is to start, as far as its batch knows."""
         part = self._find(row)

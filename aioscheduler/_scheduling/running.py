@@ -38,6 +38,7 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         super().__init__()
         self._unbegun = unbegun
         self.coming: set[int] = set()
+        self._new: list[int] = []  # begun in this turn of the loop
         self._first: tuple[int, E] | None = None  # takes its first step, and is not here yet
         self._causes: dict[int, _Cause] = {}  # of what was cancelled
 
@@ -57,6 +58,9 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
             else:
                 task = asyncio.Task(coro, loop=loop, context=context)
                 self.coming.add(number)
+                if not self._new:
+                    task.get_loop().call_soon(self._look_soon)
+                self._new.append(number)
         finally:
             self._first = None
         if not task.done():
@@ -65,6 +69,19 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
                 task.cancel()
         # What the first step has raised holds this frame by its traceback, and an entry its handle.
         del entry, coro, context, task
+
+    def _look_soon(self) -> None:
+        some, self._new = self._new, []
+        asyncio.get_running_loop().call_soon(self._look, some)  # behind all their first steps
+
+    def _look(self, some: list[int]) -> None:
+        """Report what others have cancelled before its first step: it never enters its coroutine.
+
+        As who cancels all tasks of the loop does.
+        """
+        for number in some:
+            if number in self and self[number][0].done():
+                self._unbegun(number, self[number][1])
 
     def find(self, number: int) -> E | None:
         """Return an entry that has begun and not ended, else None."""

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from inspect import CORO_CREATED, getcoroutinestate
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +47,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def cancel_all(spared: bool) -> None:
-    """Cancel what the library has under way, and what of users' tasks has taken a step."""
+    """Cancel all tasks of the loop but this one."""
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         coro: Any = task.get_coro()
         file = Path(coro.cr_code.co_filename)
-        if file.stem in ("localcrew", "runner") and getcoroutinestate(coro) == CORO_CREATED:
-            continue
         if not (spared and file.parent.name == "aioscheduler_workers"):
             task.cancel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import timedelta
 from typing import Any
 
@@ -91,6 +92,39 @@ async def test_of_some_tasks_those_are_told_that_somebody_has_to_do_with(place: 
         assert set(place.shelf.held_among([1, 2])) == {1, 2}  # a list is told of all
     del handle
     await place.turn()
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+async def test_a_task_of_a_batch_that_was_moved_to_another_bucket_can_be_cancelled(
+    place: Place, dropped: bool
+) -> None:
+    """What is known of it is one thing, whoever asks, and who holds it is told its end."""
+    place.start(row_of(1, FAR))
+    batch = place.map([FAR, FAR], "a", "b")
+    await place.turn()
+    task = batch[0]
+    if dropped:
+        del batch
+        gc.collect()
+    assert task.reschedule(timedelta(hours=20))
+    await place.turn()
+    assert place.dues()[task._number] > FAR
+    gc.collect()
+    assert task.cancel()
+    await place.turn()
+    assert values(place) == [1, "b"]
+    assert task.cancelled()
+
+
+async def test_of_a_batch_that_was_dropped_who_holds_a_task_is_told_its_end(place: Place) -> None:
+    place.start(row_of(1, FAR))
+    task = place.map([FAR, FAR], "a", "b")[0]
+    await place.turn()
+    assert task.reschedule(timedelta(hours=9))
+    await place.turn()
+    gc.collect()
+    place.shelf.settle(task._number, State.CANCELLED, None)
+    assert task.cancelled()
 
 
 async def test_a_batch_that_is_not_written_yet_can_be_cancelled(place: Place) -> None:

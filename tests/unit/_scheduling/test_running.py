@@ -31,6 +31,7 @@ async def test_what_ends_in_its_first_step_is_not_kept() -> None:
 
     async def end() -> None:
         stand.log.append("ended")
+        stand.running.end(3)
 
     loop = asyncio.get_running_loop()
     stand.running.begin(3, "short", end(), loop, copy_context())
@@ -41,6 +42,22 @@ async def test_what_ends_in_its_first_step_is_not_kept() -> None:
     stand.running.cancel(4)
     await turns()
     assert stand.log == ["ended", 4]
+
+
+@pytest.mark.parametrize("turn", range(3))
+async def test_what_others_cancel_before_its_first_step_is_told(turn: int) -> None:
+    stand = Stand()
+    loop = asyncio.get_running_loop()
+    for number in range(3):
+        stand.running.begin(number, "entry", stand.wait(number), loop, copy_context())
+        for _ in range(turn == number):
+            await asyncio.sleep(0)
+    for task, _ in list(stand.running.values()):
+        task.cancel()
+    await turns()
+    told = [each[0] if isinstance(each, tuple) else each for each in stand.log]
+    assert set(told) == {0, 1, 2}
+    assert len(told) == 3
 
 
 class Entry:
