@@ -1,5 +1,7 @@
 """Runs every benchmark with this Python and writes the results, the tables and the charts.
 
+Every one but `bench_engine.py`, which needs Ray.
+
     python benchmarks/bench_all.py            all of them, about 20 minutes
     python benchmarks/bench_all.py --quick    to see that they run; writes nothing to the page
     python benchmarks/bench_all.py --only burst idle

@@ -86,6 +86,7 @@ class LocalNodes:
 
     Args:
         environment: More of it for all processes of the nodes.
+        port: The head's, such as that of a cluster that has lost its own; 0: any.
 
     Attributes:
         address: The head's, for `RayEngine(address=...)`.
@@ -96,15 +97,16 @@ class LocalNodes:
     address: str
     head: LocalNode
 
-    def __init__(self, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, environment: dict[str, str] | None = None, port: int = 0) -> None:
         self._environment = environment or {}
+        self._port = port
         self.nodes: list[LocalNode] = []
 
     def __enter__(self) -> Self:
         self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets' paths must be short
         paths = [*sys.path, os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__],
+            [sys.executable, "-P", __file__, str(self._port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -141,10 +143,6 @@ class LocalNodes:
     def lose_head(self) -> None:
         """End the head's own processes, and no others."""
         self._ask(lose_head=True)
-
-    def have_head(self) -> None:
-        """Start what was lost of the head once more, at its old address."""
-        self._ask(have_head=True)
 
     def _ask(self, **order: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -184,6 +182,7 @@ def main() -> None:
 
     cluster = Cluster()
     count = FIRST
+    port = int(sys.argv[1])
 
     def add(cpus: int, **more: Any) -> dict[str, Any]:
         nonlocal count
@@ -191,15 +190,16 @@ def main() -> None:
         return told(cluster.add_node(num_cpus=cpus, node_ip_address=address, **more))
 
     def head() -> dict[str, Any]:
-        node = add(0, include_dashboard=False, _system_config=QUICK)
+        nonlocal count
+        more: dict[str, Any] = {"include_dashboard": False, "_system_config": QUICK}
+        if port:
+            more["gcs_server_port"] = port
+        node = add(0, **more)
+        count += 10 * (port > 0)  # the nodes of the former head may be there
         return {**node, "cluster": cluster.address}
 
     def lose_head() -> dict[str, Any]:
         cluster.head_node.kill_gcs_server(check_alive=False)
-        return {}
-
-    def have_head() -> dict[str, Any]:
-        cluster.head_node.start_gcs_server()
         return {}
 
     try_to(head)
@@ -207,10 +207,8 @@ def main() -> None:
         order = json.loads(line)
         if "add" in order:
             try_to(lambda cpus=order["add"]: add(cpus))  # type: ignore[misc]
-        elif "lose_head" in order:
-            try_to(lose_head)
         else:
-            try_to(have_head)
+            try_to(lose_head)
     # What does not end in time is ended all the same.
     threading.Timer(10, end).start()
     with suppress(Exception):

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 import os
 import pickle
@@ -106,6 +107,10 @@ class Outpost:
             text += (
                 " (install it there: pip install aioscheduler[ray]; or have Ray do it: "
                 "RayEngine(runtime_env={'pip': ['aioscheduler[ray]']}))"
+            )
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            text += (
+                f" (none of ports={tuple(self._ports or ())} is free there: give others, or more)"
             )
         return text
 

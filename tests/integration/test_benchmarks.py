@@ -31,6 +31,7 @@ SIZES = {
     "horizon": "--pending=1000",
     "overdue": "--tasks=500",
     "repeats": "--pending=500",
+    "engine": "--tasks=2000",
 }
 MANY_PROCESSES = (
     "throughput",
@@ -43,12 +44,20 @@ MANY_PROCESSES = (
 )  # a dozen and more, one after another
 
 
+def marks_of(name: str) -> pytest.MarkDecorator | tuple[()]:
+    if name == "engine":  # Ray
+        return pytest.mark.nodes
+    return pytest.mark.long if name in MANY_PROCESSES else ()
+
+
 @pytest.mark.timeout(240)  # the more of them there are, the longer on a busy machine
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.long if n in MANY_PROCESSES else ()) for n in SIZES],
+    [pytest.param(name, marks=marks_of(name)) for name in SIZES],
 )
 def test_a_benchmark_runs(name: str, tmp_path: Path) -> None:
+    if name == "engine":
+        pytest.importorskip("ray", reason="Ray is not installed: pip install aioscheduler[ray]")
     file = tmp_path / "figures.json"
     # No Python of before 3.11 is found, so that 1.4.2 is not installed by a test.
     environment = {**os.environ, "PATH": "/nowhere", "HOME": str(tmp_path), "XDG_CACHE_HOME": ""}

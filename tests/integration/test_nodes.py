@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -214,13 +216,14 @@ async def test_an_outpost_that_is_taken_is_replaced(
         assert isinstance(result, WorkerLost | asyncio.CancelledError)
 
 
-async def test_a_dead_head_stops_nothing_that_runs(
+async def test_a_dead_head_stops_nothing_that_runs_until_there_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "3")  # of the launcher alone
     path = tmp_path / "notes"
-    with LocalNodes({"RAY_gcs_rpc_server_reconnect_timeout_s": "60"}) as nodes:
-        nodes.add(cpus=2)
+    with ExitStack() as stack:
+        nodes = stack.enter_context(LocalNodes({"RAY_gcs_rpc_server_reconnect_timeout_s": "60"}))
+        node = nodes.add(cpus=2)
         async with Manager(engine=engine(nodes, count=1)) as manager:
             first = launcher()
             nodes.lose_head()
@@ -230,6 +233,15 @@ async def test_a_dead_head_stops_nothing_that_runs(
             await until(lambda: not runs(first.pid))  # Ray has ended its driver
             assert await outcomes(tasks) == list(range(100))
             assert manager.stats().restarts == 0
+            # Another head at its address, and a node; the old one ends, and is replaced there.
+            port = int(nodes.address.rpartition(":")[2])
+            again = stack.enter_context(LocalNodes(port=port))
+            other = again.add(cpus=2)
+            node.cut_power()
+            await until(
+                lambda: [each.node for each in manager.stats().workers] == [other.address] * 2
+            )
+            assert len(await manager.map(whereabouts, [0.0] * 100)) == 100
     assert set(noted(path).values()) == {1}
     assert "the launcher is gone" in caplog.text
 
@@ -321,6 +333,21 @@ async def test_a_module_that_is_missing_is_its_task_s_failure(
     shipped = engine(nodes, count=1, runtime_env={"working_dir": str(tmp_path)})
     async with Manager(engine=shipped) as manager:
         assert await manager.schedule(work()) == 1
+
+
+async def test_a_node_without_a_free_port_is_named(nodes: LocalNodes) -> None:
+    with ExitStack() as stack:
+        # Found free on one, and taken on all.
+        port = 0
+        for node in alive(nodes):
+            server = stack.enter_context(socket.create_server((node.address, port)))
+            port = server.getsockname()[1]
+        text = rf"on the node 127\.0\.0\.\d+: .*none of ports=\({port}, {port}\) is free there"
+        with pytest.raises(WorkerStartError, match=text):
+            async with Manager(engine=engine(nodes, 1, ports=(port, port))):
+                pass
+    async with Manager(engine=engine(nodes, 1, ports=(port, port))):
+        pass
 
 
 async def test_a_node_with_other_code_is_refused(nodes: LocalNodes) -> None:
