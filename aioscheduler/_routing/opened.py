@@ -11,8 +11,8 @@ from ..errors import StoreError
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 HEARTBEAT_SLACK = 3 * SECOND
-"""What was due so long after the last heartbeat of a host may have begun in it: a second from one to
-the next, and two for which workers may outlive their host."""
+"""What was due so long after the last heartbeat of a host may have begun in it: there is one a second,
+and workers may outlive their host by two."""
 
 
 def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
