@@ -11,7 +11,7 @@ from ..errors import StoreError
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 HEARTBEAT_SLACK = 3 * SECOND
-"""What was due so long after the last heartbeat of a host may have begun in it: there is one a second,
+"""What was due so long after the last heartbeat of a host may have begun: there is one a second,
 and workers may outlive their host by two."""
 
 
