@@ -129,7 +129,8 @@ def test_what_is_long_is_cut_and_fits_into_a_frame() -> None:
     half = LONGEST // 2
     assert arrived.msg == "x" * half + " […] " + "y" * half
     assert arrived.threadName == "\U0001f600" * 512 + " […] " + "\U0001f600" * 512
-    assert len(vars(arrived).keys() - vars(make()).keys()) == MOST_EXTRAS
+    usual = logging.LogRecord("", 0, "", 0, "", (), None)  # libraries change how others are made
+    assert len(vars(arrived).keys() - vars(usual).keys()) == MOST_EXTRAS
     assert LONGEST_NAME == 1024
 
 
