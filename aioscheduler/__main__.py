@@ -27,7 +27,7 @@ NO_TERMINAL = "this is no terminal: use --once or --json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command, and gives the status to exit with."""
+    """Run a command, and return the status to exit with."""
     options = _parser().parse_args(arguments)
     is_top = options.command == "top"
     if not is_top:
@@ -112,7 +112,7 @@ def _print_json() -> int:
 
 
 def _two_samples() -> tuple[Sample, Rates]:
-    """Takes two samples, so that there are rates; one, if there is nobody to ask."""
+    """Take two samples, so that there are rates; one, if there is nobody to ask."""
     rates = Rates()
     sample = take_sample()
     rates.add(sample.at, sample.snapshots)

@@ -41,7 +41,7 @@ class Batch(Generic[T]):
         return len(self._outcomes.states)
 
     def __getitem__(self, index: int) -> Task[T]:
-        """Gives the handle of one task.
+        """Return the handle of one task.
 
         Raises:
             IndexError: There is no such task.
@@ -66,7 +66,7 @@ class Batch(Generic[T]):
         return not self._outcomes.left
 
     def cancel(self) -> bool:
-        """Asks for the cancellation of all that has not ended; False if all has.
+        """Ask for the cancellation of all that has not ended; False if all has.
 
         Raises:
             RuntimeError: It is called in another thread than that of the loop.
@@ -108,7 +108,7 @@ class Batch(Generic[T]):
 
 
 class _Iteration(AsyncIterator[T]):
-    """Gives the ends of a batch's tasks in order; each once, also to several who ask at a time.
+    """Yields the ends of a batch's tasks in order; each once, also to several who ask at a time.
 
     It is no generator: one would be over with the first failure that it raises.
     """

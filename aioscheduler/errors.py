@@ -178,7 +178,7 @@ EXIT_OF_BLOCKED: int = 213
 
 
 def describe_exit(exitcode: int | None) -> str:
-    """Says in words how a process ended: `was killed by SIGKILL`, `exited with status 3`."""
+    """Say in words how a process ended: `was killed by SIGKILL`, `exited with status 3`."""
     if exitcode is None:
         return "ended, its exit code is not known"
     if exitcode == EXIT_OF_BLOCKED:

@@ -20,7 +20,7 @@ class Home(Protocol):
     """128 random bits, from which the uuids of its tasks are made."""
 
     def new_due(self, when: datetime | timedelta | None, /) -> int:
-        """Reads the time to which a task is rescheduled; a queue refuses all."""
+        """Read the time to which a task is rescheduled; a queue refuses all."""
 
     def cancel(self, scheduler: int, number: int) -> bool: ...
     def reschedule(self, scheduler: int, number: int, due: int) -> bool: ...
@@ -35,7 +35,7 @@ class Home(Protocol):
         """The name of a task from what its handle was given as its label."""
 
     async def stored(self, number: int, kept: Any) -> None:
-        """Returns when a durable task is on disk.
+        """Return when a durable task is on disk.
 
         Args:
             number: Its number.
@@ -43,7 +43,7 @@ class Home(Protocol):
         """
 
     def hold(self, task: Any) -> None:
-        """Keeps the handle until the task ends: somebody waits for its callbacks."""
+        """Keep the handle until the task ends: somebody waits for its callbacks."""
 
     def release(self, task: Any) -> None:
-        """Keeps the handle no longer: nobody waits for it any more."""
+        """Keep the handle no longer: nobody waits for it any more."""

@@ -69,7 +69,7 @@ class ManagerProxy:
         replace: bool = False,
         **options: Unpack[TaskOptions],
     ) -> TaskRef:
-        """Schedules a task from inside a task.
+        """Schedule a task from inside a task.
 
         It is not counted against the manager's `max_tasks`. Once the scheduling task has ended,
         the new one is as safe as any that the host accepted.
@@ -108,7 +108,7 @@ class ManagerProxy:
         return self._desk.schedule_inside(coro, when, key, origin, options, id, replace)
 
     def cancel(self, ref: TaskRef) -> bool:
-        """Asks for a task's cancellation; False if it is known here to have ended.
+        """Ask for a task's cancellation; False if it is known here to have ended.
 
         Raises:
             TypeError: `ref` is no reference.

@@ -284,7 +284,7 @@ class Manager(Generic[When]):
     # ---- life
 
     def start(self) -> None:
-        """Starts the workers and returns at once; what is scheduled meanwhile waits.
+        """Start the workers and return at once; what is scheduled meanwhile waits.
 
         Raises:
             RuntimeError: It was started before, or no event loop is running.
@@ -305,7 +305,7 @@ class Manager(Generic[When]):
             self._monitor.start(loop)
 
     async def ready(self) -> None:
-        """Returns when every worker answers.
+        """Return when every worker answers.
 
         Raises:
             WorkerStartError: One of them could not begin; the manager is closed then.
@@ -325,7 +325,7 @@ class Manager(Generic[When]):
         self._router.check_open()
 
     async def close(self, timeout: float = 10.0) -> None:
-        """Stops for good, and leaves no process behind. May be called again.
+        """Stop for good, and leave no process behind. May be called again.
 
         Pending tasks are cancelled, but for durable ones: on a manager with a store they stay in
         its file for the next host, and their handles end as `State.KEPT`. Running ones may finish.
@@ -392,7 +392,7 @@ class Manager(Generic[When]):
         replace: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Task[T]:
-        """Has a coroutine run in one of the workers.
+        """Have a coroutine run in one of the workers.
 
         Args:
             coro: A coroutine that has not started. Its function and arguments are taken from
@@ -535,7 +535,7 @@ class Manager(Generic[When]):
         return_exceptions: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Batch[Any]:
-        """Has `func(item)` called in the workers for each item.
+        """Have `func(item)` called in the workers for each item.
 
         It costs a fraction of as many calls of `schedule`. For a long stream, map slices of it
         and `await flush()` between them.
@@ -624,13 +624,13 @@ class Manager(Generic[When]):
         return_exceptions: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Batch[Any]:
-        """Has `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
+        """Have `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
         items = _iterate("starmap", func, iterable)
         calls = map(_arguments, itertools.count(), items)
         return submit(self._router, func, calls, when, key, options, return_exceptions)
 
     def task(self, ref: TaskRef) -> Task[Any]:
-        """Gives the handle of a task that has not ended.
+        """Return the handle of a task that has not ended.
 
         Raises:
             UnknownTask: It has ended, or the reference is damaged, another manager's, or leads
@@ -646,7 +646,7 @@ class Manager(Generic[When]):
         return task
 
     def cancel(self, task: Task[Any] | TaskRef) -> bool:
-        """Asks for a task's cancellation; False if it is known to have ended.
+        """Ask for a task's cancellation; False if it is known to have ended.
 
         A pending task never starts; inside a running one `CancelledError` is raised. The handle
         ends when the worker has confirmed it. Another manager's task is left alone: False.
@@ -663,7 +663,7 @@ class Manager(Generic[When]):
         return _is_own(self._router, "cancel", task) and task.cancel()
 
     def reschedule(self, task: Task[Any] | TaskRef, when: datetime | timedelta | None) -> bool:
-        """Asks that a task that waits start at another time, in the order of the new time.
+        """Ask that a task that waits start at another time, in the order of the new time.
 
         It is a request, as a cancellation is: a start that is on its way already wins. What was
         asked to be cancelled stays so.
@@ -690,7 +690,7 @@ class Manager(Generic[When]):
         return _is_own(self._router, "reschedule", task) and task.reschedule(when)
 
     async def find(self, id: str) -> Task[Any] | None:  # noqa: A002
-        """Gives the handle of the task that has an id; None if no task has it.
+        """Return the handle of the task that has an id; None if no task has it.
 
         Raises:
             TypeError: The id is no str.
@@ -710,7 +710,7 @@ class Manager(Generic[When]):
         state: State | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[TaskInfo]:
-        """Lists the tasks that have not ended: `async for info in manager.tasks(): ...`.
+        """List the tasks that have not ended: `async for info in manager.tasks(): ...`.
 
         What is there from the beginning to the end of it is given exactly once; what comes, goes
         or changes its state meanwhile, at most once. There is no order. The loop turns in between,
@@ -922,7 +922,7 @@ class Manager(Generic[When]):
         await keeper.backup(os.fspath(path))
 
     async def flush(self) -> None:
-        """Returns when little enough waits to be sent to the workers: call it in long loops.
+        """Return when little enough waits to be sent to the workers: call it in long loops.
 
         Raises:
             RuntimeError: It is awaited in another thread or loop than that of the manager.
@@ -935,7 +935,7 @@ class Manager(Generic[When]):
             await self._router.keeper.commits.settle()
 
     async def join(self) -> None:
-        """Returns when every accepted task has ended, those scheduled by tasks included.
+        """Return when every accepted task has ended, those scheduled by tasks included.
 
         Not counted are tasks in the store whose function was defined in a script, and is not
         defined in this program yet: it may still be, in the first minute.
@@ -948,7 +948,7 @@ class Manager(Generic[When]):
         await self._router.join()
 
     def stats(self) -> ManagerStats:
-        """Gives counts, lateness, CPU and memory of the workers and of this process.
+        """Return counts, lateness, CPU and memory of the workers and of this process.
 
         It may be called from any thread, thousands of times a second: counts are those of now,
         what workers push of lateness is up to a second old, and psutil's figures 0.25 s.

@@ -82,11 +82,11 @@ class ManagerCollector(Collector):
                 )
 
     def describe(self) -> Iterable[Metric]:
-        """Gives the names without samples, so that registering asks no manager."""
+        """Return the names without samples, so that registering asks no manager."""
         return _Page(()).families()
 
     def collect(self) -> Iterable[Metric]:
-        """Gives the state of now."""
+        """Return the state of now."""
         if isinstance(self._manager, dict):
             told = [((name,), manager.stats()) for name, manager in self._manager.items()]
             page = _Page(("manager",))
@@ -181,12 +181,12 @@ class _Page:
         }
 
     def families(self) -> list[Metric]:
-        """Gives all of it, in the order above."""
+        """Return all of it, in the order above."""
         _, tasks, counts, *others, figures = vars(self).values()
         return [tasks, *counts.values(), *others, *figures.values()]
 
     def add(self, labels: tuple[str, ...], stats: ManagerStats) -> None:
-        """Adds one manager's samples."""
+        """Add one manager's samples."""
         self.host_lag.add_metric(labels, stats.host.loop_lag)
         self.host_cpu.add_metric(labels, stats.host.cpu_percent / 100)
         self.host_memory.add_metric(labels, stats.host.rss)

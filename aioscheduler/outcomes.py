@@ -80,7 +80,7 @@ class Part:
         return self._outcomes.name
 
     def task(self, number: int) -> Task[Any]:
-        """Gives the handle of one of the tasks."""
+        """Return the handle of one of the tasks."""
         return self._outcomes.task(self, self.offset + number - self.first)
 
     def handle(self, number: int) -> Task[Any] | None:
@@ -92,7 +92,7 @@ class Part:
         return self._dues if isinstance(self._dues, int) else self._dues[number - self.first]
 
     def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> None:
-        """Takes the end of one task; the last three arguments are those of `Task._settle`."""
+        """Take the end of one task; the last three arguments are those of `Task._settle`."""
         self.left -= 1
         self._outcomes.settle(self.offset + number - self.first, state, value, decode)
 
@@ -118,7 +118,7 @@ class Part:
     def settle_row(
         self, first: int, payloads: list[Any], state: State, decode: Decode | None
     ) -> bool:
-        """Takes the ends of tasks in a row that all ended alike; False: take them singly."""
+        """Take the ends of tasks in a row that all ended alike; False: take them singly."""
         index = self.offset + first - self.first
         if not self._outcomes.settle_row(index, payloads, state, decode):
             return False
@@ -188,7 +188,7 @@ class Outcomes:
     def settle_row(
         self, first: int, values: list[Any], state: State, decode: Decode | None
     ) -> bool:
-        """Takes the ends of tasks in a row, if no single handle waits for one of them."""
+        """Take the ends of tasks in a row, if no single handle waits for one of them."""
         if self.tasks:
             return False
         until = first + len(values)
@@ -203,7 +203,7 @@ class Outcomes:
         return True
 
     def task(self, part: Part, index: int) -> Task[Any]:
-        """Gives the handle of one task."""
+        """Return the handle of one task."""
         task = self.handle(index)
         if task is None:
             number = part.first + index - part.offset
@@ -224,7 +224,7 @@ class Outcomes:
         return None if known is None else known()
 
     def part_of(self, index: int) -> Part:
-        """Gives the part that has a task."""
+        """Return the part that has a task."""
         part = self.moved.get(index)
         return part or self.parts[bisect_right(self.parts, index, key=lambda p: p.offset) - 1]
 
@@ -240,7 +240,7 @@ class Outcomes:
             self.parts[0].home.loop_thread.check(call)
 
     async def changed(self) -> None:
-        """Returns when another task has ended."""
+        """Return when another task has ended."""
         await self._waiters.wait(self.parts[0].home.loop_thread.make_waiter())
 
     def read(self, index: int) -> tuple[Any, bool]:
@@ -269,7 +269,7 @@ class Outcomes:
         return None if own else self.decodes.get(state)
 
     def _raised(self, index: int) -> Any:
-        """Gives the value of a task that has ended; a failure as it was before it was raised."""
+        """Return the value of a task that has ended; a failure as it was before it was raised."""
         value = self.values[index]
         if isinstance(value, BaseException):
             BaseException.with_traceback(value, self._tracebacks.get(index))
@@ -285,7 +285,7 @@ class Outcomes:
             tell(self.parts[0].home.loop, self._report)
 
     def _report(self) -> None:
-        """Hands failures that nobody was given to the loop's exception handler, once."""
+        """Hand failures that nobody was given to the loop's exception handler, once."""
         heard, told = self.heard, self._told
         count = self.states[heard:].count(State.FAILED) - sum(index >= heard for index in told)
         if count <= 0:

@@ -30,7 +30,7 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 def running_loop(what: str) -> asyncio.AbstractEventLoop:
-    """Gives the running loop.
+    """Return the running loop.
 
     Raises:
         RuntimeError: There is none.
@@ -80,7 +80,7 @@ class _Scheduler:
         return True
 
     def start(self) -> None:
-        """Begins to run tasks.
+        """Begin to run tasks.
 
         Raises:
             RuntimeError: It was started before, or no event loop is running.
@@ -97,7 +97,7 @@ class _Scheduler:
         self._link.start(loop)
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancels a pending or running task; False if it has ended or is not of this scheduler.
+        """Cancel a pending or running task; False if it has ended or is not of this scheduler.
 
         Raises:
             TypeError: It is no handle.
@@ -109,7 +109,7 @@ class _Scheduler:
         return task._home is self._link and task.cancel()
 
     async def close(self) -> None:
-        """Stops for good: cancels the pending tasks, waits for the running ones without limit."""
+        """Stop for good: cancels the pending tasks, waits for the running ones without limit."""
         await self._close(None)
 
     async def __aenter__(self) -> Self:
@@ -224,7 +224,7 @@ class QueuedScheduler(_Scheduler):
     def schedule(
         self, coro: Awaitable[T], when: None = None, **options: Unpack[TaskOptions]
     ) -> Task[T]:
-        """Has `coro` run when its turn comes.
+        """Have `coro` run when its turn comes.
 
         Args:
             coro: A coroutine that has not started, or another awaitable.

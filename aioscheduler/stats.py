@@ -156,7 +156,7 @@ class _Plain:
     __slots__ = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Gives everything as JSON has it: tuples as lists, an infinite bound as None."""
+        """Return everything as JSON has it: tuples as lists, an infinite bound as None."""
         return {
             field.name: _plain(getattr(self, field.name))
             for field in dataclasses.fields(self)  # type: ignore[arg-type]  # of its dataclasses

@@ -144,7 +144,7 @@ class Task(_Awaited[T]):
         return self._state is State.CANCELLED
 
     def result(self) -> T:
-        """Gives what the task returned.
+        """Return what the task returned.
 
         Raises:
             asyncio.InvalidStateError: It has not ended.
@@ -164,7 +164,7 @@ class Task(_Awaited[T]):
             del self, error
 
     def exception(self) -> BaseException | None:
-        """Gives what the task raised, or None if it returned.
+        """Return what the task raised, or None if it returned.
 
         Raises:
             asyncio.InvalidStateError: It has not ended.
@@ -198,7 +198,7 @@ class Task(_Awaited[T]):
         await self._home.stored(self._number, kept)
 
     def cancel(self) -> bool:  # type: ignore[override]  # a future's may have a message
-        """Asks for the task's cancellation; False if it is known to have ended.
+        """Ask for the task's cancellation; False if it is known to have ended.
 
         A pending task never starts; inside a running one `CancelledError` is raised.
 
@@ -209,7 +209,7 @@ class Task(_Awaited[T]):
         return self._state is None and self._home.cancel(self._scheduler, self._number)
 
     def reschedule(self, when: datetime | timedelta | None) -> bool:
-        """Asks that the task start at another time; see `Manager.reschedule`.
+        """Ask that the task start at another time; see `Manager.reschedule`.
 
         Raises:
             ValueError: The time has passed.
@@ -226,7 +226,7 @@ class Task(_Awaited[T]):
         *,
         context: contextvars.Context | None = None,
     ) -> None:
-        """Has `callback(task)` called by the loop when the task has ended, or soon if it has.
+        """Have `callback(task)` called by the loop when the task has ended, or soon if it has.
 
         Args:
             callback: Called with this handle.
@@ -243,7 +243,7 @@ class Task(_Awaited[T]):
             self._on_end((callback, context))
 
     def remove_done_callback(self, callback: Callable[[Task[T]], object]) -> int:
-        """Removes every occurrence of `callback`; gives how many there were.
+        """Remove every occurrence of `callback`; return how many there were.
 
         Raises:
             RuntimeError: It is called in another thread than that of the loop.
@@ -290,7 +290,7 @@ class Task(_Awaited[T]):
         value: object,
         decode: Callable[[Any], object] | None = None,
     ) -> None:
-        """Tells the handle its task's end, once.
+        """Tell the handle its task's end, once.
 
         Args:
             state: One of `ENDED`.
@@ -334,7 +334,7 @@ class Task(_Awaited[T]):
         self._settle(other._state, value, other._decode)
 
     def _read(self, decode: Callable[[Any], object]) -> None:
-        """Decodes the value, once."""
+        """Decode the value, once."""
         try:
             value = decode(self._value)
         except KeyboardInterrupt:

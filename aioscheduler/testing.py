@@ -78,21 +78,21 @@ class FakeClock(ManualClock):
         _clocks[self._number] = self
 
     def now(self) -> datetime:
-        """Gives the fake present, as an aware UTC datetime."""
+        """Return the fake present, as an aware UTC datetime."""
         return to_datetime(self._now)
 
     def manager(self, *args: Any, **kwargs: Any) -> FakeManager:
-        """Makes a manager on this clock; the arguments are those of `Manager`."""
+        """Make a manager on this clock; the arguments are those of `Manager`."""
         return FakeManager(self, *args, **kwargs)
 
     def timed_scheduler(
         self, max_tasks: int | None = None, prefer_utc: bool = True
     ) -> FakeTimedScheduler:
-        """Makes a `TimedScheduler` on this clock. Queues have no clock, and no need of one."""
+        """Make a `TimedScheduler` on this clock. Queues have no clock, and no need of one."""
         return FakeTimedScheduler(self, max_tasks, prefer_utc)
 
     async def advance(self, delay: float | timedelta) -> None:
-        """Moves time forward, and runs what is due on the way, each at its own time.
+        """Move time forward, and run what is due on the way, each at its own time.
 
         It goes from due time to due time, and on when nothing is left to do there without real
         waiting: outcomes are at their handles, and what tasks have scheduled is at its scheduler,
@@ -124,12 +124,12 @@ class FakeClock(ManualClock):
     # What schedulers ask of it.
 
     def __call__(self) -> int:
-        """Gives the fake present, in nanoseconds since the epoch."""
+        """Return the fake present, in nanoseconds since the epoch."""
         self._looks += 1
         return self._now
 
     def timer(self, ring: Callable[[], None]) -> _Timer:
-        """Makes a timer for an alarm of a scheduler's."""
+        """Make a timer for an alarm of a scheduler's."""
         return _Timer(self._dues, ring)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -138,7 +138,7 @@ class FakeClock(ManualClock):
     # ---- inside
 
     def _ring_next(self, until: int) -> bool:
-        """Goes to the next due time and has its timer ring; False if there is none by `until`."""
+        """Go to the next due time and have its timer ring; False if there is none by `until`."""
         timer = min(self._dues, key=self._dues.__getitem__, default=None)
         if timer is None or self._dues[timer] > until:
             return False
@@ -148,7 +148,7 @@ class FakeClock(ManualClock):
         return True
 
     async def _settle(self) -> None:
-        """Returns when the loop has nothing to do but to wait, or only what is not ours."""
+        """Return when the loop has nothing to do but to wait, or only what is not ours."""
         loop = asyncio.get_running_loop()
         calm = unasked = 0
         while calm < CALM and unasked < PATIENCE:
@@ -172,7 +172,7 @@ class FakeManager(Manager):
         super().__init__(*args, **kwargs | {"_seams": seams})
 
     def kill(self, worker: int = 0) -> None:
-        """Ends a worker, as a crash of its process would; `await clock.advance(0)` replaces it.
+        """End a worker, as a crash of its process would; `await clock.advance(0)` replaces it.
 
         Args:
             worker: Its place, from 0.
@@ -227,7 +227,7 @@ def _find_clock(number: int) -> FakeClock:
 
 
 def _to_span(delay: float | timedelta) -> int:
-    """Gives nanoseconds."""
+    """Return nanoseconds."""
     if isinstance(delay, timedelta):
         span = delay // timedelta(microseconds=1) * 1000
     elif not isinstance(delay, int | float) or isinstance(delay, bool):

@@ -49,7 +49,7 @@ NAMES = (
 
 
 def run(name: str, quick: bool) -> dict[str, Any]:
-    """Runs one benchmark in a process of its own and gives what it found."""
+    """Run one benchmark in a process of its own and return what it found."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         command = [sys.executable, str(HERE / f"bench_{name}.py"), "--json", str(file)]
@@ -59,7 +59,7 @@ def run(name: str, quick: bool) -> dict[str, Any]:
 
 
 def write_page() -> None:
-    """Writes the page and the charts from the results of all Pythons."""
+    """Write the page and the charts from the results of all Pythons."""
     results = {path.stem: json.loads(path.read_text()) for path in HERE.glob("results/*.json")}
     results = dict(sorted(results.items()))
     page = HERE / "README.md"

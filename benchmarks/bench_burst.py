@@ -77,7 +77,7 @@ async def by_apscheduler(count: int) -> list[int]:
 
 
 def measure(contestant: Callable[[int], Awaitable[list[int]]], count: int) -> tuple[float, float]:
-    """Gives the rate, and the lateness in the middle in milliseconds."""
+    """Return the rate, and the lateness in the middle in milliseconds."""
 
     async def run() -> list[int]:
         return await contestant(count)

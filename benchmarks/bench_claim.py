@@ -31,7 +31,7 @@ LOADED_PER_SECOND = 250_000  # at the very least
 
 
 async def taken_in(manager: Manager) -> None:
-    """Waits until the workers have read everything."""
+    """Wait until the workers have read everything."""
     await manager.flush()
     await manager.map(work, range(100))
 
@@ -65,7 +65,7 @@ async def cancel(tasks: list[Task[int]]) -> float:
 
 
 async def measure(managers: list[Manager], sample: int, runs: int) -> list[dict[str, float]]:
-    """Gives what each of the managers does a second, measured in turn."""
+    """Return what each of the managers does a second, measured in turn."""
     rates: list[dict[str, list[float]]] = [
         {"schedule/s": [], "finish/s": [], "cancel/s": []} for _ in managers
     ]

@@ -72,7 +72,7 @@ async def echo(data: bytes) -> bytes:
 
 
 def cpu() -> tuple[float, float]:
-    """Gives the CPU seconds of this process, and of all that it has started."""
+    """Return the CPU seconds of this process, and of all that it has started."""
     own = psutil.Process()
     rest = 0.0
     for each in own.children(recursive=True):
@@ -86,7 +86,7 @@ def cpu() -> tuple[float, float]:
 
 
 async def timed(manager: Manager, count: int, row: dict[str, float]) -> None:
-    """Measures a manager of timed schedulers."""
+    """Measure a manager of timed schedulers."""
     await manager.map(work, range(2000))
     before, at = cpu(), time.perf_counter()
     assert len(await manager.map(work, range(count))) == count
@@ -121,7 +121,7 @@ async def timed(manager: Manager, count: int, row: dict[str, float]) -> None:
 
 
 async def measure(make: Callable[..., Manager], count: int) -> dict[str, float]:
-    """Gives a contestant's row of one run."""
+    """Return a contestant's row of one run."""
     row: dict[str, float] = {}
     at = time.perf_counter()
     async with make() as manager:
@@ -137,7 +137,7 @@ async def measure(make: Callable[..., Manager], count: int) -> dict[str, float]:
 
 
 def plain(address: str, count: int) -> list[float]:
-    """Gives Ray's own tasks, and calls of actors, a second."""
+    """Return Ray's own tasks, and calls of actors, a second."""
     command = [sys.executable, "-c", PLAIN, address, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     # Ray may print what it wants in between.

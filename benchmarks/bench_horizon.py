@@ -68,7 +68,7 @@ PUTS, FEW_PUTS = 100_000, 4000
 
 
 async def measure(path: str, puts: int, seconds: float) -> dict[str, float]:
-    """Measures with one file, or with none; this process is used up by it."""
+    """Measure with one file, or with none; this process is used up by it."""
     begun = time.perf_counter()
     store = SQLiteStore(path) if path else None
     async with Manager(workers=WORKERS, store=store) as manager:
@@ -96,7 +96,7 @@ async def measure(path: str, puts: int, seconds: float) -> dict[str, float]:
 
 
 async def put_down(manager: Manager, count: int) -> float:
-    """Puts random far-off tasks down; gives the seconds until they are on disk."""
+    """Put random far-off tasks down; return the seconds until they are on disk."""
     chance = random.Random(SEED)
     begun = time.perf_counter()
     for _ in range(0, count, TURN):
@@ -112,7 +112,7 @@ def put_some(manager: Manager, chance: random.Random) -> None:
 
 
 async def count_log(manager: Manager, store: SQLiteStore, path: str) -> float:
-    """Gives the bytes that SQLite's log takes for a task."""
+    """Return the bytes that SQLite's log takes for a task."""
     chance = random.Random(SEED + 1)
     await manager.sync()
     connection = store._connection
@@ -151,7 +151,7 @@ def bench(most: int, runs: int, quick: bool) -> list[dict[str, Any]]:
 def row(
     size: int | None, found: list[dict[str, float]], empty: list[dict[str, float]]
 ) -> dict[str, Any]:
-    """Gives the medians of one size."""
+    """Return the medians of one size."""
     figures: dict[str, Any] = {key: median([each[key] for each in found]) for key in found[0]}
     rest = median([each["rest MB"] for each in empty])
     per_task = (figures["work MB"] - rest) * 1e6 / size if size else None

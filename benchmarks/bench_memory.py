@@ -96,7 +96,7 @@ async def asyncio_bytes(count: int) -> tuple[float, None]:
 
 
 def measure(who: str, count: int) -> tuple[float, float | None] | None:
-    """Measures in this process, which is used up by it."""
+    """Measure in this process, which is used up by it."""
     if who in VARIANTS:
         return asyncio.run(manager_bytes(who, count))
     if who == "asyncio call_later":

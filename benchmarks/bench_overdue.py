@@ -40,7 +40,7 @@ CONTESTANTS = ((EMPTY, True), ("overdue", True), (SINGLY, False), ("plain, by ma
 
 
 async def measure(path: str, count: int, singly: bool) -> dict[str, float]:
-    """Works tasks off, those of a file or plain ones; this process is used up by it."""
+    """Work tasks off, those of a file or plain ones; this process is used up by it."""
     begun = time.perf_counter()
     async with Manager(workers=WORKERS, store=path or None) as manager:
         processes = [psutil.Process(), *workers()]
@@ -72,7 +72,7 @@ async def measure(path: str, count: int, singly: bool) -> dict[str, float]:
 
 
 async def look(processes: list[psutil.Process], found: list[int]) -> None:
-    """Looks at the memory, again and again."""
+    """Look at the memory, again and again."""
     while True:
         found.append(rss(processes))
         await asyncio.sleep(SECONDS)

@@ -24,7 +24,7 @@ HOUR = 3600 * 10**9
 
 
 def wheel(dues: list[int]) -> float:
-    """Gives the nanoseconds of one push and one pop in our queue."""
+    """Return the nanoseconds of one push and one pop in our queue."""
     alive = dict.fromkeys(range(len(dues)))
     queue = TimerQueue(alive)
     begun = time.perf_counter_ns()
@@ -39,7 +39,7 @@ def wheel(dues: list[int]) -> float:
 
 
 def heap(dues: list[int]) -> float:
-    """Gives the nanoseconds of one push and one pop of the standard library's heap."""
+    """Return the nanoseconds of one push and one pop of the standard library's heap."""
     entries: list[int] = []
     begun = time.perf_counter_ns()
     for number, due in enumerate(dues):
@@ -50,7 +50,7 @@ def heap(dues: list[int]) -> float:
 
 
 def discards(dues: list[int]) -> float:
-    """Gives the nanoseconds of one discard in our queue."""
+    """Return the nanoseconds of one discard in our queue."""
     alive = dict.fromkeys(range(len(dues)))
     queue = TimerQueue(alive)
     for number, due in enumerate(dues):

@@ -61,14 +61,14 @@ async def durable_note(start: int) -> None:
 
 
 def take_late() -> list[int]:
-    """Gives what was noted in this process."""
+    """Return what was noted in this process."""
     found = LATE.copy()
     LATE.clear()
     return found
 
 
 async def late_of(manager: Manager) -> list[int]:
-    """Gives what was noted in all workers."""
+    """Return what was noted in all workers."""
     # Enough of them that each worker has some.
     parts = await manager.starmap(take_late, [()] * (WORKERS * 32))
     return [late for part in parts for late in part]
@@ -78,7 +78,7 @@ async def late_of(manager: Manager) -> list[int]:
 
 
 async def waiting(put: Callable[[int], Any], count: int, settle: Callable[[], Any]) -> Rows:
-    """Makes what waits for a day; gives what each takes."""
+    """Make what waits for a day; return what each takes."""
     for n in range(WORKERS * 4):
         put(-1 - n)  # warm-up
     await asyncio.sleep(1)
@@ -100,7 +100,7 @@ async def waiting(put: Callable[[int], Any], count: int, settle: Callable[[], An
 async def running(
     begin: Callable[[int], None], seconds: float, late: Callable[[], Awaitable[list[int]]]
 ) -> Rows:
-    """Has some run each second; gives what a run takes, and how late it is.
+    """Have some run each second; return what a run takes, and how late it is.
 
     Args:
         begin: Begins one that has its first time then, in nanoseconds.
@@ -125,7 +125,7 @@ async def running(
 
 
 async def restored(path: str) -> Rows:
-    """Opens a file; gives how long that takes, and how long the loop did nothing else."""
+    """Open a file; return how long that takes, and how long the loop did nothing else."""
     gaps: list[float] = []
 
     async def turn() -> None:
@@ -270,14 +270,14 @@ CONTESTANTS = {
 
 
 def measure(*what: str) -> Rows:
-    """Measures in another process, which is used up by it."""
+    """Measure in another process, which is used up by it."""
     command = [sys.executable, __file__, "--measure", *what]
     found: Rows = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return found
 
 
 def number(who: str, size: int) -> int:
-    """Gives how many of them wait."""
+    """Return how many of them wait."""
     return {"an empty file": 0, PEER: size // 10}.get(who, size)
 
 

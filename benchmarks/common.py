@@ -27,7 +27,7 @@ AHEAD = 1_000_000_000  # nanoseconds from then until they are due
 
 
 def parse(doc: str | None, size: str, full: int, quick: int) -> argparse.Namespace:
-    """Parses the options that every benchmark has: `--quick`, `--runs`, `--json`, and its size.
+    """Parse the options that every benchmark has: `--quick`, `--runs`, `--json`, and its size.
 
     Args:
         doc: The benchmark's docstring: what is measured, and how.
@@ -52,13 +52,13 @@ def parse(doc: str | None, size: str, full: int, quick: int) -> argparse.Namespa
 
 
 def machine() -> str:
-    """Says where the figures are from."""
+    """Say where the figures are from."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
 
 
 def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """Prints the rows, which have the same keys, as a table, and saves them if asked to."""
+    """Print the rows, which have the same keys, as a table, and saves them if asked to."""
     print(machine())
     columns = list(rows[0])
     texts = [columns, *([as_text(row[column]) for column in columns] for row in rows)]
@@ -70,12 +70,12 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
 
 
 def median(values: list[float]) -> float:
-    """Gives the middle value."""
+    """Return the middle value."""
     return statistics.median(values)
 
 
 def lateness(late: list[int]) -> dict[str, float]:
-    """Sums up nanoseconds of lateness, as milliseconds."""
+    """Sum up nanoseconds of lateness, as milliseconds."""
     late = sorted(late)
     return {
         "p50 ms": late[len(late) // 2] / 1e6,
@@ -114,7 +114,7 @@ async def durable_late_by(due: int) -> int:
 async def late(
     manager: Manager, function: Callable[[int], Any], rate: int, seconds: float
 ) -> list[int]:
-    """Schedules tasks singly, `AHEAD` of their time; gives by how many nanoseconds they are late.
+    """Schedule tasks singly, `AHEAD` of their time; return by how many nanoseconds they are late.
 
     Args:
         manager: Whose workers are there.
@@ -136,12 +136,12 @@ async def late(
 
 
 def moment(due: int) -> datetime:
-    """Gives the datetime of whole microseconds since the epoch, in nanoseconds."""
+    """Return the datetime of whole microseconds since the epoch, in nanoseconds."""
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=due // 1000)
 
 
 async def load(manager: Manager, count: int, when: timedelta) -> None:
-    """Has `count` tasks wait for `when`; nobody holds them."""
+    """Have `count` tasks wait for `when`; nobody holds them."""
     for start in range(0, count, SLICE):
         manager.map(work, range(start, min(start + SLICE, count)), when)
         await manager.flush()
@@ -165,7 +165,7 @@ def rss(processes: list[psutil.Process]) -> int:
 
 
 def as_text(value: Any) -> str:
-    """Writes a figure for people; None is where there can be none."""
+    """Write a figure for people; None is where there can be none."""
     if value is None:
         return "–"
     if isinstance(value, float):

@@ -12,7 +12,7 @@ Row = tuple[str, str, str, str, str, bool]
 
 
 def goal_table(results: dict[str, Figures]) -> str:
-    """Gives the goals as a Markdown table, for every Python."""
+    """Return the goals as a Markdown table, for every Python."""
     lines = [
         "| what | Python | goal | peer | ours | ratio | met |",
         "|---|---|---|---|---|---|---|",
@@ -29,7 +29,7 @@ def goal_table(results: dict[str, Figures]) -> str:
 
 
 def goals(version: str, figures: Figures) -> list[Row]:
-    """Gives a row for each goal."""
+    """Return a row for each goal."""
     return [
         *_throughput(version, figures),
         *_accepting(figures),
@@ -48,7 +48,7 @@ def goals(version: str, figures: Figures) -> list[Row]:
 
 
 def find(figures: Figures, benchmark: str, **fields: object) -> dict[str, Any] | None:
-    """Gives the last row of a benchmark with these fields, which is that of the largest size."""
+    """Return the last row of a benchmark with these fields, which is that of the largest size."""
     rows = figures[benchmark]["rows"]
     found = [row for row in rows if all(row[name] == value for name, value in fields.items())]
     return found[-1] if found else None
@@ -352,7 +352,7 @@ def _overdue(figures: Figures) -> list[Row]:
 
 
 def _horizon(figures: Figures) -> list[Row]:
-    """Gives the goals for what is only in the file, for each size from ten million on."""
+    """Return the goals for what is only in the file, for each size from ten million on."""
     if "horizon" not in figures:
         return []
     empty = _row(figures, "horizon", stored=0)

@@ -211,7 +211,7 @@ class Storm:
     # ---- judgement
 
     def judge(self) -> dict[str, int]:
-        """Gives how often each promise was broken."""
+        """Return how often each promise was broken."""
         starts: Counter[int] = Counter()
         broken = dict.fromkeys(("hung", "doubled", "early", "lost pending", "uncancelled"), 0)
         broken["ended not once"] = broken["finished, never started"] = 0

@@ -21,14 +21,14 @@ STYLE: dict[Any, Any] = {
 
 
 def write_between(page: Path, marker: str, text: str) -> None:
-    """Replaces what stands between `<!-- marker -->` and `<!-- /marker -->`."""
+    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->`."""
     before, rest = page.read_text().split(f"<!-- {marker} -->\n")
     _, after = rest.split(f"<!-- /{marker} -->")
     page.write_text(f"{before}<!-- {marker} -->\n\n{text}\n\n<!-- /{marker} -->{after}")
 
 
 def all_tables(results: dict[str, Figures]) -> str:
-    """Gives the rows of all benchmarks as Markdown tables."""
+    """Return the rows of all benchmarks as Markdown tables."""
     parts: list[str] = []
     for name in next(iter(results.values())):
         parts.append(f"### `bench_{name}.py`")
@@ -77,7 +77,7 @@ CHARTS = {
 
 
 def charts(results: dict[str, Figures], folder: Path) -> None:
-    """Draws the figures of the newest Python."""
+    """Draw the figures of the newest Python."""
     from matplotlib import rc_context  # an extra, and slow to import
 
     figures = list(results.values())[-1]

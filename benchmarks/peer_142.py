@@ -21,7 +21,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aiosch
 
 
 def find_python() -> Optional[str]:  # noqa: UP045
-    """Gives a Python that 1.4.2 runs on, if there is one."""
+    """Return a Python that 1.4.2 runs on, if there is one."""
     for minor in (10, 9, 8):
         found = shutil.which(f"python3.{minor}")
         if found:
@@ -32,7 +32,7 @@ def find_python() -> Optional[str]:  # noqa: UP045
 
 
 def run(what: str, count: int) -> Optional[Dict[str, Any]]:  # noqa: UP006, UP045
-    """Gives the figures of 1.4.2, or None where it cannot be had."""
+    """Return the figures of 1.4.2, or None where it cannot be had."""
     python = CACHE / "bin/python"
     try:
         if not python.exists():
@@ -52,7 +52,7 @@ def run(what: str, count: int) -> Optional[Dict[str, Any]]:  # noqa: UP006, UP04
 
 
 async def burst(count: int) -> Dict[str, Any]:  # noqa: UP006
-    """Has tasks fall due together; gives the rate and the lateness in the middle."""
+    """Have tasks fall due together; return the rate and the lateness in the middle."""
     from aioscheduler import TimedScheduler  # 1.4.2's
 
     late: List[float] = []  # noqa: UP006
@@ -75,7 +75,7 @@ async def burst(count: int) -> Dict[str, Any]:  # noqa: UP006
 
 
 async def memory(count: int) -> Dict[str, Any]:  # noqa: UP006
-    """Gives the bytes of a pending task."""
+    """Return the bytes of a pending task."""
     import psutil
 
     from aioscheduler import TimedScheduler  # 1.4.2's

@@ -36,7 +36,7 @@ class SinkProcess(WorkerProcess):
 
 @contextmanager
 def sinks() -> Iterator[None]:
-    """Has managers that are started inside talk to sinks."""
+    """Have managers that are started inside talk to sinks."""
     with mock.patch.object(incarnation, "WorkerProcess", SinkProcess):
         yield
 
@@ -44,7 +44,7 @@ def sinks() -> Iterator[None]:
 async def serve(
     reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig
 ) -> None:
-    """Answers until the host says CLOSE or is gone."""
+    """Answer until the host says CLOSE or is gone."""
     decoder = wire.Decoder()
     while data := os.read(reader.fileno(), READ_SIZE):
         answers: list[bytes] = []

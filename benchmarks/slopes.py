@@ -15,7 +15,7 @@ class Series:
         self._values = array("d")
 
     def add(self, at: float, born: float, value: float) -> None:
-        """Adds a point.
+        """Add a point.
 
         Args:
             at: When it was measured, in seconds.
@@ -27,7 +27,7 @@ class Series:
         self._values.append(value)
 
     def slope(self, same_age: bool) -> float | None:
-        """Gives what comes in a second: the median of the slopes between all pairs of points.
+        """Return what comes in a second: the median of the slopes between all pairs of points.
 
         Args:
             same_age: Whether only points of the same age, in whole seconds, of different
@@ -46,6 +46,6 @@ class Series:
         return statistics.median(slopes) if slopes else None
 
     def thirds(self) -> tuple[float, float]:
-        """Gives the medians of the first and of the last third."""
+        """Return the medians of the first and of the last third."""
         count = max(1, len(self._values) // 3)
         return statistics.median(self._values[:count]), statistics.median(self._values[-count:])

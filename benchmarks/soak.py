@@ -128,7 +128,7 @@ async def instance(form: int, n: int) -> Any:
 
 
 async def census() -> tuple[int, int]:
-    """Gives the process and the number of objects that its collector tracks."""
+    """Return the process and the number of objects that its collector tracks."""
     gc.collect()
     return os.getpid(), len(gc.get_objects())
 
@@ -139,7 +139,7 @@ FORMS = range(5)
 
 
 def make_instance(form: int, n: int) -> Any:
-    """Gives an instance of a class that has just been made."""
+    """Return an instance of a class that has just been made."""
     if form == 0:
         return collections.namedtuple("Point", "x y")(n, -n)  # type: ignore[call-arg, arg-type]
     if form == 1:
@@ -162,7 +162,7 @@ def make_instance(form: int, n: int) -> Any:
 
 
 def make_function(n: int, namespace: dict[str, Any]) -> Callable[[int], Awaitable[int]]:
-    """Gives a coroutine function whose code is new, which multiplies by a global and adds n."""
+    """Return a coroutine function whose code is new, which multiplies by a global and add n."""
     exec(f"async def made(value):\n    return FACTOR * value + {n}", namespace)
     return namespace["made"]  # type: ignore[no-any-return]
 
@@ -227,7 +227,7 @@ class Soak:
         self.keys = {self.schedule(echo(n), key=n).ref.worker: n for n in range(64)}
 
     async def run(self, chores: list[str]) -> None:
-        """Does the chores side by side, until the time is over."""
+        """Do the chores side by side, until the time is over."""
         await asyncio.gather(*(self._repeat(chore) for chore in chores))
 
     async def _repeat(self, chore: str) -> None:
@@ -273,7 +273,7 @@ class Soak:
         return self.manager.map(function, items, when)
 
     async def expect(self, task: Awaitable[Any], wanted: Any, say: Any = None) -> None:
-        """Awaits a task, unless its worker is killed.
+        """Await a task, unless its worker is killed.
 
         Args:
             task: A task or a batch.
@@ -525,7 +525,7 @@ class Gauge:
             self.series.setdefault((place, what), Series()).add(at, born, value)
 
     def table(self) -> list[dict[str, Any]]:
-        """Gives a row for each figure of each place."""
+        """Return a row for each figure of each place."""
         seconds = time.monotonic() - self.begun
         rows = []
         for (place, what), series in sorted(self.series.items()):
@@ -548,7 +548,7 @@ class Gauge:
 
 
 async def soak(options: argparse.Namespace) -> bool:
-    """Gives whether all was well."""
+    """Return whether all was well."""
     chores = [chore for chore in CHORES if chore not in options.without]
     loop = asyncio.get_running_loop()
     async with Manager(workers=2, max_restarts=(10**9, 1.0)) as manager:

@@ -19,7 +19,7 @@ ROOM = 1 << 30  # bytes that else is written meanwhile
 
 
 def check_disk(folder: str, count: int) -> None:
-    """Ends the program if there is no room for so many tasks."""
+    """End the program if there is no room for so many tasks."""
     needed, free = count * BYTES + ROOM, shutil.disk_usage(folder).free
     if needed > free:
         sys.exit(
@@ -29,7 +29,7 @@ def check_disk(folder: str, count: int) -> None:
 
 
 def build(path: Path, count: int, first: int, span: int) -> int:
-    """Makes a file of tasks, and gives its bytes.
+    """Make a file of tasks, and return its bytes.
 
     Args:
         path: Where; nothing is there.
@@ -53,7 +53,7 @@ def build(path: Path, count: int, first: int, span: int) -> int:
 
 
 async def _put_one(path: Path) -> None:
-    """Has our own code make the file, and one task that others are made after."""
+    """Have our own code make the file, and one task that others are made after."""
     async with Manager(store=path, workers=0) as manager:
         await manager.schedule(durable_work(1_000_000), FAR).stored()
 

@@ -112,13 +112,13 @@ async def cpu(path: str) -> tuple[int, int]:
 
 
 def parse(path: str) -> tuple[int, int]:
-    """Gives the bytes of a source file and the nodes of its syntax tree."""
+    """Return the bytes of a source file and the nodes of its syntax tree."""
     source = Path(path).read_bytes()
     return len(source), sum(1 for _ in ast.walk(ast.parse(source)))
 
 
 async def timed(due: int, work: Callable[[Any], Any], item: Any) -> Timed:
-    """Does work that is due at `due` (µs since the epoch)."""
+    """Do work that is due at `due` (µs since the epoch)."""
     late = (time.time_ns() - due * 1000) / 1e6
     return Timed(late, await work(item))
 
@@ -147,7 +147,7 @@ class Job(NamedTuple):
 
 
 def make_job(name: str, cores: int) -> Job:
-    """Makes a job that keeps a number of cores busy, or raises Failure."""
+    """Make a job that keeps a number of cores busy, or raise Failure."""
     if name != "cpu":
         return Job(WORKS[name], [(n, n) for n in range(1000)], IN_FLIGHT[name] * cores)
     library = Path(sysconfig.get_path("stdlib"))
@@ -160,7 +160,7 @@ def make_job(name: str, cores: int) -> Job:
 async def run_tasks(
     manager: Manager, job: Job, tasks: int, tell: Callable[[int], None] = lambda done: None
 ) -> list[float]:
-    """Runs tasks, and gives how late the timed ones began: milliseconds, sorted.
+    """Run tasks, and return how late the timed ones began: milliseconds, sorted.
 
     Raises:
         Failure: A task gave nothing, or not what was expected.
@@ -188,7 +188,7 @@ async def run_tasks(
 def schedule_timed(
     manager: Manager, job: Job, calls: Calls, due: int
 ) -> tuple[range, Batch[Any] | None]:
-    """Schedules as many calls as have a time of their own, none of them before `due`."""
+    """Schedule as many calls as have a time of their own, none of them before `due`."""
     while True:
         now = time.time_ns() // 1000
         due = max(due, now + NEAR)
@@ -202,7 +202,7 @@ def schedule_timed(
 
 
 async def collect(batch: Batch[Any], calls: Calls) -> list[float]:
-    """Compares the results of a batch; gives the lateness of tasks that were timed."""
+    """Compare the results of a batch; return the lateness of tasks that were timed."""
     lateness = []
     try:
         async with asyncio.timeout(PATIENCE):
@@ -219,14 +219,14 @@ async def collect(batch: Batch[Any], calls: Calls) -> list[float]:
 
 
 async def count_runs(manager: Manager, workers: int) -> dict[tuple[str, int], int]:
-    """Gives how many tasks each worker has run, by its machine and pid."""
+    """Return how many tasks each worker has run, by its machine and pid."""
     # Keys are spread over the workers: by so many, each is asked.
     probes = [manager.schedule(census(), key=key) for key in range(64 * workers)]
     return dict([await probe for probe in probes])
 
 
 async def watch(row: Row, begun: float, manager: Manager, far: str) -> None:
-    """Samples the processes of a row until it is cancelled; of far workers by the manager."""
+    """Sample the processes of a row until it is cancelled; of far workers by the manager."""
     processes = [psutil.Process(one.pid) for one in (row.processes[:1] if far else row.processes)]
     with contextlib.suppress(psutil.NoSuchProcess):  # the manager tells of that
         for count in itertools.count():
@@ -250,7 +250,7 @@ async def watch(row: Row, begun: float, manager: Manager, far: str) -> None:
 
 
 async def bench(options: argparse.Namespace, rows: list[Row], tell: Tell) -> None:
-    """Runs each job on each number of workers, and adds a row to `rows` for each.
+    """Run each job on each number of workers, and add a row to `rows` for each.
 
     Raises:
         Failure: Tasks were lost, early or wrong, or ran twice.
@@ -278,7 +278,7 @@ async def bench(options: argparse.Namespace, rows: list[Row], tell: Tell) -> Non
 
 
 async def warm_up(manager: Manager, job: Job) -> float:
-    """Gives a first guess of tasks/s."""
+    """Return a first guess of tasks/s."""
     begun, tasks, more = time.perf_counter(), 0, job.in_flight
     while (elapsed := time.perf_counter() - begun) < WARM_UP:
         await run_tasks(manager, job, more)
@@ -287,7 +287,7 @@ async def warm_up(manager: Manager, job: Job) -> float:
 
 
 async def measure(manager: Manager, job: Job, row: Row, title: str, tell: Tell, far: str) -> None:
-    """Fills in a row, but for what compares it with others."""
+    """Fill in a row, but for what compares it with others."""
     before = await count_runs(manager, row.workers)
     # Processes of other machines are known by what the manager is told of them, in its order.
     pids = (
@@ -330,7 +330,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def read_options() -> argparse.Namespace:
-    """Reads the command line, and ends the program with status 2 if it is wrong."""
+    """Read the command line, and end the program with status 2 if it is wrong."""
     parser = argparse.ArgumentParser(
         description="Runs real work through a Manager with 1, 2, ... N workers, and compares them. "
         "With --nodes, on 1, 2, ... N nodes of --workers each."
@@ -382,7 +382,7 @@ def read_options() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def crews(options: argparse.Namespace) -> Iterator[None]:
-    """Has `options.manager` make managers whose workers are where they were asked to be."""
+    """Have `options.manager` make managers whose workers are where they were asked to be."""
     if options.nodes is None:
         yield
         return
@@ -404,14 +404,14 @@ def crews(options: argparse.Namespace) -> Iterator[None]:
 
 
 def to_json(saved: dict[str, Any]) -> str:
-    """Gives JSON for people, too: a list of numbers takes one line."""
+    """Return JSON for people, too: a list of numbers takes one line."""
     numbers = re.compile(r"\[[-\d.,\s]+\]")
     text = json.dumps(saved, indent=2)
     return numbers.sub(lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def main() -> int:
-    """Gives the exit status: 0, 1 if tasks went wrong, 130 for Ctrl-C."""
+    """Return the exit status: 0, 1 if tasks went wrong, 130 for Ctrl-C."""
     options, machine = read_options(), describe_machine()
     print("{cpu}, {cores} usable cores, {python}, {os}".format(**machine), flush=True)
     rows: list[Row] = []

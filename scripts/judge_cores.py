@@ -50,7 +50,7 @@ class Row:
         return f"{self.workers} worker{'s' * (self.workers > 1)}"
 
     def sum_up(self) -> None:
-        """Fills in the means of the samples."""
+        """Fill in the means of the samples."""
         if self.sampled_s:
             spans = [end - start for start, end in pairwise([0.0, *self.sampled_s])]
             self.others_percent = fmean(self.others_percents, spans)
@@ -59,7 +59,7 @@ class Row:
 
 
 def limit(row: Row, cores: int) -> str:
-    """Says who holds up a run on a machine with so many usable cores."""
+    """Say who holds up a run on a machine with so many usable cores."""
     host, *workers = [one.cpu_percent for one in row.processes]
     busy = [percent for percent in workers if percent is not None]
     if host is None or not busy:
@@ -81,7 +81,7 @@ def limit(row: Row, cores: int) -> str:
 
 
 def conclude(rows: Sequence[Row], cores: int) -> str:
-    """Says in one sentence who holds up each kind of work with the most workers."""
+    """Say in one sentence who holds up each kind of work with the most workers."""
     most = [row for row in rows if row.workers == rows[-1].workers]
     limits: dict[str, list[str]] = {}
     for row in most:

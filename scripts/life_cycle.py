@@ -6,7 +6,7 @@ from aioscheduler.task import MOVES, State
 
 
 def draw() -> str:
-    """Gives a line per state that is not an end."""
+    """Return a line per state that is not an end."""
     return "\n".join(
         f"{state.value:<8}→ " + ", ".join(s.value for s in State if s in after)
         for state, after in MOVES.items()

@@ -136,7 +136,7 @@ def start(path: Path, text: str) -> subprocess.Popen[bytes]:
 
 
 def look(seconds: float) -> tuple[Sample, Rates]:
-    """Takes samples for so long, and gives the last."""
+    """Take samples for so long, and return the last."""
     while len(snapshots()) < len(PROGRAMS):
         time.sleep(0.1)
     rates = Rates()
@@ -155,14 +155,14 @@ def look(seconds: float) -> tuple[Sample, Rates]:
 
 
 def kill_one(sample: Sample) -> None:
-    """Kills the first worker of the crawler."""
+    """Kill the first worker of the crawler."""
     for pid, _, stats in sample.snapshots:
         if stats is not None and sample.programs.get(pid) == "crawler.py":
             os.kill(stats["workers"][0]["pid"], 9)
 
 
 def picture(sample: Sample, rates: Rates, width: int) -> str:
-    """Gives the picture as SVG."""
+    """Return the picture as SVG."""
     console = Console(
         width=width, file=io.StringIO(), record=True, force_terminal=True, color_system="standard"
     )

@@ -34,7 +34,7 @@ STYLE: dict[Any, Any] = {
 
 
 def plot(rows: Sequence[Row], machine: dict[str, Any], file: Path) -> None:
-    """Draws the rows into a PNG file."""
+    """Draw the rows into a PNG file."""
     from matplotlib import rc_context  # an extra, and slow to import
     from matplotlib.figure import Figure
     from PIL import Image  # comes with matplotlib

@@ -40,7 +40,7 @@ def make_console(file: TextIO) -> Any:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Tell]:
-    """Shows progress on stderr: a bar in a terminal if rich is there, else a line a second."""
+    """Show progress on stderr: a bar in a terminal if rich is there, else a line a second."""
     if not RICH or not sys.stderr.isatty():
         yield _tell_in_lines()
         return
@@ -89,7 +89,7 @@ def _tell_in_lines() -> Tell:
 
 
 def style(name: str, row: dict[str, Any]) -> str:
-    """Gives the colour of a field: green as hoped for, yellow so-so, red bad; bold: full."""
+    """Return the colour of a field: green as hoped for, yellow so-so, red bad; bold: full."""
     value = row[name]
     if name in ("speedup", "efficiency"):
         near = row["efficiency"]
@@ -106,7 +106,7 @@ def style(name: str, row: dict[str, Any]) -> str:
 
 
 def say(sentence: str) -> None:
-    """Prints a sentence, in bold and broken between words where that can be."""
+    """Print a sentence, in bold and broken between words where that can be."""
     if RICH and sys.stdout.isatty():
         make_console(sys.stdout).print(sentence, style="bold", markup=False)
     else:
@@ -114,7 +114,7 @@ def say(sentence: str) -> None:
 
 
 def show(columns: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Prints a table with rich, or without."""
+    """Print a table with rich, or without."""
     rows = list(rows)
     fields = [column.partition(":")[::2] for column in columns.split()]
     heads = [

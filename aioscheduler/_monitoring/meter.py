@@ -43,7 +43,7 @@ class Meter:
         self._dials: dict[int, _Dial] = {}
 
     def read(self, pids: Iterable[int]) -> dict[int, Usage]:
-        """Gives the usage of each process; `NOTHING` of one that is gone. Others are forgotten."""
+        """Return the usage of each process; `NOTHING` of one that is gone. Others are forgotten."""
         if self._owner != os.getpid():  # forked: another thread may have held the lock
             self._owner, self._lock = os.getpid(), threading.Lock()
         with self._lock:

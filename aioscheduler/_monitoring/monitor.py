@@ -50,7 +50,7 @@ def wanted() -> bool:
 
 
 class Monitor:
-    """Tells whoever of this user asks.
+    """Answers whoever of this user asks.
 
     Args:
         manager: The manager's id.
@@ -73,7 +73,7 @@ class Monitor:
         self._remove: weakref.finalize[Any, Any] | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begins to listen; if that cannot be, says so in the log."""
+        """Begin to listen; if that cannot be, say so in the log."""
         try:
             self._listener = self._listen()
         except OSError as error:
@@ -82,7 +82,7 @@ class Monitor:
         self._opening = loop.create_task(self._serve(self._listener))
 
     def close(self) -> None:
-        """Listens no more, and removes the socket."""
+        """Listen no more, and remove the socket."""
         if self._opening is not None:
             self._opening.cancel()
         # In a forked child the listener is closed already, and unknown to the loop.
@@ -158,7 +158,7 @@ class Snapshot(NamedTuple):
 
 
 def snapshots(timeout: float = 1.0) -> list[Snapshot]:
-    """Asks every manager of this user that has `monitor=True`. Blocks.
+    """Ask every manager of this user that has `monitor=True`. Blocks.
 
     Args:
         timeout: Seconds that they may take to answer; all are asked at once.

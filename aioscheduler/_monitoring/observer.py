@@ -49,7 +49,7 @@ class Observer:
         self._meter = Meter()
 
     def stats(self) -> ManagerStats:
-        """Gives the state of now."""
+        """Return the state of now."""
         pid = os.getpid()
         vitals = [link.vitals() for link in self._links]
         here = (v.pid for v in vitals if v.pid is not None and v.usage is None)

@@ -95,11 +95,11 @@ class BlackBox:
         os.pwrite(self._fd, line + text[max(0, len(line) + len(text) - MAX_WORDS) :], self._size)
 
     def last_words(self) -> str:
-        """Gives what was written at the end; in the host."""
+        """Return what was written at the end; in the host."""
         return os.pread(self._fd, MAX_WORDS, self._size).decode("utf-8", "replace").strip()
 
     def close(self) -> None:
-        """Lets go of the file. May be called again."""
+        """Let go of the file. May be called again."""
         if self._fd >= 0:
             self.begun.release()
             self._words.release()

@@ -330,4 +330,4 @@ class Incarnation:
 
 
 def _tell_nobody(exitcode: int | None, cause: str) -> None:
-    """Ends a life that was never told of."""
+    """End a life that was never told of."""

@@ -45,7 +45,7 @@ class Channel:
         self._arrived = bytearray()
 
     def write(self, data: memoryview) -> int:
-        """Takes bytes, as `os.write` does.
+        """Take bytes, as `os.write` does.
 
         Raises:
             BrokenPipeError: Nobody will read them.
@@ -57,7 +57,7 @@ class Channel:
         return len(data)
 
     def read(self) -> bytes:
-        """Gives what has arrived.
+        """Return what has arrived.
 
         Raises:
             BlockingIOError: There is nothing.
@@ -69,7 +69,7 @@ class Channel:
         return data
 
     def tell_reader(self) -> None:
-        """Has the reader read, if there is one yet."""
+        """Have the reader read, if there is one yet."""
         if self.reader is not None:
             self.reader.read_soon()
 
@@ -98,7 +98,7 @@ class PairedPipe(Pipe):
         self._inward, self._outward = inward, outward
 
     def open(self, loop: asyncio.AbstractEventLoop, reader: int = 0, writer: int = 0) -> None:
-        """Begins to read and write the channels; descriptors are not needed."""
+        """Begin to read and write the channels; descriptors are not needed."""
         self._loop = loop
         self.descriptors[:] = 0, 0  # of no use but to say that it is open
         self._inward.reader = self
@@ -106,7 +106,7 @@ class PairedPipe(Pipe):
         self.flush()
 
     def close(self) -> None:
-        """Reads and writes nothing any more."""
+        """Read and write nothing any more."""
         self._has_ended = True
         self._stop_reading()
         self.descriptors[1] = -1
@@ -114,12 +114,12 @@ class PairedPipe(Pipe):
         self._drop()
 
     def read_soon(self) -> None:
-        """Reads at the next turn of the loop, as if the loop had seen that there is something."""
+        """Read at the next turn of the loop, as if the loop had seen that there is something."""
         assert self._loop is not None
         self._loop.call_soon(self.read_now, context=self.context)
 
     def read_now(self) -> None:
-        """Reads, if it is still open."""
+        """Read, if it is still open."""
         if self.descriptors[0] >= 0:
             self._readable()
 
@@ -183,7 +183,7 @@ class PairedLife:
         return Channel()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begins: the worker says so when it is ready."""
+        """Begin: the worker says so when it is ready."""
         self._loop = loop
         self.pipe.open(loop)
         self._serve(loop)
@@ -200,7 +200,7 @@ class PairedLife:
         """Return None: here nobody watches the loop, which is the host's."""
 
     def kill(self, cause: str = "") -> None:
-        """Ends it at once: what it has not written is lost, and its tasks are cancelled."""
+        """End it at once: what it has not written is lost, and its tasks are cancelled."""
         self._cause = self._cause or cause
         self._end(-signal.SIGKILL)
 

@@ -58,7 +58,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _preparation_data(name: str) -> dict[str, Any]:
-    """Gives what a child is to set up first: as `spawn` does, but for the parent's main module.
+    """Return what a child is to set up first: as `spawn` does, but for the parent's main module.
 
     By its own function, which coverage, for one, replaces to add what is to come along.
     """
@@ -78,7 +78,7 @@ def _preparation_data(name: str) -> dict[str, Any]:
 
 
 def _standard_data(name: str) -> dict[str, Any]:
-    """Gives what `spawn` gives, nothing if it cannot; and leaves no trace of that."""
+    """Return what `spawn` gives, nothing if it cannot; and leave no trace of that."""
     undecided = multiprocessing.get_start_method(allow_none=True) is None
     try:
         data = spawn.get_preparation_data(name)

@@ -121,7 +121,7 @@ class Supervisor:
     # ---- life
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts the first process.
+        """Start the first process.
 
         Raises:
             OSError: The system has no room for it.
@@ -133,7 +133,7 @@ class Supervisor:
         self._spawn()
 
     async def ready(self) -> None:
-        """Returns when the first process answers.
+        """Return when the first process answers.
 
         Raises:
             WorkerStartError: It could not begin.
@@ -330,7 +330,7 @@ class Supervisor:
             self._replace()
 
     def _replace(self) -> None:
-        """Fills the place: at once, or after a while, the longer the more often it failed."""
+        """Fill the place: at once, or after a while, the longer the more often it failed."""
         assert self._loop is not None
         self._state = WorkerState.RESTARTING
         self._timer = self._loop.call_later(self._delay(), self._try_to_spawn)
@@ -342,7 +342,7 @@ class Supervisor:
         return float(min(FIRST_DELAY * 2 ** min(self._unready - 1, 10), LONGEST_DELAY))
 
     def _try_to_spawn(self) -> None:
-        """Retries for as long as there is no process to be had; nothing is lost by waiting."""
+        """Retry for as long as there is no process to be had; nothing is lost by waiting."""
         assert self._loop is not None
         try:
             self._spawn()
@@ -373,7 +373,7 @@ class Supervisor:
         return WorkerStartError(f"the manager was closed before {self._who} was ready")
 
     def _now(self) -> float:
-        """Gives the loop's time: lives, ticks and restarts are real where due times are not."""
+        """Return the loop's time: lives, ticks and restarts are real where due times are not."""
         return 0.0 if self._loop is None else self._loop.time()
 
     def _stop_timers(self) -> None:

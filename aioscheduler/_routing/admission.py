@@ -17,7 +17,7 @@ from .router import Router
 
 
 class Admission:
-    """Gives tasks of the file to the links (`restoring.Admission`).
+    """Passes tasks of the file to the links (`restoring.Admission`).
 
     Args:
         router: Places them.
@@ -41,14 +41,14 @@ class Admission:
         return self._router.links
 
     def locate(self, worker: int, number: int) -> tuple[Link, int]:
-        """Gives the link of a task that has not ended, and its scheduler there."""
+        """Return the link of a task that has not ended, and its scheduler there."""
         link = self._router.links[worker]
         scheduler = link.scheduler_of(number)
         assert scheduler is not None
         return link, scheduler
 
     def find(self, id_: str, before: int) -> Address | None:
-        """Gives the task at a link that has an id, if its row is before one."""
+        """Return the task at a link that has an id, if its row is before one."""
         known = self._router.ids.find(id_)
         if known is None:
             return None
@@ -56,15 +56,15 @@ class Admission:
         return known if kept is not None and 0 <= kept.row < before else None
 
     def dispossess(self, address: Address) -> None:
-        """Takes the id from a task at a link."""
+        """Take the id from a task at a link."""
         self._router.dispossess(address)
 
     def lead(self, alias: int, address: Address) -> None:
-        """Has an alias lead to a task at a link."""
+        """Have an alias lead to a task at a link."""
         self._router.ids.lead(alias, address)
 
     async def flush(self) -> None:
-        """Returns when links have room."""
+        """Return when links have room."""
         await asyncio.sleep(0)
         for link in self._router.links:
             await link.flush()
@@ -81,7 +81,7 @@ class Admission:
     def admit(
         self, due: int, key: str | bytes | int | None, id_: str | None, call: Any
     ) -> tuple[int, int]:
-        """Accepts a task that is in the file already; gives its worker and its number there."""
+        """Accept a task that is in the file already; return its worker and its number there."""
         place = self._router.placement.choose_freely(key)
         worker, scheduler = (
             self._router.placement.worker_of[place],
@@ -126,7 +126,7 @@ class Admission:
         return shares
 
     def leave_out(self, early: Early) -> Task[Any] | None:
-        """Takes a task from its link that is none; gives its handle, if somebody has it."""
+        """Take a task from its link that is none; return its handle, if somebody has it."""
         worker, number = early.worker, early.number
         self._keeper.keepings[worker].leave_out(number)
         link, scheduler = self.locate(worker, number)
@@ -136,7 +136,7 @@ class Admission:
         return task
 
     def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
-        """Has a task that was scheduled under the id of one in the file be that one."""
+        """Have a task that was scheduled under the id of one in the file be that one."""
         address = self._router.ids.find(id_)
         assert address is not None  # of the new one: it has the id
         task = self._router.links[worker].detach(*address[1:])
@@ -156,7 +156,7 @@ class Admission:
     def requeue(
         self, letter: Letter, when: datetime | timedelta | None, holder: Task[Any] | None
     ) -> Task[Any]:
-        """Schedules the task of a dead letter anew; see `Manager.requeue`.
+        """Schedule the task of a dead letter anew; see `Manager.requeue`.
 
         Args:
             letter: As there.

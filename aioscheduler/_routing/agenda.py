@@ -37,7 +37,7 @@ _PRUNE_AT = 64  # entries that are of no use any more
 
 
 class Agenda:
-    """Has repeats looked at when it is time.
+    """Knows when repeats are to be looked at.
 
     Args:
         clock: Return the present in nanoseconds since the epoch.

@@ -1,4 +1,4 @@
-"""Tells what has become of the tasks of a worker to all who are to know.
+"""Reports what has become of the tasks of a worker to all who are to know.
 
     Change ─► counters: placement (what waits, what is left), `stats()`
           └─► listeners: handles and batches (`Holders`), or else the loop's exception handler

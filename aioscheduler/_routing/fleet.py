@@ -113,7 +113,7 @@ class Fleet:
     # ---- what the manager has it do
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts the workers, in the running loop; with a store, once that is open.
+        """Start the workers, in the running loop; with a store, once that is open.
 
         Raises:
             WorkerStartError: A process cannot be had; the manager has failed then.
@@ -147,7 +147,7 @@ class Fleet:
             self._guard_exit()
 
     async def ready(self) -> None:
-        """Returns when every worker answers.
+        """Return when every worker answers.
 
         Raises:
             WorkerStartError: One of them could not begin.
@@ -160,7 +160,7 @@ class Fleet:
         await asyncio.gather(*(link.ready() for link in self._router.links))
 
     async def close(self, timeout: float) -> None:
-        """Ends the workers, once; goes on if the wait for it is given up. See `Manager.close`.
+        """End the workers, once; go on if the wait for it is given up. See `Manager.close`.
 
         A lifespan in this loop, and what runs in it, waits for the end of the tasks alone.
         """
@@ -199,7 +199,7 @@ class Fleet:
         self._finish()
 
     def end_without_loop(self) -> None:
-        """Ends the workers when the loop cannot: it is closed, or does not run."""
+        """End the workers when the loop cannot: it is closed, or do not run."""
         lives = [remote.supervisor.life for remote in self.remotes]
         end_workers(self._alive)
         self.loop_ended()
@@ -221,7 +221,7 @@ class Fleet:
     # ---- what else ends it
 
     def fail(self, reason: Exception) -> None:
-        """Ends everything, loudly."""
+        """End everything, loudly."""
         router = self._router
         if router.closed is not None and router.closed.__cause__ is not None:
             return
@@ -275,7 +275,7 @@ class Fleet:
     # ---- inside
 
     def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
-        """Looks once a tick whether the workers answer, and how late this loop is."""
+        """Look once a tick whether the workers answer, and how late this loop is."""
         self._loop_thread.check()  # the loop may have moved to another thread
         router = self._router
         now = loop.time()
@@ -309,7 +309,7 @@ class Fleet:
         return sum(link.vitals().counts[State.CANCELLED.value] for link in self._router.links)
 
     def _guard_exit(self) -> None:
-        """Has the workers ended with the interpreter, or with the manager, without close()."""
+        """Have the workers ended with the interpreter, or with the manager, without close()."""
         if self.remotes:
             self._finalizer = multiprocessing.util.Finalize(
                 self,

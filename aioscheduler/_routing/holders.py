@@ -44,7 +44,7 @@ class Holders:
     def hand_out(
         self, scheduler: int, number: int, when: datetime | int, label: object
     ) -> Task[Any]:
-        """Makes a handle, and remembers it as long as somebody else does."""
+        """Make a handle, and remember it as long as somebody else does."""
         task: Task[Any] = Task(self._home, scheduler, number, when, label)
         handle = self._handles[number] = _Handle(task, self._dropped.append)
         handle.number = number
@@ -69,32 +69,32 @@ class Holders:
             self.hold(task)
 
     def hold(self, task: Task[Any]) -> None:
-        """Keeps a handle until its task ends."""
+        """Keep a handle until its task ends."""
         self._held.add(task)
 
     def release(self, task: Task[Any]) -> None:
-        """Keeps it no longer."""
+        """Keep it no longer."""
         self._held.discard(task)
 
     def add(self, part: Part) -> None:
-        """Takes the tasks of a batch."""
+        """Take the tasks of a batch."""
         self._parts.setdefault(part.first // PAGE, []).append(part)
 
     def add_single(self, part: Part) -> None:
-        """Takes a task of a batch that was elsewhere."""
+        """Take a task of a batch that was elsewhere."""
         self._singles[part.first] = part
 
     def numbers(self) -> list[int]:
-        """Gives the tasks that were scheduled alone, and of which somebody may have a handle."""
+        """Return the tasks that were scheduled alone, and of which somebody may have a handle."""
         return list(self._handles)
 
     def find(self, number: int) -> Task[Any] | None:
-        """Gives the handle of a task, if there is one or its batch can make one."""
+        """Return the handle of a task, if there is one or its batch can make one."""
         part = self._part_of(number)
         return self.handle_of(number) if part is None else part.task(number)
 
     def handle_of(self, number: int) -> Task[Any] | None:
-        """Gives the handle of a task that was scheduled alone, if somebody still has it."""
+        """Return the handle of a task that was scheduled alone, if somebody still has it."""
         handle = self._handles.get(number)
         return handle() if handle is not None else None
 
@@ -112,7 +112,7 @@ class Holders:
         return self.handle_of(number) is not None or self._part_of(number) is not None
 
     def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> bool:
-        """Tells a task's end, as `Task._settle` takes it; False if nobody wants to know.
+        """Tell a task's end, as `Task._settle` takes it; False if nobody wants to know.
 
         It never raises: the task is struck out by now, and the next is to be told, too.
         """
@@ -134,7 +134,7 @@ class Holders:
     def settle_row(
         self, first: int, payloads: list[Any], state: State, decode: Decode | None
     ) -> bool:
-        """Tells the ends of numbers in a row, at a tenth of the cost, if all are of one batch.
+        """Tell the ends of numbers in a row, at a tenth of the cost, if all are of one batch.
 
         The state is not FAILED. False: they are not, or somebody waits for a single one. Then
         nothing was told. It never raises, as `settle`.
@@ -156,7 +156,7 @@ class Holders:
         return True
 
     def settle_alike(self, row: Sequence[int], state: State, value: Any) -> None:
-        """Tells the end of numbers in a row, which is the same for all."""
+        """Tell the end of numbers in a row, which is the same for all."""
         if self.has_batches and self.settle_row(row[0], [value] * len(row), state, None):
             return
         if self.has_batches or self._handles:
@@ -175,7 +175,7 @@ class Holders:
         return self._singles.get(number)
 
     def _tidy(self, part: Part) -> None:
-        """Forgets a part whose tasks have all ended."""
+        """Forget a part whose tasks have all ended."""
         if not part.left and self._singles.pop(part.first, None) is not part:
             page = part.first // PAGE
             self._parts[page].remove(part)
@@ -183,7 +183,7 @@ class Holders:
                 del self._parts[page]
 
     def forget_dropped(self) -> None:
-        """Forgets handles that are gone: some of them, so that the loop is not held."""
+        """Forget handles that are gone: some of them, so that the loop is not held."""
         dropped = self._dropped
         for _ in range(min(len(dropped), FORGET_MOST)):
             handle = dropped.popleft()

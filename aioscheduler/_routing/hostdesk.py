@@ -1,4 +1,4 @@
-"""Takes what tasks ask of their manager: more tasks, and cancellations.
+"""Serves what tasks ask of their manager: more tasks, and cancellations.
 
     a task of this process ─► schedule_inside ─┐
     a task of a worker ─► its desk ═ INSIDE ═══╪═► asked_inside ─► link
@@ -54,7 +54,7 @@ class HostDesk:
         id_: str | None,
         replace: bool,
     ) -> TaskRef:
-        """Takes a task that a task of this process schedules."""
+        """Take a task that a task of this process schedules."""
         router, keeper = self._router, self._router.keeper
         durable = registry.of_coroutine(coro)
         try:
@@ -83,14 +83,14 @@ class HostDesk:
         return ref
 
     def cancel_inside(self, ref: TaskRef) -> bool:
-        """Takes a request of a task of this process."""
+        """Take a request of a task of this process."""
         link, scheduler, number = self._router.locate(ref)
         return link.cancel(scheduler, number)
 
     def asked_inside(
         self, links: Sequence[Link], catalog: HostCatalog, what: str, *fields: Any
     ) -> None:
-        """Takes a request of a task of another process: the fields are the worker's `_ask`."""
+        """Take a request of a task of another process: the fields are the worker's `_ask`."""
         router, keeper = self._router, self._router.keeper
         if what == "cancel":
             try:

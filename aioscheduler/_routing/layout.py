@@ -22,7 +22,7 @@ class Engine(Protocol):
 
 
 def check_count(name: str, value: object, least: int) -> None:
-    """Refuses what is not an int of at least `least`.
+    """Refuse what is not an int of at least `least`.
 
     Raises:
         TypeError: It is no int (a bool is none).
@@ -35,7 +35,7 @@ def check_count(name: str, value: object, least: int) -> None:
 
 
 def check_flag(name: str, value: object) -> None:
-    """Refuses what is neither True nor False: "no" would be true.
+    """Refuse what is neither True nor False: "no" would be true.
 
     Raises:
         TypeError: It is no bool.
@@ -84,7 +84,7 @@ _OF_ENGINE = ("nodes", "workers_per_node", "command", "settings", "lost_after")
 
 
 def lay_out(order: Order, schedulers: int | None, workers: int | None) -> tuple[list[int], bool]:
-    """Gives the number of schedulers of each worker, and whether that is this process.
+    """Return the number of schedulers of each worker, and whether that is this process.
 
     Args:
         order: Of the schedulers.

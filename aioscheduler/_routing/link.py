@@ -40,7 +40,7 @@ class Shipper(Protocol):
     """Who turns what users call into what a link takes; the same for all links of a manager."""
 
     def take_record(self, options: Options | None, captured: Captured | None) -> Any:
-        """Turns what goes with a task into what `take` and `Link.schedule_many` take.
+        """Turn what goes with a task into what `take` and `Link.schedule_many` take.
 
         Args:
             options: The task's, if it has any.
@@ -48,7 +48,7 @@ class Shipper(Protocol):
         """
 
     def take(self, coro: Any, record: Any = None) -> Any:
-        """Turns a coroutine into a call for `Link.schedule`; nothing is changed if it raises.
+        """Turn a coroutine into a call for `Link.schedule`; nothing is changed if it raises.
 
         Args:
             coro: The coroutine.
@@ -56,13 +56,13 @@ class Shipper(Protocol):
         """
 
     def take_function(self, function: Callable[..., Any]) -> Any:
-        """Turns what `map` calls into what `Link.schedule_many` takes."""
+        """Turn what `map` calls into what `Link.schedule_many` takes."""
 
     def take_arguments(self, args: tuple[Any, ...]) -> Any:
-        """Turns the arguments of one call into what `Link.schedule_many` takes."""
+        """Turn the arguments of one call into what `Link.schedule_many` takes."""
 
     def take_plain(self, calls: list[tuple[Any, ...]]) -> list[Any] | None:
-        """Turns those of many calls at once, if they need no care; None: take them singly."""
+        """Turn those of many calls at once, if they need no care; None: take them singly."""
 
 
 class Vitals(NamedTuple):
@@ -97,17 +97,17 @@ class Link(Home, Protocol):
     def shipper(self) -> Shipper: ...
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begins to work in the running loop. What is scheduled earlier waits."""
+        """Begin to work in the running loop. What is scheduled earlier waits."""
 
     async def ready(self) -> None:
-        """Returns when tasks can run there.
+        """Return when tasks can run there.
 
         Raises:
             WorkerStartError: They never will.
         """
 
     def schedule(self, scheduler: int, due: int, when: datetime | int, call: Any) -> Task[Any]:
-        """Accepts a task.
+        """Accept a task.
 
         Args:
             scheduler: Where.
@@ -126,7 +126,7 @@ class Link(Home, Protocol):
         calls: list[Any],
         record: Any,
     ) -> int:
-        """Accepts calls of one function, and returns the number of the first; others follow on it.
+        """Accept calls of one function, and return the number of the first; others follow on it.
 
         Args:
             outcomes: Told how they end.
@@ -142,7 +142,7 @@ class Link(Home, Protocol):
         """How many calls `schedule_many` takes at a time; at least one."""
 
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
-        """Gives a handle on a task that has not ended, else None."""
+        """Return a handle on a task that has not ended, else None."""
 
     def withdraw(self, scheduler: int, number: int) -> bool:
         """Ask that a task end before it begins; False if it is known that it has, or has ended.
@@ -172,22 +172,22 @@ class Link(Home, Protocol):
         """
 
     async def flush(self) -> None:
-        """Returns when little enough waits to be sent."""
+        """Return when little enough waits to be sent."""
 
     def look_after(self, lag: float) -> None:
         """Is called once a tick, and told how late the host's loop was, in seconds."""
 
     def vitals(self) -> Vitals:
-        """Gives what `Manager.stats()` needs to know; may be called from any thread."""
+        """Return what `Manager.stats()` needs to know; may be called from any thread."""
 
     def kill(self, reason: Exception) -> None:
-        """Ends every task as lost: the manager has failed, for this reason."""
+        """End every task as lost: the manager has failed, for this reason."""
 
     async def close(self, timeout: float | None) -> None:
-        """Cancels what waits; lets what runs finish for `timeout` seconds, then ends it."""
+        """Cancel what waits; let what runs finish for `timeout` seconds, then end it."""
 
     def adopt(self, scheduler: int, due: int, call: Any, alias: int | None) -> int:
-        """Accepts a task of which nobody has a handle.
+        """Accept a task of which nobody has a handle.
 
         Args:
             scheduler: Where.

@@ -125,7 +125,7 @@ class LocalLink(LocalHome):
         self._next = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begins to run what is due, once the initializer is through."""
+        """Begin to run what is due, once the initializer is through."""
         self.loop = self._crew.loop = loop
         if self.lifespan is None:
             self._start_engines()
@@ -134,7 +134,7 @@ class LocalLink(LocalHome):
             self._booting.add_done_callback(self._was_booted)
 
     async def ready(self) -> None:
-        """Returns when the initializer is through.
+        """Return when the initializer is through.
 
         Raises:
             WorkerStartError: It raised, or was ended by a close.
@@ -195,7 +195,7 @@ class LocalLink(LocalHome):
     def schedule(
         self, scheduler: int, due: int, when: datetime | int, call: LocalCall
     ) -> Task[Any]:
-        """Accepts what `take` gave."""
+        """Accept what `take` gave."""
         work, record = call
         options, context, captured = record or (None, copy_context(), None)
         number, self._next = self._next, self._next + 1
@@ -220,7 +220,7 @@ class LocalLink(LocalHome):
         calls: list[tuple[Any, ...]],
         record: LocalRecord,
     ) -> int:
-        """Accepts calls of one function."""
+        """Accept calls of one function."""
         first, count = self._next, len(calls)
         self._next += count
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
@@ -242,7 +242,7 @@ class LocalLink(LocalHome):
         return MAX_SLICE
 
     async def flush(self) -> None:
-        """Returns at once: nothing is between here and the schedulers."""
+        """Return at once: nothing is between here and the schedulers."""
 
     def look_after(self, lag: float) -> None:
         """Is called once a tick: the tick of its schedulers is that of the loop."""
@@ -250,12 +250,12 @@ class LocalLink(LocalHome):
             self._history.add(self.loop.time(), lag, self._recorder.take())
 
     def vitals(self) -> Vitals:
-        """Gives what `Manager.stats()` needs to know."""
+        """Return what `Manager.stats()` needs to know."""
         running = sum(len(engine.running) for engine in self.engines)
         return Vitals(self._state, False, os.getpid(), running, self._crew.counts, self._history)
 
     async def close(self, timeout: float | None) -> None:
-        """Cancels what waits and lets what runs finish.
+        """Cancel what waits and let what runs finish.
 
         Args:
             timeout: Seconds until what still runs is cancelled; None: never.

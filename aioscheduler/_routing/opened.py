@@ -10,8 +10,9 @@ from ..errors import StoreError
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-HEARTBEAT_SLACK = 2 * SECOND
-"""What was due so long after the last heartbeat of a host may have begun in it."""
+HEARTBEAT_SLACK = 3 * SECOND
+"""What was due so long after the last heartbeat of a host may have begun: there is one a second,
+and workers may outlive their host by two."""
 
 
 def tell_of_clock(path: str, heartbeat: int, now: int) -> None:

@@ -1,4 +1,4 @@
-"""Has the tasks of the file come into memory: a while before they are due, and never too many.
+"""Brings the tasks of the file into memory: a while before they are due, and never too many.
 
     an alarm, or a tick ─ is there room, and the horizon near? ─► Store.read
                               └─► some hundred a turn of the loop ─► take

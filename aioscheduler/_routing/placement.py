@@ -64,7 +64,7 @@ class Placement:
         self._max_each = max_each
 
     def choose(self, key: str | bytes | int | None) -> int:
-        """Gives the place for a task. Linear in the number of schedulers.
+        """Return the place for a task. Linear in the number of schedulers.
 
         Raises:
             TaskLimitReached: A limit is reached there, or everywhere.
@@ -108,7 +108,7 @@ class Placement:
         return max(0, min(rooms)) if rooms else None
 
     def place_near(self, key: str | bytes | int | None, worker: int, scheduler: int) -> int:
-        """Gives the place of what a task schedules: that of the key, else where the task is.
+        """Return the place of what a task schedules: that of the key, else where the task is.
 
         Raises:
             TypeError: The key is neither None, str, bytes nor int.
@@ -162,7 +162,7 @@ class Placement:
             self.place_of_key(key)
 
     def place_of_key(self, key: str | bytes | int) -> int:
-        """Gives the place of a key: the same in every process, run and Python version.
+        """Return the place of a key: the same in every process, run and Python version.
 
         Raises:
             TypeError: The key is neither str, bytes nor int.
@@ -191,7 +191,7 @@ class Placement:
         self.all_loads += count
 
     def waiting_at(self, worker: int) -> list[int]:
-        """Gives how many tasks wait at each scheduler of a worker."""
+        """Return how many tasks wait at each scheduler of a worker."""
         first = self.first_of[worker]
         return self.waiting[first : first + self._layout[worker]]
 

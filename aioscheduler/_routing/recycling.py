@@ -18,7 +18,7 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class Recycling:
-    """Has worn processes replaced, one after the other.
+    """Replaces worn processes, one after the other.
 
     Args:
         workers: How many there are.

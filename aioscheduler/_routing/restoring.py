@@ -140,7 +140,7 @@ class Share(NamedTuple):
 
 
 class Restoring:
-    """Gives the tasks of a file to the links.
+    """Passes the tasks of a file to the links.
 
     Args:
         admission: Takes them.

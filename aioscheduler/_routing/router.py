@@ -89,7 +89,7 @@ class Router:
         options: TaskOptions,
         captured: Captured | None = None,
     ) -> Task[Any]:
-        """Takes one task; see `Manager.schedule`.
+        """Take one task; see `Manager.schedule`.
 
         Args:
             coro: As there.
@@ -133,7 +133,7 @@ class Router:
         captured: Captured | None = None,
         durable: Durable | None = None,
     ) -> Task[Any]:
-        """Takes one task, unless there is one with its id, and a durable one; see `schedule`.
+        """Take one task, unless there is one with its id, and a durable one; see `schedule`.
 
         Raises:
             Exception: As `Manager.schedule`.
@@ -238,14 +238,14 @@ class Router:
                 self.ids.release(worker, number)
 
     def handle(self, address: Address) -> Task[Any]:
-        """Gives the handle of a task that has an id."""
+        """Return the handle of a task that has an id."""
         worker, scheduler, number = address
         task = self.link_at(worker).find(scheduler, number)
         assert task is not None  # it has an id, and so has not ended
         return task
 
     async def find(self, id_: str) -> Task[Any] | None:
-        """Gives the handle of the task that has an id, wherever it is."""
+        """Return the handle of the task that has an id, wherever it is."""
         keeper = self.keeper
         found = self.find_known(id_)
         if found is None and keeper is not None and keeper.is_open:
@@ -254,12 +254,12 @@ class Router:
         return found
 
     def find_known(self, id_: str) -> Task[Any] | None:
-        """Gives the handle of the task that has an id, if it is known without asking the file."""
+        """Return the handle of the task that has an id, if it is known without asking the file."""
         known = self.known(id_)
         return None if known is None else self.handle(known)
 
     def known(self, id_: str) -> Address | None:
-        """Gives the task that has an id, if it is in memory, or somebody has its handle."""
+        """Return the task that has an id, if it is in memory, or somebody has its handle."""
         shelved = None if self.keeper is None else self.keeper.shelf.address(id_)
         return shelved or self.ids.find(id_)  # whoever is new there takes it from a link
 
@@ -274,14 +274,14 @@ class Router:
         return kept is not None and kept.row >= 0
 
     def link_at(self, worker: int) -> Link | Shelf:
-        """Gives who has the tasks of a worker's place, or what is only in the file."""
+        """Return who has the tasks of a worker's place, or what is only in the file."""
         if worker < 0:
             assert self.keeper is not None
             return self.keeper.shelf
         return self.links[worker]
 
     def due(self, when: datetime | timedelta | None) -> int:
-        """Reads the time at which a task is to start, in nanoseconds since the epoch; 0 in a queue.
+        """Read the time at which a task is to start, in nanoseconds since the epoch; 0 in a queue.
 
         Raises:
             ValueError: It has passed.
@@ -290,11 +290,11 @@ class Router:
         return due_time(self.order, when, self._clock(), self._prefer_utc)
 
     def dues(self, when: Whens, count: int, cut: bool) -> int | list[int]:
-        """Reads the times of a batch; see `bulk.read_dues`."""
+        """Read the times of a batch; see `bulk.read_dues`."""
         return read_dues(self.order, when, count, cut, self._clock(), self._prefer_utc)
 
     def new_due(self, when: datetime | timedelta | None) -> int:
-        """Reads the time to which a task is rescheduled.
+        """Read the time to which a task is rescheduled.
 
         Raises:
             ValueError: It has passed.
@@ -314,7 +314,7 @@ class Router:
         return self.links[0].shipper.take_record(options, captured)
 
     def locate(self, ref: TaskRef) -> tuple[Link | Shelf, int, int]:
-        """Gives the link of a task, its scheduler and its number there.
+        """Return the link of a task, its scheduler and its number there.
 
         Raises:
             UnknownTask: The reference is damaged or another manager's, or leads nowhere any more.
@@ -349,12 +349,12 @@ class Router:
         return link, scheduler, number
 
     async def join(self) -> None:
-        """Returns when every task has ended."""
+        """Return when every task has ended."""
         while self.placement.all_loads:
             await self._joiners.wait(self.loop_thread.make_waiter())
 
     def check_open(self) -> None:
-        """Refuses everything once the manager was closed.
+        """Refuse everything once the manager was closed.
 
         Raises:
             ManagerClosed: It was.
@@ -365,6 +365,6 @@ class Router:
     # ---- inside
 
     def link_of(self, place: int, count: int) -> Link:
-        """Counts tasks at a place and gives its link."""
+        """Count tasks at a place and return its link."""
         self.placement.added(place, count)
         return self.links[self.placement.worker_of[place]]

@@ -157,7 +157,10 @@ class ShelfHandles:
     # ---- ids and aliases
 
     def note_id(self, id_: str, row: int) -> None:
-        """Note which task has an id."""
+        """Note which task has an id: of two, it is the newer one's."""
+        known = self.row_of(id_)
+        if known is not None and known > row:
+            return
         self._rows[id_] = row
         if len(self._rows) > 2 * self._swept + 1024:
             self._rows = {name: row for name, row in self._rows.items() if self._is_kept(row)}
@@ -240,8 +243,9 @@ class ShelfHandles:
 
 def _keep(task: Task[Any], kept: Kept) -> None:
     """Have a handle know what is kept of its task; if it is of a batch, it still holds that."""
-    if isinstance(task._kept, Kept):
-        kept.batch = kept.batch or task._kept.batch
-    elif isinstance(task._kept, Outcomes):
-        kept.batch = task._kept
+    before = getattr(task, "_kept", None)  # of one that was not durable so far there is none
+    if isinstance(before, Kept):
+        kept.batch = kept.batch or before.batch
+    elif isinstance(before, Outcomes):
+        kept.batch = before
     task._kept = kept

@@ -45,7 +45,7 @@ class Abroad:
         schedule: Callable[..., Task[T]],
         name: str | None,
     ) -> Future[T]:
-        """Takes one task, in any thread; see `Manager.schedule_threadsafe`.
+        """Take one task, in any thread; see `Manager.schedule_threadsafe`.
 
         Args:
             coro: The coroutine.

@@ -72,7 +72,7 @@ class Alarm:
                 self._timer = _KernelTimer(loop, self._ring, self._lose, shifted)
 
     def set(self, sleeper: Callable[[], None], due: int | None) -> None:
-        """Has `sleeper` called once at `due`, instead of at its earlier due time; None: never."""
+        """Have `sleeper` called once at `due`, instead of at its earlier due time; None: never."""
         if due is None:
             self._sleepers.pop(sleeper, None)
         else:
@@ -81,7 +81,7 @@ class Alarm:
                 self._arm()
 
     def stop(self) -> None:
-        """Forgets all sleepers, for good."""
+        """Forget all sleepers, for good."""
         self._sleepers.clear()
         self._timer.close()
 
@@ -123,11 +123,11 @@ class ManualClock(ABC):
 
     @abstractmethod
     def __call__(self) -> int:
-        """Gives the present in nanoseconds since the epoch."""
+        """Return the present in nanoseconds since the epoch."""
 
     @abstractmethod
     def timer(self, ring: Callable[[], None]) -> Timer:
-        """Makes a timer for an alarm; `ring` is called in the context of the caller."""
+        """Make a timer for an alarm; `ring` is called in the context of the caller."""
 
 
 class _LoopTimer:

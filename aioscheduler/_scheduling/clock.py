@@ -67,7 +67,7 @@ def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
 
 
 def to_datetime(due: int) -> datetime:
-    """Gives the aware UTC datetime of a due time, rounded up to the microsecond."""
+    """Return the aware UTC datetime of a due time, rounded up to the microsecond."""
     return _EPOCH + timedelta(microseconds=-(-due // 1000))
 
 

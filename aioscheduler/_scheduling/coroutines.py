@@ -14,7 +14,7 @@ from typing import Any
 
 
 def check_awaitable(awaitable: object) -> None:
-    """Refuses what cannot be awaited, or not from its beginning.
+    """Refuse what cannot be awaited, or not from its beginning.
 
     Raises:
         TypeError: With a hint at what was probably meant.
@@ -98,7 +98,7 @@ def name_of(called: Any) -> str:
 
 
 def close_refused(awaitable: object, refusal: BaseException) -> None:
-    """Closes what was refused; says first that it is no coroutine, if some other wrong was found.
+    """Close what was refused; say first that it is no coroutine, if some other wrong was found.
 
     Raises:
         TypeError: It is none.
@@ -112,7 +112,7 @@ def close_refused(awaitable: object, refusal: BaseException) -> None:
 
 
 def close_unstarted(awaitable: Any) -> None:
-    """Closes a coroutine that will never run, so that Python does not warn of it."""
+    """Close a coroutine that will never run, so that Python does not warn of it."""
     if isinstance(awaitable, CoroutineType) and not (
         awaitable.cr_running or awaitable.cr_suspended
     ):

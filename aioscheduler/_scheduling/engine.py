@@ -97,7 +97,7 @@ class Engine(Generic[E]):
         return len(self.waiting) + len(self._launched)
 
     def find(self, number: int) -> E | None:
-        """Gives an entry that has not ended, else None."""
+        """Return an entry that has not ended, else None."""
         return self.running.find(number) or self.waiting.get(number) or self._launched.get(number)
 
     def replace(self, number: int, entry: E) -> None:
@@ -109,13 +109,13 @@ class Engine(Generic[E]):
         return list(self.waiting), list(self._launched), self.running.numbers()
 
     def start(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
-        """Begins to run what is due."""
+        """Begin to run what is due."""
         self._loop, self._alarm = loop, alarm
         self._base = copy_context()
         self.wake_soon()
 
     def stop(self) -> tuple[dict[int, E], dict[int, E]]:
-        """Starts nothing more; what runs goes on.
+        """Start nothing more; what runs goes on.
 
         Returns:
             What had been launched and not run, and what was waiting.
@@ -145,7 +145,7 @@ class Engine(Generic[E]):
     def add_many(
         self, numbers: Sequence[int], dues: int | Sequence[int], entries: Iterable[E]
     ) -> None:
-        """Accepts entries with ascending numbers, and a due time each or one for all.
+        """Accept entries with ascending numbers, and a due time each or one for all.
 
         A third of the cost of adding them singly (`benchmarks/bench_throughput.py`).
         """
@@ -172,7 +172,7 @@ class Engine(Generic[E]):
             self._look_again()
 
     def cancel(self, number: int) -> bool:
-        """Withdraws what has not begun, or cancels what runs; False if it is neither."""
+        """Withdraw what has not begun, or cancel what runs; False if it is neither."""
         if (unbegun := self.withdraw(number, launched=True)) is not None:
             self._crew.withdrawn(self, number, unbegun)
         elif self.running.find(number) is not None:
@@ -204,7 +204,7 @@ class Engine(Generic[E]):
         self.wake_soon()
 
     def run(self, numbers: list[int], dues: list[int], ends: bool = True) -> None:
-        """Starts the entries of a launched slice, in this order and after those of earlier calls.
+        """Start the entries of a launched slice, in this order and after those of earlier calls.
 
         Those that were cancelled meanwhile are left out. One part of a slice `ends` its launch:
         when that has begun, more is launched.
@@ -335,7 +335,7 @@ class Engine(Generic[E]):
             self._loop.call_soon(self._wake)
 
     def _look_again(self) -> None:
-        """Sleeps until the queue is worth a look, or wakes at the next turn of the loop."""
+        """Sleep until the queue is worth a look, or wake at the next turn of the loop."""
         if self._alarm is None:
             return
         look: int | None = None  # while all places are taken: what ends wakes us,

@@ -34,7 +34,7 @@ class Recorder:
         self._counts = [0] * _BUCKETS
 
     def record(self, dues: Sequence[int], first: int, last: int) -> None:
-        """Notes tasks that were started one after the other.
+        """Note tasks that were started one after the other.
 
         Args:
             dues: Their due times, at least one.
@@ -61,7 +61,7 @@ class Recorder:
         self.record(dues, first, now - (now - first) // len(dues))
 
     def take(self) -> Report:
-        """Gives what was recorded since the last call."""
+        """Return what was recorded since the last call."""
         # After a clock was set by years; a frame holds integers up to 64 bits.
         most, total = min(self._most, _LATEST), min(self._total, _LATEST)
         counts = self._counts
@@ -97,7 +97,7 @@ class History:
         self._reports: deque[tuple[float, float, float, list[int]]] = deque()
 
     def add(self, now: float, lag: float, report: Report) -> None:
-        """Takes a report.
+        """Take a report.
 
         Args:
             now: Seconds, by a clock that only grows.
@@ -113,7 +113,7 @@ class History:
         self.expire(now)
 
     def expire(self, now: float) -> None:
-        """Drops what is older than a minute."""
+        """Drop what is older than a minute."""
         reports = self._reports
         while reports and reports[0][0] <= now - WINDOW:
             for bucket, count in enumerate(reports.popleft()[3]):
@@ -122,7 +122,7 @@ class History:
         self.lag = max((lag for _, _, lag, _ in reports), default=0.0)
 
     def quantiles(self, *shares: float) -> list[float]:
-        """Gives, for each share, the lateness in seconds that it of the last minute's tasks had.
+        """Return, for each share, the lateness in seconds that it of the last minute's tasks had.
 
         Inside a bucket, tasks are taken to lie evenly. 0.0 if there were none.
         """

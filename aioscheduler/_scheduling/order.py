@@ -19,7 +19,7 @@ class Order(Enum):
     LIFO = "lifo"
 
     def make_queue(self, alive: Container[int]) -> Queue:
-        """Makes the queue of this order; `alive` is as for `TimerQueue`."""
+        """Make the queue of this order; `alive` is as for `TimerQueue`."""
         if self is Order.TIMED:
             return TimerQueue(alive)
         return FifoQueue(alive) if self is Order.FIFO else LifoQueue(alive)
@@ -31,7 +31,7 @@ class Order(Enum):
 
 
 def due_time(order: Order, when: datetime | timedelta | None, now: int, prefer_utc: bool) -> int:
-    """Gives the due time of a task, `now` if no time is given; 0 in a queue.
+    """Return the due time of a task, `now` if no time is given; 0 in a queue.
 
     Raises:
         ValueError: As `clock.to_ns`.

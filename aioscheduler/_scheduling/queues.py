@@ -40,11 +40,11 @@ class FifoQueue:
         return len(self._numbers) - self._dead
 
     def push(self, due: int, number: int) -> None:
-        """Adds a number; `due` is not looked at."""
+        """Add a number; `due` is not looked at."""
         self._numbers.append(number)
 
     def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
-        """Adds numbers; `dues` is not looked at."""
+        """Add numbers; `dues` is not looked at."""
         self._numbers.extend(numbers)
 
     def push_again(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
@@ -53,7 +53,7 @@ class FifoQueue:
         self._numbers.extend(numbers)
 
     def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
-        """Takes out the next `limit` living numbers, all due at 0; `now` is not looked at."""
+        """Take out the next `limit` living numbers, all due at 0; `now` is not looked at."""
         found: list[int] = []
         while self._numbers and len(found) < limit:
             number = self._take()
@@ -69,7 +69,7 @@ class FifoQueue:
         return 0 if len(self) else None
 
     def discard(self) -> None:
-        """Notes that one number of the queue is no longer alive. O(1), amortised."""
+        """Note that one number of the queue is no longer alive. O(1), amortised."""
         self._dead += 1
         self._sweep()
 

@@ -89,7 +89,7 @@ class TimerFd:
         return True
 
     def read(self) -> bool:
-        """Takes note of the ring; False if there was none, for it was set anew meanwhile."""
+        """Take note of the ring; False if there was none, for it was set anew meanwhile."""
         try:
             os.read(self.fd, 8)
         except BlockingIOError:

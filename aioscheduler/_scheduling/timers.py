@@ -68,7 +68,7 @@ class TimerQueue:
         return self._size - self._dead
 
     def push(self, due: int, number: int) -> None:
-        """Adds a number.
+        """Add a number.
 
         Args:
             due: Nanoseconds; 0 or more.
@@ -86,7 +86,7 @@ class TimerQueue:
             heapq.heappush(self._odd, entry)
 
     def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
-        """Adds ascending numbers, with a due time each or one for all."""
+        """Add ascending numbers, with a due time each or one for all."""
         if not isinstance(dues, int):
             # All of them, or, if one is no time, none.
             pairs = zip(dues, numbers, strict=True)
@@ -119,7 +119,7 @@ class TimerQueue:
         self._again.update((number, due) for due, number in pairs)
 
     def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
-        """Takes out up to `limit` living numbers that are due at `now`, in order.
+        """Take out up to `limit` living numbers that are due at `now`, in order.
 
         Returns:
             The numbers, and their due times.
@@ -155,7 +155,7 @@ class TimerQueue:
         return wheel.start() >> NUMBER_BITS
 
     def discard(self) -> None:
-        """Notes that one number of the queue is no longer alive. O(1), amortised.
+        """Note that one number of the queue is no longer alive. O(1), amortised.
 
         When half of the entries are dead they are swept out together
         (`test_cancelled_entries_do_not_pile_up`).
@@ -177,11 +177,11 @@ class TimerQueue:
         self._taken.clear()
 
     def _heads(self) -> tuple[int, int, int]:
-        """Gives the first entry of each of the three opened sources, or _NEVER."""
+        """Return the first entry of each of the three opened sources, or _NEVER."""
         return self._ripe.first(), self._late.first(), self._odd[0] if self._odd else _NEVER
 
     def _take(self, bound: int, limit: int) -> list[int]:
-        """Takes out opened entries below `bound`, from one source: up to the next of another.
+        """Take out opened entries below `bound`, from one source: up to the next of another.
 
         Runs are cut out whole where they can be (`benchmarks/bench_queue.py`).
         """
@@ -197,7 +197,7 @@ class TimerQueue:
         return self._late.take(min(bound, ripe, odd), limit)
 
     def _surface(self, entries: list[int]) -> list[int]:
-        """Counts entries that were taken out, and gives those that are alive."""
+        """Count entries that were taken out, and return those that are alive."""
         if not self._dead and not self._again:
             self._size -= len(entries)
             return entries
@@ -237,7 +237,7 @@ class TimerQueue:
         return counts
 
     def _open(self, bound: int) -> bool:
-        """Opens the next bucket if it starts before `bound`; False if there is none."""
+        """Open the next bucket if it starts before `bound`; False if there is none."""
         if self._near.order:
             if self._near.start() >= bound:
                 return False
@@ -293,7 +293,7 @@ class _Wheel:
         self.opened = -1  # the last key taken
 
     def add(self, entry: int, *more: int) -> None:
-        """Adds an entry, and more of the same bucket."""
+        """Add an entry, and more of the same bucket."""
         key = entry >> self._shift
         bucket = self._buckets.get(key)
         if bucket is None:

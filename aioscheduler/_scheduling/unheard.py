@@ -44,7 +44,7 @@ def report(
     value: Any,
     decode: Callable[[Any], object] | None,
 ) -> None:
-    """Hands a failure that nobody awaits to the loop's exception handler."""
+    """Hand a failure that nobody awaits to the loop's exception handler."""
     tell_unheard(loop, f"{who}: its failure was never awaited", value, decode)
 
 
@@ -54,7 +54,7 @@ def tell_unheard(
     value: Any,
     decode: Callable[[Any], object] | None,
 ) -> None:
-    """Hands a failure to the loop's exception handler, which may raise without harm here.
+    """Hand a failure to the loop's exception handler, which may raise without harm here.
 
     Args:
         loop: Whose handler is called; in its thread.

@@ -210,7 +210,7 @@ def make_enum(
     names: dict[str, str],
     order: list[str],
 ) -> type:
-    """Makes an enumeration, and its members without their attributes; both once."""
+    """Make an enumeration, and its members without their attributes; both once."""
     cls: Any = make(*args)
     base, by_name = _constructor(cls), cls._member_map_
     if "__abstractmethods__" in vars(cls):  # what it inherits, so long as its own are not there
@@ -257,7 +257,7 @@ def _member(cls: Any, name: str) -> Any:
 def make_skeleton(
     known: Container[type], meta: Any, name: str, bases: tuple[Any, ...], contents: dict[str, Any]
 ) -> type:
-    """Makes a class that is still without its attributes, with no hook of a script's run.
+    """Make a class that is still without its attributes, with no hook of a script's run.
 
     Args:
         known: The classes that travel by value.
@@ -283,7 +283,7 @@ def make_skeleton(
 
 @contextmanager
 def _quiet(known: Container[type], bases: tuple[Any, ...]) -> Iterator[None]:
-    """Has no `__init_subclass__` of a script's run meanwhile."""
+    """Have no `__init_subclass__` of a script's run meanwhile."""
     loud = [
         (cls, vars(cls)["__init_subclass__"])
         for base in bases
@@ -300,4 +300,4 @@ def _quiet(known: Container[type], bases: tuple[Any, ...]) -> Iterator[None]:
 
 
 def _nothing(cls: type, /, **kwargs: object) -> None:
-    """Takes the place of an `__init_subclass__`."""
+    """Take the place of an `__init_subclass__`."""

@@ -77,7 +77,7 @@ class Catalog(ABC):
         self._variable_keys: dict[ContextVar[Any], str] = {}  # the other way round
 
     def function_number(self, function: FunctionType) -> Any:
-        """Gives what stands for a function in a frame: its name's number, or that of its code."""
+        """Return what stands for a function in a frame: its name's number, or that of its code."""
         name = importable_name(function)
         return self.code_number(function) if name is None else self.name_number(name, function)
 
@@ -125,19 +125,19 @@ class Catalog(ABC):
 
     @abstractmethod
     def name_number(self, name: str, function: FunctionType) -> Any:
-        """Gives what stands for a function that is found by name."""
+        """Return what stands for a function that is found by name."""
 
     @abstractmethod
     def options_number(self, options: Options) -> Any:
-        """Gives what stands for the options of a task in a frame."""
+        """Return what stands for the options of a task in a frame."""
 
     @abstractmethod
     def code_number(self, function: FunctionType) -> Any:
-        """Gives what stands for a function's code."""
+        """Return what stands for a function's code."""
 
     @abstractmethod
     def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
-        """Gives what stands for a function's code in a pickle: a number, or code and module."""
+        """Return what stands for a function's code in a pickle: a number, or code and module."""
 
     @abstractmethod
     def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
@@ -145,15 +145,15 @@ class Catalog(ABC):
 
     @abstractmethod
     def shared_function(self, number: int) -> Any:
-        """Gives the function of a code's number."""
+        """Return the function of a code's number."""
 
     @abstractmethod
     def class_key(self, cls: type) -> int | None:
-        """Gives the number of a by-value class; None has cloudpickle pickle it in full."""
+        """Return the number of a by-value class; None has cloudpickle pickle it in full."""
 
     @abstractmethod
     def class_of(self, number: int) -> type:
-        """Gives the class of a number."""
+        """Return the class of a number."""
 
     @abstractmethod
     def is_complete(self, cls: type) -> bool:
@@ -161,8 +161,8 @@ class Catalog(ABC):
 
     @abstractmethod
     def line_of_class(self, cls: type) -> int:
-        """Gives the number of the line that defines a class."""
+        """Return the number of the line that defines a class."""
 
     @abstractmethod
     def namespace(self, module: str) -> dict[str, Any]:
-        """Gives the globals for by-value functions of a module."""
+        """Return the globals for by-value functions of a module."""

@@ -31,7 +31,7 @@ class Codec(Catalog):
     """A catalog that encodes and decodes values."""
 
     def encode(self, value: Any) -> wire.Payload:
-        """Gives the payload of a value, exact in its types.
+        """Return the payload of a value, exact in its types.
 
         Raises:
             Exception: Whatever pickle or the value's own methods raise.
@@ -46,7 +46,7 @@ class Codec(Catalog):
         return self.pickle(value)
 
     def encode_scalars(self, values: Sequence[Any]) -> bytes | None:
-        """Gives the payload of a list of scalars; None if something else is among them."""
+        """Return the payload of a list of scalars; None if something else is among them."""
         for value in values:
             if type(value) not in SCALARS:
                 return None
@@ -60,7 +60,7 @@ class Codec(Catalog):
         return list(map(_scalars.pack_plain, rows))
 
     def pickle(self, value: object) -> bytes:
-        """Pickles a value, with codes and classes by number.
+        """Pickle a value, with codes and classes by number.
 
         Raises:
             Exception: Whatever pickle or the value's own methods raise.
@@ -71,7 +71,7 @@ class Codec(Catalog):
     def dump(
         self, value: object, number_class: Callable[[type], int] | None = None
     ) -> tuple[bytes, list[int]]:
-        """Pickles a value as `pickle`, and gives the lines that its pickle names, too.
+        """Pickle a value as `pickle`, and return the lines that its pickle names, too.
 
         Args:
             value: Anything.
@@ -81,11 +81,11 @@ class Codec(Catalog):
         return _write(Pickler(self, number_class), value)
 
     def dump_call(self, value: object) -> tuple[bytes, list[int]]:
-        """Pickles a call of the initializer; locks, queues and the like go to `handed`."""
+        """Pickle a call of the initializer; locks, queues and the like go to `handed`."""
         return CallPickler(self).write(value)
 
     def dump_durable(self, value: object) -> bytes:
-        """Pickles a value as `dump`, for another host: as names, and what these lead to."""
+        """Pickle a value as `dump`, for another host: as names, and what these lead to."""
         return _write(DurablePickler(self), value)[0]
 
     def dump_some(self, value: object) -> tuple[bytes, list[int]]:
@@ -93,7 +93,7 @@ class Codec(Catalog):
         return LenientPickler(self).write(value)
 
     def decode(self, payload: wire.Payload) -> Any:
-        """Gives a value back.
+        """Give a value back.
 
         Raises:
             Exception: Whatever unpickling raises.
@@ -112,7 +112,7 @@ class Codec(Catalog):
             active.catalog = outer
 
     def decode_result(self, payload: wire.Payload) -> Any:
-        """Gives back a result.
+        """Give back a result.
 
         Raises:
             RemoteError: It cannot be unpickled here.
@@ -129,7 +129,7 @@ class Codec(Catalog):
             raise RemoteError(type_name(error), why, text_of(error)) from error
 
     def decode_failure(self, payload: bytes) -> BaseException:
-        """Gives back what a task raised, with the worker's traceback as its cause.
+        """Give back what a task raised, with the worker's traceback as its cause.
 
         Raises:
             RemoteError: It cannot be unpickled here.

@@ -41,7 +41,7 @@ LINE = 200  # of one that stands in a line
 
 
 def reduce_error(error: BaseException) -> Any:
-    """Gives what `__reduce__` would, or NotImplemented for a class with a way of its own."""
+    """Return what `__reduce__` would, or NotImplemented for a class with a way of its own."""
     cls = type(error)
     if cls in copyreg.dispatch_table or not _is_plain(cls):
         return NotImplemented
@@ -69,7 +69,7 @@ def reduce_some(error: BaseException, encode: Callable[[Any], bytes]) -> Any:
 
 
 def create_error(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Makes an exception without its class's constructor."""
+    """Make an exception without its class's constructor."""
     base = _base_of(cls)
     error: BaseException = base.__new__(cls, *args)
     with contextlib.suppress(TypeError):  # args that a subclass has put in their place
@@ -78,7 +78,7 @@ def create_error(cls: type[BaseException], args: tuple[Any, ...]) -> BaseExcepti
 
 
 def set_state(error: BaseException, state: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
-    """Sets args and attributes, those with a slot in their slot."""
+    """Set args and attributes, those with a slot in their slot."""
     args, attributes = state
     vars(BaseException)["args"].__set__(error, args)
     own: dict[str, Any] = object.__getattribute__(error, "__dict__")
@@ -92,7 +92,7 @@ def set_state(error: BaseException, state: tuple[tuple[Any, ...], dict[str, Any]
 
 
 def set_encoded_state(error: BaseException, state: tuple[tuple[Any, ...], Any]) -> None:
-    """Sets the attributes that can be read here."""
+    """Set the attributes that can be read here."""
     args, encoded = state
     attributes = {}
     for name, value in encoded.items():
@@ -196,5 +196,5 @@ def _attributes(error: BaseException) -> dict[str, Any]:
 
 
 def _get(cls: type, name: str, error: BaseException) -> Any:
-    """Gives an attribute as the built-in class has it, whatever the error's own class says."""
+    """Return an attribute as the built-in class has it, whatever the error's own class says."""
     return next(vars(base)[name] for base in cls.__mro__ if name in vars(base)).__get__(error)

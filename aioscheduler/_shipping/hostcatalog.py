@@ -71,7 +71,7 @@ class HostCatalog(Codec):
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """Completes what the block adds to the log, or undoes it if something cannot travel.
+        """Complete what the block adds to the log, or undo it if something cannot travel.
 
         Raises:
             NotShippable: A global cannot travel.
@@ -127,7 +127,7 @@ class HostCatalog(Codec):
             self.forget_unused()
 
     def refresh(self, function: object = None) -> None:
-        """Ships what has been rebound; at each call of a function that travels by value.
+        """Ship what has been rebound; at each call of a function that travels by value.
 
         Args:
             function: The one that is called. What it does not look at may be what cannot travel.
@@ -167,7 +167,7 @@ class HostCatalog(Codec):
             space.look()
 
     def fault_of(self, value: object) -> Exception | None:
-        """Gives what pickling a value raises, if it does; changes nothing."""
+        """Return what pickling a value raises, if it does; change nothing."""
         self._begin()
         try:
             self.pickle(value)
@@ -187,7 +187,7 @@ class HostCatalog(Codec):
             space.look()
 
     def name_number(self, name: str, function: FunctionType) -> int:
-        """Gives the number of a function that a worker can import."""
+        """Return the number of a function that a worker can import."""
         code = self._loaded.get(name)
         if code is None:
             self._undo_log.set(self._loaded, name, function.__code__)
@@ -199,11 +199,11 @@ class HostCatalog(Codec):
         return self.adopt(name)
 
     def code_number(self, function: FunctionType) -> int:
-        """Gives the number of a function's code."""
+        """Return the number of a function's code."""
         return self.code_key(function)
 
     def adopt(self, key: int | str | bytes) -> int:
-        """Gives the number, leased, for what the `WorkerCatalog` of a worker gave."""
+        """Return the number, leased, for what the `WorkerCatalog` of a worker gave."""
         if isinstance(key, int):
             return self.log.lease(key)
         number = self._adopted.get(key)
@@ -223,11 +223,11 @@ class HostCatalog(Codec):
         return self.log.lease(number)
 
     def options_number(self, options: Options) -> int:
-        """Gives a number, leased, to the options of a task; the same to equal ones."""
+        """Give a number, leased, to the options of a task; the same to equal ones."""
         return self.options.number(options)
 
     def adopt_options(self, fields: Sequence[Any]) -> int:
-        """Gives the number, leased, for what the `WorkerCatalog` of a worker gave."""
+        """Return the number, leased, for what the `WorkerCatalog` of a worker gave."""
         *others, retry = fields
         lines = [self.log.lease(line) for line in names_in(retry)]
         return self.options.adopt([*others, without_names(retry) if lines else retry], lines)
@@ -296,7 +296,7 @@ class HostCatalog(Codec):
         return (durable.name, durable.place, durable.once, *options, payload), lines
 
     def _know(self, number: int, function: FunctionType, space: Space) -> None:
-        """Remembers a function, and that its code has this number, until they are garbage."""
+        """Remember a function, and that its code has this number, until they are garbage."""
         code, codes = function.__code__, space.codes
         key = id(code)
         codes[key] = number

@@ -46,7 +46,7 @@ class HostShipper(Shipper[HostCatalog]):
         self._simple_counts: dict[int, int] = {}  # by id of the code of a durable function
 
     def take_record(self, options: Options | None, captured: Captured | None) -> Record:
-        """Gives what goes with a task, or with many.
+        """Return what goes with a task, or with many.
 
         Args:
             options: Of it, if there are any.
@@ -69,7 +69,7 @@ class HostShipper(Shipper[HostCatalog]):
         return self.catalog.names.get(label, "")
 
     def take_call(self, function: Callable[..., Any] | None, args: tuple[Any, ...]) -> bytes:
-        """Gives what a worker is told before any task: (function, args), and what propagates.
+        """Return what a worker is told before any task: (function, args), and what propagates.
 
         Args:
             function: The initializer, any callable; None: there is none.
@@ -93,7 +93,7 @@ class HostShipper(Shipper[HostCatalog]):
             raise NotShippable(f"{what or f'{name}, or an argument of it,'} {why}") from error
 
     def take_function(self, function: Callable[..., Any]) -> int | bytes:
-        """Gives what travels of a callable that is called many times.
+        """Return what travels of a callable that is called many times.
 
         Raises:
             NotShippable: It cannot travel.
@@ -147,7 +147,7 @@ class HostShipper(Shipper[HostCatalog]):
         return values if plain else None
 
     def take_arguments(self, args: tuple[Any, ...]) -> Payload:
-        """Gives the payload of one call's positional arguments.
+        """Return the payload of one call's positional arguments.
 
         Raises:
             NotShippable: One of them cannot travel.

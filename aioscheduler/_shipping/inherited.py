@@ -42,7 +42,7 @@ class _Spawning:
 
 
 def check_inheritable(primitive: object) -> None:
-    """Looks whether a process that is spawned can be given a primitive of multiprocessing.
+    """Look whether a process that is spawned can be given a primitive of multiprocessing.
 
     Raises:
         pickle.PicklingError: It is made for processes that are forked.

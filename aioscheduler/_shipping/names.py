@@ -41,7 +41,7 @@ def importable(module: str) -> bool:
 
 
 def importable_name(obj: Any) -> str | None:
-    """Gives `module:qualname` if that leads to this very object, here and in a new process."""
+    """Return `module:qualname` if that leads to this very object, here and in a new process."""
     module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
     if qualname is None:
         qualname = getattr(obj, "__name__", None)  # as of type variables
@@ -66,7 +66,7 @@ _homes: weakref.WeakKeyDictionary[type, str | None] = weakref.WeakKeyDictionary(
 
 
 def _home_of(cls: type) -> str | None:
-    """Gives the name of a class that is not where it says, as `pytest.skip.Exception` is not."""
+    """Return the name of a class that is not where it says, as `pytest.skip.Exception` is not."""
     if cls not in _homes:
         _homes[cls] = next(
             (
@@ -144,7 +144,7 @@ def is_of_namespace(function: FunctionType) -> bool:
 
 
 def _find_spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Looks for a module as `import` does, but does not ask `sys.modules` first."""
+    """Look for a module as `import` does, but do not ask `sys.modules` first."""
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path)
@@ -156,7 +156,7 @@ def _find_spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def resolve(name: str) -> Any:
-    """Imports what `importable_name` named.
+    """Import what `importable_name` named.
 
     Raises:
         Exception: Whatever the import raises.

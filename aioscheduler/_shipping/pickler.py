@@ -77,7 +77,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         self.lines: list[int] = []
 
     def write(self, value: object) -> tuple[bytes, list[int]]:
-        """Gives the pickle of a value, and the lines that it names; once."""
+        """Return the pickle of a value, and the lines that it names; once."""
         self.dump(value)
         return self._file.getvalue(), self.lines
 

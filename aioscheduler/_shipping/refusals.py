@@ -79,7 +79,7 @@ def _key_of_fault(fault_of: Callable[[object], Exception | None], value: object)
 
 
 def refuse(obj: object) -> NoReturn:
-    """Refuses what would arrive as a copy that is good for nothing, or as something else."""
+    """Refuse what would arrive as a copy that is good for nothing, or as something else."""
     hint = next((_HINTS[kind] for kind in _HINTS if isinstance(obj, kind)), "its copy is of no use")
     raise pickle.PicklingError(f"{type_name(obj)} belongs to one process: {hint}")
 

@@ -21,31 +21,31 @@ active = threading.local()
 
 
 def code_of(filename: str, args: Sequence[Any]) -> CodeType:
-    """Makes a code again."""
+    """Make a code again."""
     return CodeType(*args).replace(co_filename=filename)
 
 
 def owner() -> object:
-    """Gives the manager, or its proxy."""
+    """Return the manager, or its proxy."""
     catalog: Catalog = active.catalog
     return catalog.owner
 
 
 def variable_of(key: str, name: str, *default: Any) -> ContextVar[Any]:
-    """Gives a context variable of a module that cannot be imported."""
+    """Return a context variable of a module that cannot be imported."""
     catalog: Catalog = active.catalog
     return catalog.variable(key, name, default)
 
 
 def class_of(number: int) -> type:
-    """Gives a class that a line has defined."""
+    """Return a class that a line has defined."""
     catalog: Catalog = active.catalog
     cls = catalog.classes.get(number)
     return catalog.class_of(number) if cls is None else cls
 
 
 def make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> type:
-    """Defines a class, once: it may be asked for before it is there."""
+    """Define a class, once: it may be asked for before it is there."""
     catalog: Catalog = active.catalog
     cls = catalog.classes.get(number)
     if cls is None:
@@ -55,7 +55,7 @@ def make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> t
 
 
 def set_class_state(cls: type, state: Any) -> None:
-    """Gives a class its attributes, unless it is the program's own."""
+    """Give a class its attributes, unless it is the program's own."""
     catalog: Catalog = active.catalog
     if not catalog.is_complete(cls):
         set_state, of_class = state
@@ -63,13 +63,13 @@ def set_class_state(cls: type, state: Any) -> None:
 
 
 def make_skeleton(meta: Any, name: str, bases: tuple[Any, ...], contents: Any) -> type:
-    """Makes a class that is still without its attributes."""
+    """Make a class that is still without its attributes."""
     catalog: Catalog = active.catalog
     return byvalue.make_skeleton(catalog.class_numbers, meta, name, bases, contents)
 
 
 def function_of(key: int | tuple[CodeType, str]) -> Any:
-    """Gives a function of the code of a number, or of a code and the name of a module."""
+    """Return a function of the code of a number, or of a code and the name of a module."""
     catalog: Catalog = active.catalog
     if isinstance(key, int):
         return catalog.shared_function(key)
@@ -78,7 +78,7 @@ def function_of(key: int | tuple[CodeType, str]) -> Any:
 
 
 def set_function_state(function: FunctionType, state: Any) -> None:
-    """Gives a function its closure, defaults and attributes."""
+    """Give a function its closure, defaults and attributes."""
     cells, function.__defaults__, function.__kwdefaults__, attributes, facts = state
     for own, sent in zip(function.__closure__ or (), cells, strict=True):
         try:

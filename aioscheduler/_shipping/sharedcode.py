@@ -38,7 +38,7 @@ class SharedCode:
         return function
 
     def make(self, contents: Sequence[Any]) -> FunctionType:
-        """Makes a function with these contents of its closure."""
+        """Make a function with these contents of its closure."""
         for name in self._imports:
             __import__(name)
         cells = tuple(CellType() if value is EMPTY else CellType(value) for value in contents)

@@ -88,11 +88,11 @@ class Shipper(Generic[C]):
         self._named: dict[int, tuple[FunctionType, Any]] = {}  # with a closure, but found by name
 
     def forget(self) -> None:
-        """Forgets the numbers that functions had, which may have another from now on."""
+        """Forget the numbers that functions had, which may have another from now on."""
         self._shapes.clear()
 
     def take(self, coro: Any, record: Record = None) -> Call:
-        """Takes an unstarted coroutine apart and closes it; it is untouched if this raises.
+        """Take an unstarted coroutine apart and close it; it is untouched if this raises.
 
         Args:
             coro: The coroutine.
@@ -134,7 +134,7 @@ class Shipper(Generic[C]):
         return number, payload, record
 
     def take_options(self, options: Options) -> Any:
-        """Gives what stands for options, which travel once for all tasks that have the same.
+        """Return what stands for options, which travel once for all tasks that have the same.
 
         Raises:
             NotShippable: What `retry` asks cannot travel.
@@ -153,7 +153,7 @@ class Shipper(Generic[C]):
             raise NotShippable(f"{what and what + ' of '}the option retry {why}") from error
 
     def take_captured(self, captured: Captured | None) -> bytes | None:
-        """Gives the payload of what was captured for a task; None if nothing had a value.
+        """Return the payload of what was captured for a task; None if nothing had a value.
 
         Raises:
             NotShippable: Something of it cannot travel, or it is too much.
@@ -176,7 +176,7 @@ class Shipper(Generic[C]):
         return payload
 
     def _encode_simple(self, args: Sequence[Any]) -> Payload:
-        """Gives the payload of positional arguments if they are scalars, else None."""
+        """Return the payload of positional arguments if they are scalars, else None."""
         if len(args) == 1 and args[0] is not None and is_plain(args[0]):
             return args[0]  # type: ignore[no-any-return]  # a number or a text
         return self.catalog.encode_scalars(args)
@@ -206,7 +206,7 @@ class Shipper(Generic[C]):
     def _number_closure(
         self, function: FunctionType, shape: _Shape
     ) -> tuple[Any, tuple[CellType, ...]]:
-        """Gives the number of a function with a closure, and what travels of that."""
+        """Return the number of a function with a closure, and what travels of that."""
         known = self._named.get(id(function))
         if known is not None:
             return known[1], ()
@@ -250,7 +250,7 @@ class Shipper(Generic[C]):
 def open_call(
     catalog: WorkerCatalog, function: Any, payload: Payload
 ) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]:
-    """Gives the function, and its positional and keyword arguments.
+    """Return the function, and its positional and keyword arguments.
 
     Args:
         catalog: Knows numbers.
@@ -331,7 +331,7 @@ def arguments_by_name(
 
 
 async def _probe() -> None:
-    """Shows at which position of a coroutine's referents its function is."""
+    """Show at which position of a coroutine's referents its function is."""
 
 
 def _find_position() -> tuple[int, bool]:
@@ -345,7 +345,7 @@ _POSITION, _CLOSED_LOOK_NEW = _find_position()  # closed ones do from Python 3.1
 
 
 def _refuse(awaitable: Any) -> NoReturn:
-    """Raises the NotShippable that fits."""
+    """Raise the NotShippable that fits."""
     try:
         check_awaitable(awaitable)
     except TypeError as error:

@@ -102,7 +102,7 @@ class Spaces:
         self._codes_apart: dict[int, set[int]] = {}  # their codes, by number, too
 
     def find(self, function: object) -> Space | None:
-        """Gives the space of a function's globals, if they have one; anything else has none."""
+        """Return the space of a function's globals, if they have one; anything else has none."""
         if not isinstance(function, FunctionType):
             return None
         space = self._of_modules.get(id(function.__globals__))
@@ -115,7 +115,7 @@ class Spaces:
         return None
 
     def seen_by(self, called: object) -> list[Space]:
-        """Gives what may have to be shipped anew when something is called.
+        """Return what may have to be shipped anew when something is called.
 
         That is all of modules, and the one that a function sees itself.
         """
@@ -126,12 +126,12 @@ class Spaces:
         return self.watched if apart is None else [*self.watched, apart]
 
     def numbered(self, number: int) -> Space | None:
-        """Gives the space of a line."""
+        """Return the space of a line."""
         spaces = *self._of_modules.values(), *self._apart.values()
         return next((space for space in spaces if space.number == number), None)
 
     def define(self, module: str, contents: dict[str, Any] | None = None) -> Space:
-        """Adds a space: of a module, or of these globals."""
+        """Add a space: of a module, or of these globals."""
         loaded = sys.modules.get(module)
         own = vars(loaded) if loaded is not None else None
         if contents is None:

@@ -34,7 +34,7 @@ class Values:
         return number in self._digests
 
     def number(self, payload: bytes, lines: list[int]) -> int:
-        """Gives a number, leased, to the pickle of a callable.
+        """Give a number, leased, to the pickle of a callable.
 
         Args:
             payload: The pickle.

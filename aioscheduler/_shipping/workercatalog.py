@@ -61,7 +61,7 @@ class WorkerCatalog(Codec):
         self._kept: set[tuple[int, str]] = set()  # globals that are this worker's own
 
     def read(self, line: bytes) -> None:
-        """Enters the next line of the log; one that cannot be read fails where it is used."""
+        """Enter the next line of the log; one that cannot be read fails where it is used."""
         fields: list[Any] = []
         known = len(self.classes)
         try:
@@ -80,7 +80,7 @@ class WorkerCatalog(Codec):
             log.warning("%s cannot be read in this worker: %s", what, describe(repr, error))
 
     def _describe(self, fields: Sequence[Any], classes: Sequence[str]) -> str:
-        """Says what a line defines, as far as it can be told."""
+        """Say what a line defines, as far as it can be told."""
         match fields:
             case [kind, _, str(module), *_] if kind in (SPACE, RELOAD):
                 return f"the module {module}"
@@ -129,7 +129,7 @@ class WorkerCatalog(Codec):
             self._keys[number] = fields[0]
 
     def _forget(self, line: int) -> None:
-        """Forgets what a line has defined; tasks that run may have it in their hands."""
+        """Forget what a line has defined; tasks that run may have it in their hands."""
         for table in (self._keys, self._functions, self._unread, self._options):
             table.pop(line, None)
         self._unread_options.pop(line, None)
@@ -170,7 +170,7 @@ class WorkerCatalog(Codec):
         return self._spaces[number]
 
     def _bind(self, space: int, name: str, payload: wire.Payload) -> None:
-        """Sets a global, unless this worker has bound the name itself."""
+        """Set a global, unless this worker has bound the name itself."""
         contents, value = self._space(space), self.decode(payload)
         before = self._shipped.get((space, name), _MISSING)
         if contents.get(name, _MISSING) is before:
@@ -184,7 +184,7 @@ class WorkerCatalog(Codec):
             )
 
     def function(self, number: int) -> Any:
-        """Gives the function of a number.
+        """Return the function of a number.
 
         Raises:
             Exception: Whatever importing it raises.
@@ -213,7 +213,7 @@ class WorkerCatalog(Codec):
         return found
 
     def closure(self, number: int, contents: Sequence[Any]) -> Any:
-        """Gives a function with its own contents of the closure.
+        """Return a function with its own contents of the closure.
 
         Raises:
             Exception: Whatever reading its code has raised.
@@ -276,16 +276,16 @@ class WorkerCatalog(Codec):
         return None
 
     def options_number(self, options: Options) -> Sequence[Any]:
-        """Gives what is sent of options, which the host makes a number of."""
+        """Return what is sent of options, which the host makes a number of."""
         retry = options.retry
         return options if retry is None else [*options[:-1], self.pickle(retry)]
 
     def name_number(self, name: str, function: FunctionType) -> str:
-        """Gives the name, which the host makes a number of."""
+        """Return the name, which the host makes a number of."""
         return name
 
     def code_number(self, function: FunctionType) -> int | bytes:
-        """Gives the number that the host has given, or the pickle of a CODE line for it."""
+        """Return the number that the host has given, or the pickle of a CODE line for it."""
         code, contents = function.__code__, function.__globals__
         number = self.code_numbers.get((id(code), id(contents)))
         if number is not None:

@@ -53,7 +53,7 @@ class Outbox:
     def add(
         self, scheduler: int, due: int, function: int, payload: Payload, record: Record = None
     ) -> int:
-        """Takes one task and gives its number; see `wire.make_record`."""
+        """Take one task and return its number; see `wire.make_record`."""
         number = self.next
         self.next = number + 1
         schedulers, dues, functions, payloads = self._columns
@@ -78,7 +78,7 @@ class Outbox:
         payloads: list[Payload],
         record: Record = None,
     ) -> int:
-        """Takes tasks of one function and scheduler and gives the first of their numbers.
+        """Take tasks of one function and scheduler and return the first of their numbers.
 
         Args:
             scheduler: Where they go.
@@ -166,7 +166,7 @@ class Outbox:
                     self.size += sum(len(payload) for _, payload in large)
 
     def take(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
-        """Gives the frames to be sent, and the payloads to be sent as blobs."""
+        """Return the frames to be sent, and the payloads to be sent as blobs."""
         self.pack()
         self._define()  # what is to be forgotten, maybe
         self._put_requests()
@@ -179,7 +179,7 @@ class Outbox:
         return taken
 
     def restart(self) -> tuple[Iterator[bytes], list[tuple[int, bytes]]]:
-        """Begins anew, for a worker that knows nothing.
+        """Begin anew, for a worker that knows nothing.
 
         Returns:
             The frames of the definitions and of every task that has not ended, and the payloads
@@ -203,7 +203,7 @@ class Outbox:
         return wire.IN_BLOB
 
     def pack(self) -> None:
-        """Makes a frame of the columns."""
+        """Make a frame of the columns."""
         if self.next > self._first:
             records = None
             if self._records:
@@ -215,7 +215,7 @@ class Outbox:
                 column.clear()
 
     def _skip_to_page(self) -> None:
-        """Begins a page. The numbers in between name no task."""
+        """Begin a page. The numbers in between name no task."""
         self.next = self._first = self.next + -self.next % PAGE
 
     def _put(self, frame: bytes) -> None:
@@ -241,7 +241,7 @@ class Outbox:
         self._requests.clear()
 
     def _define(self) -> None:
-        """Makes frames of the definitions that have come since the last time."""
+        """Make frames of the definitions that have come since the last time."""
         for line in self.definitions.read():
             for part, last in wire.cut(line):
                 self._put(wire.encode([Kind.DEFINE, part, last]))

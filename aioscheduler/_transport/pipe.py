@@ -57,7 +57,7 @@ class Pipe:
         self._drainers: list[tuple[int, asyncio.Future[None]]] = []
 
     def open(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
-        """Begins to read and write two file descriptors, which belong to the pipe from now on."""
+        """Begin to read and write two file descriptors, which belong to the pipe from now on."""
         self._loop, self.descriptors[:] = loop, (reader, writer)
         for fd in (reader, writer):
             os.set_blocking(fd, False)
@@ -68,12 +68,12 @@ class Pipe:
         self.flush()
 
     def send(self, frame: bytes, written: Callable[[], None] | None = None) -> None:
-        """Queues an encoded frame; `written` is called when the other side is sure to get it."""
+        """Queue an encoded frame; `written` is called when the other side is sure to get it."""
         self._frames.append((frame, written))
         self.waiting += len(frame)
 
     def send_blob(self, number: int, payload: bytes, then: bytes | None = None) -> None:
-        """Queues a payload, in chunks, and the encoded frame that is to follow it.
+        """Queue a payload, in chunks, and the encoded frame that is to follow it.
 
         One of the same number that is on its way still, for a task that is given again, is left
         off: the reader would put both into one.
@@ -84,7 +84,7 @@ class Pipe:
         self.waiting += len(payload)
 
     def flush(self) -> None:
-        """Writes what the pipe takes now."""
+        """Write what the pipe takes now."""
         if self.descriptors[1] < 0 or self._waits_for_room:
             return
         self.check()  # before anything is announced into, or written over, another's file
@@ -111,19 +111,19 @@ class Pipe:
                     return
 
     async def drain(self, level: int = 0) -> None:
-        """Returns when at most `level` bytes wait to be written, or nobody reads any more."""
+        """Return when at most `level` bytes wait to be written, or nobody reads any more."""
         if self.waiting > level and self._loop is not None:
             drained: asyncio.Future[None] = self._loop.create_future()
             self._drainers.append((level, drained))
             await drained
 
     def read_rest(self) -> None:
-        """Reads what the pipe holds. Not up to the end: somebody else may keep it open."""
+        """Read what the pipe holds. Not up to the end: somebody else may keep it open."""
         while self.descriptors[0] >= 0 and self._readable():
             pass
 
     def check(self) -> None:
-        """Ends the pipe if other code of this process has closed or replaced a descriptor of it.
+        """End the pipe if other code of this process has closed or replaced a descriptor of it.
 
         No event tells of that. It costs a microsecond, and is to be called once a tick.
         """
@@ -135,7 +135,7 @@ class Pipe:
                 self._end(OSError(f"descriptor {fd} was closed or replaced by other code"))
 
     def close(self) -> None:
-        """Closes both descriptors; nothing is called any more."""
+        """Close both descriptors; nothing is called any more."""
         self._has_ended = True
         self._stop_reading()
         self._wait_for_room(False)
@@ -152,7 +152,7 @@ class Pipe:
         return os.read(self.descriptors[0], READ_SIZE)
 
     def _next(self) -> bool:
-        """Takes the next bytes to write: many frames, or one chunk of a blob."""
+        """Take the next bytes to write: many frames, or one chunk of a blob."""
         size, taken = 0, []
         while self._frames and size < WRITE_SIZE:
             frame, written = self._frames.popleft()
@@ -186,7 +186,7 @@ class Pipe:
         self.flush()
 
     def _readable(self) -> bool:
-        """Reads once; False if there was nothing."""
+        """Read once; False if there was nothing."""
         try:
             data = self._read()
         except BlockingIOError:
@@ -212,7 +212,7 @@ class Pipe:
         return True
 
     def _collect(self, kind: int, number: int, part: bytes, left: int) -> None:
-        """Puts a blob together; one for which there is no memory arrives as None."""
+        """Put a blob together; one for which there is no memory arrives as None."""
         if number not in self._parts:
             self._parts[number] = None
             with suppress(MemoryError):
@@ -246,7 +246,7 @@ class Pipe:
             self.descriptors[0] = -1
 
     def _drop(self) -> None:
-        """Forgets what was to be written."""
+        """Forget what was to be written."""
         self._frames.clear()
         self._blobs.clear()
         self._written.clear()
@@ -278,7 +278,7 @@ class _Blob:
 
 
 def abandon(descriptors: list[int]) -> None:
-    """Closes a pipe's descriptors without a word to the loop, which may be gone."""
+    """Close a pipe's descriptors without a word to the loop, which may be gone."""
     for index, fd in enumerate(descriptors):
         if fd >= 0:
             descriptors[index] = -1
@@ -295,7 +295,7 @@ def _file_of(fd: int) -> tuple[int, int]:
 
 
 def enlarge(fd: int) -> None:
-    """Asks the kernel for a larger pipe, where it can; the default holds few frames."""
+    """Ask the kernel for a larger pipe, where it can; the default holds few frames."""
     try:
         import fcntl
 

@@ -119,7 +119,7 @@ class WireError(Exception):
 
 
 def encode(frame: Frame) -> bytes:
-    """Gives the bytes of a frame, its length in front."""
+    """Return the bytes of a frame, its length in front."""
     body = pack(frame)
     if len(body) > MAX_FRAME:
         raise WireError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
@@ -233,7 +233,7 @@ class Decoder:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yields the frames that `data` completes.
+        """Yield the frames that `data` completes.
 
         Raises:
             WireError: A length, a body or a kind that no peer of ours writes.

@@ -91,7 +91,7 @@ def _number(
 
 
 def lateness_style(late: float) -> str:
-    """Gives the colour of a lateness in seconds."""
+    """Return the colour of a lateness in seconds."""
     if late > VERY_LATE:
         return "bold red"
     return "yellow" if late > LATE else ""
@@ -210,7 +210,7 @@ Fitted = Sequence[tuple[Column, int]]
 
 
 def fit(rows: Iterable[Row], width: int, sparks: bool) -> Fitted:
-    """Chooses the columns for some rows and a width, and gives each its width."""
+    """Choose the columns for some rows and a width, and return each its width."""
     widths: dict[str, int] = {}
     rows = list(rows)
     # Without a past there are no sparklines.
@@ -234,7 +234,7 @@ def _spare(widths: Mapping[str, int], width: int) -> int:
 
 
 def _grow(widths: dict[str, int], wishes: Mapping[str, int], width: int) -> None:
-    """Gives spare room to the columns that wish to have some width, one after the other."""
+    """Give spare room to the columns that wish to have some width, one after the other."""
     growing = [key for key in wishes if key in widths]
     while growing := [key for key in growing if widths[key] < wishes[key]]:
         for key in growing:
@@ -244,7 +244,7 @@ def _grow(widths: dict[str, int], wishes: Mapping[str, int], width: int) -> None
 
 
 def line(cells: Iterable[Text], fitted: Fitted) -> Text:
-    """Sets cells side by side."""
+    """Set cells side by side."""
     made = Text(no_wrap=True, overflow="crop")
     for place, (cell, (column, width)) in enumerate(zip(cells, fitted, strict=True)):
         if place:

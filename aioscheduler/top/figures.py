@@ -17,38 +17,38 @@ _COUNTS = (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12))
 
 
 def size(amount: float | None) -> str:
-    """Writes bytes: `28.6 MB`, a MB being 10^6."""
+    """Write bytes: `28.6 MB`, a MB being 10^6."""
     if amount is not None and amount < 1000:
         return f"{amount:.0f} B"
     return _with_unit(amount, _SIZES)
 
 
 def seconds(amount: float | None) -> str:
-    """Writes a duration: `0.08 ms`, `1.20 s`."""
+    """Write a duration: `0.08 ms`, `1.20 s`."""
     return _with_unit(amount, _TIMES)
 
 
 def count(amount: float | None) -> str:
-    """Writes a number of things: `12,345`, and from a hundred thousand `123 k`, `1.23 M`."""
+    """Write a number of things: `12,345`, and from a hundred thousand `123 k`, `1.23 M`."""
     if amount is not None and amount < 99_999.5:
         return f"{amount:,.0f}"
     return _with_unit(amount, _COUNTS)
 
 
 def rate(amount: float | None) -> str:
-    """Writes so many a second: as a count, but `2.5` where there are few."""
+    """Write so many a second: as a count, but `2.5` where there are few."""
     if amount is not None and 0 < amount < 9.95:
         return f"{amount:.1f}"
     return count(amount)
 
 
 def percent(amount: float | None) -> str:
-    """Writes `45%`."""
+    """Write `45%`."""
     return NOTHING if amount is None else f"{amount:.0f}%"
 
 
 def rate_block(amount: float | None, top: float) -> str:
-    """Gives the block for a rate, `top` being the highest; a blank for none.
+    """Return the block for a rate, `top` being the highest; a blank for none.
 
     What is not 0 stands above what is, and the highest leaves a gap to the line above.
     """
@@ -60,7 +60,7 @@ def rate_block(amount: float | None, top: float) -> str:
 
 
 def lateness_block(amount: float | None) -> str:
-    """Gives the block for a lateness, by its logarithm: the same height always means the same."""
+    """Return the block for a lateness, by its logarithm: the same height always means the same."""
     if amount is None:
         return " "
     if amount <= SHORTEST:

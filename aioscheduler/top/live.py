@@ -42,25 +42,25 @@ class Bell:
         os.set_blocking(self._writer, False)
 
     def ring(self) -> None:
-        """Rings; may be called from any thread, also when it is too late."""
+        """Ring; may be called from any thread, also when it is too late."""
         with contextlib.suppress(OSError):  # full: it will ring; closed: nobody listens
             os.write(self._writer, b"\0")
 
     def quiet(self) -> None:
-        """Stops ringing."""
+        """Stop ringing."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self.reader, 4096):
                 pass
 
     def close(self) -> None:
-        """Rings no more."""
+        """Ring no more."""
         os.close(self.reader)
         writer, self._writer = self._writer, -1
         os.close(writer)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Has signals ring instead of what they did before."""
+        """Have signals ring instead of what they did before."""
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
         try:
             yield
@@ -83,7 +83,7 @@ class Watch:
         self._sample: Sample | None = None
 
     def take(self, sample: Sample) -> None:
-        """Shows a sample, unless it stands still."""
+        """Show a sample, unless it stands still."""
         if self.view.paused:
             return
         self._sample = sample
@@ -91,7 +91,7 @@ class Watch:
         self.view = replace(self.view, clock=time.strftime("%H:%M:%S"))
 
     def press(self, key: str) -> None:
-        """Does what a key says."""
+        """Do what a key says."""
         view = self.view
         if key == "q":
             self.ended = True
@@ -105,7 +105,7 @@ class Watch:
             self.view = replace(view, sort=SORT_KEYS[key], reverse=False)
 
     def show(self, live: Live) -> None:
-        """Draws it; nothing while nobody can know whether there are managers."""
+        """Draw it; nothing while nobody can know whether there are managers."""
         if self._sample is not None:
             _, snapshots, programs = self._sample
             width, height = live.console.size
@@ -114,7 +114,7 @@ class Watch:
 
 
 def watch(interval: float, sort: str) -> None:
-    """Shows the managers until somebody presses q or Ctrl-C, or sends SIGTERM."""
+    """Show the managers until somebody presses q or Ctrl-C, or send SIGTERM."""
     bell = Bell()
     sampler = Sampler(interval, bell.ring)
     shown = Watch(View(sort))
@@ -145,7 +145,7 @@ def watch(interval: float, sort: str) -> None:
 
 
 def _follow(shown: Watch, sampler: Sampler, bell: Bell, stdin: int, live: Live) -> int:
-    """Draws until there is a signal to obey, and gives it: for the key q that of Ctrl-C."""
+    """Draw until there is a signal to obey, and return it: for the key q that of Ctrl-C."""
     while True:
         shown.show(live)
         ready, _, _ = select.select([stdin, bell.reader], [], [])

@@ -45,12 +45,12 @@ class Track:
         return self.rates[-1] if self.rates else None
 
     def skip(self) -> None:
-        """Notes a sample without an answer."""
+        """Note a sample without an answer."""
         self.rates.append(None)
         self.lates.append(None)
 
     def add(self, now: float, done: int, late: float, tasks: int) -> None:
-        """Notes a sample.
+        """Note a sample.
 
         Args:
             now: When, in seconds that only grow.
@@ -93,7 +93,7 @@ class Rates:
         self._last: dict[tuple[int, str], dict[str, Any]] = {}
 
     def add(self, now: float, snapshots: Iterable[Snapshot]) -> None:
-        """Notes what all managers answered at one time; those that are not there are forgotten."""
+        """Note what all managers answered at one time; those that are not there are forgotten."""
         old, self._tracks = self._tracks, {}
         known, self._last = self._last, {}
         for pid, manager, stats in snapshots:
@@ -116,11 +116,11 @@ class Rates:
             tracks[None].add(now, done(stats), late_of_all, tasks_of_all)
 
     def last(self, snapshot: Snapshot) -> dict[str, Any] | None:
-        """Gives what the manager told when it last answered, if it ever did."""
+        """Return what the manager told when it last answered, if it ever did."""
         return self._last.get((snapshot.pid, snapshot.manager))
 
     def track(self, snapshot: Snapshot, worker: int | None = None) -> Track:
-        """Gives the track of a worker, or of the whole manager."""
+        """Return the track of a worker, or of the whole manager."""
         return self._tracks.get((snapshot.pid, snapshot.manager), {}).get(worker) or Track()
 
 

@@ -1,4 +1,4 @@
-"""Takes samples of the running managers: their snapshots, and what their programs are called."""
+"""Samples of the running managers: their snapshots, and what their programs are called."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
 
 def take_sample() -> Sample:
-    """Asks all managers; takes a second if one does not answer."""
+    """Ask all managers; take a second if one does not answer."""
     at = time.monotonic()
     found = sorted(snapshots(), key=lambda snapshot: snapshot[:2])
     programs = {}
@@ -60,7 +60,7 @@ def program_name(command: Sequence[str]) -> str:
 
 
 class Sampler(threading.Thread):
-    """Takes samples again and again: a manager that does not answer must not hold up the keys.
+    """Samples again and again: a manager that does not answer must not hold up the keys.
 
     Args:
         interval: Seconds from one to the next.
@@ -75,7 +75,7 @@ class Sampler(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Takes samples until `stop`, or until it fails."""
+        """Take samples until `stop`, or until it fails."""
         due = time.monotonic()
         while not self._stopped.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._interval, time.monotonic())
@@ -88,11 +88,11 @@ class Sampler(threading.Thread):
                 self._tell()
 
     def stop(self) -> None:
-        """Has it end soon."""
+        """Have it end soon."""
         self._stopped.set()
 
     def get(self) -> Sample | None:
-        """Gives a sample that was not given before, if there is one.
+        """Return a sample that was not given before, if there is one.
 
         Raises:
             Exception: What ended the thread.

@@ -98,7 +98,7 @@ def draw(
     height: int | None = None,
     programs: Mapping[int, str] | None = None,
 ) -> Group:
-    """Draws the table.
+    """Draw the table.
 
     Args:
         snapshots: Of the managers, as they are to be shown.
@@ -128,7 +128,7 @@ def draw(
 
 
 def cut(blocks: list[Block], room: int) -> tuple[list[Block], int]:
-    """Takes away repeats, workers, then managers, until the blocks fit into so many lines.
+    """Take away repeats, workers, then managers, until the blocks fit into so many lines.
 
     Returns:
         The blocks, and how many of them are left out: for these one line is kept.
@@ -306,5 +306,5 @@ def _more(number: int, what: str) -> Text:
 
 
 def plural(number: int, what: str) -> str:
-    """Writes `1 worker`, `2 workers`."""
+    """Write `1 worker`, `2 workers`."""
     return f"{number} {what}{'s' * (number != 1)}"

@@ -30,7 +30,7 @@ from .turn import Turn
 
 
 class Forwarder:
-    """Tells the host what is logged, if `install` was called.
+    """Sends the host what is logged, if `install` was called.
 
     Args:
         pipe: To the host.

@@ -37,7 +37,7 @@ from .worker import Worker
 
 
 async def main(reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig) -> None:
-    """Runs one worker until it is told to end, or its host is gone.
+    """Run one worker until it is told to end, or its host is gone.
 
     Args:
         reader: Frames from the host.
@@ -75,7 +75,7 @@ async def main(reader: Connection, writer: Connection, box: BlackBox, config: Wo
 
 
 def _ignore_interrupt() -> None:
-    """Takes SIGINT, blocked since before the process began, and does nothing with it.
+    """Take SIGINT, blocked since before the process began, and do nothing with it.
 
     A handler and not SIG_IGN, which programs that tasks start would inherit.
     """
@@ -89,7 +89,7 @@ def _ignore_interrupt() -> None:
 
 
 def _drain_when_told(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
-    """Has SIGTERM end the worker in an orderly way, and a child that a task forks at once.
+    """Have SIGTERM end the worker in an orderly way, and a child that a task forks at once.
 
     Not by `loop.add_signal_handler`: its wake-up descriptor would be shared with forked children,
     and a pool of theirs that is terminated would end this worker.
@@ -144,7 +144,7 @@ def _let_go(sentinel: int) -> None:
 
 
 def _write_whole_lines() -> None:
-    """Has each printed line written at once and whole, so that workers do not tear them."""
+    """Have each printed line written at once and whole, so that workers do not tear them."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]

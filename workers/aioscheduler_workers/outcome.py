@@ -21,12 +21,12 @@ _LAST_WORDS = make_failure("", pickle.dumps(_LOST, 5), ())
 
 
 def encode_failure(catalog: WorkerCatalog, error: BaseException) -> bytes:
-    """Gives the payload of what a task raised."""
+    """Return the payload of what a task raised."""
     return _whatever_happens(lambda: _encode_failure(catalog, error))
 
 
 def encode_unopened(catalog: WorkerCatalog, error: BaseException) -> bytes:
-    """Gives the payload of what importing a task's function, or reading its arguments, raised.
+    """Return the payload of what importing a task's function, or reading its arguments, raised.
 
     A module that calls `sys.exit` when it is imported, or raises CancelledError, has no say
     over the host.
@@ -38,12 +38,12 @@ def encode_unopened(catalog: WorkerCatalog, error: BaseException) -> bytes:
 
 
 def encode_unasked(error: BaseException) -> bytes:
-    """Gives the payload of a cancellation that nobody has asked for: its text alone."""
+    """Return the payload of a cancellation that nobody has asked for: its text alone."""
     return _whatever_happens(lambda: make_failure(text_of_unasked(error), b"", ()))
 
 
 def encode_refusal(value: object, error: BaseException) -> bytes:
-    """Gives the payload of a failure, in the place of a result that cannot travel."""
+    """Return the payload of a failure, in the place of a result that cannot travel."""
 
     def encode() -> bytes:
         why = f"the task returned what cannot travel: {describe(repr, value)}"

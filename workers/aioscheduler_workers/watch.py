@@ -167,7 +167,7 @@ def looks_between(timeout: float) -> int:
 
 
 class Watchdog:
-    """Tells from the loop's ticks when it has been blocked. Pure.
+    """Finds out from the loop's ticks when it has been blocked. Pure.
 
     A watchdog that comes late was stopped itself, and with it the whole process (SIGSTOP, Ctrl-Z,
     a container that is paused), or starved: that time counts for nobody.

@@ -249,6 +249,18 @@ async def test_who_has_moved_the_new_one_has_moved_that_of_a_link(place: Place) 
     assert place.rest() == {1: FARTHEST}
 
 
+async def test_who_is_to_have_an_id_has_it_though_another_is_found_by_it(place: Place) -> None:
+    """Whoever replaces it next must end the newer one."""
+    place.start(row_of(1, FAR, "a"))
+    new = place.schedule(FARTHER, "a", replace=True)
+    before = place.shelf.held.hand_out(1)
+    place.shelf.held.tell(before, row_of(1, FAR, "a"), Kept.of(row_of(1, FAR, "a")))  # was found
+    assert place.shelf.address("a") == (-1, 0, new._number)
+    await place.turn()
+    assert before.cancelled()
+    assert place.shelf.address("a") == (-1, 0, new._number)
+
+
 async def test_a_task_has_its_id_though_nobody_holds_it(place: Place) -> None:
     place.start(row_of(1, FAR, "b"))
     place.schedule(FARTHER, "a", value="new")
