@@ -14,7 +14,8 @@ import pytest
 
 from aioscheduler import Manager
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install aioscheduler[ray]")
+if importlib.util.find_spec("ray") is None:  # which is not imported here
+    pytest.skip("Ray is not installed: pip install aioscheduler[ray]", allow_module_level=True)
 
 from aioscheduler.ray import LAUNCHER, RayEngine
 
