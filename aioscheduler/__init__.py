@@ -36,7 +36,7 @@ from .scheduler import LifoQueuedScheduler, QueuedScheduler, TimedScheduler
 from .stats import HostStats, ManagerStats, WorkerState, WorkerStats
 from .task import State, Task, TaskRef
 
-__version__ = "2.0.0.dev0"
+__version__ = "2.0.0rc1"
 
 __all__ = [
     "AioschedulerError",
