@@ -10,7 +10,9 @@ at when that is due: what is to be spread over time costs nothing at once. The r
 1. No nominal time is run twice, and none early: `next` only goes forward. A clock that is set back
    leaves it where it is; until then nothing is run.
 2. One is *missed* if it had passed by more than 10 s, and `jitter`, when somebody began to look.
-   `missed` says what becomes of it. A manager that is busy is late, and misses nothing.
+   `missed` says what becomes of it. A manager that is busy is late, and misses nothing. What had
+   passed by less is no overlap of what is made up for: with "all" it has its turn behind that, and
+   where one run alone is left ("once", and `overlap="skip"`), it is that of the last of all.
 3. What is not missed goes by `overlap`: it overlaps a run that had not ended at that time.
 4. Where one must wait for the end of a run (`held`), `next` stays, and all that follows waits
    behind it: so a queue of any length is one number. A host that dies has missed what is in it.
@@ -125,7 +127,7 @@ def look(
     looking = _Looking(id_, terms, progress, now, free)
     try:
         # The present, because a clock that was set back leaves `watched` in the future.
-        looking.catch_up(min(watched, now) - GRACE - terms.jitter - 1)
+        looking.catch_up(min(watched, now) - terms.jitter - 1)
         looking.keep_up()
     except RuleFailed as failure:
         # What has been run is run: only what comes after it is not known.
@@ -198,8 +200,12 @@ class _Looking:
     def catch_up(self, until: int) -> None:
         """Do with all nominal times up to a moment what is done with missed ones."""
         terms, first = self.terms, self._due(until)
-        if first is None:
+        missed = until - GRACE
+        if first is None or (first > missed and terms.missed is not Missed.ALL):
             return
+        one = terms.missed is Missed.ONCE and terms.overlap is Overlap.SKIP
+        if terms.missed is not Missed.ALL and not one:
+            until = missed
         if terms.missed is Missed.ALL:
             # One after another, whatever `overlap` says.
             if self._is_held():

@@ -14,6 +14,7 @@ from aioscheduler._repeating.policy import (
     MOST_RUNS,
     Look,
     Progress,
+    Run,
     begin,
     delay_of,
     look,
@@ -105,11 +106,31 @@ def test_early_nothing_is_run() -> None:
 BACK = minute(10) + 5 * SECOND  # the 10th minute has passed by less than 10 s
 
 
+@pytest.mark.parametrize("overlap", ["skip", "queue", "allow"])
+@pytest.mark.parametrize(("step", "down", "number"), [(60, 605, 10), (1, 5.5, 5), (1, 15.5, 15)])
+def test_with_all_none_is_left_out_that_had_passed(
+    overlap: str, step: int, down: float, number: int
+) -> None:
+    """Be it missed, or late only."""
+    terms = make(Every(step), missed="all", overlap=overlap)
+    progress, now, free = begin(terms, NOW), NOW + int(down * SECOND), 0
+    back = now
+    runs: list[Run] = []
+    while (seen := look("x", terms, progress, now, back, free)).held or seen.runs:
+        runs += seen.runs
+        progress = seen.progress
+        now += SECOND // 100
+        free = now  # all runs have ended
+    assert [run.nominal for run in runs] == sorted({run.nominal for run in runs})
+    assert (len(runs), progress.ran, progress.skipped) == (number, number, 0)
+
+
 @pytest.mark.parametrize(
     ("missed", "overlap", "running", "expected", "skipped", "next_", "held"),
     [
-        # One for the latest missed; the 10th, which is late only, comes while that one runs.
-        ("once", "skip", False, [9], 9, 11, False),
+        # One for the latest missed; the 10th, which is late only, comes while that one runs: where
+        # one is left, it is that one.
+        ("once", "skip", False, [10], 9, 11, False),
         ("once", "queue", False, [9], 8, 10, True),
         ("once", "allow", False, [9, 10], 8, 11, False),
         ("once", "skip", True, [], 10, 11, False),
