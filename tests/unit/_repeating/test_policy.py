@@ -539,6 +539,8 @@ class Host:
             is_missed = run.nominal < limit
             if is_missed:
                 assert self.terms.missed is not Missed.SKIP
+            elif self.terms.missed is not Missed.SKIP:  # late ones have their turn with those
+                is_missed = run.nominal < limit + GRACE
             if self.terms.overlap is not Overlap.ALLOW or (
                 is_missed and self.terms.missed is Missed.ALL
             ):
