@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._durable.records import Letter, Reason
+from ._durable.records import Letter, Reason, headline_of
 from ._scheduling.clock import to_datetime
 from .errors import UnknownTask
 
@@ -49,6 +49,11 @@ class DeadLetter(NamedTuple):
     reason: str
     text: str
     at: datetime
+
+    @property
+    def error(self) -> str:
+        """The line of `text` that says what went wrong: type and message of an exception."""
+        return headline_of(self.text)
 
 
 def of_letter(letter: Letter) -> DeadLetter:

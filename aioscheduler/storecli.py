@@ -43,6 +43,7 @@ def _sum_up(options: argparse.Namespace) -> int:
     with look(options.file) as found:
         _print(storetext.lines_of_info(found.info, now))
         _print(storetext.lines_of_tasks(found.count_tasks(), now))
+        _print(storetext.lines_of_repeats(*found.count_repeats()))
         _print(storetext.lines_of_reasons(found.count_letters()))
     return 0
 

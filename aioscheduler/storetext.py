@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from ._durable.offlinerecords import StoreInfo, TaskLine
-from ._durable.records import Begun, Letter
+from ._durable.records import Begun, Letter, headline_of
 from ._scheduling.clock import SECOND, to_datetime
 
 MOST_GIST = 80  # characters of a text's last line, where the text is not shown
@@ -85,6 +85,13 @@ def lines_of_tasks(counts: Mapping[str | None, tuple[int, int | None]], now: int
     yield from (line for _, line in sorted(lines))
 
 
+def lines_of_repeats(number: int, paused: int) -> Iterator[str]:
+    """Yield how many repeats there are; nothing if there are none."""
+    if number:
+        yield ""
+        yield _count(number, "repeat") + (f", {paused:,} paused" if paused else "")
+
+
 def lines_of_reasons(counts: Mapping[str, int]) -> Iterator[str]:
     """Yield how many dead letters there are of each reason."""
     yield ""
@@ -125,7 +132,7 @@ def lines_of_letter(letter: Letter, width: int, with_text: bool) -> Iterator[str
     """Yield the lines of a dead letter: its text, or the end of that."""
     name = show(letter.name) or ODD
     id_ = NONE if letter.id is None else show(letter.id)
-    gist = letter.text.rstrip().rpartition("\n")[2].strip()
+    gist = headline_of(letter.text).strip()
     if with_text or not gist:
         end = ""
     else:

@@ -166,6 +166,16 @@ class Look:
                     counts[name] = before + count, min(known, default=None)
         return counts
 
+    def count_repeats(self) -> tuple[int, int]:
+        """Return how many repeats there are, and how many of them are paused."""
+        with self._reading():
+            has = "SELECT count(*) FROM sqlite_master WHERE name='repeat'"  # schema 1 has none
+            if not self._connection.execute(has).fetchone()[0]:
+                return 0, 0
+            query = "SELECT count(*), count(CASE paused WHEN 1 THEN 1 END) FROM repeat"
+            number, paused = self._connection.execute(query).fetchone()
+            return number, paused
+
     def count_letters(self) -> dict[str, int]:
         """Return how many dead letters there are of each reason."""
         with self._reading():

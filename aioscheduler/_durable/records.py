@@ -164,6 +164,13 @@ class Burial(NamedTuple):
     at: int
 
 
+def headline_of(text: str) -> str:
+    """Return the line of a traceback that has its error, and not the frames or the notes on it."""
+    lines = text.rstrip().split("\n")
+    frames = [number for number, line in enumerate(lines[:-1]) if line.startswith("  ")]
+    return lines[frames[-1] + 1 if frames else -1]
+
+
 class Letter(NamedTuple):
     """A dead letter in the file.
 

@@ -326,6 +326,7 @@ def main() -> None:
         settings = json.loads(first)["settings"]
         os.chdir(settings["directory"])
         asyncio.run(_live(settings, out))
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Ray's own end of a process waits for what may never come
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from .._durable.group import Group, Kept
-from .._durable.records import Reason
+from .._durable.records import Reason, headline_of
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -51,7 +51,7 @@ class Burials:
         self._stamp = self._group.stamp
         self._reasons[reason.value] += 1
         own = "" if kept.id is None else f" {kept.id!r}"
-        self._last = f"row {kept.row}{own}: {_headline(text)[:_LONGEST]}"
+        self._last = f"row {kept.row}{own}: {headline_of(text)[:_LONGEST]}"
 
     def tell(self) -> None:
         """Say in the log what has become a dead letter since the last time.
@@ -69,10 +69,3 @@ class Burials:
                 self._last,
             )
         self._reasons.clear()
-
-
-def _headline(text: str) -> str:
-    """Return what stands behind the frames of a traceback: its error, and not the notes on it."""
-    lines = text.rstrip().split("\n")
-    frames = [number for number, line in enumerate(lines[:-1]) if line.startswith("  ")]
-    return lines[frames[-1] + 1 if frames else -1]

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from .._durable.group import Group, Kept
-from .._durable.records import Reason, Row
+from .._durable.records import Reason, Row, headline_of
 from .._scheduling.loopthread import LoopThread
 from ..errors import RemoteError, UnknownTask
 from ..inspection import Wanted
@@ -369,7 +369,7 @@ class Shelf(ShelfHome):
 
     def buried(self, row: int, reason: Reason, text: str) -> None:
         """Tell who holds a task that it is a dead letter, and was given to no link."""
-        headline = text.rstrip().rpartition("\n")[2]
+        headline = headline_of(text)
         self.settle(row, State.FAILED, RemoteError(reason.value, headline, text))
 
     def withdrawn(self, row: int) -> None:

@@ -36,7 +36,7 @@ def check_awaitable(awaitable: object) -> None:
             raise TypeError(f"{name} is the function: call it, schedule({name}(...))")
         raise TypeError(
             f"schedule() takes a coroutine such as work(1), not {type(awaitable).__name__}; "
-            "plain functions are called by a manager's map()"
+            "plain functions are called by a manager's map(), or by an async def function"
         )
 
 

@@ -183,4 +183,5 @@ def die_before_anything_begins() -> None:
     def die(*_: object) -> None:
         os._exit(3)
 
-    workers_module("runner").Runner._begin = die
+    runner = workers_module("runner").Runner
+    runner.execute = runner._begin = die

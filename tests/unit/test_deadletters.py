@@ -25,6 +25,26 @@ def test_a_letter_is_told_in_words_of_users() -> None:
     assert (row_of(letter), row_of(5)) == (5, 5)
 
 
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            'Traceback (most recent call last):\n  File "a"\n    f()\nOSError: no line\n',
+            "OSError: no line",
+        ),
+        (
+            'Traceback\n  File "a"\nOSError: no line\nit had 2 attempts, of 2 at most\n',
+            "OSError: no line",
+        ),
+        ("its host died while it ran", "its host died while it ran"),
+        ("", ""),
+    ],
+)
+def test_the_error_is_found_in_a_text(text: str, error: str) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    assert DeadLetter(1, "f", None, at, 2, "failed", text, at).error == error
+
+
 def test_reasons_are_known_by_name() -> None:
     assert read_reason(None) is None
     words = " ".join((DeadLetter.__doc__ or "").split())

@@ -16,6 +16,7 @@ from aioscheduler.storetext import (
     lines_of_info,
     lines_of_letter,
     lines_of_reasons,
+    lines_of_repeats,
     lines_of_tasks,
     show,
     show_distance,
@@ -131,6 +132,12 @@ def test_tasks_are_counted_by_function_the_next_first() -> None:
     assert list(lines_of_tasks({}, NOW)) == ["", "0 tasks"]
 
 
+def test_repeats_are_counted() -> None:
+    assert list(lines_of_repeats(0, 0)) == []
+    assert list(lines_of_repeats(1, 0)) == ["", "1 repeat"]
+    assert list(lines_of_repeats(3000, 2)) == ["", "3,000 repeats, 2 paused"]
+
+
 def test_letters_are_counted_by_reason() -> None:
     assert list(lines_of_reasons({"lost": 1, "failed": 1000})) == [
         "",
@@ -191,7 +198,7 @@ def test_a_dead_letter_with_its_text() -> None:
 
 def test_the_page_shows_what_is_printed() -> None:
     path = "/srv/bot/reminders.db"
-    info = StoreInfo(path, 1, False, 49_152, 32_992, False, NOW - 180 * SECOND, True)
+    info = StoreInfo(path, 2, False, 49_152, 32_992, False, NOW - 180 * SECOND, True)
     counts: dict[str | None, tuple[int, int | None]] = {
         "bill": (2, NOW + 24 * HOUR),
         "remind": (1204, NOW + HOUR // 2),

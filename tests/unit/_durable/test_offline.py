@@ -124,6 +124,18 @@ def see(path: Path) -> list[Any]:
 # ---- looking
 
 
+def test_repeats_are_counted(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for n in range(3):
+            columns = "id, text, terms, func, payload, next, ran, skipped, paused"
+            connection.execute(
+                f"INSERT INTO repeat({columns}) VALUES(?, '', x'', 1, x'', 5, 0, 0, ?)",  # noqa: S608
+                (f"r{n}", n == 1),
+            )
+    with look(str(path)) as found:
+        assert found.count_repeats() == (3, 1)
+
+
 def test_what_there_is_is_seen(path: Path) -> None:
     with look(str(path)) as found:
         assert found.info == (
@@ -133,6 +145,7 @@ def test_what_there_is_is_seen(path: Path) -> None:
         assert found.names == {1: "remind", 2: "pay"}
         assert found.count_tasks() == {"remind": (3, NOW + 7), "pay": (1, NOW + 5)}
         assert found.count_letters() == {"failed": 2, "lost": 1}
+        assert found.count_repeats() == (0, 0)
         assert list(found.tasks()) == [
             TaskLine(3, "pay", None, NOW + 5, 1, Begun.ONCE),
             TaskLine(2, "remind", "bob/1", NOW + 7, 3, Begun.YES),
