@@ -88,10 +88,10 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
     if batch.burials:
         puts, buried, letters = _bury(connection, batch)
         tasks -= buried
-    plain = [row_in(put)[:5] for put in puts if put[4:] == PLAIN]
+    plain = [row_in(put)[:5] for put in puts if put.is_plain]
     _put(connection, _PUT_PLAIN, plain, sizes)
     if len(plain) < len(puts):
-        _put(connection, _PUT, [row_in(put) for put in puts if put[4:] != PLAIN], sizes)
+        _put(connection, _PUT, [row_in(put) for put in puts if not put.is_plain], sizes)
     dropped = [*batch.discards, *(letter for letter, _ in batch.requeues)]
     letters -= many("DELETE FROM dead_letter WHERE row=?", [(row,) for row in dropped]).rowcount
     return tasks + len(puts), letters

@@ -111,16 +111,7 @@ class RelayPipe(Pipe):
         else:
             self._loop.remove_reader(self.descriptors[0])
 
-    def _readable(self) -> bool:
-        try:
-            data = self._read()
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            self._end(None)
-            return False
+    def _take_bytes(self, data: bytes) -> bool:
         self._receive(data)  # type: ignore[arg-type]  # no frame
         return True
 

@@ -31,6 +31,8 @@ from typing import Any, cast
 
 import msgpack  # type: ignore[import-untyped]  # ships no type information
 
+from .._transport.pipe import file_of
+
 PROOF_TIME = 10.0  # seconds
 MAX_MESSAGE = 1 << 26
 ROOM = 1 << 18  # bytes that wait to be sent, above which the sender is to hold back
@@ -89,7 +91,7 @@ class Messages(asyncio.Protocol):
         self.proven: asyncio.Future[None] = loop.create_future()
         self.has_room = True
         self._socket = sock
-        self._file = _file_of(sock.fileno())
+        self._file = file_of(sock.fileno())
         self._secret, self._role = secret, role
         self._take, self._room, self._lost = take, room, lost
         self._buffer = bytearray()
@@ -181,7 +183,7 @@ class Messages(asyncio.Protocol):
 
     def _is_ours(self) -> bool:
         """Whether the descriptor is still the socket's; else end it, and touch it no more."""
-        if _file_of(self._socket.fileno()) == self._file:
+        if file_of(self._socket.fileno()) == self._file:
             return True
         self._socket.detach()  # it is another's: neither used nor closed
         self.abort("its descriptor was closed or replaced by other code")
@@ -230,15 +232,6 @@ class Messages(asyncio.Protocol):
                 self._take(items, acks)
         finally:
             del buffer[:start]
-
-
-def _file_of(fd: int) -> tuple[int, int]:
-    """Return what a descriptor is open for."""
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return -1, -1
-    return found.st_dev, found.st_ino
 
 
 class _NoMessage(Exception):

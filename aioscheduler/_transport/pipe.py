@@ -61,7 +61,7 @@ class Pipe:
         self._loop, self.descriptors[:] = loop, (reader, writer)
         for fd in (reader, writer):
             os.set_blocking(fd, False)
-        self._files = [_file_of(fd) for fd in (reader, writer)]
+        self._files = [file_of(fd) for fd in (reader, writer)]
         enlarge(writer)
         _open_pipes.add(self)
         loop.add_reader(reader, self._readable)
@@ -128,7 +128,7 @@ class Pipe:
         No event tells of that. It costs a microsecond, and is to be called once a tick.
         """
         for index, fd in enumerate(self.descriptors):
-            if fd >= 0 and self._files and _file_of(fd) != self._files[index]:
+            if fd >= 0 and self._files and file_of(fd) != self._files[index]:
                 if index == 0 and self._loop is not None:
                     self._loop.remove_reader(fd)
                 self.descriptors[index] = -1  # it is another's: neither used nor closed
@@ -196,6 +196,10 @@ class Pipe:
         if not data:
             self._end(None)
             return False
+        return self._take_bytes(data)
+
+    def _take_bytes(self, data: bytes) -> bool:
+        """Take what was read; False if nothing more can be."""
         try:
             for frame in self._decoder.feed(data):
                 try:
@@ -285,7 +289,7 @@ def abandon(descriptors: list[int]) -> None:
             os.close(fd)
 
 
-def _file_of(fd: int) -> tuple[int, int]:
+def file_of(fd: int) -> tuple[int, int]:
     """Return what a descriptor is open for."""
     try:
         found = os.fstat(fd)

@@ -309,16 +309,21 @@ async def test_a_backup_of_a_manager_at_work_is_a_store(place: Place, tmp_path: 
     assert sorted(place.said()) == sorted(f"{n} 1" for n in range(20))
 
 
+def spoil_a_page(path: Path) -> None:
+    """Have a page of the file, near its end, be no page of SQLite's."""
+    pages = path.stat().st_size // 4096
+    with open(path, "r+b") as file:
+        file.seek(4096 * (pages - 20))
+        file.write(b"\xff" * 4096)
+
+
 async def test_one_bad_page_takes_no_other_tasks_with_it(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with place.manager(workers=0) as manager:
         manager.map(enduring.size, [bytes(500)] * 2000, timedelta(seconds=5))
         await manager.sync()
-    pages = place.path.stat().st_size // 4096
-    with open(place.path, "r+b") as file:
-        file.seek(4096 * (pages - 20))
-        file.write(b"\xff" * 4096)
+    spoil_a_page(place.path)
     async with place.manager(workers=0) as manager:
         task = manager.schedule(enduring.note(place.log, "new"))
         assert await task == "new"
@@ -334,10 +339,7 @@ async def test_a_list_of_tasks_leaves_out_what_is_on_a_bad_page_and_the_log_says
     async with place.manager(workers=0) as manager:
         manager.map(enduring.size, [bytes(500)] * 2000, timedelta(days=5))
         await manager.sync()
-    pages = place.path.stat().st_size // 4096
-    with open(place.path, "r+b") as file:
-        file.seek(4096 * (pages - 20))
-        file.write(b"\xff" * 4096)
+    spoil_a_page(place.path)
     async with place.manager(workers=0) as manager:
         found = [info.ref async for info in manager.tasks()]
         assert 1900 <= len(set(found)) == len(found) < 2000
