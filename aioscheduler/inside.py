@@ -1,8 +1,8 @@
 """What a task can ask about itself: who it is, when it was due, and its manager.
 
 The same functions serve in a worker process and with `workers=0`; what stands behind the manager
-is a `Desk`: the worker, or the manager itself. A scheduler without a manager tells its tasks the
-times alone.
+is an `Upstream`: the worker, or the manager itself. A scheduler without a manager tells its tasks
+the times alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .options import TaskOptions
 from .task import TaskRef
 
 
-class Desk(Protocol):
+class Upstream(Protocol):
     """Takes what tasks schedule."""
 
     def schedule_inside(
@@ -40,14 +40,13 @@ class Desk(Protocol):
         """As `ManagerProxy.cancel`."""
 
 
-Place = tuple["ManagerProxy | None", str, int, int, Callable[[], int]]
-"""The manager's proxy, the fields of a reference but for the number, and the clock.
-
-Without a manager the proxy is None.
+SchedulerContext = tuple["ManagerProxy | None", str, int, int, Callable[[], int]]
+"""What the tasks of one scheduler have in common: the manager's proxy (None without a manager), the
+fields of a reference except the number, and the clock.
 """
 
-Running = tuple[Place, int, int, int]
-"""Where the running task is, its number, its due time (0 in a queue) and its attempt."""
+Running = tuple[SchedulerContext, int, int, int]
+"""The context of its scheduler, its number, its due time (0 in a queue) and its attempt."""
 
 running: ContextVar[Running] = ContextVar("aioscheduler_running")
 
@@ -55,8 +54,8 @@ running: ContextVar[Running] = ContextVar("aioscheduler_running")
 class ManagerProxy:
     """The manager as its tasks see it: `current_manager()`, or a manager among their arguments."""
 
-    def __init__(self, desk: Desk, loop_thread: LoopThread) -> None:
-        self._desk = desk
+    def __init__(self, upstream: Upstream, loop_thread: LoopThread) -> None:
+        self._upstream = upstream
         self._loop_thread = loop_thread
 
     def schedule(
@@ -105,7 +104,7 @@ class ManagerProxy:
         origin = None
         if found is not None and found[0][0] is self:
             origin = _ref(found)
-        return self._desk.schedule_inside(coro, when, key, origin, options, id, replace)
+        return self._upstream.schedule_inside(coro, when, key, origin, options, id, replace)
 
     def cancel(self, ref: TaskRef) -> bool:
         """Ask for a task's cancellation; False if it is known here to have ended.
@@ -118,7 +117,7 @@ class ManagerProxy:
         self._loop_thread.check("manager.cancel, ref")
         if not isinstance(ref, TaskRef):
             raise TypeError(f"cancel() takes a TaskRef here, not {type(ref).__name__}")
-        return self._desk.cancel_inside(ref)
+        return self._upstream.cancel_inside(ref)
 
     if not TYPE_CHECKING:  # a checker is to tell of the name itself
 

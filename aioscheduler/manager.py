@@ -42,9 +42,9 @@ from typing import (
 )
 
 from ._durable.records import Store
-from ._monitoring.monitor import Monitor
-from ._monitoring.monitor import wanted as monitoring_wanted
-from ._monitoring.observer import Observer
+from ._monitoring.statscollector import StatsCollector
+from ._monitoring.statsserver import StatsServer
+from ._monitoring.statsserver import wanted as monitoring_wanted
 from ._routing.admission import Admission
 from ._routing.assembly import Seams
 from ._routing.fleet import Fleet
@@ -268,7 +268,7 @@ class Manager(Generic[When]):
         )
         self._fleet = Fleet(self, self._id, settings, seams, self._router, self._unwatch)
         self._remotes = self._fleet.remotes  # whose processes `FakeManager` can end
-        self._observer = Observer(
+        self._stats_collector = StatsCollector(
             self._id,
             self._name,
             self._router.links,
@@ -277,9 +277,9 @@ class Manager(Generic[When]):
             self._fleet.repeats,
             self._fleet.keeper,
         )
-        self._monitor: Monitor | None = None
+        self._stats_server: StatsServer | None = None
         if settings.monitor or monitoring_wanted():
-            self._monitor = Monitor(self._id, self.stats, self._fleet.repeats.shown)
+            self._stats_server = StatsServer(self._id, self.stats, self._fleet.repeats.shown)
 
     # ---- life
 
@@ -301,8 +301,8 @@ class Manager(Generic[When]):
         loop = running_loop("start()")
         self._loop_thread.enter(loop)
         self._fleet.start(loop)
-        if self._monitor is not None:
-            self._monitor.start(loop)
+        if self._stats_server is not None:
+            self._stats_server.start(loop)
 
     async def ready(self) -> None:
         """Return when every worker answers.
@@ -953,7 +953,7 @@ class Manager(Generic[When]):
         It may be called from any thread, thousands of times a second: counts are those of now,
         what workers push of lateness is up to a second old, and psutil's figures 0.25 s.
         """
-        return self._observer.stats()
+        return self._stats_collector.stats()
 
     def __len__(self) -> int:
         """How many tasks wait to start; see `join` for what in a store is not counted."""
@@ -979,8 +979,8 @@ class Manager(Generic[When]):
     # ---- inside
 
     def _unwatch(self) -> None:
-        if self._monitor is not None:
-            self._monitor.close()
+        if self._stats_server is not None:
+            self._stats_server.close()
 
 
 def _is_own(router: Router, call: str, task: object) -> TypeGuard[Task[Any]]:
@@ -1036,4 +1036,4 @@ def _make_seams(settings: Settings, manager: str) -> Seams:
 
     may_run_again = settings.rerun or settings.store is not None
     outposts = Outposts(cast("OutpostEngine", settings.engine), manager, may_run_again)
-    return Seams(launcher=outposts.launcher, elsewhere=outposts)
+    return Seams(process_maker=outposts.process_maker, elsewhere=outposts)

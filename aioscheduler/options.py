@@ -7,7 +7,7 @@
 To add one: a key of `TaskOptions` and a field of `Options`, behind the others, read in
 `read_options`; and what it does, in `run_with` if it holds for one run of a task, in a worker and
 in this loop alike; what follows when a run has ended (`retry`) is the worker's runner's, and the
-local crew's. Engines, outbox and ledger pass the record on, and do not look inside.
+local runner's. Engines, outbox and ledger pass the record on, and do not look inside.
 """
 
 from __future__ import annotations

@@ -44,14 +44,14 @@ class Durable(NamedTuple):
     Attributes:
         name: In the file.
         function: It.
-        place: Its `module:qualname`.
+        qualname: Its `module:qualname`.
         options: Of its tasks, but for their names.
         once: Whether its tasks are not to begin a second time (`on_loss="fail"`).
     """
 
     name: str
     function: Callable[..., Any]
-    place: str
+    qualname: str
     options: Options
     once: bool
 
@@ -108,8 +108,8 @@ def durable(
 
     def register(function: F) -> F:
         own = _check(name, function)
-        chosen, place = _choose(name, own)
-        _enter(Durable(name, chosen, place, options, on_loss == "fail"), own)
+        chosen, qualname = _choose(name, own)
+        _enter(Durable(name, chosen, qualname, options, on_loss == "fail"), own)
         return function
 
     return register
@@ -215,13 +215,13 @@ def _why_not_plain(function: object, found: Durable) -> str:
     own = f'@durable("{found.name}")'
     if not isinstance(function, FunctionType):
         return (
-            f"a {type(function).__name__} of {found.place}, which {own} registers, would be "
+            f"a {type(function).__name__} of {found.qualname}, which {own} registers, would be "
             "called in memory alone: give the function itself, with all of its arguments"
         )
     maker, inside, _ = function.__code__.co_qualname.partition(".<locals>")
     made = f"@{maker}" if inside else "another decorator"
     return (
-        f"{name_of(function)} is what {made} makes of {found.place}, which {own} registers, and "
+        f"{name_of(function)} is what {made} makes of {found.qualname}, which {own} registers, and "
         f"would be in memory alone: put {own} over {made}, so that it registers what that makes, "
         "or schedule the function itself"
     )
@@ -237,20 +237,20 @@ def _check(name: str, function: object) -> FunctionType:
     own = f'@durable("{name}")'
     if not isinstance(function, FunctionType):
         raise _refusal(own, f"a {type(function).__name__}")
-    place = _place_of(function)
+    qualname = _qualname_of(function)
     if function.__name__ == "<lambda>" or "<locals>" in function.__qualname__:
         raise NotDurable(
-            f"{own} is to be found again by the next host, and {place} is made anew whenever its "
-            "code runs: define it at the top of a module, or in a class there, and give it what "
-            "it needs as arguments; a decorator's own function needs functools.wraps"
+            f"{own} is to be found again by the next host, and {qualname} is made anew whenever "
+            "its code runs: define it at the top of a module, or in a class there, and give it "
+            "what it needs as arguments; a decorator's own function needs functools.wraps"
         )
     if not function.__code__.co_flags & inspect.CO_COROUTINE:
-        raise _refusal(own, f"{place}, which is none")
+        raise _refusal(own, f"{qualname}, which is none")
     if function.__module__ == "__main__" and _is_of_many(function):
         raise NotDurable(
-            f"{place} is what a decorator under {own} makes, and of the script itself a worker has "
-            "the code alone, which all that the decorator makes have in common: move the function "
-            "to a module of its own, or leave that decorator out"
+            f"{qualname} is what a decorator under {own} makes, and of the script itself a worker "
+            "has the code alone, which all that the decorator makes have in common: move the "
+            "function to a module of its own, or leave that decorator out"
         )
     return function
 
@@ -261,28 +261,32 @@ def _is_of_many(function: FunctionType) -> bool:
 
 
 def _choose(name: str, function: FunctionType) -> tuple[Callable[..., Any], str]:
-    """Return the function that a name is to have from now on, and its place.
+    """Return the function that a name is to have from now on, and its qualname.
 
     Raises:
         ValueError: The name is another's, or the function has another name.
     """
-    place = _place_of(function)
+    qualname = _qualname_of(function)
     known = _functions.get(id(function))
     if known is not None and known.name != name:
         raise ValueError(
-            f"{place} is durable as {known.name!r} already: if tasks in the file have another "
+            f"{qualname} is durable as {known.name!r} already: if tasks in the file have another "
             "name, register a function of that name that awaits this one"
         )
     before = _names.get(name)
-    if before is None or before.place == place:
-        return function, place
+    if before is None or before.qualname == qualname:
+        return function, qualname
     if not _is_same(before.function, function):
         raise ValueError(
-            f"{before.place} is durable as {name!r} already, and {place} is another function: "
-            "give it a name of its own"
+            f"{before.qualname} is durable as {name!r} already, and {qualname} is another "
+            "function: give it a name of its own"
         )
     # One script, as `__main__` and as a module, which can be imported by any host.
-    return (before.function, before.place) if place.startswith("__main__:") else (function, place)
+    return (
+        (before.function, before.qualname)
+        if qualname.startswith("__main__:")
+        else (function, qualname)
+    )
 
 
 def _refusal(own: str, what: str) -> TypeError:
@@ -292,7 +296,7 @@ def _refusal(own: str, what: str) -> TypeError:
     )
 
 
-def _place_of(function: FunctionType) -> str:
+def _qualname_of(function: FunctionType) -> str:
     module = function.__module__ or "__main__"
     if module == "__main__":  # by `python -m` it has a name by which it can be imported
         spec = getattr(sys.modules["__main__"], "__spec__", None)
@@ -309,9 +313,9 @@ def _is_same(one: Any, other: FunctionType) -> bool:
     return of_file and first == second and names[0] == names[1]
 
 
-def adopt(code: CodeType, name: str, place: str, once: bool, options: Options) -> None:
+def adopt(code: CodeType, name: str, qualname: str, once: bool, options: Options) -> None:
     """Register a code that has come from a host by value, and is no function's of this process."""
-    _codes[id(code)] = Durable(name, _not_here, place, options, once)
+    _codes[id(code)] = Durable(name, _not_here, qualname, options, once)
     _alive.append(code)
 
 

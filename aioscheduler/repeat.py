@@ -1,7 +1,7 @@
 """What a user holds of what repeats: `manager.repeat(...)` gives it, `manager.repeats()` lists it.
 
 It is no task: what it enters at each of its times is one. The handle may be dropped; a repeat goes
-on until it is cancelled. What is done about it is done by its desk (`_routing.repeats`).
+on until it is cancelled. What is done about it is done by its owner (`_routing.repeats`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOBODY: frozenset[Task[Any]] = frozenset()
 """In the place of runs, while there is none, as for most of the time."""
 
 
-class Desk(Protocol):
+class Owner(Protocol):
     """Who looks after repeats."""
 
     async def pause(self, repeat: Repeat) -> None: ...
@@ -33,7 +33,6 @@ class Repeat:
     # There may be a hundred thousand of them, and so there are no objects for their parts.
     __slots__ = (
         "__weakref__",
-        "_desk",
         "_free",
         "_held",
         "_id",
@@ -42,6 +41,7 @@ class Repeat:
         "_last",
         "_next",
         "_own",
+        "_owner",
         "_paused",
         "_ran",
         "_runs",
@@ -53,9 +53,9 @@ class Repeat:
     )
 
     def __init__(
-        self, desk: Desk, id_: str, terms: Terms, progress: Progress, work: Any, own: Any
+        self, owner: Owner, id_: str, terms: Terms, progress: Progress, work: Any, own: Any
     ) -> None:
-        self._desk = desk
+        self._owner = owner
         self._id = id_
         self._terms = terms
         self._work = work  # makes its runs
@@ -159,7 +159,7 @@ class Repeat:
             ManagerClosed: Its manager was closed, or has failed.
             StoreError: It cannot be written.
         """
-        await self._desk.pause(self)
+        await self._owner.pause(self)
 
     async def resume(self) -> None:
         """Have it go on, with its first nominal time from now on.
@@ -169,7 +169,7 @@ class Repeat:
             ManagerClosed: As `pause`.
             StoreError: As `pause`.
         """
-        await self._desk.resume(self)
+        await self._owner.resume(self)
 
     async def cancel(self) -> None:
         """End it for good. A run that has begun goes on, one that waits to start is cancelled.
@@ -181,7 +181,7 @@ class Repeat:
             ManagerClosed: As `pause`.
             StoreError: As `pause`.
         """
-        await self._desk.cancel(self)
+        await self._owner.cancel(self)
 
     def __repr__(self) -> str:
         if self._is_over:

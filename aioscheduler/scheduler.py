@@ -146,7 +146,7 @@ class _Scheduler:
         return new_due_time(self.order, when, self._clock(), self.prefer_utc)
 
     def _count_cancelled(self) -> int:
-        return self._link.vitals().counts[State.CANCELLED.value]
+        return self._link.stats().counts[State.CANCELLED.value]
 
     def _schedule(
         self, coro: Awaitable[T], when: datetime | timedelta | None, options: TaskOptions

@@ -45,7 +45,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ._durable.writer import InlineWriter
-from ._processes.paired import PairedLife
+from ._processes.paired import PairedWorkerHandle
 from ._routing.assembly import Seams
 from ._routing.layout import check_flag
 from ._scheduling.alarm import ManualClock
@@ -166,7 +166,7 @@ class FakeManager(Manager):
     def __init__(self, clock: FakeClock, *args: Any, **kwargs: Any) -> None:
         seams = Seams(
             clock,
-            lambda config, loop_initializer, alive: partial(PairedLife, config, clock),
+            lambda config, loop_initializer, alive: partial(PairedWorkerHandle, config, clock),
             InlineWriter,
         )
         super().__init__(*args, **kwargs | {"_seams": seams})
@@ -182,9 +182,9 @@ class FakeManager(Manager):
         """
         if not 0 <= worker < len(self._remotes):
             raise ValueError(f"there is no worker {worker}: it has {len(self._remotes)}")
-        life = self._remotes[worker].supervisor.life
-        if life is not None:
-            life.kill()
+        process = self._remotes[worker].supervisor.process
+        if process is not None:
+            process.kill()
 
 
 class FakeTimedScheduler(TimedScheduler):

@@ -171,7 +171,7 @@ class Storm:
 
     def hurt(self) -> None:
         supervisor = self.random.choice(self.manager._remotes).supervisor
-        pid = supervisor.life.pid if supervisor.life is not None else None
+        pid = supervisor.process.pid if supervisor.process is not None else None
         if pid is None:
             return
         deed = self.random.choices(("killed", "stopped", "told to go"), (5, 3, 2))[0]
@@ -188,7 +188,7 @@ class Storm:
 
     def resume(self, pid: int) -> None:
         self.stopped.discard(pid)
-        alive = [link.supervisor.life for link in self.manager._remotes]
+        alive = [link.supervisor.process for link in self.manager._remotes]
         if pid in [life.pid for life in alive if life is not None]:  # else the number is another's
             os.kill(pid, signal.SIGCONT)
 

@@ -15,7 +15,7 @@ from unittest import mock
 
 from aiomultiprocess.types import Unit  # type: ignore[import-untyped]  # ships no type information
 
-from aioscheduler._processes import incarnation
+from aioscheduler._processes import workerhandle
 from aioscheduler._processes.blackbox import BlackBox
 from aioscheduler._processes.process import WorkerProcess
 from aioscheduler._processes.workerconfig import WorkerConfig
@@ -37,7 +37,7 @@ class SinkProcess(WorkerProcess):
 @contextmanager
 def sinks() -> Iterator[None]:
     """Have managers that are started inside talk to sinks."""
-    with mock.patch.object(incarnation, "WorkerProcess", SinkProcess):
+    with mock.patch.object(workerhandle, "WorkerProcess", SinkProcess):
         yield
 
 

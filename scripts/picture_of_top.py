@@ -22,7 +22,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from aioscheduler._monitoring.monitor import snapshots
+from aioscheduler._monitoring.statsserver import snapshots
 from aioscheduler.top.rates import Rates
 from aioscheduler.top.sampling import Sample, take_sample
 from aioscheduler.top.table import View, draw

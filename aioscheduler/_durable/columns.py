@@ -70,7 +70,7 @@ def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) ->
     many(
         "INSERT INTO func(number, name, place, once) VALUES(?, ?, ?, ?) ON CONFLICT(number) "
         "DO UPDATE SET name=excluded.name, place=excluded.place, once=excluded.once",
-        [(f.number, text_in(f.name), text_in(f.place), int(f.once)) for f in batch.functions],
+        [(f.number, text_in(f.name), text_in(f.qualname), int(f.once)) for f in batch.functions],
     )
     tasks = -_strike(connection, batch.strikes, sizes)
     many(
@@ -334,8 +334,8 @@ def functions_out(found: Iterable[tuple[Any, ...]]) -> list[Function]:
     """
     try:
         return [
-            Function(number, text_out(name), text_out(place), bool(once))
-            for number, name, place, once in sorted(found)
+            Function(number, text_out(name), text_out(qualname), bool(once))
+            for number, name, qualname, once in sorted(found)
         ]
     except (TypeError, ValueError) as error:
         raise sqlite3.DatabaseError("its table func is damaged") from error

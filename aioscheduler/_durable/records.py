@@ -63,13 +63,13 @@ class Function(NamedTuple):
     Attributes:
         number: By which tasks name it; it is given once.
         name: Of `@durable`.
-        place: The last known `module:qualname`.
+        qualname: The last known `module:qualname`.
         once: Whether its tasks are not to begin a second time, as last known.
     """
 
     number: int
     name: str
-    place: str
+    qualname: str
     once: bool
 
 
@@ -207,7 +207,7 @@ class Batch(NamedTuple):
     """What is written in one transaction, in this order.
 
     Attributes:
-        functions: That are new, or whose place or `once` has changed; by number.
+        functions: That are new, or whose qualname or `once` has changed; by number.
         strikes: Tasks that are no more: bucket and row.
         updates: Of tasks that are in the file.
         puts: Tasks that are new.

@@ -3,5 +3,5 @@
 It asks links for what they know, and must not change anything. What is drawn of it is in `top` and
 `metrics`.
 
-Doors: `meter`, `monitor`, `observer`.
+Doors: `processmeter`, `statscollector`, `statsserver`.
 """

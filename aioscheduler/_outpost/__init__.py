@@ -1,11 +1,11 @@
 """Workers on other machines: on each an *outpost*, which starts worker processes there.
 
-    host                                          │ node: one process that the engine has started
-                                                  │
-    Supervisor ─► OutpostLife ─┐                  │          ┌─► Incarnation ══ pipes ══ worker
-    Supervisor ─► OutpostLife ─┴─ Connection ═TCP═╪═ Outpost ┴─► Incarnation ══ pipes ══ worker
-                                     ▲            │    ▲
-              Launcher ── JSON ──► launcher process ───┘ starts it, and says if it is lost
+    host                                           │ node: one process that the engine has started
+                                                   │
+    Supervisor ─► worker handle ─┐                 │             ┌─► handle ══ pipes ══ worker
+    Supervisor ─► worker handle ─┴─ Connection ═TCP╪══► Outpost ─┴─► handle ══ pipes ══ worker
+                                      ▲            │      ▲
+               Launcher ── JSON ──► launcher process ─────┘ starts it, and says if it is lost
 
 An outpost decodes no frame and runs no user code: it moves the bytes of pipes, and tells what ends
 a worker. Nothing begins there without the host's word (`WorkerConfig.confirmed`), so an outpost may

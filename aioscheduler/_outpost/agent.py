@@ -1,6 +1,6 @@
 """An outpost, on its node: it starts worker processes for one host, and moves their bytes.
 
-    host ══ TCP ══ Messages ─► Outpost ─► Slot: Incarnation, RelayPipe ══ pipes ══ worker process
+    host ══ TCP ══ Messages ─► Outpost ─► Slot: handle, RelayPipe ══ pipes ══ worker process
 
 It ends, and its workers with it, when the connection of its host does, or if no host has come
 within `HOST_TIME`: nobody else is to look after it. Who ends it from outside ends its workers, too,
@@ -22,9 +22,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .._monitoring.meter import Meter
-from .._processes.incarnation import Incarnation
+from .._monitoring.processmeter import ProcessMeter
 from .._processes.process import REAP_TIME, Alive, make_loop
+from .._processes.workerhandle import LocalWorkerHandle
 from .._scheduling.alarm import next_tick
 from .._transport.pipe import Pipe
 from .messages import PROOF_TIME, Item, Messages
@@ -117,31 +117,31 @@ class RelayPipe(Pipe):
 
 
 class Slot:
-    """A worker's place.
+    """The slot of one worker.
 
     Args:
-        number: Which life of the place this is.
+        generation: Which process of the slot this is.
 
     Attributes:
-        life: The process.
+        process: The process.
         sent: Bytes of it that were sent to the host.
         acked: Those that the host has taken.
         taken: Bytes of the host's that are in its pipe.
         reads: Whether its pipe is read.
     """
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.life: Incarnation | None = None
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        self.process: LocalWorkerHandle | None = None
         self.sent = self.acked = self.taken = 0
         self.reads = True
 
     @property
     def pipe(self) -> RelayPipe:
         """To the process."""
-        assert self.life is not None
-        assert isinstance(self.life.pipe, RelayPipe)
-        return self.life.pipe
+        assert self.process is not None
+        assert isinstance(self.process.pipe, RelayPipe)
+        return self.process.pipe
 
 
 class Outpost:
@@ -169,7 +169,7 @@ class Outpost:
         self._outgoing = Outgoing(loop, self._send)
         self._slots: dict[int, Slot] = {}
         self._alive: Alive = {}
-        self._meter = Meter()
+        self._process_meter = ProcessMeter()
         self._lost_after: float | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
@@ -232,8 +232,8 @@ class Outpost:
             self._ticker.cancel()
         self._outgoing.stop()
         for slot in self._slots.values():
-            if slot.life is not None:
-                slot.life.kill()
+            if slot.process is not None:
+                slot.process.kill()
         deadline = self._loop.time() + REAP_TIME + 1
         while self._alive and self._loop.time() < deadline:  # noqa: ASYNC110  which tells nobody
             await asyncio.sleep(0.01)
@@ -249,16 +249,18 @@ class Outpost:
         if self._lost_after is not None and self._messages.silence() > self._lost_after:
             self._messages.abort("nothing has been heard of the host's machine")
             return
-        lives = [
-            (place, slot.number, slot.life)
-            for place, slot in self._slots.items()
-            if slot.life is not None
+        processes = [
+            (worker, slot.generation, slot.process)
+            for worker, slot in self._slots.items()
+            if slot.process is not None
         ]
-        usage = self._meter.read({life.pid for _, _, life in lives if life.pid is not None})
-        for place, number, life in lives:
-            life.pipe.check()
-            if life.pid in usage:
-                self._outgoing.post(Item.USAGE, place, number, *usage[life.pid])
+        usage = self._process_meter.read(
+            {process.pid for _, _, process in processes if process.pid is not None}
+        )
+        for worker, generation, process in processes:
+            process.pipe.check()
+            if process.pid in usage:
+                self._outgoing.post(Item.USAGE, worker, generation, *usage[process.pid])
 
     # ---- what the host says
 
@@ -268,9 +270,9 @@ class Outpost:
         Raises:
             Exception: It is none that a host of ours sends, which ends the connection.
         """
-        for place, (number, total) in acks.items():
-            slot = self._slots.get(place)
-            if slot is not None and slot.number == number:
+        for worker, (generation, total) in acks.items():
+            slot = self._slots.get(worker)
+            if slot is not None and slot.generation == generation:
                 slot.acked = max(slot.acked, total)
                 self._read_on(slot)
         for kind, *fields in items:
@@ -290,66 +292,66 @@ class Outpost:
             else:
                 raise ValueError(f"there is no item {kind!r}")
 
-    def _start(self, place: int, number: int, packed: bytes, loop: bytes | None) -> None:
+    def _start(self, worker: int, generation: int, packed: bytes, loop: bytes | None) -> None:
         config = replace(pickle.loads(packed), host=os.getpid())
-        slot = self._slots[place] = Slot(number)
-        life = Incarnation(
+        slot = self._slots[worker] = Slot(generation)
+        process = LocalWorkerHandle(
             config,
             None if loop is None else partial(make_loop, loop),
             self._alive,
-            number,
-            partial(self._read, place, slot),
-            partial(self._ended, place, slot),
+            generation,
+            partial(self._read, worker, slot),
+            partial(self._ended, worker, slot),
             RelayPipe,
         )
         try:
-            life.start(self._loop)
+            process.start(self._loop)
         except Exception as error:  # noqa: BLE001  the host is told, whatever it is
-            del self._slots[place]
+            del self._slots[worker]
             cause = f"it cannot be started: {error}"
-            self._outgoing.post(Item.ENDED, place, number, None, cause, None, None)
+            self._outgoing.post(Item.ENDED, worker, generation, None, cause, None, None)
             return
-        slot.life = life
-        self._outgoing.post(Item.STARTED, place, number, life.pid)
+        slot.process = process
+        self._outgoing.post(Item.STARTED, worker, generation, process.pid)
 
-    def _write(self, place: int, number: int, data: bytes) -> None:
-        slot = self._slots.get(place)
-        if slot is not None and slot.number == number:
-            slot.pipe.send(data, partial(self._written, place, slot, len(data)))
+    def _write(self, worker: int, generation: int, data: bytes) -> None:
+        slot = self._slots.get(worker)
+        if slot is not None and slot.generation == generation:
+            slot.pipe.send(data, partial(self._written, worker, slot, len(data)))
             slot.pipe.flush()
 
-    def _kill(self, place: int, number: int) -> None:
-        slot = self._slots.get(place)
-        if slot is not None and slot.number == number and slot.life is not None:
-            slot.life.kill()
-        self._outgoing.post(Item.KILLED, place, number)
+    def _kill(self, worker: int, generation: int) -> None:
+        slot = self._slots.get(worker)
+        if slot is not None and slot.generation == generation and slot.process is not None:
+            slot.process.kill()
+        self._outgoing.post(Item.KILLED, worker, generation)
 
     # ---- what workers say
 
-    def _written(self, place: int, slot: Slot, count: int) -> None:
+    def _written(self, worker: int, slot: Slot, count: int) -> None:
         slot.taken += count
-        self._outgoing.took(place, slot.number, count, slot.taken)
+        self._outgoing.took(worker, slot.generation, count, slot.taken)
 
-    def _read(self, place: int, slot: Slot, data: Any) -> None:
+    def _read(self, worker: int, slot: Slot, data: Any) -> None:
         slot.sent += len(data)
         for start in range(0, len(data), PART):
             part = data[start : start + PART]
-            self._outgoing.post(Item.DATA, place, slot.number, part, size=len(part))
+            self._outgoing.post(Item.DATA, worker, slot.generation, part, size=len(part))
         self._read_on(slot)
 
-    def _ended(self, place: int, slot: Slot, exitcode: int | None, cause: str) -> None:
+    def _ended(self, worker: int, slot: Slot, exitcode: int | None, cause: str) -> None:
         """Tell the end of a process, when all that it wrote has been read and its box is open."""
-        life = slot.life
-        if self._slots.get(place) is slot:
-            del self._slots[place]
+        process = slot.process
+        if self._slots.get(worker) is slot:
+            del self._slots[worker]
         begun, blocked = None, None
-        if life is not None:
+        if process is not None:
             try:
-                begun = [life.begun(n) for n in range(life.schedulers)]
-                blocked = life.blocked()
+                begun = [process.begun(n) for n in range(process.schedulers)]
+                blocked = process.blocked()
             except Exception:
-                log.exception("the black box of worker %d cannot be read", place)
-        self._outgoing.post(Item.ENDED, place, slot.number, exitcode, cause, begun, blocked)
+                log.exception("the black box of worker %d cannot be read", worker)
+        self._outgoing.post(Item.ENDED, worker, slot.generation, exitcode, cause, begun, blocked)
 
     def _go_on(self) -> None:
         for slot in self._slots.values():
@@ -359,6 +361,6 @@ class Outpost:
         """Read a worker's pipe, unless too much of it is under way already."""
         assert self._messages is not None
         reads = self._messages.has_room and slot.sent - slot.acked < WINDOW
-        if reads is not slot.reads and slot.life is not None:
+        if reads is not slot.reads and slot.process is not None:
             slot.reads = reads
             slot.pipe.read_on(reads)

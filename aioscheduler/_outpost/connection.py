@@ -23,11 +23,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._scheduling.alarm import TICK
-from .life import OutpostLife
 from .messages import Item, Messages
 from .offset import Offset
 from .outgoing import Outgoing
 from .versions import difference
+from .workerhandle import OutpostWorkerHandle
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -80,7 +80,7 @@ class Connection:
         self._fenced = fenced
         self._tls = tls
         self._ended = ended
-        self._lives: dict[int, OutpostLife] = {}  # by place
+        self._processes: dict[int, OutpostWorkerHandle] = {}  # by worker
         self._messages: Messages | None = None
         self._outgoing = Outgoing(loop, self._send)
         self._opening: asyncio.Task[None] | None = None
@@ -93,48 +93,52 @@ class Connection:
         self._killing: dict[tuple[int, int], asyncio.TimerHandle] = {}
         self._fence: asyncio.TimerHandle | None = None
 
-    # ---- what its lives ask of it (`life.Carrier`)
+    # ---- what its processes ask of it (`workerhandle.Carrier`)
 
     @property
     def has_room(self) -> bool:
         """Whether it is up, and takes more."""
         return self._is_up and self._messages is not None and self._messages.has_room
 
-    def carry(self, place: int, life: int, data: bytes) -> None:
+    def carry(self, worker: int, generation: int, data: bytes) -> None:
         """Send bytes to a worker."""
-        self._outgoing.post(Item.DATA, place, life, data, size=len(data))
+        self._outgoing.post(Item.DATA, worker, generation, data, size=len(data))
 
-    def took(self, place: int, life: int, count: int, total: int) -> None:
+    def took(self, worker: int, generation: int, count: int, total: int) -> None:
         """Have the outpost know that a worker's bytes were taken."""
-        self._outgoing.took(place, life, count, total)
+        self._outgoing.took(worker, generation, count, total)
 
-    def add(self, life: OutpostLife) -> None:
+    def add(self, process: OutpostWorkerHandle) -> None:
         """Have a process started, as soon as this is up."""
-        self._lives[life.place] = life
+        self._processes[process.worker] = process
         if self._is_up:
-            self._start(life)
+            self._start(process)
 
-    def kill(self, life: OutpostLife) -> None:
+    def kill(self, process: OutpostWorkerHandle) -> None:
         """Have a process ended; if the outpost does not answer, that is the end of all there."""
-        key = life.place, life.number
-        if self.cause or self._lives.get(life.place) is not life or key in self._killing:
+        key = process.worker, process.generation
+        if self.cause or self._processes.get(process.worker) is not process or key in self._killing:
             return
         if self._is_up:
             self._outgoing.post(Item.KILL, *key)
-            self._wait_for_kill(key, life)
+            self._wait_for_kill(key, process)
             return
-        del self._lives[life.place]
-        self._loop.call_soon(life.finish, None, "")
-        if not self._lives:
+        del self._processes[process.worker]
+        self._loop.call_soon(process.finish, None, "")
+        if not self._processes:
             self.lost("nobody needs it any more")
 
-    def _wait_for_kill(self, key: tuple[int, int], life: OutpostLife) -> None:
+    def _wait_for_kill(self, key: tuple[int, int], process: OutpostWorkerHandle) -> None:
         at = self._loop.time() + KILL_TIME
-        self._killing[key] = self._loop.call_at(at, self._not_killed, key, life, at)
+        self._killing[key] = self._loop.call_at(at, self._not_killed, key, process, at)
 
-    def _not_killed(self, key: tuple[int, int], life: OutpostLife, planned: float) -> None:
+    def _not_killed(
+        self, key: tuple[int, int], process: OutpostWorkerHandle, planned: float
+    ) -> None:
         if self._loop.time() > planned + KILL_TIME / 4:
-            self._wait_for_kill(key, life)  # it was this loop that was late: the answer may be here
+            self._wait_for_kill(
+                key, process
+            )  # it was this loop that was late: the answer may be here
             return
         self.lost(f"it was told to kill a worker, and has not answered for {KILL_TIME:.0f} s")
 
@@ -178,7 +182,7 @@ class Connection:
             return
         self.cause = cause
         log.log(
-            logging.WARNING if self._is_up and self._lives else logging.DEBUG,
+            logging.WARNING if self._is_up and self._processes else logging.DEBUG,
             "the connection to node %s has ended: %s",
             *(self.node, cause),
         )
@@ -189,7 +193,7 @@ class Connection:
             self._opening.cancel()
         if self._messages is not None:
             self._messages.abort(cause)
-        if self._fenced and self._is_up and self._lives:
+        if self._fenced and self._is_up and self._processes:
             delay = self._lost_after + FENCE_MARGIN
             log.warning(
                 "tasks that had begun on node %s run again when the cluster says that it is dead, "
@@ -201,7 +205,7 @@ class Connection:
             self._fence = self._loop.call_later(0, self._release)
 
     def let_go(self, cause: str) -> None:
-        """End it without its loop, which is closed; its lives are told nothing."""
+        """End it without its loop, which is closed; its processes are told nothing."""
         self.cause = self.cause or cause
         if self._messages is not None:
             self._messages.let_go()
@@ -210,11 +214,11 @@ class Connection:
         if self._fence is not None:
             self._fence.cancel()
             self._fence = None
-        lives, self._lives = self._lives, {}
+        processes, self._processes = self._processes, {}
         self._ended(self)
         cause = f"node {self.node} is lost: {self.cause}" if self._is_up else self.cause
-        for life in lives.values():
-            life.finish(None, cause, shared=self.end)
+        for process in processes.values():
+            process.finish(None, cause, shared=self.end)
 
     async def _open(self, host: str, port: int) -> None:
         try:
@@ -263,14 +267,16 @@ class Connection:
             await self._measured
         self._is_up = True
         self._told_lead = self._lead()
-        for life in list(self._lives.values()):
-            self._start(life)
+        for process in list(self._processes.values()):
+            self._start(process)
 
-    def _start(self, life: OutpostLife) -> None:
-        config, packed = life.order(self._told_lead)
+    def _start(self, process: OutpostWorkerHandle) -> None:
+        config, packed = process.order(self._told_lead)
         size = len(config) + len(packed or b"")
-        self._outgoing.post(Item.START, life.place, life.number, config, packed, size=size)
-        life.pipe.go_on()
+        self._outgoing.post(
+            Item.START, process.worker, process.generation, config, packed, size=size
+        )
+        process.pipe.go_on()
 
     # ---- what the outpost says
 
@@ -284,10 +290,10 @@ class Connection:
         Raises:
             Exception: It is none that an outpost of ours sends, which ends the connection.
         """
-        for place, (number, total) in acks.items():
-            life = self._lives.get(place)
-            if life is not None and life.number == number:
-                life.pipe.acknowledge(total)
+        for worker, (generation, total) in acks.items():
+            process = self._processes.get(worker)
+            if process is not None and process.generation == generation:
+                process.pipe.acknowledge(total)
         for kind, *fields in items:
             if self.cause:  # it was ended by what came before
                 return
@@ -297,41 +303,43 @@ class Connection:
                 if not self._hello.done():
                     self._hello.set_result(dict(fields[0]))
             else:
-                self._take_of_life(kind, *fields)
+                self._take_of_process(kind, *fields)
 
-    def _take_of_life(self, kind: int, place: int, number: int, *fields: Any) -> None:
-        life = self._lives.get(place)
-        if life is None or life.number != number:  # a former one: it is known to have ended
+    def _take_of_process(self, kind: int, worker: int, generation: int, *fields: Any) -> None:
+        process = self._processes.get(worker)
+        if (
+            process is None or process.generation != generation
+        ):  # a former one: it is known to have ended
             return
         if kind == Item.DATA:
-            life.pipe.arrive(fields[0])
+            process.pipe.arrive(fields[0])
         elif kind == Item.STARTED:
-            life.pid = fields[0]
+            process.pid = fields[0]
         elif kind == Item.USAGE:
-            life.usage = fields[0], fields[1]
+            process.usage = fields[0], fields[1]
         elif kind == Item.KILLED:
-            self._answered(place, number)
+            self._answered(worker, generation)
         elif kind == Item.ENDED:
-            self._answered(place, number)
-            del self._lives[place]
-            life.finish(*fields)
+            self._answered(worker, generation)
+            del self._processes[worker]
+            process.finish(*fields)
         else:
             raise ValueError(f"there is no item {kind!r}")
 
-    def _answered(self, place: int, number: int) -> None:
-        timer = self._killing.pop((place, number), None)
+    def _answered(self, worker: int, generation: int) -> None:
+        timer = self._killing.pop((worker, generation), None)
         if timer is not None:
             timer.cancel()
 
     def _go_on(self) -> None:
         """Have those write that wait for room, each behind those who have waited longer."""
-        for place, life in list(self._lives.items()):
+        for worker, process in list(self._processes.items()):
             if not self.has_room:
                 return
-            if life.pipe.waiting:
-                del self._lives[place]
-                self._lives[place] = life
-                life.pipe.go_on()
+            if process.pipe.waiting:
+                del self._processes[worker]
+                self._processes[worker] = process
+                process.pipe.go_on()
 
     # ---- the clock
 
@@ -365,5 +373,5 @@ class Connection:
         lead = self._lead()
         if not 0 <= lead - self._told_lead <= STRAY:
             self._told_lead = lead
-            for life in self._lives.values():
-                life.set_lead(lead)
+            for process in self._processes.values():
+                process.set_lead(lead)

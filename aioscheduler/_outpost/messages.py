@@ -46,19 +46,20 @@ class Item(IntEnum):
 
     # host to node
     WELCOME = 1  # [seconds of silence after which the other side is lost]
-    # [place, life, pickled `WorkerConfig`, pickled loop_initializer or None]: start a process
+    # [worker, generation, pickled `WorkerConfig`, pickled loop_initializer or None]: start
+    # a process
     START = 2
-    KILL = 3  # [place, life]
+    KILL = 3  # [worker, generation]
     # node to host
     HELLO = 4  # [what runs there, by name]: before all others
-    STARTED = 5  # [place, life, pid]
-    KILLED = 6  # [place, life]: it was told to die, and ENDED is to come
-    # [place, life, exit code, cause, begun, blocked]: the last two as of `incarnation.Life`, None
+    STARTED = 5  # [worker, generation, pid]
+    KILLED = 6  # [worker, generation]: it was told to die, and ENDED is to come
+    # [worker, generation, exit code, cause, begun, blocked]: the last two as of `WorkerHandle`; None
     # if they are not known. All that it wrote has been sent.
     ENDED = 7
-    USAGE = 8  # [place, life, CPU in per cent, resident bytes]
+    USAGE = 8  # [worker, generation, CPU in per cent, resident bytes]
     # both ways
-    DATA = 9  # [place, life, bytes]: of the pipe
+    DATA = 9  # [worker, generation, bytes]: of the pipe
     CLOCK = 10  # [host's time], and back [the same, node's time, node's time of day]
 
 

@@ -31,7 +31,9 @@ class Outgoing:
         self._send = send
         self._items: list[Any] = []
         self._size = 0
-        self._acks: dict[int, list[int]] = {}  # by place: the life, and how much of it in all
+        self._acks: dict[
+            int, list[int]
+        ] = {}  # by worker: the generation, and how much of it in all
         self._due = 0
         self._turn: asyncio.Handle | None = None
 
@@ -44,9 +46,9 @@ class Outgoing:
         else:
             self._soon()
 
-    def took(self, place: int, life: int, count: int, total: int) -> None:
+    def took(self, worker: int, generation: int, count: int, total: int) -> None:
         """Note that bytes of a worker were taken: so many now, and so many in all."""
-        self._acks[place] = [life, total]
+        self._acks[worker] = [generation, total]
         self._due += count
         if self._due >= ACK_DUE:
             self._soon()

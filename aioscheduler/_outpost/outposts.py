@@ -1,6 +1,6 @@
 """All outposts of one manager: which worker is on which, and the launcher that starts them.
 
-Assembly ─► launcher(config) ─► OutpostLife ─► connection(place) ─► Connection ─► Launcher
+Assembly ─► process_maker ─► OutpostWorkerHandle ─► connection ─► Connection ─► Launcher
 Fleet ─► look_after, stop, close, abandon
 """
 
@@ -13,15 +13,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .._processes.incarnation import Launch
 from .._processes.process import Alive
 from .._processes.workerconfig import WorkerConfig
+from .._processes.workerhandle import MakeWorkerHandle
 from .._routing.forwardedlogs import read_levels
 from .connection import Connection
 from .engine import Engine
 from .launcher import Launcher
-from .life import OutpostLife
 from .versions import versions
+from .workerhandle import OutpostWorkerHandle
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -44,21 +44,21 @@ class Outposts:
         settings = {**engine.settings, "manager": manager}
         self._launcher = Launcher(engine.command, settings, self._refused)
 
-    def launcher(
+    def process_maker(
         self, config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
-    ) -> Launch:
-        """Return what makes the lives of a worker's place."""
+    ) -> MakeWorkerHandle:
+        """Return what makes the handles of a worker's slot."""
         config = replace(config, confirmed=True)
         levels = read_levels if config.forward_logs else dict
-        return partial(OutpostLife, config, loop_initializer, levels, self.connection)
+        return partial(OutpostWorkerHandle, config, loop_initializer, levels, self.connection)
 
-    def connection(self, place: int, loop: asyncio.AbstractEventLoop) -> Connection:
-        """Return the connection for a worker's place; if there is none, ask for an outpost.
+    def connection(self, worker: int, loop: asyncio.AbstractEventLoop) -> Connection:
+        """Return the connection for a worker's slot; if there is none, ask for an outpost.
 
         Raises:
             OSError: The launcher cannot be had.
         """
-        index = place // self._engine.workers_per_node
+        index = worker // self._engine.workers_per_node
         found = self._connections.get(index)
         if found is None or found.cause:
             self._launcher.start(loop)

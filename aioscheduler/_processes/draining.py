@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 
 from .._transport import wire
-from .incarnation import Life
+from .workerhandle import WorkerHandle
 
 KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
 DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told to go
@@ -24,27 +24,29 @@ class Drain:
 
     Args:
         loop: Of the host.
-        life: The process.
+        process: The process.
         why: Why it is recycled; "" if it was told to go by others.
 
     Attributes:
         is_through: Whether the process has said that it has gone (DRAINED).
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, life: Life, why: str = "") -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, process: WorkerHandle, why: str = ""
+    ) -> None:
         self.is_through: bool = False
         self._why = why
-        self._life = life
+        self._process = process
         self._is_over = False
         self._timer = loop.call_later(DRAIN_TIME + KILL_AFTER, self._end)
 
     def ask(self) -> None:
         """Tell the process to go; one that cannot be told is killed."""
         try:
-            self._life.pipe.send(wire.encode([wire.Kind.DRAIN]))
-            self._life.pipe.flush()
+            self._process.pipe.send(wire.encode([wire.Kind.DRAIN]))
+            self._process.pipe.flush()
         except Exception as error:  # noqa: BLE001  whatever it is, it is to be replaced
-            self._life.kill(f"it cannot be told to go: {error!r}")
+            self._process.kill(f"it cannot be told to go: {error!r}")
 
     def stop(self) -> None:
         """Let the process be: it has ended, or another has told it to."""
@@ -76,4 +78,4 @@ class Drain:
     def _end(self) -> None:
         """End a process that keeps its loop busy, or in which something swallows its end."""
         self._is_over = True
-        self._life.kill()
+        self._process.kill()

@@ -1,6 +1,6 @@
 """What a supervisor reports, and to whom: one way, a process after the other.
 
-connect(life) ─► receive(READY) … ─► ended(end) ─┬─ REPLACED ─► connect(the next life) …
+connect(process) ─► receive(READY) … ─► ended(end) ─┬─ REPLACED ─► connect(the next process) …
                                                  ├─ CLOSED
                                                  └─ FAILED
 """
@@ -11,7 +11,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from .._transport import wire
-from .incarnation import Life
+from .workerhandle import WorkerHandle
 
 
 class Then(Enum):
@@ -28,7 +28,7 @@ class End(NamedTuple):
     Attributes:
         then: What follows.
         exitcode: Of the process; None if it is not known, or there was none.
-        life: The process; None if there was none.
+        process: The process; None if there was none.
         story: What happened: a line, and below it what is longer.
         reason: Why the manager is to fail.
         planned: Whether it was recycled, and went by itself.
@@ -36,7 +36,7 @@ class End(NamedTuple):
 
     then: Then
     exitcode: int | None = None
-    life: Life | None = None
+    process: WorkerHandle | None = None
     story: str = ""
     reason: Exception | None = None
     planned: bool = False
@@ -54,7 +54,7 @@ class Occupant(Protocol):
         Not of every end of such processes: they would be replaced for ever.
         """
 
-    def connect(self, life: Life) -> None:
+    def connect(self, process: WorkerHandle) -> None:
         """A process was started: it is to be told everything."""
 
     def ended(self, end: End) -> None:

@@ -2,9 +2,9 @@
 
      host's context                      │ worker's context
                                          │
-    Supervisor ─► PairedLife             │
-                    └ PairedPipe ── Channel ──► PairedPipe ─► Worker
-                                 ◄── Channel ──             │
+    Supervisor ─► PairedWorkerHandle     │
+                    └ PairedPipe ─── Channel ──► PairedPipe ─► Worker
+                                 ◄── Channel ───
 
 Both ends are the real ones: what travels is encoded, framed and decoded as between processes, and
 arrives as copies. Each side's callbacks have context variables of their own; a worker begins
@@ -26,9 +26,9 @@ from functools import partial
 from typing import Any
 
 from .._transport.pipe import Closed, Pipe, Receive
-from .incarnation import Ended
 from .process import workers_module
 from .workerconfig import WorkerConfig
+from .workerhandle import Ended
 
 
 class Channel:
@@ -134,15 +134,15 @@ class PairedPipe(Pipe):
         self._inward.reader = None
 
 
-class PairedLife:
-    """A life (`incarnation.Life`) of a worker that shares the host's thread.
+class PairedWorkerHandle:
+    """A worker (`workerhandle.WorkerHandle`) that shares the host's thread.
 
     Args:
-        config: As for `Incarnation`.
+        config: As for `LocalWorkerHandle`.
         clock: Gives the worker's present in nanoseconds since the epoch.
-        number: Which life of its place this is, from 0.
+        generation: Which process of its slot this is, from 0.
         receive: Called with each frame.
-        ended: As for `incarnation.Launch`.
+        ended: As for `workerhandle.MakeWorkerHandle`.
     """
 
     node: None = None
@@ -154,7 +154,7 @@ class PairedLife:
         self,
         config: WorkerConfig,
         clock: Callable[[], int],
-        number: int,
+        generation: int,
         receive: Receive,
         ended: Ended,
     ) -> None:
@@ -168,7 +168,7 @@ class PairedLife:
         self._schedulers = config.schedulers
         self._begun = memoryview(array("Q", bytes(16 * config.schedulers)))
         self.worker: Any = workers_module("worker").Worker(
-            replace(config, generation=number),
+            replace(config, generation=generation),
             [],
             self._begun,
             clock,

@@ -33,9 +33,9 @@ from ..errors import WorkerLost, WorkerStartError
 from ..stats import WorkerState
 from .budget import RestartBudget
 from .draining import KILL_AFTER, Drain
-from .incarnation import Launch, Life
 from .occupant import End, Occupant, Then
 from .reports import HELD_UP, SILENT, name_process, report_end, report_slow, report_start
+from .workerhandle import MakeWorkerHandle, WorkerHandle
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -50,13 +50,13 @@ class Supervisor:
 
     Args:
         worker: The place, from 0.
-        launch: Makes processes.
+        make: Makes handles.
         budget: Of the manager.
         occupant: Has the tasks; told of every process.
         name: The manager's, if it was given one; for messages.
 
     Attributes:
-        life: The process, if there is one.
+        process: The process, if there is one.
         counts: What has been counted in this place, by the names of `stats.COUNTS`.
         cause: What ended the last process, in a line, as far as it is known.
         name: The same.
@@ -65,19 +65,19 @@ class Supervisor:
     def __init__(
         self,
         worker: int,
-        launch: Launch,
+        make: MakeWorkerHandle,
         budget: RestartBudget,
         occupant: Occupant,
         name: str = "",
     ) -> None:
-        self.life: Life | None = None
+        self.process: WorkerHandle | None = None
         self.counts: Counter[str] = Counter()
         self.cause: str = ""
         self.name: str = name
         self._state = WorkerState.STARTING
         self._worker = worker
         self._who = f"worker {worker}{name and f' of {name}'}"
-        self._launch = launch
+        self._make = make
         self._budget = budget
         self._occupant = occupant
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,7 +88,7 @@ class Supervisor:
         self._refilling = False  # its process was told to go and be replaced; until one is ready
         self._pid: int | None = None  # of the last process
         self._node: str | None = None  # where that was, if not here
-        self._lives = 0
+        self._generation = 0
         self._unready = 0  # processes in a row that could not begin
         self._closing = False
         self._heard = False  # something, since it was last asked
@@ -116,7 +116,7 @@ class Supervisor:
     @property
     def _is_there(self) -> bool:
         """Whether there is a process, or soon will be again."""
-        return self.life is None or self.life.pid is not None
+        return self.process is None or self.process.pid is not None
 
     # ---- life
 
@@ -150,16 +150,16 @@ class Supervisor:
         """
         self._closing = True
         self._stop_timers()
-        if self.life is None or self._gone is None:
+        if self.process is None or self._gone is None:
             self._stop(End(Then.CLOSED))
             return
         if not self._is_there:
-            self.life.kill()  # there is no process yet, so it has nothing to finish
+            self.process.kill()  # there is no process yet, so it has nothing to finish
         try:
-            self.life.pipe.send(wire.encode([wire.Kind.CLOSE, timeout]))
-            self.life.pipe.flush()
+            self.process.pipe.send(wire.encode([wire.Kind.CLOSE, timeout]))
+            self.process.pipe.flush()
         except Exception as error:  # noqa: BLE001  it ends all the same
-            self.life.kill(f"it cannot be told to end: {error!r}")
+            self.process.kill(f"it cannot be told to end: {error!r}")
         patience = None if timeout is None else timeout + KILL_AFTER
         await asyncio.wait([self._gone], timeout=patience)
         if not self._gone.done():
@@ -176,7 +176,7 @@ class Supervisor:
                     describe_running() or "what its tasks have left behind, or its lifespan",
                 )
                 self.cause = HELD_UP
-            self.life.kill()
+            self.process.kill()
             await self._gone
 
     def recycle(self, why: str) -> bool:
@@ -189,22 +189,24 @@ class Supervisor:
             Whether that is begun; not if it is still starting, is to go in any case, or has ended
             and these are its last frames.
         """
-        life = self.life
-        if self._state is not WorkerState.READY or self._closing or life is None or not life.pid:
+        process = self.process
+        if process is None or not process.pid:
+            return False
+        if self._state is not WorkerState.READY or self._closing:
             return False
         log.info("%s is recycled: %s", self._describe(), why)
         self._refilling = True
-        self._begin_drain(life, why).ask()
+        self._begin_drain(process, why).ask()
         return True
 
     def kill(self) -> None:
         """End the process at once; none comes after it."""
         self._closing = True
         self._stop_timers()
-        if self.life is None:
+        if self.process is None:
             self._stop(End(Then.CLOSED))
         else:
-            self.life.kill()
+            self.process.kill()
 
     def look_after(self) -> None:
         """To be called once a tick: says when the process falls silent, and when it is back.
@@ -215,8 +217,8 @@ class Supervisor:
         now = self._now()
         if self._heard:
             self._heard, self._last_heard = False, now
-        if self.life is not None:
-            self.life.pipe.check()
+        if self.process is not None:
+            self.process.pipe.check()
         late = now - self._last_heard > SILENT_AFTER
         silent = late and self._state is WorkerState.READY
         if not self._is_there:
@@ -225,7 +227,7 @@ class Supervisor:
         if slow and not self._slow:
             log.warning(report_slow(self._describe(), now - self._spawned, self._refilling))
         self._slow = slow
-        if silent is not self._silent and self.life is not None:
+        if silent is not self._silent and self.process is not None:
             self._silent = silent
             log.warning("%s %s", self._describe(), SILENT if silent else "answers again")
 
@@ -240,8 +242,8 @@ class Supervisor:
         elif kind == wire.Kind.FAILED:
             self._traceback = str(frame[1])
         elif kind == wire.Kind.DRAINING:
-            if self.life is not None and not self._closing and self._drain is None:
-                self._begin_drain(self.life)
+            if self.process is not None and not self._closing and self._drain is None:
+                self._begin_drain(self.process)
         elif kind == wire.Kind.DRAINED:
             if self._drain is not None:
                 self._drain.is_through = True
@@ -250,8 +252,8 @@ class Supervisor:
 
     def _became_ready(self) -> None:
         self._state = WorkerState.READY
-        if self.life is not None:
-            self._pid, self._node = self.life.pid, self.life.node
+        if self.process is not None:
+            self._pid, self._node = self.process.pid, self.process.node
         self._last_heard = self._now()
         self._slow = False
         self._unready = 0
@@ -259,11 +261,11 @@ class Supervisor:
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 
-    def _begin_drain(self, life: Life, why: str = "") -> Drain:
+    def _begin_drain(self, process: WorkerHandle, why: str = "") -> Drain:
         """Give a process that is to go its time."""
         assert self._loop is not None
         self._state = WorkerState.DRAINING
-        self._drain = Drain(self._loop, life, why)
+        self._drain = Drain(self._loop, process, why)
         return self._drain
 
     # ---- from one process to the next
@@ -276,14 +278,14 @@ class Supervisor:
         self._traceback = None
         self.cause = ""
         self._spawned = self._now()
-        life = self._launch(self._lives, self._receive, self._ended)
-        self._lives += 1
-        life.start(self._loop)
-        self.life, self._pid, self._node = life, life.pid, life.node
+        process = self._make(self._generation, self._receive, self._ended)
+        self._generation += 1
+        process.start(self._loop)
+        self.process, self._pid, self._node = process, process.pid, process.node
         try:
-            self._occupant.connect(life)
+            self._occupant.connect(process)
         except Exception as error:  # noqa: BLE001  whatever it is, this process knows nothing
-            life.kill(f"it cannot be told its tasks: {error!r}")
+            process.kill(f"it cannot be told its tasks: {error!r}")
 
     def _ended(self, exitcode: int | None, cause: str) -> None:
         """Take the end of the process; the manager fails if that cannot be done in order."""
@@ -297,9 +299,9 @@ class Supervisor:
 
     def _take_end(self, exitcode: int | None, cause: str) -> None:
         assert self._ready is not None
-        life, self.life = self.life, None
-        assert life is not None
-        self._node = life.node
+        process, self.process = self.process, None
+        assert process is not None
+        self._node = process.node
         self._stop_timers()
         drain, self._drain = self._drain, None
         kept = drain if drain is not None and drain.went_in_order(exitcode) else None
@@ -307,24 +309,24 @@ class Supervisor:
             self.cause = kept.explain_loss()
         self.cause = self.cause or in_a_line(cause, self._traceback or "")
         if self._closing:
-            self._stop(End(Then.CLOSED, exitcode, life))
+            self._stop(End(Then.CLOSED, exitcode, process))
         elif not self._ready.done():
             failed = WorkerStartError(self._explain_start(exitcode, cause))
-            self._stop(End(Then.FAILED, exitcode, life, reason=failed))
+            self._stop(End(Then.FAILED, exitcode, process, reason=failed))
         elif kept is None and not (
-            self._occupant.forgives() or self._budget.spend(self._now(), life.shared_end)
+            self._occupant.forgives() or self._budget.spend(self._now(), process.shared_end)
         ):
             lost = WorkerLost(self._worker, exitcode, started=None, manager=self.name)
             lost.add_note(
                 f"more than max_restarts={self._budget.most, self._budget.period} workers had to "
                 f"be replaced; the last: {self._explain(drain, exitcode, cause)}"
             )
-            self._stop(End(Then.FAILED, exitcode, life, reason=lost))
+            self._stop(End(Then.FAILED, exitcode, process, reason=lost))
         else:
             story = self._explain(drain, exitcode, cause)
             recycled = kept is not None and kept.recycles
             planned = recycled and kept is not None and kept.went_by_itself(exitcode)
-            self._occupant.ended(End(Then.REPLACED, exitcode, life, story, planned=planned))
+            self._occupant.ended(End(Then.REPLACED, exitcode, process, story, planned=planned))
             self._unready += self._state is WorkerState.STARTING
             self.counts["recycled" if recycled else "restarts"] += 1
             self._replace()

@@ -4,7 +4,7 @@ Here is only what stays the same for the whole life of the process. What belongs
 itself (its pipes, its black box, its clock) is passed beside it, and all that changes comes in
 frames.
 
-    Manager (all workers) ─ replace(worker=) ─► Launch ─ replace(generation=) ─► process ─► Worker
+    Manager (all workers) ─ replace(worker=) ─► handle ─ replace(generation=) ─► process ─► Worker
 """
 
 from __future__ import annotations

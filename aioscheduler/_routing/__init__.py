@@ -1,7 +1,7 @@
 """Which worker takes a task, and who is told of its end.
 
 Placement, the links (one contract, `link`, whether the schedulers are in another process, or, with
-their entries and their crew, in this loop: `local`), the fleet of all of them, the holders of
+their entries and their runner, in this loop: `local`), the fleet of all of them, the listeners of
 handles, and the keeper of what is durable. What users call is above, in the public modules.
 
 Doors: `admission`, `assembly`, `fleet`, `forwardedlogs`, `keeper`, `lastfailures`, `layout`,

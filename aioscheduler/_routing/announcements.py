@@ -89,7 +89,7 @@ class Announcements:
 
         Args:
             scheduler: Of this one.
-            begun: The numbers of the tasks that it began last, plus one, as of `Life.begun`.
+            begun: The numbers of the tasks that it began last, plus one, as of `begun`.
 
         Yields:
             The number of the one, -1 for none, and those of the others; None: that is not known,

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, Protocol
 from .._durable.records import Store
 from .._durable.writer import InlineWriter, Writer
 from .._processes.budget import RestartBudget
-from .._processes.incarnation import Incarnation, Launch
 from .._processes.process import Alive
 from .._processes.workerconfig import WorkerConfig
+from .._processes.workerhandle import LocalWorkerHandle, MakeWorkerHandle
 from .._scheduling.order import Order
 from .._shipping.hostcatalog import HostCatalog
 from .._shipping.hostshipping import HostShipper
@@ -27,7 +27,7 @@ from .._shipping.workercatalog import WorkerCatalog
 from ..errors import NotShippable
 from ..registry import check_plain
 from .forwardedlogs import read_levels
-from .hostdesk import HostDesk
+from .hostupstream import HostUpstream
 from .keeper import Keeper
 from .keeping import Keeping
 from .local import LocalLink
@@ -38,14 +38,14 @@ from .settings import Settings
 from .storedcalls import LocalCalls, Notes, RemoteCalls
 
 
-def _launch_processes(
+def _local_processes(
     config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
-) -> Launch:
-    def launch(*life: Any) -> Incarnation:
+) -> MakeWorkerHandle:
+    def make(*args: Any) -> LocalWorkerHandle:
         levels = read_levels() if config.forward_logs else {}  # as they are by now
-        return Incarnation(replace(config, log_levels=levels), loop_initializer, alive, *life)
+        return LocalWorkerHandle(replace(config, log_levels=levels), loop_initializer, alive, *args)
 
-    return launch
+    return make
 
 
 class Elsewhere(Protocol):
@@ -69,13 +69,15 @@ class Seams(NamedTuple):
 
     Attributes:
         clock: Returns the present in nanoseconds since the epoch.
-        launcher: Returns what makes the processes of a worker's place.
+        process_maker: Returns what makes the processes of a worker's place.
         writer: Returns the thread that uses a store.
         elsewhere: Where the workers are; None: here.
     """
 
     clock: Callable[[], int] = time.time_ns
-    launcher: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], Launch] = _launch_processes
+    process_maker: Callable[[WorkerConfig, Callable[[], Any] | None, Alive], MakeWorkerHandle] = (
+        _local_processes
+    )
     writer: Callable[[], Writer | InlineWriter] = Writer
     elsewhere: Elsewhere | None = None
 
@@ -120,7 +122,7 @@ class Assembly:
         self._alive = alive
         self._failed = failed
         self._tell_avoided = tell_avoided
-        self._desk = HostDesk(manager, router)
+        self._upstream = HostUpstream(manager, router)
 
     def make_local(self) -> LocalLink:
         """Make the link to the schedulers in this loop."""
@@ -142,7 +144,7 @@ class Assembly:
             self._seams.clock,
             self._manager,
             settings.boot,
-            self._desk,
+            self._upstream,
             self._failed,
             settings.max_running,
             router.ids,
@@ -229,7 +231,7 @@ class Assembly:
                 worker,
                 schedulers,
                 settings.order is Order.TIMED,
-                self._seams.launcher(
+                self._seams.process_maker(
                     replace(config, worker=worker), settings.loop_initializer, self._alive
                 ),
                 budget,
@@ -241,7 +243,7 @@ class Assembly:
                 boot,
                 settings.rerun,
                 self._failed,
-                partial(self._desk.asked_inside, remotes, catalog),
+                partial(self._upstream.asked_inside, remotes, catalog),
                 self._router.new_due,
                 self._router.ids,
                 None if recycling is None else recycling.wears[worker],

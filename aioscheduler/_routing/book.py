@@ -289,7 +289,7 @@ class Book:
         """The process is gone: what was announced and has not begun waits again.
 
         Args:
-            begun: Of each scheduler what it has begun last, as of `Life.begun`.
+            begun: Of each scheduler what it has begun last, as of `WorkerHandle.begun`.
         """
         announcements = self.announcements
         changes = [self._unstart(*announced) for announced in announcements.unconfirmed]

@@ -128,8 +128,8 @@ class Drafts:
         """
         assert asked.durable is not None
         assert isinstance(asked.payload, bytes)
-        name, place, once, label = asked.durable
-        function = registry.find(name) or Function(0, name, place, once)
+        name, qualname, once, label = asked.durable
+        function = registry.find(name) or Function(0, name, qualname, once)
         confirmed = confirmed_of(function, asked.id)
         stored = Stored(function, asked.payload, label, asked.captured, confirmed)
         return Draft(stored, asked.key, asked.id)
@@ -158,7 +158,7 @@ class Drafts:
         """Return the name of a task, as its handle shows it."""
         label, _ = self._notes.read(row.options)
         function = function or self._functions.find(row.function)
-        return label or ("" if function is None else function.place)
+        return label or ("" if function is None else function.qualname)
 
     def row(self, number: int, due: int, draft: Draft) -> Row:
         """Return a task as it stands in the file, under a number."""

@@ -1,7 +1,7 @@
 """Reports what has become of the tasks of a worker to all who are to know.
 
     Change ─► counters: placement (what waits, what is left), `stats()`
-          └─► listeners: handles and batches (`Holders`), or else the loop's exception handler
+          └─► listeners: handles and batches (`Listeners`), or else the loop's exception handler
 
 Nothing here raises: a task is struck out of the book by now, and the next one is to be told, too.
 """
@@ -24,11 +24,11 @@ from ..home import Home
 from ..outcomes import Decode
 from .book import Book
 from .changes import Change
-from .holders import Holders
 from .ids import Ids
 from .keeping import Keeping
 from .lastfailures import LastFailures
 from .link import LoadCounter
+from .listeners import Listeners
 
 NO_MEMORY = object()
 """In the place of an outcome for which this process had no memory."""
@@ -53,7 +53,7 @@ class Endings:
         keeping: Keeps the durable ones among the tasks; None: there is no store.
 
     Attributes:
-        holders: Of the tasks.
+        listeners: Of the tasks.
         failures: Of those that wait for another attempt.
     """
 
@@ -68,7 +68,7 @@ class Endings:
         ids: Ids,
         keeping: Keeping | None = None,
     ) -> None:
-        self.holders: Holders = Holders(home)
+        self.listeners: Listeners = Listeners(home)
         self.failures: LastFailures = LastFailures()
         self._worker = worker
         self._home = home
@@ -123,7 +123,7 @@ class Endings:
         durable: Collection[int] = ()
         if self._keeping is not None:
             durable = self._keeping.ended(ended, state, outcomes, ending)
-        if state is State.FINISHED and self.holders.has_batches and not singly:
+        if state is State.FINISHED and self.listeners.has_batches and not singly:
             self._settle_rows(scheduler, ended, values, decode)
         else:
             for number, value in zip(ended, values, strict=False):
@@ -157,7 +157,7 @@ class Endings:
             stop = end_of_row(numbers, start)
             row = list(values[start:stop])
             first = numbers[start]
-            if len(row) == 1 or not self.holders.settle_row(first, row, State.FINISHED, decode):
+            if len(row) == 1 or not self.listeners.settle_row(first, row, State.FINISHED, decode):
                 for number, value in enumerate(row, first):
                     self._settle(scheduler, number, State.FINISHED, value, decode)
             start = stop
@@ -179,7 +179,7 @@ class Endings:
             self._counts[state.value] -= 1
             state, value, decode = State.FAILED, _no_memory(state), None
             self._counts[state.value] += 1
-        told = self.holders.settle(number, state, value, decode)
+        told = self.listeners.settle(number, state, value, decode)
         if not told and state is State.FAILED and not durable:
             name = self._unheard.pop(number, "")
             who = f"{name} {self._home.ref(scheduler, number)}".lstrip()
@@ -199,7 +199,7 @@ class Endings:
                 self._keeping.ended(numbers, state, [value] * len(numbers))
             if state is State.CANCELLED:
                 self.failures.tell(numbers, self._home.ref)
-            self.holders.settle_alike(numbers, state, value)
+            self.listeners.settle_alike(numbers, state, value)
             self._book.forget(numbers)
         self._counter.count_emptied(self._worker)
 
@@ -209,14 +209,14 @@ class Endings:
         """Return the name of a task that has no handle; "" if it is not known."""
         label = self._shipper.label(entry.function, entry.record)
         name = label if isinstance(label, str) else self._shipper.name_of(label)
-        return name or self.holders.name_of_batch(number)
+        return name or self.listeners.name_of_batch(number)
 
     def describe_running(self) -> str:
         """Name tasks that have started and not ended; at most a few."""
         ledger = self._book.ledger
         names = []
         for number, entry in ledger.read(list(islice(ledger.running_numbers(), _NAMED))).items():
-            task = self.holders.find(number)
+            task = self.listeners.find(number)
             name = self.name(number, entry) if task is None else task.name
             names.append(f"{name and name + ' '}{self._home.ref(entry.scheduler, number)}")
         more = f" and {ledger.running - _NAMED:,} more" if ledger.running > _NAMED else ""
@@ -231,7 +231,7 @@ class Endings:
         for number in numbers:
             if not self._may_name:
                 break
-            if number not in self.holders:
+            if number not in self.listeners:
                 self._may_name -= 1
                 entry = self._book.ledger.find(number)
                 if entry is not None:
@@ -242,7 +242,7 @@ class Endings:
     def look_after(self) -> None:
         """Is called once a tick."""
         self._may_name = _UNHEARD_NAMED
-        self.holders.forget_dropped()
+        self.listeners.forget_dropped()
 
 
 def kept_error(reason: Exception | None) -> ManagerClosed:

@@ -21,8 +21,8 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 
-from .._processes.incarnation import Incarnation
 from .._processes.process import Alive, end_workers
+from .._processes.workerhandle import LocalWorkerHandle
 from .._scheduling.alarm import next_tick
 from .._scheduling.holdback import seems_to_end
 from .._scheduling.lateness import History
@@ -200,7 +200,7 @@ class Fleet:
 
     def end_without_loop(self) -> None:
         """End the workers when the loop cannot: it is closed, or do not run."""
-        lives = [remote.supervisor.life for remote in self.remotes]
+        processes = [remote.supervisor.process for remote in self.remotes]
         end_workers(self._alive)
         self.loop_ended()
         reason = self._router.closed
@@ -210,10 +210,10 @@ class Fleet:
                 RuntimeError
             ):  # of the closed loop, from what was half done there
                 link.kill(reason)
-        for life in lives:
-            if isinstance(life, Incarnation):
+        for process in processes:
+            if isinstance(process, LocalWorkerHandle):
                 with contextlib.suppress(RuntimeError):
-                    life.bury()
+                    process.bury()
         for remote in self.remotes:
             remote.settle_all(None, lost=True)
         self._finish()
@@ -303,10 +303,10 @@ class Fleet:
     def _tell_avoided(self) -> None:
         """Say of each worker whether new tasks are better sent elsewhere."""
         router = self._router
-        router.placement.avoid([link.vitals().avoided for link in router.links])
+        router.placement.avoid([link.stats().avoided for link in router.links])
 
     def _count_cancelled(self) -> int:
-        return sum(link.vitals().counts[State.CANCELLED.value] for link in self._router.links)
+        return sum(link.stats().counts[State.CANCELLED.value] for link in self._router.links)
 
     def _guard_exit(self) -> None:
         """Have the workers ended with the interpreter, or with the manager, without close()."""

@@ -65,10 +65,10 @@ class ForwardedLogs:
                 self._handle(packed)
             except BaseException as error:  # noqa: BLE001  of a user's: it is to harm nothing here
                 loop.call_soon(throw, error)
-        life = self._supervisor.life
-        if life is not None and life.pid is not None:  # else these were its last words
-            life.pipe.send(wire.encode([Kind.LOGGED]))
-            life.pipe.flush()
+        process = self._supervisor.process
+        if process is not None and process.pid is not None:  # else these were its last words
+            process.pipe.send(wire.encode([Kind.LOGGED]))
+            process.pipe.flush()
 
     def _handle(self, packed: Packed) -> None:
         logger = logging.getLogger(packed.fields["name"])

@@ -35,10 +35,10 @@ class Functions:
     def number(self, function: Durable | Function) -> int:
         """Return the number of a function, which the file is told if it does not know it so."""
         known = self._by_name.get(function.name)
-        if known is not None and (known.place, known.once) == (function.place, function.once):
+        if known is not None and (known.qualname, known.once) == (function.qualname, function.once):
             return known.number
         number = max(self._by_number, default=0) + 1 if known is None else known.number
-        known = Function(number, function.name, function.place, function.once)
+        known = Function(number, function.name, function.qualname, function.once)
         self._by_name[function.name] = self._by_number[number] = known
         self._group.define(known)
         return number

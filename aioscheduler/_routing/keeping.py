@@ -1,6 +1,6 @@
 """What becomes of the durable tasks at one place, written down as it happens.
 
-    Book, Receiver, Endings (or LocalCrew) ─► Keeping ─► Group: strike, change, bury
+    Book, Receiver, Endings (or LocalRunner) ─► Keeping ─► Group: strike, change, bury
                                                  │
                                                  ├► Marks: what runs over a commit is on record
                                                  └► ConfirmedStarts: may it begin?

@@ -65,7 +65,7 @@ class Shipper(Protocol):
         """Turn those of many calls at once, if they need no care; None: take them singly."""
 
 
-class Vitals(NamedTuple):
+class LinkStats(NamedTuple):
     """What a link knows of its place that nobody else does.
 
     Attributes:
@@ -177,7 +177,7 @@ class Link(Home, Protocol):
     def look_after(self, lag: float) -> None:
         """Is called once a tick, and told how late the host's loop was, in seconds."""
 
-    def vitals(self) -> Vitals:
+    def stats(self) -> LinkStats:
         """Return what `Manager.stats()` needs to know; may be called from any thread."""
 
     def kill(self, reason: Exception) -> None:

@@ -30,19 +30,19 @@ from .._scheduling.pace import MAX_SLICE
 from .._shipping.failures import describe
 from .._shipping.propagation import Propagation
 from ..errors import WorkerLost, WorkerStartError
-from ..inside import Desk, ManagerProxy, Place, running
+from ..inside import ManagerProxy, SchedulerContext, Upstream, running
 from ..inspection import TaskInfo, Wanted
 from ..outcomes import Outcomes, Part
 from ..stats import WorkerState
 from ..task import State, Task
 from .ids import Ids
 from .keeping import Keeping
-from .link import LoadCounter, Vitals
+from .link import LinkStats, LoadCounter
 from .listing import list_engines
-from .localcrew import LocalCrew
 from .localentry import Attempts, Entry, Work, context_of, move
 from .localentry import name_of as name_of_entry
 from .localhome import LocalHome
+from .localrunner import LocalRunner
 from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -62,7 +62,7 @@ class LocalLink(LocalHome):
         clock: Gives the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
         boot: The initializer and its arguments, if there is one.
-        desk: Takes what tasks schedule, if there is a manager.
+        upstream: Takes what tasks schedule, if there is a manager.
         failed: Called if the initializer raises, or what it has opened ends.
         max_running: How many timed tasks may run at a time on each scheduler; None for any number.
         ids: Of the manager's tasks, if there is one.
@@ -84,7 +84,7 @@ class LocalLink(LocalHome):
         clock: Callable[[], int] = time.time_ns,
         manager: str | None = None,
         boot: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
-        desk: Desk | None = None,
+        upstream: Upstream | None = None,
         failed: Callable[[Exception], None] = lambda reason: None,
         max_running: int | None = None,
         ids: Ids | None = None,
@@ -100,18 +100,17 @@ class LocalLink(LocalHome):
         self._state = WorkerState.STARTING
         self.shipper = LocalShipper()
         self.proxy: ManagerProxy | None = None
-        if desk is not None:
-            self.proxy = ManagerProxy(desk, loop_thread)
-        self._places: list[Place] = [
+        if upstream is not None:
+            self.proxy = ManagerProxy(upstream, loop_thread)
+        self._contexts: list[SchedulerContext] = [
             (self.proxy, manager or "", 0, index, clock) for index in range(schedulers)
         ]
         self._ids = ids or Ids(1)
         self._keeping = keeping
-        self._crew = LocalCrew(
-            *(order, counter, self._places, clock, manager, self._ids, propagation, keeping)
-        )
+        shared = order, counter, self._contexts, clock, manager, self._ids, propagation, keeping
+        self._runner = LocalRunner(*shared)
         self.engines: list[Engine[Entry]] = [
-            Engine(index, order, self._crew, self._recorder, clock, context_of, max_running)
+            Engine(index, order, self._runner, self._recorder, clock, context_of, max_running)
             for index in range(schedulers)
         ]
         self._counter = counter
@@ -126,7 +125,7 @@ class LocalLink(LocalHome):
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to run what is due, once the initializer is through."""
-        self.loop = self._crew.loop = loop
+        self.loop = self._runner.loop = loop
         if self.lifespan is None:
             self._start_engines()
         else:
@@ -148,7 +147,7 @@ class LocalLink(LocalHome):
             if not self._booting.cancelled() or (own and own.cancelling()):
                 raise  # it is who waits that is cancelled
             reason = "the manager was closed before its initializer was through"
-            raise WorkerStartError(reason if self._crew.stopped else _CANCELLED) from None
+            raise WorkerStartError(reason if self._runner.stopped else _CANCELLED) from None
 
     def _was_booted(self, booting: asyncio.Task[None]) -> None:
         """Fail if somebody else has cancelled it: no task would ever begin."""
@@ -190,7 +189,7 @@ class LocalLink(LocalHome):
     def _fail_unless_over(self, reason: Exception) -> None:
         """Fail, unless the loop ends, or we are closed: all that there is may be cancelled then."""
         assert self.loop is not None
-        HoldBack(lambda: None if self._crew.stopped else self._failed(reason)).begin(self.loop)
+        HoldBack(lambda: None if self._runner.stopped else self._failed(reason)).begin(self.loop)
 
     def schedule(
         self, scheduler: int, due: int, when: datetime | int, call: LocalCall
@@ -249,10 +248,11 @@ class LocalLink(LocalHome):
         if self.loop is not None:
             self._history.add(self.loop.time(), lag, self._recorder.take())
 
-    def vitals(self) -> Vitals:
+    def stats(self) -> LinkStats:
         """Return what `Manager.stats()` needs to know."""
         running = sum(len(engine.running) for engine in self.engines)
-        return Vitals(self._state, False, os.getpid(), running, self._crew.counts, self._history)
+        counts = self._runner.counts
+        return LinkStats(self._state, False, os.getpid(), running, counts, self._history)
 
     async def close(self, timeout: float | None) -> None:
         """Cancel what waits and let what runs finish.
@@ -263,16 +263,16 @@ class LocalLink(LocalHome):
         began = asyncio.get_running_loop().time()
         if self._booting is not None:
             self._booting.cancel()
-        self._crew.stopped = True
+        self._runner.stopped = True
         for engine in self.engines:
             for entries in engine.stop():
                 for number, entry in entries.items():
-                    self._crew.withdrawn(engine, number, entry)
+                    self._runner.withdrawn(engine, number, entry)
         if self._alarm is not None:
             self._alarm.stop()
         caller = running.get(None)  # a task of ours that closes its manager, itself or by a child
         spared = None
-        if caller is not None and any(caller[0] is place for place in self._places):
+        if caller is not None and any(caller[0] is context for context in self._contexts):
             spared = caller[0][3], caller[1]
         for scheduler, number in await end_running(self.engines, timeout, spared):
             log.warning(
@@ -290,11 +290,11 @@ class LocalLink(LocalHome):
         """End every task as lost: initializer or lifespan have failed, or the loop is closed."""
         if self._alarm is not None:
             self._alarm.stop()
-        self._crew.stopped, self._crew.reason = True, reason
+        self._runner.stopped, self._runner.reason = True, reason
         for engine in self.engines:
             for entries in engine.stop():
                 for number, entry in entries.items():
-                    self._crew.withdrawn(engine, number, entry)
+                    self._runner.withdrawn(engine, number, entry)
         self._state = WorkerState.STOPPED
         if self.loop is None or self.loop.is_closed():  # nothing that runs will end
             self._counter.count_emptied(0)
@@ -315,7 +315,7 @@ class LocalLink(LocalHome):
         entry = engine.withdraw(number, launched=True)
         if entry is None:
             return False
-        self._crew.withdrawn(engine, number, entry)
+        self._runner.withdrawn(engine, number, entry)
         return True
 
     def dispossess(self, scheduler: int, number: int) -> None:
@@ -353,7 +353,7 @@ class LocalLink(LocalHome):
         task = self.find(scheduler, number)
         if task is not None:
             self.attach(Task(self, scheduler, number, task._when, task._label), scheduler, number)
-            self._crew.held.discard(task)
+            self._runner.held.discard(task)
         return task
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
@@ -367,11 +367,11 @@ class LocalLink(LocalHome):
         """Have a batch be told the end of a task of which nobody has a handle."""
         self._hold(part, part.scheduler, part.first)
 
-    def _hold(self, holder: Task[Any] | Part, scheduler: int, number: int) -> None:
+    def _hold(self, listener: Task[Any] | Part, scheduler: int, number: int) -> None:
         engine = self.engines[scheduler]
         entry = engine.find(number)
         assert entry is not None  # it has been accepted
-        engine.replace(number, (holder, *entry[1:]))
+        engine.replace(number, (listener, *entry[1:]))
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Have a timed task start at another time, in nanoseconds since the epoch.
@@ -384,7 +384,7 @@ class LocalLink(LocalHome):
         if entry is None:
             return False
         engine.add_again([number], due, [move(entry, due)])
-        self._crew.few.forget(number)
+        self._runner.few.forget(number)
         if self._keeping is not None:
             self._keeping.moved(number, due)
         return True

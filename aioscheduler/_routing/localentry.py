@@ -141,5 +141,5 @@ def move(entry: Entry, due: int) -> Entry:
 
 def replace_due(entry: Entry, due: int) -> Entry:
     """Return an entry with another due time that its task is told, to start when it was to."""
-    holder, work, context, options, _, captured = entry
-    return holder, work, context, options, due, captured
+    listener, work, context, options, _, captured = entry
+    return listener, work, context, options, due, captured

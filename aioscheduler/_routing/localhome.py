@@ -14,15 +14,15 @@ from .._scheduling.states import State
 from ..task import Task, TaskRef
 from .ids import Ids
 from .keeping import Keeping
-from .localcrew import LocalCrew
 from .localentry import Entry, start_of
+from .localrunner import LocalRunner
 
 
 class LocalHome:
     """The home of the handles of the tasks in one loop."""
 
     engines: Sequence[Engine[Entry]]
-    _crew: LocalCrew
+    _runner: LocalRunner
     _ids: Ids
     _keeping: Keeping | None
 
@@ -37,7 +37,7 @@ class LocalHome:
     def ref(self, scheduler: int, number: int, kept: Any = None) -> TaskRef | None:
         if self._keeping is not None and (ref := self._keeping.ref(number, kept)) is not None:
             return ref
-        return self._crew.ref(scheduler, number)
+        return self._runner.ref(scheduler, number)
 
     def due(self, scheduler: int, number: int) -> int | None:
         engine = self.engines[scheduler]
@@ -49,20 +49,20 @@ class LocalHome:
         return str(label)
 
     def hold(self, task: Task[Any]) -> None:
-        self._crew.held.add(task)
+        self._runner.held.add(task)
 
     def release(self, task: Task[Any]) -> None:
-        self._crew.held.discard(task)
+        self._runner.held.discard(task)
 
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
         """Give a handle on a task that has not ended, else None."""
         entry = self.engines[scheduler].find(number)
         if entry is None:
             return None
-        holder = entry[0] if isinstance(entry[0], Task) else entry[0].task(number)
+        listener = entry[0] if isinstance(entry[0], Task) else entry[0].task(number)
         if number in self._ids.of[0]:  # of a task of a store nobody has had it yet
-            holder._id = self._ids.of[0][number]
-        return holder
+            listener._id = self._ids.of[0][number]
+        return listener
 
     def scheduler_of(self, number: int) -> int | None:
         """Return the scheduler of a task; None: it has ended."""

@@ -1,6 +1,6 @@
 """What becomes of the tasks of a process that is gone: for the next process, or for good.
 
-a life has ended ─► Book: what waits, what had begun ─► Endings: the lost are told why
+a process has ended ─► Book: what waits, what had begun ─► Endings: the lost are told why
 
 A task that has blocked its worker for too long is lost, whatever becomes of the others: it would do
 so again.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-from .._processes.incarnation import Life
 from .._processes.supervisor import Supervisor
+from .._processes.workerhandle import WorkerHandle
 from .._scheduling.states import State
 from ..errors import WorkerLost
 from .book import Book
@@ -45,16 +45,16 @@ class Recovery:
         self._rerun = rerun
         self._supervisor = supervisor
 
-    def pass_on(self, life: Life, exitcode: int | None) -> tuple[str, int]:
+    def pass_on(self, process: WorkerHandle, exitcode: int | None) -> tuple[str, int]:
         """Keep for the next process what it is to have, and end the rest.
 
         Returns:
             What has become of them, in words, and how many tasks had begun and not ended.
         """
         book, endings = self._book, self._endings
-        for change in book.died([self.begun(life, n) for n in range(book.schedulers)]):
+        for change in book.died([self.begun(process, n) for n in range(book.schedulers)]):
             endings.tell(change)
-        cause, blocked = self._supervisor.cause, self._blocked(life)
+        cause, blocked = self._supervisor.cause, self._blocked(process)
         if blocked is not None:
             for change in book.lose(*blocked):
                 errors = [self._lost(exitcode, True, number, cause) for number in change.ended]
@@ -72,18 +72,18 @@ class Recovery:
             endings.tell(change, errors)
         return fate, running
 
-    def begun(self, life: Life, scheduler: int) -> tuple[int, int] | None:
+    def begun(self, process: WorkerHandle, scheduler: int) -> tuple[int, int] | None:
         """Return what the black box says, None if it cannot be read."""
         try:
-            return life.begun(scheduler)
+            return process.begun(scheduler)
         except Exception:
             log.exception("the black box of worker %d cannot be read", self._worker)
             return None
 
-    def _blocked(self, life: Life) -> tuple[int, int] | None:
+    def _blocked(self, process: WorkerHandle) -> tuple[int, int] | None:
         """Return which task has blocked its worker for too long; None: none, or nobody knows."""
         try:
-            return life.blocked()
+            return process.blocked()
         except Exception:
             log.exception("which task has blocked worker %d cannot be read", self._worker)
             return None
@@ -117,7 +117,7 @@ class Recovery:
         text = "" if why is None else getattr(why, "__notes__", [str(why)])[0]
         error = WorkerLost(self._worker, exitcode, started, text, cause, self._supervisor.name)
         error.__cause__ = why
-        task = None if number is None else self._endings.holders.handle_of(number)
+        task = None if number is None else self._endings.listeners.handle_of(number)
         if task is not None:
             error.add_note(task._note)
         return error

@@ -29,9 +29,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .._processes.budget import RestartBudget
-from .._processes.incarnation import Launch, Life
 from .._processes.occupant import End, Then
 from .._processes.supervisor import Supervisor
+from .._processes.workerhandle import MakeWorkerHandle, WorkerHandle
 from .._scheduling.loopthread import LoopThread
 from .._scheduling.states import State
 from .._shipping.hostshipping import HostShipper
@@ -48,7 +48,7 @@ from .endings import Endings
 from .forwardedlogs import ForwardedLogs
 from .ids import Ids
 from .keeping import Keeping
-from .link import LoadCounter, Vitals
+from .link import LinkStats, LoadCounter
 from .listing import list_book
 from .receiving import Receiver
 from .recovery import Recovery
@@ -66,7 +66,7 @@ class RemoteLink(RemoteHome):
         worker: The place, from 0.
         schedulers: How many schedulers it has.
         timed: Whether they are timed; else they are queues.
-        launch: Makes its processes.
+        make: Makes the handles of its processes.
         budget: For replacements, of the whole manager.
         shipper: Shared by all workers of the manager.
         counter: Told of every start and end.
@@ -94,7 +94,7 @@ class RemoteLink(RemoteHome):
         worker: int,
         schedulers: int,
         timed: bool,
-        launch: Launch,
+        make: MakeWorkerHandle,
         budget: RestartBudget,
         shipper: HostShipper,
         counter: LoadCounter,
@@ -115,10 +115,10 @@ class RemoteLink(RemoteHome):
         self.loop_thread: LoopThread = loop_thread
         self.identity: int = secrets.randbits(128)
         self.new_due: Callable[[datetime | timedelta | None], int] = new_due
-        self.supervisor: Supervisor = Supervisor(worker, launch, budget, self, name)
+        self.supervisor: Supervisor = Supervisor(worker, make, budget, self, name)
         self.shipper: HostShipper = shipper
         self.book: Book = Book(schedulers, timed, shipper.catalog.log)
-        self._life: Life | None = None  # the last
+        self._process: WorkerHandle | None = None  # the last
         self._worker = worker
         self._timed = timed
         self._manager = manager
@@ -130,7 +130,7 @@ class RemoteLink(RemoteHome):
         self._endings = Endings(
             *(worker, self, self.book, shipper, counter, self._counts, ids, keeping)
         )
-        self._holders = self._endings.holders
+        self._listeners = self._endings.listeners
         self._recovery = Recovery(worker, self.book, self._endings, rerun, self.supervisor)
         self._sender = Sender(self._outbox, boot)
         self.book.announcements.wake = self._sender.soon
@@ -180,24 +180,24 @@ class RemoteLink(RemoteHome):
 
         If none had, nothing would count, and processes that end like this be replaced for ever.
         """
-        if self._keeping is None or self._life is None:
+        if self._keeping is None or self._process is None:
             return False
         announcements = self.book.announcements
         begun = set(self.book.ledger.running_numbers())
         for _, numbers in announcements.unconfirmed:
             begun.difference_update(numbers)
         for scheduler in range(self.book.schedulers):
-            words = self._recovery.begun(self._life, scheduler)
+            words = self._recovery.begun(self._process, scheduler)
             for _, unbegun in announcements.unbegun(scheduler, words) if words else ():
                 begun.difference_update(unbegun or ())
         return self._keeping.all_durable(begun)
 
-    def connect(self, life: Life) -> None:
+    def connect(self, process: WorkerHandle) -> None:
         """Tell a new process everything: definitions, tasks, and then to begin."""
-        self._life = life
+        self._process = process
         for change in self.book.drop_asked():
             self._endings.tell(change)
-        self._sender.tell(life, *self._outbox.restart())
+        self._sender.tell(process, *self._outbox.restart())
 
     def receive(self, frame: wire.Frame) -> None:
         """Take a frame of the worker's.
@@ -215,10 +215,10 @@ class RemoteLink(RemoteHome):
         """Sort out what a process leaves: for the next, or, if there is none, for good."""
         recovery = self._recovery
         if end.then is Then.REPLACED:
-            assert end.life is not None
+            assert end.process is not None
             self._sender.disconnect()
             self._receiver.disconnect()
-            fate, harmed = recovery.pass_on(end.life, end.exitcode)
+            fate, harmed = recovery.pass_on(end.process, end.exitcode)
             level = logging.DEBUG if end.planned and not harmed else logging.WARNING
             line, _, below = end.story.partition("\n")
             log.log(level, "%s; it is replaced: %s%s", line, fate, below and f"\n{below}")
@@ -245,7 +245,7 @@ class RemoteLink(RemoteHome):
         if self._sender.turn is None or self._outbox.full:  # else the call is spared
             self._sender.soon()
         label = function if record is None else self.shipper.label(function, record)
-        return self._holders.hand_out(scheduler, number, when, label)
+        return self._listeners.hand_out(scheduler, number, when, label)
 
     def schedule_many(
         self,
@@ -259,7 +259,7 @@ class RemoteLink(RemoteHome):
     ) -> int:
         """Send calls of one function as one frame."""
         first = self._outbox.add_many(scheduler, dues, function, payloads, record)
-        self._holders.add(Part(outcomes, offset, self, scheduler, first, len(payloads), dues))
+        self._listeners.add(Part(outcomes, offset, self, scheduler, first, len(payloads), dues))
         self._sender.soon()
         return first
 
@@ -294,14 +294,14 @@ class RemoteLink(RemoteHome):
         number = self.book.number_of(number)
         if self._outbox.scheduler(number) != scheduler:
             return None
-        task = self._holders.find(number)
+        task = self._listeners.find(number)
         if task is None:
             entry = self.book.find(number)  # its page is read, which takes 0.1 ms
             assert entry is not None
             # By its name, as nothing keeps the function's number for a new handle.
             name = self._endings.name(number, entry)
             given = entry.given if self._timed else 0
-            task = self._holders.hand_out(scheduler, number, given, name)
+            task = self._listeners.hand_out(scheduler, number, given, name)
             task._id = self._ids.of[self._worker].get(number)
             if self._keeping is not None:
                 task._kept = self._keeping.kept.get(number)
@@ -322,7 +322,7 @@ class RemoteLink(RemoteHome):
 
     def dispossess(self, scheduler: int, number: int) -> None:
         """Withdraw a task whose id another takes; what has begun goes on without it."""
-        task = self._holders.handle_of(number)
+        task = self._listeners.handle_of(number)
         if task is not None:
             task._id = None
         running = self.book.state(number) is State.RUNNING
@@ -370,17 +370,17 @@ class RemoteLink(RemoteHome):
         self._endings.look_after()
         self._receiver.history.expire(self.loop.time())
 
-    def vitals(self) -> Vitals:
+    def stats(self) -> LinkStats:
         """Return what `Manager.stats()` needs to know."""
         supervisor = self.supervisor
-        life = supervisor.life
-        return Vitals(
+        process = supervisor.process
+        return LinkStats(
             supervisor.state,
             supervisor.avoided,
-            life.pid if life is not None else None,
+            process.pid if process is not None else None,
             self.book.ledger.running,
             self._counts,
             self._receiver.history,
-            life.node if life is not None else None,
-            life.usage if life is not None else None,
+            process.node if process is not None else None,
+            process.usage if process is not None else None,
         )

@@ -12,8 +12,8 @@ from .._shipping.hostshipping import HostShipper
 from ..outcomes import Part
 from ..task import Task, TaskRef
 from .book import Book
-from .holders import Holders
 from .keeping import Keeping
+from .listeners import Listeners
 
 
 class RemoteHome:
@@ -24,7 +24,7 @@ class RemoteHome:
     _worker: int
     _timed: bool
     _manager: str
-    _holders: Holders
+    _listeners: Listeners
     _keeping: Keeping | None
 
     async def stored(self, number: int, kept: Any) -> None:
@@ -50,18 +50,18 @@ class RemoteHome:
         return self.shipper.name_of(label)
 
     def hold(self, task: Task[Any]) -> None:
-        self._holders.hold(task)
+        self._listeners.hold(task)
 
     def release(self, task: Task[Any]) -> None:
-        self._holders.release(task)
+        self._listeners.release(task)
 
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:
         """Take the handle from a task that has one; its end is told to nobody."""
-        return self._holders.take(number)
+        return self._listeners.take(number)
 
     def attach_part(self, part: Part) -> None:
         """Have a batch be told the end of a task of which nobody has a handle."""
-        self._holders.add_single(part)
+        self._listeners.add_single(part)
 
     def scheduler_of(self, number: int) -> int | None:
         """Return the scheduler of a task; None: it has ended."""
@@ -69,4 +69,4 @@ class RemoteHome:
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
         """Make a handle that of another task, of which nobody has one."""
-        self._holders.put(task, scheduler, number)
+        self._listeners.put(task, scheduler, number)

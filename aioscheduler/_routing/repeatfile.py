@@ -138,7 +138,7 @@ class RepeatFile:
         function = repeat._work.draft.stored.function
         if (
             isinstance(function, Function)
-            and function.place.startswith("__main__:")
+            and function.qualname.startswith("__main__:")
             and registry.find(function.name) is None
             and now < self._known_until
         ):

@@ -76,7 +76,7 @@ class File(Protocol):
 
 
 class Repeats:
-    """The repeats of one manager (`repeat.Desk`).
+    """The repeats of one manager (`repeat.Owner`).
 
     Args:
         router: Takes the runs.

@@ -265,7 +265,7 @@ class Restoring:
             text = f"the file has no function of the number {row.function}"
             self._bury(row, kept, Reason.UNKNOWN, text)
             return
-        if isinstance(function, Function) and function.place.startswith("__main__:"):
+        if isinstance(function, Function) and function.qualname.startswith("__main__:"):
             if same is None:
                 self._undefined.add(row, kept, function)
             else:  # which needs the id

@@ -7,8 +7,8 @@
         ▼
       link.schedule ─► handle
 
-Many calls of one function go by way of `submission`, what tasks ask for by that of `hostdesk`, what
-the file of durable tasks has by that of `admission`.
+Many calls of one function go by way of `submission`, what tasks ask for by way of `hostupstream`,
+and the tasks of a store by way of `admission`.
 """
 
 from __future__ import annotations

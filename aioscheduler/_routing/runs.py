@@ -192,7 +192,7 @@ class DurableWork(NamedTuple):
     @property
     def name(self) -> str:
         """What the runs are called."""
-        return self.draft.stored.label or self.draft.stored.function.place
+        return self.draft.stored.label or self.draft.stored.function.qualname
 
     def make(self, id_: str, run: Run, own: bytes) -> tuple[Any, Draft]:
         """Return a call, and what the store is to have: under an id that no other run has."""

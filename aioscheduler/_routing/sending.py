@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from .._processes.incarnation import Life
+from .._processes.workerhandle import WorkerHandle
 from .._scheduling.holdback import HoldBack
 from .._transport import wire
 from .._transport.outbox import Outbox
@@ -39,7 +39,7 @@ class Sender:
         self._outbox = outbox
         self._boot = boot
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._life: Life | None = None  # the process that has been told everything
+        self._process: WorkerHandle | None = None  # the process that has been told everything
         self._telling: asyncio.Task[None] | None = None
         self._told: asyncio.Future[None] | None = None  # while a process is to be told
 
@@ -47,45 +47,49 @@ class Sender:
         """Wait for the first process."""
         self._loop, self._told = loop, loop.create_future()
 
-    def tell(self, life: Life, frames: Iterator[bytes], blobs: Blobs) -> None:
+    def tell(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
         """Tell a new process everything, then to begin."""
         assert self._loop is not None
-        self._telling = self._loop.create_task(self._tell(life, frames, blobs))
-        self._telling.add_done_callback(partial(self._was_told, life, frames, blobs))
+        self._telling = self._loop.create_task(self._tell(process, frames, blobs))
+        self._telling.add_done_callback(partial(self._was_told, process, frames, blobs))
 
     def _was_told(
-        self, life: Life, frames: Iterator[bytes], blobs: Blobs, telling: asyncio.Task[None]
+        self,
+        process: WorkerHandle,
+        frames: Iterator[bytes],
+        blobs: Blobs,
+        telling: asyncio.Task[None],
     ) -> None:
         """Go on, if somebody else has cancelled it: the process would wait for ever."""
 
         def go_on() -> None:
             if telling is self._telling:  # else the process has ended, or is to
-                self.tell(life, frames, blobs)
+                self.tell(process, frames, blobs)
 
         if telling is self._telling and self._loop is not None:
             HoldBack(go_on).begin(self._loop)
 
-    async def _tell(self, life: Life, frames: Iterator[bytes], blobs: Blobs) -> None:
+    async def _tell(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
         """Send the frames of what has not ended, as fast as they are read."""
         try:
             for frame in frames:
-                life.pipe.send(frame)
-                if life.pipe.waiting > HIGH_WATER:
-                    life.pipe.flush()
-                    await life.pipe.drain(HIGH_WATER)
+                process.pipe.send(frame)
+                if process.pipe.waiting > HIGH_WATER:
+                    process.pipe.flush()
+                    await process.pipe.drain(HIGH_WATER)
             boot = (wire.encode([Kind.BOOT, *part]) for part in wire.cut(self._boot))
-            _send(life.pipe, boot, blobs)
+            _send(process.pipe, boot, blobs)
         except Exception as error:  # noqa: BLE001  whatever it is, this process knows too little
-            life.kill(f"it cannot be told its tasks: {error!r}")
+            process.kill(f"it cannot be told its tasks: {error!r}")
             return
-        self._life, self._telling = life, None
+        self._process, self._telling = process, None
         self._release()
         self.now()
 
     def disconnect(self) -> None:
         """Send nothing more to the present process; `flush` waits for the next."""
         self.stop_telling()
-        self._life = None
+        self._process = None
         if self._told is not None and self._told.done() and self._loop is not None:
             self._told = self._loop.create_future()
 
@@ -116,14 +120,14 @@ class Sender:
         if self.turn is not None:
             self.turn.cancel()
             self.turn = None
-        if self._life is None:
+        if self._process is None:
             return
         try:
-            _send(self._life.pipe, *self._outbox.take())
-            self._life.pipe.flush()
+            _send(self._process.pipe, *self._outbox.take())
+            self._process.pipe.flush()
         except Exception as error:  # noqa: BLE001  the next process is told all of it again
-            life, self._life = self._life, None
-            life.kill(f"it cannot be sent its tasks: {error!r}")
+            process, self._process = self._process, None
+            process.kill(f"it cannot be sent its tasks: {error!r}")
 
     async def flush(self) -> None:
         """Return when less than `pipe.HIGH_WATER` bytes wait to be written.
@@ -131,10 +135,10 @@ class Sender:
         While a process is replaced, that is when the next has been told everything.
         """
         self.now()
-        if self._life is None and self._told is not None and self._outbox.size > HIGH_WATER:
+        if self._process is None and self._told is not None and self._outbox.size > HIGH_WATER:
             await asyncio.shield(self._told)
-        if self._life is not None:
-            await self._life.pipe.drain(HIGH_WATER)
+        if self._process is not None:
+            await self._process.pipe.drain(HIGH_WATER)
 
 
 def _send(pipe: Pipe, frames: Iterable[bytes], blobs: Blobs) -> None:

@@ -20,9 +20,9 @@ from ..outcomes import Outcomes
 from ..task import State, Task
 from .drafts import Drafts
 from .endings import kept_error
-from .holders import Holders
 from .ids import Forgotten
 from .link import Link
+from .listeners import Listeners
 from .shelvedparts import ShelvedParts
 from .whereabouts import Whereabouts
 
@@ -62,7 +62,7 @@ class ShelfHandles:
         self._where = where
         self._drafts = drafts
         self._is_known = is_known
-        self._holders = Holders(home)
+        self._listeners = Listeners(home)
         self._parts = ShelvedParts()
         self._rows: dict[str, int] = {}  # by id, of what is kept, and of more
         self._swept = 0
@@ -71,7 +71,7 @@ class ShelfHandles:
 
     def make(self, row: Row, kept: Kept, when: datetime | int) -> Task[Any]:
         """Make the handle of a new task."""
-        task = self._holders.hand_out(0, row.row, when, self._drafts.name(row))
+        task = self._listeners.hand_out(0, row.row, when, self._drafts.name(row))
         task._kept = kept
         if row.id is not None:
             task._id = row.id
@@ -81,13 +81,13 @@ class ShelfHandles:
         """Return a handle of a task, which may not know yet what it is of."""
         task = self.find(row)
         if task is None:
-            task = self._holders.hand_out(0, row, 0, "")
+            task = self._listeners.hand_out(0, row, 0, "")
             task._kept = True
         return task
 
     def find(self, row: int) -> Task[Any] | None:
         """Return the handle of a task, if somebody has it, or its batch."""
-        return self._holders.handle_of(row) or self._parts.task(row)
+        return self._listeners.handle_of(row) or self._parts.task(row)
 
     def tell(self, task: Task[Any], row: Row, kept: Kept) -> None:
         """Have a handle know what it is of."""
@@ -102,22 +102,22 @@ class ShelfHandles:
         """Make a handle one of another task; if somebody has that one's, both are."""
         other = self.find(row.row)
         if other is None:
-            self._holders.put(task, 0, row.row)
+            self._listeners.put(task, 0, row.row)
             self.tell(task, row, kept)
         else:
             task._follow(other)
 
     def take(self, row: int) -> Task[Any] | None:
         """Take the handle from a task; its end is told to nobody."""
-        return self._holders.take(row)
+        return self._listeners.take(row)
 
     def hold(self, task: Task[Any]) -> None:
         """Keep a handle until its task ends: somebody waits for its callbacks."""
-        self._holders.hold(task)
+        self._listeners.hold(task)
 
     def release(self, task: Task[Any]) -> None:
         """Keep it no longer."""
-        self._holders.release(task)
+        self._listeners.release(task)
 
     def add(
         self, outcomes: Outcomes, offset: int, first: int, count: int, dues: int | list[int]
@@ -127,11 +127,11 @@ class ShelfHandles:
 
     def __bool__(self) -> bool:
         """Whether somebody may hold something."""
-        return bool(self._holders or self._parts or self.aliases)
+        return bool(self._listeners or self._parts or self.aliases)
 
     def holds(self, row: int) -> bool:
         """Whether somebody holds a task, or its batch, or may have its alias."""
-        held = self._holders.handle_of(row) is not None or row in self._parts
+        held = self._listeners.handle_of(row) is not None or row in self._parts
         return held or row in self._aliases_of
 
     # ---- what is kept
@@ -146,12 +146,12 @@ class ShelfHandles:
         return Kept.of(row)
 
     def due(self, row: int) -> int | None:
-        """Return when a task is to start, as far as its holders know."""
+        """Return when a task is to start, as far as its listeners know."""
         kept = self._kept_by_handle(row)
         return self._parts.due(row) if kept is None else kept.due
 
     def _kept_by_handle(self, row: int) -> Kept | None:
-        task = self._holders.handle_of(row) or self._parts.handle(row)
+        task = self._listeners.handle_of(row) or self._parts.handle(row)
         return task._kept if task is not None and isinstance(task._kept, Kept) else None
 
     # ---- ids and aliases
@@ -181,7 +181,7 @@ class ShelfHandles:
         unwritten = self._where.horizon.find(row)
         if unwritten is not None:
             return unwritten.row is not None
-        return self._holders.handle_of(row) is not None and row not in self._where
+        return self._listeners.handle_of(row) is not None and row not in self._where
 
     def lead(self, alias: int, row: int) -> None:
         """Have an alias lead to a task."""
@@ -203,7 +203,7 @@ class ShelfHandles:
 
     def give(self, row: int, kept: Kept, link: Link, scheduler: int, number: int) -> bool:
         """Give who holds a task to the link that has it; return whether there is a handle."""
-        task = self._holders.take(row)
+        task = self._listeners.take(row)
         if task is not None:
             task._kept = kept
             link.attach(task, scheduler, number)
@@ -216,12 +216,12 @@ class ShelfHandles:
     def settle(self, row: int, state: State, value: Any) -> None:
         """Tell who holds a task its end."""
         self.forget_alias(row)
-        self._holders.settle(row, state, value, None)
+        self._listeners.settle(row, state, value, None)
         self._parts.settle(row, state, value)
 
     def forget_dropped(self) -> None:
         """Forget handles that are gone."""
-        self._holders.forget_dropped()
+        self._listeners.forget_dropped()
 
     def close(self, reason: Exception | None, lost: Container[int]) -> None:
         """Tell who holds a task that it stays in the file, or does not.
@@ -236,8 +236,8 @@ class ShelfHandles:
         def end_of(row: int) -> tuple[State, Any]:
             return goes if row in lost else stays
 
-        for row in self._holders.numbers():
-            self._holders.settle(row, *end_of(row), None)
+        for row in self._listeners.numbers():
+            self._listeners.settle(row, *end_of(row), None)
         self._parts.settle_all(end_of)
 
 

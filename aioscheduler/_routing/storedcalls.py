@@ -83,7 +83,7 @@ class RemoteCalls:
     def function(self, function: Durable | Function) -> int | bytes:
         """Return what stands for a function in frames."""
         if isinstance(function, Function):
-            return LateBound(function.name, function.place).pickled()
+            return LateBound(function.name, function.qualname).pickled()
         key = id(function.function)
         number = self._functions.get(key)
         if number is None:
@@ -163,7 +163,7 @@ class LocalCalls:
     def _options(self, stored: Stored) -> Options:
         """Return the options of a task, which has a name: none can be seen by its call."""
         options = stored.options
-        return options._replace(name=options.name or stored.function.place)
+        return options._replace(name=options.name or stored.function.qualname)
 
     def _call(
         self, function: Durable | Function, captured: bytes | None, payload: bytes
@@ -176,7 +176,7 @@ class LocalCalls:
         try:
             known = function
             if isinstance(known, Function):
-                known = bind(known.name, known.place)
+                known = bind(known.name, known.qualname)
             called, args, kwargs = open_call(self._catalog, known.function, payload)
             values = None if captured is None else self._catalog.decode(captured)
         except BaseException as error:  # noqa: BLE001

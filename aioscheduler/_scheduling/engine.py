@@ -1,9 +1,9 @@
 """The scheduler core: takes what is due from a queue and runs it, in slices.
 
 It serves in the user's process and inside a worker, and so knows nothing of coroutines, handles
-or frames: an entry is opaque, and its crew (`Crew`) says how to run it.
+or frames: an entry is opaque, and its runner (`Runner`) says how to run it.
 
-    add ─► waiting + queue ─(due)─► crew.launch(slice) ─► run ─► crew.execute ─► running ─► ended
+    add ─► waiting + queue ─(due)─► runner.launch(slice) ─► run ─► runner.execute ─► running ─► end
                  │  ▲                     a worker announces the slice here           │
                  │  └──────────── rest: a queue's head, until its next attempt ◄──────┘
                  └─ cancel: withdrawn, never started
@@ -23,11 +23,11 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from .alarm import Alarm
-from .crew import Crew
 from .holdback import HoldBack
 from .lateness import Recorder
 from .order import Order
 from .pace import MAX_SLICE, SLICE_TIME, Pace
+from .runner import Runner
 from .running import EAGER, Running
 
 E = TypeVar("E")
@@ -39,7 +39,7 @@ class Engine(Generic[E]):
     Args:
         index: Which scheduler of its worker this is.
         order: What is run next.
-        crew: Runs the entries.
+        runner: Runs the entries.
         recorder: Told how late timed entries start.
         clock: Gives the present in nanoseconds since the epoch.
         context_of: Gives the context that an entry's task takes for its own; None: each takes a
@@ -57,7 +57,7 @@ class Engine(Generic[E]):
         self,
         index: int,
         order: Order,
-        crew: Crew[E],
+        runner: Runner[E],
         recorder: Recorder,
         clock: Callable[[], int] = time.time_ns,
         context_of: Callable[[E], Context] | None = None,
@@ -67,17 +67,17 @@ class Engine(Generic[E]):
         self.waiting: dict[int, E] = {}
         self.running: Running[E] = Running(self._report_unbegun)
         self.ahead = 1
-        self._launched: dict[int, E] = {}  # handed to the crew, not yet run
+        self._launched: dict[int, E] = {}  # handed to the runner, not yet run
         self._slices = 0  # between `launch` and their last `run`
         # What was announced, in order, as iterators over numbers and due times: a queue's singly.
         self._to_run: deque[Iterator[tuple[int, int]]] = deque()
         self._ready: deque[tuple[int, int]] = deque()  # left out of their slices; to be launched
         self._head: tuple[int, int] | None = None  # of a queue: what rests there, and until when
-        self._runner: asyncio.Handle | None = None
+        self._next_run: asyncio.Handle | None = None
         self._order = order
         self.concurrency = order.concurrency or max_running
         self._queue = order.make_queue(self.waiting)
-        self._crew = crew
+        self._runner = runner
         self._recorder = recorder
         self._clock = clock
         self._context_of = context_of
@@ -174,7 +174,7 @@ class Engine(Generic[E]):
     def cancel(self, number: int) -> bool:
         """Withdraw what has not begun, or cancel what runs; False if it is neither."""
         if (unbegun := self.withdraw(number, launched=True)) is not None:
-            self._crew.withdrawn(self, number, unbegun)
+            self._runner.withdrawn(self, number, unbegun)
         elif self.running.find(number) is not None:
             self.running.cancel(number)
         else:
@@ -199,7 +199,7 @@ class Engine(Generic[E]):
         return entry
 
     def ready(self, number: int, due: int) -> None:
-        """Launch an entry that the crew has left out of its slice, in a slice of those like it."""
+        """Launch an entry that the runner had left out of its slice, with others like it."""
         self._ready.append((number, due))
         self.wake_soon()
 
@@ -218,11 +218,11 @@ class Engine(Generic[E]):
             self._to_run.appendleft(slice_)
         else:
             self._to_run.extend(iter((single,)) for single in slice_)
-        if self._runner is None:
+        if self._next_run is None:
             self._run_some()
 
     def _run_some(self) -> None:
-        self._runner = None
+        self._next_run = None
         if not self._hold_back.active:  # else `_launch_due` goes on with it then
             # We may be called in a task's step, or by its callback: what it has set is its own.
             self._guard(partial(self._base.copy().run, self._run_slice))
@@ -235,10 +235,10 @@ class Engine(Generic[E]):
             broken, self._launched = self._launched, {}
             self._to_run.clear()
             self._slices = self._left = 0
-            self._crew.broken(self, error, broken)
+            self._runner.broken(self, error, broken)
 
     def _run_slice(self) -> None:
-        clock, loop, execute = self._clock, self._loop, self._crew.execute
+        clock, loop, execute = self._clock, self._loop, self._runner.execute
         context_of, base, to_run = self._context_of, self._base, self._to_run
         running = self.running
         started: list[int] = []  # due times
@@ -280,7 +280,7 @@ class Engine(Generic[E]):
         if not (to_run or self._slices):
             self._look_again()
         elif to_run and loop is not None and not self._is_full():  # else `ended` wakes it
-            self._runner = loop.call_soon(self._run_some)
+            self._next_run = loop.call_soon(self._run_some)
 
     def _is_full(self) -> bool:
         """Whether nothing more may begin: all places are taken, or a queue's head comes first."""
@@ -296,7 +296,7 @@ class Engine(Generic[E]):
         return min(most, places - len(self._launched))
 
     def ended(self, number: int) -> None:
-        """The crew's word that an entry has ended; makes room for the next."""
+        """The runner's word that an entry has ended; makes room for the next."""
         self.running.end(number)
         if self.concurrency is not None:
             self.wake_soon()
@@ -307,7 +307,7 @@ class Engine(Generic[E]):
         It is launched again when its rest is over, and may be cancelled or withdrawn meanwhile.
 
         Args:
-            number: Of an entry that the crew has executed and that has not ended.
+            number: Of an entry that the runner has executed and that has not ended.
             entry: What is launched then.
             until: Nanoseconds since the epoch.
         """
@@ -316,7 +316,7 @@ class Engine(Generic[E]):
         self.ended(number)
 
     def was_cancelled(self, number: int) -> None:
-        """The crew's word that a running entry ends by a cancellation, in a loop of the user's.
+        """The runner's word that a running entry ends by a cancellation, in a loop of the user's.
 
         If it was not asked for here, nothing is started until it is clear that the loop goes on.
         """
@@ -325,7 +325,7 @@ class Engine(Generic[E]):
             self._hold_back.begin(self._loop)
 
     def _report_unbegun(self, number: int, entry: E) -> None:
-        self._crew.withdrawn(self, number, entry)
+        self._runner.withdrawn(self, number, entry)
         self.ended(number)
 
     def wake_soon(self) -> None:
@@ -366,16 +366,16 @@ class Engine(Generic[E]):
             some = [self._ready.popleft() for _ in range(min(MAX_SLICE, len(self._ready)))]
             living = [pair for pair in some if pair[0] in self._launched]
             self._slices += 1
-            self._crew.launch(self, [number for number, _ in living], [due for _, due in living])
+            self._runner.launch(self, [number for number, _ in living], [due for _, due in living])
         elif self._head is not None:
             number, until = self._head
             if number in self.waiting and until <= now:
                 self._launched[number] = self.waiting.pop(number)
                 self._slices += 1
-                self._crew.launch(self, [number], [0])
+                self._runner.launch(self, [number], [0])
             else:  # it rests, or has been launched
                 self._look_again()
-        elif self._to_run and self._runner is None:  # a queue's place is free, or it was held back
+        elif self._to_run and self._next_run is None:  # a queue may go on, or it was held back
             self._run_some()
         elif not is_launching:  # else `run` looks again
             self._launch_slice(now)
@@ -391,7 +391,7 @@ class Engine(Generic[E]):
             self._launched.update(zip(numbers, map(self.waiting.pop, numbers), strict=True))
             self._left -= len(numbers)
             self._slices += 1
-            self._crew.launch(self, numbers, dues)
+            self._runner.launch(self, numbers, dues)
             if self.concurrency is None or self._slices or self._to_run or not self._waking:
                 return
             now = self._clock()

@@ -293,7 +293,7 @@ class HostCatalog(Codec):
             return None, ()
         *options, retry = durable.options
         payload, lines = (None, []) if retry is None else self.dump(retry)
-        return (durable.name, durable.place, durable.once, *options, payload), lines
+        return (durable.name, durable.qualname, durable.once, *options, payload), lines
 
     def _know(self, number: int, function: FunctionType, space: Space) -> None:
         """Remember a function, and that its code has this number, until they are garbage."""

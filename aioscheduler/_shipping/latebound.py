@@ -1,7 +1,7 @@
 """A durable function that the host has not: the worker looks for it, where it was last seen.
 
     a row of the file ─► its function's name is not registered here
-                           └─► LateBound(name, place) ═══► bind: import the module, ask the registry
+                           └─► LateBound(name, qualname) ═══► bind: import the module
 
 The host imports nothing for a task: a module may take long, print, or end the process.
 """
@@ -24,11 +24,11 @@ class LateBound:
 
     Args:
         name: In the file.
-        place: Its last known `module:qualname`.
+        qualname: Its last known `module:qualname`.
     """
 
-    def __init__(self, name: str, place: str) -> None:
-        self._call = name, place
+    def __init__(self, name: str, qualname: str) -> None:
+        self._call = name, qualname
 
     def __reduce__(self) -> tuple[object, tuple[str, str]]:
         return bind, self._call
@@ -38,7 +38,7 @@ class LateBound:
         return pickle.dumps(self, 5)
 
 
-def bind(name: str, place: str) -> Durable:
+def bind(name: str, qualname: str) -> Durable:
     """Return what is registered under a name, once the module has been imported where it was.
 
     Raises:
@@ -47,7 +47,7 @@ def bind(name: str, place: str) -> Durable:
     """
     found = registry.find(name)
     if found is None:
-        module = place.partition(":")[0]
+        module = qualname.partition(":")[0]
         missing = None
         try:
             importlib.import_module(module)
@@ -58,7 +58,7 @@ def bind(name: str, place: str) -> Durable:
         found = registry.find(name)
         if found is None:
             raise UnknownFunction(
-                f"no function is registered as {name!r}, which was {place}: decorate one with "
+                f"no function is registered as {name!r}, which was {qualname}: decorate one with "
                 f"@durable({name!r}), have the program import its module, and requeue the task"
             ) from missing
     return found

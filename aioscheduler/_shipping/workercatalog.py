@@ -97,9 +97,9 @@ class WorkerCatalog(Codec):
             contents = self._space(space)
             code, imports = self.decode(payload)
             if durable is not None:  # the decorator is not called here
-                name, place, once, *options, retry = durable
+                name, qualname, once, *options, retry = durable
                 read = Options._make([*options, retry and self.decode(retry)])
-                registry.adopt(code, name, place, once, read)
+                registry.adopt(code, name, qualname, once, read)
             self.codes[number] = SharedCode(code, contents, imports)
             self.code_numbers[id(code), id(contents)] = number
         elif kind == GLOBAL:

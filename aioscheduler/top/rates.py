@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .._monitoring.monitor import Snapshot
+from .._monitoring.statsserver import Snapshot
 from .._scheduling.alarm import TICK
 from ..stats import OUTCOMES
 from .figures import SAMPLES

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .._monitoring.meter import command_line
-from .._monitoring.monitor import Snapshot, snapshots
+from .._monitoring.processmeter import command_line
+from .._monitoring.statsserver import Snapshot, snapshots
 
 NO_MANAGER = (
     "no running manager of this user found: start one with Manager(monitor=True) "

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from .._monitoring.monitor import Snapshot
+from .._monitoring.statsserver import Snapshot
 from ..stats import STORE_FIGURES
 from . import figures
 from .columns import Column, Fitted, Row, fit, line

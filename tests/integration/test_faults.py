@@ -70,7 +70,7 @@ async def running(manager: Manager) -> Task[None]:
 
 
 def worker_pid(manager: Manager, worker: int = 0) -> int:
-    life = manager._remotes[worker].supervisor.life
+    life = manager._remotes[worker].supervisor.process
     assert life is not None
     assert life.pid is not None
     return life.pid
@@ -557,7 +557,7 @@ DRAIN = 1.0  # seconds
 
 
 def drain_within(seconds: float) -> None:
-    life: Any = workers_module("life")
+    life: Any = workers_module("lifecycle")
     life.DRAIN_TIME = seconds
 
 

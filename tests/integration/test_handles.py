@@ -159,7 +159,7 @@ async def test_dropped_handles_leave_nothing(count: int) -> None:
         gc.collect()
         after = [p.memory_info().rss for p in (process, *process.children())]
         for link in manager._remotes:
-            assert not link._holders._handles
+            assert not link._listeners._handles
             assert len(link.book.ledger) == 0
         assert max(b - a for a, b in zip(before, after, strict=True)) < 30_000_000
 
@@ -484,7 +484,7 @@ async def test_large_items_go_too() -> None:
 async def test_flush_bounds_what_is_not_sent_of_a_long_stream() -> None:
     """Fifty million bytes of arguments go through a worker that is slow to take them."""
     async with Manager(workers=1) as manager:
-        life = manager._remotes[0]._sender._life
+        life = manager._remotes[0]._sender._process
         assert life is not None
         over = 0
         for _ in range(50):

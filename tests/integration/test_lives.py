@@ -24,7 +24,7 @@ import pytest
 from spoiling import close_another, put_another
 
 from aioscheduler import Manager, ManagerClosed, WorkerLost, WorkerStartError
-from aioscheduler._processes import incarnation
+from aioscheduler._processes import workerhandle
 
 OPEN: Any = (10**6, 1.0)  # max_restarts that no test reaches
 
@@ -46,7 +46,7 @@ async def fork_and_die() -> None:
 
 
 def worker_pid(manager: Manager) -> int:
-    (life,) = (link.supervisor.life for link in manager._remotes)
+    (life,) = (link.supervisor.process for link in manager._remotes)
     assert life is not None
     assert life.pid is not None
     return life.pid
@@ -135,13 +135,13 @@ def end(pid: int) -> None:
 async def test_a_debugger_that_keeps_the_dead_does_not_stop_the_host(
     pidfd: bool, monkeypatch: Any, caplog: Any
 ) -> None:
-    monkeypatch.setattr(incarnation, "REAP_TIME", 0.2)
+    monkeypatch.setattr(workerhandle, "REAP_TIME", 0.2)
     async with Manager(workers=1, max_restarts=OPEN) as manager:
         tracer = trace(worker_pid(manager))
         waiting = manager.schedule(give(1), timedelta(milliseconds=50))
         os.kill(worker_pid(manager), signal.SIGKILL)
         if not pidfd:  # nothing tells a zombie that is held from a process that lives
-            life = manager._remotes[0].supervisor.life
+            life = manager._remotes[0].supervisor.process
             assert life is not None
             life.kill()
         assert await waiting == 1
@@ -214,7 +214,7 @@ async def test_a_descriptor_of_the_hosts_that_a_library_replaces(
 ) -> None:
     """The process works on, or it ends and is replaced."""
     async with Manager(workers=1, max_restarts=OPEN) as manager:
-        life: Any = manager._remotes[0].supervisor.life
+        life: Any = manager._remotes[0].supervisor.process
         process = life.process.aio_process
         taken = {
             "writer": life.pipe.descriptors[1],

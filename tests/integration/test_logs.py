@@ -136,7 +136,7 @@ async def test_a_flood_holds_nothing_up_and_each_record_arrives_or_is_counted(
             await asyncio.sleep(0)
             most = max(most, len(arrived.records) - before)
         await flooding
-        life: Any = manager._remotes[0].supervisor.life
+        life: Any = manager._remotes[0].supervisor.process
         assert life.pipe.waiting == 0
     dropped = manager.stats().logs_dropped
     assert dropped > 0

@@ -599,7 +599,7 @@ async def test_a_dead_worker_breaks_the_manager_loudly(reports: list[Any]) -> No
             await asyncio.sleep(0.001)
         pending = [manager.schedule(give(i), NEVER) for i in range(100)]
         cancelled = manager.schedule(give(i), NEVER) if (i := 3) else None
-        victim = manager._remotes[running.ref.worker].supervisor.life  # type: ignore[union-attr]
+        victim = manager._remotes[running.ref.worker].supervisor.process  # type: ignore[union-attr]
         assert victim is not None
         assert victim.pid is not None
         os.kill(victim.pid, signal.SIGKILL)

@@ -53,7 +53,7 @@ async def test_what_waits_runs_in_the_replacement_within_its_limit() -> None:
         await running(lost, 2)
         await asyncio.sleep(0.05)  # all of them are due
         assert len(manager) == 40
-        life = manager._remotes[0].supervisor.life
+        life = manager._remotes[0].supervisor.process
         assert life is not None
         assert life.pid is not None
         os.kill(life.pid, signal.SIGKILL)

@@ -330,7 +330,7 @@ async def test_what_is_given_up_and_thawed_begins_nothing(far: Far) -> None:
         ]
         for frozen in (node, worker):
             kill(frozen, signal.SIGSTOP)
-        manager._remotes[0].supervisor.life._carrier.lost("the test gives it up")  # type: ignore[union-attr]
+        manager._remotes[0].supervisor.process._carrier.lost("the test gives it up")  # type: ignore[union-attr]
         await asyncio.gather(*tasks)
         for frozen in (worker, node):
             kill(frozen, signal.SIGCONT)
@@ -470,7 +470,7 @@ async def test_tasks_that_may_run_again_wait_until_the_node_is_dead(
         task = await running(manager.schedule(begin(history, "once", 0.3)))
         await until(far.starts)
         kill(far.nodes()[0], signal.SIGSTOP)
-        life: Any = manager._remotes[0].supervisor.life
+        life: Any = manager._remotes[0].supervisor.process
         life._carrier.lost("the test gives it up")
         await asyncio.sleep(0.5)
         assert not task.done()
@@ -490,7 +490,7 @@ async def test_large_payloads_leave_room_for_others(far: Far) -> None:
 
 async def test_a_worker_that_does_not_read_holds_up_only_itself(far: Far) -> None:
     async with Manager(2, engine=far.engine(1, 2)) as manager:
-        victim = manager._remotes[0].supervisor.life
+        victim = manager._remotes[0].supervisor.process
         assert victim is not None
         assert victim.pid is not None
         kill(victim.pid, signal.SIGSTOP)

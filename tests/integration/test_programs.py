@@ -98,7 +98,7 @@ async def main():
     manager.schedule({busy}())
     manager.schedule(asyncio.sleep(100))
     await asyncio.sleep(0.3)
-    print(*(link.supervisor.life.pid for link in manager._remotes), flush=True)
+    print(*(link.supervisor.process.pid for link in manager._remotes), flush=True)
     {end}
 
 asyncio.run(main())
@@ -119,7 +119,7 @@ async def main():
         for _ in range(4):
             manager.schedule(nap())
         await asyncio.sleep(0.3)
-        print("ready", *(link.supervisor.life.pid for link in manager._remotes), flush=True)
+        print("ready", *(link.supervisor.process.pid for link in manager._remotes), flush=True)
         await asyncio.sleep(100)
 
 try:
@@ -292,7 +292,7 @@ def test_no_process_outlives_the_host(run: Run, busy: str, end: str, status: int
 
 def test_a_host_killed_while_workers_start_leaves_none(run: Run) -> None:
     done = run(ENDINGS.format(busy="spin", end="").replace("await manager.ready()", """
-    print(*(link.supervisor.life.pid for link in manager._remotes), flush=True)
+    print(*(link.supervisor.process.pid for link in manager._remotes), flush=True)
     time.sleep(0.03)
     os.kill(os.getpid(), signal.SIGKILL)
 """))  # fmt: skip
@@ -452,7 +452,7 @@ async def main():
     manager = Manager(workers=2)
     manager.start()
     await manager.schedule(work(1))
-    return [link.supervisor.life.pid for link in manager._remotes]
+    return [link.supervisor.process.pid for link in manager._remotes]
 
 pids = asyncio.run(main())
 gc.collect()
@@ -477,7 +477,7 @@ async def begin():
     if {busy}:
         manager.schedule(spin())
         await asyncio.sleep(0.1)
-    print(*(link.supervisor.life.pid for link in manager._remotes), flush=True)
+    print(*(link.supervisor.process.pid for link in manager._remotes), flush=True)
 
 loop = asyncio.new_event_loop()
 threading.Thread(target=loop.run_forever, daemon=True).start()
@@ -530,7 +530,7 @@ async def go_on():
     if not os.fork():
         time.sleep(4)
         os._exit(0)
-    print(*(link.supervisor.life.pid for link in manager._remotes), flush=True)
+    print(*(link.supervisor.process.pid for link in manager._remotes), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
 loop.run_until_complete(go_on())

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from aioscheduler import Manager, ManagerStats, QueuedScheduler, WorkerState
-from aioscheduler._monitoring.monitor import Snapshot, snapshots
+from aioscheduler._monitoring.statsserver import Snapshot, snapshots
 
 SOON = timedelta(milliseconds=50)
 FAR = timedelta(hours=1)

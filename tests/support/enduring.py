@@ -183,5 +183,5 @@ def die_before_anything_begins() -> None:
     def die(*_: object) -> None:
         os._exit(3)
 
-    runner = workers_module("runner").Runner
+    runner = workers_module("runner").WorkerRunner
     runner.execute = runner._begin = die

@@ -18,7 +18,7 @@ from aioscheduler.task import ENDED, State, Task
 NOW = 100 * SECOND
 
 
-class Desk:
+class Upstream:
     """Takes nothing: it is there so that tasks know their manager."""
 
 
@@ -36,7 +36,7 @@ class Place:
         self.placement = Placement([schedulers], by_worker=True)
         self.failures: list[Exception] = []
         loop_thread = LoopThread("manager")
-        desk: Any = Desk()
+        upstream: Any = Upstream()
         self.link = LocalLink(
             order,
             schedulers,
@@ -46,7 +46,7 @@ class Place:
             lambda: self.now,
             "ab",
             boot,
-            desk,
+            upstream,
             self.failures.append,
             propagation=propagation,
         )
@@ -77,7 +77,7 @@ class Place:
         return self.placement.all_waiting, self.placement.all_loads
 
     def ends(self) -> dict[State, int]:
-        counts = self.link.vitals().counts
+        counts = self.link.stats().counts
         return {state: counts[state.value] for state in ENDED if counts[state.value]}
 
 

@@ -56,7 +56,7 @@ ANNOUNCEMENTS = "aioscheduler/_routing/announcements.py"
 ANNOUNCER = "workers/aioscheduler_workers/announcer.py"
 RUNNER = "workers/aioscheduler_workers/runner.py"
 WORKER = "workers/aioscheduler_workers/worker.py"
-DESK = "workers/aioscheduler_workers/desk.py"
+DESK = "workers/aioscheduler_workers/upstream.py"
 BOOK = "aioscheduler/_routing/book.py"
 ENGINE = "aioscheduler/_scheduling/engine.py"
 ENTRY = "aioscheduler/_transport/entry.py"
@@ -83,7 +83,7 @@ GROUP = "aioscheduler/_durable/group.py"
 KEEPER = "aioscheduler/_routing/keeper.py"
 CONFIRMED = "aioscheduler/_routing/confirmedstarts.py"
 KEEPING = "aioscheduler/_routing/keeping.py"
-LOCALCREW = "aioscheduler/_routing/localcrew.py"
+LOCALCREW = "aioscheduler/_routing/localrunner.py"
 RESTORING = "aioscheduler/_routing/restoring.py"
 SQLITE = "aioscheduler/_durable/sqlite.py"
 
@@ -299,7 +299,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a drain has no end",
         "a worker that was told to go is gone in the end",
         DRAINING,
-        "        self._life.kill()\n",
+        "        self._process.kill()\n",
         "        pass\n",
         seeds=1500,
     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from aioscheduler._monitoring.monitor import Snapshot
+from aioscheduler._monitoring.statsserver import Snapshot
 from aioscheduler.stats import COUNTS, HostStats, ManagerStats, WorkerState, WorkerStats
 from aioscheduler.top.rates import Rates
 from aioscheduler.top.table import View, draw

@@ -19,8 +19,8 @@ from aioscheduler._routing.asking import Asking
 from aioscheduler._routing.commits import Commits
 from aioscheduler._routing.drafts import Draft, Drafts
 from aioscheduler._routing.functions import Functions
-from aioscheduler._routing.holders import Holders
 from aioscheduler._routing.ids import Address
+from aioscheduler._routing.listeners import Listeners
 from aioscheduler._routing.lookups import Lookups
 from aioscheduler._routing.restoring import Early
 from aioscheduler._routing.shelf import Shelf
@@ -60,13 +60,13 @@ class Link(homes.Home):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._holders = Holders(self)
+        self._listeners = Listeners(self)
         self.batched: list[Part] = []
         self.ids: dict[int, str] = {}
 
     def find(self, scheduler: int, number: int) -> Task[Any]:
-        task = self._holders.handle_of(number)
-        task = task or self._holders.hand_out(scheduler, number, 0, "")
+        task = self._listeners.handle_of(number)
+        task = task or self._listeners.hand_out(scheduler, number, 0, "")
         task._id = self.ids.get(number)
         return task
 
@@ -76,13 +76,13 @@ class Link(homes.Home):
         self.cancel(scheduler, number)
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
-        self._holders.put(task, scheduler, number)
+        self._listeners.put(task, scheduler, number)
 
     def attach_part(self, part: Part) -> None:
         self.batched.append(part)
 
     def end(self, number: int, state: State = State.FINISHED, value: Any = None) -> None:
-        self._holders.settle(number, state, value, None)
+        self._listeners.settle(number, state, value, None)
 
 
 class Admitted:

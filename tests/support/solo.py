@@ -194,7 +194,7 @@ class Place:
     async def pass_(self, seconds: float) -> None:
         """Let time pass, and the alarm notice."""
         self.now += int(seconds * SECOND)
-        self.worker._life._alarm._ring()
+        self.worker._lifecycle._alarm._ring()
         await turns()
 
     def take(self) -> list[list[Any]]:

@@ -26,7 +26,7 @@ from aioscheduler import (
     registry,
 )
 from aioscheduler._durable.records import Batch, Begun, Function, Row
-from aioscheduler._processes.paired import PairedLife
+from aioscheduler._processes.paired import PairedWorkerHandle
 from aioscheduler._transport import wire
 from aioscheduler.testing import FakeClock, FakeManager
 
@@ -915,15 +915,17 @@ async def test_a_worker_that_dies_before_it_begins_anything_is_not_replaced_for_
     clock: FakeClock, store: TrickyStore, id_: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gates["a"] = asyncio.Event()
-    monkeypatch.setattr(PairedLife, "begun", lambda self, scheduler: (0, 0))  # says the black box
+    monkeypatch.setattr(
+        PairedWorkerHandle, "begun", lambda self, scheduler: (0, 0)
+    )  # says the black box
     manager = clock.manager(1, store=store, workers=1, max_restarts=(3, 1e9))
     await manager.__aenter__()
     task = manager.schedule(reminders.hold("a"), id=id_)
     (link,) = manager._remotes
     lives: list[Any] = []
     while manager._router.closed is None and len(lives) < 20:
-        if link.book.ledger.running and link.supervisor.life not in lives:
-            lives.append(link.supervisor.life)  # it has announced the task, and the host knows
+        if link.book.ledger.running and link.supervisor.process not in lives:
+            lives.append(link.supervisor.process)  # it has announced the task, and the host knows
             manager.kill()
         await asyncio.sleep(0)
     assert len(lives) == 4

@@ -13,7 +13,7 @@ from aioscheduler.task import TaskRef
 HERE = TaskRef("m", 1, 2, 3)
 
 
-class Desk:
+class Upstream:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
@@ -27,8 +27,8 @@ class Desk:
 
 
 def test_a_task_knows_itself_and_its_manager() -> None:
-    desk = Desk()
-    proxy = ManagerProxy(desk, LoopThread("manager"))
+    upstream = Upstream()
+    proxy = ManagerProxy(upstream, LoopThread("manager"))
 
     def inside() -> None:
         running.set(((proxy, *HERE[:3], lambda: 5_000_000_000), HERE.number, 3_000_000_000, 2))
@@ -37,10 +37,10 @@ def test_a_task_knows_itself_and_its_manager() -> None:
         assert proxy.schedule("coro", timedelta(1), key="k", id="x", replace=True) == HERE  # type: ignore[arg-type]
         assert proxy.cancel(HERE)
         # Another manager's proxy, as when one is passed along, has no task of its own here.
-        ManagerProxy(desk, LoopThread("manager")).schedule("other")  # type: ignore[arg-type]
+        ManagerProxy(upstream, LoopThread("manager")).schedule("other")  # type: ignore[arg-type]
 
     copy_context().run(inside)
-    assert desk.asked == [
+    assert upstream.asked == [
         ("coro", timedelta(1), "k", HERE, {}, "x", True),
         HERE,
         ("other", None, None, None, {}, None, False),
@@ -56,11 +56,11 @@ def test_outside_there_is_a_clear_error(ask: Any) -> None:
 @pytest.mark.parametrize("wrong", [None, 3, "m/1/2/3", ("m", 1, 2, 3)])
 def test_only_a_reference_can_be_cancelled(wrong: Any) -> None:
     with pytest.raises(TypeError, match="TaskRef"):
-        ManagerProxy(Desk(), LoopThread("manager")).cancel(wrong)
+        ManagerProxy(Upstream(), LoopThread("manager")).cancel(wrong)
 
 
 def test_what_only_the_host_has_is_refused_with_what_there_is() -> None:
-    proxy: Any = ManagerProxy(Desk(), LoopThread("manager"))
+    proxy: Any = ManagerProxy(Upstream(), LoopThread("manager"))
     with pytest.raises(
         AttributeError,
         match=r"^'ManagerProxy' object has no attribute 'dead_letters': inside a task a manager "
@@ -71,5 +71,5 @@ def test_what_only_the_host_has_is_refused_with_what_there_is() -> None:
     assert not hasattr(proxy, "stats")
     with pytest.raises(AttributeError, match="^'ManagerProxy' object has no attribute '_router'$"):
         _ = proxy._router
-    with pytest.raises(AttributeError, match="attribute '_desk'$"):
-        _ = object.__new__(ManagerProxy)._desk
+    with pytest.raises(AttributeError, match="attribute '_upstream'$"):
+        _ = object.__new__(ManagerProxy)._upstream

@@ -105,7 +105,7 @@ NOT_TESTED_ALONE = {
     "_routing.durables",
     "_routing.link",
     "_processes.occupant",
-    "_scheduling.crew",
+    "_scheduling.runner",
 }
 
 
@@ -191,7 +191,7 @@ def test_the_workers_are_named_in_one_place() -> None:
 
 def test_psutil_is_asked_in_one_place() -> None:
     askers = {name for name, path in SOURCES.items() if "psutil" in imported(path)}
-    assert askers == {"_monitoring.meter"}
+    assert askers == {"_monitoring.processmeter"}
 
 
 def test_ray_is_imported_in_one_place() -> None:

@@ -54,7 +54,7 @@ async def forever() -> None:
 
 
 def lives(manager: Manager[Any]) -> list[int]:
-    return [remote.supervisor._lives for remote in manager._remotes]
+    return [remote.supervisor._generation for remote in manager._remotes]
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -127,7 +127,7 @@ async def test_new_tasks_go_elsewhere_and_one_goes_at_a_time() -> None:
 async def test_what_outlasts_its_time_is_lost_or_runs_again_and_is_told_why(
     cls: Any, rerun: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(workers_module("life"), "DRAIN_TIME", 0)
+    monkeypatch.setattr(workers_module("lifecycle"), "DRAIN_TIME", 0)
     seen.clear()
     clock = FakeClock()
     manager = clock.manager(
@@ -193,18 +193,18 @@ async def test_one_that_grows_is_recycled(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(workers_module("worker"), "resident_bytes", lambda: sizes[-1])
     clock = FakeClock()
     async with clock.manager(1, workers=1, max_rss_per_worker=1000) as manager:
-        life: Any = manager._remotes[0].supervisor.life
-        life.worker._life._tell_tick()
+        life: Any = manager._remotes[0].supervisor.process
+        life.worker._lifecycle._tell_tick()
         await turns()
         assert manager.stats().workers[0].state is WorkerState.READY
         sizes.append(1001)
-        life.worker._life._tell_tick()
+        life.worker._lifecycle._tell_tick()
         while manager.stats().recycled < 1:
             await asyncio.sleep(0)
         while manager.stats().workers[0].state is not WorkerState.READY:  # where it begins as large
             await asyncio.sleep(0)
-        life = manager._remotes[0].supervisor.life
-        life.worker._life._tell_tick()
+        life = manager._remotes[0].supervisor.process
+        life.worker._lifecycle._tell_tick()
         await turns()
         assert manager.stats().workers[0].state is WorkerState.READY
         assert manager.stats().recycled == 1

@@ -327,7 +327,7 @@ def test_a_script_that_is_imported_besides_is_one(load: Callable[..., Any], firs
     for name, place in (("remind", "remind"), ("send", "Bot.send")):
         found = find(name)
         assert found is not None
-        assert found.place == f"script:{place}"
+        assert found.qualname == f"script:{place}"
         get = operator.attrgetter(place)
         assert found.function is get(modules["script"])
         for module in modules.values():
@@ -341,7 +341,7 @@ def test_a_module_under_two_names_is_one(load: Callable[..., Any]) -> None:
     module = load("script")
     found = find("remind")
     assert found is not None
-    assert (found.place, found.function) == ("script:remind", module.remind)
+    assert (found.qualname, found.function) == ("script:remind", module.remind)
 
 
 def test_a_module_that_is_run_has_the_name_by_which_it_is_imported(
@@ -380,7 +380,7 @@ def test_a_code_that_came_from_a_host_is_known() -> None:
     found = of_coroutine(coro)
     coro.close()
     assert found is not None
-    assert (found.name, found.place, found.options, found.once) == (
+    assert (found.name, found.qualname, found.options, found.once) == (
         "other",
         "__main__:other",
         Options(timeout=3.0),

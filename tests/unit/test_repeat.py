@@ -18,7 +18,7 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 NOW = int(START.timestamp()) * SECOND
 
 
-class Desk:
+class Upstream:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Repeat]] = []
 
@@ -38,7 +38,7 @@ class Work:
 
 
 def make(**progress: Any) -> Repeat:
-    return Repeat(Desk(), "report", read_terms(Every(60)), Progress(**progress), Work(), None)
+    return Repeat(Upstream(), "report", read_terms(Every(60)), Progress(**progress), Work(), None)
 
 
 def test_it_says_how_far_it_is() -> None:
@@ -84,8 +84,8 @@ async def test_what_is_done_about_it_is_its_desk_s_business() -> None:
     await repeat.pause()
     await repeat.resume()
     await repeat.cancel()
-    desk: Any = repeat._desk
-    assert desk.asked == [("pause", repeat), ("resume", repeat), ("cancel", repeat)]
+    owner: Any = repeat._owner
+    assert owner.asked == [("pause", repeat), ("resume", repeat), ("cancel", repeat)]
 
 
 def test_it_stays_where_it_was_made() -> None:

@@ -335,7 +335,7 @@ async def compare(cls: type, history: list[tuple[Any, ...]]) -> None:
             ends.count(state) for state in (State.FINISHED, State.FAILED, State.CANCELLED)
         )
         retried = sum(t["attempt"] - 1 for t in model.tasks.values())
-        assert link.vitals().counts["retried"] == retried
+        assert link.stats().counts["retried"] == retried
         await manager.join()
         for task in tasks:
             if task.state is State.FAILED:

@@ -547,7 +547,7 @@ async def test_a_worker_that_is_killed_is_replaced(clock: FakeClock, rerun: bool
 async def test_a_worker_that_writes_nonsense_is_killed(clock: FakeClock) -> None:
     async with clock.manager(workers=1) as manager:
         task = manager.schedule(echo(1), DAY)
-        life: Any = manager._remotes[0].supervisor.life
+        life: Any = manager._remotes[0].supervisor.process
         life.worker._pipe.send(b"no frame of ours")
         life.worker._pipe.flush()
         await clock.advance(DAY)

@@ -10,7 +10,7 @@ from screen import snapshot, worker
 
 from aioscheduler import __main__ as command_line
 from aioscheduler import __version__
-from aioscheduler._monitoring.monitor import Snapshot
+from aioscheduler._monitoring.statsserver import Snapshot
 from aioscheduler.top import sampling
 from aioscheduler.top.sampling import NO_MANAGER
 

@@ -32,7 +32,7 @@ from aioscheduler._shipping.shipping import open_call
 from aioscheduler._shipping.workercatalog import WorkerCatalog
 from aioscheduler._transport import wire
 from aioscheduler._transport.wire import Payload
-from aioscheduler.inside import ManagerProxy, Place, running
+from aioscheduler.inside import ManagerProxy, SchedulerContext, running
 from aioscheduler.options import Options, lateness_error, run_with
 from aioscheduler.registry import Durable
 from aioscheduler.retry import wait_before_retry
@@ -46,8 +46,8 @@ _ALONE = frozenset((NoneType, bool, int, float, str))  # of a payload that is th
 _VALUES = frozenset((NoneType, bool, int, float, str, bytes, tuple, list, dict, set))
 
 
-class Runner:
-    """Runs the entries of a worker's engines (`engine.Crew`).
+class WorkerRunner:
+    """Runs the entries of a worker's engines (`engine.Runner`).
 
     Args:
         config: Of the worker.
@@ -79,7 +79,7 @@ class Runner:
         self._announcer = announcer
         self._turn = turn
         self._report = turn.report
-        self._places: list[Place] = [
+        self._contexts: list[SchedulerContext] = [
             (proxy, config.manager, config.worker, index, clock)
             for index in range(config.schedulers)
         ]
@@ -132,7 +132,7 @@ class Runner:
             self._end(engine, number, ending, encode_unopened(self._catalog, error))
             return None
         shown = due if given is None else given
-        running.set((self._places[engine.index], alias or number, shown, attempt))
+        running.set((self._contexts[engine.index], alias or number, shown, attempt))
         try:
             if captured is not None:
                 self._restore(captured)
@@ -295,9 +295,9 @@ class Runner:
         """End this process; what it had launched and not begun goes to the next."""
         self._fail(error)
 
-    def place_of(self, engine: Engine[Entry]) -> Place:
-        """Return where the tasks of an engine are."""
-        return self._places[engine.index]
+    def context_of(self, engine: Engine[Entry]) -> SchedulerContext:
+        """Return what the tasks of an engine have in common."""
+        return self._contexts[engine.index]
 
     def _is_kept(self, called: Any) -> bool:
         """Whether the tasks of a function are in the host's store."""
@@ -361,7 +361,11 @@ class Runner:
 
 
 STEPS: frozenset[CodeType] = frozenset(
-    (Runner._begin.__code__, Runner._follow.__code__, Runner._begin_later.__code__)
+    (
+        WorkerRunner._begin.__code__,
+        WorkerRunner._follow.__code__,
+        WorkerRunner._begin_later.__code__,
+    )
 )
 """What calls a task's own code."""
 

@@ -80,14 +80,14 @@ def owner_of(step: Step) -> TaskRef | None:
     """Return the task whose step it is; None: it is none's, or that cannot be known."""
     if step.own is not None:  # `engine.running` does not have a task in its first step
         own = step.own.f_locals
-        place, number = own["self"].place_of(own["engine"]), own["number"]
+        shared, number = own["self"].context_of(own["engine"]), own["number"]
     else:
         context = _context_of(step)
         found = None if context is None else context.get(running)
         if found is None:
             return None
-        place, number = found[:2]
-    _, manager, worker, scheduler, *_ = place
+        shared, number = found[:2]
+    _, manager, worker, scheduler, *_ = shared
     return TaskRef(manager, worker, scheduler, number)
 
 

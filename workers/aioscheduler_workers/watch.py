@@ -35,7 +35,7 @@ from aioscheduler._scheduling.alarm import TICK
 from aioscheduler.errors import EXIT_OF_BLOCKED
 
 from .garbage import Thresholds
-from .life import LAST_WORDS
+from .lifecycle import LAST_WORDS
 from .size import resident_bytes
 from .steps import Step, describe, find_step, owner_of, stack_of
 from .worker import Worker

@@ -3,10 +3,10 @@
 DEFINE ─► catalog                      ┌─ engine 0 ─┐
 SCHEDULE ─► entries, undecoded bytes ─►│     …      │─► a slice is due ─► Announcer
 CANCEL, WITHDRAW ─► engine             └─ engine n ─┘                         │
-BOOT, DRAIN, CLOSE ─► Life                                                announced
+BOOT, DRAIN, CLOSE ─► Lifecycle                                                announced
 CONFIRM, BLOB ─► Announcer                                                    │
-FINISHED, RETRY ◄── Turn, a turn of the loop ◄── Runner: decode, import, run ◄┘
-INSIDE ◄── TaskDesk ◄── a task asks its manager
+FINISHED, RETRY ◄── Turn, a turn of the loop ◄── WorkerRunner: decode, import, run ◄┘
+INSIDE ◄── WorkerUpstream ◄── a task asks its manager
 LOG ◄── Forwarder ◄── what is logged, if the host is to handle it; LOGGED ─► Forwarder
 """
 
@@ -35,13 +35,13 @@ from aioscheduler.inside import ManagerProxy
 from aioscheduler.registry import check_plain
 
 from .announcer import Announcer, Entry
-from .desk import TaskDesk
 from .forwarder import Forwarder
-from .life import Life
+from .lifecycle import Lifecycle
 from .outcome import encode_failure
-from .runner import Runner
+from .runner import WorkerRunner
 from .size import resident_bytes
 from .turn import Turn
+from .upstream import WorkerUpstream
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -80,10 +80,12 @@ class Worker:
         self._turn = Turn(self._pipe, config.schedulers, self._fail)
         self.forwarder: Forwarder = Forwarder(self._pipe, self._turn, self._fail)
         write_soon = self._turn.write_soon
-        self._desk = TaskDesk(config, self._shipper, self._pipe, clock, write_soon, self._fail)
-        proxy = self._catalog.owner = ManagerProxy(self._desk, self._loop_thread)
+        self._upstream = WorkerUpstream(
+            config, self._shipper, self._pipe, clock, write_soon, self._fail
+        )
+        proxy = self._catalog.owner = ManagerProxy(self._upstream, self._loop_thread)
         self._announcer = Announcer(self._pipe, self._turn, config.order, config.confirmed)
-        self._runner = Runner(
+        self._runner = WorkerRunner(
             config,
             self._catalog,
             self._announcer,
@@ -102,7 +104,7 @@ class Worker:
             for index in range(config.schedulers)
         ]
         self._announcer.engines = self._engines
-        self._life = Life(
+        self._lifecycle = Lifecycle(
             self._engines,
             self._runner,
             self._announcer,
@@ -124,23 +126,23 @@ class Worker:
     @property
     def ticked(self) -> float:
         """When the loop turned last, by its own clock; 0 if it has not begun."""
-        return self._life.ticked
+        return self._lifecycle.ticked
 
     async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
         """Work until the host says CLOSE or is gone, or the boot fails."""
         self._loop_thread.enter(loop)
         self._turn.begin(loop)
         self.forwarder.begin(loop)
-        await self._life.live(loop, lambda: self._pipe.open(loop, reader, writer))
+        await self._lifecycle.live(loop, lambda: self._pipe.open(loop, reader, writer))
         self._pipe.close()
 
     def drain(self) -> None:
         """Start nothing more, give what runs `DRAIN_TIME`, and end: the process is to go."""
-        self._life.drain()
+        self._lifecycle.drain()
 
     def halt(self) -> None:
         """Stop where it is, with nothing more written: how one dies that has no process."""
-        self._life.halt()
+        self._lifecycle.halt()
         self.forwarder.stop()
         self._pipe.close()
 
@@ -163,17 +165,17 @@ class Worker:
         """Name what the worker does itself in an asyncio task; "" if that is none of its own."""
         if task is None:
             return ""
-        lifespan = self._life.lifespan
+        lifespan = self._lifecycle.lifespan
         if lifespan is not None and lifespan.runs_in(task):
             return lifespan.describe()
-        return "the worker's own end" if task is self._life.part else ""
+        return "the worker's own end" if task is self._lifecycle.part else ""
 
     def _fail(self, error: BaseException) -> None:
-        self._life.fail(error)
+        self._lifecycle.fail(error)
 
     def _host_gone(self, error: Exception | None) -> None:
         if error is None:
-            self._life.host_gone()
+            self._lifecycle.host_gone()
         else:
             self._fail(error)
 
@@ -181,7 +183,7 @@ class Worker:
 
     def _receive(self, frame: wire.Frame) -> None:
         kind, *fields = frame
-        if self._life.is_over:
+        if self._lifecycle.is_over:
             return
         if kind == Kind.SCHEDULE:
             try:
@@ -205,13 +207,13 @@ class Worker:
         elif kind == Kind.BOOT:
             call = self._boot_call.add(*fields)
             if call is not None:
-                self._life.boot(call)
+                self._lifecycle.boot(call)
         elif kind == Kind.LOGGED:
             self.forwarder.answered()
         elif kind == Kind.DRAIN:
-            self._life.drain()
+            self._lifecycle.drain()
         elif kind == Kind.CLOSE:
-            self._life.close(fields[0])
+            self._lifecycle.close(fields[0])
         elif kind == Kind.CLOCK and isinstance(self._clock, ShiftedClock):
             self._clock.shift(fields[0])
         else:

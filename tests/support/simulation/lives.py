@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aioscheduler._processes.incarnation import Ended
-from aioscheduler._processes.paired import PairedLife
+from aioscheduler._processes.paired import PairedWorkerHandle
 from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._processes.workerhandle import Ended
 from aioscheduler._transport.pipe import Receive
 from aioscheduler._transport.wire import Kind
 from aioscheduler.errors import EXIT_OF_BLOCKED
@@ -29,7 +29,7 @@ BLOCKED = "a task has blocked it"
 LIFE: contextvars.ContextVar[Life] = contextvars.ContextVar("LIFE")
 
 
-class Life(PairedLife):
+class Life(PairedWorkerHandle):
     """A life that ends in every way, told or untold.
 
     Attributes:
@@ -88,7 +88,7 @@ class Life(PairedLife):
         super().__init__(config, self.clock, number, receive, ended)
         self.pid = self.born
         if config.measured:
-            self.worker._life._measure = partial(world.recycled.measure, self)
+            self.worker._lifecycle._measure = partial(world.recycled.measure, self)
         self.context.run(LIFE.set, self)
         self.context.run(IN_WORKER.set, True)
 

@@ -28,7 +28,7 @@ CONFIG = WorkerConfig(
 
 
 class Worker:
-    """In the place of an `Incarnation`: its pipe's other ends are here."""
+    """In the place of an `LocalWorkerHandle`: its pipe's other ends are here."""
 
     made: list[Worker]
     fails = False
@@ -147,7 +147,7 @@ async def until(done: Any) -> None:
 @pytest.fixture
 async def host(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     Worker.made, Worker.fails = [], False
-    monkeypatch.setattr(agent, "Incarnation", Worker)
+    monkeypatch.setattr(agent, "LocalWorkerHandle", Worker)
     made = Host()
     yield made
     await made.close()

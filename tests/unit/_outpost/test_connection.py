@@ -35,11 +35,11 @@ class Pipe:
         self.goes += 1
 
 
-class Life:
-    """A life that only notes."""
+class Process:
+    """A worker handle that only notes."""
 
-    def __init__(self, place: int = 0, number: int = 0) -> None:
-        self.place, self.number = place, number
+    def __init__(self, worker: int = 0, generation: int = 0) -> None:
+        self.worker, self.generation = worker, generation
         self.pid: int | None = None
         self.usage: Any = None
         self.pipe = Pipe()
@@ -121,12 +121,12 @@ class Stage:
         self.tasks.append(asyncio.create_task(self.far.admit(self.connection.secret)))
         self.connection.told(*self.far.address, "n1")
 
-    async def connect(self, *lives: Any) -> None:
-        for life in lives:
-            self.connection.add(life)
+    async def connect(self, *processes: Any) -> None:
+        for process in processes:
+            self.connection.add(process)
         self.tell()
         await until(
-            lambda: self.connection.has_room and len(self.far.told(Item.START)) == len(lives)
+            lambda: self.connection.has_room and len(self.far.told(Item.START)) == len(processes)
         )
 
     async def close(self) -> None:
@@ -160,7 +160,7 @@ async def fenced() -> AsyncIterator[Stage]:
 
 
 async def test_what_was_asked_before_it_is_up_is_started_then(stage: Stage) -> None:
-    early, late = Life(0), Life(1)
+    early, late = Process(0), Process(1)
     stage.connection.add(early)  # type: ignore[arg-type]
     assert not stage.connection.has_room
     stage.tell()
@@ -177,47 +177,47 @@ async def test_what_was_asked_before_it_is_up_is_started_then(stage: Stage) -> N
 
 
 async def test_the_lead_is_never_early_and_no_later_than_the_way_took(stage: Stage) -> None:
-    life = Life()
+    process = Process()
     before = time.monotonic_ns()
-    await stage.connect(life)
+    await stage.connect(process)
     took = time.monotonic_ns() - before
     exact = time.time_ns() - time.monotonic_ns() - stage.far.ahead
-    assert exact - took - 10**6 < life.leads[0] <= exact + 50_000  # NTP may steer meanwhile
+    assert exact - took - 10**6 < process.leads[0] <= exact + 50_000  # NTP may steer meanwhile
 
 
 async def test_a_clock_that_is_ahead_of_what_was_measured_is_told_to_workers(stage: Stage) -> None:
-    life = Life()
-    await stage.connect(life)
+    process = Process()
+    await stage.connect(process)
     stage.far.ahead += 10**9  # it runs too fast, by far
     for _ in range(module.SAMPLES * 3):  # until what was measured before is forgotten
         stage.connection.look_after()
         await asyncio.sleep(0.002)
-    assert life.leads[-1] < life.leads[0] - 9 * 10**8
+    assert process.leads[-1] < process.leads[0] - 9 * 10**8
 
 
 async def test_a_clock_of_the_host_that_was_set_is_told_to_workers(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    life = Life()
-    await stage.connect(life)
+    process = Process()
+    await stage.connect(process)
     real = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
     stage.connection.look_after()
     monkeypatch.undo()
-    assert 3599 * 10**9 < life.leads[-1] - life.leads[0] < 3601 * 10**9
+    assert 3599 * 10**9 < process.leads[-1] - process.leads[0] < 3601 * 10**9
 
 
 async def test_a_wrong_time_of_day_is_said_once(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.far.wrong = -3 * 10**9
-    await stage.connect(Life())
+    await stage.connect(Process())
     assert caplog.text.count("the time of day on node n1 is -3.00 s off") == 1
 
 
 async def test_items_find_their_life_and_a_former_one_is_dropped(stage: Stage) -> None:
-    life = Life(0, 2)
-    await stage.connect(life)
+    process = Process(0, 2)
+    await stage.connect(process)
     stage.far.send(
         [Item.STARTED, 0, 2, 4711],
         [Item.DATA, 0, 1, b"late"],
@@ -228,126 +228,126 @@ async def test_items_find_their_life_and_a_former_one_is_dropped(stage: Stage) -
         acks={0: [1, 99], 5: [0, 1]},
     )
     stage.far.send([Item.DATA, 0, 2, b"two"], acks={0: [2, 10]})
-    await until(lambda: len(life.pipe.arrived) == 2)
-    assert life.pipe.arrived == [b"one", b"two"]
-    assert (life.pid, life.usage, life.pipe.acked) == (4711, (50.0, 1 << 20), 10)
-    assert not life.ends
+    await until(lambda: len(process.pipe.arrived) == 2)
+    assert process.pipe.arrived == [b"one", b"two"]
+    assert (process.pid, process.usage, process.pipe.acked) == (4711, (50.0, 1 << 20), 10)
+    assert not process.ends
     stage.far.send([Item.ENDED, 0, 2, -9, "why", [[1, 0]], [0, 0]], [Item.DATA, 0, 2, b"late"])
-    await until(lambda: life.ends)
-    assert life.ends == [(-9, "why", [[1, 0]], [0, 0])]
-    assert life.shared is None
+    await until(lambda: process.ends)
+    assert process.ends == [(-9, "why", [[1, 0]], [0, 0])]
+    assert process.shared is None
     assert not stage.connection.cause
 
 
 async def test_the_end_of_the_stream_is_the_end_of_all_there_by_one_cause(stage: Stage) -> None:
-    lives = [Life(place) for place in range(8)]
-    await stage.connect(*lives)
+    processes = [Process(place) for place in range(8)]
+    await stage.connect(*processes)
     stage.far.messages.abort("")  # type: ignore[union-attr]
     await until(lambda: stage.overs)
-    assert all(len(life.ends) == 1 for life in lives)
-    assert {life.shared for life in lives} == {stage.connection.end}
-    assert all(life.ends[0][0] is None for life in lives)
-    assert lives[0].ends[0][1].startswith("node n1 is lost: ")
+    assert all(len(process.ends) == 1 for process in processes)
+    assert {process.shared for process in processes} == {stage.connection.end}
+    assert all(process.ends[0][0] is None for process in processes)
+    assert processes[0].ends[0][1].startswith("node n1 is lost: ")
 
 
 @pytest.mark.parametrize("item", [[77, 0, 0], [Item.USAGE, 0, 0], [], 5, [Item.CLOCK, 1]])
 async def test_an_item_that_is_none_ends_it(stage: Stage, item: Any) -> None:
-    life = Life()
-    await stage.connect(life)
+    process = Process()
+    await stage.connect(process)
     stage.far.send(item)
-    await until(lambda: life.ends)
-    assert "cannot be taken" in life.ends[0][1]
+    await until(lambda: process.ends)
+    assert "cannot be taken" in process.ends[0][1]
 
 
 async def test_another_version_there_is_said_and_nothing_is_started(stage: Stage) -> None:
-    life = Life()
+    process = Process()
     stage.far.hello["python"] = "3.8"
-    stage.connection.add(life)  # type: ignore[arg-type]
+    stage.connection.add(process)  # type: ignore[arg-type]
     stage.tell()
-    await until(lambda: life.ends)
-    assert "node n1 has Python 3.8, and this host has" in life.ends[0][1]
+    await until(lambda: process.ends)
+    assert "node n1 has Python 3.8, and this host has" in process.ends[0][1]
     assert not stage.far.told(Item.START)
 
 
 async def test_where_nobody_listens_it_is_said_what_to_look_at(stage: Stage) -> None:
-    life = Life()
-    stage.connection.add(life)  # type: ignore[arg-type]
+    process = Process()
+    stage.connection.add(process)  # type: ignore[arg-type]
     host, port = stage.far.listener.getsockname()
     stage.far.listener.close()
     stage.connection.told(host, port, "n1")
-    await until(lambda: life.ends)
-    assert f"{host}:{port} cannot be had" in life.ends[0][1]
-    assert "look at firewalls, and at ports=" in life.ends[0][1]
+    await until(lambda: process.ends)
+    assert f"{host}:{port} cannot be had" in process.ends[0][1]
+    assert "look at firewalls, and at ports=" in process.ends[0][1]
 
 
 async def test_one_who_does_not_answer_the_call_is_given_up(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CONNECT_TIME", 0.05)
-    life = Life()
-    stage.connection.add(life)  # type: ignore[arg-type]
+    process = Process()
+    stage.connection.add(process)  # type: ignore[arg-type]
     stage.connection.told(*stage.far.address, "n1")  # whom nobody admits
-    await until(lambda: life.ends)
-    assert "no answer of its outpost" in life.ends[0][1]
+    await until(lambda: process.ends)
+    assert "no answer of its outpost" in process.ends[0][1]
 
 
 async def test_who_cancels_all_tasks_ends_what_is_being_connected_and_no_more(
     stage: Stage,
 ) -> None:
     """The place asks for another."""
-    life = Life()
-    stage.connection.add(life)  # type: ignore[arg-type]
+    process = Process()
+    stage.connection.add(process)  # type: ignore[arg-type]
     stage.connection.told(*stage.far.address, "n1")  # whom nobody admits
     await asyncio.sleep(0.01)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
-    await until(lambda: life.ends)
-    assert "was cancelled" in life.ends[0][1]
+    await until(lambda: process.ends)
+    assert "was cancelled" in process.ends[0][1]
     assert stage.overs == [stage.connection]
 
 
 async def test_one_that_does_not_know_the_secret_is_refused(stage: Stage) -> None:
-    life = Life()
-    stage.connection.add(life)  # type: ignore[arg-type]
+    process = Process()
+    stage.connection.add(process)  # type: ignore[arg-type]
     stage.tasks.append(asyncio.create_task(stage.far.admit(b"another")))
     stage.connection.told(*stage.far.address, "n1")
-    await until(lambda: life.ends)
+    await until(lambda: process.ends)
     assert not stage.far.items
     await asyncio.wait(stage.tasks)
     assert isinstance(stage.tasks[0].exception(), OSError)
 
 
 async def test_the_launchers_word_ends_it_and_says_why(stage: Stage) -> None:
-    life, waits = Life(0), Life(1)
-    await stage.connect(life)
+    process, waits = Process(0), Process(1)
+    await stage.connect(process)
     stage.connection.add(waits)  # type: ignore[arg-type]
     stage.connection.told_lost("its actor was killed")
-    assert not life.ends  # never from within
-    await until(lambda: life.ends and waits.ends)
-    assert life.ends == [(None, "node n1 is lost: its actor was killed")]
+    assert not process.ends  # never from within
+    await until(lambda: process.ends and waits.ends)
+    assert process.ends == [(None, "node n1 is lost: its actor was killed")]
     assert stage.overs == [stage.connection]
 
 
 async def test_what_never_came_has_no_node(stage: Stage) -> None:
-    life = Life()
-    stage.connection.add(life)  # type: ignore[arg-type]
+    process = Process()
+    stage.connection.add(process)  # type: ignore[arg-type]
     stage.connection.told_lost("there is no aioscheduler")
-    await until(lambda: life.ends)
-    assert life.ends == [(None, "there is no aioscheduler")]
+    await until(lambda: process.ends)
+    assert process.ends == [(None, "there is no aioscheduler")]
 
 
 async def test_silence_of_its_machine_is_its_end(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    life = Life()
-    await stage.connect(life)
+    process = Process()
+    await stage.connect(process)
     monkeypatch.setattr(Messages, "silence", lambda _: 14.9)
     stage.connection.look_after()
     assert not stage.connection.cause
     monkeypatch.setattr(Messages, "silence", lambda _: 15.1)
     stage.connection.look_after()
-    await until(lambda: life.ends)
-    assert "nothing has been heard of its machine for 15 s" in life.ends[0][1]
+    await until(lambda: process.ends)
+    assert "nothing has been heard of its machine for 15 s" in process.ends[0][1]
 
 
 # ---- kills
@@ -357,17 +357,17 @@ async def test_a_kill_is_told_and_its_answer_is_waited_for(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KILL_TIME", 0.05)
-    life, other = Life(0), Life(1)
-    await stage.connect(life, other)
+    process, other = Process(0), Process(1)
+    await stage.connect(process, other)
     for _ in range(2):
-        stage.connection.kill(life)  # type: ignore[arg-type]
+        stage.connection.kill(process)  # type: ignore[arg-type]
     await until(lambda: stage.far.told(Item.KILL))
     assert stage.far.told(Item.KILL) == [[Item.KILL, 0, 0]]
     stage.far.send([Item.KILLED, 0, 0])
     await asyncio.sleep(0.1)
     assert not stage.connection.cause  # it takes long to die: that is the outpost's to see
     stage.far.send([Item.ENDED, 0, 0, -9, "", [[0, 0]], None])
-    await until(lambda: life.ends)
+    await until(lambda: process.ends)
     assert not other.ends
 
 
@@ -375,21 +375,21 @@ async def test_a_kill_without_an_answer_is_the_end_of_the_node(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KILL_TIME", 0.05)
-    life, other = Life(0), Life(1)
-    await stage.connect(life, other)
-    stage.connection.kill(life)  # type: ignore[arg-type]
-    await until(lambda: life.ends and other.ends)
-    assert "was told to kill a worker, and has not answered" in life.ends[0][1]
-    assert life.shared is other.shared is stage.connection.end
+    process, other = Process(0), Process(1)
+    await stage.connect(process, other)
+    stage.connection.kill(process)  # type: ignore[arg-type]
+    await until(lambda: process.ends and other.ends)
+    assert "was told to kill a worker, and has not answered" in process.ends[0][1]
+    assert process.shared is other.shared is stage.connection.end
 
 
 async def test_a_host_that_was_blocked_gives_the_answer_its_time(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KILL_TIME", 0.1)
-    life = Life(0)
-    await stage.connect(life)
-    stage.connection.kill(life)  # type: ignore[arg-type]
+    process = Process(0)
+    await stage.connect(process)
+    stage.connection.kill(process)  # type: ignore[arg-type]
     time.sleep(0.3)  # noqa: ASYNC251  a host that does something else
     await until(lambda: stage.far.told(Item.KILL))
     stage.far.send([Item.KILLED, 0, 0])
@@ -398,9 +398,9 @@ async def test_a_host_that_was_blocked_gives_the_answer_its_time(
 
 
 async def test_what_was_never_started_is_not_asked_for_any_more(stage: Stage) -> None:
-    one, two = Life(0), Life(1)
-    for life in (one, two):
-        stage.connection.add(life)  # type: ignore[arg-type]
+    one, two = Process(0), Process(1)
+    for process in (one, two):
+        stage.connection.add(process)  # type: ignore[arg-type]
     stage.connection.kill(one)  # type: ignore[arg-type]
     assert not one.ends
     await until(lambda: one.ends)
@@ -413,71 +413,71 @@ async def test_what_was_never_started_is_not_asked_for_any_more(stage: Stage) ->
 
 
 async def test_where_tasks_run_again_the_end_waits_for_the_launchers_word(fenced: Stage) -> None:
-    life = Life()
-    await fenced.connect(life)
+    process = Process()
+    await fenced.connect(process)
     fenced.far.messages.abort("")  # type: ignore[union-attr]
     await until(lambda: fenced.connection.cause)
     await asyncio.sleep(0.05)
-    assert not life.ends
-    fenced.connection.kill(life)  # type: ignore[arg-type]  # which changes nothing
-    assert not life.ends
+    assert not process.ends
+    fenced.connection.kill(process)  # type: ignore[arg-type]  # which changes nothing
+    assert not process.ends
     fenced.connection.told_lost("it is dead")
-    assert len(life.ends) == 1
+    assert len(process.ends) == 1
 
 
 async def test_if_the_launcher_is_the_first_to_say_it_nothing_waits(fenced: Stage) -> None:
-    life = Life()
-    await fenced.connect(life)
+    process = Process()
+    await fenced.connect(process)
     fenced.connection.told_lost("it is dead")
-    await until(lambda: life.ends)
+    await until(lambda: process.ends)
 
 
 async def test_or_until_the_other_side_has_noticed_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "FENCE_MARGIN", 0.05)
-    stage, life = Stage(fenced=True, lost_after=0.05), Life()
-    await stage.connect(life)
+    stage, process = Stage(fenced=True, lost_after=0.05), Process()
+    await stage.connect(process)
     stage.far.messages.abort("")  # type: ignore[union-attr]
-    await until(lambda: life.ends)
+    await until(lambda: process.ends)
     await stage.close()
 
 
 async def test_or_until_nothing_will_run_again(fenced: Stage) -> None:
-    life = Life()
-    await fenced.connect(life)
+    process = Process()
+    await fenced.connect(process)
     fenced.far.messages.abort("")  # type: ignore[union-attr]
     await until(lambda: fenced.connection.cause)
     fenced.connection.unfence()
-    assert len(life.ends) == 1
+    assert len(process.ends) == 1
 
 
 async def test_what_never_began_waits_for_nothing(fenced: Stage) -> None:
-    life = Life()
-    fenced.connection.add(life)  # type: ignore[arg-type]
+    process = Process()
+    fenced.connection.add(process)  # type: ignore[arg-type]
     fenced.connection.told_lost("no room")
-    await until(lambda: life.ends)
+    await until(lambda: process.ends)
 
 
 # ---- room
 
 
 async def test_who_waits_for_room_goes_on_in_turn(stage: Stage) -> None:
-    lives = [Life(place) for place in range(3)]
-    await stage.connect(*lives)
+    processes = [Process(place) for place in range(3)]
+    await stage.connect(*processes)
     order: list[int] = []
 
-    def goes(life: Life) -> None:
-        order.append(life.place)
+    def goes(process: Process) -> None:
+        order.append(process.worker)
         stage.connection._messages.has_room = False  # type: ignore[union-attr]
 
-    for life in lives:
-        life.pipe.go_on = lambda life=life: goes(life)  # type: ignore[method-assign, misc]
+    for process in processes:
+        process.pipe.go_on = lambda process=process: goes(process)  # type: ignore[method-assign, misc]
     for _ in range(3):
         stage.connection._messages.has_room = True  # type: ignore[union-attr]
         stage.connection._go_on()
     assert order == [0, 1, 2]
-    lives[0].pipe.waiting = 0
+    processes[0].pipe.waiting = 0
     stage.connection._messages.has_room = True  # type: ignore[union-attr]
     stage.connection._go_on()
     assert order[3:] == [1]

@@ -115,8 +115,10 @@ async def test_tasks_there_begin_on_the_hosts_word(outposts: Outposts) -> None:
         manager="m1", order=Order.TIMED, layout=(1,) * 6, prefer_utc=True, host=1, worker=4
     )
     for forwards in (False, True):
-        launch = outposts.launcher(dataclasses.replace(config, forward_logs=forwards), None, {})
-        life: Any = launch(5, print, print)
-        assert life._config.confirmed
-        assert (life.place, life.number) == (4, 5)
-        assert bool(life._levels()) is forwards
+        launch = outposts.process_maker(
+            dataclasses.replace(config, forward_logs=forwards), None, {}
+        )
+        process: Any = launch(5, print, print)
+        assert process._config.confirmed
+        assert (process.worker, process.generation) == (4, 5)
+        assert bool(process._levels()) is forwards

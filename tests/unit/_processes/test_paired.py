@@ -1,4 +1,4 @@
-"""A worker in the host's thread: the pipes in memory, its life, and its end."""
+"""A worker in the host's thread: the pipes in memory, its process, and its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from turning import turns
 
-from aioscheduler._processes.paired import Channel, PairedLife, PairedPipe
+from aioscheduler._processes.paired import Channel, PairedPipe, PairedWorkerHandle
 from aioscheduler._processes.workerconfig import WorkerConfig
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.hostcatalog import HostCatalog
@@ -118,16 +118,16 @@ async def test_nobody_hears_a_pipe_that_was_closed(ends: tuple[End, End]) -> Non
     assert worker.ends == []
 
 
-# ---- lives
+# ---- processes
 
 
 class Place:
-    """Has one life, and what it was told of that."""
+    """Has one process, and what it was told of that."""
 
     def __init__(self) -> None:
         self.frames: list[Any] = []
         self.ends: list[tuple[int | None, str]] = []
-        self.life = PairedLife(
+        self.process = PairedWorkerHandle(
             CONFIG,
             time.time_ns,
             3,
@@ -136,8 +136,8 @@ class Place:
         )
 
     def send(self, *frame: Any) -> None:
-        self.life.pipe.send(wire.encode(list(frame)))
-        self.life.pipe.flush()
+        self.process.pipe.send(wire.encode(list(frame)))
+        self.process.pipe.flush()
 
     def kinds(self) -> list[Kind]:
         return [Kind(frame[0]) for frame in self.frames]
@@ -147,8 +147,8 @@ class Place:
 async def place(no_tasks_left: None) -> Place:
     """One whose worker is ready."""
     place = Place()
-    assert place.life.pid == os.getpid()
-    place.life.start(asyncio.get_running_loop())
+    assert place.process.pid == os.getpid()
+    place.process.start(asyncio.get_running_loop())
     place.send(Kind.BOOT, b"", True)
     await turns()
     assert place.kinds() == [Kind.READY, Kind.TICK]
@@ -161,34 +161,34 @@ async def test_it_ends_by_itself_when_it_is_told_to(place: Place) -> None:
     await turns()
     assert place.ends == [(0, "")]
     assert place.kinds() == [Kind.TICK]  # its last words
-    assert (place.life.pid, place.life.dead) == (None, True)
+    assert (place.process.pid, place.process.dead) == (None, True)
 
 
 async def test_one_that_is_killed_ends_once_and_like_by_the_signal(place: Place) -> None:
-    place.life.kill("it was silent")
-    place.life.kill("for another reason")
+    place.process.kill("it was silent")
+    place.process.kill("for another reason")
     assert place.ends == []  # never inside the call that kills
     await turns()
     assert place.ends == [(-signal.SIGKILL, "it was silent")]
-    assert place.life.pid is None
-    place.life.kill()
+    assert place.process.pid is None
+    place.process.kill()
     await turns()
     assert len(place.ends) == 1
 
 
 async def test_what_it_had_written_is_read_before_its_end(place: Place) -> None:
-    place.life.worker._pipe.send(wire.encode([Kind.DRAINING]))
-    place.life.worker._pipe.flush()
-    place.life.worker._pipe.send(wire.encode([Kind.FAILED, "not written yet"]))
-    place.life.kill()
+    place.process.worker._pipe.send(wire.encode([Kind.DRAINING]))
+    place.process.worker._pipe.flush()
+    place.process.worker._pipe.send(wire.encode([Kind.FAILED, "not written yet"]))
+    place.process.kill()
     await turns()
     assert place.kinds() == [Kind.DRAINING]
     assert len(place.ends) == 1
 
 
 async def test_what_cannot_be_read_is_the_cause(place: Place) -> None:
-    place.life.worker._pipe.send(b"no frame of ours")
-    place.life.worker._pipe.flush()
+    place.process.worker._pipe.send(b"no frame of ours")
+    place.process.worker._pipe.flush()
     await turns()
     ((exitcode, cause),) = place.ends
     assert exitcode == -signal.SIGKILL
@@ -196,18 +196,18 @@ async def test_what_cannot_be_read_is_the_cause(place: Place) -> None:
 
 
 async def test_it_tells_what_it_has_begun(place: Place) -> None:
-    assert [place.life.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (0, 0)]
-    place.life.worker._runner._begun[1] = 8
-    place.life.worker._runner._begun_on_word[0] = 9
-    assert [place.life.begun(scheduler) for scheduler in (0, 1)] == [(0, 9), (8, 0)]
-    place.life.kill()
+    assert [place.process.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (0, 0)]
+    place.process.worker._runner._begun[1] = 8
+    place.process.worker._runner._begun_on_word[0] = 9
+    assert [place.process.begun(scheduler) for scheduler in (0, 1)] == [(0, 9), (8, 0)]
+    place.process.kill()
     await turns()
 
 
 async def test_a_worker_begins_without_the_hosts_context(no_tasks_left: None) -> None:
     decimal.setcontext(decimal.Context(prec=7))  # of this context alone
     place, shipper = Place(), HostShipper(HostCatalog())
-    place.life.start(asyncio.get_running_loop())
+    place.process.start(asyncio.get_running_loop())
     function, payload = shipper.take_function(decimal.getcontext), shipper.take_arguments(())
     for line in shipper.catalog.log.lines.values():
         place.send(Kind.DEFINE, line, True)
@@ -217,6 +217,6 @@ async def test_a_worker_begins_without_the_hosts_context(no_tasks_left: None) ->
     _, _, numbers, ending, (outcome,) = place.frames[-1]
     assert (numbers, ending) == ([0], wire.RETURNED)
     assert shipper.catalog.decode_result(outcome).prec == 28
-    assert place.life.begun(0) == (1, 0)
-    place.life.kill()
+    assert place.process.begun(0) == (1, 0)
+    place.process.kill()
     await turns()

@@ -49,11 +49,11 @@ class Life:
 
 
 class Place:
-    """Launches lives, has the tasks, and raises where it is told to."""
+    """Launches processes, has the tasks, and raises where it is told to."""
 
     def __init__(self, loop: Any) -> None:
         self.raises: list[str] = []
-        self.lives: list[Life] = []
+        self.processes: list[Life] = []
         self.ends: list[End] = []
         self.begun = 0
         self.forgiving = False
@@ -67,8 +67,8 @@ class Place:
 
     def launch(self, number: int, receive: Any, ended: Any) -> Life:
         self.suffer("launch")
-        self.lives.append(Life(self, receive, ended))
-        return self.lives[-1]
+        self.processes.append(Life(self, receive, ended))
+        return self.processes[-1]
 
     def receive(self, frame: Any) -> None:
         self.begun += frame[0] == Kind.READY
@@ -76,7 +76,7 @@ class Place:
     def forgives(self) -> bool:
         return self.forgiving
 
-    def connect(self, life: Any) -> None:
+    def connect(self, process: Any) -> None:
         self.suffer("connect")
 
     def ended(self, end: End) -> None:
@@ -120,7 +120,7 @@ async def loop() -> Loop:
 @pytest.fixture
 async def place(loop: Loop) -> Place:
     made = Place(loop)
-    made.lives[0].receive([Kind.READY])
+    made.processes[0].receive([Kind.READY])
     return made
 
 
@@ -129,28 +129,28 @@ async def test_a_process_that_cannot_be_had_for_any_reason_is_tried_again(
     place: Place, loop: Loop, where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.raises = [where, where]
-    place.lives[0].ended(-9, "")
+    place.processes[0].ended(-9, "")
     for _ in range(8):
         loop.pass_(0.2)
-    assert place.supervisor.life is place.lives[-1]
-    assert len(place.lives) == (2 if where == "launch" else 4)
+    assert place.supervisor.process is place.processes[-1]
+    assert len(place.processes) == (2 if where == "launch" else 4)
     assert [end.then for end in place.ends] == [Then.REPLACED]
     assert caplog.text.count("cannot be started, the next try is in") == 2
 
 
 async def test_a_process_that_cannot_be_told_its_tasks_is_killed(place: Place, loop: Loop) -> None:
     place.raises = ["connect"]
-    place.lives[0].ended(-9, "")
+    place.processes[0].ended(-9, "")
     loop.pass_(0.1)
-    assert "cannot be told its tasks" in place.lives[1].causes[0]
-    place.lives[1].ended(-9, place.lives[1].causes[0])
+    assert "cannot be told its tasks" in place.processes[1].causes[0]
+    place.processes[1].ended(-9, place.processes[1].causes[0])
     loop.pass_(0.2)
-    assert place.supervisor.life is place.lives[2]
+    assert place.supervisor.process is place.processes[2]
 
 
 async def test_an_end_that_cannot_be_dealt_with_is_the_end_of_the_manager(place: Place) -> None:
     place.raises = ["ended"]
-    place.lives[0].ended(-9, "")
+    place.processes[0].ended(-9, "")
     (end,) = place.ends
     assert end[:2] == (Then.FAILED, -9)
     assert end.reason is not None
@@ -176,8 +176,8 @@ async def test_what_ended_a_process_is_told_in_a_line(
     place: Place, words: str, said: str, cause: str
 ) -> None:
     if said:
-        place.lives[0].receive([Kind.FAILED, said])
-    place.lives[0].ended(1, words)
+        place.processes[0].receive([Kind.FAILED, said])
+    place.processes[0].ended(1, words)
     assert place.supervisor.cause.startswith(cause)
     assert bool(place.supervisor.cause) == bool(cause)
     assert "\n" not in place.supervisor.cause
@@ -188,8 +188,8 @@ async def test_the_place_where_a_process_has_ended_is_below_the_line_that_says_s
     place: Place, drains: bool
 ) -> None:
     if drains:
-        place.lives[0].receive([Kind.DRAINING])
-    place.lives[0].ended(EXIT_OF_BLOCKED, "task x is to blame\n  File y")
+        place.processes[0].receive([Kind.DRAINING])
+    place.processes[0].ended(EXIT_OF_BLOCKED, "task x is to blame\n  File y")
     told = "was told to end and " if drains else ""
     assert place.ends[0].story == (
         f"worker 0 (pid 4711) {told}was ended by its block_timeout (task x is to blame)\n  File y"
@@ -197,10 +197,10 @@ async def test_the_place_where_a_process_has_ended_is_below_the_line_that_says_s
 
 
 async def test_the_end_of_one_process_is_not_that_of_the_next(place: Place, loop: Loop) -> None:
-    place.lives[0].ended(1, "what it sends cannot be read")
+    place.processes[0].ended(1, "what it sends cannot be read")
     loop.pass_(0.1)
-    place.lives[1].receive([Kind.READY])
-    place.lives[1].ended(-9, "")
+    place.processes[1].receive([Kind.READY])
+    place.processes[1].ended(-9, "")
     assert place.supervisor.cause == ""
 
 
@@ -208,7 +208,7 @@ async def test_a_slow_start_is_said_once_and_avoided(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     supervisor = place.supervisor
-    place.lives[0].ended(-9, "")
+    place.processes[0].ended(-9, "")
     loop.pass_(0.1)
     assert not supervisor.avoided
     for _ in range(5):
@@ -216,7 +216,7 @@ async def test_a_slow_start_is_said_once_and_avoided(
         supervisor.look_after()
     assert supervisor.avoided
     assert caplog.text.count("is not ready after") == 1
-    place.lives[1].receive([Kind.READY])
+    place.processes[1].receive([Kind.READY])
     assert not supervisor.avoided
 
 
@@ -227,7 +227,7 @@ async def test_whatever_comes_is_a_sign_of_life(
     caplog.set_level(logging.WARNING)
     for _ in range(5):
         loop.pass_(6.0)
-        place.lives[0].receive([Kind.FINISHED, 0, [], 0, []])
+        place.processes[0].receive([Kind.FINISHED, 0, [], 0, []])
         place.supervisor.look_after()
     assert not caplog.text
     loop.pass_(6.0)
@@ -243,35 +243,35 @@ async def test_whatever_comes_is_a_sign_of_life(
 async def test_what_does_not_end_is_killed_and_what_it_did_is_told(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture, begun: bool, said: str
 ) -> None:
-    life = place.lives[-1]
+    process = place.processes[-1]
     if not begun:
-        life.ended(-9, "")
+        process.ended(-9, "")
         loop.pass_(0.1)
-        life = place.lives[-1]
+        process = place.processes[-1]
     closing = asyncio.create_task(place.supervisor.close(-KILL_AFTER, str))  # its time is over
-    while not life.causes:
+    while not process.causes:
         await asyncio.sleep(0)
-    life.ended(-9, "")
+    process.ended(-9, "")
     await closing
     assert said in caplog.text
     assert ("swallows its cancellation" in caplog.text) is begun
 
 
 async def test_every_process_has_one_end_whoever_ends_it(place: Place, loop: Loop) -> None:
-    place.lives[0].ended(-9, "")
+    place.processes[0].ended(-9, "")
     loop.pass_(0.1)
     place.supervisor.kill()
     assert len(place.ends) == 1  # it has not ended yet
-    place.lives[1].ended(-9, "")
+    place.processes[1].ended(-9, "")
     place.supervisor.kill()
     await place.supervisor.close(0, str)
     assert [end.then for end in place.ends] == [Then.REPLACED, Then.CLOSED]
-    assert [end.life for end in place.ends] == place.lives
+    assert [end.process for end in place.ends] == place.processes
     assert place.ends[0].story.startswith("worker 0 (pid 4711) was killed by SIGKILL")
 
 
 async def test_a_place_that_is_empty_ends_at_once(place: Place) -> None:
-    place.lives[0].ended(-9, "")  # the next is on its way
+    place.processes[0].ended(-9, "")  # the next is on its way
     place.supervisor.kill()
     assert [end.then for end in place.ends] == [Then.REPLACED, Then.CLOSED]
     assert place.supervisor.state is WorkerState.STOPPED
@@ -280,11 +280,11 @@ async def test_a_place_that_is_empty_ends_at_once(place: Place) -> None:
 async def test_too_many_ends_are_told_with_the_reason_and_nothing_more(
     place: Place, loop: Loop
 ) -> None:
-    for life in range(4):
-        place.lives[life].ended(-9, "")
+    for process in range(4):
+        place.processes[process].ended(-9, "")
         loop.pass_(0.1)
-        if life < 3:
-            place.lives[life + 1].receive([Kind.READY])
+        if process < 3:
+            place.processes[process + 1].receive([Kind.READY])
     assert [end.then for end in place.ends] == [Then.REPLACED] * 3 + [Then.FAILED]
     assert "max_restarts=(3, 30.0)" in place.ends[-1].reason.__notes__[0]  # type: ignore[union-attr]
 
@@ -292,10 +292,10 @@ async def test_too_many_ends_are_told_with_the_reason_and_nothing_more(
 async def test_ends_that_are_forgiven_are_never_too_many(place: Place, loop: Loop) -> None:
     place.forgiving = True
     for number in range(5):
-        place.lives[-1].receive([Kind.READY])
-        place.lives[-1].ended(-9, "")
+        place.processes[-1].receive([Kind.READY])
+        place.processes[-1].ended(-9, "")
         loop.pass_(0.1)
-        assert len(place.lives) == number + 2
+        assert len(place.processes) == number + 2
     assert {end.then for end in place.ends} == {Then.REPLACED}
     assert place.supervisor.counts["restarts"] == 5
 
@@ -304,15 +304,15 @@ async def test_ends_that_are_forgiven_are_never_too_many(place: Place, loop: Loo
 async def test_what_still_runs_when_a_drain_is_over_is_told_why(
     place: Place, loop: Loop, ends_itself: bool
 ) -> None:
-    place.lives[0].receive([Kind.DRAINING])
+    place.processes[0].receive([Kind.DRAINING])
     assert place.supervisor.state is WorkerState.DRAINING
     if ends_itself:
-        place.lives[0].receive([Kind.DRAINED])
-        place.lives[0].ended(0, "")
+        place.processes[0].receive([Kind.DRAINED])
+        place.processes[0].ended(0, "")
     else:
         loop.pass_(DRAIN_TIME + KILL_AFTER)
-        assert place.lives[0].causes == [""]
-        place.lives[0].ended(-9, "")
+        assert place.processes[0].causes == [""]
+        place.processes[0].ended(-9, "")
     assert "told to end (SIGTERM), and 10 s later this task still ran" in place.supervisor.cause
 
 
@@ -324,20 +324,20 @@ async def test_a_process_that_dies_in_a_drain_is_a_death_like_any_other(
     place: Place, loop: Loop, recycled: bool, exitcode: int, word: Kind | None
 ) -> None:
     for n in range(4):  # where three are too many
-        life = place.lives[n]
+        process = place.processes[n]
         if recycled:
             place.supervisor.recycle("it is large")
-        life.receive([Kind.DRAINING])
+        process.receive([Kind.DRAINING])
         if word is not None:
-            life.receive([word, "MemoryError"])
-        life.ended(exitcode, "")
+            process.receive([word, "MemoryError"])
+        process.ended(exitcode, "")
         assert place.supervisor.cause == ("MemoryError" if word is Kind.FAILED else "")
         assert not place.ends[n].planned
         if n < 3:
             loop.pass_(0.1)
-            place.lives[n + 1].receive([Kind.READY])
+            place.processes[n + 1].receive([Kind.READY])
     loop.pass_(DRAIN_TIME + KILL_AFTER)
-    assert [life.causes for life in place.lives] == [[]] * 4  # the time of none is another's
+    assert [process.causes for process in place.processes] == [[]] * 4  # nobody's time is another's
     assert place.supervisor.counts == {"restarts": 3}
     assert [end.then for end in place.ends] == [Then.REPLACED] * 3 + [Then.FAILED]
 
@@ -345,21 +345,21 @@ async def test_a_process_that_dies_in_a_drain_is_a_death_like_any_other(
 async def test_one_that_is_killed_when_its_time_is_over_spends_no_budget(
     place: Place, loop: Loop
 ) -> None:
-    for life in range(9):
-        place.lives[life].receive([Kind.DRAINING])
+    for process in range(9):
+        place.processes[process].receive([Kind.DRAINING])
         loop.pass_(DRAIN_TIME + KILL_AFTER)
-        place.lives[life].ended(-9, "")
+        place.processes[process].ended(-9, "")
         loop.pass_(0.1)
-        place.lives[life + 1].receive([Kind.READY])
+        place.processes[process + 1].receive([Kind.READY])
     assert place.supervisor.counts == {"restarts": 9}
 
 
 async def test_one_that_has_ended_is_not_recycled_for_what_is_read_of_it(place: Place) -> None:
-    life = place.lives[0]
-    life.pid = None
+    process = place.processes[0]
+    process.pid = None
     assert not place.supervisor.recycle("it has run 5 tasks")
     assert place.supervisor.state is WorkerState.READY
-    life.ended(-9, "")
+    process.ended(-9, "")
     assert place.supervisor.counts == {"restarts": 1}
     assert "was recycled" not in place.ends[0].story
 
@@ -369,16 +369,16 @@ async def test_however_often_there_was_no_process_it_is_tried_again(
 ) -> None:
     place.supervisor._unready = 2_000
     place.raises = ["launch"]
-    place.lives[0].ended(-9, "")
+    place.processes[0].ended(-9, "")
     loop.pass_(6.0)
     loop.pass_(6.0)
-    assert len(place.lives) == 2
+    assert len(place.processes) == 2
 
 
 async def test_what_a_failing_process_says_may_be_anything(place: Place) -> None:
     words: Any = [1, b"2"]
-    place.lives[0].receive([Kind.FAILED, words])
-    place.lives[0].ended(1, "")
+    place.processes[0].receive([Kind.FAILED, words])
+    place.processes[0].ended(1, "")
     assert [end.then for end in place.ends] == [Then.REPLACED]
     assert "[1, b'2']" in place.ends[0].story
 
@@ -391,20 +391,20 @@ async def test_one_that_is_recycled_goes_is_avoided_and_spends_no_budget(
 ) -> None:
     caplog.set_level(logging.INFO)
     supervisor = place.supervisor
-    for life in range(9):  # where three deaths are too many
-        assert place.begun == life + 1
+    for process in range(9):  # where three deaths are too many
+        assert place.begun == process + 1
         assert not supervisor.avoided
         assert supervisor.recycle("it has run 5 tasks")
-        assert place.lives[life].frames == [[Kind.DRAIN]]
+        assert place.processes[process].frames == [[Kind.DRAIN]]
         assert supervisor.state is WorkerState.DRAINING
         assert supervisor.avoided
         assert not supervisor.recycle("it has run 6 tasks")  # it goes already
-        place.lives[life].receive([Kind.DRAINING])
-        place.lives[life].receive([Kind.DRAINED])
-        place.lives[life].ended(0, "")
+        place.processes[process].receive([Kind.DRAINING])
+        place.processes[process].receive([Kind.DRAINED])
+        place.processes[process].ended(0, "")
         loop.pass_(0.1)
         assert supervisor.avoided  # until the next is ready
-        place.lives[life + 1].receive([Kind.READY])
+        place.processes[process + 1].receive([Kind.READY])
     assert all(end.then is Then.REPLACED and end.planned for end in place.ends)
     assert (supervisor.counts["recycled"], supervisor.counts["restarts"]) == (9, 0)
     assert "worker 0 (pid 4711) was recycled and exited with status 0" in place.ends[0].story
@@ -418,11 +418,11 @@ async def test_who_is_recycled_until_a_slow_process_is_ready_is_said(
 ) -> None:
     supervisor = place.supervisor
     supervisor.recycle("it has run 5 tasks")
-    place.lives[0].receive([Kind.DRAINED])
-    place.lives[0].ended(0, "")
+    place.processes[0].receive([Kind.DRAINED])
+    place.processes[0].ended(0, "")
     loop.pass_(0.1)
     if dies:  # the turn is that of the place
-        place.lives[1].ended(-9, "")
+        place.processes[1].ended(-9, "")
         loop.pass_(0.1)
     for said in ("; no other worker is recycled until it is", "go elsewhere if they can"):
         for _ in range(3):
@@ -431,8 +431,8 @@ async def test_who_is_recycled_until_a_slow_process_is_ready_is_said(
         (record,) = caplog.records
         assert record.getMessage().endswith(said)
         caplog.clear()
-        place.lives[-1].receive([Kind.READY])
-        place.lives[-1].ended(-9, "")
+        place.processes[-1].receive([Kind.READY])
+        place.processes[-1].ended(-9, "")
         loop.pass_(0.1)
 
 
@@ -440,16 +440,16 @@ async def test_who_is_recycled_until_a_slow_process_is_ready_is_said(
 async def test_one_that_does_not_go_is_killed_and_that_is_why_its_tasks_are_lost(
     place: Place, loop: Loop, answers: bool
 ) -> None:
-    life = place.lives[0]
+    process = place.processes[0]
     place.supervisor.recycle("it has run 5 tasks")
     loop.pass_(2.0)
     if answers:  # late: its loop was busy, and there is not more time for that
-        life.receive([Kind.DRAINING])
+        process.receive([Kind.DRAINING])
     loop.pass_(DRAIN_TIME + KILL_AFTER - 2.5)
-    assert life.causes == []
+    assert process.causes == []
     loop.pass_(0.5)
-    assert life.causes == [""]
-    life.ended(-9, "")
+    assert process.causes == [""]
+    process.ended(-9, "")
     assert place.supervisor.cause == (
         "it was recycled, as it has run 5 tasks, and 10 s later this task still ran"
     )
@@ -461,24 +461,24 @@ async def test_one_that_dies_while_it_is_recycled_dies_of_something_else(
     place: Place, loop: Loop
 ) -> None:
     place.supervisor.recycle("it has run 5 tasks")
-    place.lives[0].ended(-11, "Fatal Python error: Segmentation fault")
+    place.processes[0].ended(-11, "Fatal Python error: Segmentation fault")
     assert place.supervisor.cause == "Fatal Python error: Segmentation fault"
     assert "SIGSEGV" in place.ends[0].story
     assert not place.ends[0].planned
     loop.pass_(DRAIN_TIME + KILL_AFTER)
-    assert place.lives[1].causes == []  # the time of the first is not that of the next
+    assert place.processes[1].causes == []  # the time of the first is not that of the next
 
 
 async def test_nothing_is_recycled_that_starts_drains_or_ends(place: Place, loop: Loop) -> None:
     supervisor = place.supervisor
-    place.lives[0].receive([Kind.DRAINING])  # of SIGTERM
+    place.processes[0].receive([Kind.DRAINING])  # of SIGTERM
     assert not supervisor.recycle("it is large")
-    place.lives[0].ended(0, "")
+    place.processes[0].ended(0, "")
     assert not supervisor.recycle("it is large")
     assert (place.ends[0].planned, supervisor.counts["restarts"]) == (False, 1)
     loop.pass_(0.1)
     assert not supervisor.recycle("it is large")
-    place.lives[1].receive([Kind.READY])
+    place.processes[1].receive([Kind.READY])
     supervisor.kill()
     assert not supervisor.recycle("it is large")
 
@@ -488,8 +488,8 @@ async def test_close_ends_one_that_is_recycled_in_its_own_time(place: Place, loo
     closing = asyncio.create_task(place.supervisor.close(None, str))
     await asyncio.sleep(0)
     loop.pass_(100.0)
-    assert place.lives[0].causes == []
-    place.lives[0].ended(0, "")
+    assert place.processes[0].causes == []
+    place.processes[0].ended(0, "")
     await closing
     assert [end.then for end in place.ends] == [Then.CLOSED]
     assert place.supervisor.counts["recycled"] == 0
@@ -497,19 +497,19 @@ async def test_close_ends_one_that_is_recycled_in_its_own_time(place: Place, loo
 
 async def test_sigterm_and_recycling_at_once_are_one_end(place: Place, loop: Loop) -> None:
     place.supervisor.recycle("it is large")
-    place.lives[0].receive([Kind.DRAINING])  # of SIGTERM, before it has read our word
+    place.processes[0].receive([Kind.DRAINING])  # of SIGTERM, before it has read our word
     assert len([when for when, _ in loop.calls]) == 1
-    place.lives[0].receive([Kind.DRAINED])
-    place.lives[0].ended(0, "")
+    place.processes[0].receive([Kind.DRAINED])
+    place.processes[0].ended(0, "")
     assert place.supervisor.counts["recycled"] == 1
 
 
 async def test_a_replacement_that_cannot_begin_is_no_recycling(place: Place, loop: Loop) -> None:
     place.supervisor.recycle("it is large")
-    place.lives[0].receive([Kind.DRAINED])
-    place.lives[0].ended(0, "")
+    place.processes[0].receive([Kind.DRAINED])
+    place.processes[0].ended(0, "")
     loop.pass_(0.1)
-    place.lives[1].ended(1, "")
+    place.processes[1].ended(1, "")
     assert place.supervisor.avoided
     assert place.supervisor.counts == {"recycled": 1, "restarts": 1}
     assert not place.ends[1].planned
@@ -519,8 +519,8 @@ async def test_the_name_of_the_manager_stands_in_what_is_said(loop: Any) -> None
     place = Place(loop)
     place.supervisor = Supervisor(1, place.launch, RestartBudget(3, 30.0), place, "bots")
     place.supervisor.start(loop)
-    place.lives[-1].receive([Kind.READY])
-    place.lives[-1].ended(-9, "")
+    place.processes[-1].receive([Kind.READY])
+    place.processes[-1].ended(-9, "")
     assert place.ends[-1].story.startswith("worker 1 of bots (pid ")
 
 
@@ -530,27 +530,27 @@ async def test_processes_that_end_by_one_cause_cost_one_replacement(
     """The budget has three, and each of these ends would cost one."""
     node = object()
     for _ in range(8):
-        place.lives[-1].shared_end = node
-        place.lives[-1].ended(None, "its node is gone")
+        place.processes[-1].shared_end = node
+        place.processes[-1].ended(None, "its node is gone")
         loop.pass_(0.1)
-        place.lives[-1].receive([Kind.READY])
+        place.processes[-1].receive([Kind.READY])
     assert {end.then for end in place.ends} == {Then.REPLACED}
     for _ in range(3):  # alone, one more than two
-        place.lives[-1].ended(-9, "")
+        place.processes[-1].ended(-9, "")
         loop.pass_(0.1)
-        place.lives[-1].receive([Kind.READY])
+        place.processes[-1].receive([Kind.READY])
     assert place.ends[-1].then is Then.FAILED
 
 
 async def test_what_has_no_process_yet_is_not_waited_for(place: Place, loop: Loop) -> None:
-    place.lives[0].ended(None, "its node is gone")
+    place.processes[0].ended(None, "its node is gone")
     loop.pass_(0.1)
-    life = place.lives[-1]
-    life.pid = None
+    process = place.processes[-1]
+    process.pid = None
     closing = asyncio.create_task(place.supervisor.close(3600, str))
-    while not life.causes:
+    while not process.causes:
         await asyncio.sleep(0)
-    life.ended(None, "")
+    process.ended(None, "")
     await closing
     assert place.ends[-1].then is Then.CLOSED
 
@@ -560,17 +560,17 @@ async def test_while_a_machine_is_looked_for_tasks_go_elsewhere_and_nothing_is_s
 ) -> None:
     """What the machine is waited for is no part of the time that a start may take."""
     supervisor = place.supervisor
-    place.lives[0].ended(-9, "")
+    place.processes[0].ended(-9, "")
     loop.pass_(0.1)
-    life = place.lives[-1]
-    life.pid = None
+    process = place.processes[-1]
+    process.pid = None
     caplog.clear()
     for _ in range(5):
         loop.pass_(START_PATIENCE)
         supervisor.look_after()
         assert supervisor.avoided
     assert not caplog.text
-    life.pid = 12
+    process.pid = 12
     loop.pass_(START_PATIENCE / 2)
     supervisor.look_after()
     assert not supervisor.avoided
@@ -582,17 +582,17 @@ async def test_while_a_machine_is_looked_for_tasks_go_elsewhere_and_nothing_is_s
 
 async def test_what_cannot_be_had_is_asked_for_for_ever(place: Place, loop: Loop) -> None:
     for _ in range(20):
-        place.lives[-1].shared_end = NOT_HAD
-        place.lives[-1].ended(None, "the node that was chosen is dead")
+        place.processes[-1].shared_end = NOT_HAD
+        place.processes[-1].ended(None, "the node that was chosen is dead")
         loop.pass_(10)
     assert {end.then for end in place.ends} == {Then.REPLACED}
 
 
 async def test_a_process_elsewhere_is_named_with_its_node(place: Place, loop: Loop) -> None:
-    place.lives[0].ended(-9, "")
+    place.processes[0].ended(-9, "")
     loop.pass_(0.1)
-    life = place.lives[-1]
-    life.node, life.pid = "n1", 12
-    life.receive([Kind.READY])
-    life.ended(-9, "")
+    process = place.processes[-1]
+    process.node, process.pid = "n1", 12
+    process.receive([Kind.READY])
+    process.ended(-9, "")
     assert place.ends[-1].story == "worker 0 on node n1 (pid 12) was killed by SIGKILL"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from aioscheduler import LifoQueuedScheduler, Manager
-from aioscheduler._processes.incarnation import Launch
 from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._processes.workerhandle import MakeWorkerHandle
 from aioscheduler._routing.assembly import Seams
 from aioscheduler._scheduling.order import Order
 
@@ -22,11 +22,11 @@ class Recording(Manager):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.configs: list[WorkerConfig] = []
-        super().__init__(*args, **kwargs | {"_seams": Seams(launcher=self._note)})
+        super().__init__(*args, **kwargs | {"_seams": Seams(process_maker=self._note)})
 
-    def _note(self, config: WorkerConfig, *others: Any) -> Launch:
+    def _note(self, config: WorkerConfig, *others: Any) -> MakeWorkerHandle:
         self.configs.append(config)
-        return Seams().launcher(config, *others)
+        return Seams().process_maker(config, *others)
 
 
 def test_workers_are_told_the_same_but_for_their_place() -> None:

@@ -33,7 +33,7 @@ def make(workers: int, store: Any = None, launched: list[Any] | None = None, **m
     manager = FakeClock().manager(workers or 1, workers=workers)  # for its router
     seams = Seams()
     if launched is not None:
-        seams = seams._replace(launcher=lambda config, *_: launched.append(config) or None)  # type: ignore[arg-type,return-value,func-returns-value]
+        seams = seams._replace(process_maker=lambda config, *_: launched.append(config) or None)  # type: ignore[arg-type,return-value,func-returns-value]
     settings = read_settings(Order.TIMED, True, workers or 1, options)
     owner = object()
     return Assembly(

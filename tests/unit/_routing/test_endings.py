@@ -74,7 +74,7 @@ def decode(value: int) -> int:
 
 async def test_handles_and_counters_are_told(place: Place) -> None:
     place.add(3)
-    task = place.endings.holders.hand_out(0, 1, 5, "task")
+    task = place.endings.listeners.hand_out(0, 1, 5, "task")
     place.endings.tell(Change(0, 0, [0, 1], State.FINISHED), [5, 6, 7], decode)
     assert task.result() == 60
     assert place.told == [("ended", 3, 0, 2)]
@@ -92,14 +92,14 @@ async def test_the_rows_of_a_batch_are_told_at_once(place: Place) -> None:
     place.add(6)
     outcomes = Outcomes(4)
     batch: Batch[int] = Batch(outcomes)
-    place.endings.holders.add(Part(outcomes, 0, place, 0, 1, 4, 5))
+    place.endings.listeners.add(Part(outcomes, 0, place, 0, 1, 4, 5))
     place.endings.tell(Change(0, 0, [0, 1, 2, 5, 3, 4], State.FINISHED), list(range(6)), decode)
     assert await batch == [1, 2, 4, 5]  # each is the result itself
 
 
 async def test_a_cancelled_task_has_no_outcome_whatever_came(place: Place) -> None:
     place.add(1)
-    task = place.endings.holders.hand_out(0, 0, 5, "task")
+    task = place.endings.listeners.hand_out(0, 0, 5, "task")
     place.endings.tell(Change(0, -1, [0]), [b"odd"], decode)
     assert task.cancelled()
     assert place.told == [("waiting", 3, 0, -1), ("ended", 3, 0, 1)]
@@ -142,7 +142,7 @@ async def test_at_the_close_what_waits_for_another_attempt_says_why(
 
 async def test_what_was_too_late_is_counted(place: Place) -> None:
     place.add(2)
-    tasks = [place.endings.holders.hand_out(0, n, 5, "task") for n in range(2)]
+    tasks = [place.endings.listeners.hand_out(0, n, 5, "task") for n in range(2)]
     late = Change(0, 0, [0, 1], State.FAILED)
     place.endings.tell(late, [ValueError(), ValueError()], None, ending=wire.TOO_LATE)
     assert all(isinstance(task.exception(), ValueError) for task in tasks)
@@ -151,7 +151,7 @@ async def test_what_was_too_late_is_counted(place: Place) -> None:
 
 async def test_an_outcome_without_memory_is_a_failure_that_says_so(place: Place) -> None:
     place.add(2)
-    tasks = [place.endings.holders.hand_out(0, n, 5, "task") for n in range(2)]
+    tasks = [place.endings.listeners.hand_out(0, n, 5, "task") for n in range(2)]
     place.endings.tell(Change(0, 0, [0, 1], State.FINISHED), [NO_MEMORY, 4], decode, True)
     assert isinstance(tasks[0].exception(), RemoteError)
     assert tasks[1].result() == 40
@@ -193,7 +193,7 @@ async def test_an_alias_is_known_while_its_end_is_told(
 
 async def test_very_many_that_end_alike_are_counted_once(place: Place) -> None:
     place.add(5)
-    task = place.endings.holders.hand_out(0, 2, 5, "task")
+    task = place.endings.listeners.hand_out(0, 2, 5, "task")
     place.endings.settle_all([(range(5), State.CANCELLED, None)])
     assert task.cancelled()
     assert place.counts == {"cancelled": 5}
@@ -203,7 +203,7 @@ async def test_very_many_that_end_alike_are_counted_once(place: Place) -> None:
 async def test_a_few_of_what_runs_are_named(place: Place) -> None:
     assert place.endings.describe_running() == ""
     place.add(7)
-    task = place.endings.holders.hand_out(0, 1, 5, "mine")
+    task = place.endings.listeners.hand_out(0, 1, 5, "mine")
     assert place.endings.describe_running() == (
         "function 7 m/1/0/0, mine m/1/0/1, function 7 m/1/0/2, function 7 m/1/0/3, "
         "function 7 m/1/0/4 and 2 more"

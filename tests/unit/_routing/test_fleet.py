@@ -116,18 +116,18 @@ async def test_definitions_are_looked_after_once_a_tick_whatever_the_workers(
         monkeypatch.undo()
 
 
-def test_each_process_is_told_the_levels_that_hold_when_it_is_launched(
+def test_each_process_is_told_the_levels_that_hold_when_it_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = [Manager(1, workers=1, forward_logs=forward) for forward in (True, False)]
-    launches = [manager._remotes[0].supervisor._launch for manager in made]
+    makers = [manager._remotes[0].supervisor._make for manager in made]
 
-    def config(launch: Any) -> Any:
-        return launch(0, print, print)._config
+    def config(make: Any) -> Any:
+        return make(0, print, print)._config
 
     for level in (logging.INFO, logging.ERROR):
         monkeypatch.setattr(logging.root, "level", level)
-        forwards, not_so = map(config, launches)
+        forwards, not_so = map(config, makers)
         assert forwards.forward_logs
         assert forwards.log_levels["root"] == level
         assert (not_so.forward_logs, not_so.log_levels) == (False, {})
@@ -202,7 +202,7 @@ async def test_a_process_that_cannot_be_had_is_the_end(
     def launch(*args: Any) -> Any:
         raise OSError("no room for a process")
 
-    monkeypatch.setattr("aioscheduler.testing.PairedLife", launch)
+    monkeypatch.setattr("aioscheduler.testing.PairedWorkerHandle", launch)
     manager = clock.manager(1, workers=1)
     task = manager.schedule(give())
     with pytest.raises(WorkerStartError, match="could not be started: no room for a process"):

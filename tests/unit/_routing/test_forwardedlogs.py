@@ -23,7 +23,7 @@ class Place:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.life: Any = self
+        self.process: Any = self
         self.pid: int | None = 5
         self.pipe = self
         self.answers: list[Any] = []
@@ -101,7 +101,7 @@ def test_what_was_dropped_is_counted(place: Place, handler: Keeps) -> None:
 def test_a_process_that_has_ended_is_not_answered(place: Place, handler: Keeps) -> None:
     place.pid = None
     place.take([packed("its last words")])
-    place.life = None
+    place.process = None
     place.take([packed("and more")])
     assert len(handler.records) == 2
     assert not place.answers

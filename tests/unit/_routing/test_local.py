@@ -41,12 +41,12 @@ async def test_what_is_scheduled_before_the_start_waits() -> None:
     task = place.schedule(give(1))
     await turns()
     assert (task.state, place.counts) == (State.PENDING, (1, 1))
-    assert place.link.vitals().state is WorkerState.STARTING
+    assert place.link.stats().state is WorkerState.STARTING
     place.start()
     await turns()
     assert task.result() == 1
     assert place.counts == (0, 0)
-    assert place.link.vitals().state is WorkerState.READY
+    assert place.link.stats().state is WorkerState.READY
     await place.link.close(0)
 
 
@@ -101,7 +101,7 @@ async def test_close_lets_finish_what_runs_and_starts_nothing(place: Place) -> N
     gate.set_result("finished")
     await closing
     assert running.result() == "finished"
-    assert place.link.vitals().state is WorkerState.STOPPED
+    assert place.link.stats().state is WorkerState.STOPPED
 
 
 async def test_what_cannot_be_awaited_is_refused_and_nothing_changed(place: Place) -> None:
@@ -216,13 +216,13 @@ async def test_an_initializer_that_fails_with_what_cannot_be_read_is_told_as_wel
 
 
 async def test_vitals_are_those_of_this_process(place: Place) -> None:
-    vitals = place.link.vitals()
-    assert (vitals.pid, vitals.counts["restarts"], vitals.avoided) == (os.getpid(), 0, False)
+    stats = place.link.stats()
+    assert (stats.pid, stats.counts["restarts"], stats.avoided) == (os.getpid(), 0, False)
     place.schedule(give(1), NOW - SECOND)
     await turns()
-    assert vitals.history.most == 0.0
+    assert stats.history.most == 0.0
     place.link.look_after(0.25)  # once a second
-    assert (vitals.history.most, vitals.history.lag) == (1.0, 0.25)
+    assert (stats.history.most, stats.history.lag) == (1.0, 0.25)
     await place.link.close(0)
 
 
@@ -231,7 +231,7 @@ async def test_what_has_not_begun_can_be_withdrawn_and_moved_though_it_was_launc
 ) -> None:
     place = Place()
     launched: list[Any] = []
-    monkeypatch.setattr(place.link._crew, "launch", lambda *args: launched.append(args))
+    monkeypatch.setattr(place.link._runner, "launch", lambda *args: launched.append(args))
     due, moved = place.schedule(give(0)), place.schedule(give("moved"))
     waiting = place.schedule(give(1), NOW + 60 * SECOND)
     early = place.schedule(give(2), scheduler=1)
@@ -340,13 +340,13 @@ async def test_what_is_not_wanted_costs_no_reference(
     await turns()
     waiting = [place.schedule(give(n), NOW + SECOND) for n in range(3)]
     made: list[int] = []
-    make = place.link._crew.ref
+    make = place.link._runner.ref
 
     def note(scheduler: int, number: int) -> TaskRef | None:
         made.append(number)
         return make(scheduler, number)
 
-    monkeypatch.setattr(place.link._crew, "ref", note)
+    monkeypatch.setattr(place.link._runner, "ref", note)
     (info,) = (each for some in place.link.infos(Wanted(state=State.RUNNING)) for each in some)
     assert made == [running._number]
     assert info.ref == running.ref

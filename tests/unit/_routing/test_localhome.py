@@ -42,13 +42,13 @@ class Home(LocalHome):
     loop = None
 
     def __init__(self, order: Order = Order.TIMED) -> None:
-        crew: Any = SimpleNamespace(
+        runner: Any = SimpleNamespace(
             held=set(), ref=lambda scheduler, number: TaskRef("m", 0, scheduler, number)
         )
-        self._crew = crew
+        self._runner = runner
         self._ids = Ids(1)
         self._keeping = None
-        self.engines = [Engine(index, order, crew, Recorder()) for index in range(2)]
+        self.engines = [Engine(index, order, runner, Recorder()) for index in range(2)]
 
     def add(self, scheduler: int, number: int, due: int) -> Task[Any]:
         """Have a task wait."""
@@ -102,10 +102,10 @@ def test_what_somebody_waits_for_is_held() -> None:
     home = Home()
     task = home.add(0, 5, 77)
     home.hold(task)
-    assert home._crew.held == {task}
+    assert home._runner.held == {task}
     home.release(task)
     home.release(task)
-    assert not home._crew.held
+    assert not home._runner.held
 
 
 @pytest.mark.parametrize("has_store", [False, True])

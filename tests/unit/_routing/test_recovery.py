@@ -31,10 +31,10 @@ class Place:
         self.waiting = 0
         self.recovery = Recovery(3, self.book, self, rerun, self)  # type: ignore[arg-type]
 
-    # What it asks of the endings, their holders, the supervisor and the life.
+    # What it asks of the endings, their listeners, the supervisor and the process.
 
     @property
-    def holders(self) -> Any:
+    def listeners(self) -> Any:
         return self
 
     def handle_of(self, number: int) -> None: ...

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from aioscheduler._routing.book import Book
-from aioscheduler._routing.holders import Holders
+from aioscheduler._routing.listeners import Listeners
 from aioscheduler._routing.remotehome import RemoteHome
 from aioscheduler._transport.definitionlog import DefinitionLog
 from aioscheduler.outcomes import Outcomes, Part
@@ -18,7 +18,7 @@ class _Home(RemoteHome):
         self.book = Book(1, timed, DefinitionLog())
         self.loop = None
         self._worker, self._timed, self._manager = 2, timed, "m"
-        self._holders = Holders(cast("Any", self))
+        self._listeners = Listeners(cast("Any", self))
         self._keeping = None
 
 
@@ -43,12 +43,12 @@ def test_a_task_is_addressed_by_the_number_that_it_was_given_first() -> None:
 def test_a_handle_may_go_from_one_task_to_another() -> None:
     home = _Home(timed=True)
     first, second = (home.book.outbox.add(0, due, 0, None) for due in (1, 2))
-    task = home._holders.hand_out(0, first, 1, "name")
+    task = home._listeners.hand_out(0, first, 1, "name")
     assert home.detach(0, first) is task
     assert home.detach(0, first) is None
     home.attach(task, 0, second)
     assert task.ref == home.ref(0, second)
-    assert home._holders.handle_of(second) is task
+    assert home._listeners.handle_of(second) is task
 
 
 async def test_a_durable_task_is_addressed_by_its_row() -> None:
@@ -78,8 +78,8 @@ def test_a_task_of_a_batch_may_come_from_elsewhere() -> None:
     part = Part(outcomes, 0, cast("Any", elsewhere), 0, 50, 2, 7)
     number = home.book.outbox.add(0, 77, 0, None)
     home.attach_part(part.move(51, cast("Any", home), 0, number))
-    assert number in home._holders
-    assert home._holders.settle(number, State.FINISHED, 1, None)
+    assert number in home._listeners
+    assert home._listeners.settle(number, State.FINISHED, 1, None)
     assert outcomes.states == [None, State.FINISHED]
     assert home.scheduler_of(number) == 0
     assert home.scheduler_of(number + 9) is None

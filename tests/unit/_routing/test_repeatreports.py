@@ -18,8 +18,8 @@ class Work:
 
 
 def make(id_: str, **progress: Any) -> Repeat:
-    desk: Any = None
-    return Repeat(desk, id_, read_terms(Every(60)), Progress(**progress), Work(), None)
+    owner: Any = None
+    return Repeat(owner, id_, read_terms(Every(60)), Progress(**progress), Work(), None)
 
 
 def test_of_very_many_some_are_shown() -> None:

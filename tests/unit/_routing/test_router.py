@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fakelinks import make
 
-from aioscheduler._routing.hostdesk import HostDesk
+from aioscheduler._routing.hostupstream import HostUpstream
 from aioscheduler._routing.submission import submit
 from aioscheduler._scheduling.coroutines import check_awaitable
 from aioscheduler._scheduling.order import Order
@@ -67,7 +67,9 @@ def test_nothing_is_accepted_once_closed() -> None:
     for call in (
         lambda: router.schedule(coro, None, None, {}),
         lambda: submit(router, work, [(1,)], None, None, {}),
-        lambda: HostDesk("m", router).schedule_inside(work(), None, None, None, {}, None, False),
+        lambda: HostUpstream("m", router).schedule_inside(
+            work(), None, None, None, {}, None, False
+        ),
     ):
         with pytest.raises(ManagerClosed, match="over"):
             call()
@@ -87,7 +89,7 @@ def test_that_it_is_no_coroutine_is_said_before_all_else(
         router.schedule(func, when, None, {})
     assert told.value.__cause__ is None
     with pytest.raises(TypeError, match="call it, schedule"):
-        HostDesk("m", router).schedule_inside(func, when, None, None, {}, None, False)
+        HostUpstream("m", router).schedule_inside(func, when, None, None, {}, None, False)
 
 
 def check_take(coro: Any, options: Any) -> Any:
@@ -117,7 +119,7 @@ def test_a_damaged_reference_is_refused(ref: TaskRef) -> None:
     with pytest.raises(UnknownTask):
         router.locate(ref)
     with pytest.raises(UnknownTask):
-        HostDesk("m", router).cancel_inside(ref)
+        HostUpstream("m", router).cancel_inside(ref)
 
 
 async def test_join_waits_for_the_last_end() -> None:
@@ -140,21 +142,21 @@ def test_what_a_worker_asks_is_entered_even_at_the_limit() -> None:
     catalog = HostCatalog()
     places: Any = links
     asked = InsideRequest(1, 77, "asyncio:sleep", b"args", [], None, None, 1 << 48, None, False)
-    desk = HostDesk("m", router)
-    desk.asked_inside(places, catalog, "schedule", *asked)
-    desk.asked_inside(places, catalog, "cancel", "m", 1, 0, 1 << 48)
+    upstream = HostUpstream("m", router)
+    upstream.asked_inside(places, catalog, "schedule", *asked)
+    upstream.asked_inside(places, catalog, "cancel", "m", 1, 0, 1 << 48)
     assert links[1].adopted == [(0, 77, (0, b"args", None), 1 << 48)]
     assert links[1].cancelled == [(0, 1 << 48)]
     assert router.placement.loads == [1, 1]
     router.closed = ManagerClosed("over")
-    desk.asked_inside(places, catalog, "schedule", *asked._replace(alias=2 << 48))
+    upstream.asked_inside(places, catalog, "schedule", *asked._replace(alias=2 << 48))
     assert len(links[1].adopted) == 1
 
 
 def test_a_task_here_schedules_beside_itself() -> None:
     router, (link,) = make([3])
-    desk = HostDesk("m", router)
-    ref = desk.schedule_inside(work(), None, None, TaskRef("m", 0, 2, 9), {}, None, False)
+    upstream = HostUpstream("m", router)
+    ref = upstream.schedule_inside(work(), None, None, TaskRef("m", 0, 2, 9), {}, None, False)
     assert ref.scheduler == link.scheduled[0][0] == 2
 
 
@@ -171,7 +173,7 @@ def test_what_goes_with_a_task_is_captured_once_for_each_call() -> None:
     router.schedule(work(), None, None, {})
     router.schedule(work(), None, None, options, [3, "r0", None])  # type: ignore[arg-type]
     router.schedule_once(work(), None, None, {}, "an id", False)
-    HostDesk("m", router).schedule_inside(work(), None, None, None, {}, None, False)
+    HostUpstream("m", router).schedule_inside(work(), None, None, None, {}, None, False)
     submit(router, work, [(1,)] * 4, None, None, {})
     router.schedule(work(), None, None, {}, [0])  # nothing had a value in another thread
     request_id.reset(token)
@@ -187,7 +189,7 @@ def test_whose_context_cannot_be_captured_is_refused_and_closed() -> None:
     router, (link,) = make([1])
     router.propagation = Propagation(((lambda: NOBODY["user"], print),))
     schedule, once = router.schedule, router.schedule_once
-    inside = HostDesk("m", router).schedule_inside
+    inside = HostUpstream("m", router).schedule_inside
     for call, *args in (
         (schedule, {}),
         (once, {}, "an id", False),

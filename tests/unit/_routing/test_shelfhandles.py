@@ -146,7 +146,7 @@ def test_handles_that_are_gone_are_forgotten(place: Place) -> None:
     kept = place.make(9)
     gc.collect()
     place.held.forget_dropped()
-    assert place.held._holders.numbers() == [9]
+    assert place.held._listeners.numbers() == [9]
     assert place.held.find(9) is kept
 
 
@@ -262,7 +262,7 @@ def test_at_a_close_who_holds_a_task_hears_that_it_stays(place: Place) -> None:
     assert batch._outcomes.states == [State.KEPT] * 2
     with pytest.raises(ManagerClosed, match="it stays in the store"):
         tasks[0].result()
-    assert place.held._holders.numbers() == []
+    assert place.held._listeners.numbers() == []
 
 
 @pytest.mark.parametrize("reason", [None, ValueError("the disk is gone")])

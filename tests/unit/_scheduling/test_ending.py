@@ -18,7 +18,7 @@ from aioscheduler._scheduling.order import Order
 from aioscheduler._scheduling.running import Running
 
 
-class Crew:
+class Runner:
     """Runs coroutine functions, and keeps what they saw."""
 
     def __init__(self) -> None:
@@ -59,44 +59,44 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "LAST_WORDS", 0.001)
 
 
-async def running(*entries: Any) -> tuple[Engine[Any], Crew, Alarm]:
-    crew = Crew()
-    engine: Engine[Any] = Engine(3, Order.TIMED, crew, Recorder(), lambda: 5)
+async def running(*entries: Any) -> tuple[Engine[Any], Runner, Alarm]:
+    runner = Runner()
+    engine: Engine[Any] = Engine(3, Order.TIMED, runner, Recorder(), lambda: 5)
     alarm = Alarm(asyncio.get_running_loop(), lambda: 5)
     engine.add_many(range(len(entries)), 0, entries)
     engine.start(asyncio.get_running_loop(), alarm)
     await turns()
     engine.stop()
     alarm.stop()
-    return engine, crew, alarm
+    return engine, runner, alarm
 
 
 async def test_what_ends_in_time_is_let_alone() -> None:
     gate = asyncio.Event()
-    engine, crew, _ = await running(gate.wait, forever)
+    engine, runner, _ = await running(gate.wait, forever)
     asyncio.get_running_loop().call_soon(gate.set)
     assert await end_running([engine], 0.01) == []
-    assert crew.log == [0, (1, False)]
+    assert runner.log == [0, (1, False)]
 
 
 async def test_they_may_be_given_up() -> None:
-    engine, crew, _ = await running(forever, forever)
+    engine, runner, _ = await running(forever, forever)
     engine.running.cancel(1)  # this one's end is asked for
     assert await end_running([engine], 0, cancel=Running.give_up) == []
-    assert sorted(crew.log) == [(0, True), (1, False)]
+    assert sorted(runner.log) == [(0, True), (1, False)]
 
 
 async def test_what_swallows_its_cancellation_twice_is_told() -> None:
-    engine, crew, _ = await running(forever, swallow)
+    engine, runner, _ = await running(forever, swallow)
     assert await end_running([engine], 0) == [(3, 1)]
-    assert crew.log == [(0, False)]
+    assert runner.log == [(0, False)]
     engine.running.cancel(1)
     await turns()
 
 
 async def test_the_caller_is_spared() -> None:
-    engine, crew, _ = await running(forever, forever)
+    engine, runner, _ = await running(forever, forever)
     assert await end_running([engine], 0, caller=(3, 0)) == []
-    assert crew.log == [(1, False)]
+    assert runner.log == [(1, False)]
     engine.running.cancel(0)
     await turns()

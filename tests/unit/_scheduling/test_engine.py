@@ -28,7 +28,7 @@ class Clock:
         return self.now
 
 
-class Crew:
+class Runner:
     """Runs coroutine functions, and keeps a log."""
 
     def __init__(self, *, hold: bool = False) -> None:
@@ -74,10 +74,10 @@ class Stand:
         self, order: Order = Order.TIMED, *, hold: bool = False, max_running: int | None = None
     ) -> None:
         self.clock = Clock()
-        self.crew = Crew(hold=hold)
+        self.runner = Runner(hold=hold)
         self.recorder = Recorder()
         self.engine: Engine[Any] = Engine(
-            0, order, self.crew, self.recorder, self.clock, max_running=max_running
+            0, order, self.runner, self.recorder, self.clock, max_running=max_running
         )
         self.alarm = Alarm(asyncio.get_running_loop(), self.clock)
 
@@ -98,13 +98,13 @@ async def test_nothing_runs_before_its_time_and_ties_run_in_order() -> None:
         stand.engine.add(number, start + after * SECOND, nothing)
     stand.start()
     await turns()
-    assert stand.crew.log == []
+    assert stand.runner.log == []
     await stand.pass_(0.999)
-    assert stand.crew.log == []
+    assert stand.runner.log == []
     await stand.pass_(0.001)
-    assert stand.crew.log == [1, 3, 4]
+    assert stand.runner.log == [1, 3, 4]
     await stand.pass_(10)
-    assert stand.crew.log == [1, 3, 4, 2, 0]
+    assert stand.runner.log == [1, 3, 4, 2, 0]
     assert (stand.engine.pending, stand.engine.running) == (0, {})
 
 
@@ -131,7 +131,7 @@ async def test_lateness_counts_the_steps_of_those_before() -> None:
         stand.engine.add(number, stand.clock.now, slow)
     stand.start()
     await turns(40)
-    assert stand.crew.log == [0, 1, 2, 3]
+    assert stand.runner.log == [0, 1, 2, 3]
     most, total, _ = stand.recorder.take()
     assert most == 3 * SECOND
     assert total == (0 + 1 + 2 + 3) * SECOND
@@ -143,7 +143,7 @@ async def test_a_queue_knows_no_lateness() -> None:
     stand.start()
     stand.engine.add(0, 0, nothing)
     await turns()
-    assert stand.crew.log == [0]
+    assert stand.runner.log == [0]
     assert stand.recorder.take() == (0, 0, [])
 
 
@@ -155,9 +155,9 @@ async def test_what_comes_later_may_be_due_earlier() -> None:
     stand.engine.add(1, stand.clock.now + SECOND, nothing)
     stand.engine.add(2, stand.clock.now, nothing)
     await turns()
-    assert stand.crew.log == [2]
+    assert stand.runner.log == [2]
     await stand.pass_(1)
-    assert stand.crew.log == [2, 1]
+    assert stand.runner.log == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -175,15 +175,15 @@ async def test_a_queue_runs_one_at_a_time(order: Order, expected: list[int]) -> 
         assert stand.engine.pending == 3 - done
         gates[number].set()
     await turns()
-    assert stand.crew.log == expected
+    assert stand.runner.log == expected
     stand.engine.add(9, 0, nothing)  # it wakes again after it was empty
     await turns()
-    assert stand.crew.log[-1] == 9
+    assert stand.runner.log[-1] == 9
 
 
 async def test_cancel_in_every_state() -> None:
     stand = Stand(hold=True)
-    engine, crew = stand.engine, stand.crew
+    engine, runner = stand.engine, stand.runner
     later = stand.clock.now + SECOND
     for number, entry in enumerate([nothing, nothing, forever, forever, nothing]):
         engine.add(number, later if number == 0 else 0, entry)
@@ -193,18 +193,18 @@ async def test_cancel_in_every_state() -> None:
     assert engine.cancel(0)  # waiting
     assert engine.find(1) is not None
     assert engine.cancel(1)  # launched, not yet run
-    crew.held.pop()()
+    runner.held.pop()()
     assert engine.cancel(2)  # handed to asyncio, perhaps before its first step
     await turns()
     assert engine.cancel(3)  # running
     await turns()
     assert not any(engine.cancel(number) for number in range(6))
-    assert sorted(str(entry) for entry in crew.log) == sorted(
+    assert sorted(str(entry) for entry in runner.log) == sorted(
         [
             "('withdrawn', 4)",
             "('withdrawn', 0)",
             "('withdrawn', 1)",
-            str(next(e for e in crew.log if e[1] == 2)),  # by either word, but once
+            str(next(e for e in runner.log if e[1] == 2)),  # by either word, but once
             "('cancelled', 3)",
         ]
     )
@@ -214,12 +214,12 @@ async def test_cancel_in_every_state() -> None:
 @pytest.mark.parametrize("order", list(Order))
 async def test_what_was_launched_and_has_not_begun_can_be_withdrawn(order: Order) -> None:
     stand = Stand(order, hold=True)
-    engine, crew = stand.engine, stand.crew
+    engine, runner = stand.engine, stand.runner
     for number in range(3):
         engine.add(number, 0, nothing)
     stand.start()
     await turns()
-    launched = crew.slices[0]
+    launched = runner.slices[0]
     first = launched[0]
     assert engine.withdraw(first) is None  # but not by who does not ask for that
     assert [sorted(numbers) for numbers in engine.numbers()] == [
@@ -229,10 +229,10 @@ async def test_what_was_launched_and_has_not_begun_can_be_withdrawn(order: Order
     ]
     assert engine.withdraw(first, launched=True) is nothing
     assert engine.withdraw(first, launched=True) is None
-    while crew.held:
-        crew.held.pop()()
+    while runner.held:
+        runner.held.pop()()
         await turns()
-    assert sorted(crew.log) == sorted({0, 1, 2} - {first})
+    assert sorted(runner.log) == sorted({0, 1, 2} - {first})
     assert engine.numbers() == ([], [], [])
 
 
@@ -242,12 +242,12 @@ async def test_a_million_due_at_once_would_run_in_slices() -> None:
         stand.engine.add(number, 0, nothing)
     stand.start()
     seen = []
-    while len(stand.crew.log) < 2000:
+    while len(stand.runner.log) < 2000:
         await asyncio.sleep(0)  # anything else gets its turn in between
-        seen.append(len(stand.crew.log))
-    assert max(map(len, stand.crew.slices)) <= MAX_SLICE
+        seen.append(len(stand.runner.log))
+    assert max(map(len, stand.runner.slices)) <= MAX_SLICE
     assert len(seen) >= 2000 // MAX_SLICE
-    assert stand.crew.log == list(range(2000))
+    assert stand.runner.log == list(range(2000))
 
 
 async def test_slices_of_slow_tasks_are_short() -> None:
@@ -259,10 +259,10 @@ async def test_slices_of_slow_tasks_are_short() -> None:
     for number in range(200):
         stand.engine.add(number, 0, slow)
     stand.start()
-    while len(stand.crew.log) < 200:
+    while len(stand.runner.log) < 200:
         await asyncio.sleep(0)
-    assert stand.crew.log == list(range(200))
-    assert max(map(len, stand.crew.slices[4:])) <= 2
+    assert stand.runner.log == list(range(200))
+    assert max(map(len, stand.runner.slices[4:])) <= 2
 
 
 async def test_stop_gives_back_what_has_not_run() -> None:
@@ -272,9 +272,9 @@ async def test_stop_gives_back_what_has_not_run() -> None:
     await turns()
     stand.engine.add(1, stand.clock.now + SECOND, nothing)
     assert stand.engine.stop() == ({0: nothing}, {1: nothing})
-    stand.crew.held.pop()()
+    stand.runner.held.pop()()
     await stand.pass_(5)
-    assert stand.crew.log == []
+    assert stand.runner.log == []
     assert stand.engine.find(0) is None
 
 
@@ -346,16 +346,17 @@ async def test_without_a_kernel_timer_the_loops_own_serves(monkeypatch: Any) -> 
 async def test_an_entry_that_is_not_ready_and_is_cancelled_makes_room() -> None:
     """Found by the simulation: a queue stood still for ever."""
     stand = Stand(Order.FIFO)
-    launch, stand.crew.launch = stand.crew.launch, lambda engine, numbers, dues: engine.run([], [])  # type: ignore[method-assign]
+    launch = stand.runner.launch
+    stand.runner.launch = lambda engine, numbers, dues: engine.run([], [])  # type: ignore[method-assign]
     stand.start()
     stand.engine.add(0, 0, nothing)
     stand.engine.add(1, 0, nothing)
     await turns()
-    stand.crew.launch = launch  # type: ignore[method-assign]
-    assert stand.crew.log == []
+    stand.runner.launch = launch  # type: ignore[method-assign]
+    assert stand.runner.log == []
     assert stand.engine.cancel(0)
     await turns()
-    assert stand.crew.log == [("withdrawn", 0), 1]
+    assert stand.runner.log == [("withdrawn", 0), 1]
     stand.alarm.stop()
 
 
@@ -368,7 +369,7 @@ async def test_entries_that_cannot_be_queued_leave_nothing_behind() -> None:
     assert stand.engine.pending == len(stand.engine._queue) == 0
     stand.engine.add_many([3, 4], [0, 0], [nothing] * 2)
     await turns()
-    assert stand.crew.log == [3, 4]
+    assert stand.runner.log == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -396,11 +397,11 @@ async def test_nothing_begins_while_the_loop_seems_to_be_ending(
     stand.start()
     stand.engine.add_many(range(4), stand.clock.now, [nothing] * 4)
     await turns(40)
-    assert begun == stand.crew.log == [0, 1]
+    assert begun == stand.runner.log == [0, 1]
     assert stand.engine.pending == 2
     stand.engine._hold_back._look(loop)  # this test is not cancelled: the loop goes on
     await turns(40)
-    assert stand.crew.log == [0, 1, 2, 3]
+    assert stand.runner.log == [0, 1, 2, 3]
     stand.alarm.stop()
 
 
@@ -408,7 +409,7 @@ async def fail() -> None:
     raise LookupError
 
 
-class RestingCrew(Crew):
+class RestingCrew(Runner):
     """Has what fails rest for a second, and then start once more."""
 
     async def execute(self, engine: Engine[Any], number: int, entry: Any, due: int) -> None:
@@ -428,8 +429,8 @@ def stand_clock(engine: Engine[Any]) -> int:
 
 def resting(order: Order, *, hold: bool = False) -> Stand:
     stand = Stand(order)
-    stand.crew = RestingCrew(hold=hold)
-    stand.engine = Engine(0, order, stand.crew, stand.recorder, stand.clock)
+    stand.runner = RestingCrew(hold=hold)
+    stand.engine = Engine(0, order, stand.runner, stand.recorder, stand.clock)
     return stand
 
 
@@ -443,9 +444,9 @@ async def test_nothing_overtakes_what_rests_at_the_head(order: Order) -> None:
     await turns()
     assert (stand.engine.pending, stand.engine.find(0)) == (2, nothing)
     await stand.pass_(0.999)
-    assert stand.crew.log == [("failed", 0)]
+    assert stand.runner.log == [("failed", 0)]
     await stand.pass_(0.001)
-    assert stand.crew.log == [("failed", 0), 0, 1]
+    assert stand.runner.log == [("failed", 0), 0, 1]
     stand.alarm.stop()
 
 
@@ -457,16 +458,16 @@ async def test_what_rests_can_be_withdrawn_or_cancelled_in_every_state() -> None
     await turns()
     assert stand.engine.withdraw(0) is nothing  # while it rests
     await turns()
-    assert stand.crew.log == [("failed", 0), ("failed", 1)]
-    stand.crew._hold = True
+    assert stand.runner.log == [("failed", 0), ("failed", 1)]
+    stand.runner._hold = True
     await stand.pass_(1)
     assert stand.engine.cancel(1)  # while it is announced
     await turns()
-    assert stand.crew.log[2:] == [("withdrawn", 1)]
-    stand.crew._hold = False
-    stand.crew.held.pop()()
+    assert stand.runner.log[2:] == [("withdrawn", 1)]
+    stand.runner._hold = False
+    stand.runner.held.pop()()
     await turns()
-    assert stand.crew.log[3:] == [2]
+    assert stand.runner.log[3:] == [2]
     assert stand.engine.pending == len(stand.engine._queue) == 0
     stand.alarm.stop()
 
@@ -478,7 +479,7 @@ async def test_a_stop_gives_back_what_rests() -> None:
     await turns()
     assert stand.engine.stop() == ({}, {0: nothing})
     await stand.pass_(5)
-    assert stand.crew.log == [("failed", 0)]
+    assert stand.runner.log == [("failed", 0)]
     stand.alarm.stop()
 
 
@@ -490,23 +491,23 @@ async def test_a_queue_may_launch_ahead_and_still_runs_one_at_a_time() -> None:
         stand.engine.add(number, 0, gate.wait)
     stand.start()
     await turns()
-    assert stand.crew.slices == [[0, 1, 2]]
-    stand.crew.held.pop()()
+    assert stand.runner.slices == [[0, 1, 2]]
+    stand.runner.held.pop()()
     for number in range(3):
         await turns()
         assert list(stand.engine.running) == [number]
         # The next ones are launched when the last of these has begun.
-        assert len(stand.crew.slices) == 1 + (number == 2)
+        assert len(stand.runner.slices) == 1 + (number == 2)
         if number != 2:
             gates[number].set()
-    assert stand.crew.slices[1] == [3, 4]
-    stand.crew.held.pop()()
+    assert stand.runner.slices[1] == [3, 4]
+    stand.runner.held.pop()()
     await turns()
     assert list(stand.engine.running) == [2]
     for gate in gates:
         gate.set()
     await turns(20)
-    assert stand.crew.log == [0, 1, 2, 3, 4]
+    assert stand.runner.log == [0, 1, 2, 3, 4]
     stand.alarm.stop()
 
 
@@ -519,7 +520,7 @@ async def test_what_ends_at_once_needs_no_task() -> None:
         seen.append((number, word.get()))
         word.set("of another")
 
-    stand.crew.execute = execute  # type: ignore[method-assign, assignment]
+    stand.runner.execute = execute  # type: ignore[method-assign, assignment]
     stand.start()
     stand.engine.add_many(range(3), 0, [nothing] * 3)
     await turns()
@@ -534,14 +535,14 @@ async def test_a_forked_copy_begins_nothing_more(max_running: int | None) -> Non
     stand = Stand(max_running=max_running)
 
     def execute(engine: Engine[Any], number: int, entry: Any, due: int) -> None:
-        stand.crew.log.append(number)
+        stand.runner.log.append(number)
         engine.drop_slice()
 
-    stand.crew.execute = execute  # type: ignore[method-assign, assignment]
+    stand.runner.execute = execute  # type: ignore[method-assign, assignment]
     stand.start()
     stand.engine.add_many(range(3), 0, [nothing] * 3)
     await asyncio.sleep(0)  # a copy has no other turn
-    assert stand.crew.log == [0]
+    assert stand.runner.log == [0]
     stand.alarm.stop()
 
 
@@ -553,13 +554,13 @@ async def test_what_was_discarded_comes_back_at_its_new_time() -> None:
     assert stand.engine.withdraw(0) is nothing
     stand.engine.add_again([0], start + 2 * SECOND, [nothing])
     await stand.pass_(1)
-    assert stand.crew.log == [1]
+    assert stand.runner.log == [1]
     assert stand.engine.withdraw(0) is nothing
     stand.engine.add_again([0], [start], [nothing])
     await turns()
-    assert stand.crew.log == [1, 0]
+    assert stand.runner.log == [1, 0]
     await stand.pass_(5)
-    assert stand.crew.log == [1, 0]
+    assert stand.runner.log == [1, 0]
 
 
 async def test_what_was_launched_in_two_parts_and_waits_for_its_place_gets_it() -> None:
@@ -573,17 +574,17 @@ async def test_what_was_launched_in_two_parts_and_waits_for_its_place_gets_it() 
     for number in (1, 2):
         stand.engine.add(number, 0, nothing)
     await turns()
-    late, rest = stand.crew.held
+    late, rest = stand.runner.held
     late()
     rest()
     await turns()
-    assert stand.crew.log == [0, 1, 2]
+    assert stand.runner.log == [0, 1, 2]
 
 
 # ---- no more than so many at a time
 
 
-class PlainCrew(Crew):
+class PlainCrew(Runner):
     """Runs plain functions, which have ended when they have begun."""
 
     def execute(self, engine: Engine[Any], number: int, entry: Any, due: int) -> None:  # type: ignore[override]
@@ -593,9 +594,9 @@ class PlainCrew(Crew):
 
 def limited(max_running: int, *, hold: bool = False, plain: bool = False) -> Stand:
     stand = Stand(max_running=max_running)
-    stand.crew = PlainCrew(hold=hold) if plain else Crew(hold=hold)
+    stand.runner = PlainCrew(hold=hold) if plain else Runner(hold=hold)
     stand.engine = Engine(
-        0, Order.TIMED, stand.crew, stand.recorder, stand.clock, max_running=max_running
+        0, Order.TIMED, stand.runner, stand.recorder, stand.clock, max_running=max_running
     )
     stand.start()
     return stand
@@ -617,8 +618,8 @@ async def test_what_is_due_beyond_the_limit_waits_in_the_order_of_due_times() ->
     for gate in gates:
         gate.set()
     await turns(30)
-    assert stand.crew.log[0] == 3
-    assert [number for number in stand.crew.log if number < 3] == [2, 1, 0]
+    assert stand.runner.log[0] == 3
+    assert [number for number in stand.runner.log if number < 3] == [2, 1, 0]
     assert (engine.pending, engine.running) == (0, {})
 
 
@@ -642,13 +643,13 @@ async def test_while_all_places_are_taken_nobody_is_woken(monkeypatch: pytest.Mo
     assert (looks, stand.alarm._sleepers) == ([], {})
     gate.set()
     await turns(20)
-    assert stand.crew.log == [0, 1, 2]
+    assert stand.runner.log == [0, 1, 2]
     stand.engine.add(3, stand.clock.now + SECOND, nothing)
     looks.clear()
     await stand.pass_(0.999)
-    assert stand.crew.log == [0, 1, 2]
+    assert stand.runner.log == [0, 1, 2]
     await stand.pass_(0.001)
-    assert stand.crew.log == [0, 1, 2, 3]
+    assert stand.runner.log == [0, 1, 2, 3]
 
 
 async def test_with_a_free_place_the_next_starts_on_time() -> None:
@@ -659,7 +660,7 @@ async def test_with_a_free_place_the_next_starts_on_time() -> None:
     (wakes_at,) = stand.alarm._sleepers.values()
     assert 0 < wakes_at - stand.clock.now <= SECOND
     await stand.pass_(1)
-    assert stand.crew.log == [1]
+    assert stand.runner.log == [1]
     stand.engine.cancel(0)
     await turns()
 
@@ -679,24 +680,24 @@ async def test_what_is_cancelled_keeps_its_place_until_it_has_ended() -> None:
     await turns()
     assert stand.engine.cancel(0)
     await turns()
-    assert stand.crew.log == []
+    assert stand.runner.log == []
     cleaned.set()
     await turns()
-    assert stand.crew.log == [("cancelled", 0), 1]
+    assert stand.runner.log == [("cancelled", 0), 1]
 
 
 async def test_what_is_announced_has_its_place() -> None:
     stand = limited(3, hold=True)
     stand.engine.add_many(range(5), 0, [forever] * 5)
     await turns()
-    assert stand.crew.slices == [[0, 1, 2]]
+    assert stand.runner.slices == [[0, 1, 2]]
     assert stand.engine.cancel(1)  # which makes room, but nothing is launched before the rest runs
     await turns()
-    stand.crew.held.pop()()
+    stand.runner.held.pop()()
     await turns()
-    assert stand.crew.slices == [[0, 1, 2], [3]]
+    assert stand.runner.slices == [[0, 1, 2], [3]]
     assert sorted(stand.engine.running) == [0, 2]
-    stand.crew.held.pop()()
+    stand.runner.held.pop()()
     assert sorted(stand.engine.running) == [0, 2, 3]
     assert stand.engine.stop() == ({}, {4: forever})
     for number in (0, 2, 3):
@@ -707,22 +708,22 @@ async def test_what_is_announced_has_its_place() -> None:
 @pytest.mark.parametrize("cancelled", [False, True])
 async def test_what_is_not_ready_has_its_place(cancelled: bool) -> None:
     stand = limited(1)
-    launch = stand.crew.launch
+    launch = stand.runner.launch
 
     def leave_out(engine: Engine[Any], numbers: list[int], dues: list[int]) -> None:
-        stand.crew.launch = launch  # type: ignore[method-assign]
+        stand.runner.launch = launch  # type: ignore[method-assign]
         engine.run([], [])
 
-    stand.crew.launch = leave_out  # type: ignore[method-assign]
+    stand.runner.launch = leave_out  # type: ignore[method-assign]
     stand.engine.add_many(range(2), 0, [nothing] * 2)
     await turns()
-    assert (stand.crew.log, stand.engine.pending) == ([], 2)
+    assert (stand.runner.log, stand.engine.pending) == ([], 2)
     if cancelled:
         stand.engine.cancel(0)
     else:
         stand.engine.ready(0, 0)
     await turns()
-    assert stand.crew.log == [("withdrawn", 0) if cancelled else 0, 1]
+    assert stand.runner.log == [("withdrawn", 0) if cancelled else 0, 1]
 
 
 @pytest.mark.parametrize("max_running", [1, 8])
@@ -730,11 +731,11 @@ async def test_what_ends_at_once_costs_no_turn(max_running: int) -> None:
     stand = limited(max_running, plain=True)
     stand.engine.add_many(range(1000), 0, [lambda: None] * 1000)
     seen = [0]
-    while len(stand.crew.log) < 1000:
+    while len(stand.runner.log) < 1000:
         await asyncio.sleep(0)  # anything else gets its turn in between
-        seen.append(len(stand.crew.log))
-    assert stand.crew.log == list(range(1000))
-    assert max(map(len, stand.crew.slices)) == max_running
+        seen.append(len(stand.runner.log))
+    assert stand.runner.log == list(range(1000))
+    assert max(map(len, stand.runner.slices)) == max_running
     by_turn = [after - before for before, after in itertools.pairwise(seen)]
     assert MAX_SLICE / 2 < max(by_turn) <= MAX_SLICE
     await turns()
@@ -749,9 +750,9 @@ async def test_what_ends_at_once_and_takes_long_gives_the_loop_its_turn() -> Non
 
     stand.engine.add_many(range(20), 0, [slow] * 20)
     seen = [0]
-    while len(stand.crew.log) < 20:
+    while len(stand.runner.log) < 20:
         await asyncio.sleep(0)
-        seen.append(len(stand.crew.log))
+        seen.append(len(stand.runner.log))
     assert max(after - before for before, after in itertools.pairwise(seen)) <= 2
 
 
@@ -760,7 +761,7 @@ async def test_what_is_more_than_a_slice_runs_together() -> None:
     stand.engine.add_many(range(12 * MAX_SLICE), 0, [forever] * 12 * MAX_SLICE)
     await turns(40)
     assert len(stand.engine.running) == 10 * MAX_SLICE
-    assert max(map(len, stand.crew.slices)) == MAX_SLICE
+    assert max(map(len, stand.runner.slices)) == MAX_SLICE
     for number in list(stand.engine.running):
         stand.engine.cancel(number)
     stand.engine.stop()
@@ -780,15 +781,15 @@ async def test_an_engine_that_fails_does_not_go_on_at_once() -> None:
     stand.engine._context_of = context_of
     stand.engine.add_many(range(3), 0, [lambda: None] * 3)
     await asyncio.sleep(0)
-    assert stand.crew.log == [0, ("MemoryError()", [1])]
+    assert stand.runner.log == [0, ("MemoryError()", [1])]
     await turns()
-    assert stand.crew.log[2:] == [2]
+    assert stand.runner.log[2:] == [2]
 
 
 async def test_what_rests_at_once_is_followed_by_nothing() -> None:
     stand = Stand(Order.LIFO)
-    stand.crew = PlainCrew()
-    stand.engine = Engine(0, Order.LIFO, stand.crew, stand.recorder, stand.clock)
+    stand.runner = PlainCrew()
+    stand.engine = Engine(0, Order.LIFO, stand.runner, stand.recorder, stand.clock)
 
     def rest() -> None:
         stand.engine.rest(1, lambda: None, stand.clock.now + SECOND)
@@ -796,13 +797,13 @@ async def test_what_rests_at_once_is_followed_by_nothing() -> None:
     stand.engine.add_many(range(3), 0, [lambda: None, rest, lambda: None])
     stand.start()
     await turns()
-    assert stand.crew.slices == [[2], [1]]
+    assert stand.runner.slices == [[2], [1]]
     await stand.pass_(1)
-    assert stand.crew.log == [2, 1, 1, 0]
+    assert stand.runner.log == [2, 1, 1, 0]
     stand.alarm.stop()
 
 
-class Player(Crew):
+class Player(Runner):
     """Plays against a model of a limited engine: who may start, and in which order.
 
     Attributes:
@@ -863,7 +864,7 @@ def test_an_engine_with_a_limit_does_as_its_model(
 ) -> None:
     async def play() -> None:
         stand = Stand(max_running=max_running)
-        player = stand.crew = Player(max_running)
+        player = stand.runner = Player(max_running)
         engine = stand.engine = Engine(
             0, Order.TIMED, player, stand.recorder, stand.clock, max_running=max_running
         )

@@ -31,7 +31,7 @@ def write(path: Path, name: str) -> None:
 def test_the_module_is_imported_where_the_name_was_last_seen(module: Path) -> None:
     write(module, "late one")
     found = pickle.loads(LateBound("late one", f"{MODULE}:late").pickled())
-    assert (found.name, found.place, found.options.timeout) == ("late one", f"{MODULE}:late", 7)
+    assert (found.name, found.qualname, found.options.timeout) == ("late one", f"{MODULE}:late", 7)
     assert registry.find("late one") is found
 
 

@@ -107,7 +107,11 @@ def test_a_worker_knows_which_functions_of_a_script_are_durable(
                 assert found is None
                 continue
             assert found is not None
-            assert (found.name, found.place, found.once) == (name, f"script_of_mine:{name}", True)
+            assert (found.name, found.qualname, found.once) == (
+                name,
+                f"script_of_mine:{name}",
+                True,
+            )
             retry: Any = found.options.retry
             assert (found.options.timeout, retry.attempts) == (3, 2)
             assert retry.on.__name__ == "Refused"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aioscheduler._monitoring.monitor import Snapshot
+from aioscheduler._monitoring.statsserver import Snapshot
 from aioscheduler.top.rates import SORTS, Rates, Track, done
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from screen import snapshot, worker
 
-from aioscheduler._monitoring.monitor import Snapshot
+from aioscheduler._monitoring.statsserver import Snapshot
 from aioscheduler.top import sampling
 from aioscheduler.top.sampling import Sampler, program_name, take_sample
 

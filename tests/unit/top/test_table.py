@@ -9,7 +9,7 @@ import pytest
 from rich.text import Text
 from screen import render, sampled, snapshot, worker
 
-from aioscheduler._monitoring.monitor import Snapshot
+from aioscheduler._monitoring.statsserver import Snapshot
 from aioscheduler.stats import WorkerState
 from aioscheduler.top.columns import Row
 from aioscheduler.top.rates import SORTS, Rates

@@ -321,7 +321,7 @@ async def test_what_cannot_be_told_fails_the_worker(forwarding: Place) -> None:
     forwarding.pipe.fails = MemoryError("no room")
     LOG.info("one")
     await turns()
-    assert forwarding.worker._life.is_over
+    assert forwarding.worker._lifecycle.is_over
 
 
 # ---- where it stands
@@ -461,5 +461,5 @@ async def test_what_is_logged_disturbs_no_task_and_arrives_in_order(
 
 
 def worker_of(manager: Manager) -> Any:
-    life: Any = manager._remotes[0].supervisor.life
+    life: Any = manager._remotes[0].supervisor.process
     return life.worker

@@ -21,7 +21,7 @@ async def describe(func: Any, *args: Any) -> tuple[str, str, object, object]:
     """What is said while `func` runs, after another task has ended; whose it is, and its result."""
     looking.heard.clear()
     async with FakeClock().manager(1, workers=1) as manager:
-        looking.workers[:] = [manager._remotes[0].supervisor.life.worker]  # type: ignore[union-attr]
+        looking.workers[:] = [manager._remotes[0].supervisor.process.worker]  # type: ignore[union-attr]
         await manager.schedule(looking.give())
         (result,) = await manager.starmap(func, [args])
     who, stack, owner = looking.heard
@@ -72,8 +72,8 @@ class Unnamed:
         raise LookupError(name)
 
 
-class Crew:
-    def place_of(self, engine: object) -> Any:
+class WorkerRunner:
+    def context_of(self, engine: object) -> Any:
         return None, "m", 0, 0, None
 
 
@@ -83,7 +83,7 @@ class Frame:
 
 
 def test_who_raises_when_it_is_asked_for_its_name_is_told_of_all_the_same() -> None:
-    own = Frame({"self": Crew(), "engine": None, "number": 7, "called": Unnamed()})
+    own = Frame({"self": WorkerRunner(), "engine": None, "number": 7, "called": Unnamed()})
     who = steps.describe(steps.Step(None, None, own, None), "")
     assert who == f"task <{__name__}.Unnamed, whose name_of raises LookupError> m/0/0/7"
 
@@ -104,7 +104,7 @@ async def test_before_the_first_task_it_is_the_initializer() -> None:
     looking.heard.clear()
     manager = FakeClock().manager(1, workers=1, initializer=looking.look)
     manager.start()
-    looking.workers[:] = [manager._remotes[0].supervisor.life.worker]  # type: ignore[union-attr]
+    looking.workers[:] = [manager._remotes[0].supervisor.process.worker]  # type: ignore[union-attr]
     await manager.ready()
     await manager.close()
     who, stack, owner = looking.heard

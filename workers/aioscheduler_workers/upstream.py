@@ -25,8 +25,8 @@ from aioscheduler.registry import Durable, read_durable_options
 from aioscheduler.task import TaskRef, check_ref
 
 
-class TaskDesk:
-    """Takes what tasks schedule and cancel, for their manager's proxy (`inside.Desk`).
+class WorkerUpstream:
+    """Takes what tasks schedule and cancel, for their manager's proxy (`inside.Upstream`).
 
     Args:
         config: Of the worker.
@@ -100,7 +100,7 @@ class TaskDesk:
             place, due, function, payload, lines, taken, packed, alias, id_, replace
         )
         if durable is not None and stored:
-            known = durable.name, durable.place, durable.once, read and read.name
+            known = durable.name, durable.qualname, durable.once, read and read.name
             request = request._replace(function=None, durable=known, key=key)
         self._ask("schedule", *request)
         worker, scheduler = placement.worker_of[place], placement.scheduler_of[place]
@@ -135,7 +135,7 @@ def _check_durable(
     for part, what in ((payload, "an argument"), (captured, "a value of Manager(context=...)")):
         if isinstance(part, Leased) and part.leases:
             raise NotDurable(
-                f"{what} of {durable.place}() has a class or function that was made here, and that "
-                "the next host could not import: define it at the top of a module"
+                f"{what} of {durable.qualname}() has a class or function that was made here, and "
+                "that the next host could not import: define it at the top of a module"
             )
     return payload if isinstance(payload, bytes) else wire.pack([payload]), captured

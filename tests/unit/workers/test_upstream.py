@@ -43,8 +43,8 @@ async def test_a_successor_is_told_before_the_outcome_of_its_task(place: Place) 
 
 async def test_no_two_processes_give_one_number_to_two_tasks(make: Make) -> None:
     aliases = set()
-    for incarnation in (0, 1):
-        place = make(layout=(1, 1), generation=incarnation)
+    for generation in (0, 1):
+        place = make(layout=(1, 1), generation=generation)
         await place.start()
         for number in (0, 1):
             place.schedule(number, successor(None))
@@ -58,7 +58,7 @@ async def test_no_two_processes_give_one_number_to_two_tasks(make: Make) -> None
 async def test_a_request_that_cannot_be_sent_is_refused_and_ends_it(place: Place) -> None:
     place.pipe.fails = MemoryError("no room")
     with pytest.raises(MemoryError):
-        place.worker._desk.cancel_inside(TaskRef("ab", 0, 1, 5))
+        place.worker._upstream.cancel_inside(TaskRef("ab", 0, 1, 5))
     place.pipe.fails = None
     await place.serving
     assert place.take() == []  # not even the word that it failed could be sent
@@ -68,8 +68,8 @@ async def test_a_damaged_reference_is_refused_here(place: Place) -> None:
     durable = TaskRef("51" * 16, -1, -1, 5)  # there is no store
     for ref in (TaskRef("ab", 1, 0, 5), TaskRef("ba", 0, 0, 5), durable):
         with pytest.raises(UnknownTask):
-            place.worker._desk.cancel_inside(ref)
-    assert place.worker._desk.cancel_inside(TaskRef("ab", 0, 1, 5))
+            place.worker._upstream.cancel_inside(ref)
+    assert place.worker._upstream.cancel_inside(TaskRef("ab", 0, 1, 5))
     await turns()
     ((kind, request, last),) = place.take()
     assert (kind, wire.unpack(request), last) == (Kind.INSIDE, ["cancel", "ab", 0, 1, 5], True)
@@ -79,13 +79,13 @@ async def test_which_store_a_durable_reference_is_of_the_host_knows(make: Make) 
     place = make(has_store=True)
     await place.start()
     ref = TaskRef("51" * 16, -1, -1, 5)
-    assert place.worker._desk.cancel_inside(ref)
+    assert place.worker._upstream.cancel_inside(ref)
     await turns()
     ((kind, request, _),) = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
     assert (kind, wire.unpack(request)) == (Kind.INSIDE, ["cancel", *ref])
     for odd in (ref._replace(scheduler=0), ref._replace(worker=0), ref._replace(number="5")):  # type: ignore[arg-type]
         with pytest.raises(UnknownTask):
-            place.worker._desk.cancel_inside(odd)
+            place.worker._upstream.cancel_inside(odd)
 
 
 async def test_a_successor_has_what_the_task_has_when_it_schedules_it(make: Make) -> None:

@@ -27,7 +27,7 @@ from .._shipping.payloads import make_failure
 from .._shipping.propagation import Propagation
 from .._transport import wire
 from ..errors import TooLate, WorkerLost
-from ..inside import Place, running
+from ..inside import SchedulerContext, running
 from ..options import Options, lateness_error, run_with
 from ..retry import Retry, wait_before_retry
 from ..task import State, Task, TaskRef
@@ -39,13 +39,13 @@ from .link import LoadCounter
 from .localentry import Attempts, Entry, Unreadable, Work, attempt_of, begin, close, name_of
 
 
-class LocalCrew:
-    """The crew of the engines in one loop (`engine.Crew`).
+class LocalRunner:
+    """The runner of the engines in one loop (`engine.Runner`).
 
     Args:
         order: Of the engines.
         counter: Told of every start and end.
-        places: Of each engine, for its tasks to ask.
+        contexts: Of each engine, for its tasks to ask.
         clock: Gives the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
         ids: Of the manager's tasks.
@@ -64,7 +64,7 @@ class LocalCrew:
         self,
         order: Order,
         counter: LoadCounter,
-        places: Sequence[Place],
+        contexts: Sequence[SchedulerContext],
         clock: Callable[[], int],
         manager: str | None,
         ids: Ids,
@@ -80,7 +80,7 @@ class LocalCrew:
         self.held: set[Task[Any]] = set()
         self._is_queue = order is not Order.TIMED
         self._counter = counter
-        self._places = places
+        self._contexts = contexts
         self._clock = clock
         self._manager = manager
         self._ids = ids
@@ -125,7 +125,7 @@ class LocalCrew:
         value: Any = None
         ending = wire.RAISED
         attempt = 1 if options is None else attempt_of(entry)
-        running.set((self._places[engine.index], number, given, attempt))
+        running.set((self._contexts[engine.index], number, given, attempt))
         try:
             if captured is not None:
                 assert self._propagation is not None  # it has captured
@@ -296,7 +296,7 @@ class LocalCrew:
         value: Any,
         ending: int = wire.RAISED,
     ) -> None:
-        holder = entry[0]
+        listener = entry[0]
         if self._keeping is not None:
             if state is State.FAILED and type(value) is TooLate:
                 ending = wire.TOO_LATE
@@ -309,11 +309,11 @@ class LocalCrew:
         if self._own_ids:  # free, before anybody is told who may ask for it
             self._ids.release(0, number)
         try:
-            if isinstance(holder, Task):
-                holder._settle(state, value)
+            if isinstance(listener, Task):
+                listener._settle(state, value)
             else:
-                holder.settle(number, state, value, None)
+                listener.settle(number, state, value, None)
         finally:  # whatever raises, it counts as ended
-            if self.held and isinstance(holder, Task):
-                self.held.discard(holder)
+            if self.held and isinstance(listener, Task):
+                self.held.discard(listener)
             self._counter.count_ended(0, engine.index, 1)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._outpost.life import OutpostLife
 from aioscheduler._outpost.outgoing import PART, WINDOW
+from aioscheduler._outpost.workerhandle import OutpostWorkerHandle
 from aioscheduler._processes.budget import NOT_HAD
 from aioscheduler._processes.process import make_loop
 from aioscheduler._processes.workerconfig import WorkerConfig
@@ -31,8 +31,8 @@ class Carrier:
         self.has_room = True
         self.carried: list[bytes] = []
         self.acks: list[tuple[int, int]] = []
-        self.added: list[OutpostLife] = []
-        self.killed: list[OutpostLife] = []
+        self.added: list[OutpostWorkerHandle] = []
+        self.killed: list[OutpostWorkerHandle] = []
         self.fails = False
 
     def connect(self, place: int, loop: Any) -> Carrier:
@@ -40,18 +40,18 @@ class Carrier:
             raise OSError("no launcher")
         return self
 
-    def carry(self, place: int, life: int, data: bytes) -> None:
-        assert (place, life) == (1, 7)
+    def carry(self, place: int, process: int, data: bytes) -> None:
+        assert (place, process) == (1, 7)
         self.carried.append(data)
 
-    def took(self, place: int, life: int, count: int, total: int) -> None:
+    def took(self, place: int, process: int, count: int, total: int) -> None:
         self.acks.append((count, total))
 
-    def add(self, life: OutpostLife) -> None:
-        self.added.append(life)
+    def add(self, process: OutpostWorkerHandle) -> None:
+        self.added.append(process)
 
-    def kill(self, life: OutpostLife) -> None:
-        self.killed.append(life)
+    def kill(self, process: OutpostWorkerHandle) -> None:
+        self.killed.append(process)
 
 
 class Place:
@@ -59,7 +59,7 @@ class Place:
         self.carrier = Carrier()
         self.frames: list[Any] = []
         self.ends: list[tuple[int | None, str]] = []
-        self.life = OutpostLife(
+        self.process = OutpostWorkerHandle(
             CONFIG,
             loop_initializer,
             lambda: {"root": 20},
@@ -69,9 +69,9 @@ class Place:
             lambda exitcode, cause: self.ends.append((exitcode, cause)),
         )
 
-    def start(self) -> OutpostLife:
-        self.life.start(asyncio.get_running_loop())
-        return self.life
+    def start(self) -> OutpostWorkerHandle:
+        self.process.start(asyncio.get_running_loop())
+        return self.process
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def frame(size: int = 10) -> bytes:
 
 
 async def test_frames_go_by_the_connection_and_are_whole_at_the_end(place: Place) -> None:
-    pipe = place.life.pipe
+    pipe = place.process.pipe
     pipe.send(frame())
     pipe.send(frame(200_000))
     pipe.flush()
@@ -96,7 +96,7 @@ async def test_frames_go_by_the_connection_and_are_whole_at_the_end(place: Place
 
 
 async def test_what_a_worker_has_not_taken_is_a_window_at_most(place: Place) -> None:
-    pipe, carrier = place.life.pipe, place.carrier
+    pipe, carrier = place.process.pipe, place.carrier
     for _ in range(60):
         pipe.send(frame(100_000))
     pipe.flush()
@@ -114,7 +114,7 @@ async def test_what_a_worker_has_not_taken_is_a_window_at_most(place: Place) -> 
 
 async def test_before_there_is_a_connection_frames_wait(place: Place) -> None:
     place.carrier.has_room = False
-    pipe = place.life.pipe
+    pipe = place.process.pipe
     pipe.send(frame())
     pipe.flush()
     pipe.go_on()
@@ -127,54 +127,54 @@ async def test_before_there_is_a_connection_frames_wait(place: Place) -> None:
 async def test_what_arrives_is_read_and_acknowledged(place: Place) -> None:
     data = wire.encode([Kind.READY]) + wire.encode([Kind.DRAINING])
     for byte in data:
-        place.life.pipe.arrive(bytes([byte]))
+        place.process.pipe.arrive(bytes([byte]))
     assert [found[0] for found in place.frames] == [Kind.READY, Kind.DRAINING]
     assert place.carrier.acks[-1] == (1, len(data))
-    place.life.pipe.read_rest()
+    place.process.pipe.read_rest()
 
 
 async def test_a_worker_that_writes_nonsense_is_killed(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place.life.pipe.arrive(b"\xff" * 100)
-    assert place.carrier.killed == [place.life]
+    place.process.pipe.arrive(b"\xff" * 100)
+    assert place.carrier.killed == [place.process]
     assert "what it sends cannot be read" in caplog.text
-    place.life.pipe.arrive(wire.encode([Kind.READY]))  # and is not read any more
+    place.process.pipe.arrive(wire.encode([Kind.READY]))  # and is not read any more
     assert not place.frames
-    place.life.finish(-9, "it says", [], None)
+    place.process.finish(-9, "it says", [], None)
     assert place.ends[0][0] == -9
     assert "cannot be read" in place.ends[0][1]
 
 
 async def test_its_end_is_told_once_and_what_is_known_of_it(place: Place) -> None:
-    life = place.life
-    life.pid = 12
+    process = place.process
+    process.pid = 12
     assert not place.ends
-    life.finish(-11, "Segmentation fault", [[3, 0], [0, 5]], [1, 4])
-    life.finish(None, "its node is gone", shared=object())
+    process.finish(-11, "Segmentation fault", [[3, 0], [0, 5]], [1, 4])
+    process.finish(None, "its node is gone", shared=object())
     assert place.ends == [(-11, "Segmentation fault")]
-    assert (life.begun(0), life.begun(1)) == ((3, 0), (0, 5))
-    assert life.blocked() == (1, 4)
-    assert life.shared_end is None
-    assert life.pid is None
-    life.pipe.send(frame())
-    life.pipe.flush()
+    assert (process.begun(0), process.begun(1)) == ((3, 0), (0, 5))
+    assert process.blocked() == (1, 4)
+    assert process.shared_end is None
+    assert process.pid is None
+    process.pipe.send(frame())
+    process.pipe.flush()
     assert not place.carrier.carried
-    life.kill("it is late")
+    process.kill("it is late")
     assert not place.carrier.killed
 
 
 async def test_what_was_never_there_was_not_had(place: Place) -> None:
-    place.life.finish(None, "gone", shared=place.carrier.end)
-    assert place.life.shared_end is NOT_HAD
+    place.process.finish(None, "gone", shared=place.carrier.end)
+    assert place.process.shared_end is NOT_HAD
 
 
 async def test_of_a_node_that_is_gone_nobody_knows_what_had_begun(place: Place) -> None:
-    place.life.pid = 12
-    place.life.finish(None, "gone", shared=place.carrier.end)
-    assert place.life.begun(0) is None
-    assert place.life.blocked() is None
-    assert place.life.shared_end is place.carrier.end
+    place.process.pid = 12
+    place.process.finish(None, "gone", shared=place.carrier.end)
+    assert place.process.begun(0) is None
+    assert place.process.blocked() is None
+    assert place.process.shared_end is place.carrier.end
 
 
 async def test_without_a_launcher_it_cannot_be_had_and_nothing_is_told() -> None:
@@ -182,8 +182,8 @@ async def test_without_a_launcher_it_cannot_be_had_and_nothing_is_told() -> None
     place.carrier.fails = True
     with pytest.raises(OSError, match="no launcher"):
         place.start()
-    assert (place.life.node, place.life.has_room) == (None, False)
-    place.life.kill()
+    assert (place.process.node, place.process.has_room) == (None, False)
+    place.process.kill()
     assert not place.ends
 
 
@@ -197,8 +197,8 @@ async def test_a_loop_that_cannot_travel_is_refused() -> None:
 
 async def test_the_order_says_what_only_the_connection_knows() -> None:
     place = Place(lambda: "a loop")
-    life = place.start()
-    packed, loop = life.order(123)
+    process = place.start()
+    packed, loop = process.order(123)
     config = pickle.loads(packed)
     assert (config.generation, config.clock_lead, config.node) == (7, 123, "n1")
     assert config.log_levels == {"root": 20}
@@ -208,8 +208,8 @@ async def test_the_order_says_what_only_the_connection_knows() -> None:
 
 
 async def test_a_new_lead_is_a_frame_among_the_others(place: Place) -> None:
-    place.life.pipe.send(frame())
-    place.life.set_lead(99)
+    place.process.pipe.send(frame())
+    place.process.set_lead(99)
     decoder = wire.Decoder()
     (first, second) = decoder.feed(b"".join(place.carrier.carried))
     assert first[0] == Kind.DEFINE

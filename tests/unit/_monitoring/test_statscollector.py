@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._monitoring.meter import Usage
-from aioscheduler._monitoring.observer import Observer
-from aioscheduler._routing.link import Vitals
+from aioscheduler._monitoring.processmeter import Usage
+from aioscheduler._monitoring.statscollector import StatsCollector
+from aioscheduler._routing.link import LinkStats
 from aioscheduler._routing.placement import Placement
 from aioscheduler._scheduling.lateness import BOUNDS, History
 from aioscheduler.stats import COUNTS, REPEAT_FIGURES, STORE_FIGURES, WorkerState
@@ -22,14 +22,14 @@ MS = 1_000_000
 
 
 class Link:
-    def __init__(self, vitals: Vitals) -> None:
-        self._vitals = vitals
+    def __init__(self, stats: LinkStats) -> None:
+        self._stats = stats
 
-    def vitals(self) -> Vitals:
-        return self._vitals
+    def stats(self) -> LinkStats:
+        return self._stats
 
 
-class Meter:
+class ProcessMeter:
     """Measures as many megabytes as a process has in its number."""
 
     def __init__(self) -> None:
@@ -44,24 +44,24 @@ FIGURES = {name: number for number, name in enumerate(REPEAT_FIGURES, 30)}
 REPEATS: Any = SimpleNamespace(figures=lambda: FIGURES)
 
 
-def make(*vitals: Vitals, layout: list[int]) -> tuple[Observer, Placement, Meter]:
-    placement, meter = Placement(layout, by_worker=True), Meter()
-    links: Any = [Link(each) for each in vitals]
-    observer = Observer("ab", "bots", links, placement, History(), REPEATS)
-    observer._meter = meter  # type: ignore[assignment]
-    return observer, placement, meter
+def make(*stats: LinkStats, layout: list[int]) -> tuple[StatsCollector, Placement, ProcessMeter]:
+    placement, meter = Placement(layout, by_worker=True), ProcessMeter()
+    links: Any = [Link(each) for each in stats]
+    collector = StatsCollector("ab", "bots", links, placement, History(), REPEATS)
+    collector._process_meter = meter  # type: ignore[assignment]
+    return collector, placement, meter
 
 
-def vitals(pid: int | None, **more: Any) -> Vitals:
-    told = Vitals(WorkerState.READY, False, pid, 0, Counter(), History())
+def link_stats(pid: int | None, **more: Any) -> LinkStats:
+    told = LinkStats(WorkerState.READY, False, pid, 0, Counter(), History())
     return told._replace(**more)
 
 
 def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     counts = Counter(finished=5, failed=4, cancelled=3, lost=2)
-    observer, placement, _ = make(
-        vitals(700, running=3, counts=counts),
-        vitals(
+    collector, placement, _ = make(
+        link_stats(700, running=3, counts=counts),
+        link_stats(
             800,
             running=1,
             counts=Counter(
@@ -72,7 +72,7 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     )
     for place, count in ((0, 4), (1, 5), (2, 6)):
         placement.added(place, count)
-    stats = observer.stats()
+    stats = collector.stats()
     first, second = stats.workers
     assert (first.worker, first.schedulers, first.pending, first.running) == (0, 2, 9, 3)
     assert (first.finished, first.failed, first.cancelled, first.lost) == (5, 4, 3, 2)
@@ -91,10 +91,10 @@ def test_the_figures_of_a_store_are_told() -> None:
     shelved = Counter(pending=7, cancelled=2)
     shelf = SimpleNamespace(tally=SimpleNamespace(figures=lambda: shelved))
     keeper: Any = SimpleNamespace(figures=lambda: figures, shelf=shelf)
-    observer = Observer(
+    collector = StatsCollector(
         "ab", "bots", [], Placement([1], by_worker=True), History(), REPEATS, keeper
     )
-    stats = observer.stats()
+    stats = collector.stats()
     assert {name: getattr(stats, name) for name in STORE_FIGURES} == figures
     # What is at no worker is counted all the same.
     assert (stats.pending, stats.cancelled, stats.finished) == (7, 2, 0)
@@ -102,23 +102,23 @@ def test_the_figures_of_a_store_are_told() -> None:
 
 def test_the_host_and_its_workers_are_measured_at_once() -> None:
     own = os.getpid()
-    observer, _, meter = make(vitals(700), vitals(None), layout=[1, 1])
-    stats = observer.stats()
+    collector, _, meter = make(link_stats(700), link_stats(None), layout=[1, 1])
+    stats = collector.stats()
     assert meter.asked == [{own, 700}]
     assert (stats.workers[0].cpu_percent, stats.workers[0].rss) == (7.0, 700 << 20)
     assert (stats.host.pid, stats.host.rss) == (own, own << 20)
 
 
 def test_a_place_without_a_process_takes_nothing() -> None:
-    observer, _, _ = make(vitals(None, state=WorkerState.RESTARTING), layout=[1])
-    (worker,) = observer.stats().workers
+    collector, _, _ = make(link_stats(None, state=WorkerState.RESTARTING), layout=[1])
+    (worker,) = collector.stats().workers
     assert (worker.pid, worker.cpu_percent, worker.rss) == (None, 0.0, 0)
     assert worker.state is WorkerState.RESTARTING
 
 
 def test_with_no_workers_of_its_own_the_host_is_measured_once() -> None:
-    observer, _, meter = make(vitals(os.getpid()), layout=[4])
-    stats = observer.stats()
+    collector, _, meter = make(link_stats(os.getpid()), layout=[4])
+    stats = collector.stats()
     assert meter.asked == [{os.getpid()}]
     assert stats.workers[0].rss == stats.host.rss
 
@@ -128,8 +128,8 @@ def test_lateness_is_that_of_the_workers_history() -> None:
     counts = [0] * len(BOUNDS)
     counts[0], counts[10] = 98, 2
     history.add(100.0, 0.25, (12 * MS, 100 * MS, counts))
-    observer, _, _ = make(vitals(700, history=history), layout=[1])
-    (worker,) = observer.stats().workers
+    collector, _, _ = make(link_stats(700, history=history), layout=[1])
+    (worker,) = collector.stats().workers
     assert worker.lateness_p50 < BOUNDS[0]
     assert BOUNDS[9] < worker.lateness_p99 < BOUNDS[10]
     assert (worker.lateness_max, worker.loop_lag) == (0.012, 0.25)
@@ -139,18 +139,18 @@ def test_lateness_is_that_of_the_workers_history() -> None:
 
 
 def test_the_lag_of_the_hosts_loop_is_its_own() -> None:
-    observer, _, _ = make(vitals(700), layout=[1])
-    observer._host.add(100.0, 0.5, (0, 0, []))
-    stats = observer.stats()
+    collector, _, _ = make(link_stats(700), layout=[1])
+    collector._host.add(100.0, 0.5, (0, 0, []))
+    stats = collector.stats()
     assert (stats.host.loop_lag, stats.workers[0].loop_lag) == (0.5, 0.0)
 
 
 def test_stats_are_of_their_moment() -> None:
     counts: Counter[str] = Counter()
-    observer, placement, _ = make(vitals(700, counts=counts), layout=[1])
-    before = observer.stats()
+    collector, placement, _ = make(link_stats(700, counts=counts), layout=[1])
+    before = collector.stats()
     placement.added(0)
     counts["finished"] += 1
-    after = observer.stats()
+    after = collector.stats()
     assert (before.pending, before.finished) == (0, 0)
     assert (after.pending, after.finished) == (1, 1)

@@ -1,9 +1,9 @@
-"""One life of a worker: a process with its pipes, from its start to its exit code.
+"""One process of a worker, with its pipes, from its start to its exit code.
 
     spawn ─► frames both ways ─► the process ends (sentinel), or closes its pipe, or is killed
                                      └► what it had written is read ─► reaped ─► `ended`
 
-A life comes to an end, and is ended once, whatever happens: here is the one place that sees to it.
+Its end is reported once, whatever happens: this module alone sees to that.
 
 - A death is seen by the sentinel, which a grandchild cannot hold open as it can a pipe; where
   the system has no pidfds it can, and so the process is looked at once a tick as well.
@@ -12,7 +12,7 @@ A life comes to an end, and is ended once, whatever happens: here is the one pla
 - From a kill there is `REAP_TIME`. A process that cannot be reaped by then, because a debugger
   holds it or the kernel is still busy with it, has ended nevertheless: it will run none of its
   own code any more. Its exit code is then not known.
-- What goes wrong in ending a life is logged, and does not keep it from ending.
+- What goes wrong at its end is logged, and does not keep it from ending.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ EOF_GRACE = 1.0  # seconds from the end of the stream to the end of the process
 SOON = 0.01  # seconds between two looks at a process that is about to end
 
 
-class Life(Protocol):
-    """What a worker's place needs of the process in it; simulated in tests.
+class WorkerHandle(Protocol):
+    """What the host needs of one process of a worker; simulated in tests.
 
-    Its end is told (`Launch`) once: never from within `start` or `kill`, and in bounded time after
-    the process has ended or was killed, whatever else fails.
+    Its end is reported (`MakeWorkerHandle`) once: never from within `start` or `kill`, and in
+    bounded time after the process has ended or was killed, whatever else fails.
     """
 
     @property
@@ -107,22 +107,22 @@ class Life(Protocol):
 
 Ended = Callable[["int | None", str], None]
 
-Launch = Callable[[int, Receive, Ended], Life]
-"""Makes a life: its number, from 0; who takes its frames; who is told, once, when it has ended
-and all it wrote has been taken: the exit code, None if it is not known, and what is known of the
-cause."""
+MakeWorkerHandle = Callable[[int, Receive, Ended], WorkerHandle]
+"""Makes a handle, of a generation (from 0) and two callbacks: one for its frames, and one that is
+called once, when it has ended and all it wrote has been taken, with the exit code (None if it is
+not known) and what is known of the cause."""
 
 
-class Incarnation:
+class LocalWorkerHandle:
     """A worker process and the host's ends of its pipes.
 
     Args:
         config: For the worker.
         loop_initializer: Makes the worker's event loop; None for asyncio's own.
         alive: Has every process that runs.
-        number: Which life of its place this is, from 0.
+        generation: Which process of its slot this is, from 0.
         receive: Called with each frame.
-        ended: As for `Launch`.
+        ended: As for `MakeWorkerHandle`.
         make_pipe: Makes its end of the connection, over the descriptors.
 
     Attributes:
@@ -141,7 +141,7 @@ class Incarnation:
         config: WorkerConfig,
         loop_initializer: Callable[[], Any] | None,
         alive: Alive,
-        number: int,
+        generation: int,
         receive: Receive,
         ended: Ended,
         make_pipe: MakePipe = Pipe,
@@ -150,7 +150,7 @@ class Incarnation:
         self.pid: int | None = None
         self.process: WorkerProcess | None = None
         self._name = config.process_name
-        self._config = replace(config, generation=number)
+        self._config = replace(config, generation=generation)
         self._alive = alive
         self._loop_initializer = loop_initializer
         self._ended = ended
@@ -254,7 +254,7 @@ class Incarnation:
         self.kill()  # if it lives: it has closed the sentinel, and is not to be trusted
 
     def _look(self) -> None:
-        """End this life if the process has ended; else look again, in time."""
+        """Report the end if the process has ended; else look again, in time."""
         assert self._loop is not None
         assert self.process is not None
         now = self._loop.time()
@@ -330,4 +330,4 @@ class Incarnation:
 
 
 def _tell_nobody(exitcode: int | None, cause: str) -> None:
-    """End a life that was never told of."""
+    """Ignore the end of a process that nobody was told of."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 E = TypeVar("E")
 
 
-class Crew(Protocol[E]):
+class Runner(Protocol[E]):
     """Who knows what the entries are."""
 
     def launch(self, engine: Any, numbers: list[int], dues: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""A life of a worker, with a process and a loop that are made up: it ends, and ends once."""
+"""A handle of a worker, with a process and a loop that are made up: it ends, and ends once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._processes import incarnation
-from aioscheduler._processes.incarnation import EOF_GRACE, Incarnation
+from aioscheduler._processes import workerhandle
 from aioscheduler._processes.process import REAP_TIME
 from aioscheduler._processes.workerconfig import WorkerConfig
+from aioscheduler._processes.workerhandle import EOF_GRACE, LocalWorkerHandle
 from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import pipe
 
@@ -71,7 +71,7 @@ class Handle:
 
 
 class Loop:
-    """What a life needs of a loop; `turn` moves its clock."""
+    """What a handle needs of a loop; `turn` moves its clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -108,20 +108,22 @@ class Loop:
 
 
 class Setting:
-    """A life that has begun."""
+    """A handle that has begun."""
 
     def __init__(self) -> None:
         self.loop: Any = Loop()
         self.alive: Any = {}
         self.ends: list[tuple[int | None, str]] = []
         self.frames: list[Any] = []
-        self.life = Incarnation(CONFIG, None, self.alive, 4, self.frames.append, self.note_the_end)
+        self.handle = LocalWorkerHandle(
+            CONFIG, None, self.alive, 4, self.frames.append, self.note_the_end
+        )
 
     def note_the_end(self, exitcode: int | None, cause: str) -> None:
         self.ends.append((exitcode, cause))
 
     def start(self) -> Process:
-        self.life.start(self.loop)
+        self.handle.start(self.loop)
         return Process.made[-1]
 
     def ring(self) -> None:
@@ -131,7 +133,7 @@ class Setting:
 @pytest.fixture
 def setting(monkeypatch: Any) -> Setting:
     Process.made = []
-    monkeypatch.setattr(incarnation, "WorkerProcess", Process)
+    monkeypatch.setattr(workerhandle, "WorkerProcess", Process)
     return Setting()
 
 
@@ -141,18 +143,18 @@ def test_a_process_is_told_its_configuration_and_its_generation(setting: Setting
     assert config == replace(CONFIG, generation=4)
     assert len(box.begun) == 4
     box.begun[1], box.begun[3] = 7, 8
-    assert [setting.life.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (7, 8)]
-    setting.life.kill()
+    assert [setting.handle.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (7, 8)]
+    setting.handle.kill()
     setting.loop.turn(1)
 
 
 def test_it_knows_which_task_has_blocked_the_process(setting: Setting) -> None:
-    assert setting.life.blocked() is None
+    assert setting.handle.blocked() is None
     box = setting.start().args[3]
-    assert setting.life.blocked() is None
+    assert setting.handle.blocked() is None
     box.blame((1, 7), "who", "where")
-    assert setting.life.blocked() == (1, 7)
-    setting.life.kill()
+    assert setting.handle.blocked() == (1, 7)
+    setting.handle.kill()
     setting.loop.turn(1)
     assert setting.ends == [(-9, "who\nwhere")]
 
@@ -162,10 +164,10 @@ def test_the_sentinel_tells_of_a_death(setting: Setting) -> None:
     process.died = True
     setting.ring()
     assert setting.ends == [(-9, "")]
-    assert (setting.life.pid, setting.alive, setting.loop.readers) == (None, {}, {})
+    assert (setting.handle.pid, setting.alive, setting.loop.readers) == (None, {}, {})
     assert (process.kills, process.releases) == (0, 1)
     setting.loop.turn(60)
-    setting.life.kill()
+    setting.handle.kill()
     assert len(setting.ends) == 1
     assert process.kills == 0  # its number may be another's by now
 
@@ -209,7 +211,7 @@ def test_what_cannot_be_reaped_has_ended_all_the_same(
         process.died = True
         setting.ring()
     else:
-        setting.life.kill()
+        setting.handle.kill()
     setting.loop.turn(REAP_TIME - 0.1)
     assert not setting.ends
     setting.loop.turn(0.2)
@@ -237,16 +239,16 @@ def test_nothing_that_fails_keeps_a_life_from_ending(
     setting: Setting, monkeypatch: Any, caplog: Any, owner: str, step: str
 ) -> None:
     process = setting.start()
-    life = setting.life
+    handle = setting.handle
 
     def fail(*args: Any) -> None:
         raise OSError(f"no {step}")
 
     broken: Any = {
         "process": process,
-        "pipe": life.pipe,
+        "pipe": handle.pipe,
         "loop": setting.loop,
-        "box": life._box,
+        "box": handle._box,
     }[owner]
     kept = getattr(broken, step)
     monkeypatch.setattr(broken, step, fail)
@@ -256,7 +258,7 @@ def test_nothing_that_fails_keeps_a_life_from_ending(
     assert len(caplog.records) == 1
     assert f"no {step}" in caplog.text
     monkeypatch.setattr(broken, step, kept)
-    life.pipe.close()
+    handle.pipe.close()
 
 
 def test_an_end_that_nobody_can_take_still_closes_everything(
@@ -266,12 +268,12 @@ def test_an_end_that_nobody_can_take_still_closes_everything(
         raise KeyError("a bug")
 
     process = setting.start()
-    monkeypatch.setattr(setting.life, "_ended", fail)
+    monkeypatch.setattr(setting.handle, "_ended", fail)
     process.died = True
     with pytest.raises(KeyError):
         setting.ring()
-    assert setting.life._box is not None
-    assert setting.life._box._fd == -1
+    assert setting.handle._box is not None
+    assert setting.handle._box._fd == -1
 
 
 @pytest.mark.parametrize("error", [OSError("no"), RuntimeError("no"), ValueError("no")])
@@ -286,7 +288,7 @@ def test_a_start_that_fails_is_an_oserror_and_leaves_nothing(
     kept = setting.loop.add_reader
     monkeypatch.setattr(broken, step, fail)
     with pytest.raises(OSError if step != "start" else type(error), match="no"):
-        setting.life.start(setting.loop)
+        setting.handle.start(setting.loop)
     monkeypatch.setattr(setting.loop, "add_reader", kept)
     (process,) = Process.made
     assert process.kills == (step != "start")
@@ -300,21 +302,21 @@ def test_at_exit_a_life_ends_without_a_word(setting: Setting) -> None:
     setting.alive.clear()  # as `end_workers` does
     process.died = True
     setting.ring()
-    setting.life.kill()
+    setting.handle.kill()
     setting.loop.turn(60)
     assert not setting.ends
     assert process.kills == process.releases == 0
-    assert math.isinf(setting.life._deadline)
-    setting.life.pipe.close()
-    assert setting.life._box is not None
-    setting.life._box.close()
+    assert math.isinf(setting.handle._deadline)
+    setting.handle.pipe.close()
+    assert setting.handle._box is not None
+    setting.handle._box.close()
 
 
 def test_the_rest_of_the_pipe_is_read_before_the_end(setting: Setting, monkeypatch: Any) -> None:
     process = setting.start()
-    monkeypatch.setattr(setting.life.pipe, "read_rest", lambda: setting.frames.append("rest"))
+    monkeypatch.setattr(setting.handle.pipe, "read_rest", lambda: setting.frames.append("rest"))
     monkeypatch.setattr(
-        setting.life, "_ended", lambda exitcode, cause: setting.frames.append(exitcode)
+        setting.handle, "_ended", lambda exitcode, cause: setting.frames.append(exitcode)
     )
     process.died = True
     setting.ring()
@@ -323,7 +325,7 @@ def test_the_rest_of_the_pipe_is_read_before_the_end(setting: Setting, monkeypat
 
 def test_garbage_is_the_cause(setting: Setting, caplog: Any) -> None:
     process = setting.start()
-    setting.life._stream_ended(ValueError("garbage"))
+    setting.handle._stream_ended(ValueError("garbage"))
     assert process.kills == 1
     setting.loop.turn(0.1)
     ((exitcode, cause),) = setting.ends

@@ -29,7 +29,7 @@ class Usage(NamedTuple):
 NOTHING = Usage(0.0, 0)
 
 
-class Meter:
+class ProcessMeter:
     """Measures processes, at most every `EVERY` seconds; may be asked from any thread.
 
     Args:
@@ -40,7 +40,7 @@ class Meter:
         self._clock = clock
         self._lock = threading.Lock()
         self._owner = os.getpid()
-        self._dials: dict[int, _Dial] = {}
+        self._processes: dict[int, _Process] = {}
 
     def read(self, pids: Iterable[int]) -> dict[int, Usage]:
         """Return the usage of each process; `NOTHING` of one that is gone. Others are forgotten."""
@@ -48,8 +48,8 @@ class Meter:
             self._owner, self._lock = os.getpid(), threading.Lock()
         with self._lock:
             now = self._clock()
-            self._dials = {pid: self._dials.get(pid) or _Dial() for pid in pids}
-            return {pid: dial.read(pid, now) for pid, dial in self._dials.items()}
+            self._processes = {pid: self._processes.get(pid) or _Process() for pid in pids}
+            return {pid: process.read(pid, now) for pid, process in self._processes.items()}
 
 
 def exists(pid: int) -> bool:
@@ -65,7 +65,7 @@ def command_line(pid: int) -> list[str] | None:
         return None
 
 
-class _Dial:
+class _Process:
     """The last measurement of one process."""
 
     def __init__(self) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from aioscheduler import HostStats, ManagerStats
-from aioscheduler._monitoring.monitor import (
-    Monitor,
+from aioscheduler._monitoring.statsserver import (
     Snapshot,
+    StatsServer,
     _close_all,
     is_repeat,
     snapshots,
@@ -51,8 +51,8 @@ def folder(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def opened(
     manager: str = "ab12", stats: Callable[[], ManagerStats] = lambda: STATS
-) -> Monitor:
-    monitor = Monitor(manager, stats, lambda: [REPEAT])
+) -> StatsServer:
+    monitor = StatsServer(manager, stats, lambda: [REPEAT])
     monitor.start(asyncio.get_running_loop())
     assert monitor._opening is not None
     await monitor._opening
@@ -93,7 +93,7 @@ async def test_a_folder_that_others_can_open_is_not_used(
     for each in (folder, other):
         each.mkdir()
         each.chmod(0o755)
-    monitor = Monitor("ab12", lambda: STATS, list)
+    monitor = StatsServer("ab12", lambda: STATS, list)
     monitor.start(asyncio.get_running_loop())
     assert caplog.text.count("only you can open") == 2
     monitor.close()
@@ -194,7 +194,7 @@ async def test_a_forked_child_does_not_remove_the_socket(folder: Path) -> None:
 
 
 async def test_a_monitor_that_is_closed_before_it_opened_leaves_nothing(folder: Path) -> None:
-    monitor = Monitor("ab12", lambda: STATS, list)
+    monitor = StatsServer("ab12", lambda: STATS, list)
     monitor.start(asyncio.get_running_loop())
     monitor.close()
     await asyncio.sleep(0)

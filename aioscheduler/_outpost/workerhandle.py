@@ -1,4 +1,4 @@
-"""A worker's process on another machine, as the host has it; keeps `incarnation.Life`.
+"""A worker's process on another machine, as the host has it; keeps `workerhandle.WorkerHandle`.
 
 Its pipe's bytes go as items of the connection to the outpost there. No more of them are under way
 than a window, so who waits for room in the pipe (`flush`, `drain`) waits for that worker, as with
@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from .._processes.budget import NOT_HAD
-from .._processes.incarnation import Ended
 from .._processes.process import pack_loop_initializer
 from .._processes.workerconfig import WorkerConfig
+from .._processes.workerhandle import Ended
 from .._transport import wire
 from .._transport.pipe import Closed, Pipe, Receive
 from .outgoing import PART, WINDOW
@@ -40,16 +40,16 @@ class Carrier(Protocol):
     def node(self) -> str | None:
         """The node's name, once it is known."""
 
-    def carry(self, place: int, life: int, data: bytes) -> None:
+    def carry(self, worker: int, generation: int, data: bytes) -> None:
         """Send bytes to a worker."""
 
-    def took(self, place: int, life: int, count: int, total: int) -> None:
+    def took(self, worker: int, generation: int, count: int, total: int) -> None:
         """Bytes of a worker have arrived, and were taken."""
 
-    def add(self, life: OutpostLife) -> None:
+    def add(self, process: OutpostWorkerHandle) -> None:
         """Have a process started, as soon as that is possible."""
 
-    def kill(self, life: OutpostLife) -> None:
+    def kill(self, process: OutpostWorkerHandle) -> None:
         """Have a process ended at once."""
 
 
@@ -59,12 +59,12 @@ class OutpostPipe(Pipe):
     Args:
         receive: As for `Pipe`.
         closed: As for `Pipe`.
-        life: Whose it is.
+        process: Whose it is.
     """
 
-    def __init__(self, receive: Receive, closed: Closed, life: OutpostLife) -> None:
+    def __init__(self, receive: Receive, closed: Closed, process: OutpostWorkerHandle) -> None:
         super().__init__(receive, closed)
-        self._life = life
+        self._process = process
         self._arrived = b""
         self._sent = self._acked = self._taken = 0  # bytes in all
 
@@ -84,7 +84,7 @@ class OutpostPipe(Pipe):
     def arrive(self, data: bytes) -> None:
         """Take what the worker has written."""
         self._taken += len(data)
-        self._life.took(len(data), self._taken)
+        self._process.took(len(data), self._taken)
         self._arrived = data
         if self.descriptors[0] >= 0:
             self._readable()
@@ -112,11 +112,11 @@ class OutpostPipe(Pipe):
 
     def _write(self, data: memoryview) -> int:
         room = WINDOW - (self._sent - self._acked)
-        if room <= 0 or not self._life.has_room:
+        if room <= 0 or not self._process.has_room:
             raise BlockingIOError
         part = bytes(data[: min(room, PART)])
         self._sent += len(part)
-        self._life.carry(part)
+        self._process.carry(part)
         return len(part)
 
     def _wait_for_room(self, wait: bool) -> None:
@@ -126,23 +126,23 @@ class OutpostPipe(Pipe):
         self.descriptors[0] = -1
 
 
-class OutpostLife:
+class OutpostWorkerHandle:
     """One process, from when it is asked for to its end.
 
     Args:
         config: For the worker.
         loop_initializer: Makes the worker's event loop; None for asyncio's own.
         levels: Returns the levels of the loggers, as they are when the process is started.
-        connect: Returns what carries bytes to the worker's place; may raise an OSError.
-        number: Which life of its place this is, from 0.
+        connect: Returns what carries bytes to the worker's slot; may raise an OSError.
+        generation: Which process of its slot this is, from 0.
         receive: Called with each frame.
-        ended: As for `incarnation.Launch`.
+        ended: As for `workerhandle.MakeWorkerHandle`.
 
     Attributes:
         pid: On its node; None before it is there, and after the end.
         pipe: For frames to it.
-        place: The worker's.
-        number: As given.
+        worker: Its number.
+        generation: As given.
         usage: What it takes, as its node has measured.
         shared_end: What has ended it with others.
         is_over: Whether its end has been told.
@@ -154,18 +154,18 @@ class OutpostLife:
         loop_initializer: Callable[[], Any] | None,
         levels: Callable[[], dict[str, int]],
         connect: Callable[[int, asyncio.AbstractEventLoop], Carrier],
-        number: int,
+        generation: int,
         receive: Receive,
         ended: Ended,
     ) -> None:
         self.pid: int | None = None
         self.pipe: OutpostPipe = OutpostPipe(receive, self._stream_ended, self)
-        self.place: int = config.worker
-        self.number: int = number
+        self.worker: int = config.worker
+        self.generation: int = generation
         self.usage: tuple[float, int] | None = (0.0, 0)
         self.shared_end: object = None
         self.is_over: bool = False
-        self._config = replace(config, generation=number)
+        self._config = replace(config, generation=generation)
         self._loop_initializer = loop_initializer
         self._levels = levels
         self._connect = connect
@@ -194,7 +194,7 @@ class OutpostLife:
         """
         if self._loop_initializer is not None:
             self._packed = pack_loop_initializer(self._loop_initializer)
-        self._carrier = self._connect(self.place, loop)
+        self._carrier = self._connect(self.worker, loop)
         self.pipe.open(loop)
         self._carrier.add(self)
 
@@ -215,12 +215,12 @@ class OutpostLife:
     def carry(self, data: bytes) -> None:
         """Send bytes to the worker."""
         assert self._carrier is not None
-        self._carrier.carry(self.place, self.number, data)
+        self._carrier.carry(self.worker, self.generation, data)
 
     def took(self, count: int, total: int) -> None:
         """Have the worker know that its bytes were taken."""
         assert self._carrier is not None
-        self._carrier.took(self.place, self.number, count, total)
+        self._carrier.took(self.worker, self.generation, count, total)
 
     def begun(self, scheduler: int) -> tuple[int, int] | None:
         """Return the numbers of the tasks begun last, plus one; None: nobody knows."""

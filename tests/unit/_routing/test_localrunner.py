@@ -1,4 +1,4 @@
-"""The crew of the schedulers of this loop: a task is told to whoever has it, whatever its end."""
+"""The runner of the schedulers of this loop: a task is told to whoever has it, whatever its end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_every_end_is_counted_once(place: Place) -> None:
     running, pending = place.schedule(forever()), place.schedule(give(2), NOW + 1)
     await turns()
     assert place.counts == (1, 2)
-    assert place.link.vitals().running == 1
+    assert place.link.stats().running == 1
     assert (running.state, pending.state) == (State.RUNNING, State.PENDING)
     assert running.cancel()
     assert pending.cancel()
@@ -110,7 +110,7 @@ async def test_what_could_not_begin_has_failed_and_is_told(
 def test_a_handler_that_ends_the_loop_does_not_end_the_scheduler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aioscheduler._routing.localcrew.TICK", 0)
+    monkeypatch.setattr("aioscheduler._routing.localrunner.TICK", 0)
     place = Place()
     begun: Any = place.link.engines[0].running
 
@@ -147,7 +147,7 @@ async def test_a_task_that_is_cancelled_before_its_call_is_closed(
     async def wait_first(*args: Any) -> None:
         await forever()
 
-    monkeypatch.setattr("aioscheduler._routing.localcrew.run_with", wait_first)
+    monkeypatch.setattr("aioscheduler._routing.localrunner.run_with", wait_first)
     coro = give(1)
     task = place.schedule(coro, options=Options(timeout=1.0))
     await turns()
@@ -261,7 +261,7 @@ async def test_what_failed_waits_and_starts_again(order: Order, reports: list[An
     due = NOW if order is Order.TIMED else 0
     task = place.schedule(failing.work(), due, options=RETRY)
     await ring(place)
-    assert (task.state, place.counts, place.link.vitals().running) == (State.PENDING, (1, 1), 0)
+    assert (task.state, place.counts, place.link.stats().running) == (State.PENDING, (1, 1), 0)
     assert place.link.find(0, 0) is task
     assert place.link.due(0, 0) == (due + SECOND or None if due else None)
     await ring(place, 0.9)
@@ -274,7 +274,7 @@ async def test_what_failed_waits_and_starts_again(order: Order, reports: list[An
     assert failing.starts == [(1, given), (2, given), (3, given)]
     assert place.counts == (0, 0)
     assert place.ends() == {State.FINISHED: 1}
-    assert place.link.vitals().counts["retried"] == 2
+    assert place.link.stats().counts["retried"] == 2
     assert not reports
     await place.link.close(0)
 
@@ -337,7 +337,7 @@ def test_nothing_is_left_of_a_task_that_failed_by_its_options() -> None:
         await asyncio.wait(tasks)
         errors = [task.exception() for task in tasks]
         assert [type(error) for error in errors] == [TooLate, TimeoutError, TooLate]
-        assert place.link.vitals().counts["too_late"] == 1
+        assert place.link.stats().counts["too_late"] == 1
         await place.link.close(0)
         return [weakref.ref(task) for task in tasks]
 
@@ -399,7 +399,7 @@ async def test_what_fails_when_it_is_closed_is_not_retried(
     await closing
     assert task.cancelled()
     assert place.counts == (0, 0)
-    assert place.link.vitals().counts["retried"] == 0
+    assert place.link.stats().counts["retried"] == 0
     (record,) = caplog.records
     assert record.getMessage().startswith("task ab/0/0/0 was cancelled while it waited for")
     assert record.getMessage().endswith(": a report: ValueError: gate")
@@ -461,7 +461,7 @@ async def test_a_predicate_that_cancels_its_task_ends_it(
         "task ab/0/0/0 was cancelled while it waited for another attempt; the last one failed: "
         "a report: LookupError: no"
     ]
-    assert place.link.vitals().counts["retried"] == 0
+    assert place.link.stats().counts["retried"] == 0
     last = place.schedule(give("alive"))
     await ring(place)
     assert last.result() == "alive"
@@ -486,7 +486,7 @@ async def test_a_task_that_cannot_wait_has_failed(
 
     with monkeypatch.context() as patch:
         if what == "the wait":
-            patch.setattr("aioscheduler._routing.localcrew.wait_before_retry", refuse)
+            patch.setattr("aioscheduler._routing.localrunner.wait_before_retry", refuse)
         else:
             patch.setattr(engine, call, refuse)
         task = place.schedule(
@@ -507,7 +507,7 @@ async def test_without_a_timeout_a_task_is_awaited_as_it_is(
     def wrap(*args: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("aioscheduler._routing.localcrew.run_with", wrap)
+    monkeypatch.setattr("aioscheduler._routing.localrunner.run_with", wrap)
     options = RETRY._replace(max_lateness=SECOND, name="a label")
     assert options.timeout is None
     task = place.schedule(give(1), NOW, options=options)
@@ -546,7 +546,7 @@ async def test_a_retry_is_late_after_the_time_it_was_to_start(place: Place) -> N
     assert isinstance(error, TooLate)
     assert str(error).startswith("attempt 3 of task ")
     assert error.lateness == pytest.approx(1.1)
-    counts = place.link.vitals().counts
+    counts = place.link.stats().counts
     assert (counts["too_late"], counts["retried"], len(slow.starts)) == (1, 3, 2)
     await place.link.close(0)
 

@@ -36,7 +36,7 @@ from aioscheduler._transport.wire import Kind
 
 from .announcer import Announcer, Entry
 from .forwarder import Forwarder
-from .runner import Runner
+from .runner import WorkerRunner
 from .turn import Turn
 
 LAST_WORDS = 1.0  # seconds that a process which has failed has to say why
@@ -58,7 +58,7 @@ class _Phase(Enum):
     OVER = auto()
 
 
-class Life:
+class Lifecycle:
     """Starts the engines of a worker, and stops them.
 
     Args:
@@ -83,7 +83,7 @@ class Life:
     def __init__(
         self,
         engines: Sequence[Engine[Entry]],
-        runner: Runner,
+        runner: WorkerRunner,
         announcer: Announcer,
         turn: Turn,
         pipe: Pipe,

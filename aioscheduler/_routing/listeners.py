@@ -25,8 +25,8 @@ FORGET_AT = 64  # handles that are gone; so few cost no memory worth a look
 FORGET_MOST = 10_000  # at a time, which takes a few milliseconds
 
 
-class Holders:
-    """The holders of the tasks of one place.
+class Listeners:
+    """The listeners of the tasks of one slot.
 
     Args:
         home: Of the handles that are made here.

@@ -275,7 +275,7 @@ async def test_what_fails_in_it_ends_it_and_is_told(place: Place) -> None:
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs has no time when its worker drains."""
-    monkeypatch.setattr(workers_module("life"), "DRAIN_TIME", 0)
+    monkeypatch.setattr(workers_module("lifecycle"), "DRAIN_TIME", 0)
 
 
 async def resist(value: str) -> str:

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from .._routing.keeper import Keeper
-from .._routing.link import Link, Vitals
+from .._routing.link import Link, LinkStats
 from .._routing.placement import Placement
 from .._routing.repeats import Repeats
 from .._scheduling.lateness import BOUNDS, History
 from ..stats import COUNTS, STORE_FIGURES, HostStats, ManagerStats, WorkerStats
-from .meter import NOTHING, Meter, Usage
+from .processmeter import NOTHING, ProcessMeter, Usage
 
 
-class Observer:
+class StatsCollector:
     """Makes a manager's stats; may be asked from any thread, as all it reads may be.
 
     Args:
@@ -46,17 +46,16 @@ class Observer:
         self._name = name
         self._links = links
         self._placement = placement
-        self._meter = Meter()
+        self._process_meter = ProcessMeter()
 
     def stats(self) -> ManagerStats:
         """Return the state of now."""
         pid = os.getpid()
-        vitals = [link.vitals() for link in self._links]
-        here = (v.pid for v in vitals if v.pid is not None and v.usage is None)
-        usage = self._meter.read({pid, *here})
+        links = [link.stats() for link in self._links]
+        here = (v.pid for v in links if v.pid is not None and v.usage is None)
+        usage = self._process_meter.read({pid, *here})
         workers = tuple(
-            _sum_up(worker, link_vitals, self._placement, usage)
-            for worker, link_vitals in enumerate(vitals)
+            _sum_up(worker, link, self._placement, usage) for worker, link in enumerate(links)
         )
         shelved = Counter[str]() if self._keeper is None else self._keeper.shelf.tally.figures()
         return ManagerStats(
@@ -77,18 +76,18 @@ _NO_STORE = dict.fromkeys(STORE_FIGURES, 0)
 
 
 def _sum_up(
-    worker: int, vitals: Vitals, placement: Placement, usage: dict[int, Usage]
+    worker: int, stats: LinkStats, placement: Placement, usage: dict[int, Usage]
 ) -> WorkerStats:
-    history = vitals.history
+    history = stats.history
     waiting = placement.waiting_at(worker)
-    counts = {name: vitals.counts[name] for name in COUNTS}  # 0 of what was never counted
-    counts |= {"pending": sum(waiting), "running": vitals.running}
-    cpu_percent, rss = vitals.usage or usage.get(vitals.pid or 0, NOTHING)
+    counts = {name: stats.counts[name] for name in COUNTS}  # 0 of what was never counted
+    counts |= {"pending": sum(waiting), "running": stats.running}
+    cpu_percent, rss = stats.usage or usage.get(stats.pid or 0, NOTHING)
     p50, p99 = history.quantiles(0.5, 0.99)
     return WorkerStats(
         worker=worker,
-        state=vitals.state,
-        pid=vitals.pid,
+        state=stats.state,
+        pid=stats.pid,
         cpu_percent=cpu_percent,
         rss=rss,
         schedulers=len(waiting),
@@ -98,6 +97,6 @@ def _sum_up(
         lateness_sum=history.total,
         lateness_buckets=tuple(zip(BOUNDS, accumulate(history.counts), strict=True)),
         loop_lag=history.lag,
-        node=vitals.node,
+        node=stats.node,
         **counts,
     )

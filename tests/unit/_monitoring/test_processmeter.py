@@ -6,7 +6,7 @@ from typing import Any
 import psutil
 import pytest
 
-from aioscheduler._monitoring.meter import EVERY, NOTHING, Meter, command_line, exists
+from aioscheduler._monitoring.processmeter import EVERY, NOTHING, ProcessMeter, command_line, exists
 
 
 class Fake:
@@ -54,7 +54,7 @@ def test_cpu_is_since_the_last_measurement_at_first_since_the_beginning(
 ) -> None:
     now = [1010.0]
     monkeypatch.setattr("time.time", lambda: now[0])
-    meter = Meter(lambda: now[0])
+    meter = ProcessMeter(lambda: now[0])
     fake.cpu = 5.0
     assert meter.read([7]) == {7: (50.0, 1 << 20)}
     now[0] += 2.0
@@ -64,7 +64,7 @@ def test_cpu_is_since_the_last_measurement_at_first_since_the_beginning(
 
 def test_it_measures_at_most_every_quarter_of_a_second(fake: type[Fake]) -> None:
     now = [1010.0]
-    meter = Meter(lambda: now[0])
+    meter = ProcessMeter(lambda: now[0])
     before = meter.read([7])
     fake.cpu = 100.0
     for _ in range(100):
@@ -79,7 +79,7 @@ def test_a_clock_that_is_set_makes_no_nonsense(
     fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1010.0]
-    meter = Meter(lambda: now[0])
+    meter = ProcessMeter(lambda: now[0])
     meter.read([7])
     monkeypatch.setattr("time.time", lambda: 0.0)
     now[0] += 10.0
@@ -93,7 +93,7 @@ def test_a_clock_that_is_set_makes_no_nonsense(
 def test_a_forked_child_does_not_wait_for_a_lock_that_nobody_holds(
     fake: type[Fake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    meter = Meter()
+    meter = ProcessMeter()
     meter._lock.acquire()  # another thread of the parent was measuring
     monkeypatch.setattr("os.getpid", lambda: 1)
     assert meter.read([7])[7].rss == 1 << 20
@@ -101,16 +101,16 @@ def test_a_forked_child_does_not_wait_for_a_lock_that_nobody_holds(
 
 def test_a_process_that_is_gone_takes_nothing_and_is_forgotten(fake: type[Fake]) -> None:
     now = [1010.0]
-    meter = Meter(lambda: now[0])
+    meter = ProcessMeter(lambda: now[0])
     meter.read([7, 8])
     fake.gone = True
     now[0] += 1
     assert meter.read([7, 9]) == {7: NOTHING, 9: NOTHING}
-    assert meter._dials.keys() == {7, 9}
+    assert meter._processes.keys() == {7, 9}
 
 
 def test_it_measures_this_process() -> None:
-    cpu_percent, rss = Meter().read([os.getpid()])[os.getpid()]
+    cpu_percent, rss = ProcessMeter().read([os.getpid()])[os.getpid()]
     assert 0 < cpu_percent < 100 * (os.cpu_count() or 1)
     assert rss > 1 << 20
 

@@ -11,7 +11,7 @@ import reminders
 from stores import TrickyStore
 
 from aioscheduler._routing import shelfhandles
-from aioscheduler._routing.hostdesk import NOWHERE, HostDesk
+from aioscheduler._routing.hostupstream import NOWHERE, HostUpstream
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._transport import wire
 from aioscheduler._transport.entry import InsideRequest
@@ -23,17 +23,17 @@ SECOND = timedelta(seconds=1)
 
 
 class Place:
-    """A manager with a store, and its desk; it is not closed in earnest when `close` is called."""
+    """A manager with a store, and its upstream; `close` does not close it in earnest."""
 
     def __init__(self, manager: FakeManager, store: TrickyStore) -> None:
         self.manager, self.store = manager, store
         self.router = manager._router
-        self.desk = HostDesk("m", self.router)
+        self.upstream = HostUpstream("m", self.router)
         self.catalog = HostCatalog()
 
     def schedule(self, coro: Any, when: Any = SECOND, **more: Any) -> TaskRef:
         given = {"key": None, "origin": None, "options": {}, "id_": None, "replace": False} | more
-        return self.desk.schedule_inside(coro, when, **given)
+        return self.upstream.schedule_inside(coro, when, **given)
 
     def ask(
         self, value: Any = 7, alias: int = 1 << 48, when: timedelta = SECOND, **more: Any
@@ -50,7 +50,7 @@ class Place:
             *(0, due, fields["function"], fields["payload"], (), None, None, alias),
             *(fields["id"], fields["replace"], fields["durable"]),
         )
-        self.desk.asked_inside(self.router.links, self.catalog, "schedule", *asked)
+        self.upstream.asked_inside(self.router.links, self.catalog, "schedule", *asked)
 
     async def rows(self) -> dict[str | None, Any]:
         """What is in the file: payloads by id."""
@@ -97,12 +97,12 @@ async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
     assert local.schedule(reminders.note(3), id_="a") == local.schedule(reminders.note(4), id_="a")
     local.schedule(reminders.note(5), id_="a", replace=True)
     assert await local.rows() == {None: 1, "a": 5}
-    assert local.desk.cancel_inside(ref)
+    assert local.upstream.cancel_inside(ref)
     assert await local.rows() == {"a": 5}
     with pytest.raises(UnknownTask):
-        local.desk.cancel_inside(ref._replace(worker=3))
+        local.upstream.cancel_inside(ref._replace(worker=3))
     with pytest.raises(UnknownTask):
-        local.desk.cancel_inside(ref._replace(manager="of another store"))
+        local.upstream.cancel_inside(ref._replace(manager="of another store"))
 
 
 async def test_what_cannot_be_kept_is_refused_here_as_well(local: Place) -> None:
@@ -146,11 +146,11 @@ async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: 
     remote.ask(4, 4 << 48, id="a", replace=True)
     assert await remote.rows() == {None: 1, "a": 4}
     links = remote.router.links
-    remote.desk.asked_inside(links, remote.catalog, "cancel", remote.manager._id, 0, 0, 1 << 48)
+    remote.upstream.asked_inside(links, remote.catalog, "cancel", remote.manager._id, 0, 0, 1 << 48)
     assert await remote.rows() == {"a": 4}
     ref = found.ref
     assert ref.is_durable
-    remote.desk.asked_inside(links, remote.catalog, "cancel", *ref)
+    remote.upstream.asked_inside(links, remote.catalog, "cancel", *ref)
     assert await remote.rows() == ({"a": 4} if found.done() else {})
 
 
@@ -159,7 +159,7 @@ async def test_a_cancellation_of_what_is_of_another_store_is_told(
 ) -> None:
     remote.ask(1)
     other = "51" * 16
-    remote.desk.asked_inside(remote.router.links, remote.catalog, "cancel", other, -1, -1, 1)
+    remote.upstream.asked_inside(remote.router.links, remote.catalog, "cancel", other, -1, -1, 1)
     assert await remote.rows() == {None: 1}
     (message,) = caplog.messages
     assert message.startswith("a task has asked for a cancellation: 51515151/row 1 is a task of")
@@ -180,9 +180,13 @@ async def test_what_is_far_off_is_only_in_the_file_and_known_all_the_same(
     if id_ is not None:  # a second one is that one
         remote.ask(2, 2 << 48, id=id_)
         assert await remote.rows() == {id_: 1}
-        remote.desk.asked_inside(links, remote.catalog, "cancel", remote.manager._id, 0, 0, 2 << 48)
+        remote.upstream.asked_inside(
+            links, remote.catalog, "cancel", remote.manager._id, 0, 0, 2 << 48
+        )
     else:
-        remote.desk.asked_inside(links, remote.catalog, "cancel", remote.manager._id, 0, 0, 1 << 48)
+        remote.upstream.asked_inside(
+            links, remote.catalog, "cancel", remote.manager._id, 0, 0, 1 << 48
+        )
     assert await remote.rows() == {}
     assert len(remote.manager) == 0
 
@@ -220,7 +224,7 @@ async def test_a_reference_to_one_of_too_many_far_off_tasks_says_so(
                 UnknownTask, match="leads nowhere any more.* Give such a task an id"
             ):
                 ask(ref)
-    remote.desk.asked_inside(remote.router.links, remote.catalog, "cancel", *refs[0])
+    remote.upstream.asked_inside(remote.router.links, remote.catalog, "cancel", *refs[0])
     assert "a task has asked for a cancellation" in caplog.text
     assert "leads nowhere any more" in caplog.text
     assert [remote.manager.cancel(ref) for ref in refs[2:]] == [True, True, True, False]

@@ -1,8 +1,8 @@
 """The private socket on which a manager tells its stats, and how others of its user find it.
 
-    host process                                       │ any process of the same user
-                                                       │
-    Manager.stats() ─► Monitor ─► <folder>/<pid>-<manager>.sock ─► snapshots() ─► aioscheduler top
+    host process                                  │ any process of the same user
+                                                  │
+    Manager.stats() ─► StatsServer ─► <pid>-<manager>.sock ─► snapshots() ─► aioscheduler top
 
 A connection is answered with one JSON document, and closed. Rules of this file:
 
@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..stats import HostStats, ManagerStats, WorkerStats
-from . import meter
+from . import processmeter
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -49,7 +49,7 @@ def wanted() -> bool:
     return os.environ.get(VARIABLE, "").lower() not in ("", "0", "false", "no")
 
 
-class Monitor:
+class StatsServer:
     """Answers whoever of this user asks.
 
     Args:
@@ -189,7 +189,7 @@ def _take_snapshot(path: Path, deadline: float) -> Snapshot | None:
         return None
     except ConnectionRefusedError:
         # Linux refuses where nobody listens; others also when too many wait to be answered.
-        if sys.platform == "linux" or not meter.exists(int(pid)):
+        if sys.platform == "linux" or not processmeter.exists(int(pid)):
             with suppress(OSError):
                 path.unlink()
             return None

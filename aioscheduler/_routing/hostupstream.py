@@ -1,7 +1,7 @@
 """Serves what tasks ask of their manager: more tasks, and cancellations.
 
     a task of this process ─► schedule_inside ─┐
-    a task of a worker ─► its desk ═ INSIDE ═══╪═► asked_inside ─► link
+    a task of a worker ─► its upstream ═ INSIDE ═══╪═► asked_inside ─► link
                                                └─► once the manager is closed: into the store alone
 
 What is not durable is refused, or dropped, once the manager is closed; what is goes into the file,
@@ -32,8 +32,8 @@ NOWHERE = (1 << 64) - 1
 """In the place of a task's number: it is in the store alone, for the next host."""
 
 
-class HostDesk:
-    """What a manager's proxy asks in this process (`inside.Desk`), and what workers ask.
+class HostUpstream:
+    """What a manager's proxy asks in this process (`inside.Upstream`), and what workers ask.
 
     Args:
         manager: The manager's id.
