@@ -56,6 +56,7 @@ class ShelfListing:
         self._passed: tuple[Any, ...] | None = None  # up to where the file was read
         self._is_through = False
         self._seen: set[int] = set()  # rows of which it is known whether they were given
+        self._moved: dict[int, Row] = {}  # to where it was not read when they were moved
         self._left: list[Row] = []  # moved to where it was read already
 
     async def infos(self) -> AsyncIterator[list[TaskInfo]]:
@@ -83,7 +84,9 @@ class ShelfListing:
                 break
             last = rows[-1]
             self._passed = self._key(last)
+            self._look_back()
             yield infos
+        self._look_back()
         left, self._left = self._left, []
         yield self._infos(left)
 
@@ -98,6 +101,7 @@ class ShelfListing:
         """Return a task as it is, if it was not given yet, and is only in the file."""
         if row.row in self._seen or row.row in self._where:
             return None
+        self._moved.pop(row.row, None)  # here it is, before its move or after it
         unwritten = self._where.horizon.find(row.row)
         if unwritten is None:
             return row
@@ -131,9 +135,22 @@ class ShelfListing:
         elif moved is None:
             self._seen.add(row.row)
         elif self._has_passed(moved):
-            self._seen.add(row.row)
-            self.given.add(row.row)
-            self._left.append(moved)
+            self._leave(moved)
+        else:
+            self._moved[row.row] = moved
+
+    def _look_back(self) -> None:
+        """Note which tasks were moved while a part was read to where it was read by now."""
+        moved, self._moved = self._moved, {}
+        for row in moved.values():
+            if row.row not in self._seen and self._has_passed(row):
+                self._leave(row)
+
+    def _leave(self, moved: Row) -> None:
+        """Have a task told at the end, as the file is not read where it is now."""
+        self._seen.add(moved.row)
+        self.given.add(moved.row)
+        self._left.append(moved)
 
     def _infos(self, rows: list[Row]) -> list[TaskInfo]:
         infos = []

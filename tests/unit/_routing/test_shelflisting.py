@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from shelves import HOUR, NOW, PLACE, Place, row_of
 
@@ -249,6 +249,7 @@ CHANGES = st.lists(
 )
 
 
+@example([2, 1], [[("move", 1, 0)], [], []], 1, False)  # to before what is being read
 @given(
     st.lists(st.integers(1, 9), max_size=12),
     st.lists(CHANGES, max_size=12),
