@@ -95,7 +95,7 @@ class WorkerLost(AioschedulerError):
     """The worker process that held the task ended before the task did.
 
     Attributes:
-        worker: The worker's place, from 0.
+        worker: The worker's slot, from 0.
         exitcode: As `multiprocessing` gives it: minus the signal's number, or the status; None
             if it is not known.
         started: True if the task may have begun to run; False if it certainly had not; None if

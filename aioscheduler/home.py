@@ -1,4 +1,4 @@
-"""What a handle asks of the place where its task lives."""
+"""What a handle asks of the home of its task: the link that has it, or the shelf."""
 
 from __future__ import annotations
 

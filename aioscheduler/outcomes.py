@@ -29,7 +29,7 @@ Decode = Callable[[Any], object]
 
 
 class Part:
-    """Tasks of a batch that have numbers in a row at one place.
+    """Tasks of a batch that have numbers in a row at one link.
 
     Args:
         outcomes: Of the whole batch.

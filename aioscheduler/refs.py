@@ -17,9 +17,9 @@ class TaskRef(NamedTuple):
     Attributes:
         manager: The manager's id; of a durable task that of its store. A scheduler without a
             manager has no references.
-        worker: The worker's place, from 0; -1 of a durable task, which may be at any or at none.
+        worker: The worker's slot, from 0; -1 of a durable task, which may be at any or at none.
         scheduler: The scheduler within the worker, from 0; -1 of a durable task.
-        number: The task within the worker's place; of a durable task its row in the store.
+        number: The task within the worker's slot; of a durable task its row in the store.
     """
 
     manager: str

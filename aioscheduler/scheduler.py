@@ -45,7 +45,7 @@ def running_loop(what: str) -> asyncio.AbstractEventLoop:
 
 
 class _NoCounter:
-    """Counts nothing: there is one place, and its engine knows what waits."""
+    """Counts nothing: there is one scheduler, and its engine knows what waits."""
 
     def count_waiting(self, worker: int, scheduler: int, change: int) -> None: ...
     def count_ended(self, worker: int, scheduler: int, count: int) -> None: ...

@@ -101,7 +101,7 @@ COUNTS = {
         rare=True,
     ),
 }
-"""What is counted in each worker's place, and summed up for the manager: by its name there."""
+"""What is counted in each worker's slot, and summed up for the manager: by its name there."""
 
 OUTCOMES = tuple(name for name, count in COUNTS.items() if count.kind is Kind.OUTCOME)
 """The counts of tasks that have ended; each is the value of a `task.State`."""
@@ -174,7 +174,7 @@ def _plain(value: Any) -> Any:
 
 
 class WorkerState(StrEnum):
-    """What the process in a worker's place is doing.
+    """What the process in a worker's slot is doing.
 
     Attributes:
         STARTING: It has not answered yet.
@@ -195,12 +195,12 @@ class WorkerState(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerStats(_Plain):
-    """One worker's place. Counters never go back, whatever becomes of its process.
+    """One worker's slot. Counters never go back, whatever becomes of its process.
 
-    With `workers=0` the one place is the calling process, with all schedulers.
+    With `workers=0` the one worker is the calling process, with all schedulers.
 
     Attributes:
-        worker: The place, from 0.
+        worker: The slot, from 0.
         state: What its process is doing.
         pid: Of its process; None while there is none.
         cpu_percent: 100 is one core; since the last time it was measured, at least 0.25 s ago.

@@ -175,7 +175,7 @@ class FakeManager(Manager):
         """End a worker, as a crash of its process would; `await clock.advance(0)` replaces it.
 
         Args:
-            worker: Its place, from 0.
+            worker: Its slot, from 0.
 
         Raises:
             ValueError: There is no such worker.

@@ -64,7 +64,7 @@ class Bench:
         self.engine._recorder.record(self.dues, 3, 4)
 
     async def announce(self) -> None:
-        wire.encode([Kind.STARTED, 0, list(range(PAGE))])
+        wire.encode([Kind.ANNOUNCED, 0, list(range(PAGE))])
 
     async def open(self) -> None:
         for n in range(PAGE):
@@ -87,7 +87,7 @@ class Bench:
     async def outcome(self) -> None:
         encode, report = self.worker._catalog.encode, self.worker._turn.report
         for n in range(PAGE):
-            report(0, n, wire.RETURNED, encode(n))
+            report(0, n, wire.FINISHED, encode(n))
         self.worker._turn.pack()
         self.worker._pipe._frames.clear()
 
@@ -102,7 +102,7 @@ class Bench:
         for frame in wire.Decoder().feed(page):
             self.worker._receive(frame)
         numbers, dues = self.take()
-        wire.encode([Kind.STARTED, 0, numbers])
+        wire.encode([Kind.ANNOUNCED, 0, numbers])
         self.engine._slices += 1
         self.engine.run(numbers, dues)
         while self.engine._launched or self.engine._runner:

@@ -75,6 +75,6 @@ def _answer(
         own = numbers
         if isinstance(schedulers, list):
             own = [n for n, s in zip(numbers, schedulers, strict=True) if s == scheduler]
-        answers.append(wire.encode([Kind.STARTED, scheduler, own]))
+        answers.append(wire.encode([Kind.ANNOUNCED, scheduler, own]))
         results = [None] * len(own)
-        answers.append(wire.encode([Kind.FINISHED, scheduler, own, wire.RETURNED, results]))
+        answers.append(wire.encode([Kind.ENDED, scheduler, own, wire.FINISHED, results]))

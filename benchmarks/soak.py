@@ -26,7 +26,7 @@ is its own alone (USS), its descriptors and its threads are noted. The first qua
 is warm-up.
 
 Of each series the slope is taken (`slopes`). The host and the first worker live from beginning to
-end. In the second worker's place a process follows the other, and each grows while it is young:
+end. In the second worker's slot a process follows the other, and each grows while it is young:
 there, points of the same age, of different processes, are compared.
 
 A slope is too steep if it would have brought more than `BOUNDS` in the time that was measured:

@@ -54,8 +54,8 @@ class Item(IntEnum):
     HELLO = 4  # [what runs there, by name]: before all others
     STARTED = 5  # [worker, generation, pid]
     KILLED = 6  # [worker, generation]: it was told to die, and ENDED is to come
-    # [worker, generation, exit code, cause, begun, blocked]: the last two as of `WorkerHandle`; None
-    # if they are not known. All that it wrote has been sent.
+    # [worker, generation, exit code, cause, begun, blocked]: the last two are those of
+    # `WorkerHandle`, None if they are not known. All that it wrote has been sent.
     ENDED = 7
     USAGE = 8  # [worker, generation, CPU in per cent, resident bytes]
     # both ways

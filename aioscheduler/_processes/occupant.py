@@ -23,7 +23,7 @@ class Then(Enum):
 
 
 class End(NamedTuple):
-    """The end of the process in a place.
+    """The end of the process in a slot.
 
     Attributes:
         then: What follows.
@@ -43,7 +43,7 @@ class End(NamedTuple):
 
 
 class Occupant(Protocol):
-    """Who has the tasks of a place (`remote.RemoteLink`), and is told of its process."""
+    """Who has the tasks of a slot (`remote.RemoteLink`), and is told of its process."""
 
     def receive(self, frame: wire.Frame) -> None:
         """A frame has come that is not about the process alone; READY before all others."""

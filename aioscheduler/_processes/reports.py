@@ -20,7 +20,7 @@ def name_process(worker: str, node: str | None, pid: int | None) -> str:
     """Return what a process is called in messages.
 
     Args:
-        worker: Its place.
+        worker: Its slot.
         node: The machine that it is on, if that is not this one.
         pid: Its process id, if that is known.
     """

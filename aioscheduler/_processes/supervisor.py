@@ -1,4 +1,4 @@
-"""Keeps a worker's place filled: starts a process, watches it, replaces it.
+"""Keeps a worker's slot filled: starts a process, watches it, replaces it.
 
     starting ──READY──► ready ──DRAINING, recycle()──► draining
         │                 │                                │
@@ -13,9 +13,9 @@ recycled) and went in order (`draining`); when there were too many (`budget`), t
 Short lives count, too.
 
 Whatever raises between two processes is the end of the next one or, where there is none to blame,
-of the manager: no place stays empty and no handle open.
+of the manager: no slot stays empty and no handle open.
 
-All is reported one way, to the place's `Occupant`: a frame has come, a process was started, a
+All is reported one way, to the slot's `Occupant`: a frame has come, a process was started, a
 process has ended. What is to be done comes the other way: start, recycle, close, kill.
 """
 
@@ -41,15 +41,15 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 SILENT_AFTER = 1.5 * TICK  # at the second look in a row that finds no word of it
 START_PATIENCE = 5.0  # seconds that a process may take to be ready before it is said
-FIRST_DELAY = 0.1  # seconds until a place is filled again after a process that could not begin
+FIRST_DELAY = 0.1  # seconds until a slot is filled again after a process that could not begin
 LONGEST_DELAY = 5.0
 
 
 class Supervisor:
-    """Keeps one worker's place filled.
+    """Keeps one worker's slot filled.
 
     Args:
-        worker: The place, from 0.
+        worker: The slot, from 0.
         make: Makes handles.
         budget: Of the manager.
         occupant: Has the tasks; told of every process.
@@ -57,7 +57,7 @@ class Supervisor:
 
     Attributes:
         process: The process, if there is one.
-        counts: What has been counted in this place, by the names of `stats.COUNTS`.
+        counts: What has been counted in this slot, by the names of `stats.COUNTS`.
         cause: What ended the last process, in a line, as far as it is known.
         name: The same.
     """
@@ -239,7 +239,7 @@ class Supervisor:
         if kind == wire.Kind.READY:
             self._became_ready()
             self._occupant.receive(frame)
-        elif kind == wire.Kind.FAILED:
+        elif kind == wire.Kind.FATAL:
             self._traceback = str(frame[1])
         elif kind == wire.Kind.DRAINING:
             if self.process is not None and not self._closing and self._drain is None:
@@ -332,7 +332,7 @@ class Supervisor:
             self._replace()
 
     def _replace(self) -> None:
-        """Fill the place: at once, or after a while, the longer the more often it failed."""
+        """Fill the slot: at once, or after a while, the longer the more often it failed."""
         assert self._loop is not None
         self._state = WorkerState.RESTARTING
         self._timer = self._loop.call_later(self._delay(), self._try_to_spawn)
@@ -359,7 +359,7 @@ class Supervisor:
             self._timer = self._loop.call_later(delay, self._try_to_spawn)
 
     def _stop(self, end: End) -> None:
-        """Leave the place empty for good."""
+        """Leave the slot empty for good."""
         if self._state is WorkerState.STOPPED:
             return
         self._closing, self._state = True, WorkerState.STOPPED

@@ -35,8 +35,8 @@ class WorkerConfig:
         forward_logs: Whether the process tells the host what is logged there.
         log_levels: With `forward_logs`, the level of each logger of the host that has one, by name,
             as they are when the process is launched; set then.
-        worker: The place of this worker, from 0.
-        generation: Which process in its place this is, from 0.
+        worker: The slot of this worker, from 0.
+        generation: Which process of its slot this is, from 0.
         has_store: Whether the manager has a store, for the durable tasks that tasks schedule.
         held: What the process holds until it ends, if anything: the lock of the store.
         confirmed: Whether every task waits for the host's word (CONFIRM) before it begins: for a

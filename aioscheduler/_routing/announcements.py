@@ -1,8 +1,8 @@
-"""What the process in one worker's place has announced, and what of that has begun. Pure.
+"""What the process in one worker's slot has announced, and what of that has begun. Pure.
 
-    STARTED ───────────────────────────────► begins ──┐ as they were announced
-    ANNOUNCED of a queue's tasks ─► our word ─► begins ┤
-    ANNOUNCED of timed tasks ─► our word ─► begins ────┘ as they have had our word
+    ANNOUNCED ──────────────────────────────────► begins ──┐ as they were announced
+    PROPOSED, of a queue's tasks ─► our CONFIRM ─► begins ─┘
+    PROPOSED, of timed tasks ─────► our CONFIRM ─► begins ─── as they were confirmed
 
 The black box says of each of the two orders which task has begun last: those after it have not.
 What waits for our word has not begun in any case.
@@ -46,7 +46,7 @@ class Announcements:
         self._unconfirmed: dict[int, Announced] = {}  # by index, of the present process
         self._next = 0  # index
 
-    def started(self, scheduler: int, numbers: Sequence[int]) -> None:
+    def announced(self, scheduler: int, numbers: Sequence[int]) -> None:
         """Note tasks that were announced, and begin in the order in which they were."""
         if self.heads:
             again = self.heads.intersection(numbers)
@@ -54,14 +54,14 @@ class Announcements:
             numbers = [number for number in numbers if number not in again]
         self._started[scheduler].extend(numbers)
 
-    def announced(self, scheduler: int, numbers: Sequence[int]) -> Callable[[], None]:
+    def proposed(self, scheduler: int, numbers: Sequence[int]) -> Callable[[], None]:
         """Note tasks that were announced, and begin when they have our word.
 
         Returns:
             Gives it to them, once; does nothing if their process is gone.
         """
         if not self._timed:
-            self.started(scheduler, numbers)
+            self.announced(scheduler, numbers)
         index, unconfirmed = self._next, self._unconfirmed
         unconfirmed[index] = scheduler, numbers
         self._next += 1

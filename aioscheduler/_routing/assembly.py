@@ -69,7 +69,7 @@ class Seams(NamedTuple):
 
     Attributes:
         clock: Returns the present in nanoseconds since the epoch.
-        process_maker: Returns what makes the processes of a worker's place.
+        process_maker: Returns what makes the processes of a worker's slot.
         writer: Returns the thread that uses a store.
         elsewhere: Where the workers are; None: here.
     """

@@ -35,7 +35,7 @@ from .requests import Request, Requests
 
 
 class Book:
-    """The tasks of one worker's place that have not ended, whatever process is there.
+    """The tasks of one worker's slot that have not ended, whatever process is there.
 
     Args:
         schedulers: How many schedulers the worker has.
@@ -169,12 +169,12 @@ class Book:
 
     # ---- what the worker says
 
-    def started(self, scheduler: int, numbers: list[int]) -> Change:
+    def announced(self, scheduler: int, numbers: list[int]) -> Change:
         """The worker has announced tasks: they may have begun."""
         known, change = self._start(scheduler, numbers)
         if self.durables is not None:
-            self.durables.started(numbers[:known])
-        self.announcements.started(scheduler, numbers[:known])
+            self.durables.announced(numbers[:known])
+        self.announcements.announced(scheduler, numbers[:known])
         return change
 
     def _start(self, scheduler: int, numbers: list[int]) -> tuple[int, Change]:
@@ -188,25 +188,25 @@ class Book:
                     self._asked.pop(number, None)
         return known, Change(scheduler, -waiting, refused=first_refused(numbers, known))
 
-    def announced(self, scheduler: int, numbers: list[int]) -> Change:
+    def proposed(self, scheduler: int, numbers: list[int]) -> Change:
         """The worker has announced tasks that begin when it has our word.
 
         It has that at once, or when `durables` says so; never if it has said what cannot be.
         """
         known, change = self._start(scheduler, numbers)
-        begin = self.announcements.announced(scheduler, numbers[:known])
+        begin = self.announcements.proposed(scheduler, numbers[:known])
         if change.refused is None:
             if self.durables is None:
                 begin()
             else:  # of those that are not to begin any more the worker knows by itself
-                self.durables.announced(numbers, lambda _: begin())
+                self.durables.proposed(numbers, lambda _: begin())
         return change
 
-    def unstarted(self, scheduler: int, numbers: list[int]) -> Change:
+    def unbegun(self, scheduler: int, numbers: list[int]) -> Change:
         """Tasks that were announced have not begun."""
         known = self.ledger.move(numbers, State.PENDING)
         if self.durables is not None:
-            self.durables.unstarted(numbers[:known])
+            self.durables.unbegun(numbers[:known])
         waiting = known - self._asked.count_ending(numbers[:known])
         return Change(scheduler, waiting, refused=first_refused(numbers, known))
 
@@ -300,12 +300,12 @@ class Book:
                 elif self.ledger.state(last) is State.PENDING:
                     # It has begun and was not announced: announcements were lost, and all that was
                     # announced may have begun.
-                    changes.append(self.started(scheduler, [last]))
+                    changes.append(self.announced(scheduler, [last]))
         announcements.clear()
         return changes + self.drop_asked()
 
     def _unstart(self, scheduler: int, numbers: Sequence[int]) -> Change:
-        return self.unstarted(scheduler, [number for number in numbers if self._runs(number)])
+        return self.unbegun(scheduler, [number for number in numbers if self._runs(number)])
 
     def _runs(self, number: int) -> bool:
         return self.ledger.state(number) is State.RUNNING

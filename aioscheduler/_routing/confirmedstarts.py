@@ -19,7 +19,7 @@ from .suspects import Suspects
 
 
 class ConfirmedStarts:
-    """Of the tasks at one place.
+    """Of the tasks of one link.
 
     Args:
         group: Takes what changes.
@@ -67,7 +67,7 @@ class ConfirmedStarts:
         for number in numbers if self._struck else ():
             self._struck.pop(number, None)
 
-    def announced(
+    def proposed(
         self,
         numbers: Sequence[int],
         kept: Mapping[int, Kept],

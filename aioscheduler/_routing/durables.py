@@ -1,4 +1,4 @@
-"""What a book asks of who keeps the durable tasks of its place (`keeping.Keeping`)."""
+"""What a book asks of who keeps the durable tasks of its link (`keeping.Keeping`)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Durables(Protocol):
     def all_durable(self, numbers: Iterable[int]) -> bool:
         """Whether all of these are durable, and there is one."""
 
-    def started(self, numbers: Iterable[int]) -> None:
+    def announced(self, numbers: Iterable[int]) -> None:
         """Tasks may have begun."""
 
-    def announced(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
+    def proposed(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
         """Tasks begin when `begin` is called with those that still are to, and not before."""
 
-    def unstarted(self, numbers: Iterable[int]) -> None:
+    def unbegun(self, numbers: Iterable[int]) -> None:
         """Tasks that were announced have not begun."""
 
     def retried(self, until: Mapping[int, int]) -> None:

@@ -40,10 +40,10 @@ _UNHEARD_NAMED = 10  # failed tasks of dropped handles that are named, between t
 
 
 class Endings:
-    """Who is told of the tasks of one worker's place.
+    """Who is told of the tasks of one worker's slot.
 
     Args:
-        worker: The place, from 0.
+        worker: The slot, from 0.
         home: Of the handles.
         book: Has the tasks.
         shipper: Has the names of functions.
@@ -88,7 +88,7 @@ class Endings:
         values: Sequence[Any] = (),
         decode: Decode | None = None,
         singly: bool = False,
-        ending: int = wire.RAISED,
+        ending: int = wire.FAILED,
     ) -> None:
         """Tell what a verb of the book has changed.
 

@@ -6,7 +6,7 @@
                                            ├► loop_ended             nobody closed it
                                            └► end_without_loop       closed in another loop
 
-Each place is a link (`router.links`), be it in this loop or in another process. Which task goes
+Each worker is a link (`router.links`), be it in this loop or in another process. Which task goes
 where is the router's; how one process is replaced is its supervisor's. Here is what concerns all
 of them at once. What users call is the manager's.
 """

@@ -32,10 +32,10 @@ def read_levels() -> dict[str, int]:
 
 
 class ForwardedLogs:
-    """Handles what the processes of one worker's place have logged.
+    """Handles what the processes of one worker's slot have logged.
 
     Args:
-        supervisor: Has the process, and the counts of the place.
+        supervisor: Has the process, and the counts of its slot.
     """
 
     def __init__(self, supervisor: Supervisor) -> None:

@@ -29,7 +29,7 @@ class Ids:
     """The ids of one manager's tasks.
 
     Args:
-        workers: How many places for workers it has.
+        workers: How many workers it has.
 
     Attributes:
         of: For each worker, the ids of its tasks by number.

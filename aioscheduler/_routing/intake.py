@@ -31,7 +31,7 @@ class Intake:
         group: Has it written.
         commits: Writes it.
         drafts: Makes rows.
-        keepings: What is kept at each place.
+        keepings: What is kept at each link.
         where: Where each task is.
         lookups: Asks the file who has an id.
         strike: Ends a task that is only in the file.

@@ -54,7 +54,7 @@ class Keeper:
     Args:
         store: The file.
         writer: In whose thread it is used.
-        workers: How many places there are.
+        workers: How many workers there are.
         timed: Whether tasks have due times.
         shipper: Makes payloads.
         calls: Makes what links take.
@@ -65,7 +65,7 @@ class Keeper:
         failed: Called when the store cannot be used, or not any more.
 
     Attributes:
-        keepings: What is kept at each place.
+        keepings: What is kept at each link.
         commits: Says what is on disk.
         group: What is to be written next.
         letters: Has the dead letters in the file.

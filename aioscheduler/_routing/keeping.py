@@ -1,4 +1,4 @@
-"""What becomes of the durable tasks at one place, written down as it happens.
+"""What becomes of the durable tasks of one link, written down as it happens.
 
     Book, Receiver, Endings (or LocalRunner) ─► Keeping ─► Group: strike, change, bury
                                                  │
@@ -6,7 +6,7 @@
                                                  └► ConfirmedStarts: may it begin?
 
 A task's number at its link leads to what is kept of it. Numbers of tasks that are not durable are
-passed over: a place without durable tasks pays for a look at an empty dict.
+passed over: a link without durable tasks pays for a look at an empty dict.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _REASONS = {
 
 
 class Keeping:
-    """The durable tasks at one place.
+    """The durable tasks of one link.
 
     Args:
         group: Takes what changes.
@@ -119,21 +119,21 @@ class Keeping:
 
     # ---- starts
 
-    def started(self, numbers: Iterable[int]) -> None:
+    def announced(self, numbers: Iterable[int]) -> None:
         """Tasks may have begun; those that wait for the store's word have when they get it."""
         if self.kept:
             known = [self.kept[number] for number in numbers if number in self.kept]
             self._marks.begun(*(kept for kept in known if not is_confirmed(kept)))
 
-    def announced(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
+    def proposed(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
         """Tasks begin when `begin` is called: when it is on record, and in their turn.
 
         It is called with those that have not been withdrawn meanwhile, nor announced once more.
         """
         kept = {number: self.kept[number] for number in numbers if number in self.kept}
-        self._starts.announced(numbers, kept, begin)
+        self._starts.proposed(numbers, kept, begin)
 
-    def unstarted(self, numbers: Iterable[int]) -> None:
+    def unbegun(self, numbers: Iterable[int]) -> None:
         """Tasks that were announced have not begun."""
         for number in numbers:
             if number in self.kept:
@@ -229,7 +229,7 @@ class Keeping:
         numbers: Sequence[int],
         state: State,
         values: Iterable[Any] = (),
-        ending: int = wire.RAISED,
+        ending: int = wire.FAILED,
     ) -> Collection[int]:
         """Tasks have ended.
 

@@ -1,4 +1,4 @@
-"""The contract between a manager and the place where tasks run.
+"""The contract between a manager and what runs its tasks: a worker, or its own loop.
 
 Two links exist: `local.LocalLink` (schedulers in this loop) and `remote.RemoteLink` (a worker
 process behind two pipes). A third, say an actor of another engine, needs to keep this contract
@@ -66,7 +66,7 @@ class Shipper(Protocol):
 
 
 class LinkStats(NamedTuple):
-    """What a link knows of its place that nobody else does.
+    """What a link alone knows of its worker.
 
     Attributes:
         state: What the process there is doing.
@@ -91,7 +91,7 @@ class LinkStats(NamedTuple):
 
 
 class Link(Home, Protocol):
-    """One place with schedulers, numbered from 0."""
+    """Schedulers of one worker, or of this loop, numbered from 0."""
 
     @property
     def shipper(self) -> Shipper: ...

@@ -1,4 +1,4 @@
-"""What is known of the tasks at a place, for `Manager.tasks`: a page or a slice at a time."""
+"""What is known of the tasks of a link, for `Manager.tasks`: a page or a slice at a time."""
 
 from __future__ import annotations
 

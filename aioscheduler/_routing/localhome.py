@@ -1,4 +1,4 @@
-"""What handles ask of the place of their task, where that is in this loop (`home.Home`).
+"""What handles ask of the home of their task, where that is in this loop (`home.Home`).
 
 How a task is cancelled or moved, or gets another handle, is the link's, which is all of
 this and more (`local`).

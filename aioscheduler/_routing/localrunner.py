@@ -4,7 +4,7 @@
                  ▲                │         └─► _end: counts, handle or batch
                  └─── engine ◄────┴─► it failed, and is retried: it waits again
 
-What is accepted, and the life of the place where it runs, is the link's (`local`).
+What is accepted, and the life of the schedulers that run it, is the link's (`local`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LocalRunner:
         stopped: Whether the engines are: then no task waits for another attempt.
         counts: What has been counted, by the names of `stats.COUNTS`.
         held: Handles whose callbacks somebody waits for.
-        reason: Why the place has failed; None while it has not.
+        reason: Why its link has failed; None while it has not.
     """
 
     def __init__(
@@ -97,19 +97,19 @@ class LocalRunner:
         keeping = self._keeping
         if keeping is None or not keeping.kept or not any(map(keeping.waits, numbers)):
             if keeping is not None:
-                keeping.started(numbers)
+                keeping.announced(numbers)
             engine.run(numbers, dues)
             return
         # In the order of their announcements, as a worker does it.
         rest = [(n, d) for n, d in zip(numbers, dues, strict=True) if not keeping.waits(n)]
-        keeping.started([number for number, _ in rest])
+        keeping.announced([number for number, _ in rest])
         engine.run([number for number, _ in rest], [due for _, due in rest])
         for number, due in zip(numbers, dues, strict=True):
             if not keeping.waits(number):
                 continue
             few = not self._is_queue and keeping.is_once(number)
             if not few or self.few.take(engine, number, due):
-                keeping.announced([number], partial(self._begin_announced, engine, due, few))
+                keeping.proposed([number], partial(self._begin_announced, engine, due, few))
 
     def _begin_announced(
         self, engine: Engine[Entry], due: int, few: bool, numbers: list[int]
@@ -123,7 +123,7 @@ class LocalRunner:
         self._counter.count_waiting(0, engine.index, -1)
         _, work, _, options, given, captured = entry
         value: Any = None
-        ending = wire.RAISED
+        ending = wire.FAILED
         attempt = 1 if options is None else attempt_of(entry)
         running.set((self._contexts[engine.index], number, given, attempt))
         try:
@@ -224,7 +224,7 @@ class LocalRunner:
         return True
 
     def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
-        """End a task that never starts: it was cancelled, or its place has failed."""
+        """End a task that never starts: it was cancelled, or its link has failed."""
         close(entry)
         self.few.forget(number)
         self._counter.count_waiting(0, engine.index, -1)
@@ -271,7 +271,7 @@ class LocalRunner:
         return State.CANCELLED, None
 
     def _unasked(self, number: int, started: bool) -> tuple[State, Exception | None]:
-        """Return how a task ends that nobody has asked to cancel: its place ends, or has failed."""
+        """Return how a task ends that nobody has asked to cancel: its link ends, or has failed."""
         reason = self.reason
         keeping = self._keeping
         if (started or self.stopped) and keeping is not None and number in keeping.kept:
@@ -294,7 +294,7 @@ class LocalRunner:
         entry: Entry,
         state: State,
         value: Any,
-        ending: int = wire.RAISED,
+        ending: int = wire.FAILED,
     ) -> None:
         listener = entry[0]
         if self._keeping is not None:

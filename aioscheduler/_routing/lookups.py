@@ -200,7 +200,7 @@ class Lookups:
             self._where.horizon.end(begun)
 
     async def _find(self, wanted: list[Wanted]) -> tuple[list[Row], dict[int, StoreError]]:
-        """Return the tasks that are there, and why of which it is not known, by their places."""
+        """Return the tasks that are there, and why others cannot be read, by index."""
         ids = [each.id for each in wanted if each.id is not None]
         rows = [each.position for each in wanted if each.id is None and each.position[1] >= 0]
         for again in reversed(range(TRIES if ids or rows else 0)):

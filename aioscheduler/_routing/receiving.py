@@ -27,9 +27,9 @@ from .endings import NO_MEMORY, Endings
 from .recycling import Wear
 
 _STATES = {
-    wire.RETURNED: State.FINISHED,
-    wire.RAISED: State.FAILED,
-    wire.DROPPED: State.CANCELLED,
+    wire.FINISHED: State.FINISHED,
+    wire.FAILED: State.FAILED,
+    wire.CANCELLED: State.CANCELLED,
     wire.TOO_LATE: State.FAILED,
     wire.UNREADABLE: State.FAILED,
     wire.UNKNOWN: State.FAILED,
@@ -38,7 +38,7 @@ _STATES = {
 
 
 class Receiver:
-    """The way in of one worker's place.
+    """The way in of one worker's slot.
 
     Args:
         schedulers: How many the worker has.
@@ -97,23 +97,23 @@ class Receiver:
             Exception: It is none that a worker of ours writes.
         """
         kind, *fields = frame
-        if kind == Kind.FINISHED:
+        if kind == Kind.ENDED:
             self._finished(*fields)
-        elif kind == Kind.STARTED:
-            self._check(*fields)
-            self._endings.failures.forget(fields[1])
-            self._take(self._book.started(*fields))
-        elif kind == Kind.BLOB:
-            self._blobs[fields[0]] = fields[1]
-        elif kind == Kind.INSIDE:
-            self._take_inside(*fields)
         elif kind == Kind.ANNOUNCED:
             self._check(*fields)
             self._endings.failures.forget(fields[1])
             self._take(self._book.announced(*fields))
-        elif kind == Kind.UNSTARTED:
+        elif kind == Kind.BLOB:
+            self._blobs[fields[0]] = fields[1]
+        elif kind == Kind.INSIDE:
+            self._take_inside(*fields)
+        elif kind == Kind.PROPOSED:
             self._check(*fields)
-            self._take(self._book.unstarted(*fields))
+            self._endings.failures.forget(fields[1])
+            self._take(self._book.proposed(*fields))
+        elif kind == Kind.UNBEGUN:
+            self._check(*fields)
+            self._take(self._book.unbegun(*fields))
         elif kind == Kind.RETRY:
             self._retry(*fields)
         elif kind == Kind.TICK:
@@ -192,7 +192,7 @@ class Receiver:
         if state is State.FAILED:
             self._endings.name_unheard(numbers)
         ran = 0 if self._wear is None else self._count_run(numbers, ending)
-        if ending == wire.DROPPED:
+        if ending == wire.CANCELLED:
             changes = self._book.dropped(scheduler, numbers)
         else:
             changes = [self._book.finished(scheduler, numbers, state)]

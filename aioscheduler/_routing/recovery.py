@@ -22,10 +22,10 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class Recovery:
-    """Sorts out what the processes in one worker's place leave.
+    """Sorts out what the processes in one worker's slot leave.
 
     Args:
-        worker: The place, from 0.
+        worker: The slot, from 0.
         book: Has the tasks.
         endings: Told what has become of them.
         rerun: Whether tasks that had started run again when their worker has died.

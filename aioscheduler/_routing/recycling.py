@@ -80,7 +80,7 @@ class Wear:
 
     Args:
         recycling: Told when it is.
-        worker: The place, from 0.
+        worker: The slot, from 0.
         who: The same, in messages.
         max_tasks: As for `Recycling`.
         max_rss: The same.

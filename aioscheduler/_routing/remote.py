@@ -1,10 +1,10 @@
-"""The host's end of one worker's place, whatever process is there.
+"""The host's end of one worker's slot, whatever process is there.
 
        host loop                                              │ process border
                                                               │
     schedule ─► Book: outbox, ledger ─► Sender ─► SCHEDULE ═══╪══► worker
                   ▲                                           │
-                  └────── Receiver ◄── STARTED, FINISHED ◄════╪═══ worker
+                  └────── Receiver ◄── ANNOUNCED, ENDED ◄═════╪═══ worker
                             └─► Endings: handles, counters    │
 
 The link has no rules of its own: what may follow on what is the book's to say (`book`). It keeps
@@ -60,10 +60,10 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class RemoteLink(RemoteHome):
-    """One worker's place with its schedulers; keeps the contract of `link.Link`.
+    """One worker's slot with its schedulers; keeps the contract of `link.Link`.
 
     Args:
-        worker: The place, from 0.
+        worker: The slot, from 0.
         schedulers: How many schedulers it has.
         timed: Whether they are timed; else they are queues.
         make: Makes the handles of its processes.
@@ -75,7 +75,7 @@ class RemoteLink(RemoteHome):
         manager: The manager's id.
         boot: What a process is told of the initializer and of what propagates; b"": nothing.
         rerun: Whether tasks that had started run again when their worker has died.
-        failed: Called with the reason when the place cannot be filled.
+        failed: Called with the reason when the slot cannot be filled.
         asked_inside: Called with the fields of each request that a task makes of its manager.
         new_due: Reads the time to which a task is rescheduled.
         ids: Of the manager's tasks.

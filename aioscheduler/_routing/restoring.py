@@ -126,7 +126,7 @@ class Early(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Some of the tasks that came at once, which are at one place.
+    """Some of the tasks that came at once, which one link has.
 
     Attributes:
         worker: Where.
@@ -147,7 +147,7 @@ class Restoring:
         group: Has what changes written.
         burials: Has the dead letters.
         functions: Of the file.
-        keepings: What is kept at each place.
+        keepings: What is kept at each link.
         calls: Makes what links take.
         notes: Reads what goes with tasks.
         opening: What the file has said.

@@ -274,7 +274,7 @@ class Router:
         return kept is not None and kept.row >= 0
 
     def link_at(self, worker: int) -> Link | Shelf:
-        """Return who has the tasks of a worker's place, or what is only in the file."""
+        """Return who has the tasks of a worker's slot, or what is only in the file."""
         if worker < 0:
             assert self.keeper is not None
             return self.keeper.shelf

@@ -1,4 +1,4 @@
-"""Sends what the outbox collects to the process that is in a worker's place.
+"""Sends what the outbox collects to the process that is in a worker's slot.
 
     outbox ─► Sender ─(the end of the loop's turn, or enough)─► pipe of the present process
        └ restart ─► a new process, which gets nothing else before it has been told everything
@@ -24,7 +24,7 @@ Blobs = Iterable[tuple[int, bytes]]
 
 
 class Sender:
-    """The way out of one worker's place.
+    """The way out of one worker's slot.
 
     Args:
         outbox: What is to be sent.

@@ -1,4 +1,4 @@
-"""The tasks that are only in the file: a place as a link is, where nothing runs.
+"""The tasks that are only in the file: as a link has tasks, but none of them runs.
 
 schedule, map, a task's own ─► put ─► Group, Horizon            due behind the horizon
 find, task(ref) ─► a handle ─► Lookups ─► what it is of

@@ -1,4 +1,4 @@
-"""What handles ask of the place of their task, where that is only in the file (`home.Home`).
+"""What handles ask of the home of their task, where that is only in the file (`home.Home`).
 
 How a task is cancelled or moved is the shelf's, which is all of this and more (`shelf`).
 """

@@ -14,7 +14,7 @@ class Whereabouts:
     """Of the durable tasks of one manager.
 
     Args:
-        workers: How many places there are.
+        workers: How many workers there are.
 
     Attributes:
         store: The id of the store, as references have it; "" before it is open.
@@ -25,36 +25,36 @@ class Whereabouts:
         self.store = ""
         self.horizon: Horizon[Kept] = Horizon()
         self._workers = workers
-        self._places: dict[int, int] = {}  # by row: number and worker in one, for there are many
+        self._links: dict[int, int] = {}  # by row: number and worker in one, for there are many
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._links)
 
     def __contains__(self, row: int) -> bool:
-        return row in self._places
+        return row in self._links
 
     def add(self, row: int, worker: int, number: int) -> None:
-        """Note that a task is at a place."""
-        self._places[row] = number * self._workers + worker
+        """Note which link has a task."""
+        self._links[row] = number * self._workers + worker
 
     def add_many(self, rows: Sequence[int], worker: int, first: int) -> None:
-        """Note that tasks are at a place, with numbers from `first` on."""
-        self._places.update(
+        """Note which link has tasks, with numbers from `first` on."""
+        self._links.update(
             zip(rows, count(first * self._workers + worker, self._workers), strict=False)
         )
 
     def find(self, row: int) -> tuple[int, int] | None:
         """Return the worker of a task and its number there; None: it is not in memory."""
-        place = self._places.get(row)
-        if place is None:
+        where = self._links.get(row)
+        if where is None:
             return None
-        number, worker = divmod(place, self._workers)
+        number, worker = divmod(where, self._workers)
         return worker, number
 
     def forget(self, some: Iterable[Kept], stamp: int) -> None:
         """Note that tasks in memory are no more, which is on disk with a stamp."""
         for kept in some:
-            self._places.pop(kept.row, None)
+            self._links.pop(kept.row, None)
             if self.horizon.ahead:
                 self.horizon.ended(kept.row, stamp)
 

@@ -77,7 +77,7 @@ def _bucket(late: int) -> int:
 
 
 class History:
-    """What the process in one place has told of its lateness, and of its loop's lag.
+    """What the process in one slot has told of its lateness, and of its loop's lag.
 
     It may be read from any thread; the rest is for one.
 

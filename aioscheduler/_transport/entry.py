@@ -68,9 +68,9 @@ class InsideRequest(NamedTuple):
         alias: The number that the worker gives it.
         id: That it is to have, if it is to have one.
         replace: Whether it takes that from another.
-        durable: Of a task that a store is to have: the name of its function, its place, whether it
-            is not to begin a second time, and the task's own name. The host knows function and
-            options by that.
+        durable: Of a task that a store is to have: name and qualname of its function, whether it is
+            not to begin a second time, and the task's own name. The host knows function and options
+            by that.
         key: That of `schedule`, of such a task.
     """
 

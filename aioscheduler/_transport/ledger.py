@@ -58,7 +58,7 @@ class _Page:
 
 
 class Ledger:
-    """The tasks of one worker place that have not ended.
+    """The tasks of one worker slot that have not ended.
 
     Args:
         schedulers: How many schedulers the worker has.

@@ -15,7 +15,7 @@ Rules of this file:
 5. What breaks rule 3, or is no msgpack array that begins with a known kind, is a `WireError`:
    the stream cannot be trusted any further. Flipped bits inside a payload are not noticed.
 
-Numbers name tasks: they count up from 0 for each worker place, in the order of scheduling.
+Numbers name tasks: they count up from 0 for each worker slot, in the order of scheduling.
 A column is a list with an item per task, or one value that holds for all tasks of the frame; one
 record that is a list and holds for all is in a list of its own.
 """
@@ -35,10 +35,11 @@ MAX_FRAME = 1 << 20
 BLOB_LIMIT = 32 * 1024
 CHUNK = 64 * 1024
 
-RETURNED, RAISED, DROPPED, TOO_LATE, UNREADABLE, UNKNOWN, UNASKED = range(7)
-"""How a task ended; a dropped one was cancelled. Of the next three nothing of the user's has run:
-one was too late, one or its function cannot be read, and one has no function any more. A durable
-one may end cancelled though nobody has asked for it, and its payload says where."""
+FINISHED, FAILED, CANCELLED, TOO_LATE, UNREADABLE, UNKNOWN, UNASKED = range(7)
+"""How a task ended. The first three are the states of these names; a withdrawn task is CANCELLED,
+too. The next three are failures before any of the user's code has run: the task was too late, its
+arguments or its function cannot be read, or its function does not exist any more. UNASKED is a
+durable task that was cancelled though nobody has asked for it; its payload says where."""
 
 ENDINGS = 7
 """How many ways to end there are."""
@@ -76,7 +77,7 @@ class Kind(IntEnum):
     SCHEDULE = 3
     CANCEL = 4  # [scheduler, numbers]
     WITHDRAW = 15  # [scheduler, numbers]: drop what was not announced; leave the others alone
-    # [indices of ANNOUNCED of this process, from 0; in any order, each once]: they are entered, and
+    # [indices of PROPOSED of this process, from 0; in any order, each once]: they are entered, and
     # their tasks may begin
     CONFIRM = 16
     DRAIN = 19  # []: do what SIGTERM does: start nothing more, and end when nothing runs
@@ -85,15 +86,15 @@ class Kind(IntEnum):
     CLOSE = 5  # [seconds]: drop what waits, let what runs finish that long, then end
     # worker to host
     READY = 6  # []
-    FAILED = 7  # [text]: cannot begin, or go on, for this reason, and ends
-    STARTED = 8  # [scheduler, numbers]: may begin to run as soon as this is written
-    ANNOUNCED = 17  # [scheduler, numbers]: as STARTED, but they begin on CONFIRM alone
-    UNSTARTED = 12  # [scheduler, numbers]: were announced, and did not begin; another may have them
+    FATAL = 7  # [text]: cannot begin, or go on, for this reason, and ends
+    ANNOUNCED = 8  # [scheduler, numbers]: may begin to run as soon as this is written
+    PROPOSED = 17  # [scheduler, numbers]: as ANNOUNCED, but they begin on CONFIRM alone
+    UNBEGUN = 12  # [scheduler, numbers]: were announced, and did not begin; another may have them
     INSIDE = 11  # [bytes, last]: a part of a request that a task makes of its manager
     # [scheduler, numbers, waits in ns, lines on the failures]: have failed, and start once more. A
     # queue keeps them at its head; timed ones are forgotten, and to be given again.
     RETRY = 18
-    FINISHED = 9  # [scheduler, numbers, ending (of all), payloads]
+    ENDED = 9  # [scheduler, numbers, ending (of all), payloads]
     DRAINING = 13  # []: was told to go; starts nothing more, and ends when nothing runs
     DRAINED = 22  # []: has gone as it was told: what ran has ended, or has had its time
     LOG = 20  # [records, as of `logrecords`; how many were dropped since the last]

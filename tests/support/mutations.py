@@ -92,16 +92,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         "begins unheard",
         "a task begins only when its announcement is in the pipe",
         ANNOUNCER,
-        "        self._pipe.send(started, partial(engine.run, numbers, dues, ends))\n",
-        "        self._pipe.send(started)\n        engine.run(numbers, dues, ends)\n",
+        "        self._pipe.send(announcement, partial(engine.run, numbers, dues, ends))\n",
+        "        self._pipe.send(announcement)\n        engine.run(numbers, dues, ends)\n",
         fast=True,
     ),
     Mutation(
         "begins unconfirmed",
         "a task that waits for the host's word begins on that alone",
         ANNOUNCER,
-        "self._pipe.send(wire.encode([Kind.ANNOUNCED, engine.index, numbers]))",
-        "self._pipe.send(\n                wire.encode([Kind.ANNOUNCED, engine.index, numbers]),\n"
+        "self._pipe.send(wire.encode([Kind.PROPOSED, engine.index, numbers]))",
+        "self._pipe.send(\n                wire.encode([Kind.PROPOSED, engine.index, numbers]),\n"
         "                partial(engine.run, numbers, dues),\n            )",
         fast=True,
     ),
@@ -292,8 +292,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a drain cancels",
         "what outlasts a drain is lost or runs again, and is not cancelled",
         RUNNER,
-        "if given_up and ending == wire.DROPPED:",
-        "if given_up and ending == wire.RAISED:",
+        "if given_up and ending == wire.CANCELLED:",
+        "if given_up and ending == wire.FAILED:",
     ),
     Mutation(
         "a drain has no end",

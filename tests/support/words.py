@@ -16,7 +16,7 @@ class Words:
     def __init__(self) -> None:
         self.begins: list[Callable[[], None]] = []
 
-    def announced(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
+    def proposed(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
         self.begins.append(partial(begin, list(numbers)))
 
     def confirmed_again(self, number: int) -> int:
@@ -25,9 +25,9 @@ class Words:
     def all_durable(self, numbers: Iterable[int]) -> bool:
         return False
 
-    def started(self, numbers: Iterable[int]) -> None: ...
+    def announced(self, numbers: Iterable[int]) -> None: ...
 
-    def unstarted(self, numbers: Iterable[int]) -> None: ...
+    def unbegun(self, numbers: Iterable[int]) -> None: ...
 
     def retried(self, until: Mapping[int, int]) -> None: ...
 

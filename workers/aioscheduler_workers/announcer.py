@@ -1,7 +1,7 @@
 """What is due is announced before it begins, when its arguments are here.
 
-    engine.launch ─┬─► STARTED ── in the pipe ────────────────────► engine.run
-                   ├─► ANNOUNCED ── CONFIRM, the host's own word ─► engine.run
+    engine.launch ─┬─► ANNOUNCED ── in the pipe ─────────────────► engine.run
+                   ├─► PROPOSED ── CONFIRM, the host's own word ─► engine.run
                    └─► held back until its BLOB is here: then engine.ready ─► engine.launch
 
 A slice is announced before the first of its bytes is decoded, and begins once the announcement is
@@ -195,15 +195,15 @@ class Announcer:
     def _announce_plain(
         self, engine: Engine[Entry], numbers: list[int], dues: list[int], ends: bool = True
     ) -> None:
-        started = wire.encode([Kind.STARTED, engine.index, numbers])
-        self._pipe.send(started, partial(engine.run, numbers, dues, ends))
+        announcement = wire.encode([Kind.ANNOUNCED, engine.index, numbers])
+        self._pipe.send(announcement, partial(engine.run, numbers, dues, ends))
 
     def _announce_waiting(
         self, engine: Engine[Entry], numbers: list[int], dues: list[int], few: int = 0
     ) -> None:
         self._announced[self._next] = (engine, numbers, dues), few
         self._next += 1
-        self._pipe.send(wire.encode([Kind.ANNOUNCED, engine.index, numbers]))
+        self._pipe.send(wire.encode([Kind.PROPOSED, engine.index, numbers]))
 
     def _wait(self, number: int, confirmed: int) -> None:
         self._some[number] = confirmed

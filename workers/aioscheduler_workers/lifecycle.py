@@ -167,7 +167,7 @@ class Lifecycle:
         with contextlib.suppress(Exception):  # it is known by its end, if it cannot say more
             self._turn.pack()
         with contextlib.suppress(Exception):
-            self._pipe.send(wire.encode([Kind.FAILED, wire.text(text_of(error))]))
+            self._pipe.send(wire.encode([Kind.FATAL, wire.text(text_of(error))]))
             self._forwarder.finish()
             self._pipe.flush()
         self._go_on(self._leave())
@@ -284,7 +284,7 @@ class Lifecycle:
         held_back = self._announcer.is_held_back
         unbegun = [number for number in launched if not held_back(number)]
         if unbegun:
-            self._pipe.send(wire.encode([Kind.UNSTARTED, engine.index, unbegun]))
+            self._pipe.send(wire.encode([Kind.UNBEGUN, engine.index, unbegun]))
 
     async def _finish(self, timeout: float | None, drains: bool) -> None:
         """End what runs, leave what it has shared, and write the last outcomes."""

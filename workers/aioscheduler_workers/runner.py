@@ -204,11 +204,11 @@ class WorkerRunner:
         execute = _begin_in_turn
 
     def _returned(self, engine: Engine[Entry], number: int, value: object) -> None:
-        ending = wire.RETURNED
+        ending = wire.FINISHED
         try:
             payload = self._catalog.encode(value)
         except BaseException as error:  # noqa: BLE001  a user's class may raise anything
-            ending, payload = wire.RAISED, encode_refusal(value, error)
+            ending, payload = wire.FAILED, encode_refusal(value, error)
         try:
             if number in engine.running:  # it did not end in its first step
                 engine.ended(number)
@@ -220,7 +220,7 @@ class WorkerRunner:
         self, engine: Engine[Entry], number: int, called: object, error: BaseException
     ) -> None:
         if engine.running.was_cancelled(number) or not self._is_kept(called):
-            self._end(engine, number, wire.DROPPED, None)
+            self._end(engine, number, wire.CANCELLED, None)
         else:
             BaseException.with_traceback(error, _of_task(traceback_of(error)))
             self._end(engine, number, wire.UNASKED, encode_unasked(error))
@@ -237,9 +237,9 @@ class WorkerRunner:
         if self._end_child is not None:
             self._end_child(error)
         if engine.running.was_interrupted(number) and self._is_kept(called):
-            self._end(engine, number, wire.DROPPED, None)  # what it makes of that is no failure
+            self._end(engine, number, wire.CANCELLED, None)  # what it makes of that is no failure
             return
-        ending = wire.RAISED
+        ending = wire.FAILED
         try:
             own = _of_task(traceback_of(error))
             BaseException.with_traceback(error, own)
@@ -280,7 +280,7 @@ class WorkerRunner:
             if number in engine.running:
                 given_up = engine.running.was_given_up(number)
                 engine.ended(number)
-                if given_up and ending == wire.DROPPED:
+                if given_up and ending == wire.CANCELLED:
                     return  # nobody asked for that: it is lost with its process
             self._report(engine.index, number, ending, payload)
         except Exception as error:  # noqa: BLE001  it would have no end
@@ -289,7 +289,7 @@ class WorkerRunner:
     def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
         """Report a task that was cancelled before its first step."""
         self._announcer.forget(number)
-        self._end(engine, number, wire.DROPPED, None)
+        self._end(engine, number, wire.CANCELLED, None)
 
     def broken(self, engine: Engine[Entry], error: Exception, launched: dict[int, Entry]) -> None:
         """End this process; what it had launched and not begun goes to the next."""

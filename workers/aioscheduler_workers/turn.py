@@ -58,7 +58,7 @@ class Turn:
         """
         if type(payload) is bytes:
             if len(payload) > wire.BLOB_LIMIT:
-                outcome = [Kind.FINISHED, scheduler, [number], ending, [wire.IN_BLOB]]
+                outcome = [Kind.ENDED, scheduler, [number], ending, [wire.IN_BLOB]]
                 self._pipe.send_blob(number, payload, then=wire.encode(outcome))
                 self.write_soon()
                 return
@@ -113,7 +113,7 @@ class Turn:
                 scheduler, ending = divmod(index, wire.ENDINGS)
                 for start in range(0, len(numbers), MAX_OUTCOMES):
                     part = slice(start, start + MAX_OUTCOMES)
-                    finished = [Kind.FINISHED, scheduler, numbers[part], ending, payloads[part]]
+                    finished = [Kind.ENDED, scheduler, numbers[part], ending, payloads[part]]
                     self._pipe.send(wire.encode(finished))
                 numbers.clear()
                 payloads.clear()

@@ -3,9 +3,9 @@
 DEFINE ─► catalog                      ┌─ engine 0 ─┐
 SCHEDULE ─► entries, undecoded bytes ─►│     …      │─► a slice is due ─► Announcer
 CANCEL, WITHDRAW ─► engine             └─ engine n ─┘                         │
-BOOT, DRAIN, CLOSE ─► Lifecycle                                                announced
+BOOT, DRAIN, CLOSE ─► Lifecycle                                           announced
 CONFIRM, BLOB ─► Announcer                                                    │
-FINISHED, RETRY ◄── Turn, a turn of the loop ◄── WorkerRunner: decode, import, run ◄┘
+ENDED, RETRY ◄── Turn, a turn of the loop ◄── WorkerRunner: decode, import, run
 INSIDE ◄── WorkerUpstream ◄── a task asks its manager
 LOG ◄── Forwarder ◄── what is logged, if the host is to handle it; LOGGED ─► Forwarder
 """
@@ -303,8 +303,8 @@ class Worker:
         for number, scheduler in zip(numbers, wire.column(schedulers, count), strict=True):
             self._engines[scheduler].withdraw(number)
             self._announcer.forget(number)
-            self._pipe.send(wire.encode([Kind.STARTED, scheduler, [number]]))
-            self._turn.report(scheduler, number, wire.RAISED, failure)
+            self._pipe.send(wire.encode([Kind.ANNOUNCED, scheduler, [number]]))
+            self._turn.report(scheduler, number, wire.FAILED, failure)
         self._largest = max(self._largest, *numbers)
 
     def _withdraw(self, scheduler: int, numbers: list[int]) -> None:

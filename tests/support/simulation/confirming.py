@@ -30,7 +30,7 @@ class Late(Words):
         self._random = generator
         self._slowness = generator.choice((0.0, 0.01, 2.0))
 
-    def announced(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
+    def proposed(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
         self.begun.difference_update(numbers)  # for its next attempt it needs it again
         delay = self._random.random() * self._slowness
         if delay:

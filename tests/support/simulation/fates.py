@@ -293,12 +293,12 @@ class Fates:
     def host_is_told(self, life: Life, frame: list[Any]) -> None:
         """The host reads a frame."""
         kind, *fields = frame
-        if kind in (Kind.STARTED, Kind.ANNOUNCED):
+        if kind in (Kind.ANNOUNCED, Kind.PROPOSED):
             life.heard.update(fields[1])
-        elif kind == Kind.UNSTARTED:
+        elif kind == Kind.UNBEGUN:
             life.heard.difference_update(fields[1])
-        elif kind in (Kind.RETRY, Kind.FINISHED):
-            ended = kind == Kind.FINISHED and fields[2] != wire.DROPPED
+        elif kind in (Kind.RETRY, Kind.ENDED):
+            ended = kind == Kind.ENDED and fields[2] != wire.CANCELLED
             for start in self._starts_of(life, fields[1]):
                 start.heard |= ended
                 if kind == Kind.RETRY:  # of an earlier start, maybe: a queue does not wait for us

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aioscheduler import State, Task, TimedScheduler
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.states import ENDED
-from aioscheduler._transport.wire import BLOB_LIMIT, DROPPED, Kind
+from aioscheduler._transport.wire import BLOB_LIMIT, CANCELLED, Kind
 from aioscheduler.inspection import Wanted
 
 from .lives import Life
@@ -241,13 +241,13 @@ class Model:
         """The host reads a frame."""
         self.world.recycled.host_hears(life, frame)
         kind, *fields = frame
-        if kind in (Kind.STARTED, Kind.ANNOUNCED):
+        if kind in (Kind.ANNOUNCED, Kind.PROPOSED):
             life.heard.update(fields[1])
             for story in self._stories_of(life, fields[1]):
                 if story.leaves and not story.asked:  # it came too late
                     story.leaves, story.last_life = False, sys.maxsize
                 story.moves.clear()
-        elif kind == Kind.UNSTARTED:
+        elif kind == Kind.UNBEGUN:
             life.heard.difference_update(fields[1])
         elif kind == Kind.RETRY:
             life.heard.difference_update(fields[1])
@@ -261,7 +261,7 @@ class Model:
                 for attempt in uncounted[:1]:
                     attempt.counted = True
                     self.retried += 1
-        elif kind == Kind.FINISHED and fields[2] == DROPPED:
+        elif kind == Kind.ENDED and fields[2] == CANCELLED:
             for story in self._stories_of(life, fields[1]):
                 story.settle_move()
 

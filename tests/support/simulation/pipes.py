@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 CAPACITIES = (4096, 20_000, 1 << 20)
 # What is said there must be taken: those tasks have begun, and nothing else says so.
-_BINDING = frozenset((Kind.STARTED,))
+_BINDING = frozenset((Kind.ANNOUNCED,))
 _KIND_AT = 5  # of an encoded frame: after its length and the head of a short array
-_SAID = frozenset((Kind.STARTED, Kind.ANNOUNCED, Kind.RETRY))  # of what the worker sends
+_SAID = frozenset((Kind.ANNOUNCED, Kind.PROPOSED, Kind.RETRY))  # of what the worker sends
 
 
 class SimulatedChannel(Channel):

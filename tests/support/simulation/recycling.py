@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from aioscheduler._processes.draining import DRAIN_TIME, KILL_AFTER
-from aioscheduler._transport.wire import RAISED, RETURNED, Kind
+from aioscheduler._transport.wire import FAILED, FINISHED, Kind
 
 from .lives import Life
 
@@ -86,9 +86,9 @@ class Recycled:
             life.is_through = life.goes_since is not None
         elif kind == Kind.RETRY:
             life.ran += len(fields[1])
-        elif kind == Kind.FINISHED:
+        elif kind == Kind.ENDED:
             known = [n for n in fields[1] if n in life.heard]  # the others have not begun
-            if fields[2] not in (RETURNED, RAISED):
+            if fields[2] not in (FINISHED, FAILED):
                 life.may_have_run += len(known)
             else:
                 life.ran += len(known)

@@ -179,7 +179,7 @@ async def test_one_that_is_killed_ends_once_and_like_by_the_signal(place: Place)
 async def test_what_it_had_written_is_read_before_its_end(place: Place) -> None:
     place.process.worker._pipe.send(wire.encode([Kind.DRAINING]))
     place.process.worker._pipe.flush()
-    place.process.worker._pipe.send(wire.encode([Kind.FAILED, "not written yet"]))
+    place.process.worker._pipe.send(wire.encode([Kind.FATAL, "not written yet"]))
     place.process.kill()
     await turns()
     assert place.kinds() == [Kind.DRAINING]
@@ -215,7 +215,7 @@ async def test_a_worker_begins_without_the_hosts_context(no_tasks_left: None) ->
     place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [payload])
     await turns(20)
     _, _, numbers, ending, (outcome,) = place.frames[-1]
-    assert (numbers, ending) == ([0], wire.RETURNED)
+    assert (numbers, ending) == ([0], wire.FINISHED)
     assert shipper.catalog.decode_result(outcome).prec == 28
     assert place.process.begun(0) == (1, 0)
     place.process.kill()

@@ -176,7 +176,7 @@ async def test_what_ended_a_process_is_told_in_a_line(
     place: Place, words: str, said: str, cause: str
 ) -> None:
     if said:
-        place.processes[0].receive([Kind.FAILED, said])
+        place.processes[0].receive([Kind.FATAL, said])
     place.processes[0].ended(1, words)
     assert place.supervisor.cause.startswith(cause)
     assert bool(place.supervisor.cause) == bool(cause)
@@ -227,7 +227,7 @@ async def test_whatever_comes_is_a_sign_of_life(
     caplog.set_level(logging.WARNING)
     for _ in range(5):
         loop.pass_(6.0)
-        place.processes[0].receive([Kind.FINISHED, 0, [], 0, []])
+        place.processes[0].receive([Kind.ENDED, 0, [], 0, []])
         place.supervisor.look_after()
     assert not caplog.text
     loop.pass_(6.0)
@@ -318,7 +318,7 @@ async def test_what_still_runs_when_a_drain_is_over_is_told_why(
 
 @pytest.mark.parametrize("recycled", [True, False])
 @pytest.mark.parametrize(
-    ("exitcode", "word"), [(-9, None), (0, None), (0, Kind.FAILED), (-11, Kind.DRAINED)]
+    ("exitcode", "word"), [(-9, None), (0, None), (0, Kind.FATAL), (-11, Kind.DRAINED)]
 )
 async def test_a_process_that_dies_in_a_drain_is_a_death_like_any_other(
     place: Place, loop: Loop, recycled: bool, exitcode: int, word: Kind | None
@@ -331,7 +331,7 @@ async def test_a_process_that_dies_in_a_drain_is_a_death_like_any_other(
         if word is not None:
             process.receive([word, "MemoryError"])
         process.ended(exitcode, "")
-        assert place.supervisor.cause == ("MemoryError" if word is Kind.FAILED else "")
+        assert place.supervisor.cause == ("MemoryError" if word is Kind.FATAL else "")
         assert not place.ends[n].planned
         if n < 3:
             loop.pass_(0.1)
@@ -377,7 +377,7 @@ async def test_however_often_there_was_no_process_it_is_tried_again(
 
 async def test_what_a_failing_process_says_may_be_anything(place: Place) -> None:
     words: Any = [1, b"2"]
-    place.processes[0].receive([Kind.FAILED, words])
+    place.processes[0].receive([Kind.FATAL, words])
     place.processes[0].ended(1, "")
     assert [end.then for end in place.ends] == [Then.REPLACED]
     assert "[1, b'2']" in place.ends[0].story

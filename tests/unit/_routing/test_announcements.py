@@ -30,10 +30,10 @@ class Place:
 
 def test_timed_tasks_begin_as_they_were_announced_or_as_they_had_our_word() -> None:
     place = Place()
-    first = place.announcements.announced(1, [1, 2])
-    second = place.announcements.announced(1, [3])
-    place.announcements.announced(0, [9])
-    place.announcements.started(1, [4, 5])
+    first = place.announcements.proposed(1, [1, 2])
+    second = place.announcements.proposed(1, [3])
+    place.announcements.proposed(0, [9])
+    place.announcements.announced(1, [4, 5])
     assert place.announcements.unconfirmed == [(1, [1, 2]), (1, [3]), (0, [9])]
     assert place.unbegun(5, 0) == [(4, [5]), (-1, [])]
     second()
@@ -46,26 +46,26 @@ def test_timed_tasks_begin_as_they_were_announced_or_as_they_had_our_word() -> N
 
 def test_those_of_a_queue_begin_as_they_were_announced() -> None:
     place = Place(timed=False)
-    first = place.announcements.announced(1, [1, 2])
-    place.announcements.started(1, [3])
+    first = place.announcements.proposed(1, [1, 2])
+    place.announcements.announced(1, [3])
     first()
     assert place.unbegun(3, 0) == [(2, [3]), (-1, [])]
 
 
 def test_the_head_of_a_queue_begins_again_where_it_was() -> None:
     place = Place(timed=False)
-    place.announcements.announced(1, [1, 2])()
+    place.announcements.proposed(1, [1, 2])()
     place.announcements.heads.add(1)
-    place.announcements.announced(1, [1])
+    place.announcements.proposed(1, [1])
     assert place.announcements.heads == set()
     assert place.unbegun(2, 0) == [(1, [2]), (-1, [])]
 
 
 def test_of_what_was_not_announced_it_is_not_known_what_comes_after_it() -> None:
     place = Place()
-    place.announcements.started(1, [1, 2])
+    place.announcements.announced(1, [1, 2])
     assert place.unbegun(8, 9) == [(7, None), (8, None)]
-    place.announcements.started(1, range(100, 1200))
+    place.announcements.announced(1, range(100, 1200))
     assert place.unbegun(2, 0)[0] == (1, None)  # it is too long ago
     assert place.unbegun(1190, 0)[0] == (1189, list(range(1190, 1200)))
 
@@ -73,19 +73,19 @@ def test_of_what_was_not_announced_it_is_not_known_what_comes_after_it() -> None
 def test_of_what_was_announced_twice_the_last_time_counts() -> None:
     place = Place()
     for numbers in ([1, 2], [1, 3]):
-        place.announcements.started(1, numbers)
+        place.announcements.announced(1, numbers)
     assert place.unbegun(2, 0)[0] == (1, [3])
 
 
 def test_our_word_is_for_the_process_that_has_announced() -> None:
     place = Place()
-    old = place.announcements.announced(1, [1])
-    place.announcements.started(1, [2])
+    old = place.announcements.proposed(1, [1])
+    place.announcements.announced(1, [2])
     place.announcements.heads.add(3)
     place.announcements.clear()
     assert not place.announcements.heads
     assert place.unbegun(0, 0) == [(-1, []), (-1, [])]
-    new = place.announcements.announced(1, [1])
+    new = place.announcements.proposed(1, [1])
     old()
     assert (place.woken, place.frames()) == (0, [])
     new()

@@ -51,7 +51,7 @@ def replayed(book: Book) -> dict[int, tuple[int, int]]:
 
 def test_a_task_begins_and_ends() -> None:
     book = make()
-    assert book.started(0, [0, 1]) == Change(0, -2)
+    assert book.announced(0, [0, 1]) == Change(0, -2)
     assert [book.state(n) for n in (0, 2)] == [State.RUNNING, State.PENDING]
     assert book.finished(0, [1], State.FINISHED) == Change(0, 0, [1], State.FINISHED)
     assert book.finished(0, [0], State.FAILED) == Change(0, 0, [0], State.FAILED)
@@ -60,8 +60,8 @@ def test_a_task_begins_and_ends() -> None:
 
 def test_of_what_cannot_be_all_before_it_is_taken_and_it_is_named() -> None:
     book = make()
-    assert book.started(0, [0, 1, 1, 2]) == Change(0, -2, refused=1)
-    assert book.unstarted(0, [1, 3]) == Change(0, 1, refused=3)
+    assert book.announced(0, [0, 1, 1, 2]) == Change(0, -2, refused=1)
+    assert book.unbegun(0, [1, 3]) == Change(0, 1, refused=3)
     assert book.finished(0, [0, 2], State.FINISHED) == Change(0, 0, [0], State.FINISHED, refused=2)
     assert book.dropped(0, [3, 9]) == [Change(0, -1, [3], refused=9)]
     assert book.retried(0, [1], [5], 0) == Change(0, 0, [], refused=1)
@@ -92,7 +92,7 @@ def test_a_task_of_another_scheduler_is_left_alone() -> None:
 
 def test_a_running_task_that_is_asked_to_cancel_may_end_as_it_likes() -> None:
     book = make()
-    book.started(0, [0, 1])
+    book.announced(0, [0, 1])
     assert book.cancel(0, 0) == book.cancel(0, 1) == Change(0)
     assert book.finished(0, [0], State.FINISHED).ended == [0]
     assert book.dropped(0, [1]) == [Change(0, 0, [1])]
@@ -107,7 +107,7 @@ def test_a_worker_that_drops_a_task_twice_is_refused_and_nothing_is_lost() -> No
 
 def test_a_head_that_is_cancelled_while_it_waits_is_forgotten() -> None:
     book = make(timed=False)
-    book.started(0, [0])
+    book.announced(0, [0])
     book.retried(0, [0], [5], 100)
     book.cancel(0, 0)
     book.dropped(0, [0])
@@ -130,9 +130,9 @@ def test_what_is_withdrawn_ends_and_a_start_on_its_way_wins() -> None:
     assert book.withdraw(0, 1) == Change(0)
     assert frames(book) == [[Kind.WITHDRAW, 0, [0, 1]]]
     assert book.dropped(0, [0]) == [Change(0, 0, [0])]
-    assert book.started(0, [1, 2]) == Change(0, -1)  # 1 did not count as waiting any more
+    assert book.announced(0, [1, 2]) == Change(0, -1)  # 1 did not count as waiting any more
     assert book.withdraw(0, 1) is None
-    assert book.unstarted(0, [1]) == Change(0, 1)  # it waits as if nobody had asked
+    assert book.unbegun(0, [1]) == Change(0, 1)  # it waits as if nobody had asked
     assert book.drop_asked() == []
 
 
@@ -158,7 +158,7 @@ def test_what_is_moved_is_taken_back_and_given_again() -> None:
     assert frames(book) == [[Kind.SCHEDULE, [1], 0, 600, 7, None, [1]]]
     assert book.state(1) is State.PENDING
     assert replayed(book)[1] == (600, 1)
-    assert book.started(0, [1]) == Change(0, -1)
+    assert book.announced(0, [1]) == Change(0, -1)
 
 
 def test_what_was_not_sent_yet_is_moved_at_once() -> None:
@@ -172,7 +172,7 @@ def test_what_was_not_sent_yet_is_moved_at_once() -> None:
 def test_a_start_on_its_way_wins_over_a_move() -> None:
     book = make()
     book.reschedule(0, 1, 500)
-    assert book.started(0, [1]) == Change(0, -1)
+    assert book.announced(0, [1]) == Change(0, -1)
     assert not book.reschedule(0, 1, 600)
     book.sort_running(rerun=True)
     assert replayed(book)[1] == (101, 2)
@@ -202,7 +202,7 @@ def test_a_large_payload_goes_with_its_task_again() -> None:
 
 def test_a_retried_task_waits_and_is_given_again_at_its_time() -> None:
     book = make()
-    book.started(0, [0, 1, 2])
+    book.announced(0, [0, 1, 2])
     book.cancel(0, 2)
     frames(book)
     # 2 was to be cancelled, and is nowhere now.
@@ -211,7 +211,7 @@ def test_a_retried_task_waits_and_is_given_again_at_its_time() -> None:
     assert frames(book) == [[Kind.SCHEDULE, [0], 0, 1050, 7, [record], [0]]]
     assert book.state(0) is State.PENDING
     assert replayed(book)[0] == (1050, 2)
-    book.started(0, [0])
+    book.announced(0, [0])
     book.retried(0, [0], [10], 2000)
     assert replayed(book)[0] == (2010, 3)
 
@@ -226,7 +226,7 @@ def more_of(book: Book, number: int) -> wire.More:
 def test_a_retry_does_not_move_the_due_time_that_was_given_and_a_reschedule_does() -> None:
     book = make()
     for times, now in enumerate((1000, 2000), start=1):
-        book.started(0, [1])
+        book.announced(0, [1])
         book.retried(0, [1], [50], now)
         assert more_of(book, 1)[2:6] == (times + 1, False, times, 101)
     frames(book)
@@ -234,16 +234,16 @@ def test_a_retry_does_not_move_the_due_time_that_was_given_and_a_reschedule_does
     book.dropped(0, [1])
     assert replayed(book)[1] == (5000, 3)
     assert more_of(book, 1)[2:6] == (3, False, 2, None)
-    book.started(0, [1])
+    book.announced(0, [1])
     book.retried(0, [1], [50], 6000)
     assert more_of(book, 1)[2:6] == (4, False, 3, 5000)
 
 
 def test_what_runs_again_after_a_death_has_not_failed() -> None:
     book = make()
-    book.started(0, [2])
+    book.announced(0, [2])
     book.retried(0, [2], [50], 1000)
-    book.started(0, [2])
+    book.announced(0, [2])
     book.sort_running(rerun=True)
     assert replayed(book)[2] == (1050, 3)
     assert more_of(book, 2) == wire.More(None, None, 3, False, 1, 102)
@@ -251,14 +251,14 @@ def test_what_runs_again_after_a_death_has_not_failed() -> None:
 
 def test_a_wait_without_end_is_until_the_latest_due_time() -> None:
     book = make()
-    book.started(0, [0])
+    book.announced(0, [0])
     book.retried(0, [0], [LATEST], 1000)
     assert replayed(book)[0] == (LATEST, 2)
 
 
 def test_a_task_that_waits_for_its_next_attempt_is_pending() -> None:
     book = make()
-    book.started(0, [0, 1, 2])
+    book.announced(0, [0, 1, 2])
     book.retried(0, [0, 1, 2], [50, 50, 50], 1000)
     assert book.withdraw(0, 0) == book.cancel(0, 1) == Change(0, -1)
     assert book.dropped(0, [0, 1]) == [Change(0, 0, [0, 1])]
@@ -271,13 +271,13 @@ def test_a_task_that_waits_for_its_next_attempt_is_pending() -> None:
 
 def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None:
     book = make(timed=False)
-    book.started(0, [0])
+    book.announced(0, [0])
     book.cancel(0, 0)
     frames(book)
     assert book.retried(0, [0], [50], 1000) == Change(0, 0, [])
     assert frames(book) == NOTHING
     assert book.dropped(0, [0]) == [Change(0, 0, [0])]
-    book.started(0, [1])
+    book.announced(0, [1])
     assert book.retried(0, [1], [50], 1000) == Change(0, 1, [])
     assert replayed(book)[1] == (1050, 2)
     assert more_of(book, 1) == wire.More(None, None, 2, 0, 1, None)
@@ -285,24 +285,24 @@ def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None
 
 def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn() -> None:
     book = make(6)
-    assert book.announced(0, [0, 1]) == Change(0, -2)
-    assert book.announced(0, [2]) == Change(0, -1)
+    assert book.proposed(0, [0, 1]) == Change(0, -2)
+    assert book.proposed(0, [2]) == Change(0, -1)
     assert frames(book) == [[Kind.CONFIRM, [0, 1]]]
-    assert book.announced(0, [3, 3]).refused == 3  # no word for what cannot be
+    assert book.proposed(0, [3, 3]).refused == 3  # no word for what cannot be
     assert frames(book) == NOTHING
     book.died([None])
     book.outbox.restart()
-    book.announced(0, [4])
+    book.proposed(0, [4])
     assert frames(book) == [[Kind.CONFIRM, [0]]]  # of the next process
 
 
 def test_who_keeps_the_tasks_says_when_they_have_our_word_once_and_in_any_order() -> None:
     book, words = make(6), Words()
     book.durables = words
-    book.announced(0, [0, 1])
-    book.announced(0, [2])
+    book.proposed(0, [0, 1])
+    book.proposed(0, [2])
     assert frames(book) == NOTHING
-    assert book.announced(0, [3, 3]).refused == 3  # of which nobody is told
+    assert book.proposed(0, [3, 3]).refused == 3  # of which nobody is told
     first, second = words.begins
     second()
     second()
@@ -315,8 +315,8 @@ def test_what_has_not_our_word_when_its_process_dies_has_not_begun_and_gets_it_n
     book, words = make(6), Words()
     book.durables = words
     for numbers in ([0], [1, 2], [3]):
-        book.announced(0, numbers)
-    book.started(0, [4])
+        book.proposed(0, numbers)
+    book.announced(0, [4])
     words.begins[2]()
     words.begins[0]()
     frames(book)
@@ -325,7 +325,7 @@ def test_what_has_not_our_word_when_its_process_dies_has_not_begun_and_gets_it_n
     book.outbox.restart()
     words.begins[1]()
     assert frames(book) == NOTHING
-    book.announced(0, [0])
+    book.proposed(0, [0])
     list(book.close(lost=False))
     words.begins[3]()
     assert frames(book) == NOTHING
@@ -345,7 +345,7 @@ def test_what_the_black_box_says_of_what_was_announced(
     begun: int | None, unbegun: list[int]
 ) -> None:
     book = make()
-    book.started(0, [0, 1, 2])
+    book.announced(0, [0, 1, 2])
     changes = book.died([None if begun is None else (begun, 0)])
     assert sum(change.waiting for change in changes) == (-1 if begun == 4 else len(unbegun))
     lost = [number for change in book.sort_running(rerun=False) for number in change.ended]
@@ -354,25 +354,25 @@ def test_what_the_black_box_says_of_what_was_announced(
 
 def test_of_what_was_announced_twice_the_last_time_counts() -> None:
     book = make()
-    book.started(0, [0, 1])
+    book.announced(0, [0, 1])
     book.retried(0, [0], [5], 100)
-    book.started(0, [0, 2])
+    book.announced(0, [0, 2])
     assert [change.waiting for change in book.died([(1, 0)])] == [1, 0]  # 2, which comes after it
     assert [change.ended for change in book.sort_running(rerun=False)] == [[0, 1]]
 
 
 def test_the_head_of_a_queue_begins_again_before_what_was_announced_after_it() -> None:
     book = make(timed=False)
-    book.announced(0, [0, 1, 2])
+    book.proposed(0, [0, 1, 2])
     book.retried(0, [0], [5], 100)
-    book.announced(0, [0])
+    book.proposed(0, [0])
     assert [c.waiting for c in book.died([(1, 0)])] == [2, 0]  # 1 and 2
     assert [change.ended for change in book.sort_running(rerun=False)] == [[0]]
 
 
 def test_a_death_ends_what_was_asked_to_end_begun_or_not() -> None:
     book = make(6, 2)
-    book.started(0, [0, 2])
+    book.announced(0, [0, 2])
     book.cancel(0, 0)
     book.cancel(1, 1)
     book.withdraw(1, 3)
@@ -389,7 +389,7 @@ def test_one_that_had_begun_is_lost_by_itself_and_no_other_is() -> None:
     book = make(4, 2)
     book.adopt(0, 5, 7, 1, None, 1 << 50)
     frames(book)
-    book.started(0, [0, 2, 4])
+    book.announced(0, [0, 2, 4])
     assert book.lose(1, 0) == book.lose(0, 1) == book.lose(0, 3) == book.lose(0, 99) == []
     assert book.lose(0, 2) == [Change(0, 0, [2], State.LOST)]
     assert book.lose(0, 2) == []
@@ -401,7 +401,7 @@ def test_one_that_had_begun_is_lost_by_itself_and_no_other_is() -> None:
 def test_what_runs_again_counts_its_attempts() -> None:
     book = make()
     for times in range(1, 4):
-        book.started(0, [2])
+        book.announced(0, [2])
         assert book.sort_running(rerun=True) == [Change(0, 1)]
         assert replayed(book)[2] == (102, times + 1)
 
@@ -410,7 +410,7 @@ def test_what_runs_again_counts_its_attempts() -> None:
 def test_at_the_end_every_task_ends_once(lost: bool) -> None:
     book = make(600)
     book.outbox.add(0, 5, 7, 7)  # in no frame yet
-    book.started(0, [5, 6])
+    book.announced(0, [5, 6])
     book.cancel(0, 6)
     book.cancel(0, 300)
     book.reschedule(0, 301, 9)
@@ -468,7 +468,7 @@ class Worker:
             for number in fields[1]:
                 waited = self.waiting.pop(number, None) is not None
                 if waited or (kind == Kind.CANCEL and self.drops(number)):
-                    self.say(Kind.FINISHED, number)
+                    self.say(Kind.ENDED, number)
 
     def drops(self, number: int) -> bool:
         """Cancel what was announced, or runs."""
@@ -497,10 +497,10 @@ class Worker:
             if self.confirms(number):
                 self.unconfirmed[self.announcements] = number
                 self.announcements += 1
-                self.say(Kind.ANNOUNCED, number)
+                self.say(Kind.PROPOSED, number)
             else:
                 self.announced.append(number)
-                self.say(Kind.STARTED, number)
+                self.say(Kind.ANNOUNCED, number)
         elif deed == "begin":
             order = draw.randrange(2)
             launched = (self.announced, self.confirmed)[order]
@@ -512,18 +512,18 @@ class Worker:
         elif deed == "give back" and self.announced:
             number = self.announced.pop()
             if number >= 0:  # a drain does so
-                self.say(Kind.UNSTARTED, number)
+                self.say(Kind.UNBEGUN, number)
         elif deed == "give back" and self.unconfirmed:
             index = draw.choice(list(self.unconfirmed))
             number, self.unconfirmed[index] = self.unconfirmed[index], -1
             if number >= 0:
-                self.say(Kind.UNSTARTED, number)
+                self.say(Kind.UNBEGUN, number)
         elif self.running:
             number = self.running.pop(draw.randrange(len(self.running)))
             if deed == "retry":
                 self.say(Kind.RETRY, number)
             else:
-                self.say(Kind.FINISHED, number, draw.choice((State.FINISHED, State.FAILED)))
+                self.say(Kind.ENDED, number, draw.choice((State.FINISHED, State.FAILED)))
         return []
 
 
@@ -617,12 +617,12 @@ class Story:
     def listen(self) -> None:
         kind, number, state = self.worker.said.popleft()
         book = self.book
-        if kind == Kind.STARTED:
-            self.take(book.started(0, [number]))
-        elif kind == Kind.ANNOUNCED:
+        if kind == Kind.ANNOUNCED:
             self.take(book.announced(0, [number]))
-        elif kind == Kind.UNSTARTED:
-            self.take(book.unstarted(0, [number]))
+        elif kind == Kind.PROPOSED:
+            self.take(book.proposed(0, [number]))
+        elif kind == Kind.UNBEGUN:
+            self.take(book.unbegun(0, [number]))
         elif kind == Kind.RETRY:
             self.allowed[number] = self.starts[number] + 1
             self.take(book.retried(0, [number], [self.draw.randrange(9)], self.now))

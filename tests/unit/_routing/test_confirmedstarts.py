@@ -43,7 +43,7 @@ class Place(stores.Place):
 
     def announce(self, *numbers: int) -> None:
         kept = {number: self.kept[number] for number in numbers if number in self.kept}
-        self.starts.announced(numbers, kept, self.begun.append)
+        self.starts.proposed(numbers, kept, self.begun.append)
 
     def write(self) -> None:
         for _ in range(3):

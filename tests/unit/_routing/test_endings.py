@@ -38,7 +38,7 @@ class Place(Home):
         for number in range(count):
             self.book.outbox.add(0, 5, 7, number)
         self.book.outbox.take()
-        self.book.started(0, list(range(count)))
+        self.book.announced(0, list(range(count)))
 
     # The counter.
 

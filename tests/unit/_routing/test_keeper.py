@@ -262,7 +262,7 @@ async def test_what_runs_is_marked_though_nothing_else_is_written(place: Place) 
     await place.turn()
     place.enter(0, 1)
     await place.turn()
-    place.keeper.keepings[0].started([0])
+    place.keeper.keepings[0].announced([0])
     written = len(place.store.batches)
     for _ in range(4):
         place.keeper.look_after()

@@ -88,7 +88,7 @@ class Place(stores.Place):
         self.commits.soon()
 
     def announce(self, *numbers: int, worker: int = 0) -> None:
-        self.keepings[worker].announced(numbers, lambda those: self.begun.append(numbers))
+        self.keepings[worker].proposed(numbers, lambda those: self.begun.append(numbers))
 
     def settle(self) -> None:
         """Write all there is, and no mark but those that are due."""
@@ -120,8 +120,8 @@ def place() -> Place:
 
 def test_what_is_not_durable_is_passed_over(place: Place) -> None:
     for keeping in place.keepings:
-        keeping.started([7, 8])
-        keeping.unstarted([7])
+        keeping.announced([7, 8])
+        keeping.unbegun([7])
         keeping.retried({7: 5})
         keeping.moved(7, 5)
         assert keeping.dispossess(7, running=True)
@@ -137,7 +137,7 @@ def test_what_is_not_durable_is_passed_over(place: Place) -> None:
         assert not keeping.all_durable([])
         place.add(1, worker=place.keepings.index(keeping))
         assert keeping.ended([7, 8], State.FAILED, [b"", b""]) == set()
-        keeping.announced([7, 8], lambda those: place.begun.append("plain"))
+        keeping.proposed([7, 8], lambda those: place.begun.append("plain"))
     assert place.begun == ["plain"] * 2  # nobody waits for a store
     assert len(place.rows()) == 2
     assert not place.dead()
@@ -158,7 +158,7 @@ def test_all_that_ran_may_be_durable(place: Place) -> None:
 def test_what_outlives_a_commit_is_marked_and_nothing_else(place: Place) -> None:
     kept = [place.add(number) for number in range(3)]
     place.turn()
-    place.keeping.started([0, 1, 2])
+    place.keeping.announced([0, 1, 2])
     place.keeping.ended([0], State.FINISHED, [None])
     place.turn()  # the strike of 0: the others have begun since the last batch
     assert [row.begun for row in place.store.rows()] == [Begun.NO, Begun.NO]
@@ -175,10 +175,10 @@ def test_what_outlives_a_commit_is_marked_and_nothing_else(place: Place) -> None
 def test_a_mark_is_not_made_of_what_has_not_begun_after_all(place: Place) -> None:
     kept = [place.add(number) for number in range(2)]
     place.turn()
-    place.keeping.started([0, 1])
+    place.keeping.announced([0, 1])
     assert len(place.marks) == 2
     place.tick()
-    place.keeping.unstarted([0])
+    place.keeping.unbegun([0])
     place.keeping.retried({1: 900})
     place.marks.forget(kept[0])  # as often as anybody likes
     assert not place.marks
@@ -189,11 +189,11 @@ def test_a_mark_is_not_made_of_what_has_not_begun_after_all(place: Place) -> Non
 def test_a_mark_is_taken_back_if_it_has_not_begun(place: Place) -> None:
     kept = place.add(1)
     place.turn()
-    place.keeping.started([1])
+    place.keeping.announced([1])
     for _ in range(2):
         place.tick()
     assert place.row(kept).begun is Begun.YES
-    place.keeping.unstarted([1])
+    place.keeping.unbegun([1])
     assert place.row(kept).begun is Begun.NO
 
 
@@ -223,7 +223,7 @@ def test_who_waits_has_not_begun_however_long(place: Place) -> None:
     place.turn()
     place.announce(1)
     place.announce(2)
-    place.keeping.started([2, 3])  # which is said of what is announced, too
+    place.keeping.announced([2, 3])  # which is said of what is announced, too
     for _ in range(4):
         place.tick()
     rows = place.rows()
@@ -296,7 +296,7 @@ def test_a_turn_that_comes_too_late_puts_nothing_on_record(place: Place) -> None
         place.announce(number)
     place.settle()
     place.keeping.withdrawn(2)
-    place.keeping.unstarted([3])  # its process has died, or drains
+    place.keeping.unbegun([3])  # its process has died, or drains
     place.keeping.moved(4, 7000)
     place.keeping.ended([1], State.FINISHED, [None])
     rows = place.rows()
@@ -311,11 +311,11 @@ def test_the_word_is_for_those_that_are_still_to_begin(place: Place) -> None:
     begun: list[list[int]] = []
     for number in range(4):
         place.add(number, once=True)
-    place.keeping.announced([0, 1, 2, 3], begun.append)
+    place.keeping.proposed([0, 1, 2, 3], begun.append)
     place.loop.turn()  # it is being written
     place.keeping.withdrawn(0)
     place.keeping.moved(1, 7000)
-    place.keeping.announced([1], begun.append)  # its time has come before the word
+    place.keeping.proposed([1], begun.append)  # its time has come before the word
     place.writer.work(1)
     assert begun == [[2, 3]]
     assert place.keeping.stays(1, running=True)  # it certainly has not begun
@@ -362,8 +362,8 @@ def test_the_word_for_a_process_that_has_died_is_not_that_for_the_next(place: Pl
     kept = place.add(1, once=True)
     place.announce(1)
     place.loop.turn()  # it is being written
-    place.keeping.unstarted([1])
-    place.keeping.announced([1], lambda those: place.begun.append("next"))
+    place.keeping.unbegun([1])
+    place.keeping.proposed([1], lambda those: place.begun.append("next"))
     place.writer.work(1)
     assert place.begun == [(1,)]
     assert place.keeping.runs_again(1, False)  # it has not begun, and so it is not lost
@@ -383,7 +383,7 @@ def test_a_retry_counts_and_keeps_the_time_that_was_given(place: Place) -> None:
     assert (row.due, row.given, row.attempt, row.failed) == (900, 500, 2, 1)
     assert (row.losses, row.begun) == (0, Begun.NO)
     assert not place.keeping.waits(1)
-    place.keeping.started([1])
+    place.keeping.announced([1])
     place.keeping.retried({1: 1900})
     row = place.row(kept)
     assert (row.due, row.given, row.attempt, row.failed) == (1900, 500, 3, 2)
@@ -396,7 +396,7 @@ def test_in_a_queue_a_retry_has_no_time() -> None:
     place = Place(timed=False)
     kept = place.add(1, due=0)
     place.turn()
-    place.keeping.started([1])
+    place.keeping.announced([1])
     place.keeping.retried({1: 900})
     row = place.row(kept)
     assert (row.due, row.given, row.attempt, row.failed) == (0, None, 2, 1)
@@ -460,7 +460,7 @@ def test_what_turns_out_to_be_another_task_never_begins(place: Place) -> None:
     place.unknown = []
     for number in (1, 2):
         place.hurry(number, id=f"{number}")
-    place.keeping.announced([1, 2], begun.append)
+    place.keeping.proposed([1, 2], begun.append)
     place.keeping.leave_out(1)
     place.know(place.keeping.kept[2])
     place.unknown.pop()()
@@ -547,7 +547,7 @@ def test_a_cancellation_that_nobody_asked_for_is_a_letter(place: Place) -> None:
 def test_of_what_was_asked_to_end_as_it_ran_nothing_is_noted_any_more(place: Place) -> None:
     for number in range(4):
         place.add(number, suspect=number == 1)
-    place.keeping.started([0, 2, 3])
+    place.keeping.announced([0, 2, 3])
     place.announce(1)
     place.tick()
     for number in range(4):
@@ -584,7 +584,7 @@ def test_what_stays_is_known_by_its_id_and_has_had_the_attempt_that_is_on_record
     waits, runs, marked = place.add(1, id="a"), place.add(2), place.add(3)
     unconfirmed = place.add(4, once=True)
     place.settle()
-    place.keeping.started([2, 3])
+    place.keeping.announced([2, 3])
     marked.begun = Begun.YES
     place.group.change(marked)
     place.announce(4)
@@ -607,7 +607,7 @@ def test_what_is_to_begin_once_and_runs_does_not_stay(place: Place) -> None:
     assert place.keeping.stays(1, running=True)  # it has not begun
     place.settle()
     assert not place.keeping.stays(1, running=True)
-    place.keeping.unstarted([1])
+    place.keeping.unbegun([1])
     assert place.keeping.stays(1, running=False)
 
 
@@ -632,7 +632,7 @@ def lose(place: Place, numbers: Iterable[int]) -> list[int]:
 def test_what_was_lost_runs_again_as_a_suspect_and_three_times_at_most(place: Place) -> None:
     kept = place.add(1)
     place.settle()
-    place.keeping.started([1])
+    place.keeping.announced([1])
     for losses in range(1, MOST_LOSSES):
         assert lose(place, [1]) == [1]
         row = place.row(kept)
@@ -650,7 +650,7 @@ def test_what_was_lost_runs_again_as_a_suspect_and_three_times_at_most(place: Pl
 def test_a_retry_between_two_deaths_begins_the_count_anew(place: Place) -> None:
     kept = place.add(1)
     for _ in range(5):
-        place.keeping.started([1])
+        place.keeping.announced([1])
         assert lose(place, [1]) == [1]
         place.keeping.retried({1: 900})
         assert place.row(kept).losses == 0

@@ -31,7 +31,7 @@ def test_of_a_book_those_are_listed_that_are_wanted() -> None:
     for due in (7, 8, 9):
         book.outbox.add(due % 2, due * SECOND, 0, due)
     book.outbox.pack()
-    book.started(1, [0])
+    book.announced(1, [0])
     ids = {0: "a:1", 1: "b:1"}
 
     def listed(wanted: Wanted) -> list[TaskInfo]:

@@ -15,7 +15,15 @@ from aioscheduler._scheduling.states import State
 from aioscheduler._shipping.hostcatalog import HostCatalog
 from aioscheduler._shipping.hostshipping import HostShipper
 from aioscheduler._transport import wire
-from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, TOO_LATE, UNASKED, Kind
+from aioscheduler._transport.wire import (
+    CANCELLED,
+    FAILED,
+    FINISHED,
+    IN_BLOB,
+    TOO_LATE,
+    UNASKED,
+    Kind,
+)
 
 NOW = 1000
 
@@ -45,7 +53,7 @@ class Place:
             take_logs=lambda loop, *logs: self.logged.append(logs),
             wear=self if recycles else None,  # type: ignore[arg-type]
         )
-        self.say(Kind.STARTED, 0, [0, 1, 2, 3])
+        self.say(Kind.ANNOUNCED, 0, [0, 1, 2, 3])
         self.told.clear()
 
     def tell(self, change: Change, *outcomes: Any) -> None:
@@ -81,30 +89,30 @@ def place() -> Place:
 
 def test_outcomes_come_with_what_reads_them(place: Place) -> None:
     catalog = place.receiver._decodes
-    place.say(Kind.FINISHED, 0, [0, 1], RETURNED, [5, b"\x90"])
+    place.say(Kind.ENDED, 0, [0, 1], FINISHED, [5, b"\x90"])
     change, outcomes = place.told[0]
     assert change == Change(0, 0, [0, 1], State.FINISHED)
-    assert outcomes == ([5, b"\x90"], catalog[0], False, RETURNED)
-    place.say(Kind.FINISHED, 0, [2], RAISED, [b"\x90"])
-    assert place.told[1][1] == ([b"\x90"], catalog[1], False, RAISED)
+    assert outcomes == ([5, b"\x90"], catalog[0], False, FINISHED)
+    place.say(Kind.ENDED, 0, [2], FAILED, [b"\x90"])
+    assert place.told[1][1] == ([b"\x90"], catalog[1], False, FAILED)
     assert place.unheard == [[2]]  # while the book has it
 
 
 def test_what_is_too_late_has_failed_and_is_told_so(place: Place) -> None:
-    place.say(Kind.FINISHED, 0, [0, 1], TOO_LATE, [b"\x90", b"\x91"])
+    place.say(Kind.ENDED, 0, [0, 1], TOO_LATE, [b"\x90", b"\x91"])
     change, outcomes = place.told[0]
     assert change == Change(0, 0, [0, 1], State.FAILED)
-    assert outcomes == ([b"\x90", b"\x91"], place.receiver._decodes[RAISED], False, TOO_LATE)
+    assert outcomes == ([b"\x90", b"\x91"], place.receiver._decodes[FAILED], False, TOO_LATE)
     assert place.unheard == [[0, 1]]
     with pytest.raises(wire.WireError, match="task 0 was"):
-        place.say(Kind.FINISHED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
+        place.say(Kind.ENDED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
     assert place.told[1][0].ended == [2]  # what came before it has been taken
 
 
 @pytest.mark.parametrize("ending", [wire.UNREADABLE, wire.UNKNOWN])
 def test_what_could_not_be_called_has_failed_and_is_told_so(place: Place, ending: int) -> None:
-    place.say(Kind.FINISHED, 0, [0], ending, [b"\x90"])
-    decode = place.receiver._decodes[RAISED]
+    place.say(Kind.ENDED, 0, [0], ending, [b"\x90"])
+    decode = place.receiver._decodes[FAILED]
     outcomes = [b"\x90"], decode, False, ending
     assert place.told == [(Change(0, 0, [0], State.FAILED), outcomes)]
 
@@ -113,9 +121,9 @@ def test_what_is_retried_is_told_with_its_failures_until_it_starts(place: Place)
     place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
     assert place.told == [(Change(0, 2, []), ([0, 1], ["one", "two"]))]
     place.failures.note(0, [0, 1], ["one", "two"])
-    place.say(Kind.STARTED, 0, [0])
+    place.say(Kind.ANNOUNCED, 0, [0])
     assert len(place.failures) == 1
-    place.say(Kind.ANNOUNCED, 0, [1])
+    place.say(Kind.PROPOSED, 0, [1])
     assert len(place.failures) == 0
     with pytest.raises(wire.WireError, match="task 4 was never sent"):
         place.say(Kind.RETRY, 0, [2, 4], [5, 6], ["one", "two"])
@@ -125,7 +133,7 @@ def test_what_is_retried_is_told_with_its_failures_until_it_starts(place: Place)
 def test_large_outcomes_came_before(place: Place) -> None:
     place.say(Kind.BLOB, 0, b"large")
     place.say(Kind.BLOB, 1, None)
-    place.say(Kind.FINISHED, 0, [0, 1, 2], RETURNED, [IN_BLOB, IN_BLOB, 3])
+    place.say(Kind.ENDED, 0, [0, 1, 2], FINISHED, [IN_BLOB, IN_BLOB, 3])
     assert place.told[0][1][0] == [b"large", NO_MEMORY, 3]
     assert place.told[0][1][2] is True
     assert not place.receiver._blobs
@@ -134,20 +142,20 @@ def test_large_outcomes_came_before(place: Place) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        [Kind.FINISHED, 0, [0], RETURNED, [IN_BLOB]],  # which did not come
-        [Kind.FINISHED, 0, [0], RETURNED, []],
-        [Kind.FINISHED, 0, [0], 7, [1]],
-        [Kind.FINISHED, 1, [0], RETURNED, [1]],
-        [Kind.FINISHED, -1, [0], RETURNED, [1]],
-        [Kind.STARTED, 0, ["0"]],
-        [Kind.STARTED, 0.0, [4]],
-        [Kind.STARTED, 0, [True]],
-        [Kind.ANNOUNCED, 3, [4]],
+        [Kind.ENDED, 0, [0], FINISHED, [IN_BLOB]],  # which did not come
+        [Kind.ENDED, 0, [0], FINISHED, []],
+        [Kind.ENDED, 0, [0], 7, [1]],
+        [Kind.ENDED, 1, [0], FINISHED, [1]],
+        [Kind.ENDED, -1, [0], FINISHED, [1]],
+        [Kind.ANNOUNCED, 0, ["0"]],
+        [Kind.ANNOUNCED, 0.0, [4]],
+        [Kind.ANNOUNCED, 0, [True]],
+        [Kind.PROPOSED, 3, [4]],
         [Kind.RETRY, 0, [0], [], []],
         [Kind.RETRY, 0, [0], ["1"], [""]],
         [Kind.RETRY, 0, [0], [1], [b"no text"]],
-        [Kind.FINISHED, 0, [0], TOO_LATE, []],
-        [Kind.UNSTARTED, 0, 5],
+        [Kind.ENDED, 0, [0], TOO_LATE, []],
+        [Kind.UNBEGUN, 0, 5],
         [Kind.TICK, 0.0, 0, 0, [-1], 0, 0],
         [Kind.TICK, float("inf"), 0, 0, [], 0, 0],
         [Kind.TICK, 0.0, 0, 0, [], 0, -1],
@@ -166,15 +174,15 @@ def test_what_cannot_be_read_changes_nothing(place: Place, frame: list[Any]) -> 
 
 def test_what_cannot_be_is_refused_after_what_can(place: Place) -> None:
     with pytest.raises(wire.WireError, match="task 4 was never sent, or was told of twice"):
-        place.say(Kind.FINISHED, 0, [0, 4, 1], RETURNED, [1, 2, 3])
+        place.say(Kind.ENDED, 0, [0, 4, 1], FINISHED, [1, 2, 3])
     assert place.told[0][0].ended == [0]
 
 
 def test_the_worker_is_answered_where_it_waits_for_it(place: Place) -> None:
     outbox = place.book.outbox
-    place.say(Kind.UNSTARTED, 0, [2, 3])
+    place.say(Kind.UNBEGUN, 0, [2, 3])
     assert not outbox.answers
-    place.say(Kind.ANNOUNCED, 0, [2])
+    place.say(Kind.PROPOSED, 0, [2])
     assert outbox.answers
     outbox.take()
     place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
@@ -182,19 +190,19 @@ def test_the_worker_is_answered_where_it_waits_for_it(place: Place) -> None:
     outbox.take()
     place.book.reschedule(0, 0, 9)
     outbox.take()
-    place.say(Kind.FINISHED, 0, [0], DROPPED, [None])
+    place.say(Kind.ENDED, 0, [0], CANCELLED, [None])
     assert outbox.answers
     outbox.take()
     assert not outbox.answers
     place.book.reschedule(0, 0, NOW + 5)
     assert [place.book.find(n).due for n in (0, 1)] == [NOW + 5, NOW + 6]  # type: ignore[union-attr]
-    place.say(Kind.FINISHED, 0, [4], DROPPED, [None])
+    place.say(Kind.ENDED, 0, [4], CANCELLED, [None])
     assert [change.waiting for change, _ in place.told] == [2, -1, 2, 0, -1]
 
 
 def test_a_cancellation_that_nobody_asked_for_ends_its_task_whatever_closes(place: Place) -> None:
     place.book.closing = True
-    place.say(Kind.FINISHED, 0, [0], UNASKED, [b"why"])
+    place.say(Kind.ENDED, 0, [0], UNASKED, [b"why"])
     ((change, (values, *_)),) = place.told
     assert (change.ended, change.state) == ([0], State.CANCELLED)
     assert values == [b"why"]
@@ -215,7 +223,7 @@ def test_of_a_process_that_is_gone_no_half_of_anything_stays(place: Place) -> No
     place.say(Kind.INSIDE, wire.pack(["cancel"]), True)
     assert place.asked == [("cancel",)]
     with pytest.raises(wire.WireError, match="did not come"):
-        place.say(Kind.FINISHED, 0, [0], RETURNED, [IN_BLOB])
+        place.say(Kind.ENDED, 0, [0], FINISHED, [IN_BLOB])
 
 
 def test_what_is_logged_is_passed_on(place: Place) -> None:
@@ -233,9 +241,9 @@ def test_lateness_is_noted(place: Place) -> None:
 def test_what_has_run_and_how_large_the_process_is_are_told_where_that_matters() -> None:
     place = Place(recycles=True)
     place.say(Kind.READY)
-    place.say(Kind.FINISHED, 0, [0, 1], RETURNED, [1, 2])
+    place.say(Kind.ENDED, 0, [0, 1], FINISHED, [1, 2])
     place.say(Kind.RETRY, 0, [2], [5], ["failed"])  # an attempt
-    place.say(Kind.FINISHED, 0, [3, 4], DROPPED, [None, None])  # 4 has not begun
+    place.say(Kind.ENDED, 0, [3, 4], CANCELLED, [None, None])  # 4 has not begun
     place.say(Kind.TICK, 0.5, 0, 0, [], 0, 5_000)
     began, *told = place.worn
     assert began == ("began", 0)
@@ -244,5 +252,5 @@ def test_what_has_run_and_how_large_the_process_is_are_told_where_that_matters()
 
 def test_what_was_too_late_has_not_run() -> None:
     place = Place(recycles=True)
-    place.say(Kind.FINISHED, 0, [0, 1], TOO_LATE, [b"", b""])
+    place.say(Kind.ENDED, 0, [0, 1], TOO_LATE, [b"", b""])
     assert place.worn == [("ran", 0)]

@@ -22,7 +22,7 @@ class Place:
         for number in range(4):
             self.book.outbox.add(0, 5, 7, number)
         self.book.outbox.take()
-        self.book.started(0, [0, 1, 2])
+        self.book.announced(0, [0, 1, 2])
         self.word: int | None = 2  # of the black box: 0 and 1 have begun
         self.blamed: Any = None
         self.fails: Exception | None = None

@@ -1,4 +1,4 @@
-"""The host's end of a worker's place, without a worker: whatever frames come, no task is lost."""
+"""The host's end of a worker's slot, without a worker: whatever frames come, no task is lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def right_frames(draw: Any) -> list[Any]:
     """A frame of the right shape, which may yet say what is not true."""
     kind = draw(
         st.sampled_from(
-            [Kind.STARTED, Kind.ANNOUNCED, Kind.FINISHED, Kind.UNSTARTED, Kind.RETRY]
+            [Kind.ANNOUNCED, Kind.PROPOSED, Kind.ENDED, Kind.UNBEGUN, Kind.RETRY]
             + [Kind.BLOB, Kind.TICK]
         )
     )
@@ -48,7 +48,7 @@ def right_frames(draw: Any) -> list[Any]:
     if kind == Kind.RETRY:
         waits = draw(st.lists(st.integers(0, 99), min_size=len(numbers), max_size=6))
         return [kind, draw(st.integers(-1, 2)), numbers, waits, [""] * len(waits)]
-    if kind != Kind.FINISHED:
+    if kind != Kind.ENDED:
         return [kind, draw(st.integers(-1, 2)), numbers]
     payloads = draw(st.one_of(PAYLOADS, st.just([1] * len(numbers))))
     return [kind, draw(st.integers(-1, 2)), numbers, draw(st.integers(-1, 3)), payloads]

@@ -27,7 +27,7 @@ def test_what_waits_has_a_due_time_and_what_runs_or_is_in_a_queue_has_none() -> 
     number = home.book.outbox.add(0, 77, 0, None)
     home.book.outbox.pack()
     assert (home.state(number), home.due(0, number)) == (State.PENDING, 77)
-    home.book.started(0, [number])
+    home.book.announced(0, [number])
     assert (home.state(number), home.due(0, number)) == (State.RUNNING, None)
     assert home.due(0, 99) is None
     queue = _Home(timed=False)

@@ -96,7 +96,7 @@ def test_parts_are_collected_in_place() -> None:
 def test_any_text_fits_a_frame() -> None:
     told = wire.text("x" * 10_000_000 + "\udce9 ends")
     assert told.endswith("\\udce9 ends")
-    wire.encode([Kind.FAILED, told])
+    wire.encode([Kind.FATAL, told])
 
 
 def test_a_record_says_what_was_put_into_it() -> None:

@@ -13,7 +13,7 @@ from aioscheduler._scheduling.few import MOST
 from aioscheduler._scheduling.order import Order
 from aioscheduler._scheduling.pace import MAX_SLICE
 from aioscheduler._transport import wire
-from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
+from aioscheduler._transport.wire import CANCELLED, FAILED, FINISHED, IN_BLOB, Kind
 
 
 async def test_nothing_begins_before_its_announcement_is_written(place: Place) -> None:
@@ -27,10 +27,10 @@ async def test_nothing_begins_before_its_announcement_is_written(place: Place) -
     await turns()
     assert place.begun == [5, 6]
     frames = place.take()
-    assert frames[:2] == [[Kind.STARTED, 0, [4]], [Kind.STARTED, 1, [5]]]
+    assert frames[:2] == [[Kind.ANNOUNCED, 0, [4]], [Kind.ANNOUNCED, 1, [5]]]
     assert sorted(frames[2:], key=str) == [
-        [Kind.FINISHED, 0, [4], RETURNED, ["a"]],
-        [Kind.FINISHED, 1, [5], RETURNED, ["b"]],
+        [Kind.ENDED, 0, [4], FINISHED, ["a"]],
+        [Kind.ENDED, 1, [5], FINISHED, ["b"]],
     ]
 
 
@@ -42,11 +42,11 @@ async def test_a_queue_announces_one_at_a_time(make: Make) -> None:
     place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [-1, -2, -3])
     await turns(30)
     frames = place.take()
-    for kind in (Kind.STARTED, Kind.FINISHED):
+    for kind in (Kind.ANNOUNCED, Kind.ENDED):
         assert [frame[2] for frame in frames if frame[0] == kind] == [[2], [1], [0]]
     # The next is announced once the one before has ended, if not told of that.
-    assert frames.index([Kind.STARTED, 0, [0]]) > frames.index(
-        [Kind.FINISHED, 0, [2], RETURNED, [3]]
+    assert frames.index([Kind.ANNOUNCED, 0, [0]]) > frames.index(
+        [Kind.ENDED, 0, [2], FINISHED, [3]]
     )
 
 
@@ -58,12 +58,12 @@ async def test_where_so_many_may_run_ends_are_told_before_more_is_announced(make
     place.call(0, abs, [-1, -2, -3, -4, -5])
     await turns()
     assert place.take() == [
-        [Kind.STARTED, 0, [0, 1]],
-        [Kind.FINISHED, 0, [0, 1], RETURNED, [1, 2]],
-        [Kind.STARTED, 0, [2, 3]],
-        [Kind.FINISHED, 0, [2, 3], RETURNED, [3, 4]],
-        [Kind.STARTED, 0, [4]],
-        [Kind.FINISHED, 0, [4], RETURNED, [5]],
+        [Kind.ANNOUNCED, 0, [0, 1]],
+        [Kind.ENDED, 0, [0, 1], FINISHED, [1, 2]],
+        [Kind.ANNOUNCED, 0, [2, 3]],
+        [Kind.ENDED, 0, [2, 3], FINISHED, [3, 4]],
+        [Kind.ANNOUNCED, 0, [4]],
+        [Kind.ENDED, 0, [4], FINISHED, [5]],
     ]
 
 
@@ -79,25 +79,25 @@ async def test_what_waits_for_the_pipe_or_its_arguments_has_its_place(make: Make
     await turns()
     place.pipe.held = False
     place.pipe.flush()
-    assert place.take() == [[Kind.STARTED, 0, [1]]]
+    assert place.take() == [[Kind.ANNOUNCED, 0, [1]]]
     await turns()
-    assert [frame[2] for frame in place.take() if frame[0] == Kind.STARTED] == [[2]]
+    assert [frame[2] for frame in place.take() if frame[0] == Kind.ANNOUNCED] == [[2]]
     place.schedule(3, forever())
     place.schedule(4, forever())
     place.schedule(5, forever())
     await turns()
-    assert place.take() == [[Kind.STARTED, 0, [3]]]
+    assert place.take() == [[Kind.ANNOUNCED, 0, [3]]]
     place.send(Kind.CANCEL, 0, [0])  # its arguments will not be waited for
     await turns()
     assert place.take() == [
-        [Kind.FINISHED, 0, [0], DROPPED, [None]],
-        [Kind.STARTED, 0, [4]],
+        [Kind.ENDED, 0, [0], CANCELLED, [None]],
+        [Kind.ANNOUNCED, 0, [4]],
     ]
     place.send(Kind.CANCEL, 0, [3])
     await turns()
     assert place.take() == [
-        [Kind.FINISHED, 0, [3], DROPPED, [None]],
-        [Kind.STARTED, 0, [5]],
+        [Kind.ENDED, 0, [3], CANCELLED, [None]],
+        [Kind.ANNOUNCED, 0, [5]],
     ]
 
 
@@ -107,12 +107,12 @@ async def test_what_waits_for_the_hosts_word_has_its_place(make: Make) -> None:
     place.take()
     place.call(0, abs, [-1, -2, -3])
     await turns()
-    assert place.take() == [[Kind.ANNOUNCED, 0, [0, 1]]]
+    assert place.take() == [[Kind.PROPOSED, 0, [0, 1]]]
     place.send(Kind.CONFIRM, [0])
     await turns()
     assert place.take() == [
-        [Kind.FINISHED, 0, [0, 1], RETURNED, [1, 2]],
-        [Kind.ANNOUNCED, 0, [2]],
+        [Kind.ENDED, 0, [0, 1], FINISHED, [1, 2]],
+        [Kind.PROPOSED, 0, [2]],
     ]
 
 
@@ -123,16 +123,16 @@ async def test_a_task_waits_for_its_large_arguments(place: Place) -> None:
     place.schedule(1, give("small"))
     await turns()
     assert place.take() == [
-        [Kind.STARTED, 0, [1]],
-        [Kind.FINISHED, 0, [1], RETURNED, ["small"]],
+        [Kind.ANNOUNCED, 0, [1]],
+        [Kind.ENDED, 0, [1], FINISHED, ["small"]],
     ]
     place.pipe.receive([Kind.BLOB, 0, payload])
     await turns()
     started, blob, finished = place.take()
-    assert started == [Kind.STARTED, 0, [0]]
+    assert started == [Kind.ANNOUNCED, 0, [0]]
     assert (blob[:2], finished) == (
         [Kind.BLOB, 0],
-        [Kind.FINISHED, 0, [0], RETURNED, [IN_BLOB]],  # behind its blob, as it is as large
+        [Kind.ENDED, 0, [0], FINISHED, [IN_BLOB]],  # behind its blob, as it is as large
     )
     assert blob[2] > 100_000
 
@@ -152,7 +152,7 @@ async def test_large_arguments_of_a_cancelled_task_are_not_kept(place: Place) ->
     await turns()
     place.send(Kind.CANCEL, 0, [0])
     await turns()
-    assert place.take() == [[Kind.FINISHED, 0, [0], DROPPED, [None]]]
+    assert place.take() == [[Kind.ENDED, 0, [0], CANCELLED, [None]]]
     place.pipe.receive([Kind.BLOB, 0, b"x" * 100_000])
     await turns()
     assert place.take() == []
@@ -182,15 +182,15 @@ async def test_where_all_wait_they_begin_when_the_host_has_entered_them(make: Ma
     place.call(4, give, ["a", "b"])
     place.call(6, give, ["c"], scheduler=1)
     await turns()
-    assert place.take() == [[Kind.ANNOUNCED, 0, [4, 5]], [Kind.ANNOUNCED, 1, [6]]]
+    assert place.take() == [[Kind.PROPOSED, 0, [4, 5]], [Kind.PROPOSED, 1, [6]]]
     assert place.begun == [0, 0]
     place.send(Kind.CONFIRM, [1])  # in any order
     await turns()
-    assert place.take() == [[Kind.FINISHED, 1, [6], RETURNED, ["c"]]]
+    assert place.take() == [[Kind.ENDED, 1, [6], FINISHED, ["c"]]]
     assert place.begun_on_word == [0, 7]
     place.send(Kind.CONFIRM, [0])
     await turns()
-    assert place.take() == [[Kind.FINISHED, 0, [4, 5], RETURNED, ["a", "b"]]]
+    assert place.take() == [[Kind.ENDED, 0, [4, 5], FINISHED, ["a", "b"]]]
     assert (place.begun, place.begun_on_word) == ([0, 0], [6, 7])
 
 
@@ -214,12 +214,12 @@ async def test_timed_tasks_do_not_wait_with_those_that_do(place: Place) -> None:
     place.send(Kind.SCHEDULE, 0, 0, 0, function, records, [0, 1, 2, 3, 4, 5])
     await turns()
     announcements = [
-        [Kind.ANNOUNCED, 0, [3]],
-        [Kind.ANNOUNCED, 0, [5]],
-        [Kind.STARTED, 0, [0, 2]],
-        [Kind.ANNOUNCED, 0, [1, 4]],
+        [Kind.PROPOSED, 0, [3]],
+        [Kind.PROPOSED, 0, [5]],
+        [Kind.ANNOUNCED, 0, [0, 2]],
+        [Kind.PROPOSED, 0, [1, 4]],
     ]
-    assert place.take() == [*announcements, [Kind.FINISHED, 0, [0, 2], RETURNED, [None, None]]]
+    assert place.take() == [*announcements, [Kind.ENDED, 0, [0, 2], FINISHED, [None, None]]]
     place.call(6, trace, [6])
     await turns()
     assert ran == [0, 2, 6]
@@ -263,8 +263,8 @@ async def test_a_queue_keeps_its_order_and_waits_with_what_waits(make: Make) -> 
     place.send(Kind.SCHEDULE, 0, 0, 0, function, records, ["a", "b", "c", "d"])
     place.call(4, trace_alone, ["e"])
     await turns(20)
-    announcements = [[Kind.STARTED, 0, [0, 1]], [Kind.ANNOUNCED, 0, [2, 3, 4]]]
-    assert [frame for frame in place.take() if frame[0] != Kind.FINISHED] == announcements
+    announcements = [[Kind.ANNOUNCED, 0, [0, 1]], [Kind.PROPOSED, 0, [2, 3, 4]]]
+    assert [frame for frame in place.take() if frame[0] != Kind.ENDED] == announcements
     assert ran == ["a", "b"]
     place.send(Kind.CONFIRM, [0])
     await turns(40)
@@ -290,7 +290,7 @@ async def test_what_waits_for_its_next_attempt_at_the_head_lets_nothing_by(make:
 
 
 def announced_in(place: Place) -> list[list[int]]:
-    return [frame[2] for frame in place.take() if frame[0] == Kind.ANNOUNCED]
+    return [frame[2] for frame in place.take() if frame[0] == Kind.PROPOSED]
 
 
 async def test_of_those_that_are_in_doubt_then_few_are_announced(place: Place) -> None:
@@ -327,7 +327,7 @@ async def test_what_is_held_back_was_not_announced_when_its_process_drains(place
     place.take()
     place.send(Kind.DRAIN)
     await turns()
-    (unstarted,) = [frame[2] for frame in place.take() if frame[0] == Kind.UNSTARTED]
+    (unstarted,) = [frame[2] for frame in place.take() if frame[0] == Kind.UNBEGUN]
     assert sorted(unstarted) == list(range(MOST))
 
 
@@ -342,7 +342,7 @@ async def test_a_queue_with_one_that_is_alone_announces_one_at_a_time(make: Make
     place.send(Kind.SCHEDULE, 0, 0, 0, function, records, ["a", "b", "c", "d"])
     for index, ahead in enumerate((1, 1, 32, 1)):
         await turns(20)
-        assert [f[2] for f in place.take() if f[0] == Kind.ANNOUNCED] == [[index]]
+        assert [f[2] for f in place.take() if f[0] == Kind.PROPOSED] == [[index]]
         assert ran == ["a", "b", "c", "d"][:index]
         assert place.worker._engines[0].ahead == ahead
         place.send(Kind.CONFIRM, [index])
@@ -359,12 +359,12 @@ async def test_beside_one_that_runs_alone_nothing_is_announced(make: Make) -> No
     await turns()
     place.send(Kind.CONFIRM, [0])
     await turns(20)
-    assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
+    assert place.take() == [[Kind.PROPOSED, 0, [0]]]
     place.send(Kind.CANCEL, 0, [0])
     await turns(20)
     assert [frame[:3] for frame in place.take()] == [
-        [Kind.FINISHED, 0, [0]],
-        [Kind.ANNOUNCED, 0, [1]],
+        [Kind.ENDED, 0, [0]],
+        [Kind.PROPOSED, 0, [1]],
     ]
 
 
@@ -381,7 +381,7 @@ async def let_one_wait(place: Place) -> object:
 
 async def test_a_late_payload_of_a_timed_task_waits_for_nobody(place: Place) -> None:
     payload = await let_one_wait(place)
-    assert place.take() == [[Kind.ANNOUNCED, 0, [1]]]
+    assert place.take() == [[Kind.PROPOSED, 0, [1]]]
     place.pipe.receive([Kind.BLOB, 0, payload])
     place.schedule(2, trace(2))
     await turns()
@@ -405,7 +405,7 @@ async def test_late_payloads_that_come_together_are_announced_in_slices(place: P
         place.pipe.receive([Kind.BLOB, number, payload])
     place.send(Kind.CANCEL, 0, [1])
     await turns(40)
-    started = [frame[2] for frame in place.take() if frame[0] == Kind.STARTED]
+    started = [frame[2] for frame in place.take() if frame[0] == Kind.ANNOUNCED]
     assert [len(numbers) for numbers in started] == [MAX_SLICE - 1, MAX_SLICE, MAX_SLICE]
     assert [n for numbers in started for n in numbers] == [n for n in range(count) if n != 1]
     assert len(ran) == count - 1
@@ -421,12 +421,12 @@ async def test_what_is_cancelled_before_the_word_comes_does_not_begin(make: Make
     place.send(Kind.WITHDRAW, 0, [0])  # it was announced
     await turns()
     assert place.take() == [
-        [Kind.ANNOUNCED, 0, [0, 1, 2]],
-        [Kind.FINISHED, 0, [1], DROPPED, [None]],
+        [Kind.PROPOSED, 0, [0, 1, 2]],
+        [Kind.ENDED, 0, [1], CANCELLED, [None]],
     ]
     place.send(Kind.CONFIRM, [0])
     await turns()
-    assert place.take() == [[Kind.FINISHED, 0, [0, 2], RETURNED, [1, 3]]]
+    assert place.take() == [[Kind.ENDED, 0, [0, 2], FINISHED, [1, 3]]]
 
 
 async def test_a_drain_gives_back_what_waits_for_the_word(make: Make) -> None:
@@ -440,9 +440,9 @@ async def test_a_drain_gives_back_what_waits_for_the_word(make: Make) -> None:
     place.send(Kind.CONFIRM, [0])
     await place.serving
     assert place.take() == [
-        [Kind.ANNOUNCED, 0, [0, 1]],
+        [Kind.PROPOSED, 0, [0, 1]],
         [Kind.DRAINING],
-        [Kind.UNSTARTED, 0, [0, 1]],
+        [Kind.UNBEGUN, 0, [0, 1]],
         [Kind.DRAINED],
     ]
     assert place.begun_on_word == [0, 0]
@@ -459,9 +459,9 @@ async def test_a_close_drops_what_waits_for_the_word(make: Make) -> None:
     place.send(Kind.CONFIRM, [0])
     await place.serving
     assert place.take() == [
-        [Kind.ANNOUNCED, 0, [0, 1]],
-        [Kind.UNSTARTED, 0, [0, 1]],
-        [Kind.FINISHED, 0, [0, 1], DROPPED, [None, None]],
+        [Kind.PROPOSED, 0, [0, 1]],
+        [Kind.UNBEGUN, 0, [0, 1]],
+        [Kind.ENDED, 0, [0, 1], CANCELLED, [None, None]],
     ]
     assert place.begun_on_word == [0, 0]
 
@@ -490,7 +490,7 @@ async def test_a_queue_that_waits_announces_ahead_and_runs_one_at_a_time(
     ran.clear()
     while len(ran) < 40:
         await turns(4)
-        found = [frame[2] for frame in place.take() if frame[0] == Kind.ANNOUNCED]
+        found = [frame[2] for frame in place.take() if frame[0] == Kind.PROPOSED]
         announced += [number for numbers in found for number in numbers]
         assert not confirmed or len(announced) - len(ran) <= together + 1
         if found:
@@ -529,11 +529,11 @@ async def test_a_task_that_starts_once_more_waits_again(make: Make) -> None:
     await turns()
     place.send(Kind.CONFIRM, [0])
     await turns(20)
-    assert [frame[0] for frame in place.take()] == [Kind.ANNOUNCED, Kind.RETRY, Kind.ANNOUNCED]
+    assert [frame[0] for frame in place.take()] == [Kind.PROPOSED, Kind.RETRY, Kind.PROPOSED]
     place.send(Kind.CONFIRM, [1])
     await turns()
     (failed,) = place.take()
-    assert failed[:4] == [Kind.FINISHED, 0, [0], RAISED]
+    assert failed[:4] == [Kind.ENDED, 0, [0], FAILED]
 
 
 async def test_what_was_announced_ahead_waits_for_an_attempt_that_failed(make: Make) -> None:
@@ -547,16 +547,16 @@ async def test_what_was_announced_ahead_waits_for_an_attempt_that_failed(make: M
     place.send(Kind.CONFIRM, [0])
     await turns()
     announced, retry = place.take()
-    assert announced == [Kind.ANNOUNCED, 0, [0, 1, 2]]
+    assert announced == [Kind.PROPOSED, 0, [0, 1, 2]]
     assert retry[:3] == [Kind.RETRY, 0, [0]]
     assert place.begun == [1]
     await place.pass_(1)
-    assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
+    assert place.take() == [[Kind.PROPOSED, 0, [0]]]
     place.send(Kind.CONFIRM, [1])
     await turns(20)
     assert ran == ["once", "once", "a", "b"]
-    ends = [frame[2:4] for frame in place.take() if frame[0] == Kind.FINISHED]
-    assert sorted(ends) == [[[0], RAISED], [[1], RETURNED], [[2], RETURNED]]
+    ends = [frame[2:4] for frame in place.take() if frame[0] == Kind.ENDED]
+    assert sorted(ends) == [[[0], FAILED], [[1], FINISHED], [[2], FINISHED]]
 
 
 async def test_what_has_its_payload_and_is_not_announced_can_be_withdrawn(place: Place) -> None:
@@ -566,7 +566,7 @@ async def test_what_has_its_payload_and_is_not_announced_can_be_withdrawn(place:
     place.send(Kind.CONFIRM, [0])
     await turns(20)
     assert ran == [1]
-    assert [Kind.FINISHED, 0, [0], DROPPED, [None]] in place.take()
+    assert [Kind.ENDED, 0, [0], CANCELLED, [None]] in place.take()
 
 
 async def test_one_record_may_hold_for_all_of_a_frame(place: Place) -> None:
@@ -574,7 +574,7 @@ async def test_one_record_may_hold_for_all_of_a_frame(place: Place) -> None:
     place.tell_definitions()
     place.send(Kind.SCHEDULE, 0, 0, 0, function, [CONFIRMED], [-1, -2, -3])
     await turns()
-    assert place.take() == [[Kind.ANNOUNCED, 0, [0, 1, 2]]]
+    assert place.take() == [[Kind.PROPOSED, 0, [0, 1, 2]]]
     place.send(Kind.CONFIRM, [0])
     await turns()
-    assert place.take() == [[Kind.FINISHED, 0, [0, 1, 2], RETURNED, [1, 2, 3]]]
+    assert place.take() == [[Kind.ENDED, 0, [0, 1, 2], FINISHED, [1, 2, 3]]]

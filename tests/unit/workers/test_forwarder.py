@@ -18,7 +18,7 @@ from turning import turns
 from aioscheduler import Manager
 from aioscheduler._processes.process import workers_module
 from aioscheduler._transport.logrecords import make_record, pack_record, unpack_record
-from aioscheduler._transport.wire import RETURNED, Kind
+from aioscheduler._transport.wire import FINISHED, Kind
 from aioscheduler.testing import FakeClock
 
 LOG = logging.getLogger("tests.forwarder")
@@ -73,7 +73,7 @@ async def test_records_come_behind_the_outcomes_of_their_turn(forwarding: Place)
     place.schedule(0, log(1))
     await turns()
     started, finished, logged = place.take()
-    assert (started[0], finished) == (Kind.STARTED, [Kind.FINISHED, 0, [0], RETURNED, [1]])
+    assert (started[0], finished) == (Kind.ANNOUNCED, [Kind.ENDED, 0, [0], FINISHED, [1]])
     assert (logged[0], messages(logged), logged[2]) == (Kind.LOG, ["wanted"], 0)
 
 
@@ -152,7 +152,7 @@ async def test_a_full_pipe_is_for_others(
     room.set()
     await turns()
     *others, log = place.take()
-    assert [frame[0] for frame in others] == [Kind.STARTED, Kind.FINISHED]
+    assert [frame[0] for frame in others] == [Kind.ANNOUNCED, Kind.ENDED]
     assert messages(log) == ["one", "two", "three"]
 
 
@@ -409,7 +409,7 @@ async def test_at_an_orderly_end_all_is_told_behind_the_last_outcome(
         place.worker.drain()
     await place.serving
     frames = place.take()
-    finished = [frame[0] for frame in frames].index(Kind.FINISHED)
+    finished = [frame[0] for frame in frames].index(Kind.ENDED)
     assert {frame[0] for frame in frames[:finished]} <= {Kind.DRAINING, Kind.LOG}
     first = [frame for frame in frames[:finished] if frame[0] == Kind.LOG]
     assert len(first) <= 1  # the host has not answered it
@@ -425,7 +425,7 @@ async def test_a_worker_that_fails_says_why_and_then_what_it_has_logged(forwardi
     place.worker._fail(LookupError("no database"))
     await place.serving
     failed, *logs = place.take()
-    assert failed[0] == Kind.FAILED
+    assert failed[0] == Kind.FATAL
     check_all(logs)
 
 

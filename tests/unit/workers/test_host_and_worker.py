@@ -19,7 +19,7 @@ from aioscheduler import Retry, current_attempt
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
 from aioscheduler._transport import wire
-from aioscheduler._transport.wire import ALONE, DROPPED, IN_BLOB, Kind, More
+from aioscheduler._transport.wire import ALONE, CANCELLED, IN_BLOB, Kind, More
 from aioscheduler.options import Options
 
 
@@ -64,16 +64,16 @@ class Host:
 
     def hear(self) -> None:
         for kind, *fields in self.place.take():
-            if kind in (Kind.STARTED, Kind.ANNOUNCED):
+            if kind in (Kind.ANNOUNCED, Kind.PROPOSED):
                 assert {self.states[n] for n in fields[1]} == {"pending"}
                 for n in fields[1]:
                     self.states[n] = "started"
-                if kind == Kind.ANNOUNCED:
+                if kind == Kind.PROPOSED:
                     self.announced.append(fields[1])
                     assert len(fields[1]) == 1 or ALONE not in self.wants(fields[1])
-                elif kind == Kind.STARTED:
+                elif kind == Kind.ANNOUNCED:
                     assert not any(self.wants(fields[1]))
-            elif kind == Kind.FINISHED:
+            elif kind == Kind.ENDED:
                 for n in fields[1]:
                     self.ended(n, fields[2])
             elif kind == Kind.RETRY:
@@ -87,7 +87,7 @@ class Host:
         return [min(self.confirmed[n], 1 if self.attempts[n] > 1 else ALONE) for n in numbers]
 
     def ended(self, n: int, ending: int) -> None:
-        if ending != DROPPED:
+        if ending != CANCELLED:
             assert self.states[n] == "started"
         elif self.states[n] == "pending":
             assert n in self.cancelled | self.withdrawn

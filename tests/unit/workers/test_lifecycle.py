@@ -18,7 +18,7 @@ from aioscheduler._scheduling import ending
 from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
 from aioscheduler._shipping.propagation import Propagation
-from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
+from aioscheduler._transport.wire import CANCELLED, FAILED, FINISHED, IN_BLOB, Kind
 
 
 async def test_it_runs_nothing_before_it_is_told_to_begin(make: Make) -> None:
@@ -31,8 +31,8 @@ async def test_it_runs_nothing_before_it_is_told_to_begin(make: Make) -> None:
     await turns()
     assert place.take() == [
         [Kind.READY],
-        [Kind.STARTED, 0, [0]],
-        [Kind.FINISHED, 0, [0], RETURNED, [1]],
+        [Kind.ANNOUNCED, 0, [0]],
+        [Kind.ENDED, 0, [0], FINISHED, [1]],
     ]
     assert len(place.pipe.ticks) == 1  # the first tick comes at once
 
@@ -55,14 +55,14 @@ async def test_the_initializer_comes_in_parts_and_first(
     await turns()
     ready, _, finished = place.take()
     assert ready == [Kind.READY]
-    assert finished == [Kind.FINISHED, 0, [0], RETURNED, ["of the initializer"]]
+    assert finished == [Kind.ENDED, 0, [0], FINISHED, ["of the initializer"]]
 
 
 async def test_an_initializer_that_fails_is_its_last_word(make: Make) -> None:
     place = make()
     await place.start(place.shipper.take_call(fail, ("no database",)))
     ((kind, text),) = place.take()
-    assert kind == Kind.FAILED
+    assert kind == Kind.FATAL
     assert text.endswith("LookupError: no database\n")
     await place.serving
     assert not place.pipe.is_open
@@ -72,7 +72,7 @@ async def test_what_went_wrong_before_is_told_in_place_of_ready(make: Make) -> N
     place = make(failures=(ImportError("no uvloop"),))
     await place.start()
     ((kind, text),) = place.take()
-    assert kind == Kind.FAILED
+    assert kind == Kind.FATAL
     assert "ImportError: no uvloop" in text
     await place.serving
 
@@ -123,7 +123,7 @@ async def test_who_has_failed_has_its_last_words(make: Make) -> None:
     assert not place.serving.done()
     read.set()
     await place.serving
-    assert [frame[0] for frame in place.take()] == [Kind.FAILED]
+    assert [frame[0] for frame in place.take()] == [Kind.FATAL]
     assert place.pipe.ticks == []  # it does not end as one that was told to
 
 
@@ -131,11 +131,11 @@ async def test_close_cancels_what_waits_and_writes_the_last_outcomes(place: Plac
     place.schedule(0, forever())
     place.schedule(1, give(1), LATER)
     await turns()
-    assert place.take() == [[Kind.STARTED, 0, [0]]]
+    assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
     place.send(Kind.CLOSE, 0.0)
     await place.serving
     # What was not announced is the host's to count.
-    assert place.take() == [[Kind.FINISHED, 0, [0], DROPPED, [None]]]
+    assert place.take() == [[Kind.ENDED, 0, [0], CANCELLED, [None]]]
     assert not place.pipe.is_open
 
 
@@ -144,7 +144,7 @@ async def test_it_ends_when_its_host_has_gone(place: Place) -> None:
     await turns()
     place.pipe.closed(None)
     await place.serving
-    assert place.take()[-1] == [Kind.FINISHED, 0, [0], DROPPED, [None]]
+    assert place.take()[-1] == [Kind.ENDED, 0, [0], CANCELLED, [None]]
 
 
 async def swallow() -> None:
@@ -189,15 +189,15 @@ async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Plac
     place.pipe.flush()
     await turns()
     assert place.take() == [
-        [Kind.STARTED, 0, [1]],
+        [Kind.ANNOUNCED, 0, [1]],
         [Kind.DRAINING],
-        [Kind.UNSTARTED, 0, [1]],
+        [Kind.UNBEGUN, 0, [1]],
     ]
     assert place.begun == [0, 1]  # task 0 alone
     assert not place.serving.done()  # it has ten seconds, and is here cancelled by the host
     place.send(Kind.CANCEL, 1, [0])
     await place.serving
-    assert place.take() == [[Kind.FINISHED, 1, [0], DROPPED, [None]], [Kind.DRAINED]]
+    assert place.take() == [[Kind.ENDED, 1, [0], CANCELLED, [None]], [Kind.DRAINED]]
 
 
 async def test_one_that_swallows_the_end_of_a_drain_keeps_its_worker_from_saying_that_it_has_gone(
@@ -265,7 +265,7 @@ async def test_what_fails_in_it_ends_it_and_is_told(place: Place) -> None:
     place.worker._runner.broken(None, MemoryError("no room"), {})
     await place.serving
     ((kind, text),) = place.take()  # and no word of the task: it is lost, and not cancelled
-    assert kind == Kind.FAILED
+    assert kind == Kind.FATAL
     assert "MemoryError: no room" in text
     for engine in place.worker._engines:
         for task, _ in engine.running.values():
@@ -302,7 +302,7 @@ async def test_what_a_drain_cancels_is_lost_unless_somebody_had_asked(
     await place.serving
     draining, *ends, drained = place.take()
     assert (draining, drained) == ([Kind.DRAINING], [Kind.DRAINED])
-    assert [frame[2:4] for frame in ends] == [[[2], RETURNED], [[3], RAISED], [[1], DROPPED]]
+    assert [frame[2:4] for frame in ends] == [[[2], FINISHED], [[3], FAILED], [[1], CANCELLED]]
 
 
 async def test_what_a_drain_cancels_may_start_once_more(place: Place, no_patience: None) -> None:
@@ -339,8 +339,8 @@ async def test_what_runs_when_it_fails_is_lost(place: Place) -> None:
     await place.serving
     place.pipe.flush()
     failed, finished = place.take()
-    assert failed[0] == Kind.FAILED
-    assert finished == [Kind.FINISHED, 0, [1], RETURNED, ["return"]]
+    assert failed[0] == Kind.FATAL
+    assert finished == [Kind.ENDED, 0, [1], FINISHED, ["return"]]
 
 
 # ---- what the initializer has opened
@@ -369,7 +369,7 @@ async def test_a_lifespan_is_left_after_the_last_task(
         place.pipe.closed(None)
     await place.serving
     assert words_of(path) == ["entered", "task", "left"]
-    seen = [frame for frame in place.take() if frame[:3] == [Kind.FINISHED, 0, [1]]]
+    seen = [frame for frame in place.take() if frame[:3] == [Kind.ENDED, 0, [1]]]
     assert b"open" in seen[0][4][0]
 
 
@@ -380,7 +380,7 @@ async def test_one_that_ends_by_itself_ends_its_worker(make: Make, tmp_path: Pat
     await place.start(place.shipper.take_call(shared.share_badly, (str(path), "ends")))
     await place.serving
     *_, (kind, text) = place.take()
-    assert kind == Kind.FAILED
+    assert kind == Kind.FATAL
     assert "has ended before its tasks" in text
     assert "LookupError: the database is gone" in text
 
@@ -400,7 +400,7 @@ async def test_one_that_cannot_be_entered_is_the_end(make: Make, tmp_path: Path)
     call = place.shipper.take_call(shared.share_badly, (str(tmp_path / "log"), "enter"))
     await place.start(call)
     ((kind, text),) = place.take()
-    assert kind == Kind.FAILED
+    assert kind == Kind.FATAL
     assert "LookupError: no database\n" in text
     await place.serving
 

@@ -41,9 +41,9 @@ from aioscheduler._shipping.propagation import Propagation
 from aioscheduler._transport import wire
 from aioscheduler._transport.definitionlog import FORGET
 from aioscheduler._transport.wire import (
-    DROPPED,
-    RAISED,
-    RETURNED,
+    CANCELLED,
+    FAILED,
+    FINISHED,
     TOO_LATE,
     UNASKED,
     UNKNOWN,
@@ -60,9 +60,9 @@ async def test_what_cannot_be_opened_fails_that_task_alone(place: Place) -> None
     place.schedule(1, give(1))
     await turns()
     frames = place.take()
-    (failed,) = (frame for frame in frames if frame[0] == Kind.FINISHED and frame[3] == UNREADABLE)
+    (failed,) = (frame for frame in frames if frame[0] == Kind.ENDED and frame[3] == UNREADABLE)
     assert failed[2] == [0]
-    assert [Kind.FINISHED, 0, [1], RETURNED, [1]] in frames
+    assert [Kind.ENDED, 0, [1], FINISHED, [1]] in frames
 
 
 async def test_what_a_task_raises_has_its_own_traceback(place: Place) -> None:
@@ -119,7 +119,7 @@ async def test_nor_does_it_begin_the_rest_of_a_slice(
     monkeypatch.setattr(runner_module, "open_call", lambda _, number, args: (calls[number], (), {}))
     place.send(Kind.SCHEDULE, 0, 0, 0, [0, 1], None, [None, None])
     await turns()
-    assert place.take() == [[Kind.STARTED, 0, [0, 1]]]
+    assert place.take() == [[Kind.ANNOUNCED, 0, [0, 1]]]
     assert log == ["the task"]
 
 
@@ -158,7 +158,7 @@ async def test_what_it_returns_is_awaited_in_the_context_of_the_call(place: Plac
     place.call(3, call_later, ["x", "y"])
     place.call(5, leave_a_word_later, ["z"])
     await turns(20)
-    values = [value for frame in place.take() if frame[0] == Kind.FINISHED for value in frame[4]]
+    values = [value for frame in place.take() if frame[0] == Kind.ENDED for value in frame[4]]
     assert values == ["of the call x 3", "of the call y 4", "none z 5"]
 
 
@@ -186,15 +186,15 @@ async def test_a_plain_function_may_return_or_raise_anything(place: Place) -> No
     ends = {
         number: (frame[3], payload)
         for frame in place.take()
-        if frame[0] == Kind.FINISHED
+        if frame[0] == Kind.ENDED
         for number, payload in zip(frame[2], frame[4], strict=True)
     }
-    assert ends[0] == (RETURNED, "awaited")
+    assert ends[0] == (FINISHED, "awaited")
     errors = [place.failure(ends[number][1]) for number in (1, 2, 3)]
     assert [type(error) for error in errors] == [SystemExit, KeyboardInterrupt, LookupError]
     assert "in raise_it" in str(errors[2].__cause__)
     assert "aioscheduler_workers" not in str(errors[2].__cause__)
-    assert ends[4] == (DROPPED, None)
+    assert ends[4] == (CANCELLED, None)
 
 
 async def test_functions_that_are_known_are_forgotten_with_their_definitions(place: Place) -> None:
@@ -206,7 +206,7 @@ async def test_functions_that_are_known_are_forgotten_with_their_definitions(pla
     assert runner._known == {}
     place.call(2, give, [3])
     await turns()
-    assert place.take()[-1] == [Kind.FINISHED, 0, [2], RETURNED, [3]]
+    assert place.take()[-1] == [Kind.ENDED, 0, [2], FINISHED, [3]]
 
 
 async def test_options_hold_for_plain_functions_too(place: Place) -> None:
@@ -217,11 +217,11 @@ async def test_options_hold_for_plain_functions_too(place: Place) -> None:
     for number, due in ((0, NOW), (1, NOW + 3 * SECOND)):
         place.send(Kind.SCHEDULE, number, 0, due, function, [options], [-1])
     await turns(20)
-    frames = [frame for frame in place.take() if frame[0] == Kind.FINISHED]
+    frames = [frame for frame in place.take() if frame[0] == Kind.ENDED]
     late, on_time = sorted(frames, key=lambda frame: frame[2])
     assert late[2:4] == [[0], TOO_LATE]
     assert isinstance(place.failure(late[4][0]), TooLate)
-    assert on_time[2:] == [[1], RETURNED, [1]]
+    assert on_time[2:] == [[1], FINISHED, [1]]
 
 
 async def test_without_a_timeout_nothing_is_wrapped(
@@ -240,7 +240,7 @@ async def test_without_a_timeout_nothing_is_wrapped(
     place.tell_definitions()
     place.send(Kind.SCHEDULE, 0, 0, NOW, functions, [options, options], [-1, 2])
     await turns()
-    frames = [frame for frame in place.take() if frame[0] == Kind.FINISHED]
+    frames = [frame for frame in place.take() if frame[0] == Kind.ENDED]
     values = {
         n: value
         for _, _, numbers, _, some in frames
@@ -257,7 +257,7 @@ async def test_its_own_failure_ends_the_worker(place: Place) -> None:
     place.call(0, abs, [-1])
     await place.serving
     ((kind, text),) = place.take()[-1:]
-    assert kind == Kind.FAILED
+    assert kind == Kind.FATAL
     assert "no room to tell it" in text
 
 
@@ -277,8 +277,8 @@ async def test_a_timed_task_that_is_to_start_once_more_is_forgotten(place: Place
     place.schedule(1, fail("again"), due=NOW, record=again, retry=after(5))
     await turns()
     started, failed = place.take()
-    assert started == [Kind.STARTED, 0, [1]]
-    assert failed[:4] == [Kind.FINISHED, 0, [1], RAISED]
+    assert started == [Kind.ANNOUNCED, 0, [1]]
+    assert failed[:4] == [Kind.ENDED, 0, [1], FAILED]
     error = place.failure(failed[4][0])
     note = "it had 2 attempts, of 2 at most"
     assert error.__notes__ == [note]
@@ -294,7 +294,7 @@ async def test_attempts_that_failed_count_and_not_those_that_their_worker_did_no
     await turns()
     frames = place.take()
     assert [frame[2] for frame in frames if frame[0] == Kind.RETRY] == [[0]]
-    assert [frame[2] for frame in frames if frame[0] == Kind.FINISHED] == [[1, 2]]
+    assert [frame[2] for frame in frames if frame[0] == Kind.ENDED] == [[1, 2]]
 
 
 async def tell_times() -> tuple[int, float]:
@@ -336,11 +336,11 @@ async def test_a_predicate_that_cannot_be_read_fails_its_tasks_alone(place: Plac
     place.schedule(0, give(0), retry=Retry(_Unreadable()))
     place.schedule(1, give(1), retry=after(1))
     await turns()
-    first, second = [f for f in place.take() if f[0] == Kind.FINISHED]
+    first, second = [f for f in place.take() if f[0] == Kind.ENDED]
     failed, returned = sorted((first, second), key=lambda frame: frame[2])
     assert failed[2:4] == [[0], UNREADABLE]
     assert repr(place.failure(failed[4][0])) == "LookupError('no such module')"
-    assert returned[2:] == [[1], RETURNED, [1]]
+    assert returned[2:] == [[1], FINISHED, [1]]
 
 
 class _Unreadable:
@@ -365,9 +365,9 @@ async def test_what_cannot_be_read_or_was_cancelled_does_not_start_once_more(pla
     place.send(Kind.CANCEL, 0, [1, 2])
     await turns()
     frames = place.take()
-    assert {frame[0] for frame in frames} == {Kind.STARTED, Kind.FINISHED}
-    ends = [(n, frame[3]) for frame in frames if frame[0] == Kind.FINISHED for n in frame[2]]
-    assert sorted(ends) == [(0, UNREADABLE), (1, DROPPED), (2, RAISED), (3, DROPPED)]
+    assert {frame[0] for frame in frames} == {Kind.ANNOUNCED, Kind.ENDED}
+    ends = [(n, frame[3]) for frame in frames if frame[0] == Kind.ENDED for n in frame[2]]
+    assert sorted(ends) == [(0, UNREADABLE), (1, CANCELLED), (2, FAILED), (3, CANCELLED)]
 
 
 async def cancel_itself() -> None:
@@ -402,12 +402,12 @@ async def test_what_a_durable_task_makes_of_the_end_of_its_place_is_no_failure(
     if has_store and how == "drain":
         assert frames == []  # it is lost with its process
     elif has_store and how == "close":
-        assert frames == [[Kind.FINISHED, 0, [0], DROPPED, [None]]]
+        assert frames == [[Kind.ENDED, 0, [0], CANCELLED, [None]]]
     elif how == "drain":  # it is in memory alone, and tried again
         assert [frame[0] for frame in frames] == [Kind.RETRY]
     else:
         ((kind, _, numbers, ending, _),) = frames
-        assert (kind, numbers, ending) == (Kind.FINISHED, [0], RAISED)
+        assert (kind, numbers, ending) == (Kind.ENDED, [0], FAILED)
 
 
 @pytest.mark.parametrize("has_store", [True, False])
@@ -426,7 +426,7 @@ async def test_a_cancellation_that_nobody_asked_for_says_where_it_was(
         assert "in cancel_itself" in text
         assert "aioscheduler_workers" not in text
     else:
-        assert (ending, payload) == (DROPPED, None)
+        assert (ending, payload) == (CANCELLED, None)
 
 
 @pytest.mark.parametrize("how", ["call", "await"])
@@ -435,7 +435,7 @@ async def test_what_is_called_and_is_no_function_is_not_in_the_store(make: Make,
     await place.start()
     place.call(0, Cancelling(how == "await"), [7])
     await turns()
-    assert place.take()[-1] == [Kind.FINISHED, 0, [0], DROPPED, [None]]
+    assert place.take()[-1] == [Kind.ENDED, 0, [0], CANCELLED, [None]]
 
 
 @pytest.mark.parametrize("order", [Order.FIFO, Order.LIFO])
@@ -448,16 +448,16 @@ async def test_a_queue_waits_for_what_starts_once_more(make: Make, order: Order)
     place.call(1, abs, [-1, -2])
     await turns()
     started, retry = place.take()
-    assert started == [Kind.STARTED, 0, [0]]
+    assert started == [Kind.ANNOUNCED, 0, [0]]
     assert retry[:4] == [Kind.RETRY, 0, [0], [SECOND]]
     await place.pass_(0.9)
     assert place.take() == []
     await place.pass_(0.1)
     started, _, failed, *others = place.take()
-    assert started == [Kind.STARTED, 0, [0]]
-    assert failed[:4] == [Kind.FINISHED, 0, [0], RAISED]
+    assert started == [Kind.ANNOUNCED, 0, [0]]
+    assert failed[:4] == [Kind.ENDED, 0, [0], FAILED]
     assert len(place.failure(place.pipe.blobs[0]).args[0]) == 100_000  # its arguments were kept
-    started = [frame[2] for frame in others if frame[0] == Kind.STARTED]
+    started = [frame[2] for frame in others if frame[0] == Kind.ANNOUNCED]
     assert started == ([[1], [2]] if order is Order.FIFO else [[2], [1]])
 
 
@@ -470,7 +470,7 @@ async def test_the_announcement_of_the_next_attempt_comes_behind_the_word_of_the
     place.schedule(0, fail("at once"), retry=after(0, attempts=3))
     await turns(30)
     kinds = [frame[0] for frame in place.take()]
-    assert kinds == [*(Kind.STARTED, Kind.RETRY) * 2, Kind.STARTED, Kind.FINISHED]
+    assert kinds == [*(Kind.ANNOUNCED, Kind.RETRY) * 2, Kind.ANNOUNCED, Kind.ENDED]
 
 
 @pytest.mark.parametrize("kind", [Kind.CANCEL, Kind.WITHDRAW])
@@ -484,8 +484,8 @@ async def test_what_rests_can_be_dropped(make: Make, kind: Kind) -> None:
     place.send(kind, 0, [0])
     await turns()
     frames = place.take()
-    assert [Kind.FINISHED, 0, [0], DROPPED, [None]] in frames
-    assert frames[-1] == [Kind.FINISHED, 0, [1], RETURNED, [1]]
+    assert [Kind.ENDED, 0, [0], CANCELLED, [None]] in frames
+    assert frames[-1] == [Kind.ENDED, 0, [1], FINISHED, [1]]
     await place.pass_(2)
     assert place.take() == []
 
@@ -521,7 +521,7 @@ async def start_propagating(place: Place, *items: Any) -> None:
 
 def ended(place: Place) -> list[Any]:
     """Return how the tasks have ended, by number."""
-    ends = (frame[2:] for frame in place.take() if frame[0] == Kind.FINISHED)
+    ends = (frame[2:] for frame in place.take() if frame[0] == Kind.ENDED)
     return sorted((n, end, p) for numbers, end, row in ends for n, p in zip(numbers, row))  # noqa: B905
 
 
@@ -556,7 +556,7 @@ async def test_each_attempt_begins_with_what_came(make: Make, order: Order) -> N
     await place.pass_(1)
     await turns(20)
     ((number, ending, payload),) = ended(place)
-    assert (number, ending) == (0, RETURNED)
+    assert (number, ending) == (0, FINISHED)
     assert place.shipper.catalog.decode(payload)[1][0] == "ann"
 
 
@@ -568,7 +568,7 @@ async def test_what_cannot_be_read_or_restored_fails_its_task_alone(make: Make) 
     place.schedule(2, give(2), record=told(place, "accepted"))
     await turns(20)
     unread, refused, good = ended(place)
-    assert good == (2, RETURNED, 2)
+    assert good == (2, FINISHED, 2)
     error = place.failure(unread[2])
     assert str(error) == "this cannot be read"
     assert "was read for the task" in error.__notes__[0]
@@ -598,7 +598,7 @@ async def test_a_function_that_the_host_has_not_runs_with_the_options_it_is_regi
     send_late(place, 0, "late runner", "no.such.module:late", ["works", "fails"])
     await turns()
     frames = place.take()
-    assert [Kind.FINISHED, 0, [0], RETURNED, ["works 1"]] in frames
+    assert [Kind.ENDED, 0, [0], FINISHED, ["works 1"]] in frames
     (retry,) = (frame for frame in frames if frame[0] == Kind.RETRY)
     assert retry[1:4] == [0, [1], [3 * SECOND]]
 
@@ -617,12 +617,12 @@ async def test_a_name_that_nobody_has_registered_is_told_apart(place: Place) -> 
     send_late(place, 0, "late nobody", "no.such.module:late", ["word"])
     place.schedule(1, give(1))
     await turns()
-    frames = [frame for frame in place.take() if frame[0] == Kind.FINISHED]
+    frames = [frame for frame in place.take() if frame[0] == Kind.ENDED]
     (failed,) = (frame for frame in frames if frame[3] == UNKNOWN)
     assert failed[2] == [0]
     assert "@durable('late nobody')" in str(place.failure(failed[4][0]))
     assert "UnknownFunction" in text_in(failed[4][0])
-    assert [Kind.FINISHED, 0, [1], RETURNED, [1]] in frames
+    assert [Kind.ENDED, 0, [1], FINISHED, [1]] in frames
 
 
 @pytest.mark.parametrize("text", ["import no_such_module_at_all", "raise SystemExit(3)"])
@@ -633,15 +633,13 @@ async def test_a_module_that_cannot_be_imported_is_unreadable(
     (tmp_path / "late_and_broken.py").write_text(text)
     send_late(place, 0, "late broken", "late_and_broken:late", ["word"])
     await turns()
-    assert [frame[2:4] for frame in place.take() if frame[0] == Kind.FINISHED] == [
-        [[0], UNREADABLE]
-    ]
+    assert [frame[2:4] for frame in place.take() if frame[0] == Kind.ENDED] == [[[0], UNREADABLE]]
 
 
 def count_plainly(word: str) -> None: ...
 
 
-@pytest.mark.parametrize(("function", "ending"), [(give, UNREADABLE), (count_plainly, RAISED)])
+@pytest.mark.parametrize(("function", "ending"), [(give, UNREADABLE), (count_plainly, FAILED)])
 async def test_arguments_that_do_not_fit_are_unreadable_and_not_tried_again(
     place: Place, function: Any, ending: int
 ) -> None:
@@ -649,11 +647,11 @@ async def test_arguments_that_do_not_fit_are_unreadable_and_not_tried_again(
     number = place.shipper.take_function(function)
     options = place.shipper.take_options(Options(retry=after(0)))
     place.tell_definitions()
-    kept = None if ending == RAISED else options
+    kept = None if ending == FAILED else options
     place.send(Kind.SCHEDULE, 0, 0, 0, number, [kept], [wire.pack([1, 2])])
     await turns()
     frames = place.take()
-    assert [frame[0] for frame in frames] == [Kind.STARTED, Kind.FINISHED]
+    assert [frame[0] for frame in frames] == [Kind.ANNOUNCED, Kind.ENDED]
     assert frames[1][2:4] == [[0], ending]
     assert "positional argument" in str(place.failure(frames[1][4][0]))
 
@@ -665,4 +663,4 @@ async def raise_type_error() -> None:
 async def test_a_type_error_of_the_tasks_own_is_tried_again(place: Place) -> None:
     place.schedule(0, raise_type_error(), retry=after(0))
     await turns()
-    assert [frame[0] for frame in place.take()] == [Kind.STARTED, Kind.RETRY]
+    assert [frame[0] for frame in place.take()] == [Kind.ANNOUNCED, Kind.RETRY]

@@ -10,7 +10,7 @@ from turning import turns
 
 from aioscheduler._processes.process import workers_module
 from aioscheduler._transport import wire
-from aioscheduler._transport.wire import DROPPED, RAISED, RETURNED, Kind
+from aioscheduler._transport.wire import CANCELLED, FAILED, FINISHED, Kind
 
 turn_module = workers_module("turn")
 
@@ -22,9 +22,9 @@ async def test_outcomes_of_a_turn_are_one_frame_for_each_ending(place: Place) ->
     place.send(Kind.SCHEDULE, 7, 0, 0, function, None, payloads)
     await turns()
     started, returned, raised = place.take()
-    assert started == [Kind.STARTED, 0, [7, 8, 9, 10]]
-    assert returned == [Kind.FINISHED, 0, [7, 9, 10], RETURNED, [1, 3, 4]]
-    assert raised[:4] == [Kind.FINISHED, 0, [8], RAISED]
+    assert started == [Kind.ANNOUNCED, 0, [7, 8, 9, 10]]
+    assert returned == [Kind.ENDED, 0, [7, 9, 10], FINISHED, [1, 3, 4]]
+    assert raised[:4] == [Kind.ENDED, 0, [8], FAILED]
     assert isinstance(place.failure(raised[4][0]), ValueError)
 
 
@@ -59,17 +59,17 @@ def make_turn(schedulers: int = 2) -> tuple[Any, Pipe, list[BaseException]]:
 async def test_all_that_comes_within_a_turn_is_written_at_its_end() -> None:
     turn, pipe, _ = make_turn()
     turn.begin(asyncio.get_running_loop())
-    turn.report(1, 5, RETURNED, "a")
-    turn.report(0, 6, DROPPED, None)
+    turn.report(1, 5, FINISHED, "a")
+    turn.report(0, 6, CANCELLED, None)
     turn.retry(1, 7, 50, "why")
-    turn.report(1, 8, RETURNED, 2.5)
+    turn.report(1, 8, FINISHED, 2.5)
     turn.retry(1, 9, 60, "so")
     assert (pipe.frames, pipe.flushed) == ([], 0)
     await asyncio.sleep(0)
     assert pipe.flushed == 1
     assert pipe.frames == [
-        [Kind.FINISHED, 0, [6], DROPPED, [None]],
-        [Kind.FINISHED, 1, [5, 8], RETURNED, ["a", 2.5]],
+        [Kind.ENDED, 0, [6], CANCELLED, [None]],
+        [Kind.ENDED, 1, [5, 8], FINISHED, ["a", 2.5]],
         [Kind.RETRY, 1, [7, 9], [50, 60], ["why", "so"]],
     ]
     await asyncio.sleep(0)
@@ -80,27 +80,27 @@ def test_frames_are_no_longer_than_they_may_be() -> None:
     turn, pipe, _ = make_turn(1)
     count = 3 * turn_module.MAX_OUTCOMES // 2
     for number in range(count):
-        turn.report(0, number, RETURNED, number)
+        turn.report(0, number, FINISHED, number)
     for number in range(40):
-        turn.report(0, number, RAISED, b"x" * wire.BLOB_LIMIT)
+        turn.report(0, number, FAILED, b"x" * wire.BLOB_LIMIT)
     for number in range(count):
         turn.retry(0, number, 1, "é" * 10**6)
-    turn.report(0, 1, RAISED, b"x" * (wire.BLOB_LIMIT + 1))
+    turn.report(0, 1, FAILED, b"x" * (wire.BLOB_LIMIT + 1))
     turn.pack()
     kinds = [frame[0] for frame in pipe.frames]
-    told = [n for frame in pipe.frames if frame[3] == RETURNED for n in frame[2]]
+    told = [n for frame in pipe.frames if frame[3] == FINISHED for n in frame[2]]
     assert told == list(range(count))
     assert [n for frame in pipe.frames if frame[0] == Kind.RETRY for n in frame[2]] == told
     assert max(len(wire.encode(frame)) for frame in pipe.frames) < wire.MAX_FRAME // 2
     large = kinds.index(Kind.BLOB)
-    assert pipe.frames[large + 1] == [Kind.FINISHED, 0, [1], RAISED, [wire.IN_BLOB]]
+    assert pipe.frames[large + 1] == [Kind.ENDED, 0, [1], FAILED, [wire.IN_BLOB]]
 
 
 async def test_what_cannot_be_told_fails_the_worker() -> None:
     turn, pipe, failures = make_turn()
     turn.begin(asyncio.get_running_loop())
     pipe.fails = True
-    turn.report(0, 1, RETURNED, 1)
+    turn.report(0, 1, FINISHED, 1)
     await asyncio.sleep(0)
     (error,) = failures
     assert isinstance(error, MemoryError)
@@ -109,8 +109,8 @@ async def test_what_cannot_be_told_fails_the_worker() -> None:
 async def test_after_its_stop_nothing_is_written() -> None:
     turn, pipe, _ = make_turn()
     turn.begin(asyncio.get_running_loop())
-    turn.report(0, 1, RETURNED, 1)
+    turn.report(0, 1, FINISHED, 1)
     turn.stop()
-    turn.report(0, 2, RETURNED, 1)
+    turn.report(0, 2, FINISHED, 1)
     await asyncio.sleep(0)
     assert (pipe.frames, pipe.flushed) == ([], 0)

@@ -16,7 +16,7 @@ from aioscheduler._shipping.payloads import names_in
 from aioscheduler._shipping.propagation import Propagation
 from aioscheduler._transport import wire
 from aioscheduler._transport.entry import InsideRequest
-from aioscheduler._transport.wire import RETURNED, Kind
+from aioscheduler._transport.wire import FINISHED, Kind
 from aioscheduler.errors import NotShippable, UnknownTask
 from aioscheduler.task import TaskRef
 
@@ -30,13 +30,13 @@ async def test_a_successor_is_told_before_the_outcome_of_its_task(place: Place) 
     place.schedule(3, successor(None), scheduler=1)
     await turns()
     started, asked, finished = place.take()
-    assert started == [Kind.STARTED, 1, [3]]
+    assert started == [Kind.ANNOUNCED, 1, [3]]
     assert (asked[0], asked[2]) == (Kind.INSIDE, True)
     what, *fields = wire.unpack(asked[1])
     request = InsideRequest(*fields)
     assert (what, request.place, request.due) == ("schedule", 1, NOW)  # beside the task that asks
     assert (request.payload, request.options, request.captured) == ("next", None, None)
-    assert finished[:4] == [Kind.FINISHED, 1, [3], RETURNED]
+    assert finished[:4] == [Kind.ENDED, 1, [3], FINISHED]
     own, ref = place.shipper.catalog.decode_result(finished[4][0])
     assert (own, ref) == (TaskRef("ab", 0, 1, 3), TaskRef("ab", 0, 1, request.alias))
 
@@ -130,7 +130,7 @@ async def test_who_cannot_be_given_its_context_is_no_successor(make: Make) -> No
     place.schedule(0, schedule_with_a_lock())
     await turns()
     started, finished = place.take()
-    assert started == [Kind.STARTED, 0, [0]]
+    assert started == [Kind.ANNOUNCED, 0, [0]]
     error = place.failure(finished[4][0])
     assert isinstance(error, NotShippable)
     assert "the value of the context variable 'request_id' cannot travel" in str(error)

@@ -11,7 +11,7 @@ from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._scheduling.order import Order
 from aioscheduler._scheduling.shiftedclock import ShiftedClock
 from aioscheduler._transport import wire
-from aioscheduler._transport.wire import DROPPED, IN_BLOB, RAISED, RETURNED, Kind
+from aioscheduler._transport.wire import CANCELLED, FAILED, FINISHED, IN_BLOB, Kind
 
 
 async def test_nonsense_of_the_host_ends_it_loudly(place: Place) -> None:
@@ -20,7 +20,7 @@ async def test_nonsense_of_the_host_ends_it_loudly(place: Place) -> None:
     place.pipe.closed(wire.WireError("nonsense"))  # as the pipe says of what `receive` raises
     await place.serving
     ((kind, text),) = place.take()
-    assert kind == Kind.FAILED
+    assert kind == Kind.FATAL
     assert "WireError: nonsense" in text
 
 
@@ -43,10 +43,10 @@ async def test_a_frame_has_columns_or_one_value_for_all(place: Place) -> None:
         Kind.SCHEDULE, [3, 1], [1, 0], [0, LATER], [function, function], [None, None], [-5, -6]
     )
     await turns()
-    assert place.take() == [[Kind.STARTED, 1, [3]], [Kind.FINISHED, 1, [3], RETURNED, [5]]]
+    assert place.take() == [[Kind.ANNOUNCED, 1, [3]], [Kind.ENDED, 1, [3], FINISHED, [5]]]
     place.send(Kind.CANCEL, 0, [1])
     await turns()
-    assert place.take() == [[Kind.FINISHED, 0, [1], DROPPED, [None]]]
+    assert place.take() == [[Kind.ENDED, 0, [1], CANCELLED, [None]]]
 
 
 async def test_a_frame_that_cannot_be_taken_fails_its_own_tasks(
@@ -57,11 +57,11 @@ async def test_a_frame_that_cannot_be_taken_fails_its_own_tasks(
     await turns()
     frames = place.take()
     # The host takes no outcome of what was not announced.
-    assert frames[:2] == [[Kind.STARTED, 0, [3]], [Kind.STARTED, 0, [4]]]
-    failed, finished = (frame for frame in frames if frame[0] == Kind.FINISHED)
-    assert failed[:4] == [Kind.FINISHED, 0, [3, 4], RAISED]
+    assert frames[:2] == [[Kind.ANNOUNCED, 0, [3]], [Kind.ANNOUNCED, 0, [4]]]
+    failed, finished = (frame for frame in frames if frame[0] == Kind.ENDED)
+    assert failed[:4] == [Kind.ENDED, 0, [3, 4], FAILED]
     assert [type(place.failure(payload)) for payload in failed[4]] == [TypeError, TypeError]
-    assert finished == [Kind.FINISHED, 1, [5], RETURNED, [1]]
+    assert finished == [Kind.ENDED, 1, [5], FINISHED, [1]]
     assert "2 tasks cannot be taken by this worker, and fail" in caplog.text
 
 
@@ -73,8 +73,8 @@ async def test_a_waiting_task_that_is_cancelled_is_never_announced(place: Place)
     place.send(Kind.CANCEL, 0, [0, 1, 77])  # the last has ended meanwhile
     await turns()
     assert place.take() == [
-        [Kind.FINISHED, 0, [0], DROPPED, [None]],
-        [Kind.FINISHED, 0, [1], DROPPED, [None]],
+        [Kind.ENDED, 0, [0], CANCELLED, [None]],
+        [Kind.ENDED, 0, [1], CANCELLED, [None]],
     ]
     assert place.begun[0] == 2
 
@@ -88,10 +88,10 @@ async def test_what_was_not_announced_is_withdrawn(place: Place) -> None:
     place.send(Kind.SCHEDULE, 2, 0, 0, 0, None, [IN_BLOB])
     place.schedule(3, give(1), LATER, scheduler=1)
     await turns()
-    assert place.take() == [[Kind.STARTED, 0, [1]]]
+    assert place.take() == [[Kind.ANNOUNCED, 0, [1]]]
     place.send(Kind.WITHDRAW, 0, [0, 1, 2, 77])
     await turns()
-    assert place.take() == [[Kind.FINISHED, 0, [0, 2], DROPPED, [None, None]]]
+    assert place.take() == [[Kind.ENDED, 0, [0, 2], CANCELLED, [None, None]]]
     assert list(place.worker._engines[0].running) == [1]
     assert list(place.worker._engines[1].waiting) == [3]
 
@@ -104,7 +104,7 @@ async def test_an_announcement_on_its_way_is_left_alone(place: Place) -> None:
     place.pipe.held = False
     place.pipe.flush()
     await turns()
-    assert place.take() == [[Kind.STARTED, 0, [0]], [Kind.FINISHED, 0, [0], RETURNED, [1]]]
+    assert place.take() == [[Kind.ANNOUNCED, 0, [0]], [Kind.ENDED, 0, [0], FINISHED, [1]]]
 
 
 @pytest.mark.parametrize("seconds", [1, 3])
@@ -118,11 +118,11 @@ async def test_what_was_withdrawn_comes_back_for_another_time_or_the_same(
         0, give("again"), NOW + seconds * SECOND, record=wire.make_record(wire.More(attempt=2))
     )
     await turns()
-    assert place.take() == [[Kind.FINISHED, 0, [0], DROPPED, [None]]]
+    assert place.take() == [[Kind.ENDED, 0, [0], CANCELLED, [None]]]
     found = []
     for _ in range(5):
         await place.pass_(1)
-        found.append([value for f in place.take() if f[0] == Kind.FINISHED for value in f[4]])
+        found.append([value for f in place.take() if f[0] == Kind.ENDED for value in f[4]])
     assert (
         found == [["again"], ["stays"], [], [], []]
         if seconds == 1
@@ -150,13 +150,13 @@ async def test_a_second_frame_brings_its_own_attempt_and_scheduler_columns(place
     place.send(Kind.SCHEDULE, [0, 1, 3], [0, 1, 1], [0, LATER, 0], function, records, [payload] * 3)
     place.schedule(4, attempt())
     await turns()
-    ends = [frame for frame in place.take() if frame[0] == Kind.FINISHED and frame[3] == RETURNED]
+    ends = [frame for frame in place.take() if frame[0] == Kind.ENDED and frame[3] == FINISHED]
     assert sorted(ends) == [
-        [Kind.FINISHED, 0, [0, 4], RETURNED, [2, 1]],
-        [Kind.FINISHED, 1, [3], RETURNED, [4]],
+        [Kind.ENDED, 0, [0, 4], FINISHED, [2, 1]],
+        [Kind.ENDED, 1, [3], FINISHED, [4]],
     ]
     await place.pass_(1)
-    assert place.take()[-1] == [Kind.FINISHED, 1, [1], RETURNED, [3]]
+    assert place.take()[-1] == [Kind.ENDED, 1, [1], FINISHED, [3]]
 
 
 async def test_its_large_payload_comes_again(place: Place) -> None:
@@ -166,12 +166,12 @@ async def test_its_large_payload_comes_again(place: Place) -> None:
         place.send(Kind.SCHEDULE, 0, 0, due, function, None, [IN_BLOB])
         if due == NOW:
             await turns()
-            assert not [frame for frame in place.take() if frame[0] == Kind.STARTED]
+            assert not [frame for frame in place.take() if frame[0] == Kind.ANNOUNCED]
         place.pipe.receive([Kind.BLOB, 0, payload])
         if due == LATER:
             place.send(Kind.WITHDRAW, 0, [0])
     await turns()
-    assert place.take()[-1] == [Kind.FINISHED, 0, [0], RETURNED, [IN_BLOB]]
+    assert place.take()[-1] == [Kind.ENDED, 0, [0], FINISHED, [IN_BLOB]]
     assert place.worker._announcer._blobs == {}
 
 
@@ -195,6 +195,6 @@ async def test_a_queue_takes_back_what_was_withdrawn_as_a_new_one(make: Make) ->
     place.schedule(1, give("again"))
     place.send(Kind.CANCEL, 0, [0])
     await turns(20)
-    ends = [frame for frame in place.take() if frame[0] == Kind.FINISHED]
+    ends = [frame for frame in place.take() if frame[0] == Kind.ENDED]
     values = [value for frame in ends for value in frame[4] if value is not None]
     assert values == [2, "again"]
