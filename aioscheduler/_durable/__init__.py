@@ -1,11 +1,11 @@
-"""The file in which durable tasks outlive the host: what is in it, and what is written when.
+"""The file in which durable tasks outlive the host: its contents, and when they are written.
 
-`records` and `repeatrecords` have its words and the `Store` protocol, `group` what is to be written
-next, `horizon` what is in memory, `writer` the one thread that touches the file. `sqlite` is
-the store: `lock` keeps other hosts from it, `schema` makes and checks the file, `columns`, `values`
-and `repeatrows` write a batch, `reading` and `salvage` read what there is, `faults` says what can
-go wrong. `offline` is for tools, while no host is at work, and `offlinerecords` has its words. No
-task, handle or link is known here: who tells this wing what becomes of a task is `_routing.keeper`.
+`records` and `repeatrecords` define its types and the `Store` protocol, `group` collects what to
+write next, `horizon` knows what is in memory, and `writer` is the one thread that touches the file.
+`sqlite` is the store: `lock` keeps other hosts out, `schema` makes and checks the file, `columns`,
+`values` and `repeatrows` write a batch, `reading`, `parts` and `salvage` read the file, `faults`
+names its errors. `offline` is for tools, while no host has the file, and `offlinerecords` defines
+its types. This wing knows no tasks, handles or links: `_routing.keeper` reports changes to it.
 
 Doors: `group`, `horizon`, `offline`, `offlinerecords`, `records`, `repeatrecords`, `sqlite`,
 `writer`.

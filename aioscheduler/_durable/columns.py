@@ -1,7 +1,7 @@
-"""What of a task is in which column of the file, and how a batch is written.
+"""How a task maps to the columns of the file, and how a batch is written.
 
-Other programs can write to the file, so what is read may be anything: a task that is odd is
-refused, a dead letter is shown as far as it goes.
+Other programs can write to the file, so a column may hold anything: a malformed task is refused,
+and of a malformed dead letter the readable part is shown.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from .values import bytes_out, key_in, key_out, text_in, text_or_error, text_out
 T = TypeVar("T")
 
 WIDTH = 13
-"""How many columns a task has."""
+"""The number of columns of a task."""
 
 MOST_TEXT = 64 << 10
-"""Characters of a dead letter's text; of a longer one the end is kept, which says most."""
+"""Characters of a dead letter's text; a longer one keeps its end, the most telling part."""
 
 MOST_IN_PAGE = 1 << 20
-"""Characters of the texts of dead letters that are read at once, but for the last of them."""
+"""Characters of dead letters' texts that are read at once; the last letter may exceed it."""
 
 DAMAGED = "This dead letter is damaged in the file"
-"""So begins the text of one that has stand-ins in it."""
+"""The beginning of the text of a dead letter in which a value was replaced."""
 
 _CUT = "[the beginning is left out]\n"
 
@@ -47,24 +47,23 @@ _READ_LETTER = (
     "SELECT row, due, func, name, {}, key, id, options, attempt, reason, text, at "
     "FROM dead_letter LEFT JOIN func ON number=func WHERE "
 )
-_NO_PAYLOAD = "CASE typeof(payload) WHEN 'blob' THEN NULL ELSE payload END"  # what is odd is told
+_NO_PAYLOAD = "CASE typeof(payload) WHEN 'blob' THEN NULL ELSE payload END"  # report other types
 
 
 def write(connection: sqlite3.Connection, batch: Batch, sizes: Sequence[int]) -> tuple[int, int]:
-    """Write a batch, in an order in which an id is free before it is given again.
+    """Write a batch, in an order that frees an id before it is used again.
 
     Args:
         connection: In a transaction.
-        batch: What is to be written; its `next_row` is left to the caller.
-        sizes: Of the statements that put or strike many rows at once, from large to small. Such a
-            statement gives the interpreter's lock away and takes it back once, and not for each
-            row.
+        batch: The batch; its `next_row` is left to the caller.
+        sizes: Rows per statement that puts or strikes many at once, in descending order. Such a
+            statement releases and takes the GIL once, and not once a row.
 
     Returns:
-        How many more tasks and dead letters there are now.
+        The change in the number of tasks, and of dead letters.
 
     Raises:
-        sqlite3.Error: It was not written, or in part.
+        sqlite3.Error: It was not written, or only in part.
     """
     many = connection.executemany
     many(
@@ -118,7 +117,7 @@ def _put(
 def _strike(
     connection: sqlite3.Connection, strikes: Iterable[tuple[int, int]], sizes: Sequence[int]
 ) -> int:
-    """Write that tasks are no more; return how many there were of them."""
+    """Delete tasks; return how many of them there were."""
     gone = 0
     others: list[tuple[int, int]] = []
     for bucket, some in groupby(sorted(strikes), itemgetter(0)):
@@ -139,8 +138,8 @@ def _bury(connection: sqlite3.Connection, batch: Batch) -> tuple[list[Row], int,
     """Write the burials of a batch.
 
     Returns:
-        Its other puts, whose ids may be of the dead; how many tasks there are less, and how many
-        dead letters more.
+        Its other puts, which may reuse ids of buried tasks; how many fewer tasks there are, and how
+        many more dead letters.
     """
     stored = {burial.row: burial for burial in batch.burials}
     puts, letters = [], []
@@ -155,7 +154,7 @@ def _bury(connection: sqlite3.Connection, batch: Batch) -> tuple[list[Row], int,
         letters,
     )
     connection.executemany(
-        f"INSERT OR REPLACE INTO {_LETTER} "  # noqa: S608  nothing of a user's is in it
+        f"INSERT OR REPLACE INTO {_LETTER} "  # noqa: S608  no user input in it
         "SELECT row, due, func, payload, key, id, ?, options, ?, ?, ? FROM task "
         "WHERE bucket=? AND row=?",
         [
@@ -171,7 +170,7 @@ def _bury(connection: sqlite3.Connection, batch: Batch) -> tuple[list[Row], int,
 
 
 def row_in(put: Row) -> tuple[Any, ...]:
-    """Give the columns of a task, in the order of a put."""
+    """Return the columns of a task, in the order of a put."""
     row, due, function, payload, key, id_, options, begun, attempt, failed, losses, given = put
     return (
         due >> BUCKET_SHIFT,
@@ -191,7 +190,7 @@ def row_in(put: Row) -> tuple[Any, ...]:
 
 
 def rows_out(found: Sequence[tuple[Any, ...]]) -> tuple[list[Row], list[tuple[int, int]]]:
-    """Return the tasks of such columns, and the places of those whose bytes were changed."""
+    """Return the tasks of such columns, and bucket and row of those that are malformed."""
     rows: list[Row] = []
     odd: list[tuple[int, int]] = []
     for start in range(0, len(found), _AT_ONCE):
@@ -213,11 +212,11 @@ def rows_out(found: Sequence[tuple[Any, ...]]) -> tuple[list[Row], list[tuple[in
 
 
 def row_out(values: tuple[Any, ...]) -> Row:
-    """Give the task of such columns.
+    """Return the task of such columns.
 
     Raises:
         TypeError: They are not what was written.
-        ValueError: The same.
+        ValueError: They are not what was written.
     """
     _, row, due, function, payload, key, id_, options, state, attempt, failed, losses, given = (
         values
@@ -282,9 +281,9 @@ def _any_text(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def letter_out(values: tuple[Any, ...]) -> Letter:
-    """Give the dead letter of columns in the order of its fields; a name may be missing.
+    """Return the dead letter of columns in the order of its fields; the name may be missing.
 
-    What cannot be read of it has a stand-in; its text says so, and its reason is "unreadable".
+    A value that cannot be read is replaced; the text says so, and the reason is "unreadable".
     """
     odd: list[str] = []
 
@@ -327,10 +326,10 @@ def _number_out(number: Any) -> int:
 
 
 def functions_out(found: Iterable[tuple[Any, ...]]) -> list[Function]:
-    """Give the functions of columns in the order of their fields, by number.
+    """Return the functions of columns in the order of their fields, sorted by number.
 
     Raises:
-        sqlite3.DatabaseError: One of them is none.
+        sqlite3.DatabaseError: One of them is malformed.
     """
     try:
         return [

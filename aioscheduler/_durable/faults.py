@@ -1,4 +1,4 @@
-"""What can be wrong with a file, in words that say what to do about it."""
+"""The errors of a file, with messages that say what to do about them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFUSALS = (
     ValueError,
     AttributeError,
 )
-"""What is raised of values that can never be written, once a transaction has begun."""
+"""Raised within a transaction for values that can never be written."""
 
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "Make room on its disk: nothing that was stored is lost",
@@ -35,35 +35,35 @@ _REMEDIES = {
 
 
 def failure(path: str, what: str, error: Exception) -> StoreError:
-    """Give the error of a store that cannot be `what`, from that of SQLite or the system."""
+    """Return the error of a store that cannot be `what` (read, written), from its cause."""
     remedy = _REMEDIES.get(_code(error), "").format(path=path)
     return StoreError(f"{path} cannot be {what}: {error}{remedy and f'. {remedy}'}")
 
 
 def refusal(path: str, error: Exception) -> Unwritable:
-    """Give the error of a batch that is itself what cannot be written."""
+    """Return the error of a batch whose own contents cannot be written."""
     return Unwritable(
         f"{path} does not take what was to be written: {type(error).__name__}: {error}"
     )
 
 
 def is_corrupt(error: BaseException) -> bool:
-    """Whether a page of the file is damaged: what has to do with others can be written."""
+    """Return whether a page of the file is damaged: batches on other pages can be written."""
     return _code(error) == sqlite3.SQLITE_CORRUPT
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether it says that another connection has the file."""
+    """Return whether the error says that another connection has the file."""
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _code(error: BaseException) -> int:
-    """Give SQLite's code, without what is more exact of it; 0: it is not SQLite's."""
+    """Return SQLite's primary error code; 0 for any other error."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def locked(path: str, pids: tuple[int, ...]) -> StoreLocked:
-    """Give the error of a store that others have."""
+    """Return the error of a store that other processes have open."""
     if pids == (os.getpid(),):
         return StoreLocked(
             f"{path} is in use by this very process ({pids[0]}), by another manager. One host at a "

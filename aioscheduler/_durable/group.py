@@ -1,20 +1,20 @@
-"""What is to be written next: all that changes between two commits. Pure.
+"""What to write next: all changes between two commits. Pure.
 
     put, change, strike, bury … ─► Group ─ take ─► Batch ═══► the writer's thread
                                      └─ what came and went meanwhile is never written
 
 Rules of this file:
 
-1. A change has a place in the order in which changes came, and a batch is a beginning of that
-   order: what is in the file after any crash is what was there after some change. Only what is
-   said of a task that has such a place already takes that one, for the file then shows it early.
-2. The end of a task has a place of its own, behind all that it scheduled: a chain of tasks loses
-   no link. What has changed of it before keeps its place: another may have its id since then.
-3. What was handed out is as good as written, for a batch is written before the next one, or never
-   and no other one either.
-4. What belongs together is in one batch, though it may be more than a batch is to be (`whole`).
-5. In a batch puts come before burials: who takes the id of a task that is buried comes with the
-   next one.
+1. Changes are written in the order in which they came, and a batch is a prefix of that order: after
+   any crash the file has the state after some change. Only a further change of a task joins the
+   unwritten change of that task, so that the file shows it early.
+2. The end of a task is a change of its own, behind all that the task scheduled: a chain of tasks
+   loses no link. Its earlier changes keep their position: another task may have its id by now.
+3. What was handed out counts as written: a batch is written before the next one, or neither it nor
+   any later one is.
+4. Changes that belong together are in one batch, even if it exceeds its size (`whole`).
+5. In a batch puts come before burials: a task that takes the id of a buried one comes with the next
+   batch.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from .records import (
 from .repeatrecords import RepeatChange
 
 MOST_BYTES = 8 << 20
-"""Of a batch, so that no commit lasts long."""
+"""Bytes of a batch: a limit that keeps commits short."""
 
 _PER_ROW = 64  # bytes of a change, beside payloads and texts
-_TASK, _END, _LETTER, _FUNCTION, _REPEAT = range(5)  # what a change is of
-_KINDS = 3  # so many last bits of its key say so, below the number
+_TASK, _END, _LETTER, _FUNCTION, _REPEAT = range(5)  # the kind of a change
+_KINDS = 3  # bits for the kind in a change's key, below the number
 _KIND = (1 << _KINDS) - 1
 
 
@@ -52,19 +52,19 @@ class Kept:
 
     Attributes:
         row: Its number.
-        id: That of `schedule`; None, and changed as others are, once another task has it.
-        bucket: Where it is in the file, once all has been written that was handed out.
-        due: As of `Row`, and so are `begun`, `attempt`, `failed`, `losses` and `given`: they are
-            set by whoever calls `Group.change` then.
-        stamp: It is on disk when everything up to this stamp is; 0: it was when it was read.
-        new: What is to be put, until it has been handed out.
-        once: Whether it is not to begin a second time.
-        suspect: Whether it may have ended its host, or its worker: it begins in its turn.
-        end: Why it is to be a dead letter, more about that, and since when.
+        id: The `id` of `schedule`; None, by a change as any other, once another task has it.
+        bucket: Its bucket in the file, once all that was handed out is written.
+        due: As in `Row`, like `begun`, `attempt`, `failed`, `losses` and `given`: the caller sets
+            them and then calls `Group.change`.
+        stamp: It is on disk when everything up to this stamp is; 0: it was read from there.
+        new: The row to put, until it has been handed out.
+        once: Whether it must not begin a second time.
+        suspect: Whether it may have ended its host or worker: it begins in its turn.
+        end: Why it becomes a dead letter, the details, and when.
         batch: Its batch, which lives as long as a handle that has this.
     """
 
-    # As of most tasks, which are not given them one by one: that is a third of what one costs.
+    # Most tasks keep these class defaults: setting them one by one is a third of a task's cost.
     bucket: int = 0
     begun: Begun = Begun.NO
     attempt: int = 1
@@ -85,7 +85,7 @@ class Kept:
 
     @classmethod
     def of(cls, row: Row) -> Kept:
-        """Return a task as a row of the file tells of it."""
+        """Return the task of a row of the file."""
         kept = cls(row.row, row.due)
         kept.bucket = row.bucket
         if not row.is_plain:
@@ -95,14 +95,14 @@ class Kept:
 
 
 class Group:
-    """What was changed, and was not handed out yet.
+    """The changes that were not handed out yet.
 
     Args:
-        next_row: The first number that was never given to a task.
+        next_row: The first number that no task was ever given.
 
     Attributes:
-        next_row: As it is now; to be set before the first task is put.
-        stamp: Of the last change; it grows.
+        next_row: The same, now; to be set before the first task is put.
+        stamp: The stamp of the last change; it grows.
         unsaved_bytes: About how many bytes are to be written.
     """
 
@@ -110,14 +110,14 @@ class Group:
         self.stamp: int = 0
         self.unsaved_bytes: int = 0
         self.next_row = next_row
-        # By key: its stamp, what has changed, and about how many bytes that is.
+        # By key: the change's stamp, what has changed, and its approximate size in bytes.
         self._changes: dict[int, tuple[int, Any, int]] = {}
         self._of_repeats = 0  # changes so far
-        self._wholes: deque[tuple[int, int]] = deque()  # the stamps behind which each is, and ends
+        self._wholes: deque[tuple[int, int]] = deque()  # the stamps before and at the end of each
 
     @property
     def unsaved(self) -> int:
-        """How many rows are to be written."""
+        """The number of changes to be written."""
         return len(self._changes)
 
     def new_row(self) -> int:
@@ -127,11 +127,11 @@ class Group:
         return row
 
     def put(self, kept: Kept, row: Row) -> None:
-        """Take note of a new task.
+        """Note a new task.
 
         Args:
-            kept: Of it.
-            row: As it is to be in the file. Its function is defined, and its id no other's.
+            kept: The task.
+            row: Its row in the file. Its function is defined, and no other task has its id.
         """
         self.stamp = kept.stamp = stamp = self.stamp + 1
         kept.new = row
@@ -142,12 +142,12 @@ class Group:
     def put_many(
         self, alike: Row, dues: int | Sequence[int], payloads: Sequence[bytes]
     ) -> list[Kept]:
-        """Take note of new tasks, as `put`; return what is kept of them.
+        """Note new tasks, as `put` does; return them.
 
         Args:
-            alike: What they have in common: all but numbers, due times and payloads.
+            alike: Their common fields: all but number, due time and payload.
             dues: The due time of each, or of all.
-            payloads: Of each.
+            payloads: The payload of each.
         """
         each = repeat(dues) if isinstance(dues, int) else dues
         first = self.next_row
@@ -169,9 +169,9 @@ class Group:
         return made
 
     def change(self, kept: Kept) -> None:
-        """Take note that fields of a task have been set."""
+        """Note that fields of a task have been set."""
         size = _PER_ROW
-        if kept.new is not None:  # what has changed of it is new as well
+        if kept.new is not None:  # it is not in the file yet: put it as it is now
             kept.new = kept.new._replace(
                 due=kept.due,
                 begun=kept.begun,
@@ -185,7 +185,7 @@ class Group:
         self._note(kept.row << _KINDS, kept, size)
 
     def strike(self, *some: Kept) -> None:
-        """Take note that tasks are no more."""
+        """Note that tasks have ended."""
         changes, stamp, size = self._changes, self.stamp, 0
         for kept in some:
             stamp += 1
@@ -198,39 +198,39 @@ class Group:
         self.unsaved_bytes += size
 
     def bury(self, kept: Kept, reason: Reason, text: str, at: int) -> None:
-        """Take note that a task is a dead letter.
+        """Note that a task becomes a dead letter.
 
         Args:
-            kept: Of it.
+            kept: The task.
             reason: Why.
-            text: More about that.
-            at: The present.
+            text: The details.
+            at: The present, in nanoseconds since the epoch.
         """
         kept.end = reason, text, at
         self._note(kept.row << _KINDS | _END, kept, _PER_ROW + len(text))
 
     def discard_letter(self, row: int, instead: int | None = None) -> None:
-        """Take note that a dead letter is no more.
+        """Note that a dead letter is gone.
 
         Args:
             row: Its number.
-            instead: That of the task that has come in its place, put before and `whole` with this.
+            instead: The number of the task that replaces it, put before and `whole` with this.
         """
         self._note(row << _KINDS | _LETTER, instead)
 
     def define(self, function: Function) -> None:
-        """Take note of a function that is new, or has changed."""
+        """Note a function that is new, or has changed."""
         self._note(function.number << _KINDS | _FUNCTION, function)
 
     def repeat(self, change: RepeatChange) -> None:
-        """Take note of what has become of a repeat; what has before is written as well."""
+        """Note a change of a repeat; its earlier changes are written, too."""
         self._of_repeats += 1
         size = _PER_ROW + sum(len(f) for f in change if isinstance(f, str | bytes))
         self._note(self._of_repeats << _KINDS | _REPEAT, change, size)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Have what is new and noted within written in one batch."""
+        """Write the changes noted within in one batch."""
         stamp = self.stamp
         try:
             yield
@@ -247,15 +247,15 @@ class Group:
     def take(
         self, most_bytes: int = MOST_BYTES, until: int | None = None
     ) -> tuple[Batch, int] | None:
-        """Hand out what is to be written next.
+        """Hand out what to write next.
 
         Args:
-            most_bytes: How much it may be, about; one change is taken, however large.
-            until: The stamp of the last change that may be; None: all may.
+            most_bytes: Its approximate limit in bytes; at least one change is taken, however large.
+            until: The stamp of the last change that may be written; None: all may.
 
         Returns:
-            The batch, and the stamp up to which everything is written when it is; None: there is
-            nothing to write, or nothing may be.
+            The batch, and the stamp up to which all is written once it is; None: there is nothing
+            that may be written.
         """
         if not self._changes:
             return None
@@ -267,8 +267,8 @@ class Group:
         discards: list[int] = []
         requeues: list[tuple[int, int]] = []
         repeats: list[RepeatChange] = []
-        freed: set[str | None] = set()  # the ids of what is buried
-        whole = 0  # up to this stamp it belongs to what was taken
+        freed: set[str | None] = set()  # the ids of buried tasks
+        whole = 0  # changes up to this stamp belong to those taken
         taken: list[int] = []
         total, covered = 0, self.stamp
         for key, (stamp, what, size) in self._changes.items():
@@ -298,7 +298,7 @@ class Group:
                 requeues.append((key >> _KINDS, what))
             elif kind == _LETTER:
                 discards.append(key >> _KINDS)
-            elif what.end is None:  # what else has changed of it need not be written
+            elif what.end is None:  # its other changes need not be written
                 update = updates.pop(what.row, None)
                 strikes.append((what.bucket if update is None else update.bucket, what.row))
             else:
@@ -320,7 +320,7 @@ class Group:
 
 
 def _update(kept: Kept) -> Update:
-    """Return what is written of a task that has changed, which moves to where it is due then."""
+    """Return what to write of a changed task, and move it to the bucket of its due time."""
     bucket, kept.bucket = kept.bucket, kept.due >> BUCKET_SHIFT
     return Update(
         *(bucket, kept.row, kept.due, kept.begun, kept.attempt, kept.failed, kept.losses),
@@ -334,7 +334,7 @@ _NOTHING = (None, None, None)  # key, id and options
 def _size_of(row: Row) -> int:
     """Return about how many bytes a new task takes."""
     size = _PER_ROW + len(row.payload)
-    if row[4:7] == _NOTHING:  # as of most
+    if row[4:7] == _NOTHING:  # as for most
         return size
     if row.id is not None:
         size += len(row.id)

@@ -7,13 +7,13 @@
 
 Rules of this file:
 
-1. All tasks up to a position (`reached`) are in memory, and it only grows: so those of equal times
+1. All tasks up to a position (`reached`) are in memory, and it only grows: tasks of equal times
    keep their order, whether they were read or have just been scheduled.
-2. Behind it a task is in memory only if it was before it got there: it was given another time. It
-   is not taken from the file again.
-3. What the file does not say yet is known here until it does (`written`). What was read is as the
-   file was then, and what it did not say is right: so nothing is forgotten that it did not say
-   when a read was asked for, until all that was read has been taken (`begin`, `end`).
+2. Behind it a task is in memory only if it was rescheduled from before it. It is not taken from the
+   file again.
+3. Changes are known here until the file has them (`written`). They override a read that began
+   before they were written, so they are not forgotten until all that it found has been taken
+   (`begin`, `end`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 class Unwritten(NamedTuple, Generic[T]):
-    """What the file does not say yet of a task.
+    """A change of a task that is not in the file yet.
 
     Attributes:
-        stamp: It does when everything up to this one is written.
-        row: As it is to be; None: it is there no more, or is in memory.
-        more: What goes with it.
+        stamp: It is when everything up to this stamp is written.
+        row: The task after it; None: it has ended, or is in memory.
+        more: What goes with the task.
     """
 
     stamp: int
@@ -41,14 +41,14 @@ class Unwritten(NamedTuple, Generic[T]):
 
 
 class Horizon(Generic[T]):
-    """Where what is in memory ends.
+    """The position up to which tasks are in memory.
 
     Attributes:
         reached: All tasks up to this position are in memory.
-        is_whole: Whether there is none in the file behind it.
-        ahead: Those of rule 2.
-        next: None behind it is due earlier than this; None: there is none.
-        told: Called when a task has come behind it that is due earlier than all others were.
+        is_whole: Whether there are no tasks behind it.
+        ahead: The tasks of rule 2, by row.
+        next: No task behind it is due earlier than this; None: there is none.
+        told: Called when a new task behind it is due earlier than all others there.
     """
 
     def __init__(self) -> None:
@@ -59,21 +59,21 @@ class Horizon(Generic[T]):
         self.ahead: set[int] = set()
         self._unwritten: dict[int, Unwritten[T]] = {}  # by row, in order of stamps
         self._written = 0
-        self._readers: list[int] = []  # what was written when each of them began
+        self._readers: list[int] = []  # the stamp written when each of them began
 
     def is_near(self, due: int, row: int) -> bool:
-        """Whether a task is to be in memory."""
+        """Return whether a task belongs in memory."""
         return (due, row) <= self.reached
 
     # ---- tasks in memory
 
     def keep(self, due: int, row: int) -> None:
-        """Note that a task in memory stays there though it may be behind the horizon."""
+        """Note that a task stays in memory, even if it is behind the horizon."""
         if (due, row) > self.reached:
             self.ahead.add(row)
 
     def ended(self, row: int, stamp: int) -> None:
-        """Note that a task in memory is no more, which is written with a stamp."""
+        """Note that a task in memory has ended, which is written with this stamp."""
         if row in self.ahead:
             self.ahead.discard(row)
             self._note(row, Unwritten(stamp, None, None))
@@ -89,26 +89,26 @@ class Horizon(Generic[T]):
             self.told()
 
     def strike(self, row: int, stamp: int) -> None:
-        """Note that a task behind the horizon is no more."""
+        """Note that a task behind the horizon has ended."""
         self._note(row, Unwritten(stamp, None, None))
 
     def find(self, row: int) -> Unwritten[T] | None:
-        """Return what the file does not say yet of a task; None: it says what is right."""
+        """Return the unwritten change of a task; None: the file is right about it."""
         return self._unwritten.get(row)
 
     def unwritten(self) -> list[Row]:
-        """Return the tasks behind the horizon of which the file does not say all yet."""
+        """Return the tasks behind the horizon with changes that are not in the file yet."""
         return [what.row for what in self._unwritten.values() if what.row is not None]
 
     def count(self) -> int:
-        """Return how many tasks behind the horizon are not in the file yet."""
+        """Return how many tasks behind the horizon have changes that are not in the file yet."""
         return len(self.unwritten())
 
     def expect(self, behind: int | None) -> None:
-        """Note when what the file has behind the horizon is due, at the earliest.
+        """Note the earliest due time behind the horizon.
 
         Args:
-            behind: As of `Page`, which has been taken.
+            behind: That of the file, as in the last `Page` taken.
         """
         dues = [row.due for row in self.unwritten()]
         if behind is not None:
@@ -117,11 +117,11 @@ class Horizon(Generic[T]):
         self.is_whole = self.next is None
 
     def _note(self, row: int, what: Unwritten[T]) -> None:
-        self._unwritten.pop(row, None)  # in order of stamps
+        self._unwritten.pop(row, None)  # to keep the order of stamps
         self._unwritten[row] = what
 
     def written(self, stamp: int) -> None:
-        """Forget what is in the file by now: everything up to a stamp."""
+        """Forget what is in the file now: everything up to a stamp."""
         self._written = stamp
         if not self._unwritten:
             return
@@ -137,24 +137,24 @@ class Horizon(Generic[T]):
     # ---- what is read
 
     def begin(self) -> int:
-        """Note that tasks are read from now on; return what `end` takes."""
+        """Note that a read begins; return the argument for `end`."""
         self._readers.append(self._written)
         return self._written
 
     def end(self, begun: int) -> None:
-        """Note that all that was read has been taken."""
+        """Note that all tasks of a read have been taken."""
         self._readers.remove(begun)
         self.written(self._written)
 
     def take(self, rows: Sequence[Row], reached: Position) -> list[tuple[Row, T | None]]:
-        """Have what follows on the horizon come into memory.
+        """Move the horizon on, and return the tasks that come into memory.
 
         Args:
-            rows: All that the file has had up to `reached`, in order.
+            rows: All tasks of the file up to `reached`, in order.
             reached: The horizon from now on.
 
         Returns:
-            The tasks that come, in order, and what goes with each.
+            The tasks, in order, and what goes with each.
         """
         found: list[tuple[Row, T | None]] = [
             (row, None)
@@ -171,6 +171,6 @@ class Horizon(Generic[T]):
             for stamp, row, more in late:
                 assert row is not None
                 found.append((row, more))
-                self._unwritten[row.row] = Unwritten(stamp, None, None)  # of which it says nothing
+                self._unwritten[row.row] = Unwritten(stamp, None, None)  # no read has it yet
             found.sort(key=lambda each: each[0].position)
         return found

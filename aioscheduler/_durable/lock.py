@@ -2,12 +2,12 @@
 
     host ── flock ── PATH.lock ◄── handed over ── worker … worker
 
-1. The lock is never given back by hand: it goes with the last descriptor of it. Workers hold one,
-   so it is free when the last process that may still run tasks has ended.
-2. A process that is forked from one of ours holds none.
-3. Who has taken the lock writes process id, boot id and a random epoch into the file. The file at
-   the path, and what is in it, tell whether another host has got in by a lock file of its own.
-4. The time of the file's last change is when its host was last known to live.
+1. The lock is never released explicitly: it goes with its last descriptor. Workers hold one, so
+   it is free when the last process that may still run tasks has ended.
+2. A process forked from one of ours holds none.
+3. The host that takes the lock writes its process id, boot id and a random epoch into the file. By
+   the file at the path and its contents we see whether another host has made its own lock file.
+4. The file's modification time is when its host was last known to be alive.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-PAUSE = 0.05  # seconds between two looks whether another host has gone
+PAUSE = 0.05  # seconds between two attempts to take the lock
 _MOST = 256  # bytes of a lock file that are read
 _REMOTE = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "fuse.sshfs"))
 
@@ -41,9 +41,9 @@ _held: set[int] = set()
 
 
 def _let_go() -> None:
-    """In a forked child, which is not to keep another host waiting."""
+    """Close the locks in a forked child, which must not keep another host waiting."""
     for fd in _held:
-        with suppress(OSError):  # a library has closed what is not its own
+        with suppress(OSError):  # a library has closed it
             os.close(fd)
     _held.clear()
 
@@ -56,35 +56,35 @@ class Lock:
     """The lock file of a store, in its host.
 
     Args:
-        path: That of the store, absolute and without links.
+        path: The store's path, absolute and without links.
 
     Attributes:
-        heartbeat: When the last host was last known to live, in nanoseconds since the epoch; 0 if
-            there was none. Known once the lock is taken, and so is the next.
-        had_host: Whether there was one.
+        heartbeat: When the last host was last known to be alive, in nanoseconds since the epoch; 0
+            if there was none. Set, like `had_host`, when the lock is taken.
+        had_host: Whether there was an earlier host.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._file = f"{path}.lock"
         self._fd = -1
-        self._opened: os.stat_result | None = None  # what that is of
-        self._made = False  # by this host
+        self._opened: os.stat_result | None = None  # the file of that descriptor
+        self._made = False  # whether this host has made the file
         self._before = b""
         self._text = b""
         self.heartbeat: int = 0
         self.had_host: bool = False
 
     def take(self, wait: float, sign: bool = True) -> None:
-        """Take the lock, and write into its file who has it.
+        """Take the lock, and sign its file.
 
         Args:
-            wait: For how many seconds another host is given time to go.
-            sign: Whether to write that. Who only reads does not, and lets go by `abandon`.
+            wait: Seconds to wait for another host to release it.
+            sign: Whether to sign it. A reader does not, and releases it by `abandon`.
 
         Raises:
-            StoreLocked: Another host has it still.
-            StoreError: Nobody can have it there.
+            StoreLocked: Another host still has it.
+            StoreError: The store cannot be locked there.
         """
         if fcntl is None:
             raise StoreError(
@@ -116,7 +116,7 @@ class Lock:
             ) from error
 
     def _try(self, flags: int) -> bool:
-        """Whether the lock was free, and is ours."""
+        """Take the lock if it is free; return whether it was."""
         while True:
             fd = self._open(flags)
             if fd is None:
@@ -141,10 +141,10 @@ class Lock:
             finally:
                 if self._fd != fd:
                     os.close(fd)
-            # Deleted between open and flock: whoever comes next would lock another file.
+            # Deleted between open and flock: the next host would lock another file.
 
     def _open(self, flags: int) -> int | None:
-        """Open the file, or make it; None if somebody else was faster in making or deleting it."""
+        """Open or make the file; return None if another process made or deleted it first."""
         with suppress(FileNotFoundError):
             self._made = False
             return os.open(self._file, flags)
@@ -167,7 +167,7 @@ class Lock:
         return locked(self._path, pids)
 
     def check(self) -> None:
-        """Make sure that the lock is still ours.
+        """Check that the lock is still ours.
 
         Raises:
             StoreGone: Its file was deleted, replaced or written to, or its descriptor closed:
@@ -191,7 +191,7 @@ class Lock:
             )
 
     def _is_open(self) -> bool:
-        """Whether the descriptor is still the one that has the lock."""
+        """Return whether the descriptor is still that of the lock."""
         with suppress(OSError):
             opened = self._opened
             return opened is not None and os.path.samestat(os.fstat(self._fd), opened)
@@ -204,28 +204,28 @@ class Lock:
         )
 
     def beat(self, now: int) -> None:
-        """Say that the host lives.
+        """Note that the host is alive.
 
         Args:
-            now: The time, in nanoseconds since the epoch.
+            now: The present, in nanoseconds since the epoch.
         """
-        with suppress(OSError):  # the next look tells of what is wrong with the file
+        with suppress(OSError):  # the next `check` reports what is wrong with the file
             os.utime(self._fd, ns=(now, now))
 
     def hand_over(self) -> HandedOver:
-        """Return what a worker process is to be given."""
+        """Return what a worker process must be given to hold the lock."""
         return HandedOver(self._fd)
 
     def release(self) -> None:
-        """Let go. The lock is free when those who were handed it have ended. May be repeated."""
+        """Close the lock. It is free once the workers that hold it have ended. May be repeated."""
         if self._fd in _held:
             _held.discard(self._fd)
-            if self._is_open():  # else the number may be that of another file by now
+            if self._is_open():  # else the descriptor may be another file's by now
                 os.close(self._fd)
         self._fd, self._opened = -1, None
 
     def abandon(self) -> None:
-        """Let go, and leave the file as it was found: the store was not used."""
+        """Close the lock and leave its file as it was found: the store was not used."""
         if self._fd in _held:
             with suppress(OSError):
                 if self._made:
@@ -238,7 +238,7 @@ class Lock:
 
 
 class HandedOver:
-    """A lock that is held in another process as well; to be pickled while that is spawned."""
+    """A lock that a worker process holds, too; to be pickled while that is spawned."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -250,9 +250,9 @@ class HandedOver:
 
 
 def _hold(duplicate: Any) -> HandedOver:
-    """In the worker: hold the descriptor as long as the process lives."""
+    """Hold the descriptor in the worker for as long as the process lives."""
     fd = duplicate.detach()
-    os.set_inheritable(fd, False)  # it came by being inherited, which ends here
+    os.set_inheritable(fd, False)  # it was inherited; the worker's children must not have it
     _held.add(fd)
     return HandedOver(fd)
 
@@ -265,14 +265,14 @@ def _same(fd: int, path: str) -> bool:
 
 
 def _boot_id() -> str:
-    """Name this run of the machine: a process id means nothing in another one."""
+    """Return the id of this boot: a process id means nothing in another one."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return "-"
 
 
 def holders(path: str) -> tuple[int, ...]:
-    """Give the processes that have a file open, as far as /proc tells of them."""
+    """Return the ids of the processes that have a file open, as far as /proc shows them."""
     try:
         wanted = os.stat(path)
     except OSError:
@@ -291,11 +291,12 @@ def _open_files() -> Iterator[tuple[int, os.stat_result]]:
 
 
 def is_remote(folder: str, mounts: str | None = None) -> bool:
-    """Whether a folder is on a network filesystem, as far as is known.
+    """Return whether a folder is on a network filesystem, as far as is known.
 
     Args:
         folder: Its path, absolute and without links.
-        mounts: The table, as /proc/self/mountinfo has it; by default this system's, if it has one.
+        mounts: The mount table, in the format of /proc/self/mountinfo; by default this system's, if
+            it has one.
     """
     if mounts is None:
         try:

@@ -1,13 +1,13 @@
-"""The file of a store with no host at work on it: a tool looks into it, or changes it.
+"""The file of a store that no host has open, for tools that inspect or change it.
 
     look ─► Look ── Lock, not signed ── a connection that cannot write ── PATH, PATH-wal
     change ─► Changes ── SQLiteStore
 
 1. Nothing is made where there is no store.
-2. What is only looked at stays as it is, byte for byte: file, log and lock file.
-3. Who changes it is no host. Whether the last one ended in order, and when it was last known to
-   live, stay as they were: by them the next one knows what may have been running.
-4. A payload is bytes here: nothing of a user's is imported or unpickled.
+2. `look` changes no byte of file, log or lock file.
+3. `change` is no host: whether the last host ended in order, and when it was last known to be
+   alive, stay as they were, as the next host derives from them what may have been running.
+4. A payload is bytes here: no user code is imported or unpickled.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _BEGUN = {each.value: each for each in Begun}
 
 
 class Outcome(NamedTuple):
-    """What has become of a dead letter that was to be put back.
+    """The result of putting a dead letter back.
 
     Attributes:
         row: Its number.
-        task: That of the task which took its place; None: it is still there.
-        why: It is.
+        task: The number of the task that replaced it; None: it is still there.
+        why: The reason, if it is.
     """
 
     row: int
@@ -51,16 +51,16 @@ class Outcome(NamedTuple):
     why: str = ""
 
 
-# ---- to look into it
+# ---- inspection
 
 
 @contextmanager
 def look(path: str) -> Iterator[Look]:
-    """Open a file to be read. No host can have it meanwhile.
+    """Open a file for reading. No host can open it meanwhile.
 
     Raises:
         StoreLocked: A host, or another program, has it open.
-        StoreError: There is none, it is none of ours, or it cannot be read.
+        StoreError: There is none, it is not a store, or it cannot be read.
     """
     real = os.path.realpath(path)
     if not (os.path.lexists(real) or os.path.lexists(f"{real}-wal")):
@@ -75,10 +75,10 @@ def look(path: str) -> Iterator[Look]:
 
 
 def _open(path: str, had_host: bool) -> sqlite3.Connection:
-    """Return a connection to a file that nobody has open, which leaves no trace of itself.
+    """Return a connection that leaves no trace to a file that nobody else has open.
 
-    What a log has is read with the file. For that SQLite wants to share an index of the log with
-    others, in one file more: but not if there are no locks by which to know of others.
+    The log is read with the file. For that SQLite makes another file, to share an index of the log
+    with other processes, unless it has no locks and so cannot know of any.
     """
     try:
         if not schema.look_at(path, had_host, writable=False):
@@ -98,22 +98,22 @@ def _log_size(path: str) -> int:
 
 
 class Look:
-    """A file that is open to be read.
+    """A file that is open for reading.
 
     Args:
-        path: Of it, absolute and without links.
-        connection: To it.
-        lock: Of it.
+        path: Its path, absolute and without links.
+        connection: A connection to it.
+        lock: Its lock.
 
     Attributes:
-        info: What is known of it as a whole.
-        names: Of its functions, as `@durable` has them, by number.
+        info: The figures of the file as a whole.
+        names: The names of its functions, as given to `@durable`, by number.
     """
 
     def __init__(self, path: str, connection: sqlite3.Connection, lock: Lock) -> None:
         self._path = path
         self._connection = connection
-        self._schema = schema.SCHEMA  # until that is known
+        self._schema = schema.SCHEMA  # until it is read
         with self._reading():
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             connection.execute("PRAGMA trusted_schema=OFF")
@@ -148,10 +148,10 @@ class Look:
             raise failure(self._path, "read", error) from error
 
     def count_tasks(self) -> dict[str | None, tuple[int, int | None]]:
-        """Return how many tasks there are of each function, and when the next is due.
+        """Return the number of tasks of each function, and when the next one is due.
 
-        They are by name; None has those of functions that are not known. It goes by buckets, so
-        that SQLite never sorts all of them.
+        The keys are names, and None for unknown functions. Buckets are counted one by one, so that
+        SQLite never sorts all tasks.
         """
         counts: dict[str | None, tuple[int, int | None]] = {}
         bucket = LEAST
@@ -177,7 +177,7 @@ class Look:
             return number, paused
 
     def count_letters(self) -> dict[str, int]:
-        """Return how many dead letters there are of each reason."""
+        """Return the number of dead letters by reason."""
         with self._reading():
             query = "SELECT reason, count(*) FROM dead_letter GROUP BY reason"
             return {
@@ -187,18 +187,18 @@ class Look:
     def tasks(
         self, name: str | None = None, id_prefix: str = "", limit: int | None = None
     ) -> Generator[TaskLine, None, None]:
-        """Return tasks in order of due time and row, never many in memory.
+        """Yield tasks in order of due time and row, with few of them in memory.
 
-        It is to be closed before the file is, if it is not read to its end.
+        A generator that is not exhausted must be closed before the file is.
 
         Args:
-            name: Only those of one function.
-            id_prefix: Only those with an id that begins so.
-            limit: So many at most.
+            name: Only tasks of this function.
+            id_prefix: Only tasks whose id begins with this.
+            limit: The largest number of tasks; None: all.
 
         Raises:
             UnknownTask: The file knows no such function.
-            StoreError: By the iterator: a part of it cannot be read.
+            StoreError: By the generator: a part of the file cannot be read.
         """
         wheres: list[str] = ["1"]
         values: list[Any] = []
@@ -212,11 +212,11 @@ class Look:
         if id_prefix:
             bounds = _range_of(id_prefix)
             text = "id >= CAST(? AS TEXT) AND id < CAST(? AS TEXT)"
-            wheres.append(f"({text} OR id >= ? AND id < ?)")  # what is no text is there as bytes
+            wheres.append(f"({text} OR id >= ? AND id < ?)")  # ids with lone surrogates are bytes
             values += bounds + bounds
         values.append(-1 if limit is None else limit)
         query = (
-            "SELECT row, func, id, due, attempt, state FROM task "  # noqa: S608  nothing of a user's
+            "SELECT row, func, id, due, attempt, state FROM task "  # noqa: S608  no user input
             f"WHERE {' AND '.join(wheres)} ORDER BY bucket, due, row LIMIT ?"
         )
         return self._tasks(query, values)
@@ -245,18 +245,18 @@ class Look:
             after = page[-1].row
 
     def backup(self, path: str) -> None:
-        """Copy it to a new file, whole.
+        """Copy the whole file to a new one.
 
         Raises:
-            StoreError: Something is there, or it cannot be written.
+            StoreError: The path exists, or it cannot be written.
         """
-        place = schema.back_up(self._connection, self._path, path)
-        if not self.info.clean:  # without a lock file its own time tells when a host lived
-            os.utime(place, ns=(self.info.lived, self.info.lived))
+        copy = schema.back_up(self._connection, self._path, path)
+        if not self.info.clean:  # it has no lock file: its own time says when a host was alive
+            os.utime(copy, ns=(self.info.lived, self.info.lived))
 
 
 def _range_of(prefix: str) -> tuple[bytes, bytes]:
-    """Return the first bytes that begin like a text, and the first behind all that do."""
+    """Return the first bytes with a prefix, and the first behind all of them."""
     start = prefix.encode("utf-8", "surrogatepass")
     return start, start[:-1] + bytes([start[-1] + 1])  # UTF-8 has no byte 255
 
@@ -272,34 +272,34 @@ def _text(value: Any) -> str | None:
         return None
 
 
-# ---- to change it
+# ---- changes
 
 
 @contextmanager
 def change(path: str) -> Iterator[Changes]:
-    """Open a file to be changed. An older one is upgraded, as by a host.
+    """Open a file for changes. An older one is upgraded, as by a host.
 
     Raises:
         StoreLocked: A host, or another program, has it open.
-        StoreError: There is none, it is none of ours, or it cannot be written.
+        StoreError: There is none, it is not a store, or it cannot be written.
     """
-    with look(path):  # a store would make what is not there
+    with look(path):  # a store would make a missing file
         pass
     store = SQLiteStore(path, wait=0)
     opening = store.open()
     try:
-        store.tick(opening.heartbeat)  # else this would be the last time that a host lived
+        store.tick(opening.heartbeat)  # else the present would count as a host's last sign of life
         yield Changes(store, opening)
     finally:
         store.close(opening.clean)
 
 
 class Changes:
-    """A file that is open to be changed.
+    """A file that is open for changes.
 
     Args:
-        store: It.
-        opening: What it has said.
+        store: Its store, which is open.
+        opening: What `open` has returned.
     """
 
     def __init__(self, store: SQLiteStore, opening: Opening) -> None:
@@ -310,8 +310,8 @@ class Changes:
         """Yield the numbers of dead letters.
 
         Args:
-            reason: Only those of one reason.
-            before: Only those that became one before, in nanoseconds since the epoch.
+            reason: Only those with this reason; None: all.
+            before: Only those buried before this time, in nanoseconds since the epoch; None: all.
         """
         after = -1
         while page := self._store.letters(after, PAGE):
@@ -324,11 +324,11 @@ class Changes:
         """Put dead letters back as tasks, with their arguments, keys and ids, as attempt 1.
 
         Args:
-            rows: Of which.
+            rows: The numbers of the dead letters.
             now: When they are due, in nanoseconds since the epoch.
 
         Yields:
-            What has become of each, when that is on disk.
+            The outcome of each, once it is on disk.
 
         Raises:
             UnknownTask: There is no such letter.
@@ -370,7 +370,7 @@ class Changes:
             yield Outcome(letter.row, put.row)
 
     def discard(self, rows: Iterable[int]) -> int:
-        """Drop dead letters; return how many."""
+        """Drop dead letters by their numbers; return how many these were."""
         count = 0
         each = iter(rows)
         while lot := list(islice(each, PAGE)):
@@ -379,7 +379,7 @@ class Changes:
         return count
 
     def find(self, row: int) -> Letter:
-        """Return the dead letter of a row.
+        """Return a dead letter, by its number.
 
         Raises:
             UnknownTask: There is none.
@@ -391,7 +391,7 @@ class Changes:
 
 
 def _put(number: int, letter: Letter, now: int) -> Row:
-    due = now if letter.due else 0  # in a queue there are no times
+    due = now if letter.due else 0  # tasks of a queue have no due time
     assert letter.payload is not None
     fields = letter.function, letter.payload, letter.key, letter.id, letter.options
     return Row(number, due, *fields)

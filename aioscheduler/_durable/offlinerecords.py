@@ -8,14 +8,14 @@ from .records import Begun
 
 
 class TaskLine(NamedTuple):
-    """What a tool shows of a task; None: there is none, or what the file has is none.
+    """What a tool shows of a task; a field is None if it is missing or malformed in the file.
 
     Attributes:
         row: Its number.
-        name: Of its function, as `@durable` has it.
-        id: That of `schedule`.
-        due: When it is to start; 0 in a queue.
-        attempt: How many times it has been started when it starts next.
+        name: The name of its function, as given to `@durable`.
+        id: The `id` of `schedule`.
+        due: When it starts, in nanoseconds since the epoch; 0 in a queue.
+        attempt: The number of its next attempt, from 1.
         begun: Whether it may have begun.
     """
 
@@ -31,14 +31,14 @@ class StoreInfo(NamedTuple):
     """What a tool shows of a file that no host has open.
 
     Attributes:
-        path: Of it, absolute and without links.
+        path: Its path, absolute and without links.
         schema: The number of its schema.
-        older: Whether that is an older one, so that the next host upgrades it.
-        size: Its bytes.
-        log_size: Those of the log beside it.
+        older: Whether the schema is older than this version's, so that the next host upgrades it.
+        size: Its size in bytes.
+        log_size: The size in bytes of the log beside it.
         clean: Whether the last host ended in order.
-        lived: When that was last known to live; if that is not known, when the file was last
-            written.
+        lived: When that was last known to be alive, in nanoseconds since the epoch; if that is not
+            known, when the file was last written.
         had_host: Whether it is known.
     """
 

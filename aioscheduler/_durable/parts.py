@@ -1,12 +1,11 @@
-"""Reads tasks in order of due time and row, part by part.
+"""Reading tasks in order of due time and row, part by part.
 
     a bucket ─┬─► sorted, and read to its end
               └─► it is too large: a part of it ─► positions of what follows ─► the next part …
 
-A file has its tasks by bucket and row, so that what is due first in a bucket is found by a look at
-all of it. Of a large one, as after a week without a host, the positions of a million tasks that
-follow are noted at such a look: else there would be one for each part. A change that puts a task
-among them makes them void.
+A file has its tasks by bucket and row, so finding the first due in a bucket takes a scan of all of
+it. In a large bucket, as after a week without a host, a scan notes the positions of the next
+million tasks: else each part would need one. A change that puts a task among them discards them.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from .reading import SELECT, next_bucket
 from .records import BUCKET_SHIFT, Batch, Position
 
 MOST_BYTES = 64 << 20
-"""Of the payloads that are read at a time, but for the last thousand of them."""
+"""Bytes of the payloads that are read at a time; the last thousand may exceed it."""
 
 MOST_AHEAD = 1 << 20
 """Positions that are noted at a time, of 16 bytes each."""
 
-_STEP = 1024  # rows from one look at the bytes to the next
-_BY_KEY = 256  # rows that are asked for by their keys at a time
+_STEP = 1024  # rows between two checks of the bytes
+_BY_KEY = 256  # rows that are read by their keys at a time
 _ONES = f"{SELECT}bucket=? AND row IN (%s)"
 
 
 class Parts:
-    """Reads one file."""
+    """A reader of one file, which remembers where the last part ended."""
 
     def __init__(self) -> None:
-        self._at: Position | None = None  # where the last part has ended, in the midst of a bucket
-        self._dues = array("q")  # of what follows on it
+        self._at: Position | None = None  # where the last part ended, within a bucket
+        self._dues = array("q")  # the noted positions behind it
         self._rows = array("q")
-        self._next = 0  # the index of the first that was not read
+        self._next = 0  # the index of the first one not yet read
 
     def read(
         self,
@@ -50,11 +49,12 @@ class Parts:
         """Read tasks behind a position, due at `until` at the latest, in order.
 
         Args:
-            connection: To the file.
+            connection: A connection to the file.
             after: The position.
             until: Nanoseconds since the epoch.
-            most: Rows to be read, at most; fewer if they are large.
-            found: They are appended to it, and so it has those before a page that cannot be read.
+            most: The largest number of rows; fewer are read if they are large.
+            found: The rows are appended to it, so that it has those before a page that cannot be
+                read.
 
         Returns:
             Whether these are all.
@@ -63,7 +63,7 @@ class Parts:
             sqlite3.DatabaseError: A page cannot be read.
         """
         goes_on, self._at = after == self._at, None
-        if until and goes_on:  # a queue's bucket is in order as it is
+        if until and goes_on:  # a queue's bucket is stored in order
             after = self._read_noted(connection, after, until, most, found)
             if self._at is not None:
                 return False
@@ -97,10 +97,10 @@ class Parts:
         most: int,
         found: list[tuple[Any, ...]],
     ) -> Position:
-        """Read what follows in a bucket by the positions that are noted, or are now.
+        """Read what follows in a bucket by the noted positions; note more if there are none left.
 
         Returns:
-            Where it has ended; `_at` is that, if it is not known that there is no more.
+            Where it ended; `_at` is the same unless the bucket is known to be exhausted.
         """
         bucket = after[0] >> BUCKET_SHIFT
         if self._next >= len(self._rows):
@@ -142,7 +142,7 @@ class Parts:
         self._dues, self._rows, self._next = array("q"), array("q"), 0
 
     def changes(self, batch: Batch) -> None:
-        """Note that a batch is written: what it puts among the noted positions is not of them."""
+        """Discard the noted positions if a batch puts a task among them."""
         if self._at is None or self._next >= len(self._rows):
             return
         last = self._dues[-1], self._rows[-1]

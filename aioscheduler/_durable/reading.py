@@ -1,7 +1,7 @@
-"""Reads tasks of a file: those that are asked for, or in the order of its keys and ids.
+"""Reading tasks of a file: by id or number, or in order of its keys or ids.
 
-Rows are tuples of the columns, as `columns.row_out` takes them. In the order in which they are due
-`parts` reads them, and what stands on corrupt pages is for `salvage`.
+Rows are tuples of the columns, as `columns.row_out` takes them. `parts` reads in order of due time,
+and `salvage` around corrupt pages.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ SELECT = (
 )
 
 KEYS = "SELECT bucket, row, 0, 0, 0, 0, id FROM task WHERE "
-"""What an index of ids says by itself, each at its place in a row."""
+"""The columns that the index of ids has by itself, each at its index in a row."""
 
-_ROWS = range(-(1 << 63), 1 << 63)  # those that a file can have
+_ROWS = range(-(1 << 63), 1 << 63)  # the numbers that a file can have
 
 
 def next_bucket(connection: sqlite3.Connection, bucket: int) -> int | None:
-    """Return the first bucket behind one that has tasks; None: there is none."""
+    """Return the first bucket behind another that has tasks; None: there is none."""
     query = "SELECT min(bucket) FROM task WHERE bucket>?"
     found: int | None = connection.execute(query, (bucket,)).fetchone()[0]
     return found
@@ -34,7 +34,7 @@ def next_bucket(connection: sqlite3.Connection, bucket: int) -> int | None:
 def find(
     connection: sqlite3.Connection, ids: Sequence[str], rows: Sequence[Position]
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the tasks that have an id, or a row number, as `Store.find` returns them.
+    """Yield the tasks with one of these ids or numbers, as `Store.find` returns them.
 
     Raises:
         sqlite3.Error: They cannot be read.
@@ -57,7 +57,7 @@ def find(
 def _in_one_of(
     connection: sqlite3.Connection, buckets: Sequence[int], row: int
 ) -> tuple[Any, ...] | None:
-    """Return the task that has a row number, if it is in one of these buckets."""
+    """Return the task with a number, if it is in one of these buckets."""
     query = f"{SELECT}bucket=? AND row=?"
     looks = (connection.execute(query, (bucket, row)).fetchone() for bucket in buckets)
     return next((found for found in looks if found is not None), None)
@@ -73,7 +73,7 @@ def _buckets(connection: sqlite3.Connection) -> Iterator[int]:
 def scan(
     connection: sqlite3.Connection, after: tuple[int, int], most: int
 ) -> list[tuple[Any, ...]]:
-    """Return tasks in order of bucket and row, from behind such a place.
+    """Return tasks in order of bucket and row, behind such a key.
 
     Raises:
         sqlite3.Error: They cannot be read.
@@ -89,15 +89,15 @@ def scan_ids(
     most: int,
     select: str = SELECT,
 ) -> list[tuple[Any, ...]]:
-    """Return tasks whose ids begin with a prefix, in order: those that are text, then the others.
+    """Return tasks whose ids begin with a prefix, in order: text ids, then the others.
 
-    Ids that SQLite does not keep as text (`columns.text_in`) are few, and it sorts them behind.
+    Ids that SQLite does not keep as text (`values.text_in`) are few, and it sorts them last.
 
     Args:
-        connection: To the file.
-        prefix: With what ids begin.
-        after: The last id before, perhaps as the file has it; None: there is none.
-        most: Rows to be read, at most.
+        connection: A connection to the file.
+        prefix: The prefix of the ids.
+        after: The last id read before, perhaps as the file has it; None: there is none.
+        most: The largest number of rows.
         select: SELECT or KEYS.
 
     Raises:

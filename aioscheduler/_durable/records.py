@@ -1,13 +1,13 @@
-"""The words of a store: what a task is in it, what is written at once, and who writes it.
+"""The types of a store: a task in it, a batch that is written at once, and the store itself.
 
     Keeper ─► Group ─► Batch ─► Store.commit        one transaction
     Store.open ─► Opening                           at the start of a host
-    Store.read ─► Page of Rows                      what is due soon, part by part
-    Store.find, Store.scan, Store.scan_ids ─► Rows  what is asked for
-    Store.letters ─► Letter …                       what has ended as a dead letter
+    Store.read ─► Page of Rows                      tasks due soon, part by part
+    Store.find, Store.scan, Store.scan_ids ─► Rows  tasks by id, number or key
+    Store.letters ─► Letter …                       tasks that ended as dead letters
 
-A store is used by one thread, the writer's; only `path` and `hand_over` are for others. It knows
-nothing of what a payload, a key or an option means. All times are nanoseconds since the epoch.
+A store is used by one thread, the writer's; only `path` and `hand_over` are for others. It does not
+interpret payloads, keys or options. All times are nanoseconds since the epoch.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..errors import StoreError
 from .repeatrecords import RepeatChange, RepeatRow
 
 BUCKET_SHIFT = 42
-"""A task's bucket is `due >> BUCKET_SHIFT`: 73 minutes, which costs the least bytes a put."""
+"""A task's bucket is `due >> BUCKET_SHIFT`: 73 minutes, which writes the fewest bytes per put."""
 
 
 Position = tuple[int, int]
-"""Where a task is in the order in which tasks are read: due time and row."""
+"""Due time and row: the order in which tasks are read."""
 
 FIRST: Position = (-(1 << 63), -(1 << 63))
 LAST: Position = ((1 << 63) - 1, (1 << 63) - 1)
@@ -32,7 +32,7 @@ LAST: Position = ((1 << 63) - 1, (1 << 63) - 1)
 
 
 def place_of_id(id_: str) -> tuple[bool, bytes]:
-    """Return where an id is in the order of `Store.scan_ids`: ids that are no Unicode come last."""
+    """Return the sort key of an id in `Store.scan_ids`: ids with lone surrogates come last."""
     try:
         return False, id_.encode()
     except UnicodeEncodeError:
@@ -43,17 +43,17 @@ class Begun(IntEnum):
     """What the file says of a task's start (column `state`)."""
 
     NO = 0
-    YES = 1  # it may have begun: a host that dies now has lost it once
-    ONCE = 2  # the same, of a task that is not to begin a second time (`on_loss="fail"`)
+    YES = 1  # it may have begun: the death of its host counts as a loss
+    ONCE = 2  # the same, for a task that must not begin a second time (`on_loss="fail"`)
 
 
 class Reason(Enum):
     """Why a task is a dead letter."""
 
     FAILED = "failed"  # its last attempt has failed
-    UNREADABLE = "unreadable"  # its arguments could not be read, or its module not be imported
+    UNREADABLE = "unreadable"  # its arguments could not be read, or its module not imported
     UNKNOWN = "unknown"  # no function of its name is registered
-    LOST = "lost"  # in doubt, and not to begin again; or lost three times in a row
+    LOST = "lost"  # it may have begun and must not again, or was lost three times in a row
     TOO_LATE = "too_late"  # its `max_lateness` had passed
 
 
@@ -61,10 +61,10 @@ class Function(NamedTuple):
     """A durable function, as the file knows it.
 
     Attributes:
-        number: By which tasks name it; it is given once.
-        name: Of `@durable`.
+        number: Its number, by which tasks name it; never reused.
+        name: The name given to `@durable`.
         qualname: The last known `module:qualname`.
-        once: Whether its tasks are not to begin a second time, as last known.
+        once: Whether its tasks must not begin a second time, as last known.
     """
 
     number: int
@@ -78,17 +78,17 @@ class Row(NamedTuple):
 
     Attributes:
         row: Its number, which no other task of this file has or had.
-        due: When it is to start; 0 in a queue.
+        due: When it starts; 0 in a queue.
         function: The number of its function.
-        payload: Of its arguments; always bytes, which is all that SQLite gives back as it was.
-        key: That of `schedule`.
-        id: That of `schedule`.
-        options: What goes with it besides, as bytes; None: nothing.
+        payload: Its encoded arguments; always bytes, the one type that SQLite returns unchanged.
+        key: The `key` of `schedule`.
+        id: The `id` of `schedule`.
+        options: Its encoded options and context; None: it has none.
         begun: Whether it may have begun.
-        attempt: How many times it has been started when it starts next.
+        attempt: The number of its next attempt, from 1.
         failed: How many attempts have failed.
-        losses: How many times in a row its process, or its host, has died with it.
-        given: The due time that it was given, if `due` is that of a further attempt.
+        losses: How many times in a row its worker or host has died with it.
+        given: The due time it was given, if `due` is that of a further attempt.
     """
 
     row: int
@@ -106,17 +106,17 @@ class Row(NamedTuple):
 
     @property
     def bucket(self) -> int:
-        """Where it is in the file."""
+        """Its bucket in the file."""
         return self.due >> BUCKET_SHIFT
 
     @property
     def position(self) -> Position:
-        """Where it is in the order in which tasks are read."""
+        """Its position in the order in which tasks are read."""
         return self.due, self.row
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is as most are: there is nothing besides its function, payload and time."""
+        """Whether it has only a function, a payload and a due time, as most tasks."""
         return self[4:] == PLAIN
 
 
@@ -125,12 +125,12 @@ PLAIN = (None, None, None, Begun.NO, 1, 0, 0, None)
 
 
 class Update(NamedTuple):
-    """What changes of a task in the file: all of this is written.
+    """A change of a task in the file: all of these fields are written.
 
     Attributes:
-        bucket: Where it is now.
+        bucket: The bucket it is in now.
         row: Its number.
-        due: As of `Row`, and so are the others; its bucket follows from it.
+        due: As in `Row`, like the fields below; the new bucket follows from it.
     """
 
     bucket: int
@@ -148,11 +148,11 @@ class Burial(NamedTuple):
     """A task that becomes a dead letter.
 
     Attributes:
-        bucket: Where it is in the file; it is there when this is written.
+        bucket: The bucket it is in when this is written.
         row: Its number, which the letter keeps.
-        attempt: How many times it has been started.
+        attempt: How many times it was started.
         reason: Why.
-        text: More about that: a traceback, as a rule.
+        text: The details, usually a traceback.
         at: When.
     """
 
@@ -165,7 +165,7 @@ class Burial(NamedTuple):
 
 
 def headline_of(text: str) -> str:
-    """Return the line of a traceback that has its error, and not the frames or the notes on it."""
+    """Return the line of a traceback that names its error, without frames and notes."""
     lines = text.rstrip().split("\n")
     frames = [number for number, line in enumerate(lines[:-1]) if line.startswith("  ")]
     return lines[frames[-1] + 1 if frames else -1]
@@ -175,18 +175,18 @@ class Letter(NamedTuple):
     """A dead letter in the file.
 
     Attributes:
-        row: The number that its task had.
-        due: When that was to start.
+        row: The number of its task.
+        due: When that was due.
         function: The number of its function.
-        name: Of that, as `@durable` has it.
-        payload: Of its arguments; None if it was read as one of many, for it may be large.
-        key: That of `schedule`.
-        id: That of `schedule`.
-        options: As of `Row`.
+        name: The name of that, as given to `@durable`.
+        payload: The encoded arguments; None in a page of letters, as they may be large.
+        key: The `key` of `schedule`.
+        id: The `id` of `schedule`.
+        options: As in `Row`.
         attempt: How many times it was started.
-        reason: Why it is one.
-        text: More about that.
-        at: Since when.
+        reason: Why it is a dead letter.
+        text: The details.
+        at: When it became one.
     """
 
     row: int
@@ -204,19 +204,19 @@ class Letter(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What is written in one transaction, in this order.
+    """The changes of one transaction, written in this order.
 
     Attributes:
-        functions: That are new, or whose qualname or `once` has changed; by number.
-        strikes: Tasks that are no more: bucket and row.
-        updates: Of tasks that are in the file.
-        puts: Tasks that are new.
-        burials: Of tasks that are in the file, or among the puts.
-        discards: Numbers of dead letters that are no more.
-        requeues: Dead letters in whose place tasks have come: the numbers of letter and task. If
-            that cannot be put, it stays a letter.
-        repeats: What has changed of repeats, in the order in which it did.
-        next_row: No row from this one on was given when the batch was made.
+        functions: Functions that are new, or whose qualname or `once` has changed; by number.
+        strikes: Bucket and row of tasks to delete.
+        updates: Changes of tasks in the file.
+        puts: New tasks.
+        burials: Tasks that become dead letters, in the file or among the puts.
+        discards: Numbers of dead letters to delete.
+        requeues: Dead letters replaced by tasks: the numbers of letter and task. If the task cannot
+            be put, the letter stays.
+        repeats: Changes of repeats, in the order in which they were made.
+        next_row: No number from this one on was given to a task when the batch was made.
     """
 
     functions: Sequence[Function] = ()
@@ -231,17 +231,17 @@ class Batch(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """What a store says when it has been opened.
+    """The state of a store as it is opened.
 
     Attributes:
-        identity: 128 random bits, the same for ever.
-        next_row: The first row number to be given: none from here on was ever given.
-        functions: All that it knows.
-        tasks: How many tasks are in it.
-        letters: How many dead letters.
-        clean: Whether the last host closed it, with nothing under way.
-        heartbeat: When the last host was last known to live; 0 if there was none.
-        repeats: All that repeats.
+        identity: 128 random bits, which never change.
+        next_row: The next row number: none from here on was ever given.
+        functions: All its functions.
+        tasks: How many tasks it has.
+        letters: How many dead letters it has.
+        clean: Whether the last host closed it with nothing under way.
+        heartbeat: When the last host was last known to be alive; 0 if there was none.
+        repeats: All its repeats.
     """
 
     identity: int
@@ -255,12 +255,12 @@ class Opening(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Tasks that were read one after another.
+    """A run of consecutive tasks.
 
     Attributes:
-        rows: They, in order of due time and row.
-        reached: There is no other one in the file up to this position, from where it was read.
-        behind: None behind it is due earlier than this; None: there is none behind it.
+        rows: The tasks, in order of due time and row.
+        reached: The file has no others from where the read began up to this position.
+        behind: No task behind it is due earlier than this; None: there is none behind it.
     """
 
     rows: list[Row]
@@ -269,103 +269,103 @@ class Page(NamedTuple):
 
 
 class Store(Protocol):
-    """Where durable tasks are kept. Every call may take long, and raises StoreError alone."""
+    """The storage of durable tasks. Every call may take long, and raises only StoreError."""
 
     @property
     def path(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
 
     def open(self) -> Opening:
-        """Take the lock, make or check the file, and note that a host is at work (not clean).
+        """Take the lock, make or check the file, and note that a host has it (not clean).
 
         Raises:
-            StoreLocked: Another host has it, and has not let go for as long as is waited.
-            StoreError: It cannot be used; it is as it was, and the lock is free.
+            StoreLocked: Another host has it and has not released it in time.
+            StoreError: It cannot be used; it is unchanged, and the lock is free.
         """
 
     def read(self, after: Position, until: int, most: int) -> Page:
-        """Read the tasks behind a position, and due at `until` at the latest.
+        """Read the tasks behind a position that are due at `until` at the latest.
 
-        They are about `most` rows at most, and fewer where arguments are large. What cannot be
-        read is left out, and told by `complaint`.
+        They are about `most` at most, and fewer if payloads are large. Tasks that cannot be read
+        are left out, and noted in `complaint`.
         """
 
     def find(self, ids: Sequence[str], rows: Sequence[tuple[int, int]]) -> list[Row]:
-        """Return the tasks that have one of these ids, or row numbers, as far as there are any.
+        """Return the tasks, if any, that have one of these ids or row numbers.
 
         Args:
-            ids: Of the tasks.
-            rows: Their numbers, and when each was due, as last known: there it is looked for
-                first. Elsewhere that takes a look at each bucket.
+            ids: Ids.
+            rows: Due time, as last known, and number: the bucket of that time is searched first,
+                and then each of the others.
         """
 
     def scan(self, after: tuple[int, int], most: int) -> list[Row]:
-        """Return tasks in order of bucket and row, from behind such a place.
+        """Return tasks in order of bucket and row, behind such a key; an empty list at the end.
 
-        None: it is the end. What cannot be read is left out, and is a `complaint`.
+        Tasks that cannot be read are left out, and noted in `complaint`.
 
         Raises:
             StoreError: Nothing can be read.
         """
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
-        """Return tasks whose ids begin so, by `place_of_id`; `after` is the last one so far.
+        """Return tasks whose ids begin with a prefix, behind the id `after`, by `place_of_id`.
 
-        What cannot be read is left out, as by `scan`.
+        Tasks that cannot be read are left out, as by `scan`.
 
         Raises:
-            StoreError: Nothing can be read, or not which ids there are.
+            StoreError: Nothing can be read, or the index of ids cannot.
         """
 
     @property
     def complaint(self) -> str:
-        """What is wrong with the file, though it can be used; "" as a rule."""
+        """What is wrong with the file, though it can be used; usually empty."""
 
     def commit(self, batch: Batch) -> None:
-        """Write a batch: all of it is on disk when this returns, or nothing if it raises.
+        """Write a batch: all of it is on disk when this returns, and nothing if it raises.
 
         Raises:
-            StoreGone: The file or the lock is no more ours.
-            Unwritable: Something in this batch can never be written; others can.
-            StoreError: It cannot be written for now; it may be tried again.
+            StoreGone: The file or the lock is no longer ours.
+            Unwritable: Something in this batch can never be written; other batches can.
+            StoreError: It cannot be written now, and may be tried again.
         """
 
     def letters(self, after: int, most: int) -> list[Letter]:
         """Return dead letters with a row over `after`, in order, without their payloads.
 
-        They are at most so many, and fewer where texts are long; none: there are no more. What
-        cannot be read is left out, as by `scan`.
+        They are `most` at most, and fewer if texts are long; an empty list at the end. Letters that
+        cannot be read are left out, as by `scan`.
         """
 
     def letter(self, row: int) -> Letter | None:
-        """Return the dead letter of a row, with its payload; None: there is none."""
+        """Return a dead letter, by its number, with its payload; None: there is none."""
 
     def tick(self, now: int) -> None:
-        """Say that the host lives; called once a second with its time.
+        """Note that the host is alive; called once a second with the present time.
 
         Raises:
-            StoreGone: The file or the lock is no more ours: nothing may be written.
+            StoreGone: The file or the lock is no longer ours: nothing may be written.
         """
 
     def size(self) -> int:
-        """Return its bytes on disk."""
+        """Return its size on disk in bytes."""
 
     def backup(self, path: str) -> None:
-        """Copy all that was committed to a new file, whole."""
+        """Copy all that was committed to a new file."""
 
     def hand_over(self) -> Any:
-        """Return what a worker process is given to hold, so that it holds the lock, too.
+        """Return an object by which a worker process holds the lock, too.
 
         It is pickled while a process is spawned; None: there is nothing to hold.
         """
 
     def close(self, clean: bool) -> None:
-        """Let go; with `clean` note that nothing was under way."""
+        """Release it; with `clean` note that nothing was under way."""
 
 
 class Unwritable(StoreError):
-    """A batch is refused for what is in it, and not for the state of the file; see the cause."""
+    """A batch is refused for its contents, not for the state of the file; see the cause."""
 
 
 class StoreGone(StoreError):
-    """The file or the lock is no more this host's: nothing may be written any more."""
+    """The file or the lock is no longer this host's: nothing more may be written."""

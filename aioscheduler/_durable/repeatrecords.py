@@ -1,4 +1,4 @@
-"""The words of what repeats, as the file has it."""
+"""The types of repeats in the file."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import NamedTuple
 
 
 class RepeatRow(NamedTuple):
-    """What repeats, in the file.
+    """A repeat in the file.
 
     Attributes:
         id: Its id, which no other repeat of this file has.
         text: The text of its rule.
-        terms: What was asked for, the rule included if it can be kept.
+        terms: Its encoded terms, with the rule if that can be stored.
         function: The number of its function.
-        payload: Of the arguments of its runs.
-        key: That of `repeat`.
-        options: As of `Row`.
+        payload: The encoded arguments of its runs.
+        key: The `key` of `repeat`.
+        options: As in `Row`.
         next: Its next nominal time, if it has one.
         last: The last nominal time for which a run was put.
-        ran: How many were.
-        skipped: How many nominal times were left out.
-        paused: Whether it stands still.
+        ran: How many runs were put.
+        skipped: How many nominal times were skipped.
+        paused: Whether it is paused.
         reason: Why, if nobody has asked for that.
     """
 
@@ -40,7 +40,7 @@ class RepeatRow(NamedTuple):
 
 
 class RepeatProgress(NamedTuple):
-    """How far a repeat of the file is; its fields are the last of `RepeatRow`, and its id."""
+    """The progress of a repeat in the file: its id, and the last fields of `RepeatRow`."""
 
     id: str
     next: int | None
@@ -52,7 +52,7 @@ class RepeatProgress(NamedTuple):
 
 
 class RepeatEnd(NamedTuple):
-    """A repeat of the file that is no more."""
+    """The end of a repeat, which is deleted from the file."""
 
     id: str
 

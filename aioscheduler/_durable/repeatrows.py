@@ -1,4 +1,4 @@
-"""What repeats, in the columns of the file: how it is written and read."""
+"""How repeats map to the columns of the file, and are written and read."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _END = "DELETE FROM repeat WHERE id=?"
 
 
 def write_repeats(connection: sqlite3.Connection, changes: Sequence[RepeatChange]) -> None:
-    """Write what has changed of repeats, in this order.
+    """Write changes of repeats, in their order.
 
     Args:
         connection: In a transaction.
-        changes: What has.
+        changes: The changes.
 
     Raises:
-        sqlite3.Error: It was not written, or in part.
+        sqlite3.Error: They were not written, or only in part.
     """
     for kind, alike in groupby(changes, type):
         statement, columns = _WRITERS[kind]
@@ -36,20 +36,20 @@ def write_repeats(connection: sqlite3.Connection, changes: Sequence[RepeatChange
 
 
 def read_repeats(connection: sqlite3.Connection, path: str) -> list[RepeatRow]:
-    """Read all repeats, in order of their ids; what cannot be read is told in the log.
+    """Read all repeats, in order of their ids; log that some cannot be read.
 
     Args:
-        connection: To the file.
-        path: Of that.
+        connection: A connection to the file.
+        path: Its path.
     """
     rows: list[RepeatRow] = []
     bad = 0
     try:
-        # Nothing of a user's is in the statement.
+        # No user input is in the statement.
         for values in connection.execute(f"SELECT {_COLUMNS} FROM repeat ORDER BY id"):  # noqa: S608
             try:
                 rows.append(_row_out(values))
-            except (TypeError, ValueError):  # the file's bytes were changed
+            except (TypeError, ValueError):  # another program has changed it
                 bad += 1
     except sqlite3.DatabaseError:
         bad += 1
@@ -74,7 +74,7 @@ def _progress_in(progress: RepeatProgress) -> tuple[Any, ...]:
 
 
 def _told(*progress: Any) -> tuple[Any, ...]:
-    """Give the columns of a progress."""
+    """Return the columns of a progress."""
     *numbers, paused, reason = progress
     return (*numbers, int(paused), None if reason is None else text_in(reason))
 

@@ -1,4 +1,4 @@
-"""Reads what can be read of the tasks and dead letters of a file around corrupt pages.
+"""Reading the tasks and dead letters of a file around corrupt pages.
 
 Rows are tuples of the columns, as `columns.row_out` takes them.
 """
@@ -19,7 +19,7 @@ from .records import BUCKET_SHIFT, LAST, Letter, Page, Position, Row
 
 LEAST = -(1 << 63)
 _MOST = (1 << 63) - 1
-_LETTERS = 1 << 63  # in the place of a bucket, of which no task is
+_LETTERS = 1 << 63  # stands for a bucket in the gaps of dead letters: no task has it
 _ONWARD = SELECT + "(bucket, row) >= (?, ?) ORDER BY bucket, row LIMIT 1"
 _BACK = (
     SELECT + "(bucket, row) >= (?, ?) AND (bucket, row) < (?, ?) "
@@ -38,15 +38,15 @@ def read_page(
     """Read tasks as `Store.read` does.
 
     Args:
-        parts: Reads it, as far as it can be.
-        connection: To the file.
-        after: As there, and so are the next two.
+        parts: The reader, for as long as no page is corrupt.
+        connection: A connection to the file.
+        after: As there.
         until: As there.
         most: As there.
-        out: Make rows of columns, of those which are any.
+        out: Convert columns to rows, without those that are malformed.
 
     Returns:
-        The tasks, and the bad places.
+        The tasks, and the gaps.
     """
     last_bucket = until >> BUCKET_SHIFT
     found: list[tuple[Any, ...]] = []
@@ -54,7 +54,7 @@ def read_page(
     rows: list[Row] = []
     whole, done = False, last_bucket
     try:
-        while not (whole or rows):  # else all that there was is odd: it goes on behind
+        while not (whole or rows):  # all rows found may be malformed: go on behind them
             after = _position(found[-1]) if found else after
             found.clear()
             whole = parts.read(connection, after, until, most, found)
@@ -78,7 +78,7 @@ def read_page(
 
 
 def _position(values: tuple[Any, ...]) -> Position:
-    """Return where columns stand; those whose due time is no number come last in their bucket."""
+    """Return the position of columns; those whose due time is no int come last in their bucket."""
     bucket, row, due, *_ = values
     return (due, row) if type(due) is int else ((bucket + 1) << BUCKET_SHIFT, LEAST)
 
@@ -86,16 +86,16 @@ def _position(values: tuple[Any, ...]) -> Position:
 def salvage(
     connection: sqlite3.Connection, bucket: int, until: int, most: int
 ) -> tuple[list[tuple[Any, ...]], list[tuple[int, int]], int]:
-    """Read, from a bucket on, what can be read around corrupt pages.
+    """Read what can be read around corrupt pages, from a bucket on.
 
     Args:
-        connection: To the file.
-        bucket: The first one.
-        until: The last one.
-        most: Rows after which no further bucket is begun, when a page was bad.
+        connection: A connection to the file.
+        bucket: The first bucket.
+        until: The last bucket.
+        most: The number of rows after which no further bucket is begun, once a page was corrupt.
 
     Returns:
-        The rows, the bad places, and the last bucket of which all has been read.
+        The rows, the gaps, and the last bucket that has been read to its end.
     """
     found: list[tuple[Any, ...]] = []
     bad: list[tuple[int, int]] = []
@@ -109,10 +109,10 @@ def salvage(
 def scan_page(
     connection: sqlite3.Connection, after: tuple[int, int], most: int, gaps: set[tuple[int, int]]
 ) -> list[tuple[Any, ...]]:
-    """Return tasks as `reading.scan` does, and note the bad places between them.
+    """Return tasks as `reading.scan` does, and note the gaps between them.
 
     Raises:
-        sqlite3.Error: None of them can be read, and no corrupt page is why.
+        sqlite3.Error: None of them can be read, but for another reason than a corrupt page.
     """
     bad: list[tuple[int, int]] = []
     try:
@@ -135,10 +135,11 @@ def scan_ids_page(
 ) -> list[tuple[Any, ...]]:
     """Return tasks as `reading.scan_ids` does, and note the buckets where some cannot be read.
 
-    The index has the ids, and says where their tasks are.
+    Around corrupt pages the index of ids leads to the tasks.
 
     Raises:
-        sqlite3.Error: The index itself cannot be read, or none of them, and no corrupt page is why.
+        sqlite3.Error: The index cannot be read, or no task, but for another reason than a corrupt
+            page.
     """
     try:
         return scan_ids(connection, prefix, after, most)
@@ -164,10 +165,10 @@ def scan_ids_page(
 def letters_page(
     connection: sqlite3.Connection, after: int, most: int, gaps: set[tuple[int, int]]
 ) -> list[Letter]:
-    """Read dead letters as `Store.letters` does, and note the bad places between them.
+    """Read dead letters as `Store.letters` does, and note the gaps between them.
 
     Raises:
-        sqlite3.Error: They cannot be read, and no corrupt page is why.
+        sqlite3.Error: They cannot be read, but for another reason than a corrupt page.
     """
     try:
         return read_letters(connection, after, most)
@@ -191,9 +192,12 @@ def letters_page(
 
 
 def _behind_bad_letters(connection: sqlite3.Connection, bad: int) -> int:
-    """Return a row behind one behind which no letter can be read, from where one can, or none is.
+    """Return the nearest row from which letters can be read again, or there are none.
 
-    It is looked for in steps that double, and then as near as such a row is.
+    Args:
+        connection: A connection to the file.
+        bad: A row behind which no letter can be read. The search goes on from it in steps that
+            double, and then by halves.
     """
 
     def is_good(row: int) -> bool:
@@ -220,16 +224,16 @@ def _around(
     until: int,
     bad: list[tuple[int, int]],
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield, in their order, what can be read around corrupt pages.
+    """Yield, in order, the tasks that can be read around corrupt pages.
 
-    Where it goes no further, the nearest place behind from which it does is looked for, in steps
-    that double, and what is between is read from there back to the bad page.
+    Behind a corrupt page the search for the next readable key goes on in steps that double; the
+    tasks between are read backwards from that key to the page.
 
     Args:
-        connection: To the file.
-        at: Bucket and row of the first that may come.
+        connection: A connection to the file.
+        at: The first key: bucket and row.
         until: The last bucket.
-        bad: The bad places are appended to it.
+        bad: The gaps are appended to it.
     """
     while True:
         try:
@@ -256,23 +260,23 @@ def _around(
 
 
 def next_readable(connection: sqlite3.Connection, bucket: int) -> int | None:
-    """Return the first bucket behind one of which a task can be read; None: there is none."""
-    key = bucket + 1, LEAST
-    for place in (key, *_beyond(key)):
+    """Return the first bucket behind another with a readable task; None: there is none."""
+    first = bucket + 1, LEAST
+    for key in (first, *_beyond(first)):
         with suppress(sqlite3.DatabaseError):
-            row = _one(connection, _ONWARD, *place)
+            row = _one(connection, _ONWARD, *key)
             return None if row is None else int(row[0])
     return None
 
 
 def _one(connection: sqlite3.Connection, query: str, *key: int) -> tuple[Any, ...] | None:
-    """Read one row: a cursor over many is ahead by one, which it drops when it meets an error."""
+    """Read one row: a cursor over many reads one ahead, and drops it when the next one fails."""
     row: tuple[Any, ...] | None = connection.execute(query, key).fetchone()
     return row
 
 
 def _find(connection: sqlite3.Connection, bucket: int, number: int) -> tuple[Any, ...] | None:
-    """Read one task, from whichever side it can be: what stands between two pages needs one."""
+    """Read one task, from either side: beside a corrupt page only one of them works."""
     try:
         return _one(connection, _BACK, bucket, number, bucket, number + 1)
     except sqlite3.DatabaseError:
@@ -281,7 +285,7 @@ def _find(connection: sqlite3.Connection, bucket: int, number: int) -> tuple[Any
 
 
 def _beyond(key: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Yield keys behind one, farther and farther away."""
+    """Yield keys behind another, farther and farther away."""
     bucket, row = key
     for power in range(63):
         yield bucket, min(row + (1 << power), _MOST)

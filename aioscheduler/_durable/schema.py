@@ -1,10 +1,10 @@
-"""What is in the file of a store: its tables, how it is made, and what becomes of older ones.
+"""The schema of a store's file: its tables, how it is made, checked, upgraded and copied.
 
-- A file is made whole beside its place, under a name that nobody has, and then put there: at its
-  path there is none, or all of it. No other file is deleted, whatever it is called.
-- What is not ours is looked at read-only, and left as it is: other programs' databases, files that
-  are none, and those of a newer version of this package.
-- An older one is copied (`PATH.before-2`) and then changed, in one transaction.
+- A file is made completely beside its path, under a random name, and then moved there: the path has
+  no file or a whole one. No other file is deleted, whatever its name.
+- Files that are not ours are opened read-only and left alone: other programs' databases, files that
+  are no databases, and those of a newer version of this package.
+- An older one is copied (`PATH.before-2`) and then upgraded in one transaction.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pathlib import Path
 from ..errors import StoreError
 
 APPLICATION = 0x61696F73
-"""In the header of each file of ours ("aios"), by which `file` and we know it."""
+"""The application id in the header of our files ("aios"), by which `file` and we know them."""
 
-_HEAD = 100  # bytes of SQLite's header, as its file format says
+_HEAD = 100  # bytes of SQLite's header, by its file format
 
 SCHEMA = 2
-"""The number of what follows; any change of it is another number, and a row of `MIGRATIONS`."""
+"""The number of the schema below; any change of it needs the next one, and a migration."""
 
-# A paused repeat's task is to be in the last bucket. A task's `state` is a `records.Begun`.
+# A task's `state` is a `records.Begun`.
 TABLES = (
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "CREATE TABLE func(number INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, place TEXT NOT NULL, "
@@ -47,29 +47,29 @@ TABLES = (
 )
 
 MIGRATIONS: Mapping[int, Sequence[str]] = {
-    1: (  # counts, which would take a minute to make of a hundred million
+    1: (  # store the counts: to count a hundred million tasks takes a minute
         "INSERT INTO meta SELECT 'tasks', count(*) FROM task",
         "INSERT INTO meta SELECT 'letters', count(*) FROM dead_letter",
         "DROP TABLE repeat",  # nothing was ever in it
         TABLES[-1],
     ),
 }
-"""What makes the schema of a number that of the next one."""
+"""The statements that upgrade each schema to the next one."""
 
 
 def look_at(path: str, had_host: bool, writable: bool = True) -> bool:
-    """Make sure that there is a store at a path, or may be one; change nothing.
+    """Check that there is a store at a path, or that one can be made; change nothing.
 
     Args:
-        path: Where.
-        had_host: Whether a host was at work on it before, as its lock file tells.
-        writable: Whether it is to be written, too.
+        path: The path.
+        had_host: Whether a host has used it before, by its lock file.
+        writable: Whether it must be writable.
 
     Returns:
         Whether there is one.
 
     Raises:
-        StoreError: There is something else, or it cannot be read, or written.
+        StoreError: Something else is there, or it cannot be read, or written.
     """
     log = os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
     if not os.path.lexists(path):
@@ -94,8 +94,8 @@ def look_at(path: str, had_host: bool, writable: bool = True) -> bool:
                 "or delete it to begin with an empty store"
             )
         return False
-    # SQLite may take a good file for a bad one without its log: one whose host died, or whose disk
-    # was full, while what the log has was being copied into it.
+    # Without its log SQLite may take a good file for a bad one, if the host died or the disk was
+    # full in a checkpoint. So look at the header alone.
     with open(path, "rb") as file:
         head = file.read(_HEAD)
     if len(head) < _HEAD or not head.startswith(b"SQLite format 3\0"):
@@ -106,7 +106,7 @@ def look_at(path: str, had_host: bool, writable: bool = True) -> bool:
         raise StoreError(
             f"{path} is the database of another program, and is left alone: give another path"
         )
-    # Immutable: no lock is taken, no log read or made. What the log has is checked when it is open.
+    # Immutable: no lock is taken, no log read or made. The log is checked when the file is opened.
     address = f"{Path(path).as_uri()}?mode=ro&immutable=1"
     with suppress(sqlite3.Error), closing(sqlite3.connect(address, uri=True)) as connection:
         check(connection, path)
@@ -120,7 +120,7 @@ def last_written(path: str) -> int:
 
 
 def check(connection: sqlite3.Connection, path: str) -> int:
-    """Return the schema of a file, which is ours or older.
+    """Return the schema of a file, which is this version's or older.
 
     Raises:
         StoreError: It is newer.
@@ -138,7 +138,7 @@ def check(connection: sqlite3.Connection, path: str) -> int:
 
 
 def make(path: str) -> None:
-    """Put an empty store where there is none, or an empty file.
+    """Make an empty store where there is no file, or an empty one.
 
     Raises:
         OSError: It cannot be written.
@@ -165,18 +165,18 @@ def fill(connection: sqlite3.Connection) -> None:
 
 
 def configure(connection: sqlite3.Connection, path: str, synchronous: str) -> None:
-    """Set up a connection that has done nothing yet, and have it take the file.
+    """Set up a new connection, and have it take the file.
 
     Args:
-        connection: To a file that is there.
-        path: Of that.
+        connection: A connection to a file that exists.
+        path: Its path.
         synchronous: "full" or "normal".
 
     Raises:
-        StoreError: SQLite can keep no log there.
+        StoreError: SQLite cannot keep a log there.
         sqlite3.Error: Another connection has the file, or it cannot be read.
     """
-    connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # before anything: then there is no -shm
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # first, so that no -shm file is made
     mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != "wal":
         raise StoreError(
@@ -185,7 +185,7 @@ def configure(connection: sqlite3.Connection, path: str, synchronous: str) -> No
         )
     for pragma in (
         f"synchronous={synchronous}",
-        "fullfsync=ON",  # on macOS fsync alone does not reach the disk; elsewhere it says nothing
+        "fullfsync=ON",  # on macOS fsync alone does not reach the disk; elsewhere it has no effect
         "checkpoint_fullfsync=ON",
         "cache_size=-65536",
         "wal_autocheckpoint=4000",
@@ -197,7 +197,7 @@ def configure(connection: sqlite3.Connection, path: str, synchronous: str) -> No
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring an open file to this schema, with a copy made before if it was older.
+    """Upgrade an open file to this schema; copy it first if it is older.
 
     Raises:
         StoreError: It is newer.
@@ -218,16 +218,16 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     except BaseException:
         roll_back(connection)
         raise
-    # An older program is to see in the file itself, and not in the log alone, that it is newer.
+    # An older version must see in the file itself, and not in the log alone, that it is newer.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def copy(connection: sqlite3.Connection, path: str) -> None:
-    """Copy a database to a file, whole; one that is there is replaced when the copy is done.
+    """Copy a database to a file; one that exists is replaced when the copy is complete.
 
     Raises:
-        OSError: It cannot be written; what was there still is.
-        sqlite3.Error: It cannot be read or written; what was there still is.
+        OSError: It cannot be written; the former file is still there.
+        sqlite3.Error: It cannot be read or written; the former file is still there.
     """
     with _put_in_place(path) as part, closing(_connect(part)) as target:
         target.execute("PRAGMA fullfsync=ON")
@@ -235,34 +235,34 @@ def copy(connection: sqlite3.Connection, path: str) -> None:
 
 
 def back_up(connection: sqlite3.Connection, path: str, target: str) -> str:
-    """Copy a database to a new file; return the absolute path of that.
+    """Copy a database to a new file; return its absolute path.
 
     Args:
-        connection: To the database.
-        path: Of that.
-        target: Of the copy.
+        connection: A connection to the database.
+        path: Its path.
+        target: The path of the copy.
 
     Raises:
-        StoreError: Something is there, or it cannot be written; nothing is left there.
+        StoreError: `target` exists, or cannot be written; nothing is left there.
         TypeError: `target` is no str.
     """
     check_target(target)
-    place = os.path.abspath(target)
+    absolute = os.path.abspath(target)
     try:
-        copy(connection, place)
+        copy(connection, absolute)
     except (sqlite3.Error, OSError, UnicodeError) as error:
         raise StoreError(
-            f"{path} could not be copied to {place}: {error}. Nothing is left there; is there "
+            f"{path} could not be copied to {absolute}: {error}. Nothing is left there; is there "
             "room, and may this user write there?"
         ) from error
-    return place
+    return absolute
 
 
 def check_target(path: str) -> None:
-    """Make sure that a copy can be put at a path and be read there as it is.
+    """Check that a copy can be put at a path, and that SQLite would read it unchanged.
 
     Raises:
-        StoreError: Something is there, or is left of another database that was.
+        StoreError: It exists, or the log of a former database does.
         TypeError: It is no str.
     """
     if not isinstance(path, str):
@@ -281,9 +281,9 @@ def check_target(path: str) -> None:
 
 @contextmanager
 def _put_in_place(path: str) -> Iterator[str]:
-    """Give a new empty file to be filled, and put it at a path if that was done.
+    """Yield the name of a new empty file; move it to a path if the block succeeds.
 
-    Its name is none that anybody can have chosen: what else is there is not ours to delete.
+    The name is random: any other file there is not ours to delete.
     """
     part = f"{path}.{secrets.token_hex(8)}"
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -303,7 +303,7 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def sync_folder(path: str) -> None:
-    """Have a new name of a file on disk, where the system knows of that."""
+    """Sync the folder of a file, so that its new name is on disk, where the system can."""
     with suppress(OSError):
         fd = os.open(os.path.dirname(path), os.O_RDONLY)
         try:
@@ -313,7 +313,7 @@ def sync_folder(path: str) -> None:
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
-    """End a transaction, if there still is one: SQLite has ended it after some errors."""
+    """Roll back, if there still is a transaction: after some errors SQLite has ended it."""
     if connection.in_transaction:
-        with suppress(sqlite3.Error):  # the error that led here is to be told
+        with suppress(sqlite3.Error):  # the error that led here matters
             connection.execute("ROLLBACK")

@@ -1,14 +1,14 @@
 """A store in one SQLite file, by the standard library's `sqlite3`.
 
     SQLiteStore ── connection ── PATH, PATH-wal     the only one, in the writer's thread
-         └─ Lock ── PATH.lock                       taken first, given back last
+         └─ Lock ── PATH.lock                       taken first, released last
 
-1. No byte of the file is read but by the one connection while it is open: to open and close it a
-   second time in one process takes SQLite's own lock away. So it is looked at by `os.stat` alone.
+1. While the connection is open nothing else opens the file: to close a second descriptor in the
+   same process drops SQLite's own lock. So checks use only `os.stat`.
 2. Before anything is written, lock file, file and log at their paths must be those that were
    opened.
-3. A connection is not closed once the lock is lost, and not in a forked child: SQLite would write
-   its log to the file and delete it, under a host that is at work.
+3. A connection is not closed once the lock is lost, nor in a forked child: SQLite would write its
+   log to the file and delete it, under a running host.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from .salvage import letters_page, read_page, scan_ids_page, scan_page
 T = TypeVar("T")
 
 GAP = 1 << 32
-"""How many row numbers may have been given and not stored when a host dies."""
+"""How many row numbers may have been given but not stored when a host dies."""
 
 _open: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
 
 
 def _abandon() -> None:
-    """In a forked child: the connections are the parent's."""
+    """Forget the connections in a forked child: they are the parent's."""
     for store in list(_open):
         store._forget()
 
@@ -51,22 +51,22 @@ if hasattr(os, "register_at_fork"):
 
 
 class SQLiteStore:
-    """Keeps durable tasks in a file. Give it to one `Manager` as `store=`; a path does as well.
+    """A file of durable tasks. Pass it to one `Manager` as `store=`, or pass just its path.
 
-    The file must be on a local disk. Beside it are its log, PATH-wal, and PATH.lock, by which only
-    one host at a time is at work on it; leave both alone. To go back to a backup put it in the
-    file's place while no host is at work, and delete the log.
+    The file must be on a local disk. Beside it are its log, PATH-wal, and PATH.lock, which admits
+    one host at a time; leave both alone. To restore a backup, replace the file by it while no host
+    is running, and delete the log.
 
     Args:
-        path: Where it is; it is made if it is not there. ":memory:" is a store for tests, which
-            lives as long as this object.
-        synchronous: "full": what was stored outlives a power cut. "normal": what was stored
-            outlives every death of the program, but a power cut may take the last seconds of it.
-        wait: For how many seconds another host, or its last workers, are given time to go.
+        path: Its path; the file is made if it does not exist. ":memory:" is a store for tests,
+            which lives as long as this object.
+        synchronous: "full": stored tasks outlive a power cut. "normal": stored tasks outlive every
+            death of the program, but a power cut may lose the last seconds.
+        wait: Seconds to wait for another host, or its last workers, to release the file.
 
     Raises:
-        ValueError: `path` is empty or has a null character, `synchronous` is neither of both, or
-            `wait` is negative or not finite.
+        ValueError: `path` is empty or has a null character, `synchronous` is neither "full" nor
+            "normal", or `wait` is negative or not finite.
         TypeError: `path` is no path, or `wait` no number.
     """
 
@@ -94,11 +94,11 @@ class SQLiteStore:
         self._connection: sqlite3.Connection | None = None
         self._private: sqlite3.Connection | None = None  # of ":memory:", which outlives `close`
         self._lock: Lock | None = None
-        # Those at work on, and how many bytes they have at least.
+        # By path: each open file, and its least size in bytes.
         self._files: dict[str, tuple[os.stat_result, int]] = {}
         self._truncated = False
-        self._reserved = 0  # no row from here on was given, says the file
-        self._gaps: set[tuple[int, int]] = set()  # places that could not be read
+        self._reserved = 0  # by the file, no row from here on was given
+        self._gaps: set[tuple[int, int]] = set()  # bucket and row of what could not be read
         self._sizes: tuple[int, ...] = ()
         self._counts = 0, 0  # of tasks and dead letters, as the file has them
         self._parts = Parts()
@@ -108,12 +108,12 @@ class SQLiteStore:
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """Its absolute path, or ":memory:"."""
         return self._path
 
     @property
     def complaint(self) -> str:
-        """What is wrong with the file, though it can be used; "" as a rule."""
+        """What is wrong with the file, though it can be used; usually empty."""
         count = len(self._gaps)
         if not count:
             return ""
@@ -124,7 +124,7 @@ class SQLiteStore:
         )
 
     def open(self) -> Opening:
-        """Take the lock, make or check the file, and note that a host is at work."""
+        """Take the lock, make or check the file, and note that a host has it."""
         if self._connection is not None:
             raise locked(self._path, (os.getpid(),))
         if self._in_memory:
@@ -161,7 +161,7 @@ class SQLiteStore:
         if not schema.look_at(path, lock.had_host):
             schema.make(path)
             heartbeat = 0
-        elif not heartbeat:  # it was copied without its lock
+        elif not heartbeat:  # the file was copied without its lock file
             heartbeat = schema.last_written(path)
         connection = self._connection = sqlite3.connect(
             path, timeout=self._wait, isolation_level=None, check_same_thread=False
@@ -176,10 +176,10 @@ class SQLiteStore:
         return opening
 
     def _begin(self, connection: sqlite3.Connection, heartbeat: int) -> Opening:
-        """Read what there is, and write that a host is at work."""
+        """Read the state of the file, and write that a host has it."""
         self._gaps.clear()
         limit = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // WIDTH
-        # A statement that puts many rows gives up the interpreter's lock once, and not for each.
+        # A statement that puts many rows releases the GIL once, and not once a row.
         self._sizes = tuple(size for size in (256, 64, 16, 4) if size <= limit)
         meta: dict[str, Any] = dict(connection.execute("SELECT name, value FROM meta"))
         identity = meta.get("identity")
@@ -203,24 +203,24 @@ class SQLiteStore:
         )
 
     def read(self, after: Position, until: int, most: int) -> Page:
-        """Read the tasks behind a position, and due at `until` at the latest."""
+        """Read the tasks behind a position that are due at `until` at the latest."""
         page, bad = read_page(self._parts, self._usable(), after, until, most, self._rows)
         self._gaps.update(bad)
         return page
 
     def find(self, ids: Sequence[str], rows: Sequence[Position]) -> list[Row]:
-        """Return the tasks that have one of these ids, or row numbers."""
+        """Return the tasks that have one of these ids or row numbers."""
         return self._rows(self._ask(find, ids, rows))
 
     def scan(self, after: tuple[int, int], most: int) -> list[Row]:
-        """Return tasks in order of bucket and row, from behind such a place."""
+        """Return tasks in order of bucket and row, behind such a key."""
         found = self._ask(scan_page, after, most, self._gaps)
-        while not (rows := self._rows(found)) and found:  # all are odd: it is not the end
+        while not (rows := self._rows(found)) and found:  # all malformed, but not the end
             found = self._ask(scan_page, found[-1][:2], most, self._gaps)
         return rows
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
-        """Return tasks whose ids begin so, in an order of ids."""
+        """Return tasks whose ids begin with a prefix, in order of their ids."""
         found = self._ask(scan_ids_page, prefix, after, most, self._gaps)
         while not (rows := self._rows(found)) and found:
             found = self._ask(scan_ids_page, prefix, found[-1][6], most, self._gaps)
@@ -239,7 +239,7 @@ class SQLiteStore:
         return rows
 
     def commit(self, batch: Batch) -> None:
-        """Write a batch: all of it is on disk when this returns, or nothing if it raises."""
+        """Write a batch: all of it is on disk when this returns, and nothing if it raises."""
         connection = self._usable()
         reserved = self._reserved
         self._parts.changes(batch)
@@ -264,7 +264,7 @@ class SQLiteStore:
 
     @contextmanager
     def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
-        schema.roll_back(connection)  # one that could not be rolled back then
+        schema.roll_back(connection)  # a former one may not have been rolled back
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield
@@ -278,7 +278,7 @@ class SQLiteStore:
         return self._ask(letters_page, after, most, self._gaps)
 
     def letter(self, row: int) -> Letter | None:
-        """Return the dead letter of a row, with its payload; None: there is none."""
+        """Return a dead letter, by its number, with its payload; None: there is none."""
         connection = self._usable()
         try:
             return read_letter(connection, row)
@@ -286,23 +286,23 @@ class SQLiteStore:
             raise failure(self._path, "read", error) from error
 
     def tick(self, now: int) -> None:
-        """Say that the host lives, and give room back that is not needed; called once a second."""
+        """Note that the host is alive, and free unused pages; called once a second."""
         connection = self._usable()
         if self._lock is not None:
             self._lock.beat(now)
-        with suppress(sqlite3.Error):  # the next batch tells of what is wrong
+        with suppress(sqlite3.Error):  # the next batch reports what is wrong
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
             if free > 1024 and free > connection.execute("PRAGMA page_count").fetchone()[0] // 4:
-                # As a script, for by `execute` only one page is freed.
+                # As a script: `execute` would free only one page.
                 connection.executescript("PRAGMA incremental_vacuum(256)")
 
     def size(self) -> int:
-        """Return its bytes on disk."""
+        """Return its size on disk in bytes."""
         connection = self._usable()
         if self._lock is not None:
             try:
                 return sum(os.stat(name).st_size for name in self._files)
-            except OSError as error:  # it has gone since the look
+            except OSError as error:  # it has gone since the check
                 raise failure(self._path, "read", error) from error
         pages, size = (
             connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -311,15 +311,15 @@ class SQLiteStore:
         return int(pages * size)
 
     def backup(self, path: str) -> None:
-        """Copy all that was committed to a new file, whole."""
+        """Copy all that was committed to a new file."""
         schema.back_up(self._usable(), self._path, path)
 
     def hand_over(self) -> HandedOver | None:
-        """Return what a worker process is given to hold; None for a store without a file."""
+        """Return the lock for a worker process to hold; None for a store without a file."""
         return None if self._lock is None else self._lock.hand_over()
 
     def close(self, clean: bool) -> None:
-        """Let go; with `clean` note that nothing was under way. May be repeated."""
+        """Close the file; with `clean` note that nothing was under way. May be repeated."""
         if self._connection is None:
             return
         try:
@@ -341,12 +341,12 @@ class SQLiteStore:
         if connection is not None and lock is not None:
             try:
                 lock.check()
-                if self._truncated:  # its log is not written into what may become a backup
+                if self._truncated:  # never write the log into a file that may become a backup
                     raise StoreGone
             except StoreGone:
                 self._forget()
             else:
-                # Though the file was moved: it takes its log along, none is left for another.
+                # Even if the file was moved: its log goes into it, and none is left behind.
                 with suppress(sqlite3.Error):
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 connection.close()
@@ -354,14 +354,14 @@ class SQLiteStore:
         _open.discard(self)
 
     def _forget(self) -> None:
-        """Have the connection never closed, in this process."""
-        import ctypes  # for this alone
+        """Keep the connection from ever being closed in this process."""
+        import ctypes  # only needed here
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
         self._connection = None
 
     def _usable(self) -> sqlite3.Connection:
-        """Return the connection, after a look whether the files are still those that it has open.
+        """Return the connection, after a check that the files are still those that it has open.
 
         Raises:
             StoreGone: They are not.

@@ -1,7 +1,7 @@
-"""Texts and keys, as one column of the file has them.
+"""How texts and keys are stored in a column of the file.
 
-SQLite keeps bytes as they are. It does not keep numbers beyond 64 bits and lone surrogates, so
-keys, ids and texts of that kind are stored as bytes.
+SQLite cannot store integers beyond 64 bits or lone surrogates, so keys, ids and texts with these
+are stored as bytes, which it keeps unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def bytes_out(content: Any) -> bytes:
 
 
 def text_in(text: str) -> str | bytes:
-    """Give a text as SQLite keeps it."""
+    """Return the value stored for a text."""
     if not text.isascii():
         try:
             text.encode()
@@ -26,7 +26,7 @@ def text_in(text: str) -> str | bytes:
 
 
 def text_out(text: Any) -> str:
-    """Give back a text.
+    """Return the text of a stored value.
 
     Raises:
         TypeError: It is none.
@@ -40,9 +40,9 @@ def text_out(text: Any) -> str:
 
 
 def text_or_error(content: bytes) -> str | UnicodeDecodeError:
-    """Give what a column of text has, for `Connection.text_factory`.
+    """Return the text of a column, for `Connection.text_factory`.
 
-    What is no UTF-8 is an error as a value: raised here, it would take along the whole answer.
+    For invalid UTF-8 return the error: raised here, it would fail the whole query.
     """
     try:
         return content.decode()
@@ -51,7 +51,7 @@ def text_or_error(content: bytes) -> str | UnicodeDecodeError:
 
 
 def key_in(key: str | bytes | int) -> str | bytes | int:
-    """Give a key as SQLite keeps it: bytes begin with a letter that says what they stand for."""
+    """Return the value stored for a key; the first letter of bytes says what they stand for."""
     if isinstance(key, str):
         text = text_in(key)
         return b"s" + text if isinstance(text, bytes) else text
@@ -63,7 +63,7 @@ def key_in(key: str | bytes | int) -> str | bytes | int:
 
 
 def key_out(key: Any) -> Any:
-    """Give back a key, or None.
+    """Return the key of a stored value; None stays None.
 
     Raises:
         TypeError: It is none.

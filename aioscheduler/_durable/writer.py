@@ -3,7 +3,7 @@
     loop:    submit(call, then) ─► … ─► then(result, error)
     thread:                      call()
 
-It knows nothing of stores: it makes calls in the order in which they were submitted, one at a time.
+It knows nothing of stores: it makes calls one at a time, in the order of their submission.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..errors import StoreError
 
 T = TypeVar("T")
 Then = Callable[[T | None, BaseException | None], object]
-"""Is called in the loop with what a call returned, or with None and what it raised."""
+"""A callback in the loop: it receives the result of a call, or None and what it raised."""
 
 
 class Writer:
@@ -30,13 +30,13 @@ class Writer:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Then[Any]] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._stopped = False
-        self._pid = 0  # in which the thread lives
+        self._pid = 0  # of the process in which the thread lives
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to make calls, and to tell `loop` of them.
+        """Begin to make calls, and report them to `loop`.
 
         Raises:
-            StoreError: There is no room for a thread.
+            StoreError: No thread can be started.
         """
         thread = Thread(target=self._run, args=(loop,), name="aioscheduler-store", daemon=True)
         try:
@@ -46,13 +46,13 @@ class Writer:
         self._thread, self._pid = thread, os.getpid()
 
     def submit(self, call: Callable[[], T], then: Then[T]) -> None:
-        """Have a call made when those before it have been, and its result told in the loop.
+        """Schedule a call behind those before it, and call `then` in the loop with its result.
 
-        If the loop is closed by then, nobody is told.
+        If the loop is closed by then, `then` is not called.
 
         Raises:
             StoreError: It would never be made: the writer was not started, or has ended, or this
-                process was forked from that in which it lives.
+                process was forked from the writer's.
         """
         if self._thread is not None and os.getpid() != self._pid:
             raise StoreError(
@@ -64,13 +64,13 @@ class Writer:
         self._jobs.put((call, then))
 
     def stop(self) -> None:
-        """Take no more calls; the thread ends when it has made those it has. May be repeated."""
+        """Accept no more calls; the thread ends after those submitted. May be repeated."""
         if not self._stopped:
             self._stopped = True
             self._jobs.put(None)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the thread has ended, at most so many seconds; return whether it has."""
+        """Wait at most `timeout` seconds for the thread to end; return whether it has."""
         if self._thread is None or os.getpid() != self._pid:
             return True
         self._thread.join(timeout)
@@ -79,26 +79,26 @@ class Writer:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while (job := self._jobs.get()) is not None:
             result, error = _make(job[0])
-            with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(job[1], result, error)
             del job, result, error  # not kept while waiting for the next
 
 
 class InlineWriter:
-    """The same without a thread, for a loop whose time is not that of the world.
+    """A writer without a thread, for a loop on virtual time.
 
-    A call is made as it is submitted, and its result is told in a later turn of the loop.
+    A call is made as it is submitted, and its result reported in a later turn of the loop.
     """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to make calls, and to tell `loop` of them."""
+        """Begin to make calls, and report them to `loop`."""
         self._loop = loop
 
     def submit(self, call: Callable[[], T], then: Then[T]) -> None:
-        """Make a call, and have its result told in the loop.
+        """Make a call, and schedule `then` in the loop with its result.
 
         Raises:
             StoreError: The writer was not started, or was stopped.
@@ -110,7 +110,7 @@ class InlineWriter:
             self._loop.call_soon(then, result, error)
 
     def stop(self) -> None:
-        """Take no more calls. May be repeated."""
+        """Accept no more calls. May be repeated."""
         self._loop = None
 
     def join(self, timeout: float | None = None) -> bool:
@@ -121,28 +121,28 @@ class InlineWriter:
 def _make(call: Callable[[], T]) -> tuple[T | None, BaseException | None]:
     try:
         return call(), None
-    except BaseException as error:  # noqa: BLE001  whatever it is, the loop is to know
+    except BaseException as error:  # noqa: BLE001  whatever it is, it must reach the loop
         return None, error
 
 
 async def ask(
     writer: Writer | InlineWriter, loop: asyncio.AbstractEventLoop, call: Callable[[], T]
 ) -> T:
-    """Have a call made, and return what it returns.
+    """Make a call by a writer, and return its result.
 
     Args:
-        writer: Makes it.
-        loop: The running one.
-        call: What is called.
+        writer: The writer.
+        loop: The running loop.
+        call: The call.
 
     Raises:
-        Exception: What it raises.
+        Exception: Whatever it raises.
         StoreError: It is never made.
     """
     answer: asyncio.Future[T] = loop.create_future()
 
     def then(result: Any, error: BaseException | None) -> None:
-        if isinstance(error, StopIteration):  # which no future takes
+        if isinstance(error, StopIteration):  # a future does not accept it
             error = RuntimeError(repr(error))
         if not answer.done():
             answer.set_result(result) if error is None else answer.set_exception(error)
