@@ -2,9 +2,9 @@
 
     host ══ TCP ══ Messages ─► Outpost ─► Slot: handle, RelayPipe ══ pipes ══ worker process
 
-It ends, and its workers with it, when the connection of its host does, or if no host has come
-within `HOST_TIME`: nobody else is to look after it. Who ends it from outside ends its workers, too,
-as they end with their parent. What it is told is unpickled only when the host has proven itself.
+It ends, with its workers, when its host's connection does, or if no host comes within `HOST_TIME`:
+nothing else looks after it. If it is killed its workers end, too, as they end with their parent.
+Nothing is unpickled before the host has proven itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .versions import versions
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 HOST_TIME = 60.0  # seconds within which a host must have proven itself
-STRANGERS = 100  # connections at a time of which none has proven itself
+STRANGERS = 100  # unproven connections at a time
 
 
 async def serve(
@@ -45,15 +45,15 @@ async def serve(
     ssl: ssl.SSLContext | None,
     listening: Callable[[str, int], None],
 ) -> None:
-    """Be an outpost: return when the host's connection has ended, and all workers with it.
+    """Run an outpost; return when the host's connection and all workers have ended.
 
     Args:
-        secret: What the host proves to know.
-        host: The address of this node to listen at, and at no other.
-        ports: First and last of those that may be used; None: any.
-        code_version: What the code that tasks need is called here.
-        ssl: For TLS; None: there is none.
-        listening: Called with address and port, for the host to be told.
+        secret: The secret that the host must prove to know.
+        host: The only address of this node to listen at.
+        ports: The first and last port that may be used; None: any.
+        code_version: The version of the tasks' code on this node.
+        ssl: The context for TLS; None: there is none.
+        listening: Called with address and port, to be passed on to the host.
 
     Raises:
         OSError: None of the ports is free, or the address is not of this machine.
@@ -100,10 +100,10 @@ def _listen(host: str, ports: tuple[int, int] | None) -> socket.socket:
 
 
 class RelayPipe(Pipe):
-    """The outpost's end of a worker's pipe: bytes as they come, of whatever frames."""
+    """The outpost's end of a worker's pipe, which reads bytes and no frames."""
 
     def read_on(self, on: bool) -> None:
-        """Read, or leave what is written where it is, until told otherwise."""
+        """Begin or stop to read; unread bytes stay in the pipe."""
         if self._loop is None or self.descriptors[0] < 0:
             return
         if on:
@@ -112,7 +112,7 @@ class RelayPipe(Pipe):
             self._loop.remove_reader(self.descriptors[0])
 
     def _take_bytes(self, data: bytes) -> bool:
-        self._receive(data)  # type: ignore[arg-type]  # no frame
+        self._receive(data)  # type: ignore[arg-type]  # bytes, not a frame
         return True
 
 
@@ -120,13 +120,13 @@ class Slot:
     """The slot of one worker.
 
     Args:
-        generation: Which process of the slot this is.
+        generation: Which process of the slot this is, from 0.
 
     Attributes:
-        process: The process.
-        sent: Bytes of it that were sent to the host.
-        acked: Those that the host has taken.
-        taken: Bytes of the host's that are in its pipe.
+        process: The handle of its process; None until that is started.
+        sent: Bytes from its pipe sent to the host.
+        acked: How many of these the host has taken.
+        taken: Bytes from the host written to its pipe.
         reads: Whether its pipe is read.
     """
 
@@ -138,7 +138,7 @@ class Slot:
 
     @property
     def pipe(self) -> RelayPipe:
-        """To the process."""
+        """The pipe to its process."""
         assert self.process is not None
         assert isinstance(self.process.pipe, RelayPipe)
         return self.process.pipe
@@ -149,8 +149,8 @@ class Outpost:
 
     Args:
         loop: The running loop.
-        secret: What the host proves to know.
-        tls: For TLS; None: there is none.
+        secret: The secret that the host must prove to know.
+        tls: The context for TLS; None: there is none.
 
     Attributes:
         host_came: Done when a host has proven itself.
@@ -176,7 +176,7 @@ class Outpost:
     # ---- its host
 
     async def admit(self, listener: socket.socket) -> None:
-        """Take connections until one of them has proven itself, which is the host's."""
+        """Accept connections until one of them, the host's, has proven itself."""
         strangers: set[asyncio.Task[None]] = set()
         try:
             while not self.host_came.done():
@@ -216,7 +216,7 @@ class Outpost:
         self.host_came.set_result(None)
 
     def greet(self, here: dict[str, str | None]) -> None:
-        """Tell the host what runs here, and wait for what it says."""
+        """Send the host the versions of this node, and begin to tick."""
         self._outgoing.post(Item.HELLO, here)
         self._tick()
 
@@ -235,7 +235,7 @@ class Outpost:
             if slot.process is not None:
                 slot.process.kill()
         deadline = self._loop.time() + REAP_TIME + 1
-        while self._alive and self._loop.time() < deadline:  # noqa: ASYNC110  which tells nobody
+        while self._alive and self._loop.time() < deadline:  # noqa: ASYNC110  a plain dict
             await asyncio.sleep(0.01)
 
     def _send(self, items: list[Any], acks: dict[int, list[int]]) -> None:
@@ -262,13 +262,13 @@ class Outpost:
             if process.pid in usage:
                 self._outgoing.post(Item.USAGE, worker, generation, *usage[process.pid])
 
-    # ---- what the host says
+    # ---- from the host
 
     def _take(self, items: list[Any], acks: dict[int, list[int]]) -> None:
-        """Take a message.
+        """Handle a message.
 
         Raises:
-            Exception: It is none that a host of ours sends, which ends the connection.
+            Exception: No host of ours sends such a message; this ends the connection.
         """
         for worker, (generation, total) in acks.items():
             slot = self._slots.get(worker)
@@ -306,7 +306,7 @@ class Outpost:
         )
         try:
             process.start(self._loop)
-        except Exception as error:  # noqa: BLE001  the host is told, whatever it is
+        except Exception as error:  # noqa: BLE001  whatever it is, the host must know
             del self._slots[worker]
             cause = f"it cannot be started: {error}"
             self._outgoing.post(Item.ENDED, worker, generation, None, cause, None, None)
@@ -326,7 +326,7 @@ class Outpost:
             slot.process.kill()
         self._outgoing.post(Item.KILLED, worker, generation)
 
-    # ---- what workers say
+    # ---- from the workers
 
     def _written(self, worker: int, slot: Slot, count: int) -> None:
         slot.taken += count
@@ -340,7 +340,7 @@ class Outpost:
         self._read_on(slot)
 
     def _ended(self, worker: int, slot: Slot, exitcode: int | None, cause: str) -> None:
-        """Tell the end of a process, when all that it wrote has been read and its box is open."""
+        """Report the end of a process, after all it wrote was read, with its black box open."""
         process = slot.process
         if self._slots.get(worker) is slot:
             del self._slots[worker]

@@ -1,7 +1,7 @@
 """The engine's own certificates, for the connection between host and outposts.
 
-Exactly if Ray encrypts what it sends, so is this connection, with the same files: it is no weaker
-than the calls beside which it stands, and there is nothing more to set up.
+The connection is encrypted exactly if Ray's are, with the same files: it is no weaker than the
+calls beside it, and there is nothing more to set up.
 
     https://docs.ray.io/en/latest/ray-core/configure.html#tls-authentication
 """
@@ -15,24 +15,24 @@ from collections.abc import Mapping
 FILES = {
     "RAY_TLS_SERVER_CERT": "the certificate of this machine",
     "RAY_TLS_SERVER_KEY": "its key",
-    "RAY_TLS_CA_CERT": "the certificate of who has signed those of all machines",
+    "RAY_TLS_CA_CERT": "the certificate of the authority that has signed all machines'",
 }
 
 
 def uses_tls(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether this environment has Ray encrypt, read as Ray reads it."""
+    """Return whether Ray encrypts in this environment, by the variable that Ray reads."""
     return environment.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 def context(server: bool, environment: Mapping[str, str] = os.environ) -> ssl.SSLContext | None:
-    """Return what a connection is encrypted with; None if Ray encrypts nothing.
+    """Return the TLS context of a connection; None if Ray does not encrypt.
 
     Args:
-        server: Whether for the side that listens.
-        environment: Where the names of the files are.
+        server: Whether it is for the side that listens.
+        environment: The variables that name the files.
 
     Raises:
-        ValueError: A file is not named, or cannot be read as what it ought to be.
+        ValueError: A file is not named, or cannot be used as certificate or key.
     """
     if not uses_tls(environment):
         return None
@@ -40,9 +40,9 @@ def context(server: bool, environment: Mapping[str, str] = os.environ) -> ssl.SS
         if not environment.get(name):
             raise ValueError(f"RAY_USE_TLS is set, and {name} is not: the file with {what}")
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-    # Both sides prove themselves to the authority of the cluster. Which of its machines it is need
-    # not be known: that it is the one that was meant is proven by the secret that the engine has
-    # carried there, and an outpost's address need not stand in the certificate of its machine.
+    # Both sides have a certificate of the cluster's authority. No host name is checked, as an
+    # outpost's address need not be in its machine's certificate: the secret that the engine took
+    # there proves that it is the right machine.
     made.check_hostname = False
     made.verify_mode = ssl.CERT_REQUIRED
     try:

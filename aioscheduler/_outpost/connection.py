@@ -1,14 +1,15 @@
-"""The host's side of one outpost, from when it is asked for to its end.
+"""The host's side of one outpost, from the request to its end.
 
-    asked ──told──► connecting ─ proof ─ HELLO ─ the clock is measured ─► up ──► over
-      └───────────────┴── it cannot be had, or is not like this host ───────────► over
+    requested ─ started ─► connecting ─ proof ─ HELLO ─ the clock is measured ─► up ──► over
+      └────────────────────────┴── it fails, or its versions differ ──────────────────► over
 
-Its end is that of all its workers, at once, as nothing begins there without this host's word. It
-has ended when its stream has, when the launcher says so, when its machine has been silent for too
-long (`Messages.silence`), or when it does not answer a kill.
+Its end is that of all its workers, at once, as no task begins there before this host confirms it.
+It has ended when its stream has, when the launcher says so, when its machine has been silent for
+too long (`Messages.silence`), or when it does not answer a kill.
 
-Where tasks that had begun are to run again elsewhere (*fenced*) its workers' end is told only when
-the launcher has said that it is dead, or when it must have noticed itself that it is cut off.
+Where tasks that had begun will run again elsewhere (*fenced*), the end of its workers is reported
+only when the launcher has said that it is dead, or when it must itself have noticed that it is cut
+off.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 CONNECT_TIME = 20.0  # seconds
 KILL_TIME = 2.0  # seconds from a kill until the outpost must have answered
-FENCE_MARGIN = 5.0  # seconds beyond `lost_after` until the other side has noticed as well
-SAMPLES = 8  # of the clock, at first
-STRAY = 100_000  # ns by which a lead may be better than the one that workers have
-LARGE_OFFSET = 0.1  # seconds by which a node's time of day is said to be wrong
+FENCE_MARGIN = 5.0  # seconds beyond `lost_after` until the other side has noticed, too
+SAMPLES = 8  # measurements of the clock before the first worker starts
+STRAY = 100_000  # ns by which a lead may exceed the one that workers have
+LARGE_OFFSET = 0.1  # seconds by which a node's time of day may be off without a warning
 
 _REACH = (
     "the host must be able to connect to the nodes: look at firewalls, and at ports= of the engine"
@@ -48,15 +49,15 @@ class Connection:
 
     Args:
         loop: The running loop.
-        here: What runs here (`versions.versions`).
+        here: The versions of this host (`versions.versions`).
         lost_after: Seconds of silence after which its machine is lost.
-        fenced: Whether the end of its workers waits until nothing runs there.
-        tls: Makes the context for TLS; None: there is none.
-        ended: Called once when it is over, and again when nothing of it is left to be told.
+        fenced: Whether the end of its workers is reported only when nothing runs there any more.
+        tls: Returns the context for TLS; None: there is none.
+        ended: Called once, when the end of its workers is reported.
 
     Attributes:
-        end: The same for all that end with it.
-        secret: What the outpost is to know, by way of the launcher.
+        end: An object that identifies this end for all workers that share it.
+        secret: The outpost's secret, which the launcher takes there.
         node: Its node's name, once it is known.
         cause: Why it is over; "": it is not.
     """
@@ -87,17 +88,17 @@ class Connection:
         self._hello: asyncio.Future[Mapping[str, object]] = loop.create_future()
         self._offset = Offset()
         self._measured: asyncio.Future[None] | None = None
-        self._told_lead = 0
+        self._sent_lead = 0
         self._is_up = False
-        self._is_off = False  # its time of day was said to be wrong
+        self._is_off = False  # whether its time of day was reported as wrong
         self._killing: dict[tuple[int, int], asyncio.TimerHandle] = {}
         self._fence: asyncio.TimerHandle | None = None
 
-    # ---- what its processes ask of it (`workerhandle.Carrier`)
+    # ---- for its worker handles (`workerhandle.Carrier`)
 
     @property
     def has_room(self) -> bool:
-        """Whether it is up, and takes more."""
+        """Whether it is up, and has room for more."""
         return self._is_up and self._messages is not None and self._messages.has_room
 
     def carry(self, worker: int, generation: int, data: bytes) -> None:
@@ -105,17 +106,17 @@ class Connection:
         self._outgoing.post(Item.DATA, worker, generation, data, size=len(data))
 
     def took(self, worker: int, generation: int, count: int, total: int) -> None:
-        """Have the outpost know that a worker's bytes were taken."""
+        """Acknowledge bytes of a worker to the outpost."""
         self._outgoing.took(worker, generation, count, total)
 
     def add(self, process: OutpostWorkerHandle) -> None:
-        """Have a process started, as soon as this is up."""
+        """Start a process, as soon as the outpost is up."""
         self._processes[process.worker] = process
         if self._is_up:
             self._start(process)
 
     def kill(self, process: OutpostWorkerHandle) -> None:
-        """Have a process ended; if the outpost does not answer, that is the end of all there."""
+        """Kill a process; if the outpost does not answer, all processes there are lost."""
         key = process.worker, process.generation
         if self.cause or self._processes.get(process.worker) is not process or key in self._killing:
             return
@@ -136,22 +137,21 @@ class Connection:
         self, key: tuple[int, int], process: OutpostWorkerHandle, planned: float
     ) -> None:
         if self._loop.time() > planned + KILL_TIME / 4:
-            self._wait_for_kill(
-                key, process
-            )  # it was this loop that was late: the answer may be here
+            # This loop was late: the answer may have arrived unread.
+            self._wait_for_kill(key, process)
             return
         self.lost(f"it was told to kill a worker, and has not answered for {KILL_TIME:.0f} s")
 
     # ---- its life
 
-    def told(self, host: str, port: int, node: str) -> None:
-        """Connect: the outpost listens there, which is the node of this name."""
+    def started(self, host: str, port: int, node: str) -> None:
+        """Connect to the outpost, which listens there on the node of this name."""
         if not self.cause and self._opening is None:
             self.node = node
             self._opening = self._loop.create_task(self._open(host, port))
 
-    def told_lost(self, cause: str) -> None:
-        """Take the launcher's word that the outpost is dead, or could not be had."""
+    def reported_lost(self, cause: str) -> None:
+        """Accept the launcher's report that the outpost is dead, or could not be started."""
         self._fenced = False
         if not self.cause:
             self.lost(cause)
@@ -159,7 +159,7 @@ class Connection:
             self._release()
 
     def look_after(self) -> None:
-        """Is called once a tick: is the machine there, and what time is it there."""
+        """Check once a tick that the machine answers, and measure its clock."""
         messages = self._messages
         if messages is None or not self._is_up or self.cause:
             return
@@ -171,13 +171,13 @@ class Connection:
         self._adjust()
 
     def unfence(self) -> None:
-        """Wait for nothing any more: no task will run again."""
+        """Report the end without waiting: no task will run again."""
         self._fenced = False
         if self._fence is not None:
             self._release()
 
     def lost(self, cause: str) -> None:
-        """End it, and with it all its workers."""
+        """End the connection, and with it all its workers."""
         if self.cause:
             return
         self.cause = cause
@@ -205,7 +205,7 @@ class Connection:
             self._fence = self._loop.call_later(0, self._release)
 
     def let_go(self, cause: str) -> None:
-        """End it without its loop, which is closed; its processes are told nothing."""
+        """End the connection without its loop, which is closed; no end is reported."""
         self.cause = self.cause or cause
         if self._messages is not None:
             self._messages.let_go()
@@ -224,7 +224,7 @@ class Connection:
         try:
             async with asyncio.timeout(CONNECT_TIME):
                 await self._connect(host, port)
-        except asyncio.CancelledError:  # by who cancels all tasks, if it is not over
+        except asyncio.CancelledError:  # of all tasks of the loop, or because it is over
             self.lost("the task that connects to its outpost was cancelled")
             raise
         except TimeoutError:
@@ -233,7 +233,7 @@ class Connection:
             )
         except OSError as error:
             self.lost(f"its outpost at {host}:{port} cannot be had: {error}; {_REACH}")
-        except Exception as error:  # noqa: BLE001  of what makes the context for TLS
+        except Exception as error:  # noqa: BLE001  the context for TLS may raise anything
             self.lost(f"its outpost at {host}:{port} cannot be had: {error!r}")
 
     async def _connect(self, host: str, port: int) -> None:
@@ -266,36 +266,36 @@ class Connection:
             self._outgoing.post(Item.CLOCK, time.monotonic_ns())
             await self._measured
         self._is_up = True
-        self._told_lead = self._lead()
+        self._sent_lead = self._lead()
         for process in list(self._processes.values()):
             self._start(process)
 
     def _start(self, process: OutpostWorkerHandle) -> None:
-        config, packed = process.order(self._told_lead)
+        config, packed = process.order(self._sent_lead)
         size = len(config) + len(packed or b"")
         self._outgoing.post(
             Item.START, process.worker, process.generation, config, packed, size=size
         )
         process.pipe.go_on()
 
-    # ---- what the outpost says
+    # ---- from the outpost
 
     def _send(self, items: list[Any], acks: dict[int, list[int]]) -> None:
         if self._messages is not None:
             self._messages.send(items, acks)
 
     def _take(self, items: list[Any], acks: dict[int, list[int]]) -> None:
-        """Take a message.
+        """Handle a message.
 
         Raises:
-            Exception: It is none that an outpost of ours sends, which ends the connection.
+            Exception: No outpost of ours sends such a message; this ends the connection.
         """
         for worker, (generation, total) in acks.items():
             process = self._processes.get(worker)
             if process is not None and process.generation == generation:
                 process.pipe.acknowledge(total)
         for kind, *fields in items:
-            if self.cause:  # it was ended by what came before
+            if self.cause:  # an item before this one has ended it
                 return
             if kind == Item.CLOCK:
                 self._take_clock(*fields)
@@ -307,9 +307,7 @@ class Connection:
 
     def _take_of_process(self, kind: int, worker: int, generation: int, *fields: Any) -> None:
         process = self._processes.get(worker)
-        if (
-            process is None or process.generation != generation
-        ):  # a former one: it is known to have ended
+        if process is None or process.generation != generation:  # of a former one, which has ended
             return
         if kind == Item.DATA:
             process.pipe.arrive(fields[0])
@@ -332,7 +330,7 @@ class Connection:
             timer.cancel()
 
     def _go_on(self) -> None:
-        """Have those write that wait for room, each behind those who have waited longer."""
+        """Let processes that wait for room write, the longest waiting first."""
         for worker, process in list(self._processes.items()):
             if not self.has_room:
                 return
@@ -360,18 +358,17 @@ class Connection:
             self._adjust()
 
     def _lead(self) -> int:
-        """Return how far the host's time of day is ahead of the node's monotonic clock, at least.
+        """Return a lower bound of the host's time of day less the node's monotonic clock.
 
-        And will be until the next look: measured is one monotonic clock against another, which
-        nobody can set.
+        It holds until the next tick. Two monotonic clocks are compared, as nobody can set these.
         """
         now = time.monotonic_ns()
         return time.time_ns() - now + self._offset.lead(now + round(TICK * 1e9))
 
     def _adjust(self) -> None:
-        """Tell the workers, if their clocks may be early, or are too late."""
+        """Send the lead to the workers if their clocks may be early, or are too late."""
         lead = self._lead()
-        if not 0 <= lead - self._told_lead <= STRAY:
-            self._told_lead = lead
+        if not 0 <= lead - self._sent_lead <= STRAY:
+            self._sent_lead = lead
             for process in self._processes.values():
                 process.set_lead(lead)

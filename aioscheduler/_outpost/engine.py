@@ -1,6 +1,6 @@
-"""What a manager is told of an engine: how outposts are started, how many, and what holds for them.
+"""What a manager needs to know of an engine: how to start outposts, how many, and their settings.
 
-`aioscheduler.ray.RayEngine` makes one. What the launcher is told, and answers, is in `launcher`.
+`aioscheduler.ray.RayEngine` makes one. The protocol of the launcher is in `launcher`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Engine:
-    """Where the workers of a manager are to run.
+    """An engine, on whose nodes the workers of a manager run.
 
     Attributes:
-        nodes: How many outposts.
+        nodes: How many outposts to start.
         workers_per_node: How many worker processes each has.
-        command: The launcher: a process that starts outposts, and ends with its standard input.
-        settings: What the launcher is told first; JSON. It says what is asked of a node.
+        command: The command line of the launcher: a process that starts outposts, and ends with its
+            standard input.
+        settings: The settings sent to the launcher first, as JSON: what it asks of a node.
         lost_after: Seconds of silence after which a node is given up.
-        code_version: What the code that tasks need is called; it must be the same on the nodes.
-        ssl: Makes the host's context for TLS; None: the connections have none.
+        code_version: The version of the tasks' code; the nodes must have the same. None: any.
+        ssl: Returns the host's context for TLS; None: the connections have none.
     """
 
     nodes: int

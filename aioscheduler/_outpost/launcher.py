@@ -1,22 +1,23 @@
-"""The launcher process: it starts outposts for this host, and says what becomes of them.
+"""The host's side of the launcher process, which starts outposts and reports their ends.
 
-    host ── lines of JSON ──► launcher process ── an engine's own ways ──► outposts on nodes
+    host ── lines of JSON ──► launcher process ── the engine's own way ──► outposts on nodes
          ◄── lines of JSON ──
 
     to it:    {"settings": {...}}, and then  {"start": n, "secret": hex}   {"end": n}
-    of it:    {"up": true} or {"refused": text}, and then
+    from it:  {"up": true} or {"refused": text}, and then
               {"started": n, "host": ip, "port": p, "node": name}   {"lost": n, "text": cause}
               {"waits": n, "text": what is asked, and what there is}
 
-It is a process of its own as an engine's driver may end its process, block its loop, or bring
-threads and signal handlers: none of that is the host's then. Rules of this file:
+It is a separate process because an engine's driver may end its process, block its loop, or bring
+threads and signal handlers, none of which may affect the host. Rules of this file:
 
-1. It ends with the host: by the end of its standard input.
-2. Outposts outlive it. What had been asked and not started is asked of the next one, under another
-   number; one that the former has started all the same ends by itself, as no host comes.
-3. The first that cannot reach its cluster is told, and so is a command that cannot be run; after
-   that it is tried again for ever, later each time.
-4. What says something else than the above is killed, and started anew.
+1. It ends with the host, by the end of its standard input.
+2. Outposts outlive it. Those requested and not yet started are requested from the next launcher,
+   under another number; if the former has started one all the same, that ends by itself, as no host
+   comes.
+3. The failure of the first launcher, to run or to reach its cluster, is reported; later ones are
+   tried for ever, with growing delays.
+4. A launcher that writes anything but the above is killed and replaced.
 """
 
 from __future__ import annotations
@@ -37,39 +38,39 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 REAP_TIME = 3.0  # seconds from a kill until it is given up
 UP_TIME = 60.0  # seconds that it may take to say whether it is up
-END_TIME = 12.0  # seconds that it may take to end: it withdraws what is pending
-BLOCK_TIME = 1.0  # seconds of that for which a thread without a loop waits
-FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until it is started anew
+END_TIME = 12.0  # seconds that it may take to end: it withdraws pending requests
+BLOCK_TIME = 1.0  # seconds of that to wait for without a loop
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds until it is restarted
 LONGEST_LINE = 1 << 20
 _LOOK_EVERY = 0.01
 
 
 class Asker(Protocol):
-    """Who needs an outpost (`connection.Connection`)."""
+    """One that needs an outpost (`connection.Connection`)."""
 
     @property
     def secret(self) -> bytes:
-        """What the outpost is to know."""
+        """The outpost's secret."""
 
-    def told(self, host: str, port: int, node: str) -> None:
-        """It listens there."""
+    def started(self, host: str, port: int, node: str) -> None:
+        """The outpost listens there."""
 
-    def told_lost(self, cause: str) -> None:
-        """It is dead, or cannot be had."""
+    def reported_lost(self, cause: str) -> None:
+        """The outpost is dead, or could not be started."""
 
 
 async def _end_of(process: subprocess.Popen[bytes]) -> None:
-    """Return when it has ended, which a loop that is not of the main thread is not told."""
+    """Return when a process has ended, by polling: the loop may be of another thread."""
     while process.poll() is None:  # noqa: ASYNC110
         await asyncio.sleep(_LOOK_EVERY)
 
 
 class Launcher:
-    """Keeps the process.
+    """The launcher process, which is replaced if it ends.
 
     Args:
-        command: What to run.
-        settings: What it is told first.
+        command: Its command line.
+        settings: The settings sent to it first.
         refused: Called with the reason if the first process cannot reach its cluster.
     """
 
@@ -90,28 +91,28 @@ class Launcher:
         self._read = bytearray()
         self._up_once = self._is_up = self._closing = False
         self._failures = 0  # in a row
-        self._why = ""  # it is not up
-        self._timer: asyncio.TimerHandle | None = None  # the next start, or the end of patience
+        self._why = ""  # the reason why it is not up
+        self._timer: asyncio.TimerHandle | None = None  # the next start, or the limit of this one
         self._killed: set[subprocess.Popen[bytes]] = set()  # and not reaped yet
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the process; nothing if that has been done.
+        """Start the process, unless that has been done.
 
         Raises:
-            OSError: It cannot be had.
+            OSError: It cannot be started.
         """
         if self._loop is None:
             self._run(loop)
             self._loop = loop
 
     def ask(self, asker: Asker) -> None:
-        """Have an outpost started."""
+        """Request an outpost."""
         self._numbers += 1
         self._asked[self._numbers] = asker
         self._tell({"start": self._numbers, "secret": asker.secret.hex()})
 
     def end(self, asker: Asker) -> None:
-        """Have an outpost ended, or not started."""
+        """End an outpost, or withdraw the request for it."""
         for outposts in (self._asked, self._started):
             for number, other in list(outposts.items()):
                 if other is asker:
@@ -135,15 +136,16 @@ class Launcher:
                 process.kill()
                 self._killed.add(process)
             self._forget_process()
-        with suppress(TimeoutError):  # the system is busy with one, or a debugger holds it
+        with suppress(TimeoutError):  # one hangs in the kernel, or a debugger holds it
             async with asyncio.timeout(REAP_TIME):
                 for former in list(self._killed):
                     await _end_of(former)
 
     def abandon(self) -> None:
-        """End the process without the loop, which is closed: its input ends, and so does it.
+        """End the process without the loop, which is closed, by the end of its input.
 
-        This blocks, briefly: one that withdraws what is pending may take longer, and is left to it.
+        This blocks for up to `BLOCK_TIME`; a launcher that withdraws pending requests may outlive
+        that, and is left alone.
         """
         self._closing = True
         process, self._process = self._process, None
@@ -185,7 +187,7 @@ class Launcher:
             self.ask(asker)
 
     def _tell(self, line: dict[str, Any]) -> None:
-        """Send a line; who has not room for it does not read, and is killed."""
+        """Send a line; a launcher whose pipe is full does not read, and is killed."""
         process = self._process
         if process is None or process.stdin is None or process.stdin.closed:
             return
@@ -195,9 +197,9 @@ class Launcher:
                 return
         except BlockingIOError:
             pass
-        except OSError:  # it has ended, as its output tells
+        except OSError:  # it has ended, as the end of its output will show
             return
-        self._give_up("it does not read what it is told")
+        self._give_up("it does not read its input")
 
     def _give_up(self, why: str) -> None:
         self._why = self._why or why
@@ -222,44 +224,44 @@ class Launcher:
         if len(rest) > LONGEST_LINE:
             self._give_up("it writes a line without an end")
         for line in lines:
-            if self._why or self._closing:  # it is killed: the next one is asked
+            if self._why or self._closing:  # it is killed: the next launcher gets the requests
                 return
             try:
                 self._take(json.loads(line))
-            except Exception as error:  # noqa: BLE001  whatever it is that it has written
+            except Exception as error:  # noqa: BLE001  it may have written anything
                 self._give_up(f"it writes {line[:80]!r}, which cannot be taken: {error!r}")
 
-    def _take(self, told: dict[str, Any]) -> None:
-        """Take a line.
+    def _take(self, line: dict[str, Any]) -> None:
+        """Handle a line.
 
         Raises:
             Exception: It is none of those at the top of this file.
         """
-        if "up" in told:
+        if "up" in line:
             self._stop_timer()
             self._up_once = self._is_up = True
             self._failures = 0
-        elif "refused" in told:
-            self._give_up(str(told["refused"]))
-        elif "started" in told:
-            where = str(told["host"]), int(told["port"]), str(told["node"])
-            asker = self._asked.pop(int(told["started"]), None)
+        elif "refused" in line:
+            self._give_up(str(line["refused"]))
+        elif "started" in line:
+            where = str(line["host"]), int(line["port"]), str(line["node"])
+            asker = self._asked.pop(int(line["started"]), None)
             if asker is not None:
-                self._started[int(told["started"])] = asker
-                asker.told(*where)
-        elif "lost" in told:
-            number = int(told["lost"])
+                self._started[int(line["started"])] = asker
+                asker.started(*where)
+        elif "lost" in line:
+            number = int(line["lost"])
             asker = self._asked.pop(number, None) or self._started.pop(number, None)
             if asker is not None:
-                asker.told_lost(str(told["text"]))
-        elif "waits" in told:
-            if int(told["waits"]) in self._asked:
-                log.warning("workers wait for a node: %s", told["text"])
+                asker.reported_lost(str(line["text"]))
+        elif "waits" in line:
+            if int(line["waits"]) in self._asked:
+                log.warning("workers wait for a node: %s", line["text"])
         else:
             raise ValueError("there is no such line")
 
     def _has_ended(self) -> None:
-        """Start the next one, later; if there has been none yet that was up, tell."""
+        """Start the next one later, or report the failure if none has been up yet."""
         assert self._loop is not None
         process = self._process
         assert process is not None
@@ -278,8 +280,8 @@ class Launcher:
         self._failures += 1
         delay = min(FIRST_DELAY * 2 ** min(self._failures - 1, 10), LONGEST_DELAY)
         log.warning(
-            "the launcher is gone, which starts workers on other machines, and is started anew in "
-            "%.1f s; what runs there goes on: %s",
+            "the launcher is gone, which starts workers on other machines, and is restarted in "
+            "%.1f s; workers that run there go on: %s",
             *(delay, why),
         )
         self._timer = self._loop.call_later(delay, self._run_again)
@@ -301,7 +303,7 @@ class Launcher:
             self._killed.discard(process)
 
     def _forget_process(self) -> None:
-        """Close what leads to it."""
+        """Close the pipes to the process, and drop it."""
         process, self._process = self._process, None
         self._stop_timer()
         if process is None:
@@ -320,7 +322,7 @@ class Launcher:
             self._timer = None
 
     def let_go(self) -> None:
-        """Close it in a forked child, which is not to keep it alive."""
+        """Close the pipes in a forked child, which must not keep the launcher alive."""
         for stream in () if self._process is None else (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 if stream is not None:

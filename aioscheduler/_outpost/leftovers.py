@@ -1,6 +1,6 @@
-"""What may be left of processes that others start for us, and how it is ended with us.
+"""Ending the processes that a local Ray leaves behind.
 
-A Ray of one node dies with the process that has started it, but for two agents of that node, which
+A Ray of one node dies with the process that started it, except for two agents of that node, which
 have another parent then.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 _BROOM = """
 import os, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-os.read(0, 1)  # until the other end is closed: its process has ended, in whatever way
+os.read(0, 1)  # returns when the other end is closed: its process has ended, in whatever way
 for held in map(int, sys.argv[1:]):
     try:
         signal.pidfd_send_signal(held, signal.SIGKILL)
@@ -28,7 +28,7 @@ _kept: list[int] = []
 
 
 def descendants() -> Iterator[int]:
-    """Yield the ids of the processes that this one has started, and that those have."""
+    """Yield the ids of this process's children, of theirs, and so on."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
@@ -41,16 +41,16 @@ def descendants() -> Iterator[int]:
 
 
 def kill() -> None:
-    """End all descendants, at once."""
+    """Kill all descendants."""
     for pid in list(descendants()):
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
 
 
 def have_them_end_with_us() -> None:
-    """Have all descendants killed when this process has ended, in whatever way that is.
+    """Have all descendants killed when this process ends, in whatever way.
 
-    Another process does it, which has descriptors of them: a number may be given again.
+    Another process does it, by descriptors: a process id may be reused.
     """
     held = []
     for pid in list(descendants()):

@@ -1,17 +1,17 @@
-"""Messages over one TCP connection: their framing, the proof of a secret, and whether it lives.
+"""Messages over one TCP connection: framing, proof of a secret, and the peer's silence.
 
     nonce (32 bytes) ─► proof (32 bytes) ─► length (4 bytes), msgpack [number, items, acks] …
 
 Rules of this file:
 
-1. Both sides prove that they know the secret: HMAC-SHA256 over both nonces with the role in it, so
-   that an answer cannot be sent back as one's own. Nothing else is read before, and who takes
-   longer than `PROOF_TIME` is cut off. With TLS all of it is inside.
-2. Messages are numbered from 0. A gap, a repeat, or what is none of ours ends the connection.
-3. An end is final: nothing connects again.
-4. Whether the other machine is there is the kernel's to say (`silence`), not a loop's, which may be
-   blocked for a minute: probes of TCP are answered by a machine whatever its programs do.
-   TCP_USER_TIMEOUT is not set, as it ends a connection whose peer answers and has no room, too.
+1. Both sides prove that they know the secret: HMAC-SHA256 over role and both nonces, so that a
+   proof cannot be reflected. Nothing else is read before, and a peer that takes longer than
+   `PROOF_TIME` is cut off. With TLS all of it is encrypted.
+2. Messages are numbered from 0. A gap, a repeat or anything malformed ends the connection.
+3. An end is final: there is no reconnecting.
+4. Whether the other machine is alive is decided by the kernel (`silence`), not by a loop, which may
+   be blocked for a minute: a machine answers TCP probes whatever its programs do. TCP_USER_TIMEOUT
+   is not set, as it would also end a connection whose peer answers but has no room.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from .._transport.pipe import file_of
 
 PROOF_TIME = 10.0  # seconds
 MAX_MESSAGE = 1 << 26
-ROOM = 1 << 18  # bytes that wait to be sent, above which the sender is to hold back
+ROOM = 1 << 18  # unsent bytes above which the sender must hold back
 
 _LENGTH = struct.Struct(">I")
 _SIZE = 32  # of a nonce, and of a proof
 
 
 class Item(IntEnum):
-    """What an item of a message says; in brackets its fields."""
+    """The kind of an item of a message; its fields are in brackets."""
 
     # host to node
     WELCOME = 1  # [seconds of silence after which the other side is lost]
@@ -51,15 +51,15 @@ class Item(IntEnum):
     START = 2
     KILL = 3  # [worker, generation]
     # node to host
-    HELLO = 4  # [what runs there, by name]: before all others
+    HELLO = 4  # [versions, by name]: before all others
     STARTED = 5  # [worker, generation, pid]
-    KILLED = 6  # [worker, generation]: it was told to die, and ENDED is to come
+    KILLED = 6  # [worker, generation]: it was killed, and ENDED will follow
     # [worker, generation, exit code, cause, begun, blocked]: the last two are those of
-    # `WorkerHandle`, None if they are not known. All that it wrote has been sent.
+    # `WorkerHandle`, None if they are not known. All that the worker wrote has been sent.
     ENDED = 7
     USAGE = 8  # [worker, generation, CPU in per cent, resident bytes]
     # both ways
-    DATA = 9  # [worker, generation, bytes]: of the pipe
+    DATA = 9  # [worker, generation, bytes of the pipe]
     CLOCK = 10  # [host's time], and back [the same, node's time, node's time of day]
 
 
@@ -67,16 +67,16 @@ class Messages(asyncio.Protocol):
     """One end of the connection.
 
     Args:
-        sock: The connected socket, which belongs to it from now on.
-        secret: What both ends know.
+        sock: The connected socket, which it owns from now on.
+        secret: The secret that both ends know.
         role: Which end this is: b"host" or b"node".
         take: Called with items and acks of each message.
         room: Called when it has room again.
-        lost: Called once, with the reason, when a connection has ended that was proven.
+        lost: Called once, with the reason, when a proven connection has ended.
 
     Attributes:
         proven: Done when the other side has proven itself; an OSError if it has not.
-        has_room: Whether it is to be given more than small things.
+        has_room: Whether more than small items may be sent.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Messages(asyncio.Protocol):
         self._buffer = bytearray()
         self._mine = secrets.token_bytes(_SIZE)
         self._theirs = b""
-        self._is_proven = False  # whoever has given up to wait for that
+        self._is_proven = False  # apart from `proven`, which a waiter may have cancelled
         self._sent = self._taken = 0  # messages
         self._cause = ""
         self._transport: asyncio.Transport | None = None
@@ -106,7 +106,7 @@ class Messages(asyncio.Protocol):
         _open.add(self)
 
     def send(self, items: list[Any], acks: dict[int, list[int]]) -> None:
-        """Send a message; of one that has ended, nothing."""
+        """Send a message, unless the connection has ended."""
         if self._transport is None or self._transport.is_closing() or not self._is_ours():
             return
         body = msgpack.packb([self._sent, items, acks])
@@ -120,57 +120,56 @@ class Messages(asyncio.Protocol):
             self._transport.abort()
 
     def let_go(self) -> None:
-        """End the connection without its loop, which is closed: the other side sees it."""
+        """End the connection without its loop, which is closed; the other side notices."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def tune(self, lost_after: float) -> None:
-        """Have the kernel ask the other machine whether it is there, while nothing comes of it."""
+        """Have the kernel probe the other machine while that is silent."""
         tune(self._socket, lost_after)
 
     def silence(self) -> float:
-        """Return for how many seconds the other machine has said nothing, though it was asked."""
+        """Return for how many seconds the other machine has not answered; 0: it does."""
         try:
             return silence_of(self._socket)
-        except OSError:  # it has ended, as is told otherwise
+        except OSError:  # it has ended, which `lost` reports
             return 0.0
 
-    # ---- what the loop calls
+    # ---- called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with the proof."""
-        self._transport = cast(
-            "asyncio.Transport", transport
-        )  # uvloop's is of no class of asyncio's
+        # A cast, as uvloop's is of no class of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(ROOM)
-        if self._cause:  # the time for that is over
+        if self._cause:  # it was aborted meanwhile
             self._transport.abort()
             return
         self._transport.write(self._mine)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come."""
+        """Check the proof, and then take messages."""
         self._buffer += data
         try:
             if self._prove():
                 self._take_messages()
         except _NoMessage as error:
             self.abort(str(error))
-        except Exception as error:  # noqa: BLE001  whatever was made of it
+        except Exception as error:  # noqa: BLE001  the items may be anything
             self.abort(f"what it sends cannot be taken: {error!r}")
 
     def pause_writing(self) -> None:
-        """Hold back."""
+        """Note that there is no room."""
         self.has_room = False
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Report that there is room again."""
         self.has_room = True
         self._room()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell the end."""
+        """Report the end."""
         _open.discard(self)
         self._patience.cancel()
         cause = self._cause or ("" if error is None else f"{error}") or "it was closed over there"
@@ -178,20 +177,20 @@ class Messages(asyncio.Protocol):
             self._lost(cause)
         elif not self.proven.done():
             self.proven.set_exception(OSError(cause))
-            self.proven.exception()  # which need not be asked for
+            self.proven.exception()  # it may never be awaited
 
     # ---- inside
 
     def _is_ours(self) -> bool:
-        """Whether the descriptor is still the socket's; else end it, and touch it no more."""
+        """Return whether the descriptor is still the socket's; else end the connection."""
         if file_of(self._socket.fileno()) == self._file:
             return True
-        self._socket.detach()  # it is another's: neither used nor closed
+        self._socket.detach()  # the descriptor is another file's: neither use nor close it
         self.abort("its descriptor was closed or replaced by other code")
         return False
 
     def _prove(self) -> bool:
-        """Take nonce and proof; return whether the other side is proven."""
+        """Check nonce and proof; return whether the other side is proven."""
         while not self._is_proven:
             if len(self._buffer) < _SIZE or self._cause:
                 return False
@@ -236,15 +235,16 @@ class Messages(asyncio.Protocol):
 
 
 class _NoMessage(Exception):
-    """What comes is not what the other end would send."""
+    """The other end would not send this."""
 
 
 def tune(sock: socket.socket, lost_after: float) -> None:
-    """Have small things sent at once, and the other machine asked while it says nothing.
+    """Send small items at once, and have the kernel probe the other machine while it is silent.
 
     Args:
         sock: A TCP socket.
-        lost_after: Seconds of silence after which it is lost; it is asked three times in that.
+        lost_after: Seconds of silence after which the machine is lost, and in which it is probed
+            three times.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -253,7 +253,7 @@ def tune(sock: socket.socket, lost_after: float) -> None:
         ("TCP_KEEPIDLE", every),
         ("TCP_KEEPINTVL", every),
         ("TCP_KEEPCNT", max(2, round(lost_after / every) - 1)),
-        ("TCP_NOTSENT_LOWAT", ROOM),  # so that little is queued ahead of what is small
+        ("TCP_NOTSENT_LOWAT", ROOM),  # so that little is queued ahead of small items
     ):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -265,26 +265,26 @@ _PROBES, _UNACKED, _LAST_DATA, _LAST_ACK = 3, 8 + 4, 8 + 11, 8 + 12
 
 
 def silence_of(sock: socket.socket) -> float:
-    """Return for how many seconds nothing has come of a machine that was asked; else 0.
+    """Return for how many seconds a machine has not answered; 0: there is nothing to answer.
 
-    Asked is what was sent and not acknowledged, or two probes: one alone may be on its way.
+    It has to answer unacknowledged data, or two probes: a single one may be on its way.
 
     Raises:
         OSError: The socket is closed.
     """
     if sys.platform != "linux":
         return 0.0  # the kernel's own count of probes ends the connection
-    told = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
-    if not told[_UNACKED] and told[_PROBES] < 2:
+    info = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
+    if not info[_UNACKED] and info[_PROBES] < 2:
         return 0.0
-    return float(min(told[_LAST_DATA], told[_LAST_ACK])) / 1000
+    return float(min(info[_LAST_DATA], info[_LAST_ACK])) / 1000
 
 
 _open: weakref.WeakSet[Messages] = weakref.WeakSet()
 
 
 def _let_go_of_all() -> None:
-    """In a forked child: it must not keep open what is to end with its parent."""
+    """Close the sockets in a forked child: they must end with its parent."""
     for messages in list(_open):
         messages._socket.close()
 

@@ -1,7 +1,7 @@
-"""What is to be sent to the other end of a connection: one batch a turn of the loop.
+"""Items to send to the other end of a connection: one message per turn of the loop.
 
-Acknowledgements go with whatever else is sent, and alone when much is due: the other side may be
-waiting for just that.
+Acknowledgements go with other items, and alone when many bytes are due: the other side may be
+waiting for them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-WINDOW = 4 << 20  # bytes of one worker that may be on their way, in one direction
+WINDOW = 4 << 20  # bytes of one worker under way in one direction
 PART = 1 << 16  # bytes of one worker in one item
-BATCH = 1 << 18  # bytes after which a message is not held back for more
-ACK_DUE = 1 << 18  # bytes taken of which the other side is to be told at once
+BATCH = 1 << 18  # bytes from which a message is sent at once
+ACK_DUE = 1 << 18  # bytes taken from which they are acknowledged at once
 
 Send = Callable[[list[Any], dict[int, list[int]]], None]
 
 
 class Outgoing:
-    """Collects items, and what was taken.
+    """The items and acknowledgements of this turn.
 
     Args:
         loop: The running loop.
@@ -31,14 +31,12 @@ class Outgoing:
         self._send = send
         self._items: list[Any] = []
         self._size = 0
-        self._acks: dict[
-            int, list[int]
-        ] = {}  # by worker: the generation, and how much of it in all
+        self._acks: dict[int, list[int]] = {}  # by worker: generation, and bytes taken in all
         self._due = 0
         self._turn: asyncio.Handle | None = None
 
     def post(self, *item: Any, size: int = 0) -> None:
-        """Send an item with the others of this turn; `size` if it is large."""
+        """Send an item with the others of this turn; `size` counts its bytes if it is large."""
         self._items.append(item)
         self._size += size
         if self._size >= BATCH:
@@ -47,14 +45,14 @@ class Outgoing:
             self._soon()
 
     def took(self, worker: int, generation: int, count: int, total: int) -> None:
-        """Note that bytes of a worker were taken: so many now, and so many in all."""
+        """Note that `count` bytes of a worker were taken, and `total` in all."""
         self._acks[worker] = [generation, total]
         self._due += count
         if self._due >= ACK_DUE:
             self._soon()
 
     def flush(self) -> None:
-        """Send what there is."""
+        """Send all items and acknowledgements."""
         self.stop()
         if self._items or self._acks:
             items, acks = self._items, self._acks
@@ -62,7 +60,7 @@ class Outgoing:
             self._send(items, acks)
 
     def stop(self) -> None:
-        """Send nothing at the end of this turn."""
+        """Cancel the sending at the end of this turn."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None

@@ -1,4 +1,4 @@
-"""All outposts of one manager: which worker is on which, and the launcher that starts them.
+"""The outposts of one manager: their connections, by worker, and the launcher that starts them.
 
 Assembly ─► process_maker ─► OutpostWorkerHandle ─► connection ─► Connection ─► Launcher
 Fleet ─► look_after, stop, close, abandon
@@ -27,12 +27,12 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class Outposts:
-    """Where the workers of one manager are; keeps `assembly.Elsewhere`.
+    """The outposts of one manager; implements `assembly.Elsewhere`.
 
     Args:
-        engine: What the manager was told.
-        manager: Its id.
-        fenced: Whether tasks that had begun on a node that is lost may run again elsewhere.
+        engine: The manager's engine.
+        manager: The manager's id.
+        fenced: Whether tasks that had begun on a lost node may run again elsewhere.
     """
 
     def __init__(self, engine: Engine, manager: str, fenced: bool) -> None:
@@ -40,23 +40,23 @@ class Outposts:
         self._fenced = fenced
         self._here = versions(engine.code_version)
         self._connections: dict[int, Connection] = {}  # the present ones, by outpost
-        self._all: set[Connection] = set()  # with those that are over, and not quite
+        self._all: set[Connection] = set()  # these, and those whose end is not reported yet
         settings = {**engine.settings, "manager": manager}
         self._launcher = Launcher(engine.command, settings, self._refused)
 
     def process_maker(
         self, config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
     ) -> MakeWorkerHandle:
-        """Return what makes the handles of a worker's slot."""
+        """Return the function that makes the handles of a worker's slot."""
         config = replace(config, confirmed=True)
         levels = read_levels if config.forward_logs else dict
         return partial(OutpostWorkerHandle, config, loop_initializer, levels, self.connection)
 
     def connection(self, worker: int, loop: asyncio.AbstractEventLoop) -> Connection:
-        """Return the connection for a worker's slot; if there is none, ask for an outpost.
+        """Return the connection for a worker's slot; if there is none, request an outpost.
 
         Raises:
-            OSError: The launcher cannot be had.
+            OSError: The launcher cannot be started.
         """
         index = worker // self._engine.workers_per_node
         found = self._connections.get(index)
@@ -76,24 +76,24 @@ class Outposts:
         return found
 
     def look_after(self) -> None:
-        """Is called once a tick."""
+        """Look after all connections, once a tick."""
         for connection in list(self._all):
             connection.look_after()
 
     def stop(self) -> None:
-        """No worker will be replaced: nothing waits until a lost one is sure to be dead."""
+        """Report lost nodes at once from now on, as no worker will be replaced."""
         self._fenced = False
         for connection in list(self._all):
             connection.unfence()
 
     async def close(self) -> None:
-        """End all outposts, when their workers have ended, and the launcher."""
+        """End all outposts, whose workers have ended, and the launcher."""
         for connection in list(self._all):
             connection.lost("the manager was closed")
         await self._launcher.close()
 
     def abandon(self) -> None:
-        """End them without the loop, which is closed or will not run any more."""
+        """End them without the loop, which is closed or will not run again."""
         for connection in self._all:
             connection.let_go("the event loop of its manager is closed")
         self._all.clear()
@@ -104,6 +104,6 @@ class Outposts:
         self._launcher.end(connection)
 
     def _refused(self, why: str) -> None:
-        """End what waits for an outpost: the first launcher has none."""
+        """End all connections: the first launcher can start no outpost."""
         for connection in list(self._all):
             connection.lost(why)

@@ -1,21 +1,21 @@
-"""The process beside the host that has Ray start and end outposts; nothing else imports ray.
+"""The process beside the host that starts and ends outposts by Ray; nothing else imports ray.
 
     host ── a line of JSON each way ──► this process (Ray's driver) ── actors ──► nodes
       └───────────────────────── TCP: frames of workers ──────────────────────────►┘
 
-Why a process: Ray ends its driver's when the head of the cluster is gone, holds up its loop for
-most of a second while it connects, and brings threads and a handler of SIGTERM. The host has none
-of it.
+It is a process because Ray ends the driver's process when the head of the cluster is gone, blocks
+its loop for most of a second while it connects, and brings threads and a handler of SIGTERM. The
+host is spared all that.
 
 1. It is run by its path, so that `Outpost` is a class of `__main__`, which Ray ships by value: a
-   node that has not this package can still say so. So `Outpost` names nothing of this module.
+   node without this package can still say so. So `Outpost` names nothing of this module.
 2. The outposts are *detached*: they do not end with this process, but with their host's connection,
    or a minute after their start if no host has come. A launcher may be killed at any time.
-3. Only the lines go to the standard output; what Ray prints goes to the standard error.
-4. It ends with its standard input, whatever Ray does, and leaves nothing of what it has started.
-5. Ray is called where it may block (it asks the head) in threads, but for the connecting: Ray sets
-   its handler of SIGTERM in the main thread only, and what a local Ray consists of dies with the
-   thread that has started it.
+3. Only the lines go to standard output; Ray's own output goes to standard error.
+4. It ends with its standard input, whatever Ray does, and leaves nothing behind that it started.
+5. Calls of Ray that may block, as they ask the head, are made in threads, except for connecting:
+   Ray sets its handler of SIGTERM in the main thread only, and the processes of a local Ray die
+   with the thread that started them.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from aioscheduler._outpost import leftovers, raywords
 CONNECT_TIME = 25.0  # seconds for Ray to find the cluster
 SEND_TIME = 55.0  # … and to send it a folder
 ANSWER_TIME = 5.0  # … and for something to listen at its address
-WAIT_TIME = 30.0  # seconds between two words of an outpost that waits for room
-END_TIME = 8.0  # seconds for Ray to take back what was asked of it
+WAIT_TIME = 30.0  # seconds between two reports on an outpost that waits for room
+END_TIME = 8.0  # seconds for Ray to withdraw all requests
 OWN_END_TIME = 2.0  # … and for an outpost to end by itself
 NAMESPACE = "aioscheduler"
-LOOPBACK = "127.0.0.2"  # Ray makes an outward address of 127.0.0.1
+LOOPBACK = "127.0.0.2"  # Ray replaces 127.0.0.1 by an outward address
 
 
 class Outpost:
@@ -62,24 +62,24 @@ class Outpost:
         self._listens: Future[tuple[str, int, str]] = Future()
         self._ended = threading.Event()
         self._runs = False
-        # From here on and not from the first call: who was to call may have ended meanwhile.
+        # Start now and not at the first call: the caller may have ended by then.
         threading.Thread(target=self._live, name="outpost", daemon=True).start()
 
     def _live(self) -> None:
         try:
-            # Not by asyncio.run: Ray sets the policy of uvloop, if it is there.
+            # Not by asyncio.run: Ray sets uvloop's policy, if that is installed.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - it is said, and the process ends
+        except BaseException as error:  # noqa: BLE001 - it is reported, and the process ends
             if self._listens.done():
-                # To the log of the actor; the host hears of it by the end of its connection.
+                # To the actor's log; the host notices the end of its connection.
                 print(f"the outpost ends by {error!r}", file=sys.stderr, flush=True)
             else:
                 self._listens.set_exception(RuntimeError(self._describe(error)))
-                time.sleep(30)  # for the launcher to hear it, which then ends this process
+                time.sleep(30)  # until the launcher has seen it, which then ends this process
         self._ended.set()
         if self._runs:
-            time.sleep(30)  # in which Ray ends this process in its own way
+            time.sleep(30)  # meanwhile Ray ends this process in its own way
         sys.stdout.flush()
         os._exit(0)
 
@@ -87,7 +87,7 @@ class Outpost:
         import ray  # on the node
 
         self._node = self._node or ray.util.get_node_ip_address()
-        from aioscheduler._outpost import agent, certificates  # what it may not have
+        from aioscheduler._outpost import agent, certificates  # the node may not have them
 
         await agent.serve(
             bytes.fromhex(self._secret),
@@ -115,24 +115,24 @@ class Outpost:
         return text
 
     def listen(self) -> tuple[str, int, str]:
-        """Return host, port and node when it listens."""
+        """Return host, port and node, once it listens."""
         return self._listens.result()
 
     def run(self) -> None:
-        """Last as long as the process; who waits for it hears of its end."""
+        """Return at the end of the process, so that the caller notices it."""
         import ray
 
         self._runs = True
         self._ended.wait()
-        ray.actor.exit_actor()  # an end that Ray does not take for an accident
+        ray.actor.exit_actor()  # an end that Ray does not report as an accident
 
 
 class Refused(Exception):
-    """There is no cluster to be had."""
+    """The cluster cannot be used; the text says why, and what to do."""
 
 
 class Launcher:
-    """Does what the lines ask, and tells in lines what comes of it."""
+    """Ray's driver: it obeys the lines of the host, and reports by lines."""
 
     def __init__(self, settings: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
         self._settings, self._tell = settings, tell
@@ -140,7 +140,7 @@ class Launcher:
         self._wait_time = settings.get("wait_time", WAIT_TIME)
         self._options: dict[str, Any] = pickle.loads(base64.b64decode(settings["options"]))
         self._runtime_env: dict[str, Any] = self._options.pop("runtime_env", {})
-        if self.is_local:  # as if this machine were prepared: all that the host can import
+        if self.is_local:  # outposts can import all that the host can
             variables = {"PYTHONPATH": ":".join(settings["path"])}
             variables |= self._runtime_env.get("env_vars", {})
             self._runtime_env = {**self._runtime_env, "env_vars": variables}
@@ -148,16 +148,16 @@ class Launcher:
         self.connect_time = settings.get("connect_time", SEND_TIME if sends else CONNECT_TIME)
         self._actors: dict[int, Any] = {}
         self._ending: set[int] = set()
-        self._serving: dict[int, asyncio.Event] = {}  # set when it has ended
+        self._serving: dict[int, asyncio.Event] = {}  # set when the outpost has ended
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def is_local(self) -> bool:
-        """Whether Ray is to be started here, and ended."""
+        """Whether Ray is started, and ended, by this process."""
         return bool(self._settings["address"] == "local")
 
     def connect(self) -> None:
-        """Connect to the cluster; `Refused` says why not, and what to do."""
+        """Connect to the cluster, or raise `Refused`."""
         try:
             import ray
         except ImportError as error:
@@ -165,7 +165,7 @@ class Launcher:
                 f"ray cannot be imported: {error}: pip install aioscheduler[ray]"
             ) from None
         address = self._settings["address"]
-        # Ray would ask for it at other times, too, and so is asked no more.
+        # Removed, as Ray would also read it where we do not want that.
         given = os.environ.pop("RAY_ADDRESS", "")
         address = given or address if address == "auto" else address
         named = f"RAY_ADDRESS={address}" if address == given else f"the address {address!r}"
@@ -173,7 +173,7 @@ class Launcher:
             raise Refused(f"{named} is an address of Ray Client: give the cluster's host:port")
         if not self.is_local and address != "auto":
             _check_that_something_answers(address, named)
-        # Of the whole driver: of an actor alone, Ray sends no folders of this machine.
+        # For the whole driver: for a single actor Ray sends no folders of this machine.
         more: dict[str, Any] = {"runtime_env": self._runtime_env}
         if self.is_local:
             more |= {"_node_ip_address": LOOPBACK, "include_dashboard": False}
@@ -185,14 +185,14 @@ class Launcher:
                 f"there is no Ray cluster at {named}: {raywords.line(error)} (start one with "
                 '`ray start --head`, give the address of one, or try with address="local")'
             ) from None
-        except Exception as error:  # noqa: BLE001 - whatever Ray says, the host is told
+        except Exception as error:  # noqa: BLE001 - whatever Ray raises, the host must know
             raise Refused(
                 f"Ray cannot be used at {named}: {type(error).__name__}: {raywords.line(error)}"
             ) from None
         self._class = ray.remote(Outpost)
         try:
             self._placed("checked")
-        except Exception as error:  # noqa: BLE001 - so is it here
+        except Exception as error:  # noqa: BLE001 - as above
             raise Refused(
                 f"Ray refuses the options: {type(error).__name__}: {raywords.line(error)}"
             ) from None
@@ -200,7 +200,7 @@ class Launcher:
             leftovers.have_them_end_with_us()
 
     async def obey(self, lines: asyncio.Queue[str]) -> None:
-        """Do what each line asks, until there are no more."""
+        """Obey each line, until there are no more."""
         while line := await lines.get():
             order = json.loads(line)
             if "start" in order:
@@ -212,8 +212,8 @@ class Launcher:
             task.add_done_callback(self._tasks.discard)
 
     async def withdraw(self) -> None:
-        """Have all outposts ended, and those that wait for room forgotten."""
-        with suppress(TimeoutError):  # Ray's head may be gone; outposts end with their host, too
+        """End all outposts, and withdraw those that wait for room."""
+        with suppress(TimeoutError):  # Ray's head may be gone; outposts also end with their host
             async with asyncio.timeout(END_TIME):
                 await asyncio.gather(*(self._end(number) for number in [*self._actors]))
 
@@ -222,7 +222,7 @@ class Launcher:
 
         waits: asyncio.Task[None] | None = None
         try:
-            # It may have a folder of the user's to send.
+            # In a thread, as Ray may send a folder of the user's.
             actor = self._actors[number] = await asyncio.to_thread(
                 self._placed(self._name(number)).remote,
                 secret,
@@ -239,12 +239,12 @@ class Launcher:
             while True:
                 try:
                     await actor.run.remote()
-                except ActorUnavailableError:  # we cannot reach it, which says nothing of it
+                except ActorUnavailableError:  # it is out of reach, but may be alive
                     await asyncio.sleep(1.0)
         except RayError as error:
-            # Of a failure of our own, what it says: Ray adds the way that it came.
+            # For a failure of our own take its text alone, without Ray's traceback.
             text = raywords.line(getattr(error, "cause", None) or error)
-        except Exception as error:  # noqa: BLE001 - here, too
+        except Exception as error:  # noqa: BLE001 - as above
             text = f"Ray refuses to start it: {type(error).__name__}: {raywords.line(error)}"
         if waits is not None:
             waits.cancel()
@@ -256,13 +256,13 @@ class Launcher:
         self._ending.discard(number)
 
     async def _end(self, number: int) -> None:
-        """End an outpost, also one of a launcher before this one; nothing if it has ended."""
+        """End an outpost, if it has not ended, even one of a former launcher."""
         import ray
 
         self._ending.add(number)
         actor = self._actors.pop(number, None)
         if (serving := self._serving.get(number)) is not None:
-            # It ends with its host's connection; to be killed in that, Ray calls an accident.
+            # It ends with its host's connection; if it were killed Ray would report an accident.
             with suppress(TimeoutError):
                 await asyncio.wait_for(serving.wait(), OWN_END_TIME)
                 return
@@ -271,7 +271,7 @@ class Launcher:
             found = actor or ray.get_actor(self._name(number), NAMESPACE)
             ray.kill(found, no_restart=True)
 
-        with suppress(Exception):  # Ray knows of none; or cannot be asked, then it ends by itself
+        with suppress(Exception):  # Ray has no such actor, or cannot be asked: it ends by itself
             await asyncio.to_thread(kill)
 
     async def _say_that_it_waits(self, number: int) -> None:
@@ -285,7 +285,7 @@ class Launcher:
                     has = await asyncio.to_thread(ray.cluster_resources)
                     free = await asyncio.to_thread(ray.available_resources)
                 state = raywords.state(has, free)
-            except Exception as error:  # noqa: BLE001 - and here
+            except Exception as error:  # noqa: BLE001 - as above
                 state = f"the cluster cannot be asked what it has: {error!r}"
             self._tell({"waits": number, "text": f"it asks for {asked}; {state}"})
 
@@ -305,7 +305,7 @@ class Launcher:
 
 
 def _check_that_something_answers(address: str, named: str) -> None:
-    """Ray itself asks a dead address for a minute."""
+    """Refuse a dead address at once: Ray itself would try it for a minute."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_TIME).close()
@@ -317,8 +317,8 @@ def _check_that_something_answers(address: str, named: str) -> None:
 
 
 def main() -> None:
-    """Speak with the host until it says no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host to heed
+    """Serve the host until its lines end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host to handle
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     first = sys.stdin.readline()
@@ -328,7 +328,7 @@ def main() -> None:
         asyncio.run(_live(settings, out))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # Ray's own end of a process waits for what may never come
+    os._exit(0)  # Ray's exit handlers may wait for ever
 
 
 async def _live(settings: dict[str, Any], out: TextIO) -> None:
@@ -338,11 +338,11 @@ async def _live(settings: dict[str, Any], out: TextIO) -> None:
     writing = threading.Lock()
 
     def tell(line: dict[str, Any]) -> None:
-        with writing, suppress(OSError):  # the host is gone: the end of our input says so
+        with writing, suppress(OSError):  # the host is gone, and so our input ends
             out.write(json.dumps(line) + "\n")
 
     def give_up(text: str = "") -> None:
-        """From a thread: Ray is in the middle of something."""
+        """Exit, from any thread, whatever Ray is doing."""
         if text:
             tell({"refused": text})
         if launcher.is_local:
@@ -376,7 +376,7 @@ async def _live(settings: dict[str, Any], out: TextIO) -> None:
     tell({"up": True})
     await launcher.obey(lines)
     await launcher.withdraw()
-    # What does not end in time is ended.
+    # If Ray does not end in time, exit.
     threading.Timer(END_TIME, give_up).start()
     import ray
 

@@ -1,6 +1,6 @@
-"""What Ray is asked for, has and says, in words of one line; pure.
+"""Ray's requests, resources and errors as text of one line; pure.
 
-Amounts are Ray's: of CPUs, GPUs, bytes of memory, and what users call resources of their own.
+Amounts are Ray's: CPUs, GPUs, bytes of memory, and resources that users define.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-LENGTH = 1000  # characters, of which more is not read
+LENGTH = 1000  # characters
 
 
 def line(error: BaseException) -> str:
-    """Return what an error says."""
+    """Return the text of an error in one line."""
     text = " ".join(str(error).split())
-    # Ray says first which actor it was, and last what it may have been of in general.
+    # Ray names the actor first, and common causes last.
     text = re.sub("^.*(?=The actor (is dead|died) because)", "", text)
     return text.partition(" Some common causes")[0][:LENGTH] or type(error).__name__
 
 
 def asked(options: Mapping[str, Any]) -> str:
-    """Return what an actor with these options needs of a node."""
+    """Return what an actor with these options asks of a node, as text."""
     names = ("num_cpus", "num_gpus", "memory")
     amounts = {name: options[name] for name in names if options.get(name)}
     amounts |= options.get("resources", {})
@@ -30,12 +30,12 @@ def asked(options: Mapping[str, Any]) -> str:
 
 
 def state(has: Mapping[str, float], free: Mapping[str, float]) -> str:
-    """Return what the cluster has."""
+    """Return what the cluster has, and what of it is free, as text."""
     return f"the cluster has {_amounts(has)}, of which are free {_amounts(free)}"
 
 
 def room(options: Mapping[str, Any], nodes: int) -> dict[str, Any]:
-    """Return what a Ray of one node must be started with, to have room for so many actors."""
+    """Return the arguments with which a Ray of one node has room for actors on `nodes` nodes."""
     return {
         "num_cpus": max(1, math.ceil(nodes * options["num_cpus"])),
         "num_gpus": math.ceil(nodes * (options.get("num_gpus") or 0)),
@@ -44,6 +44,6 @@ def room(options: Mapping[str, Any], nodes: int) -> dict[str, Any]:
 
 
 def _amounts(resources: Mapping[str, float]) -> str:
-    """Of nodes' own names, and of what Ray keeps for itself, nothing is said."""
+    """Return resources as text, without node names and Ray's object store."""
     own = {k: v for k, v in resources.items() if not k.startswith(("node:", "object_store"))}
     return ", ".join(f"{name}: {amount:g}" for name, amount in sorted(own.items())) or "nothing"

@@ -1,6 +1,6 @@
-"""What must be alike on both sides of a connection, and what is said if it is not.
+"""The versions that must be the same on both sides of a connection, and the message if they differ.
 
-Asked before anything else is believed: a worker of another version would fail at its first frame,
+They are compared before anything else: a worker of another version would fail at its first frame,
 or, worse, later.
 """
 
@@ -24,10 +24,10 @@ _CODE_CURE = "deploy to the nodes what the host has, or correct its code_version
 
 
 def versions(code_version: str | None) -> dict[str, str | None]:
-    """Return what runs here, as far as both sides must have the same of it.
+    """Return the versions here that must be the same on both sides.
 
     Args:
-        code_version: What the user calls the version of the code that tasks need; None: nothing.
+        code_version: The user's name for the version of the tasks' code; None: it has none.
     """
     return {
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -39,7 +39,7 @@ def versions(code_version: str | None) -> dict[str, str | None]:
 
 
 def difference(node: str, here: Mapping[str, object], there: Mapping[str, object]) -> str:
-    """Return what to say of a node where something else runs than here; "": it is all the same."""
+    """Return the message for a node with other versions; "": they are the same."""
     for key, name in ASKED.items():
         if here.get(key) != there.get(key):
             return (

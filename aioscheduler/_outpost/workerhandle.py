@@ -1,8 +1,8 @@
-"""A worker's process on another machine, as the host has it; keeps `workerhandle.WorkerHandle`.
+"""The host's handle of a worker process on another machine; implements `workerhandle.WorkerHandle`.
 
-Its pipe's bytes go as items of the connection to the outpost there. No more of them are under way
-than a window, so who waits for room in the pipe (`flush`, `drain`) waits for that worker, as with
-a pipe of the kernel's, and a worker that does not read stops only itself.
+Its pipe's bytes travel as items of the connection to the outpost there, at most a window of them
+at a time. So a caller that waits for room in the pipe (`flush`, `drain`) waits for that worker, as
+with a pipe of the kernel, and a worker that does not read stops only itself.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class Carrier(Protocol):
-    """What carries bytes to the node (`connection.Connection`)."""
+    """A carrier of bytes to a node (`connection.Connection`)."""
 
     @property
     def has_room(self) -> bool:
-        """Whether it is there, and takes more."""
+        """Whether it is up, and has room for more."""
 
     @property
     def end(self) -> object:
-        """The same for all that end with it."""
+        """An object that identifies its end for all workers that share it."""
 
     @property
     def node(self) -> str | None:
@@ -44,13 +44,13 @@ class Carrier(Protocol):
         """Send bytes to a worker."""
 
     def took(self, worker: int, generation: int, count: int, total: int) -> None:
-        """Bytes of a worker have arrived, and were taken."""
+        """Acknowledge `count` bytes of a worker, and `total` in all."""
 
     def add(self, process: OutpostWorkerHandle) -> None:
-        """Have a process started, as soon as that is possible."""
+        """Start a process, as soon as that is possible."""
 
     def kill(self, process: OutpostWorkerHandle) -> None:
-        """Have a process ended at once."""
+        """Kill a process."""
 
 
 class OutpostPipe(Pipe):
@@ -59,7 +59,7 @@ class OutpostPipe(Pipe):
     Args:
         receive: As for `Pipe`.
         closed: As for `Pipe`.
-        process: Whose it is.
+        process: The handle of its worker.
     """
 
     def __init__(self, receive: Receive, closed: Closed, process: OutpostWorkerHandle) -> None:
@@ -71,18 +71,18 @@ class OutpostPipe(Pipe):
     def open(self, loop: asyncio.AbstractEventLoop, reader: int = 0, writer: int = 0) -> None:
         """Begin; descriptors are not needed."""
         self._loop = loop
-        self.descriptors[:] = 0, 0  # of no use but to say that it is open
+        self.descriptors[:] = 0, 0  # they only say that it is open
         self.flush()
 
     def close(self) -> None:
-        """Read and write nothing any more."""
+        """Stop to read and write."""
         self._has_ended = True
         self._stop_reading()
         self.descriptors[1] = -1
         self._drop()
 
     def arrive(self, data: bytes) -> None:
-        """Take what the worker has written."""
+        """Receive bytes that the worker has written."""
         self._taken += len(data)
         self._process.took(len(data), self._taken)
         self._arrived = data
@@ -90,19 +90,19 @@ class OutpostPipe(Pipe):
             self._readable()
 
     def acknowledge(self, total: int) -> None:
-        """Note how much is in the worker's pipe, and go on if that makes room."""
+        """Note how many bytes are in the worker's pipe, and go on if that makes room."""
         if total > self._acked:
             self._acked = total
             self.go_on()
 
     def go_on(self) -> None:
-        """Write what waits for room, if there is some again."""
+        """Write pending bytes, if there is room again."""
         if self._waits_for_room:
             self._waits_for_room = False
             self.flush()
 
     def read_rest(self) -> None:
-        """Nothing: what arrives is read at once."""
+        """Do nothing: bytes are read as they arrive."""
 
     def _read(self) -> bytes:
         data, self._arrived = self._arrived, b""
@@ -127,25 +127,25 @@ class OutpostPipe(Pipe):
 
 
 class OutpostWorkerHandle:
-    """One process, from when it is asked for to its end.
+    """One process, from the request to its end.
 
     Args:
-        config: For the worker.
+        config: The worker's configuration.
         loop_initializer: Makes the worker's event loop; None for asyncio's own.
-        levels: Returns the levels of the loggers, as they are when the process is started.
-        connect: Returns what carries bytes to the worker's slot; may raise an OSError.
+        levels: Returns the current levels of the loggers; called when the process is started.
+        connect: Returns the carrier for the worker's slot; may raise an OSError.
         generation: Which process of its slot this is, from 0.
         receive: Called with each frame.
         ended: As for `workerhandle.MakeWorkerHandle`.
 
     Attributes:
-        pid: On its node; None before it is there, and after the end.
-        pipe: For frames to it.
+        pid: Its process id on its node; None before it has started, and after the end.
+        pipe: The pipe to it.
         worker: Its number.
-        generation: As given.
-        usage: What it takes, as its node has measured.
-        shared_end: What has ended it with others.
-        is_over: Whether its end has been told.
+        generation: As passed.
+        usage: Its CPU in per cent and resident bytes, as its node has measured.
+        shared_end: The end that it shares with other workers; None: it is its own.
+        is_over: Whether its end has been reported.
     """
 
     def __init__(
@@ -178,19 +178,19 @@ class OutpostWorkerHandle:
 
     @property
     def node(self) -> str | None:
-        """The machine that it is on, once that is known."""
+        """The name of its node, once that is known."""
         return None if self._carrier is None else self._carrier.node
 
     @property
     def has_room(self) -> bool:
-        """Whether there is what takes its bytes."""
+        """Whether its carrier is up, and has room for more."""
         return self._carrier is not None and self._carrier.has_room
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ask for the process.
+        """Request the process.
 
         Raises:
-            OSError: Nobody can be asked, or the loop_initializer cannot travel.
+            OSError: The launcher cannot be started, or the loop_initializer cannot travel.
         """
         if self._loop_initializer is not None:
             self._packed = pack_loop_initializer(self._loop_initializer)
@@ -199,16 +199,16 @@ class OutpostWorkerHandle:
         self._carrier.add(self)
 
     def order(self, lead: int) -> tuple[bytes, bytes | None]:
-        """Return what the outpost is to be told to start it: its configuration, and its loop.
+        """Return its configuration and loop_initializer, pickled, for the outpost to start it.
 
         Args:
-            lead: How far the host's clock is ahead of the node's.
+            lead: How far the host's clock is ahead of the node's, in nanoseconds.
         """
         config = replace(self._config, clock_lead=lead, node=self.node, log_levels=self._levels())
         return pickle.dumps(config), self._packed
 
     def set_lead(self, lead: int) -> None:
-        """Tell the worker how far the host's clock is ahead of its own by now."""
+        """Send the worker how far the host's clock is ahead of its own, in nanoseconds."""
         self.pipe.send(wire.encode([wire.Kind.CLOCK, lead]))
         self.pipe.flush()
 
@@ -218,12 +218,12 @@ class OutpostWorkerHandle:
         self._carrier.carry(self.worker, self.generation, data)
 
     def took(self, count: int, total: int) -> None:
-        """Have the worker know that its bytes were taken."""
+        """Acknowledge bytes of the worker."""
         assert self._carrier is not None
         self._carrier.took(self.worker, self.generation, count, total)
 
     def begun(self, scheduler: int) -> tuple[int, int] | None:
-        """Return the numbers of the tasks begun last, plus one; None: nobody knows."""
+        """Return the numbers of the last tasks begun, plus one; None: they are not known."""
         if self._begun is None:
             return None
         timed_or_not, on_word = self._begun[scheduler]
@@ -234,7 +234,7 @@ class OutpostWorkerHandle:
         return self._blocked
 
     def kill(self, cause: str = "") -> None:
-        """End it at once, or ask for it no more; its end is told later."""
+        """Kill it, or withdraw the request for it; its end is reported later."""
         if self._carrier is None or self.is_over:
             return
         if cause and not self._cause:
@@ -250,14 +250,14 @@ class OutpostWorkerHandle:
         blocked: Sequence[int] | None = None,
         shared: object = None,
     ) -> None:
-        """Tell the end, once.
+        """Report the end, once.
 
         Args:
-            exitcode: None if it is not known.
-            cause: What is known of it.
-            begun: For each scheduler what `begun` is to return; None: nobody knows.
-            blocked: What `blocked` is to return.
-            shared: What has ended it with others.
+            exitcode: Its exit code; None if that is not known.
+            cause: The cause, as far as it is known; "": it is not.
+            begun: The results of `begun`, by scheduler; None: they are not known.
+            blocked: The result of `blocked`.
+            shared: The end that it shares with other workers.
         """
         if self.is_over:
             return

@@ -1,8 +1,8 @@
-"""What repeats: which of a rule's times are run, which are skipped, and when to look next.
+"""Repeats: which times of a rule are run, which are skipped, and when to look next.
 
-`terms` is what a repeat was asked for, `nominal` asks its rule, and `policy` decides. It is pure:
-the present is handed in, and what is to be run is handed back. No task, timer, store or handle is
-known here.
+`terms` holds the arguments of a repeat, `nominal` asks its rule, and `policy` decides. All of it is
+pure: the present is an argument, and the runs to enter are returned. This wing knows no tasks,
+timers, stores or handles.
 
 Doors: `policy`, `terms`.
 """

@@ -1,7 +1,7 @@
-"""The nominal times of a rule, as integers, whatever the rule is.
+"""The nominal times of any rule, as integers.
 
-One is nanoseconds since the epoch, a full microsecond. A rule of the user's may do anything: it
-is `RuleFailed` that says so, and nothing else.
+They are nanoseconds since the epoch, in whole microseconds. A user's rule may do anything; whatever
+it does wrong is reported as `RuleFailed`.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from .._scheduling.clock import LATEST, to_datetime, to_ns
 from ..rules import Cron, Every, Rule
 
 MOST_COUNTED = 1000
-"""Of the times that are passed over at once: asking a Cron for so many takes 5 to 20 ms."""
+"""Times counted when they are passed over at once: to ask a Cron for them takes 5 to 20 ms."""
 
 _MICROSECOND = 1000
-_LONGEST = 200  # characters of what a rule has raised
+_LONGEST = 200  # characters of the text of an error
 
 
 class RuleFailed(Exception):
-    """A rule gave no answer, or one that cannot be; the text says which."""
+    """A rule gave no answer, or an invalid one; the text says which."""
 
 
 class Passed(NamedTuple):
     """Times that are passed over.
 
     Attributes:
-        number: How many there are, `MOST_COUNTED` at most if the rule is no Every.
+        number: How many there are, at most `MOST_COUNTED` if the rule is no Every.
         last: The last of them.
-        next: The one after it; None if there is none.
+        next: The time after that; None if there is none.
     """
 
     number: int
@@ -41,10 +41,10 @@ class Passed(NamedTuple):
 
 
 def next_time(rule: Rule, after: int) -> int | None:
-    """Return the first time of a rule after another moment; None if there is none until 2262.
+    """Return the first time of a rule after a moment; None if there is none until 2262.
 
     Raises:
-        RuleFailed: It gave none.
+        RuleFailed: It gave no valid answer.
     """
     after = after // _MICROSECOND * _MICROSECOND
     if type(rule) is Every:
@@ -66,14 +66,14 @@ def next_time(rule: Rule, after: int) -> int | None:
         raise RuleFailed(f"its rule gave a time that raised {_line_of(error)}") from error
     if time is None:
         raise RuleFailed(f"its rule gave a naive datetime: {found!r}")
-    time = -(-time // _MICROSECOND) * _MICROSECOND  # those of pandas have nanoseconds
+    time = -(-time // _MICROSECOND) * _MICROSECOND  # a datetime of pandas has nanoseconds
     if time <= after:
         raise RuleFailed(f"its rule gave {found.isoformat()}, asked for one after {asked}")
     return time if time < LATEST else None
 
 
 def _next_of_every(rule: Every, after: int) -> int:
-    """Reckon in integers what `Every.next` does, which takes a fifth of the time."""
+    """Do what `Every.next` does, in integers, in a fifth of the time."""
     assert isinstance(rule.step, timedelta)
     step = rule.step // timedelta(microseconds=1) * _MICROSECOND
     if rule.start is None:
@@ -83,9 +83,9 @@ def _next_of_every(rule: Every, after: int) -> int:
 
 
 class _Answer:
-    """The last answer of a rule, and what it was asked: it holds for all moments from there to it.
+    """The last moment asked and the answer, which holds for all moments between them.
 
-    In one object, for the managers of other threads may ask at the same time.
+    One attribute holds both, as managers in other threads may ask at the same time.
     """
 
     __slots__ = ("span",)
@@ -100,7 +100,7 @@ def _answer_of(rule: Cron) -> _Answer:
 
 
 def _next_of_cron(rule: Cron, after: datetime) -> datetime | None:
-    """Ask a Cron once for all repeats that have the same one, which takes up to 0.3 ms."""
+    """Ask a Cron, which takes up to 0.3 ms, once for all repeats that share it."""
     answer = _answer_of(rule)
     span = answer.span
     if span is not None and span[0] <= after < span[1]:
@@ -114,16 +114,16 @@ def _next_of_cron(rule: Cron, after: datetime) -> datetime | None:
 def pass_over(rule: Rule, first: int, until: int) -> Passed:
     """Pass over all times up to a moment, that included.
 
-    For an Every it is one division. Of others the first `MOST_COUNTED` are asked for; the last of
-    more than that is searched by halves, which is some fifty questions for years of minutes.
+    For an Every this is one division. Other rules are asked for the first `MOST_COUNTED` times; the
+    last of more than that is found by bisection, in some fifty questions for years of minutes.
 
     Args:
-        rule: Whose times.
+        rule: The rule.
         first: One of its times, `until` at the latest.
-        until: The moment.
+        until: The moment, in nanoseconds since the epoch.
 
     Raises:
-        RuleFailed: It did not give one.
+        RuleFailed: It gave no valid answer.
     """
     if type(rule) is Every:
         assert isinstance(rule.step, timedelta)
@@ -138,7 +138,7 @@ def pass_over(rule: Rule, first: int, until: int) -> Passed:
 
 @lru_cache(4096)
 def _pass_over_of_cron(rule: Cron, first: int, until: int) -> Passed:
-    """Ask once for all repeats that have the same Cron, and have missed the same times."""
+    """Ask once for all repeats that share a Cron and have missed the same times."""
     return _walk(rule, first, until)
 
 
@@ -152,7 +152,7 @@ def _walk(rule: Rule, first: int, until: int) -> Passed:
         count, last = count + 1, time
     else:
         return Passed(count, last, None)
-    # Beyond `end` there is none up to the moment.
+    # Behind `end` there is no time up to the moment.
     end = until // _MICROSECOND * _MICROSECOND
     while last < end:
         middle = (last + end) // (2 * _MICROSECOND) * _MICROSECOND
@@ -181,7 +181,7 @@ def _iterate(rule: Rule, after: int) -> Iterator[int]:
 
 
 def _line_of(error: Exception) -> str:
-    """Type and text, in one line that is not long. Does not fail."""
+    """Return type and text of an error in one short line. Does not raise."""
     try:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001  a user's __str__ may raise anything

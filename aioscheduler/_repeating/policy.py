@@ -1,22 +1,22 @@
-"""What of a repeat is to be run now, what is skipped, and when to look next.
+"""Which nominal times of a repeat are run now, which are skipped, and when to look next.
 
     begin ─► Progress ─┬─► look ─► Look: runs to be entered, and the Progress that goes with them
               ▲        ├─► pause, resume
               └────────┘
 
-A *nominal time* is what the rule says; a run for it is due up to `jitter` later, and it is looked
-at when that is due: what is to be spread over time costs nothing at once. The rules:
+A *nominal time* is a time of the rule. A run for it is due up to `jitter` later, and is looked at
+only then, so that the work is spread as the runs are. The rules:
 
-1. No nominal time is run twice, and none early: `next` only goes forward. A clock that is set back
-   leaves it where it is; until then nothing is run.
-2. One is *missed* if it had passed by more than 10 s, and `jitter`, when somebody began to look.
-   `missed` says what becomes of it. A manager that is busy is late, and misses nothing. What had
-   passed by less is no overlap of what is made up for: with "all" it has its turn behind that, and
-   where one run alone is left ("once", and `overlap="skip"`), it is that of the last of all.
-3. What is not missed goes by `overlap`: it overlaps a run that had not ended at that time.
-4. Where one must wait for the end of a run (`held`), `next` stays, and all that follows waits
-   behind it: so a queue of any length is one number. A host that dies has missed what is in it.
-5. Times that passed while it was paused are skipped. What is skipped is counted.
+1. No nominal time is run twice, and none early: `next` only moves forward. If the clock is set
+   back, nothing is run until it reaches `next` again.
+2. A time is *missed* if it had passed by more than 10 s and `jitter` when the host began to look.
+   `missed` decides what happens then. A busy manager is late, but misses nothing. A time that had
+   passed by less does not overlap a run for a missed one: with "all" it has its turn behind it, and
+   where a single run is left ("once" with `overlap="skip"`) that is the run of the latest time.
+3. Times that are not missed obey `overlap`: one overlaps a run that had not ended at that time.
+4. Where one must wait for the end of a run (`held`), `next` stays, and all later times wait behind
+   it: a queue of any length is one number. If the host dies, the times in it are missed.
+5. Times that pass during a pause are skipped. Skipped times are counted.
 6. A rule that fails pauses its repeat, with the reason.
 
 All times are nanoseconds since the epoch.
@@ -32,22 +32,22 @@ from .nominal import RuleFailed, next_time, pass_over
 from .terms import Missed, Overlap, Terms
 
 GRACE = 10 * SECOND
-"""What passed by no more than this when somebody began to look is only late."""
+"""A time that passed by no more than this when the host began to look is only late."""
 
 MOST_RUNS = 256
-"""In one look, so that the loop has its turn between."""
+"""Runs of one look, so that the loop gets its turn between looks."""
 
 
 class Progress(NamedTuple):
-    """How far a repeat is; this is what outlives a restart.
+    """The progress of a repeat; it outlives a restart.
 
     Attributes:
         next: Its next nominal time; None if there is none, or if its rule failed.
         last: The last nominal time that was run.
         ran: How many runs it has had.
         skipped: How many nominal times were not run.
-        paused: Whether it stands still.
-        reason: Why, if its rule is to blame.
+        paused: Whether it is paused.
+        reason: Why, if its rule is the cause.
     """
 
     next: int | None = None
@@ -59,11 +59,11 @@ class Progress(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run that is to be entered.
+    """A run to enter.
 
     Attributes:
         nominal: Its nominal time.
-        due: When it is to start, at once if that has passed.
+        due: When it starts; at once if that has passed.
     """
 
     nominal: int
@@ -71,12 +71,12 @@ class Run(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What follows of a look.
+    """The result of a look.
 
     Attributes:
-        progress: How far the repeat is with the runs.
-        runs: Those that are to be entered, in order.
-        wake: When to look again; None if not by the time. It may have come already.
+        progress: The progress of the repeat, with these runs.
+        runs: The runs to enter, in order.
+        wake: When to look again, which may have passed; None: not at a time.
         held: Whether to look again when all of its runs have ended.
     """
 
@@ -89,17 +89,17 @@ class Look(NamedTuple):
 def begin(
     terms: Terms, now: int, before: Progress | None = None, text: str | None = None
 ) -> Progress:
-    """Return with what a repeat begins, or goes on when it is asked for again.
+    """Return the progress with which a repeat begins, or goes on when it is declared again.
 
-    A rule that has changed counts from now on, and after the last nominal time; of the former one
-    nothing is owed. With an unchanged one the next time is kept, be it passed or not. A pause is
-    kept, too, unless a rule was to blame. Runs and what was skipped are counted on.
+    A changed rule counts from now on, and after the last nominal time; nothing of the former one is
+    made up for. With an unchanged rule the next time is kept, passed or not. A pause is kept, too,
+    unless a rule was its cause. The counts go on.
 
     Args:
-        terms: What is asked for now.
+        terms: The terms from now on.
         now: The present.
-        before: How far it was, if there was one.
-        text: The text of the rule that it had.
+        before: Its progress, if it existed.
+        text: The text of its former rule.
     """
     progress = before or Progress()
     if progress.reason is not None:
@@ -112,38 +112,38 @@ def begin(
 def look(
     id_: str, terms: Terms, progress: Progress, now: int, watched: int, free: int | None
 ) -> Look:
-    """Return what is to be run, and how far the repeat is then.
+    """Return the runs to enter, and the progress of the repeat with them.
 
     Args:
-        id_: Of the repeat.
-        terms: What was asked for.
-        progress: How far it is.
+        id_: The id of the repeat.
+        terms: Its terms.
+        progress: Its progress.
         now: The present.
-        watched: Since when somebody looks whenever it is time: the start of the host, the end of
-            its suspension, or the moment after a jump of the clock.
-        free: Since when none of its runs is under way, waiting for another attempt included; 0 if
-            there was none; None if one is.
+        watched: Since when the host looks in time: its start, the end of its suspension, or the
+            moment after a jump of the clock.
+        free: Since when none of its runs is under way or waits for another attempt; 0 if there was
+            none; None if one is.
     """
     looking = _Looking(id_, terms, progress, now, free)
     try:
-        # The present, because a clock that was set back leaves `watched` in the future.
+        # At most the present: a clock that was set back leaves `watched` in the future.
         looking.catch_up(min(watched, now) - terms.jitter - 1)
         looking.keep_up()
     except RuleFailed as failure:
-        # What has been run is run: only what comes after it is not known.
+        # The runs so far count: only what comes after them is not known.
         looking.progress = _stopped(looking.progress, failure)
     return looking.result()
 
 
 def pause(progress: Progress) -> Progress:
-    """Return it paused; it stays so over restarts."""
+    """Return the progress, paused; a pause outlives restarts."""
     return progress._replace(paused=True)
 
 
 def resume(terms: Terms, progress: Progress, now: int) -> Progress:
-    """Return it going on with the first nominal time after now.
+    """Return the progress, resumed with the first nominal time after now.
 
-    Without effect if it is not paused. If its rule fails again it is paused again.
+    It is unchanged if it is not paused, and paused again if its rule fails again.
     """
     if not progress.paused:
         return progress
@@ -161,21 +161,21 @@ def resume(terms: Terms, progress: Progress, now: int) -> Progress:
 
 
 def wake_of(id_: str, terms: Terms, progress: Progress) -> int | None:
-    """Return when to look at it if nothing is held: when the next run is due; None: never."""
+    """Return when to look if nothing is held: when the next run is due; None: never."""
     if progress.paused or progress.next is None:
         return None
-    if not terms.jitter:  # many have none, and then it is the same integer, not one more
+    if not terms.jitter:  # the common case: return the same object, not another integer
         return progress.next
     return progress.next + delay_of(id_, progress.next, terms.jitter)
 
 
 def delay_of(id_: str, nominal: int, jitter: int) -> int:
-    """Return how much later than its nominal time a run is due: the same whenever it is asked.
+    """Return how many nanoseconds after its nominal time a run is due: always the same.
 
     Args:
-        id_: Of the repeat.
+        id_: The id of the repeat.
         nominal: The nominal time.
-        jitter: What the answer is less than, if not 0.
+        jitter: The exclusive upper bound of the delay; 0: there is none.
     """
     if not jitter:
         return 0
@@ -184,7 +184,7 @@ def delay_of(id_: str, nominal: int, jitter: int) -> int:
 
 
 class _Looking:
-    """One look, as it goes."""
+    """The state of one look."""
 
     def __init__(
         self, id_: str, terms: Terms, progress: Progress, now: int, free: int | None
@@ -193,12 +193,12 @@ class _Looking:
         self.terms = terms
         self.progress = progress
         self._now = now
-        self._free = None if free is None else min(free, now)  # the clock may be set back
+        self._free = None if free is None else min(free, now)  # the clock may have been set back
         self._runs: list[Run] = []
         self._held = False
 
     def catch_up(self, until: int) -> None:
-        """Do with all nominal times up to a moment what is done with missed ones."""
+        """Treat all nominal times up to a moment as missed."""
         terms, first = self.terms, self._due(until)
         missed = until - GRACE
         if first is None or (first > missed and terms.missed is not Missed.ALL):
@@ -207,7 +207,7 @@ class _Looking:
         if terms.missed is not Missed.ALL and not one:
             until = missed
         if terms.missed is Missed.ALL:
-            # One after another, whatever `overlap` says.
+            # One after another, whatever `overlap` is.
             if self._is_held():
                 return
             self._run(first)
@@ -224,14 +224,14 @@ class _Looking:
             self._go_on(passed.next)
 
     def keep_up(self) -> None:
-        """Run or skip all nominal times that have come, but for those that are held."""
+        """Run or skip all nominal times that have come, except those that are held."""
         terms = self.terms
         while not self._held and len(self._runs) < MOST_RUNS:
             nominal = self._due(self._now)
             if nominal is None:
                 return
             if terms.overlap is Overlap.SKIP and (self._free is None or nominal < self._free):
-                # All that came while that run was under way.
+                # Skip all that came while that run was under way.
                 until = self._now if self._free is None else min(self._now, self._free - 1)
                 passed = pass_over(terms.rule, nominal, _end(terms, until))
                 self._go_on(passed.next, passed.number)
@@ -244,7 +244,7 @@ class _Looking:
         return Look(self.progress, tuple(self._runs), wake, self._held)
 
     def _due(self, until: int) -> int | None:
-        """Return the next nominal time if it has come by then."""
+        """Return the next nominal time if it is `until` at the latest."""
         nominal = None if self.progress.paused else self.progress.next
         return nominal if nominal is not None and nominal <= until else None
 
@@ -264,7 +264,7 @@ class _Looking:
 
 
 def _restart(terms: Terms, progress: Progress, now: int) -> Progress:
-    """Return it with the first nominal time from now on that comes after its last."""
+    """Return the progress with the first nominal time after now and after its last one."""
     after = now if progress.last is None else max(now, progress.last)
     try:
         return _within(terms, progress._replace(next=next_time(terms.rule, after)))
@@ -277,7 +277,7 @@ def _stopped(progress: Progress, failure: RuleFailed) -> Progress:
 
 
 def _within(terms: Terms, progress: Progress) -> Progress:
-    """Return it without a next time if it has had its runs, or that comes after its end."""
+    """Return the progress, without a next time if `times` or `until` has been reached."""
     nominal = progress.next
     if nominal is None:
         return progress

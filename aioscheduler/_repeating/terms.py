@@ -1,4 +1,4 @@
-"""What a repeat was asked for: its rule, and what becomes of times that cannot be as it says."""
+"""The terms of a repeat: its rule, and what happens to times that cannot be kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Choice = TypeVar("_Choice", bound=Enum)
 
 
 class Missed(Enum):
-    """What becomes of times that passed while nobody looked."""
+    """What happens to times that passed while no host was looking."""
 
     ONCE = "once"  # one run, for the latest of them
     ALL = "all"  # one run for each, one after another
@@ -25,23 +25,23 @@ class Missed(Enum):
 
 
 class Overlap(Enum):
-    """What becomes of a time at which an earlier run has not ended."""
+    """What happens to a time at which an earlier run has not ended."""
 
     SKIP = "skip"
     QUEUE = "queue"  # it waits its turn
-    ALLOW = "allow"  # it runs beside that
+    ALLOW = "allow"  # it runs beside the earlier one
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a repeat was asked for; many have the same.
+    """The terms of a repeat; many repeats may share them.
 
     Attributes:
-        rule: What gives its times. By its text an unchanged one is recognised.
-        missed: What becomes of times that passed while nobody looked.
-        overlap: What becomes of a time at which an earlier run has not ended.
-        jitter: How much later than its time a run is due, less than that; nanoseconds.
-        until: Its last possible time, nanoseconds since the epoch; None for no end.
+        rule: The rule of its times. An unchanged rule is recognised by its text.
+        missed: What happens to times that passed while no host was looking.
+        overlap: What happens to a time at which an earlier run has not ended.
+        jitter: The exclusive upper bound of a run's delay after its nominal time, in nanoseconds.
+        until: Its last possible time, in nanoseconds since the epoch; None for no end.
         times: How many runs it has; None for no limit.
     """
 
@@ -59,11 +59,11 @@ class Terms:
 
 
 class Given:
-    """A rule of the user's, under the text that it had when it was given.
+    """A user's rule, with its text at the time it was passed.
 
     Args:
-        rule: It.
-        text: What it said of itself.
+        rule: The rule.
+        text: Its text.
     """
 
     __slots__ = ("_rule", "_text")
@@ -73,7 +73,7 @@ class Given:
         self._text = text
 
     def next(self, after: datetime) -> datetime | None:
-        """Return what the rule says."""
+        """Return the rule's next time."""
         return self._rule.next(after)
 
     def __str__(self) -> str:
@@ -89,11 +89,11 @@ def read_terms(
     until: datetime | None = None,
     times: int | None = None,
 ) -> Terms:
-    """Return what was asked for.
+    """Return the terms of the arguments of `repeat`.
 
     Raises:
-        TypeError: Something is of a wrong type.
-        ValueError: Something is out of range.
+        TypeError: An argument is of a wrong type.
+        ValueError: An argument is out of range.
     """
     return Terms(
         _read_rule(rule),
@@ -115,7 +115,7 @@ def _read_rule(rule: Rule) -> Rule:
     if inspect.iscoroutinefunction(ask):
         raise TypeError(f"next of {type(rule).__name__} is asked without await: make it a def")
     check_text("a rule", rule)
-    if type(rule) in (Every, Cron):  # whose texts are theirs for good
+    if type(rule) in (Every, Cron):  # their texts never change
         return rule
     return Given(rule, str.__str__(str(rule)))
 

@@ -119,7 +119,7 @@ class Stage:
 
     def tell(self) -> None:
         self.tasks.append(asyncio.create_task(self.far.admit(self.connection.secret)))
-        self.connection.told(*self.far.address, "n1")
+        self.connection.started(*self.far.address, "n1")
 
     async def connect(self, *processes: Any) -> None:
         for process in processes:
@@ -274,7 +274,7 @@ async def test_where_nobody_listens_it_is_said_what_to_look_at(stage: Stage) -> 
     stage.connection.add(process)  # type: ignore[arg-type]
     host, port = stage.far.listener.getsockname()
     stage.far.listener.close()
-    stage.connection.told(host, port, "n1")
+    stage.connection.started(host, port, "n1")
     await until(lambda: process.ends)
     assert f"{host}:{port} cannot be had" in process.ends[0][1]
     assert "look at firewalls, and at ports=" in process.ends[0][1]
@@ -286,7 +286,7 @@ async def test_one_who_does_not_answer_the_call_is_given_up(
     monkeypatch.setattr(module, "CONNECT_TIME", 0.05)
     process = Process()
     stage.connection.add(process)  # type: ignore[arg-type]
-    stage.connection.told(*stage.far.address, "n1")  # whom nobody admits
+    stage.connection.started(*stage.far.address, "n1")  # whom nobody admits
     await until(lambda: process.ends)
     assert "no answer of its outpost" in process.ends[0][1]
 
@@ -297,7 +297,7 @@ async def test_who_cancels_all_tasks_ends_what_is_being_connected_and_no_more(
     """The place asks for another."""
     process = Process()
     stage.connection.add(process)  # type: ignore[arg-type]
-    stage.connection.told(*stage.far.address, "n1")  # whom nobody admits
+    stage.connection.started(*stage.far.address, "n1")  # whom nobody admits
     await asyncio.sleep(0.01)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
@@ -310,7 +310,7 @@ async def test_one_that_does_not_know_the_secret_is_refused(stage: Stage) -> Non
     process = Process()
     stage.connection.add(process)  # type: ignore[arg-type]
     stage.tasks.append(asyncio.create_task(stage.far.admit(b"another")))
-    stage.connection.told(*stage.far.address, "n1")
+    stage.connection.started(*stage.far.address, "n1")
     await until(lambda: process.ends)
     assert not stage.far.items
     await asyncio.wait(stage.tasks)
@@ -321,7 +321,7 @@ async def test_the_launchers_word_ends_it_and_says_why(stage: Stage) -> None:
     process, waits = Process(0), Process(1)
     await stage.connect(process)
     stage.connection.add(waits)  # type: ignore[arg-type]
-    stage.connection.told_lost("its actor was killed")
+    stage.connection.reported_lost("its actor was killed")
     assert not process.ends  # never from within
     await until(lambda: process.ends and waits.ends)
     assert process.ends == [(None, "node n1 is lost: its actor was killed")]
@@ -331,7 +331,7 @@ async def test_the_launchers_word_ends_it_and_says_why(stage: Stage) -> None:
 async def test_what_never_came_has_no_node(stage: Stage) -> None:
     process = Process()
     stage.connection.add(process)  # type: ignore[arg-type]
-    stage.connection.told_lost("there is no aioscheduler")
+    stage.connection.reported_lost("there is no aioscheduler")
     await until(lambda: process.ends)
     assert process.ends == [(None, "there is no aioscheduler")]
 
@@ -421,14 +421,14 @@ async def test_where_tasks_run_again_the_end_waits_for_the_launchers_word(fenced
     assert not process.ends
     fenced.connection.kill(process)  # type: ignore[arg-type]  # which changes nothing
     assert not process.ends
-    fenced.connection.told_lost("it is dead")
+    fenced.connection.reported_lost("it is dead")
     assert len(process.ends) == 1
 
 
 async def test_if_the_launcher_is_the_first_to_say_it_nothing_waits(fenced: Stage) -> None:
     process = Process()
     await fenced.connect(process)
-    fenced.connection.told_lost("it is dead")
+    fenced.connection.reported_lost("it is dead")
     await until(lambda: process.ends)
 
 
@@ -455,7 +455,7 @@ async def test_or_until_nothing_will_run_again(fenced: Stage) -> None:
 async def test_what_never_began_waits_for_nothing(fenced: Stage) -> None:
     process = Process()
     fenced.connection.add(process)  # type: ignore[arg-type]
-    fenced.connection.told_lost("no room")
+    fenced.connection.reported_lost("no room")
     await until(lambda: process.ends)
 
 

@@ -73,10 +73,10 @@ class Asker:
         self.where: list[tuple[str, int, str]] = []
         self.losses: list[str] = []
 
-    def told(self, *where: Any) -> None:
+    def started(self, *where: Any) -> None:
         self.where.append(where)
 
-    def told_lost(self, cause: str) -> None:
+    def reported_lost(self, cause: str) -> None:
         self.losses.append(cause)
 
 

@@ -70,7 +70,7 @@ async def test_after_its_end_another_is_asked_for(outposts: Outposts) -> None:
     loop = asyncio.get_running_loop()
     first = outposts.connection(0, loop)
     other = outposts.connection(3, loop)
-    first.told_lost("gone")
+    first.reported_lost("gone")
     await asyncio.sleep(0.01)
     assert launcher_of(outposts).ended == [first]
     second = outposts.connection(1, loop)
