@@ -1,15 +1,15 @@
-"""Runs every benchmark with this Python and writes the results, the tables and the charts.
+"""Run the benchmarks with this Python, and write the results, the tables and the charts.
 
-Every one but `bench_engine.py`, which needs Ray.
+It leaves out `bench_engine.py`, which needs Ray, and those that are not in the tables.
 
     python benchmarks/bench_all.py            all of them, about 20 minutes
-    python benchmarks/bench_all.py --quick    to see that they run; writes nothing to the page
+    python benchmarks/bench_all.py --quick    a trial of each, which writes nothing to the page
     python benchmarks/bench_all.py --only burst idle
-    python benchmarks/bench_all.py --write    the page and the charts again, from the results
+    python benchmarks/bench_all.py --write    only the page and the charts, from the results
 
-The results of each Python go to `benchmarks/results/X.Y.json`; the page, `benchmarks/README.md`,
-gets the goals and all tables of every Python that has results, between its markers; the charts go
-to `benchmarks/charts`. Run it on a machine that does nothing else.
+The results of each Python go to `benchmarks/results/X.Y.json`; the goals and tables of all Pythons
+with results go between the markers of the page, `benchmarks/README.md`; the charts go to
+`benchmarks/charts`. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NAMES = (
 
 
 def run(name: str, quick: bool) -> dict[str, Any]:
-    """Run one benchmark in a process of its own and return what it found."""
+    """Run one benchmark in a process of its own, and return its results."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         command = [sys.executable, str(HERE / f"bench_{name}.py"), "--json", str(file)]

@@ -1,10 +1,11 @@
-"""Many tasks due at one instant: how fast they are worked off, and how late the middle one is.
+"""Many tasks due at one instant: how fast they are worked off, and their median lateness.
 
-Tasks are scheduled singly for one instant in the near future; each tells how late it began by
-the wall clock. The rate is their number by the lateness of the last. `Manager` has 2 workers;
-plain asyncio (`loop.call_at` and `create_task`), APScheduler 3's `AsyncIOScheduler` (fewer jobs)
-and aioscheduler 1.4.2 (half as many; in an environment of its own, where a Python up to 3.10 is
-found) have one loop, which is all they can use. All in turn, the median of three runs.
+Tasks are scheduled singly for one instant in the near future; each returns how late it began by
+the wall clock. The rate is their number divided by the lateness of the last. `Manager` has 2
+workers; plain asyncio (`loop.call_at` and `create_task`), APScheduler 3's `AsyncIOScheduler` (fewer
+jobs) and aioscheduler 1.4.2 (half as many; in an environment of its own, where a Python up to 3.10
+is found) have one loop, which is all they can use. All take turns; figures are medians of three
+runs.
 
 Goal: at least 8 times the rate of 1.4.2.
 """
@@ -26,7 +27,7 @@ from aioscheduler import Manager
 
 
 def instant(count: int, per_second: int) -> int:
-    """A due time, in nanoseconds, before which `count` tasks can be scheduled."""
+    """Return a due time, in nanoseconds, before which `count` tasks can be scheduled."""
     due = time.time_ns() + 10**9 + count * 10**9 // per_second
     return due - due % 1000
 
@@ -41,7 +42,7 @@ async def by_manager(count: int) -> list[int]:
             tasks.append(manager.schedule(late_by(due), when))
             if n % SLICE == 0:
                 await manager.flush()
-        assert time.time_ns() < due, "this machine is too slow to schedule them before"
+        assert time.time_ns() < due, "this machine is too slow to schedule them in time"
         late = [await task for task in tasks]
     assert min(late) >= 0, "a task began before its time"
     return late
@@ -77,7 +78,7 @@ async def by_apscheduler(count: int) -> list[int]:
 
 
 def measure(contestant: Callable[[int], Awaitable[list[int]]], count: int) -> tuple[float, float]:
-    """Return the rate, and the lateness in the middle in milliseconds."""
+    """Return the rate, and the median lateness in milliseconds."""
 
     async def run() -> list[int]:
         return await contestant(count)

@@ -1,15 +1,15 @@
-"""The claim of aioscheduler 1.4.2, "up to 20 finishing per second" at 10 million timers, tried.
+"""The claim of aioscheduler 1.4.2, "up to 20 finishing per second" at 10 million timers, tested.
 
 A `Manager(20)` is loaded with N pending tasks: half of them due together at an instant after the
-measurements, half far off; another has 10 thousand. Then, in turn with the one and with the other,
-it is measured what one more task costs: single `schedule` calls of far-off tasks, accepted and
-taken in by the workers; no-ops by `map`, due at once, with results; cancelling by handles,
-confirmed. The median of the runs is given. Then the half that is due is waited for, and the rest is
-cancelled. After loading, the host calls `gc.freeze()`, as a program with millions of objects
-should: else each full collection looks at all of them.
+measurements, half far off; another has 10 thousand. Then, on both in turn, the cost of one more
+task is measured: single `schedule` calls of far-off tasks, until the workers have read them;
+no-ops by `map`, due at once, with results; cancelling by handles, confirmed. Figures are medians of
+the runs. Then the benchmark waits for the half that is due, and cancels the rest. After loading,
+the host calls `gc.freeze()`, as a program with millions of objects should: else each full
+collection scans all of them.
 
 Goals: 10 M pending on a machine with 24 GiB; at least 50 k/s finishing meanwhile, and at least
-90 % of the rate at 10 k; no cost more than 1.5 times that at 10 k.
+90 % of the rate at 10 k; no cost above 1.5 times that at 10 k.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def cancel(tasks: list[Task[int]]) -> float:
 
 
 async def measure(managers: list[Manager], sample: int, runs: int) -> list[dict[str, float]]:
-    """Return what each of the managers does a second, measured in turn."""
+    """Return the rates of each manager, measured in turn."""
     rates: list[dict[str, list[float]]] = [
         {"schedule/s": [], "finish/s": [], "cancel/s": []} for _ in managers
     ]
@@ -83,7 +83,7 @@ async def measure(managers: list[Manager], sample: int, runs: int) -> list[dict[
 
 
 async def load(manager: Manager, count: int, due: int) -> list[Batch[int]]:
-    """Half for the instant, whose handles are dropped, half far off."""
+    """Schedule half for the instant, dropping the handles, and half far off; return these."""
     far = []
     for start in range(0, count // 2, SLICE):
         items = range(start, min(start + SLICE, count // 2))

@@ -1,10 +1,10 @@
-"""What `Manager(context=[request_id])` costs, where one short text goes with each task.
+"""The cost of `Manager(context=[request_id])`, with one short text for each task.
 
 Far-off tasks are scheduled on a manager with one worker by single calls, and by `map`; and tasks
-that are due at once are mapped and awaited. Each in turn with nothing listed, with one value for
-all, and (single calls) with a new one for each, which is set in between. The median of the runs is
-given in nanoseconds of the host's processor time for each task, and those that are awaited in
-nanoseconds that pass. Compare what is in one row: there is no goal.
+that are due at once are mapped and awaited. Each is measured in turn with nothing listed, with one
+value for all, and (single calls) with a new value set before each. Figures are medians of the runs:
+nanoseconds of the host's CPU time per task, and of elapsed time for those awaited. Compare the
+figures of a row: there is no goal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ request_id: ContextVar[str] = ContextVar("request_id")
 
 
 async def by_schedule(manager: Manager, count: int, each: bool) -> float:
-    """Schedule far-off tasks singly; return seconds of the processor."""
+    """Schedule far-off tasks singly; return the CPU time in seconds."""
     spent = 0.0
     for start in range(0, count, SLICE):
         numbers = range(start, min(start + SLICE, count))
@@ -46,7 +46,7 @@ async def by_schedule(manager: Manager, count: int, each: bool) -> float:
 
 
 async def by_map(manager: Manager, count: int, each: bool) -> float:
-    """Map far-off tasks; return seconds of the processor."""
+    """Map far-off tasks; return the CPU time in seconds."""
     begun = time.process_time()
     manager.map(work, range(count), FAR)
     return time.process_time() - begun

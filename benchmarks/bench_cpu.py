@@ -1,9 +1,9 @@
-"""CPU-bound tasks of about 1 ms on 1 and on 2 workers, beside the most that the machine gives.
+"""CPU-bound tasks of about 1 ms on 1 and 2 workers, beside the most that the machine can do.
 
-The task is a fixed amount of arithmetic, made to take 1 ms on this machine. The manager runs N
-of them by `map` on 1 and on 2 workers; "bare processes" runs the same in 1 and 2 processes of
-`multiprocessing` that share the number evenly and talk to nobody: two cores of a virtual machine
-are rarely twice one. The four in turn, the median of the runs.
+The task is a fixed amount of arithmetic that takes 1 ms on this machine. The manager runs N of them
+by `map` on 1 and 2 workers; "bare processes" runs the same in 1 and 2 processes of
+`multiprocessing` that share the tasks evenly and do not communicate: two cores of a virtual machine
+are rarely twice as fast as one. The four take turns; figures are medians of the runs.
 
 Goal: at least 1.85 times one worker.
 """

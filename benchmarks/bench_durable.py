@@ -1,20 +1,20 @@
-"""What it costs that pending tasks outlive the host.
+"""The cost of durable tasks.
 
-"put down": tasks for days from now, each on disk before it counts: by 256 callers, each of whom
-waits for `stored()` of a task before the next one; by `map`, in slices, with `sync()` behind each;
-and by one caller, who waits each time. Beside them APScheduler 3 with its SQLAlchemyJobStore and
-huey's SqliteHuey, both on SQLite, each told to sync, which know one at a time alone.
+"put down": tasks due in days, each on disk before it counts: by 256 callers, each of which awaits
+`stored()` of a task before the next one; by `map`, in slices, with `sync()` after each; and by one
+caller, which awaits each. Beside them APScheduler 3 with its SQLAlchemyJobStore and huey's
+SqliteHuey, both on SQLite and set to sync; these can only store one at a time.
 
-"end to end": no-ops that are due at once, by `map` on 2 workers, until their results are here and
-(durable) the file has them no more; durable, and plain on a manager with a store and without one.
-"late": tasks that are put down singly, 1 s before they are due, at a steady rate; each tells how
-late it began by the wall clock.
+"end to end": no-ops that are due at once, by `map` on 2 workers, until their results have arrived
+and (durable) they are deleted from the file; durable, and plain on a manager with a store and
+without one. "late": tasks scheduled singly, 1 s before they are due, at a steady rate; each returns
+how late it began by the wall clock.
 
-All in turn; the median of the runs is given. The files are where the standard library has
-temporary ones (TMPDIR): that should be the disk that is meant, for in memory syncing is free.
+All take turns; figures are medians of the runs. The files are in the standard library's folder of
+temporary files (TMPDIR), which should be on the disk in question: in memory syncing is free.
 
 Goals: put down with 256 waiting 60 times as fast as APScheduler, by `map` and `sync()` 100 times;
-both 50 times as fast as huey, and one at a time as fast as that. End to end 0.9 of plain without a
+both 50 times as fast as huey, and one at a time as fast as huey. End to end 0.9 of plain without a
 store, and plain with one 0.97 of that. Late, durable against plain: p50 1.2 times, p99 twice.
 """
 
@@ -56,8 +56,8 @@ from huey import SqliteHuey  # type: ignore[import-untyped]  # the same
 from aioscheduler import Manager
 
 WAITING = 256
-FEWER = 200  # times, for who puts down one at a time
-RATE = 2000  # tasks a second, whose lateness is measured
+FEWER = 200  # times fewer tasks for those that put down one at a time
+RATE = 2000  # tasks a second for the lateness
 
 
 # ---- put down, each on disk before it counts
@@ -117,7 +117,7 @@ def by_apscheduler(count: int, folder: str) -> float:
 def by_huey(count: int, folder: str) -> float:
     huey = SqliteHuey("bench", filename=f"{folder}/huey.db", fsync=True)
     task = huey.task()(plain_work)
-    when = datetime.now() + FAR  # noqa: DTZ005  it takes it as local
+    when = datetime.now() + FAR  # noqa: DTZ005  huey takes it as local
 
     def add(n: int) -> None:
         huey.storage.add_to_schedule(huey.serialize_task(task.s(n)), when)
@@ -140,7 +140,7 @@ async def end_to_end(function: Callable[[int], Any], store: bool, count: int, fo
         begun = time.perf_counter()
         results = await manager.map(function, range(count))
         if store:
-            await manager.sync()  # their ends are in the file, too
+            await manager.sync()  # until their ends are in the file, too
         seconds = time.perf_counter() - begun
     assert results == list(range(count))
     return count / seconds
@@ -196,7 +196,7 @@ def bench(count: int, runs: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def of(function: Callable[..., Any], *args: Any) -> Callable[[str], Any]:
-    """Give what runs an async contestant in a folder."""
+    """Return a function that runs an async contestant in a folder."""
     return lambda folder: asyncio.run(function(*args, folder))
 
 

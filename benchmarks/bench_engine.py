@@ -3,20 +3,20 @@
     python benchmarks/bench_engine.py [--quick] [--runs N] [--json FILE] [--tasks N]
 
 The cluster is one node on this machine, at a loopback address, started before and not counted. So
-what is seen is what the engine costs: what a network adds is not. Contestants have two workers each
-and take turns in one process; a figure is the median of the runs. For each:
+the figures show the cost of the engine without that of a network. Contestants have two workers each
+and take turns in one process; figures are medians of the runs. For each:
 
 - `map`: no-ops with results, tasks a second; CPU of this process and of all others (Ray's, too) per
-  task of it, in µs.
-- `schedule`: single calls, each awaited at the end, tasks a second.
-- `trip`: one task after the other, each awaited, ms.
+  task, in µs.
+- `schedule`: single calls, all awaited at the end, tasks a second.
+- `trip`: one task after another, each awaited, ms.
 - `late`: at 1,000 tasks a second, each scheduled 1 s ahead, ms; and CPU meanwhile, in % of a core.
 - `MB/s`: results of 100 kB to arguments of 100 kB, each way.
 - `queue`: no-ops of two FIFO queues, tasks a second.
 - `idle`: CPU of all processes with nothing to do, in % of a core.
 
-Ray's own row: tasks, and calls of two actors, a second, of the same no-op. It needs the extra
-`ray`, and has Ray in a process of its own.
+Ray's own row: the same no-op as tasks, and as calls of two actors, a second. The benchmark needs
+the extra `ray`, and runs Ray in a process of its own.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ print("rate", count / (time.perf_counter() - at))
 
 
 async def echo(data: bytes) -> bytes:
-    """The task that gives back what it was given."""
+    """Return the argument."""
     return data
 
 
 def cpu() -> tuple[float, float]:
-    """Return the CPU seconds of this process, and of all that it has started."""
+    """Return the CPU seconds of this process, and of its descendants."""
     own = psutil.Process()
     rest = 0.0
     for each in own.children(recursive=True):
@@ -140,7 +140,7 @@ def plain(address: str, count: int) -> list[float]:
     """Return Ray's own tasks, and calls of actors, a second."""
     command = [sys.executable, "-c", PLAIN, address, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    # Ray may print what it wants in between.
+    # Ray may print anything in between.
     return [float(rate) for rate in re.findall(r"^rate (\S+)$", done.stdout, re.MULTILINE)]
 
 
@@ -171,7 +171,7 @@ async def main(options: argparse.Namespace) -> None:
         ("Ray's tasks/s", "Ray's calls/s"), zip(*rays, strict=True), strict=True
     ):
         theirs = median(list(figures))
-        # What it is to be compared with: as many no-ops, by `map`.
+        # Compare it with as many no-ops by `map`.
         rows.append(
             {"what": what, "this machine": theirs, "RayEngine": ours["map/s"]}
             | {"ratio": ours["map/s"] / theirs}

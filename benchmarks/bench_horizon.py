@@ -1,27 +1,27 @@
-"""What it costs that very many tasks wait in a file, most of them days off.
+"""The cost of very many tasks in a file, most of them due in days.
 
-Files of 1 million and `--pending` durable tasks (10 million, if not said; a hundred million take
-6 GB of disk and about ten minutes a run), due over 30 days from now on, are made by SQL with our
-schema and counts, beside an empty one. Then, for each in turn, a manager with 2 workers in a
-process of its own:
+Files of 1 million and `--pending` durable tasks (10 million by default; a hundred million take 6 GB
+of disk and about ten minutes a run), due over the next 30 days, are made by SQL with our schema and
+counts, beside an empty one. Then, for each in turn, a manager with 2 workers in a process of its
+own:
 
-- "file B": bytes of the file a task, as it was made.
-- "ready ms": from the call of `Manager` until `ready()` has returned; the file is not in the
-  system's cache.
-- "in memory": tasks that came into memory by then, due within the hour or so.
-- "rest MB": resident memory of host and workers together, then; "work MB": the most of it that was
-  seen after each of the following. "B a task": that, above the rest of the one with the empty file.
-- "put/s": random tasks over the 30 days, put down singly by `schedule`, 2,000 a turn of the loop,
-  until `sync()` returns. "WAL B": bytes of SQLite's log a task, 2,000 a commit.
-- "p50 ms", "p99 ms": by how much tasks are late, at 5,000 durable ones a second put down 1 s
-  before; the row without a number stored is of plain ones, on a manager without a store.
+- "file B": bytes of the file per task, as it was made.
+- "ready ms": from the call of `Manager` until `ready()` returns; the file is not in the system's
+  cache.
+- "in memory": tasks in memory by then, due within the hour or so.
+- "rest MB": resident memory of host and workers at that time; "work MB": its highest value after
+  each of the steps below. "B a task": that, less "rest MB" with the empty file, per task.
+- "put/s": random tasks over the 30 days, scheduled singly, 2,000 a turn of the loop, until `sync()`
+  returns. "WAL B": bytes of SQLite's log per task, at 2,000 a commit.
+- "p50 ms", "p99 ms": lateness of 5,000 durable tasks a second, scheduled 1 s ahead; the row without
+  a number stored is of plain tasks, on a manager without a store.
 
-All in turn; the medians of the runs are given. The files are where the standard library has
-temporary ones (TMPDIR), and are removed.
+All take turns; figures are medians of the runs. The files are in the standard library's folder of
+temporary files (TMPDIR), and are removed.
 
 Goals: at 10 million at most 10 B of memory a task; a hundred million in 400 MB; 60 B of file a
-task; ready a second later than with an empty file; 3 kB of log a task; late p50 1.2 times what
-plain ones are, p99 twice.
+task; ready a second later than with an empty file; 3 kB of log a task; lateness p50 1.2 times that
+of plain tasks, p99 twice.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ from stored import build, check_disk
 from aioscheduler import Manager, SQLiteStore
 
 STEPS = (1_000_000, 10_000_000)
-RATE = 5000  # tasks a second, whose lateness is measured
-TURN = 2000  # tasks that are put down in one turn of the loop
-COMMITS = 20  # of so many, whose bytes are counted
+RATE = 5000  # tasks a second for the lateness
+TURN = 2000  # tasks scheduled in one turn of the loop
+COMMITS = 20  # commits of `TURN` tasks whose bytes are counted
 SPAN = 30 * 86_400  # seconds over which tasks are due
-START = 600  # seconds from now, when the first is: none is before all was measured
+START = 600  # seconds until the first is due, after all measurements
 PUTS, FEW_PUTS = 100_000, 4000
 
 
 async def measure(path: str, puts: int, seconds: float) -> dict[str, float]:
-    """Measure with one file, or with none; this process is used up by it."""
+    """Measure with one file, or with none; this process cannot be used again."""
     begun = time.perf_counter()
     store = SQLiteStore(path) if path else None
     async with Manager(workers=WORKERS, store=store) as manager:
@@ -96,7 +96,7 @@ async def measure(path: str, puts: int, seconds: float) -> dict[str, float]:
 
 
 async def put_down(manager: Manager, count: int) -> float:
-    """Put random far-off tasks down; return the seconds until they are on disk."""
+    """Schedule random far-off tasks; return the seconds until they are on disk."""
     chance = random.Random(SEED)
     begun = time.perf_counter()
     for _ in range(0, count, TURN):
@@ -112,13 +112,13 @@ def put_some(manager: Manager, chance: random.Random) -> None:
 
 
 async def count_log(manager: Manager, store: SQLiteStore, path: str) -> float:
-    """Return the bytes that SQLite's log takes for a task."""
+    """Return the bytes of SQLite's log per task."""
     chance = random.Random(SEED + 1)
     await manager.sync()
     connection = store._connection
     assert connection is not None
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.execute("PRAGMA wal_autocheckpoint=0")  # so that it grows by all that is written
+    connection.execute("PRAGMA wal_autocheckpoint=0")  # so that every write makes it longer
     for _ in range(COMMITS):
         put_some(manager, chance)
         await manager.sync()

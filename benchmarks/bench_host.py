@@ -1,13 +1,13 @@
-"""Where one host ends: what a task costs the host and a worker, and how many workers that feeds.
+"""The limit of one host: the cost of a task in host and worker, and how many workers it can feed.
 
-With no-ops on 2 real workers it is measured, for `map` and for single calls of `schedule`, with
-results, how much CPU time a task takes in the host (h) and in its worker (w). The model: the host
-is one thread, so it feeds at most 1/h tasks a second; a worker whose tasks compute for d runs
-1/(w + d); so the front is full with (w + d)/h workers.
+No-ops with results run on 2 real workers, by `map` and by single calls of `schedule`; measured is
+the CPU time of a task in the host (h) and in its worker (w). The model: the host is one thread, so
+it feeds at most 1/h tasks a second; a worker whose tasks compute for d runs 1/(w + d); so the host
+is saturated by (w + d)/h workers.
 
 The check: workers are replaced by sinks, which answer at once and run nothing, one and several
-of them on this machine; the host is then the bottleneck, and its rate is to be near 1/h however
-many they are, as far as sinks leave it a core to itself. The median of the runs.
+of them on this machine; the host is then the bottleneck, and its rate should be near 1/h for any
+number of sinks that leaves it a core to itself. Figures are medians of the runs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CONTESTANTS: dict[str, Callable[[Manager, int], Awaitable[None]]] = {
 
 
 async def measure(call: str, processes: int, count: int) -> tuple[float, float, float]:
-    """Microseconds of CPU a task, in the host and in all workers, and tasks a second."""
+    """Return the µs of CPU per task in the host and in all workers, and tasks a second."""
     contestant = CONTESTANTS[call]
     async with Manager(workers=processes) as manager:
         await contestant(manager, count // 5)

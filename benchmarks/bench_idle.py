@@ -1,7 +1,7 @@
-"""Wake-ups and CPU of a manager that has nothing to do: N far-off tasks pending, 2 workers.
+"""Wake-ups and CPU of an idle manager: N far-off tasks pending, 2 workers.
 
 Wake-ups are the voluntary context switches of all threads of a process, as the kernel counts
-them, over some seconds of rest. Linux only.
+them, over some idle seconds. Linux only.
 
 Goal: at most 2 a second in a worker, at most 1 + workers in the host, with 1 M pending.
 """

@@ -1,10 +1,10 @@
 """How late timed tasks start, at a steady rate: alone, among many others, beside a busy one.
 
-Tasks are due at even distances, 100, 1 k and 10 k a second; each tells how late it began by the
-wall clock (start minus due), on a manager with 2 workers. "others" has far-off tasks pending in
-the same workers meanwhile; "busy" has a task in one of the workers that computes for 5 ms, over
-and over with 5 ms of rest, as no good task would. Plain asyncio does the same in one loop, with
-`loop.call_at` and `create_task`. A fifth of a second of warm-up is left out.
+Tasks are due at regular intervals, 100, 1 k and 10 k a second; each returns how late it began by
+the wall clock (start minus due), on a manager with 2 workers. "others" has far-off tasks pending in
+the same workers; "busy" has a badly written task in one of the workers, which alternates between
+5 ms of computing and 5 ms of sleep. Plain asyncio does the same in one loop, with `loop.call_at`
+and `create_task`. A warm-up of a fifth of a second is left out.
 
 Goals at 1 k and 10 k tasks/s, with the kernel's timer (Linux): p50 at most 0.25 ms, p99 2 ms.
 """
@@ -25,7 +25,7 @@ WARM_UP = 0.2  # seconds
 
 
 async def compute(seconds: float) -> None:
-    """The bad neighbour."""
+    """Be a bad neighbour."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         burst = time.monotonic() + 0.005
@@ -45,7 +45,7 @@ async def by_manager(rate: int, seconds: float, others: int, busy: bool) -> list
         await manager.map(work, range(1000))
         await load(manager, others, timedelta(hours=1))
         if others:
-            await asyncio.sleep(others / 500_000)  # until the workers have taken them in
+            await asyncio.sleep(others / 500_000)  # until the workers have read them
         if busy:
             manager.schedule(compute(seconds + 2))
         dues = due_times(rate, seconds)

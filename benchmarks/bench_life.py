@@ -1,7 +1,7 @@
-"""How long it takes to start and to close: `Manager`, and pools of the same number of processes.
+"""How long starting and closing take: `Manager`, and pools of the same number of processes.
 
-From the call to the first result, with 1 and 2 processes; and from the call of close to its
-return. The median of the runs, in milliseconds. Most of the start is Python's own.
+Start is from the call to the first result, with 1 and 2 processes; close is from the call of close
+to its return. Figures are medians of the runs, in milliseconds. Most of the start is Python's own.
 """
 
 from __future__ import annotations

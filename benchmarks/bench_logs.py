@@ -1,12 +1,12 @@
-"""What a flood of log records does to the other tasks of its worker, and to memory.
+"""The effect of a flood of log records on the other tasks of its worker, and on memory.
 
 A task logs N records as fast as it can, 10 in each of its steps, or all of them in a thread, in a
-manager with one worker. Meanwhile other tasks there are due every 2 ms; each tells how late it
+manager with one worker. Meanwhile other tasks there are due every 2 ms; each returns how late it
 began (p50, p99, max). "forwarded" has `Manager(forward_logs=True)`, and the host writes each record
-that arrives to a file (/dev/null); "thrown away" has the worker's own logging drop them instead, so
-that what is between the two is what forwarding costs. "nothing" logs nothing, for a second. "host"
-is how late a sleep of 5 ms in the host ended, p99. MB are by how much the resident memory of host
-and worker grew at the most. Of each, the median of the runs, which take the variants in turn.
+to a file (/dev/null); with "thrown away" the worker's own logging drops them instead, so that the
+difference is the cost of forwarding. "nothing" logs nothing, for a second. "host" is how late a
+sleep of 5 ms in the host ended, p99. MB is the largest growth of the resident memory of host and
+worker. Variants take turns; figures are medians of the runs.
 
 Goal: forwarded, other tasks are no more than a few ms later than with the records thrown away, and
 the memory grows by no more than the backlog.
@@ -36,7 +36,7 @@ log = logging.getLogger("bench")
 
 
 def throw_away() -> None:
-    """The initializer of who does not forward."""
+    """Drop records: the initializer of workers that do not forward them."""
     logging.root.addHandler(logging.NullHandler())
     logging.root.setLevel(logging.INFO)
 
@@ -61,7 +61,7 @@ async def nothing(count: int) -> None:
 
 
 class Counts(logging.StreamHandler[Any]):
-    """Writes every record, and counts it."""
+    """A handler that counts the records it writes."""
 
     count = 0
 

@@ -1,12 +1,12 @@
-"""Bytes of memory that a pending task takes, in all processes together.
+"""Bytes of memory per pending task, in all processes together.
 
-A fresh process for each row schedules N far-off tasks with one small argument, waits until they
-are taken in, and gives the growth of the resident memory of itself and its 2 workers, by N, for
-10 thousand, 1 million and `--pending` (a size that free memory may not hold is left out):
-single calls of `Manager.schedule`; `map` with one due time; `map` with a due time for each, drawn
-from a day by a seed; all with the handles dropped; "held" keeps the handles or the batches. The
-peers are timers of plain asyncio (`loop.call_later` of a function) and aioscheduler 1.4.2 (a
-fifth as many; in an environment of its own, where a Python up to 3.10 is found).
+A fresh process for each row schedules N far-off tasks with one small argument, waits until the
+workers have read them, and reports the growth of the resident memory of itself and its 2 workers,
+divided by N, for 10 thousand, 1 million and `--pending` (a size that may not fit in free memory is
+left out): single calls of `Manager.schedule`; `map` with one due time; `map` with a random due time
+within a day for each, by a seed; all with the handles dropped; "held" keeps the handles or the
+batches. The peers are timers of plain asyncio (`loop.call_later` of a function) and aioscheduler
+1.4.2 (a fifth as many; in an environment of its own, where a Python up to 3.10 is found).
 
 Goal: at 1 M at most 300 bytes with small arguments.
 """
@@ -32,7 +32,7 @@ from aioscheduler import Manager
 
 FAR = timedelta(days=1)
 STEPS = (10_000, 1_000_000)
-MOST_BYTES = 1000  # a task; none of the contestants takes more, at least where there are many
+MOST_BYTES = 1000  # per task: no contestant takes more, at least with many tasks
 KEPT: list[Any] = []
 
 
@@ -68,7 +68,7 @@ VARIANTS = {
 
 
 async def manager_bytes(who: str, count: int) -> tuple[float, float]:
-    """Bytes in the host and in the workers."""
+    """Return the bytes per task in the host and in the workers."""
     contestant, held = VARIANTS[who]
     me = [psutil.Process()]
     async with Manager(workers=WORKERS) as manager:
@@ -77,7 +77,7 @@ async def manager_bytes(who: str, count: int) -> tuple[float, float]:
         before = rss(me), rss(workers())
         await contestant(manager, count, KEPT.append if held else lambda _: None)
         await manager.flush()
-        # A worker is done with what it was sent when it answers.
+        # A worker that answers has read all that was sent before.
         await manager.map(work, range(WORKERS * 100))
         await asyncio.sleep(1)
         gc.collect()
@@ -96,7 +96,7 @@ async def asyncio_bytes(count: int) -> tuple[float, None]:
 
 
 def measure(who: str, count: int) -> tuple[float, float | None] | None:
-    """Measure in this process, which is used up by it."""
+    """Measure in this process, which cannot be used again."""
     if who in VARIANTS:
         return asyncio.run(manager_bytes(who, count))
     if who == "asyncio call_later":

@@ -1,13 +1,13 @@
-"""How tasks are worked off that were due while no host was there.
+"""How fast tasks are worked off that were due while no host was running.
 
 A file of `--tasks` durable no-ops that were due in the last hour is made by SQL, with our schema
 and counts. A manager with 2 workers in a process of its own opens it; "s" is from the call of
-`Manager` until all have run and are struck from the file, and "peak MB" the most that host and
-workers held meanwhile, above those with an empty file. Beside it, in turn, as many plain no-ops on
-a manager without a store until all have run, put down singly by `schedule`, as those of the file
-were once, and by `map` in slices; nobody has a handle.
+`Manager` until all have run and are deleted from the file, and "peak MB" the peak memory of host
+and workers meanwhile, above that with an empty file. Beside it, in turn, as many plain no-ops on a
+manager without a store until all have run, scheduled singly by `schedule`, as those of the file
+were once, and by `map` in slices; no handles are kept.
 
-The medians of the runs are given. The files are where the standard library has temporary ones
+Figures are medians of the runs. The files are in the standard library's folder of temporary files
 (TMPDIR), and are removed.
 
 Goals: at 10 million at most 300 MB above an empty manager; 0.7 of the rate of plain ones that are
@@ -32,15 +32,15 @@ from stored import build, check_disk
 from aioscheduler import Manager
 
 HOUR = 3600 * 10**9  # nanoseconds
-SECONDS = 0.1  # between two looks at the memory
+SECONDS = 0.1  # between two samples of the memory
 
 EMPTY, SINGLY = "an empty file", "plain, singly"
 CONTESTANTS = ((EMPTY, True), ("overdue", True), (SINGLY, False), ("plain, by map", False))
-"""With whether it has a file."""
+"""The contestants, and whether each has a file."""
 
 
 async def measure(path: str, count: int, singly: bool) -> dict[str, float]:
-    """Work tasks off, those of a file or plain ones; this process is used up by it."""
+    """Work off the tasks of a file, or plain ones; this process cannot be used again."""
     begun = time.perf_counter()
     async with Manager(workers=WORKERS, store=path or None) as manager:
         processes = [psutil.Process(), *workers()]
@@ -72,7 +72,7 @@ async def measure(path: str, count: int, singly: bool) -> dict[str, float]:
 
 
 async def look(processes: list[psutil.Process], found: list[int]) -> None:
-    """Look at the memory, again and again."""
+    """Sample the memory, again and again."""
     while True:
         found.append(rss(processes))
         await asyncio.sleep(SECONDS)
@@ -81,7 +81,7 @@ async def look(processes: list[psutil.Process], found: list[int]) -> None:
 def bench(count: int, runs: int) -> list[dict[str, Any]]:
     found: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        check_disk(folder, 2 * count)  # what is struck goes by the log, too
+        check_disk(folder, 2 * count)  # deletions go through the log, too
         for _ in range(runs):
             for who, stored in CONTESTANTS:
                 path = Path(folder, "tasks.db")

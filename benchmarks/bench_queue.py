@@ -1,9 +1,9 @@
-"""What a timer costs in the queue, as the queue grows.
+"""The cost of a timer in the queue, as the queue grows.
 
 Numbers with due times spread evenly over an hour are pushed in random order, then taken out at
 their times, a hundredth of the hour at a time; a second queue of the same size is filled and
-every number discarded. `heapq` of the same integers is measured in the same run, in turn. Given
-are nanoseconds for one push and one pop, and for one discard: the median of the runs.
+every number discarded. `heapq` of the same integers is measured in turn. Figures are nanoseconds
+for one push and one pop, and for one discard: medians of the runs.
 
 Goal: at 10 M at most 1.5 times the cost at 10 k.
 """

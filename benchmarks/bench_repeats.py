@@ -1,21 +1,21 @@
-"""What repeats: the cost of one that waits, and of a run; how late it is; how it is restored.
+"""Repeats: the cost of a waiting one and of a run, their lateness, and the time to restore them.
 
-Each row is measured in a process of its own, with 2 workers where it is a `Manager`; the medians of
-the runs are given.
+Each row is measured in a process of its own, with 2 workers for a `Manager`; figures are medians of
+the runs.
 
-"bytes" and "put µs": `--pending` of them are made that have a day to go, each with its own argument
-(and id); the growth of the resident memory of all processes, and their CPU time, by their number.
-Every tenth of the peer's, which take long. "Cron" has 1,440 rules in one zone.
+"bytes" and "put µs": `--pending` repeats are made, with a day to go and each with its own argument
+(and id); the growth of the resident memory of all processes, and their CPU time, per repeat. The
+peer, which is slow, makes a tenth of them. "Cron" has 1,440 rules in one zone.
 
 "run µs", "p50 ms", "p99 ms": a thousand others repeat each second, evenly spread over it, for some
-seconds; the CPU time of all processes by the number of runs, and how long after its time a run has
-begun. Of plain tasks a thousand are scheduled singly for each second, some ahead.
+seconds; the CPU time of all processes per run, and how late runs begin. Of plain tasks a thousand a
+second are scheduled singly, some ahead.
 
 "ready ms", "stall ms": a manager opens a file that has all of them; the time until `ready()`
-returns, and the longest time for which its event loop did nothing else meanwhile. With an empty
-file beside it.
+returns, and the longest time for which its event loop was blocked meanwhile. An empty file is
+beside it.
 
-The peer is APScheduler 3 with jobs of the trigger "interval", in one process, as it has no others.
+The peer is APScheduler 3 with jobs of the trigger "interval", in its only process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from common import WORKERS, cpu_seconds, median, moment, parse, report, rss, wor
 from aioscheduler import Cron, Every, Manager, durable
 
 FAR = timedelta(days=1)
-SLICE = 1000  # of them are made between two turns of the loop
+SLICE = 1000  # repeats made between two turns of the loop
 RATE = 1000  # runs a second
 SECOND = 10**9
 LATE: list[int] = []  # nanoseconds, of the runs in this process
@@ -50,18 +50,18 @@ Rows = dict[str, float | None]
 
 
 async def note(start: int) -> None:
-    """The task that notes how late it is: its time is full seconds after its start."""
+    """Note how late this run is: its time is whole seconds after `start`."""
     LATE.append((time.time_ns() - start) % SECOND)
 
 
 @durable("note")
 async def durable_note(start: int) -> None:
-    """The same, and it outlives the host."""
+    """Do the same in a durable task."""
     await note(start)
 
 
 def take_late() -> list[int]:
-    """Return what was noted in this process."""
+    """Return what was noted in this process, and forget it."""
     found = LATE.copy()
     LATE.clear()
     return found
@@ -69,16 +69,16 @@ def take_late() -> list[int]:
 
 async def late_of(manager: Manager) -> list[int]:
     """Return what was noted in all workers."""
-    # Enough of them that each worker has some.
+    # Enough tasks for each worker to get some.
     parts = await manager.starmap(take_late, [()] * (WORKERS * 32))
     return [late for part in parts for late in part]
 
 
-# ---- what is measured
+# ---- measurements
 
 
 async def waiting(put: Callable[[int], Any], count: int, settle: Callable[[], Any]) -> Rows:
-    """Make what waits for a day; return what each takes."""
+    """Make repeats that wait for a day; return the cost of each."""
     for n in range(WORKERS * 4):
         put(-1 - n)  # warm-up
     await asyncio.sleep(1)
@@ -100,12 +100,12 @@ async def waiting(put: Callable[[int], Any], count: int, settle: Callable[[], An
 async def running(
     begin: Callable[[int], None], seconds: float, late: Callable[[], Awaitable[list[int]]]
 ) -> Rows:
-    """Have some run each second; return what a run takes, and how late it is.
+    """Have some run each second; return the cost of a run, and the lateness.
 
     Args:
-        begin: Begins one that has its first time then, in nanoseconds.
-        seconds: For so long; the first one is warm-up.
-        late: Gives what was noted.
+        begin: Begins a repeat with this first time, in nanoseconds.
+        seconds: How long; the first second is warm-up.
+        late: Returns the lateness that was noted.
     """
     first = (time.time_ns() // SECOND + 2) * SECOND
     for n in range(RATE):
@@ -125,7 +125,7 @@ async def running(
 
 
 async def restored(path: str) -> Rows:
-    """Open a file; return how long that takes, and how long the loop did nothing else."""
+    """Open a file; return how long that takes, and for how long the loop was blocked."""
     gaps: list[float] = []
 
     async def turn() -> None:
@@ -253,7 +253,7 @@ async def by_apscheduler(count: int, seconds: float, folder: str) -> Rows:
 
     found |= await running(begin, seconds, late)
     scheduler.remove_all_jobs()
-    await asyncio.sleep(0.1)  # for what has begun
+    await asyncio.sleep(0.1)  # for runs that have begun
     scheduler.shutdown()
     return found
 
@@ -270,14 +270,14 @@ CONTESTANTS = {
 
 
 def measure(*what: str) -> Rows:
-    """Measure in another process, which is used up by it."""
+    """Measure in a fresh process."""
     command = [sys.executable, __file__, "--measure", *what]
     found: Rows = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return found
 
 
 def number(who: str, size: int) -> int:
-    """Return how many of them wait."""
+    """Return how many repeats wait."""
     return {"an empty file": 0, PEER: size // 10}.get(who, size)
 
 

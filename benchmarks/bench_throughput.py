@@ -2,17 +2,17 @@
 
 An async no-op that returns its argument is run N times on 2 processes and all results are
 collected: through `Manager.map`, and through single calls of `Manager.schedule`; "plain function"
-maps one that is not async; "no results" drops the handles and waits with `join()`; "uvloop" has
+maps one that is not async; "no results" drops the handles and waits with `join()`; "uvloop" runs
 the workers on that loop, where it is installed. The peers get the same function and the same
 number of processes, and fewer calls where they are slow: `aiomultiprocess.Pool.map`;
 `concurrent.futures.ProcessPoolExecutor` and loky, by `map` with their best chunk size here, 500
 (they run plain functions only, so they get one that does nothing); APScheduler 3's
-`AsyncIOScheduler`, a job a call, in one process; and `loop.call_at` with `create_task`, as one
-writes a timer by hand, in one process. The contestants run in turn, after a warm-up with
-processes started; given are the median of the runs, and its ratio to aiomultiprocess.
+`AsyncIOScheduler`, one job per call, in one process; and `loop.call_at` with `create_task`, a
+hand-written timer, in one process. The contestants take turns, after a warm-up with processes
+started; figures are the median of the runs, and its ratio to aiomultiprocess.
 
-Goals: `map` at least 7 times aiomultiprocess on Python 3.11, 10 times on 3.12 and later; of a plain
-function at least 14 times on 3.13.
+Goals: `map` at least 7 times aiomultiprocess on Python 3.11, 10 times on 3.12 and later; `map` of a
+plain function at least 14 times on 3.13.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ async def bench(count: int, runs: int) -> list[dict[str, object]]:
     executor = ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"))
     loky_executor = loky.ProcessPoolExecutor(WORKERS)
     async with Manager(workers=WORKERS) as manager, aiomultiprocess.Pool(WORKERS) as pool:
-        # Each with the part of `count` that it can do in a second or so.
+        # Each with a divisor of `count` that leaves what it can do in a second or so.
         contestants: dict[str, tuple[Contestant, int]] = {
             "Manager.map": (lambda n: by_map(manager, n), 1),
             "Manager.map, plain function": (lambda n: by_map_of_plain(manager, n), 1),

@@ -1,8 +1,9 @@
-"""Where a worker's time goes: the pieces of a no-op of `map`, each by itself.
+"""Where a worker's time goes: the steps of a no-op of `map`, each by itself.
 
-A worker's core is driven in this process without a host: pieces of its work are called in loops,
-and the fastest of seven is given, in microseconds a task. "all" is whole frames from their bytes
-to the outcomes' bytes; the pieces do not add up to it exactly, for caches are warmer in loops.
+A worker's core is driven in this process without a host: steps of its work are called in loops, and
+the figure is the fastest of seven, in microseconds per task. "all" is whole frames, from their
+bytes to the bytes of the outcomes; the steps do not quite add up to it, as caches are warmer in
+loops.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ PAGE = 256
 
 
 class Bench:
-    """A worker that talks to nobody."""
+    """A worker without a host."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         config = WorkerConfig(manager="m", order=Order.TIMED, layout=(1,), prefer_utc=True, host=0)
         self.worker: Any = Worker(config, [], memoryview(array("Q", bytes(16))))
-        self.worker._turn._end = loop.call_later(3600, print)  # what is written stays in the queue
+        self.worker._turn._end = loop.call_later(3600, print)  # outcomes stay in the queue
         self.worker._receive([Kind.DEFINE, pack([0, 0, "common:work"]), True])
         self.worker._receive([Kind.DEFINE, pack([0, 1, "common:plain_work"]), True])
         self.engine: Engine[Any] = self.worker._engines[0]

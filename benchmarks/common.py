@@ -1,4 +1,4 @@
-"""What the benchmarks share: the options, the machine line, medians, memory, the table, JSON."""
+"""Shared by the benchmarks: options, the machine line, medians, memory, the table, JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEED = 20260  # of everything random here
 WORKERS = 2
 SLICE = 10_000  # tasks between two flushes
 FAR = timedelta(days=3)
-TURNS = 50  # a second, in which tasks are scheduled whose lateness is measured
+TURNS = 50  # a second in which tasks are scheduled to measure lateness
 AHEAD = 1_000_000_000  # nanoseconds from then until they are due
 
 
@@ -32,11 +32,11 @@ def parse(doc: str | None, size: str, full: int, quick: int) -> argparse.Namespa
     Args:
         doc: The benchmark's docstring: what is measured, and how.
         size: The name of the option for the size.
-        full: The size, if the user does not say.
-        quick: The size with `--quick`.
+        full: The default size.
+        quick: The default size with `--quick`.
 
     Returns:
-        `quick`, `json`, `size`, and `runs`, whose median is given.
+        `quick`, `json`, `size`, and `runs`, of which figures are the median.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -52,13 +52,13 @@ def parse(doc: str | None, size: str, full: int, quick: int) -> argparse.Namespa
 
 
 def machine() -> str:
-    """Say where the figures are from."""
+    """Return a description of this machine and Python."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
 
 
 def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """Print the rows, which have the same keys, as a table, and saves them if asked to."""
+    """Print the rows, which have the same keys, as a table, and save them if asked to."""
     print(machine())
     columns = list(rows[0])
     texts = [columns, *([as_text(row[column]) for column in columns] for row in rows)]
@@ -70,12 +70,12 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
 
 
 def median(values: list[float]) -> float:
-    """Return the middle value."""
+    """Return the median."""
     return statistics.median(values)
 
 
 def lateness(late: list[int]) -> dict[str, float]:
-    """Sum up nanoseconds of lateness, as milliseconds."""
+    """Return quantiles of lateness, given in nanoseconds, in milliseconds."""
     late = sorted(late)
     return {
         "p50 ms": late[len(late) // 2] / 1e6,
@@ -85,29 +85,29 @@ def lateness(late: list[int]) -> dict[str, float]:
 
 
 async def work(n: int) -> int:
-    """The task that does nothing."""
+    """Do nothing, in a coroutine."""
     return n
 
 
 def plain_work(n: int) -> int:
-    """The plain function that does nothing."""
+    """Do nothing, in a plain function."""
     return n
 
 
 async def late_by(due: int) -> int:
-    """The task that tells by how many nanoseconds it is late."""
+    """Return by how many nanoseconds this task is late."""
     return time.time_ns() - due
 
 
 @durable("work")
 async def durable_work(n: int) -> int:
-    """The task that does nothing, and outlives the host."""
+    """Do nothing, in a durable task."""
     return n
 
 
 @durable("late_by")
 async def durable_late_by(due: int) -> int:
-    """The task that tells by how many nanoseconds it is late, and outlives the host."""
+    """Return by how many nanoseconds this durable task is late."""
     return time.time_ns() - due
 
 
@@ -117,10 +117,10 @@ async def late(
     """Schedule tasks singly, `AHEAD` of their time; return by how many nanoseconds they are late.
 
     Args:
-        manager: Whose workers are there.
-        function: Its tasks tell it.
+        manager: A manager whose workers are ready.
+        function: Returns the lateness of its task.
         rate: Tasks a second.
-        seconds: For so long; the first fifth is warm-up, and left out.
+        seconds: How long; the first fifth is warm-up, and left out.
     """
     tasks = []
     for _ in range(int(TURNS * seconds)):
@@ -136,36 +136,36 @@ async def late(
 
 
 def moment(due: int) -> datetime:
-    """Return the datetime of whole microseconds since the epoch, in nanoseconds."""
+    """Return the datetime of nanoseconds since the epoch, which are whole microseconds."""
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=due // 1000)
 
 
 async def load(manager: Manager, count: int, when: timedelta) -> None:
-    """Have `count` tasks wait for `when`; nobody holds them."""
+    """Schedule `count` tasks for `when`; keep no handles."""
     for start in range(0, count, SLICE):
         manager.map(work, range(start, min(start + SLICE, count)), when)
         await manager.flush()
 
 
 def workers() -> list[psutil.Process]:
-    """The worker processes: the children, the standard library's resource tracker aside."""
+    """Return the worker processes: the children but the standard library's resource tracker."""
     children = psutil.Process().children()
     return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """CPU time of processes, user and system."""
+    """Return the CPU time of processes, user and system."""
     times = [process.cpu_times() for process in processes]
     return float(sum(each.user + each.system for each in times))
 
 
 def rss(processes: list[psutil.Process]) -> int:
-    """Bytes of memory that processes hold."""
+    """Return the resident memory of processes in bytes."""
     return sum(process.memory_info().rss for process in processes)
 
 
 def as_text(value: Any) -> str:
-    """Write a figure for people; None is where there can be none."""
+    """Return a figure as text; None where there can be none."""
     if value is None:
         return "–"
     if isinstance(value, float):

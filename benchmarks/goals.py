@@ -1,14 +1,14 @@
-"""The goals, and what was found for each: rows of goal, peer, ours, ratio."""
+"""The goals and the results: rows of goal, peer, ours, ratio."""
 
 from __future__ import annotations
 
 from typing import Any
 
 Figures = dict[str, dict[str, Any]]
-"""What the benchmarks found with one Python, by the name of the benchmark."""
+"""The results of one Python, by the name of the benchmark."""
 
 Row = tuple[str, str, str, str, str, bool]
-"""What, goal, peer, ours, ratio, and whether the goal is met."""
+"""Subject, goal, peer, ours, ratio, and whether the goal is met."""
 
 
 def goal_table(results: dict[str, Figures]) -> str:
@@ -20,7 +20,7 @@ def goal_table(results: dict[str, Figures]) -> str:
     rows = {version: goals(version, figures) for version, figures in results.items()}
     for index in range(max(len(found) for found in rows.values())):
         for version, found in rows.items():
-            if index >= len(found):  # the largest sizes are not tried with every Python
+            if index >= len(found):  # the largest sizes are not measured with every Python
                 continue
             what, goal, peer, ours, ratio, met = found[index]
             verdict = "yes" if met else "**no**"
@@ -48,7 +48,7 @@ def goals(version: str, figures: Figures) -> list[Row]:
 
 
 def find(figures: Figures, benchmark: str, **fields: object) -> dict[str, Any] | None:
-    """Return the last row of a benchmark with these fields, which is that of the largest size."""
+    """Return the last row of a benchmark with these fields: that of the largest size."""
     rows = figures[benchmark]["rows"]
     found = [row for row in rows if all(row[name] == value for name, value in fields.items())]
     return found[-1] if found else None
@@ -64,7 +64,7 @@ def _throughput(version: str, figures: Figures) -> list[Row]:
     least = 7 if version == "3.11" else 10
     contestants = (
         ("Manager.map", "`map` of a no-op", least),
-        # The goal is for 3.13; before, it is to be no slower than a coroutine.
+        # The goal is for 3.13; before, the goal is that of a coroutine.
         (
             "Manager.map, plain function",
             "`map` of a plain function",
@@ -352,7 +352,7 @@ def _overdue(figures: Figures) -> list[Row]:
 
 
 def _horizon(figures: Figures) -> list[Row]:
-    """Return the goals for what is only in the file, for each size from ten million on."""
+    """Return the goals for tasks that are only in the file, for each size from ten million on."""
     if "horizon" not in figures:
         return []
     empty = _row(figures, "horizon", stored=0)

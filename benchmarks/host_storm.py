@@ -1,21 +1,21 @@
-"""Kills hosts for fun, one after another on one store, and checks what became of their tasks.
+"""Kill hosts, one after another on one store, and check the history of their tasks.
 
-For `--seconds`, host programs are started in turn. Each puts down durable tasks, and is killed
-(SIGKILL) at a random moment of its life; now and then one of its workers is. What is on disk is
-told to a pipe (which is always read: one that is full would stop the host); what begins and ends is
-appended to a file before it goes on, so that a death cannot hide it. The last host runs all that is
-left. There are tasks without and with an id, tasks that fail at first and are tried again, tasks
-that must not start twice (`on_loss="fail"`), and chains, each step of which schedules the next.
-Then the history is checked:
+For `--seconds`, host programs are started in turn. Each schedules durable tasks, and is killed
+(SIGKILL) at a random moment of its life; now and then one of its workers is. The host acknowledges
+tasks that are on disk by a pipe (which is always read: a full one would stop the host); each task
+appends its beginning and its end to a file before it goes on, so that a death cannot hide them. The
+last host runs all that is left. There are tasks without and with an id, tasks that fail at first
+and are tried again, tasks that must not start twice (`on_loss="fail"`), and chains, each step of
+which schedules the next. Then the history is checked:
 
-- what was acknowledged has run, or is a dead letter: of `on_loss="fail"`, in doubt, or killed with
-  its host three times in a row;
-- nothing started before its due time;
-- no task of `on_loss="fail"` started twice;
-- each chain has come to one end;
+- every acknowledged task has run, or is a dead letter: in doubt with `on_loss="fail"`, or killed
+  with its host three times in a row;
+- no task started before its due time;
+- no task with `on_loss="fail"` started twice;
+- each chain has ended once;
 - nothing is left in the store.
 
-Prints what happened, and exits with status 1 if a check fails.
+Prints a summary, and exits with status 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from typing import Any
 from aioscheduler import Manager, Retry, SQLiteStore, current_attempt, current_manager, durable
 
 WORKERS = 2
-LIFE = 0.6, 2.6  # seconds for which a host lives when it is ready
-EARLY = 0.15  # of the hosts are killed before they are ready, within a second
-MOST_WAITING = 20_000  # tasks, so that the last host is done in a while
+LIFE = 0.6, 2.6  # seconds for which a host lives once it is ready
+EARLY = 0.15  # the share of hosts killed before they are ready, within a second
+MOST_WAITING = 20_000  # tasks, so that the last host can finish
 CHAINS = 20  # of each host
 STEPS = 10  # of a chain in the last host
 MOST_LOSSES = 3  # after which a task is not begun again
-LONGEST = 90.0  # seconds that a host is given
+LONGEST = 90.0  # seconds for a host to be ready, or the last one to finish
 HISTORY, LAST = "STORM_HISTORY", "STORM_LAST"  # environment variables, which workers have, too
 
 
-# ---- what tasks do
+# ---- tasks
 
 
 def write(what: str, ident: int, due: int) -> None:
@@ -84,7 +84,7 @@ async def again(ident: int, due: int) -> None:
 
 @durable("chain")
 async def chain(ident: int, due: int, left: int) -> None:
-    """Have the next step follow; in the last host there are some more, and then no more."""
+    """Schedule the next step, unless this is the last one of the last host."""
     write("S", ident, due)
     if LAST in os.environ:
         left -= 1
@@ -105,7 +105,7 @@ NAMES = tuple(KINDS)
 
 
 def kind_of(ident: int) -> str:
-    """Return the kind of a task, by its number."""
+    """Return the kind of a task by its number."""
     return "chain" if ident < 0 else NAMES[ident % len(NAMES)]
 
 
@@ -116,9 +116,9 @@ class Host:
     """A host program.
 
     Args:
-        pipe: Where it says what is on disk.
-        boot: Which host it is; no number of a task is given by two of them.
-        manager: On the store.
+        pipe: Where it acknowledges tasks.
+        boot: The number of the host, which makes the numbers of its tasks unique.
+        manager: A manager on the store.
     """
 
     def __init__(self, pipe: int, boot: int, manager: Manager) -> None:
@@ -141,7 +141,7 @@ class Host:
             self._soon(self._acknowledge_one(ident, task))
 
     async def work(self) -> None:
-        """Put down tasks for as long as it lives."""
+        """Schedule tasks for as long as the host lives."""
         chance = self._random
         while True:
             many = chance.choice((1, 10, 100))
@@ -178,7 +178,7 @@ class Host:
         self.tell("A", ident)
 
     async def drain(self) -> None:
-        """Run all that is left, and say what became of it."""
+        """Run all that is left, and report the rest and the dead letters."""
         async with asyncio.timeout(LONGEST):
             await self.manager.join()
         await self.manager.sync()
@@ -211,9 +211,9 @@ class Life:
     """What the storm knows of a host's life.
 
     Attributes:
-        lines: What it has said.
+        lines: The lines it wrote.
         killed: Whether it was killed.
-        seconds: How long it lived when it was ready.
+        seconds: How long it lived after it was ready.
     """
 
     lines: list[list[str]] = field(default_factory=list)
@@ -222,12 +222,12 @@ class Life:
 
 
 class Storm:
-    """Starts and kills hosts.
+    """One storm, which starts and kills hosts.
 
     Args:
-        folder: For the store and the history.
-        seed: Decides when they are killed.
-        synchronous: As of `SQLiteStore`.
+        folder: The folder of the store and the history.
+        seed: The seed of all random moments.
+        synchronous: As for `SQLiteStore`.
     """
 
     def __init__(self, folder: str, seed: int, synchronous: str) -> None:
@@ -278,7 +278,7 @@ class Storm:
             listening.join()
 
     def _hurt(self, life: Life) -> None:
-        """Let a host live for a while; kill one of its workers, maybe, before its turn comes."""
+        """Let a host live for a while, and perhaps kill one of its workers first; then kill it."""
         chance = self._random
         left = chance.uniform(*LIFE)
         if chance.random() < 0.3:
@@ -298,7 +298,7 @@ class Storm:
     def _listen(reader: int, life: Life, ready: threading.Event) -> None:
         with open(reader, "rb") as pipe:
             for line in pipe:
-                if line.endswith(b"\n"):  # else it was cut by the death
+                if line.endswith(b"\n"):  # else the death has cut it
                     life.lines.append(line.decode().split())
                     ready.set()
         ready.set()
@@ -306,7 +306,7 @@ class Storm:
     # ---- judgement
 
     def judge(self) -> bool:
-        """Print what became of the tasks; return whether every promise was kept."""
+        """Print the ends of the tasks; return whether every promise was kept."""
         said = [line for life in self.lives for line in life.lines]
         acknowledged = {int(ident) for what, *rest in said if what == "A" for ident in rest}
         left = [int(line[1]) for line in said if line[0] == "L"]
@@ -321,7 +321,7 @@ class Storm:
                 starts[ident] += what == "S"
                 ends[ident] += what == "E"
                 early += at < due
-        # By kind: those of "fail" may be one at any death, the others after three in a row.
+        # By kind: a death may cost a task with "fail", the others only three in a row.
         doubted = Counter(
             name
             for reason, name, attempts in letters
@@ -338,7 +338,9 @@ class Storm:
         broken = {
             "acknowledged and lost": (lost - doubted).total(),
             "early": early,
-            "started twice of fail": sum(n > 1 for i, n in starts.items() if kind_of(i) == "once"),
+            'with "fail" started twice': sum(
+                n > 1 for ident, n in starts.items() if kind_of(ident) == "once"
+            ),
             "chains doubled": sum(ends[ident] > 1 for ident in chains),
             "left": left[0] if left else 1,
             "other dead letters": len(letters) - doubted.total(),
@@ -373,7 +375,7 @@ def main() -> int:
     parser.add_argument("--host", nargs=3, metavar=("STORE", "PIPE", "BOOT"), help="be a host")
     options = parser.parse_args()
     if options.host is not None:
-        logging.getLogger("aioscheduler").setLevel(logging.CRITICAL)  # failures are what is wanted
+        logging.getLogger("aioscheduler").setLevel(logging.CRITICAL)  # failures are intended
         store, pipe, boot = options.host
         asyncio.run(live(store, int(pipe), int(boot), options.synchronous))
         return 0

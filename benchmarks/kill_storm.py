@@ -1,22 +1,21 @@
-"""Kills workers for fun, and checks that nothing accepted is lost, doubled, early or hung.
+"""Kill workers, and check that no accepted task is lost, doubled, early or hung.
 
-For `--seconds`, a manager with 4 workers is given tasks (single ones and batches, due at once or
-within 3 s, with payloads of 0 to 64 KiB; they return, sleep, compute or fail, in plain and odd
-ways), some are cancelled, and meanwhile workers are
-killed (SIGKILL), stopped and continued (SIGSTOP, SIGCONT), told to go (SIGTERM), or end
-themselves in the middle of a task (`os._exit`), at random, under `--seed`. Each task appends its
-beginning and its end to a file before it goes on, so that a death cannot hide what had begun.
-When the storm is over all tasks are waited for and the history is checked:
+For `--seconds`, a manager with 4 workers gets tasks (single ones and batches, due at once or within
+3 s, with payloads of 0 to 64 KiB; they return, sleep, compute or fail, in plain and odd ways), of
+which some are cancelled. Meanwhile workers are killed (SIGKILL), stopped and continued (SIGSTOP,
+SIGCONT), told to go (SIGTERM), or end themselves in the middle of a task (`os._exit`), at random,
+by `--seed`. Each task appends its beginning and its end to a file before it goes on, so that a
+death cannot hide them. After the storm it waits for all tasks, and checks the history:
 
 - every accepted task has exactly one end;
-- none started twice (`--rerun`: none that ended as finished never did);
+- none started twice (`--rerun`: none is finished that never started);
 - none started before its due time;
-- one that was asked to cancel well before its time never started;
+- none that was cancelled well before its time started;
 - none that had not started is lost;
-- no worker was replaced but those that died, were told to go, or were recycled
+- no worker was replaced except those that died, were told to go, or were recycled
   (`--max-tasks-per-worker`).
 
-Prints what happened, and exits with status 1 if a check fails.
+Prints a summary, and exits with status 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from aioscheduler import Manager, State, Task, WorkerLost
 
 WORKERS = 4
 LONGEST_STOP = 0.6  # seconds
-CERTAIN = 1_500_000_000  # nanoseconds before its time: a cancel that must have come in time
+CERTAIN = 1_500_000_000  # nanoseconds before the due time, when a cancel must come in time
 KINDS = ("return", "sleep", "compute", "fail", "odd", "exit")
 WEIGHTS = (60, 25, 10, 3, 1, 0.02)
 PAYLOADS = (0, 100, 4_000, 20_000, 64_000)  # bytes, at most
@@ -48,7 +47,7 @@ PAYLOAD_WEIGHTS = (60, 20, 10, 7, 3)
 
 
 class Odd(Exception):
-    """Wants more than its args, and carries what cannot travel."""
+    """An exception that needs more than its args, and has an attribute that cannot travel."""
 
     def __init__(self, ident: int, *, way: int) -> None:
         super().__init__(ident)
@@ -97,7 +96,7 @@ async def work(path: str, ident: int, kind: str, seconds: float, payload: bytes 
 
 @dataclass(slots=True)
 class Record:
-    """What the storm knows of a task."""
+    """A task, as the storm knows it."""
 
     due: int
     kind: str
@@ -108,7 +107,7 @@ class Record:
 
 
 class Storm:
-    """One storm: what it did, and what became of it."""
+    """One storm: its deeds, and the ends of its tasks."""
 
     def __init__(self, manager: Manager, path: str, generator: random.Random, rerun: bool) -> None:
         self.manager = manager
@@ -124,7 +123,7 @@ class Storm:
 
     def schedule(self) -> None:
         ident, delay = len(self.records), self.random.choice((0.0, self.random.random() * 3))
-        # A task that ends its worker would do so again and again.
+        # With --rerun no task may end its worker: it would do so again and again.
         weights = WEIGHTS if not self.rerun else (*WEIGHTS[:-1], 0)
         kind = self.random.choices(KINDS, weights)[0]
         before = time.time_ns()
@@ -189,7 +188,9 @@ class Storm:
     def resume(self, pid: int) -> None:
         self.stopped.discard(pid)
         alive = [link.supervisor.process for link in self.manager._remotes]
-        if pid in [life.pid for life in alive if life is not None]:  # else the number is another's
+        if pid in [
+            life.pid for life in alive if life is not None
+        ]:  # else another process may have the id
             os.kill(pid, signal.SIGCONT)
 
     async def rage(self, seconds: float) -> None:
@@ -214,7 +215,7 @@ class Storm:
         """Return how often each promise was broken."""
         starts: Counter[int] = Counter()
         broken = dict.fromkeys(("hung", "doubled", "early", "lost pending", "uncancelled"), 0)
-        broken["ended not once"] = broken["finished, never started"] = 0
+        broken["ended twice"] = broken["finished, never started"] = 0
         exits = 0
         with open(self.path, "rb") as file:
             for line in file:
@@ -227,7 +228,7 @@ class Storm:
         for ident, record in enumerate(self.records):
             certain = 0 < record.asked_at < record.due - CERTAIN
             broken["hung"] += record.end is None
-            broken["ended not once"] += record.ends > 1
+            broken["ended twice"] += record.ends > 1
             broken["doubled"] += starts[ident] > 1 and not self.rerun
             broken["lost pending"] += record.lost_unstarted
             broken["uncancelled"] += certain and starts[ident] > 0
@@ -237,7 +238,7 @@ class Storm:
             if self.rerun:
                 broken["lost pending"] += record.end is State.LOST
         ended = self.deeds["killed"] + self.deeds["told to go"] + exits
-        broken["replaced for nothing"] = max(0, self.manager.stats().restarts - ended)
+        broken["replaced without cause"] = max(0, self.manager.stats().restarts - ended)
         return broken
 
 
@@ -284,7 +285,7 @@ def main() -> int:
         "--max-tasks-per-worker", type=int, help="recycle each worker after so many tasks"
     )
     options = parser.parse_args()
-    # Failures and losses are what is wanted here.
+    # Failures and losses are intended here.
     logging.getLogger("aioscheduler").setLevel(logging.CRITICAL)
     with asyncio.Runner() as runner:
         runner.get_loop().set_exception_handler(lambda loop, context: None)

@@ -1,4 +1,4 @@
-"""What `bench_all.py` writes: Markdown between markers, and charts."""
+"""The output of `bench_all.py`: Markdown between markers, and charts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STYLE: dict[Any, Any] = {
 
 
 def write_between(page: Path, marker: str, text: str) -> None:
-    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->`."""
+    """Replace the text between `<!-- marker -->` and `<!-- /marker -->`."""
     before, rest = page.read_text().split(f"<!-- {marker} -->\n")
     _, after = rest.split(f"<!-- /{marker} -->")
     page.write_text(f"{before}<!-- {marker} -->\n\n{text}\n\n<!-- /{marker} -->{after}")
@@ -111,7 +111,7 @@ def _draw(chart: Chart, bars: dict[str, float], machine: str, file: Path) -> Non
     drawing.suptitle(chart.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     note = f"{machine}; {chart.note}"
     drawing.supxlabel(note, x=0.01, ha="left", fontsize=8.5, color=PALE)
-    # Long bars are where the value is best, or worst: the legend goes to the other end.
+    # Put the legend at the end with the short bars.
     axes.legend(
         handles=[Patch(color=OURS, label="aioscheduler 2"), Patch(color=PEERS, label="others")],
         loc="lower right" if chart.order < 0 else "upper right",
@@ -129,6 +129,6 @@ def _bars(name: str, figures: Figures) -> dict[str, float]:
         beside = {"alone": "", "others": " (1 M pending)", "busy": " (a busy neighbour)"}
         rows = [row for row in rows if row["tasks/s"] == 1000]
         return {f"{row['who']}{beside[row['beside']]}": row["p50 ms"] for row in rows}
-    # Those two run plain functions, hundreds in one message: another thing altogether.
+    # Leave out those that run plain functions, hundreds in one message: they do not compare.
     chunked = ("ProcessPoolExecutor.map", "loky map")
     return {row["who"]: row["tasks/s"] for row in rows if row["who"] not in chunked}

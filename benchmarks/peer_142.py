@@ -1,7 +1,7 @@
 """aioscheduler 1.4.2 itself, for the benchmarks: it needs Python 3.10 or older.
 
-`run(what, count)` makes an environment of its own for it, once (it has this package's name), in
-the user's cache folder, and runs this very file there. Without such a Python there are no figures.
+`run(what, count)` makes an environment for it, once, in the user's cache folder (as it has this
+package's name), and runs this file there. Without such a Python there are no figures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Dict, List, Optional  # noqa: UP035  this file runs on old Pythons as well
+from typing import Any, Dict, List, Optional  # noqa: UP035  this file also runs on old Pythons
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aioscheduler-1.4.2"
 
@@ -32,7 +32,7 @@ def find_python() -> Optional[str]:  # noqa: UP045
 
 
 def run(what: str, count: int) -> Optional[Dict[str, Any]]:  # noqa: UP006, UP045
-    """Return the figures of 1.4.2, or None where it cannot be had."""
+    """Return the figures of 1.4.2, or None where it cannot be installed."""
     python = CACHE / "bin/python"
     try:
         if not python.exists():
@@ -52,7 +52,7 @@ def run(what: str, count: int) -> Optional[Dict[str, Any]]:  # noqa: UP006, UP04
 
 
 async def burst(count: int) -> Dict[str, Any]:  # noqa: UP006
-    """Have tasks fall due together; return the rate and the lateness in the middle."""
+    """Run tasks that are due together; return their rate and median lateness."""
     from aioscheduler import TimedScheduler  # 1.4.2's
 
     late: List[float] = []  # noqa: UP006
@@ -75,7 +75,7 @@ async def burst(count: int) -> Dict[str, Any]:  # noqa: UP006
 
 
 async def memory(count: int) -> Dict[str, Any]:  # noqa: UP006
-    """Return the bytes of a pending task."""
+    """Return the bytes per pending task."""
     import psutil
 
     from aioscheduler import TimedScheduler  # 1.4.2's

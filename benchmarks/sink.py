@@ -1,7 +1,7 @@
 """A worker that runs nothing: it reads frames and answers that all tasks have returned None.
 
-It takes a fraction of a real worker's time, so that a few of them are more than one host can
-feed. `with sinks():` has managers start sinks in place of workers.
+It takes a fraction of a real worker's time, so that one host cannot saturate even a few of them.
+Within `with sinks():` managers start sinks instead of workers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SinkProcess(WorkerProcess):
 
 @contextmanager
 def sinks() -> Iterator[None]:
-    """Have managers that are started inside talk to sinks."""
+    """Make managers within start sinks instead of workers."""
     with mock.patch.object(workerhandle, "WorkerProcess", SinkProcess):
         yield
 

@@ -1,4 +1,4 @@
-"""How fast a figure grows that goes up and down, too: the slope of Theil and Sen. Pure."""
+"""How fast a fluctuating figure grows: the Theil-Sen slope. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from array import array
 
 
 class Series:
-    """One figure, measured again and again, of one process or of several that follow each other."""
+    """One figure, measured repeatedly, of one process or of several that succeed each other."""
 
     def __init__(self) -> None:
         self._times = array("d")
@@ -19,19 +19,19 @@ class Series:
 
         Args:
             at: When it was measured, in seconds.
-            born: When the process began that it was measured of.
-            value: What it was.
+            born: When its process began, in seconds.
+            value: The value.
         """
         self._times.append(at)
         self._births.append(born)
         self._values.append(value)
 
     def slope(self, same_age: bool) -> float | None:
-        """Return what comes in a second: the median of the slopes between all pairs of points.
+        """Return the growth per second: the median of the slopes between all pairs of points.
 
         Args:
-            same_age: Whether only points of the same age, in whole seconds, of different
-                processes are paired: each of them grows while it is young.
+            same_age: Whether to pair only points of the same age, in whole seconds, of different
+                processes, as each of them grows while it is young.
 
         Returns:
             The slope; None if there are no pairs.

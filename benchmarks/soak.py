@@ -1,38 +1,37 @@
-"""Runs for as long as a notebook or a bot does, and checks that memory comes back.
+"""Run for as long as a notebook or a bot does, and check that no memory leaks.
 
-One program with `Manager(workers=2)` does for `--seconds`, all at once and again and again, what
-such programs do (`CHORES`, each of which can be left out by `--without`):
+For `--seconds`, one program with `Manager(workers=2)` repeats side by side what such programs do
+(`CHORES`, each of which can be left out by `--without`):
 
-- cells: code is executed again in `__main__`, as a notebook does, and binds a constant, a helper,
-  a class and the coroutine function that uses them anew; tasks must see the newest of each;
+- cells: code is executed again in `__main__`, as in a notebook, and rebinds a constant, a helper, a
+  class and the coroutine function that uses them; tasks must see the newest of each;
 - classes: a namedtuple, a dataclass, an Enum, an exception, a class in a function, made at each
   call, in the host or in a task; their instances go both ways, by `schedule`, `map` and from
   inside a task;
-- functions: made by `exec` at each call, among the globals of `__main__` or among their own;
-- closures: lambdas, functions in functions and partials of large objects, whose code is the same;
+- functions: made by `exec` at each call, in the globals of `__main__` or in their own;
+- closures: lambdas, nested functions and partials of large objects, all with the same code;
 - payloads: of 0 to 2 MB each way;
-- failures: awaited, and not; of these each must reach the loop's exception handler, once;
+- failures: awaited, and not; each of the latter must reach the loop's exception handler, once;
 - cancels: of tasks and batches, pending and running;
 - waits: given up, while the task goes on;
-- dropped: tasks whose handle nobody keeps;
+- dropped: tasks whose handle is not kept;
 - keys: new ones at each call; threads: tasks of another thread;
 - far: `FAR` tasks are due in ten years and stay: half of them from the first eighth of the time,
   the others evenly over the rest, each among others that end;
 - kills: the second worker is killed every 30 s (an eighth of the time, if that is less).
 
 Once a second a task in each worker collects garbage and counts the objects that its collector
-tracks, and the host does so with its own; of every process the resident memory (RSS), that which
-is its own alone (USS), its descriptors and its threads are noted. The first quarter of the time
-is warm-up.
+tracks, and so does the host; of every process the resident memory (RSS), the unique part of it
+(USS), the descriptors and the threads are noted. The first quarter of the time is warm-up.
 
-Of each series the slope is taken (`slopes`). The host and the first worker live from beginning to
-end. In the second worker's slot a process follows the other, and each grows while it is young:
+The slope of each series is computed (`slopes`). The host and the first worker live from beginning
+to end. In the second worker's slot processes succeed each other, and each grows while it is young:
 there, points of the same age, of different processes, are compared.
 
-A slope is too steep if it would have brought more than `BOUNDS` in the time that was measured:
-what the far tasks cost, and what the figures go up and down by. "a task" is the slope by the tasks
-of that time. Memory takes a minute to settle, so a run of less says little of it; a slow leak
-needs more: in 600 s one object that stays of each round of a chore is seen, or two kilobytes.
+A slope is too steep if the growth in the measured time would exceed `BOUNDS`, which allow for the
+far tasks and for fluctuation. "a task" is the slope divided by the tasks of that time. Memory takes
+a minute to settle, so a shorter run says little about it; a slow leak needs more: 600 s show one
+object, or two kilobytes, left behind by each round of a chore.
 
 Prints the table, and exits with status 1 if a slope is too steep, a value was wrong, or something
 hung.
@@ -67,10 +66,10 @@ from aioscheduler import Manager, TaskRef, UnknownTask, WorkerLost, WorkerState,
 
 FAR = 200  # tasks
 PAUSE = 0.03  # seconds between two rounds of most chores
-LATER = timedelta(seconds=0.1)  # so that what a task schedules has not ended when it is looked for
+LATER = timedelta(seconds=0.1)  # so that a task's task has not ended when it is looked up
 PATIENCE = 60.0  # seconds that a round may take
 MEGABYTE = 1 << 20
-# What may have come by the end. A figure of memory goes up and down by the payloads under way.
+# The growth allowed by the end. Memory fluctuates with the payloads under way.
 BOUNDS = {"rss": 6 * MEGABYTE, "uss": 6 * MEGABYTE, "objects": 3000, "fds": 3, "threads": 3}
 PAYLOADS = (0, 100, 10_000, 200_000, 2_000_000)  # bytes
 PAYLOAD_WEIGHTS = (20, 30, 30, 16, 4)
@@ -79,7 +78,7 @@ PAYLOAD_WEIGHTS = (20, 30, 30, 16, 4)
 
 
 class Failure(Exception):
-    """What is wanted."""
+    """The intended failure."""
 
 
 async def echo(value: Any) -> Any:
@@ -128,7 +127,7 @@ async def instance(form: int, n: int) -> Any:
 
 
 async def census() -> tuple[int, int]:
-    """Return the process and the number of objects that its collector tracks."""
+    """Return the process id and the number of objects that its collector tracks."""
     gc.collect()
     return os.getpid(), len(gc.get_objects())
 
@@ -162,12 +161,12 @@ def make_instance(form: int, n: int) -> Any:
 
 
 def make_function(n: int, namespace: dict[str, Any]) -> Callable[[int], Awaitable[int]]:
-    """Return a coroutine function whose code is new, which multiplies by a global and add n."""
+    """Return a coroutine function with new code, which multiplies by a global and adds n."""
     exec(f"async def made(value):\n    return FACTOR * value + {n}", namespace)
     return namespace["made"]  # type: ignore[no-any-return]
 
 
-FACTOR = 3  # what `made` looks at in `__main__`
+FACTOR = 3  # a global that `made` reads in `__main__`
 
 
 def adder(n: int) -> Callable[[int], Awaitable[int]]:
@@ -200,16 +199,16 @@ CELLS = {
 
 
 class Soak:
-    """One program that does all of it.
+    """The program that does all chores.
 
     Args:
-        manager: Has two workers, and has started.
-        seconds: How long.
-        seed: Of what is random.
+        manager: A manager with two workers, which has started.
+        seconds: How long it runs.
+        seed: The seed of all random choices.
 
     Attributes:
         tasks: How many were scheduled.
-        wrong: What was, as text; the first few.
+        wrong: The first few errors, as text.
         deeds: What happened, and how often.
     """
 
@@ -221,7 +220,7 @@ class Soak:
         self.tasks = 0
         self.wrong: list[str] = []
         self.deeds: collections.Counter[str] = collections.Counter()
-        self.unheard = 0  # failures that are to reach the handler
+        self.unheard = 0  # failures that must reach the handler
         self.versions: dict[str, int] = {}  # of the cells
         # Some key for each worker.
         self.keys = {self.schedule(echo(n), key=n).ref.worker: n for n in range(64)}
@@ -244,7 +243,7 @@ class Soak:
                 return
             except WorkerLost:
                 self.deeds["lost"] += 1
-            except Exception as error:  # noqa: BLE001  whatever it is, it is told at the end
+            except Exception as error:  # noqa: BLE001  whatever it is, it is reported at the end
                 self.blame(f"{chore}: {error!r:.300}")
             left = max(0.0, self.until - time.monotonic())
             await asyncio.sleep(min(left, pause or PAUSE))
@@ -255,7 +254,7 @@ class Soak:
             self.wrong.append(what)
 
     def heard(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Is the loop's exception handler."""
+        """Handle errors as the loop's exception handler."""
         error = context.get("exception")
         if isinstance(error, Failure):
             self.deeds["heard"] += 1
@@ -277,8 +276,8 @@ class Soak:
 
         Args:
             task: A task or a batch.
-            wanted: What it is to return.
-            say: Makes what is compared of it.
+            wanted: The expected result.
+            say: Converts the result before it is compared.
         """
         try:
             got = await task
@@ -291,11 +290,11 @@ class Soak:
             self.blame(f"{got!r:.100} instead of {wanted!r:.100}")
 
     async def expect_of_ref(self, task: Awaitable[TaskRef], wanted: Any, say: Any = None) -> None:
-        """As `expect`, of the task whose reference a task returns."""
+        """Do as `expect` for the task whose reference a task returns."""
         self.tasks += 1
         try:
             found = self.manager.task(await task)
-        except (WorkerLost, UnknownTask):  # it has ended before we could ask
+        except (WorkerLost, UnknownTask):  # it ended before we could look it up
             self.deeds["lost or missed"] += 1
         else:
             await self.expect(found, wanted, say)
@@ -440,23 +439,23 @@ class Soak:
         await self.expect(asyncio.to_thread(lambda: schedule(echo(n)).result(PATIENCE)), n)
 
     async def far(self, n: int) -> float:
-        """One alone, and one of a batch the others of which end."""
+        """Schedule a single one, and a batch of which all others end."""
         years = timedelta(days=3650)
         self.schedule(echo(n), years)
         self.map(length, [bytes(2000)] * 20 + [b"far"], [timedelta(0)] * 20 + [years])
-        share = 1 / 8 if n * 2 <= FAR / 2 else 7 / 8  # of the time, for the half of them
+        share = 1 / 8 if n * 2 <= FAR / 2 else 7 / 8  # of the time, for each half
         return self.seconds * share / (FAR / 4)
 
     async def kills(self, n: int) -> float:
         worker = self.manager.stats().workers[1]
-        # One that dies before it is ready has its place filled later each time.
+        # A worker that dies before it is ready is replaced later each time.
         if n > 1 and worker.pid is not None and worker.state is WorkerState.READY:
             os.kill(worker.pid, signal.SIGKILL)
             self.deeds["killed"] += 1
         return min(30.0, self.seconds / 8)
 
 
-# Each is given the number of the round, and may return how many seconds the next is off.
+# Each gets the number of the round, and may return the seconds until the next one.
 CHORES: dict[str, Callable[[Soak, int], Awaitable[float | None]]] = {
     "cells": Soak.cells,
     "classes": Soak.classes,
@@ -478,12 +477,12 @@ CHORES: dict[str, Callable[[Soak, int], Awaitable[float | None]]] = {
 
 
 class Gauge:
-    """Measures host and workers once a second."""
+    """The figures of host and workers, measured once a second."""
 
     def __init__(self, soak: Soak) -> None:
         self.soak = soak
         self.begun = 0.0  # when the warm-up was over
-        self.tasks = 0  # until then
+        self.tasks = 0  # scheduled until then
         self.series: dict[tuple[str, str], Series] = {}
 
     async def run(self) -> None:
@@ -518,7 +517,7 @@ class Gauge:
             "fds": process.num_fds(),
             "threads": process.num_threads(),
         }
-        with suppress(psutil.AccessDenied):  # not each system says it of another process
+        with suppress(psutil.AccessDenied):  # some systems do not allow it
             figures["uss"] = process.memory_full_info().uss
         at, born = time.time(), process.create_time()
         for what, value in figures.items():
@@ -586,7 +585,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
-    # The deaths of workers are what is wanted here.
+    # The deaths of workers are intended here.
     logging.getLogger("aioscheduler").setLevel(logging.CRITICAL)
     return 0 if asyncio.run(soak(parse())) else 1
 

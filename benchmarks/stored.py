@@ -1,4 +1,4 @@
-"""Makes files of durable tasks by SQL: as ours are, and a hundred million in minutes."""
+"""Files of durable tasks made by SQL: like ours, and a hundred million in minutes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from common import FAR, durable_work
 
 from aioscheduler import Manager
 
-BYTES = 64  # on disk that a task may take, and some to spare
-ROOM = 1 << 30  # bytes that else is written meanwhile
+BYTES = 64  # on disk per task, with some to spare
+ROOM = 1 << 30  # bytes for anything else that is written meanwhile
 
 
 def check_disk(folder: str, count: int) -> None:
@@ -32,10 +32,10 @@ def build(path: Path, count: int, first: int, span: int) -> int:
     """Make a file of tasks, and return its bytes.
 
     Args:
-        path: Where; nothing is there.
+        path: Its path, where nothing exists.
         count: How many tasks.
         first: When the first of them is due, in nanoseconds since the epoch.
-        span: For how many nanoseconds from then on others follow, evenly.
+        span: The nanoseconds from then on over which the others are due, evenly.
     """
     asyncio.run(_put_one(path))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -45,7 +45,7 @@ def build(path: Path, count: int, first: int, span: int) -> int:
             connection.execute("DELETE FROM task")
         connection.execute("UPDATE meta SET value=? WHERE name='tasks'", (count,))
         connection.execute("UPDATE meta SET value=value+? WHERE name='next_row'", (count,))
-    with open(path, "rb") as file:  # a host that starts after this one reads it from the disk
+    with open(path, "rb") as file:  # drop it from the cache, so that a host reads it from the disk
         os.fsync(file.fileno())
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -53,7 +53,7 @@ def build(path: Path, count: int, first: int, span: int) -> int:
 
 
 async def _put_one(path: Path) -> None:
-    """Have our own code make the file, and one task that others are made after."""
+    """Make the file by our own code, with one task as the pattern for the others."""
     async with Manager(store=path, workers=0) as manager:
         await manager.schedule(durable_work(1_000_000), FAR).stored()
 

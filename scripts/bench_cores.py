@@ -1,40 +1,40 @@
-"""Runs real work on 1, 2, … N cores through a `Manager`, and says what each core brought.
+"""Run real work on 1, 2, … N cores through a `Manager`, and measure the gain from each core.
 
     python bench_cores.py [--quick] [--workers N] [--tasks N] [--work noop,wait,cpu]
                           [--json FILE] [--plot FILE.png]
                           [--nodes N [--address HOST:PORT]]
 
-Three kinds of work: `noop` returns its argument (what the manager itself costs), `wait` sleeps
-10 ms as if for an answer from the network, `cpu` reads and parses a module of the standard
-library of the Python that runs this.
+Three kinds of work: `noop` returns its argument (the cost of the manager itself), `wait` sleeps
+10 ms as if for an answer from the network, `cpu` reads and parses a module of the standard library
+of the Python that runs this.
 
 The method, for each kind of work and each number of workers:
 
-1. A new manager is started and warmed up; the first one also finds out how many tasks fill the
-   time there is. Every number of workers is then given the same tasks, with as many of them in
-   flight: what differs is the workers, nothing else.
+1. A new manager is started and warmed up; the first one also determines how many tasks fill the
+   available time. Every number of workers then gets the same tasks, with the same number in flight:
+   only the workers differ.
 2. Tasks go out in slices, to run at once; but up to one in four is scheduled for a time of its
-   own. These times are 5 ms apart and 25 to 50 ms ahead, and such a task says how late it
-   began. The manager is kept busy meanwhile: lateness holds the wait behind what is in flight.
-3. Each result is compared with the one known here beforehand, and each worker counts what it
-   ran. A task that is lost, run twice, early or wrong ends the benchmark with status 1.
+   own. These times are 5 ms apart and 25 to 50 ms ahead, and such a task returns how late it began.
+   The manager is saturated meanwhile: lateness includes the wait behind the tasks in flight.
+3. Each result is compared with the expected one, and each worker counts the tasks it ran. A task
+   that is lost, run twice, early or wrong ends the benchmark with status 1.
 4. psutil samples every process four times a second: CPU % is the mean over the run, 100 for one
-   core; RSS is the highest seen, shared pages included; a MB is 10^6 bytes. "Others" is what
-   all else took of the usable cores: where it is much, the numbers are too low.
-5. One sentence says who held up the runs with the most workers: the host or the workers, if
+   core; RSS is the highest seen, shared pages included; a MB is 10^6 bytes. "Others" is the use of
+   the usable cores by all other processes: if it is high, the figures are too low.
+5. One sentence names the bottleneck of the runs with the most workers: the host or the workers, if
    they filled their cores; or the cores, if all processes together filled those.
 
-Speed-up compares tasks/s with those of one worker (or one node); efficiency is speed-up over
-workers (or nodes). The
-host needs a core as well: where tasks are short and no core is free, it competes with workers.
+Speed-up compares tasks/s with those of one worker (or one node); efficiency is speed-up divided by
+the number of workers (or nodes). The host needs a core, too: where tasks are short and no core is
+free, it competes with the workers.
 
-With `--nodes` the workers are on 1, 2, … N nodes of a Ray cluster, as many on each as `--workers`
-says; without `--address` one is started on this machine, which shows that it works, and what the
-engine costs, but no speed-up: its cores are the same. CPU and memory of workers are then what the
-nodes measure, once a second; with `--address`, "others" is what all else took of this machine, and
-each worker is supposed to have a core.
+With `--nodes` the workers are on 1, 2, … N nodes of a Ray cluster, `--workers` on each; without
+`--address` a cluster is started on this machine, which shows that it works and what the engine
+costs, but no speed-up, as its cores are the same. CPU and memory of workers are then measured by
+the nodes, once a second; with `--address`, "others" is the use of this machine by all other
+processes, and each worker is assumed to have a core.
 
-`judge_cores.py` has the rows and the sentence, `show_cores.py` the bar and the tables,
+`judge_cores.py` has the rows and the sentence, `show_cores.py` the progress bar and the tables,
 `plot_cores.py` the picture.
 """
 
@@ -75,7 +75,7 @@ USABLE = (
 )
 CORES = len(USABLE)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-QUICK, FULL = 7.0, 48.0  # seconds for all runs together, were each as slow as with one worker
+QUICK, FULL = 7.0, 48.0  # seconds for all runs together, if each were as slow as with one worker
 WARM_UP = 0.25  # seconds
 SLICES = 8  # in flight at once
 SPACING, NEAR, FAR = 5_000, 25_000, 50_000  # µs: between timed tasks; to the first; to the last
@@ -89,7 +89,7 @@ ran = [0]  # tasks of this process
 
 
 class Timed(NamedTuple):
-    """What a timed task gives; `late` in milliseconds."""
+    """The result of a timed task; `late` in milliseconds."""
 
     late: float
     result: Any
@@ -130,12 +130,12 @@ async def census() -> tuple[tuple[str, int], int]:
 # ---- what the host does
 
 WORKS: dict[str, Callable[[Any], Any]] = {"noop": noop, "wait": wait, "cpu": cpu}
-IN_FLIGHT = {"noop": 2048, "wait": 2048, "cpu": 16}  # for each core: fewer, and workers run dry
-Calls = Sequence[tuple[Any, Any]]  # what a task is given, and what it must return
+IN_FLIGHT = {"noop": 2048, "wait": 2048, "cpu": 16}  # per core: with fewer, workers run dry
+Calls = Sequence[tuple[Any, Any]]  # argument and expected result
 
 
 class Failure(Exception):
-    """Tasks did not do what was expected of them."""
+    """Tasks were lost, early or wrong, or ran twice."""
 
 
 class Job(NamedTuple):
@@ -163,7 +163,7 @@ async def run_tasks(
     """Run tasks, and return how late the timed ones began: milliseconds, sorted.
 
     Raises:
-        Failure: A task gave nothing, or not what was expected.
+        Failure: A task returned nothing in time, or the wrong result.
     """
     out: deque[tuple[Batch[Any], Calls]] = deque()
     later: list[tuple[Batch[Any], Calls]] = []
@@ -197,12 +197,12 @@ def schedule_timed(
             return dues, None
         args = [(d, job.work, item) for d, (item, _) in zip(dues, calls, strict=False)]
         times = [EPOCH + timedelta(microseconds=d) for d in dues]
-        with contextlib.suppress(ValueError):  # we were held up until it was past: once more
+        with contextlib.suppress(ValueError):  # the time passed while we were delayed: try again
             return dues, manager.starmap(timed, args, times)
 
 
 async def collect(batch: Batch[Any], calls: Calls) -> list[float]:
-    """Compare the results of a batch; return the lateness of tasks that were timed."""
+    """Check the results of a batch; return the lateness of timed tasks."""
     lateness = []
     try:
         async with asyncio.timeout(PATIENCE):
@@ -220,15 +220,15 @@ async def collect(batch: Batch[Any], calls: Calls) -> list[float]:
 
 async def count_runs(manager: Manager, workers: int) -> dict[tuple[str, int], int]:
     """Return how many tasks each worker has run, by its machine and pid."""
-    # Keys are spread over the workers: by so many, each is asked.
+    # Keys are spread over the workers: with this many, each gets one.
     probes = [manager.schedule(census(), key=key) for key in range(64 * workers)]
     return dict([await probe for probe in probes])
 
 
 async def watch(row: Row, begun: float, manager: Manager, far: str) -> None:
-    """Sample the processes of a row until it is cancelled; of far workers by the manager."""
+    """Sample the processes of a row until cancelled; far workers by the manager's figures."""
     processes = [psutil.Process(one.pid) for one in (row.processes[:1] if far else row.processes)]
-    with contextlib.suppress(psutil.NoSuchProcess):  # the manager tells of that
+    with contextlib.suppress(psutil.NoSuchProcess):  # the manager reports that
         for count in itertools.count():
             percents = [process.cpu_percent() for process in processes]
             sizes = [process.memory_info().rss / 1e6 for process in processes]
@@ -250,7 +250,7 @@ async def watch(row: Row, begun: float, manager: Manager, far: str) -> None:
 
 
 async def bench(options: argparse.Namespace, rows: list[Row], tell: Tell) -> None:
-    """Run each job on each number of workers, and add a row to `rows` for each.
+    """Run each job on each number of workers, and append a row to `rows` for each.
 
     Raises:
         Failure: Tasks were lost, early or wrong, or ran twice.
@@ -278,7 +278,7 @@ async def bench(options: argparse.Namespace, rows: list[Row], tell: Tell) -> Non
 
 
 async def warm_up(manager: Manager, job: Job) -> float:
-    """Return a first guess of tasks/s."""
+    """Run tasks for a moment; return a first estimate of tasks/s."""
     begun, tasks, more = time.perf_counter(), 0, job.in_flight
     while (elapsed := time.perf_counter() - begun) < WARM_UP:
         await run_tasks(manager, job, more)
@@ -287,9 +287,9 @@ async def warm_up(manager: Manager, job: Job) -> float:
 
 
 async def measure(manager: Manager, job: Job, row: Row, title: str, tell: Tell, far: str) -> None:
-    """Fill in a row, but for what compares it with others."""
+    """Fill in a row, except for its comparison with others."""
     before = await count_runs(manager, row.workers)
-    # Processes of other machines are known by what the manager is told of them, in its order.
+    # Processes of other machines are known by the manager's figures, in its order.
     pids = (
         [worker.pid or 0 for worker in manager.stats().workers] if far else [p for _, p in before]
     )
@@ -317,7 +317,7 @@ async def measure(manager: Manager, job: Job, row: Row, title: str, tell: Tell, 
 
 def describe_machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):  # Linux says more there
+    with contextlib.suppress(OSError, StopIteration):  # Linux has more there
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
     python = f"{platform.python_implementation()} {platform.python_version()}"
@@ -371,7 +371,7 @@ def read_options() -> argparse.Namespace:
             "argument --nodes: needs Ray, which the extra `ray` brings: "
             "pip install 'aioscheduler[ray]'"
         )
-    # Above 4 by doubling, or 64 cores would take 64 runs of each work.
+    # Doubling above 4, or 64 cores would take 64 runs of each work.
     most = options.nodes or options.workers
     counts = [n for n in range(1, most) if n <= 4 or n & (n - 1) == 0]
     options.per_node = options.workers if options.nodes else 1
@@ -382,7 +382,7 @@ def read_options() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def crews(options: argparse.Namespace) -> Iterator[None]:
-    """Have `options.manager` make managers whose workers are where they were asked to be."""
+    """Set `options.manager` to make managers with workers here or on nodes, as asked for."""
     if options.nodes is None:
         yield
         return
@@ -404,7 +404,7 @@ def crews(options: argparse.Namespace) -> Iterator[None]:
 
 
 def to_json(saved: dict[str, Any]) -> str:
-    """Return JSON for people, too: a list of numbers takes one line."""
+    """Return readable JSON: a list of numbers takes one line."""
     numbers = re.compile(r"\[[-\d.,\s]+\]")
     text = json.dumps(saved, indent=2)
     return numbers.sub(lambda found: " ".join(found[0].split()), text) + "\n"

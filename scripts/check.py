@@ -1,9 +1,9 @@
-"""Runs every check: format, lint, types, the pages, tests. Stops at the first that fails.
+"""Run every check: format, lint, types, the pages, tests. Stop at the first that fails.
 
 With `--all-pythons` they run with every Python that pyproject.toml names and PATH has, and with
 `--python` (which may be repeated) with those given, each in an environment of its own under
 `build/`. Other arguments go to pytest: `scripts/check.py -k timers`. Without any, the tests that
-start several Ray nodes follow, one at a time; where Ray is not installed that is said instead.
+start several Ray nodes follow, one at a time, or a note if Ray is not installed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# -P: the package under test is the installed one, not the folder we stand in.
+# -P: test the installed package, not that of the current folder.
 CHECKS = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
     ("mypy",),
     ("mkdocs", "build", "--strict", "--site-dir", "SITE"),  # --quiet would hide its warnings
-    ("pytest", "-n", "2"),  # much of it waits: two at a time
+    ("pytest", "-n", "2"),  # two at a time, as many of them wait
 )
 NODES = ("pytest", "-m", "nodes")
 # mkdocs-material advertises its successor on every build.
@@ -73,7 +73,7 @@ def run_module(*words: str) -> int:
 def check_with(python: str, for_pytest: list[str]) -> int:
     """Run the checks with another Python, in an environment made for it."""
     print("→", python, flush=True)
-    # Made by the version and not by the command: two may be called `python3`.
+    # Named after the version and not the command: two may be called `python3`.
     ask = [python, "-c", "import platform; print(platform.python_version())"]
     version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     environment = ROOT / "build" / f"python{version}"
@@ -91,7 +91,7 @@ def found_pythons() -> list[str]:
     found = []
     for version in re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text):
         python = shutil.which(f"python{version}")
-        # One of pyenv's may be there and not run.
+        # A shim of pyenv may exist and not run.
         if python and run(python, "-V") == 0:
             found.append(python)
         else:

@@ -1,6 +1,6 @@
-"""What `bench_cores.py` found, a row for each run, and who held it up.
+"""The results of `bench_cores.py`, a row for each run, and its bottleneck.
 
-Nothing here measures, prints or draws: what is said follows from the rows alone.
+Nothing here measures, prints or draws: conclusions follow from the rows alone.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
 
-FULL = 85.0  # % of a core from which it counts as full: the mean holds a run's start and end, too
-BUSY = 20.0  # % of a core that others take, from which a run should be repeated
+FULL = 85.0  # % from which a core counts as full: the mean includes a run's start and end
+BUSY = 20.0  # % of a core used by others from which a run should be repeated
 
 
 @dataclass
 class Process:
-    """What psutil saw of a process."""
+    """The figures of a process, by psutil."""
 
     process: str
     pid: int
@@ -32,7 +32,7 @@ class Row:
     work: str
     workers: int
     tasks: int
-    timed: int = 0  # of the tasks
+    timed: int = 0  # tasks of these that were timed
     seconds: float = 0.0
     tasks_per_s: float = 0.0
     speedup: float = 1.0
@@ -59,7 +59,7 @@ class Row:
 
 
 def limit(row: Row, cores: int) -> str:
-    """Say who holds up a run on a machine with so many usable cores."""
+    """Return the bottleneck of a run on a machine with `cores` usable cores, as text."""
     host, *workers = [one.cpu_percent for one in row.processes]
     busy = [percent for percent in workers if percent is not None]
     if host is None or not busy:
@@ -81,7 +81,7 @@ def limit(row: Row, cores: int) -> str:
 
 
 def conclude(rows: Sequence[Row], cores: int) -> str:
-    """Say in one sentence who holds up each kind of work with the most workers."""
+    """Return one sentence that names the bottleneck of each kind of work with the most workers."""
     most = [row for row in rows if row.workers == rows[-1].workers]
     limits: dict[str, list[str]] = {}
     for row in most:

@@ -1,4 +1,4 @@
-"""Prints the states of a task and what may follow on each, as the README shows them."""
+"""Print the states of a task and the next states of each, as the README shows them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from aioscheduler.task import MOVES, State
 
 
 def draw() -> str:
-    """Return a line per state that is not an end."""
+    """Return a line for each state that is not an end."""
     return "\n".join(
         f"{state.value:<8}→ " + ", ".join(s.value for s in State if s in after)
         for state, after in MOVES.items()

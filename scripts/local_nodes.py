@@ -1,13 +1,13 @@
-"""Several Ray nodes on this machine, each with a loopback address of its own, for trying and tests.
+"""Several Ray nodes on this machine, each with a loopback address of its own, for trials and tests.
 
     with LocalNodes() as nodes:
         node = nodes.add(cpus=2)
         RayEngine(1, 2, address=nodes.address)
         node.cut_power()
 
-They are `ray.cluster_utils.Cluster`'s, in a process of their own, which ends with its standard
-input and leaves nothing: neither what Ray does not end itself, nor its files. So who tries nodes
-has no Ray in the own process. The head has no CPU, and so no outpost.
+They are made by `ray.cluster_utils.Cluster` in another process, so that the caller's has no Ray. It
+ends with its standard input and leaves nothing behind: neither processes that Ray does not end
+itself, nor files. The head has no CPU, and so no outpost.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import psutil
 from aioscheduler._outpost import leftovers
 
 SET_CHILD_SUBREAPER = 36
-FIRST = 2  # 127.0.0.2 and up: Ray makes an outward address of 127.0.0.1
-QUICK = {  # a node that is gone is found out in seconds, and not in half a minute
+FIRST = 2  # 127.0.0.2 and up: Ray replaces 127.0.0.1 by an outward address
+QUICK = {  # the loss of a node is noticed in seconds, and not in half a minute
     "health_check_initial_delay_ms": 1000,
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 1000,
@@ -44,7 +44,7 @@ class LocalNode:
     """A node.
 
     Attributes:
-        address: Its own, by which it is called in `WorkerStats.node`.
+        address: Its address, which is its name in `WorkerStats.node`.
         raylet: The process id of its first process.
     """
 
@@ -52,7 +52,7 @@ class LocalNode:
     raylet: int
 
     def processes(self) -> list[psutil.Process]:
-        """Return what runs there: the raylet first, then all that it has started."""
+        """Return its processes: the raylet first, then its descendants."""
         try:
             raylet = psutil.Process(self.raylet)
             return [raylet, *raylet.children(recursive=True)]
@@ -64,7 +64,7 @@ class LocalNode:
         return [each for each in self.processes() if _title(each).startswith("ray::Outpost")]
 
     def cut_power(self) -> None:
-        """End all at once: none has time to say that another has ended."""
+        """Kill all processes at once: none has time to report the end of another."""
         processes = self.processes()
         for each in processes:
             with suppress(psutil.NoSuchProcess):
@@ -85,13 +85,13 @@ class LocalNodes:
     """A head and as many nodes as are added; a context manager.
 
     Args:
-        environment: More of it for all processes of the nodes.
-        port: The head's, such as that of a cluster that has lost its own; 0: any.
+        environment: Additional variables for all processes of the nodes.
+        port: The head's port, such as that of a former head; 0: any.
 
     Attributes:
-        address: The head's, for `RayEngine(address=...)`.
+        address: The head's address, for `RayEngine(address=...)`.
         head: The head; `lose_head` ends it.
-        nodes: Those that were added, also what has ended.
+        nodes: The nodes that were added, including those that have ended.
     """
 
     address: str
@@ -111,7 +111,7 @@ class LocalNodes:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            start_new_session=True,  # Ctrl-C is ours to answer
+            start_new_session=True,  # Ctrl-C is handled here
             env={
                 **os.environ,
                 "PYTHONPATH": ":".join(os.path.abspath(each) for each in paths if each),
@@ -134,14 +134,14 @@ class LocalNodes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, cpus: int) -> LocalNode:
-        """Start another node, and return it when the head knows it."""
+        """Start another node; return it once the head knows it."""
         told = self._ask(add=cpus)
         node = LocalNode(told["address"], told["raylet"])
         self.nodes.append(node)
         return node
 
     def lose_head(self) -> None:
-        """End the head's own processes, and no others."""
+        """Kill the head's own processes, and no others."""
         self._ask(lose_head=True)
 
     def _ask(self, **order: Any) -> dict[str, Any]:
@@ -161,10 +161,10 @@ class LocalNodes:
 
 
 def main() -> None:
-    """The process that has the nodes: a line of JSON each way."""
+    """Run the process of the nodes: it reads orders and writes answers, lines of JSON."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # Ray prints
-    # What outlives its parent comes to us, to be ended; of what has ended, init would take note.
+    os.dup2(2, 1)  # as Ray prints
+    # Become the parent of orphans, so that we can end and reap them.
     ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.environ.pop("RAY_ADDRESS", None)
     from ray.cluster_utils import Cluster
@@ -176,7 +176,7 @@ def main() -> None:
     def try_to(do: Callable[[], dict[str, Any]]) -> None:
         try:
             answer = do()
-        except Exception as error:  # noqa: BLE001 - it is told
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
             answer = {"failed": repr(error)}
         out.write(json.dumps(answer) + "\n")
 
@@ -195,7 +195,7 @@ def main() -> None:
         if port:
             more["gcs_server_port"] = port
         node = add(0, **more)
-        count += 10 * (port > 0)  # the nodes of the former head may be there
+        count += 10 * (port > 0)  # the former head's nodes may still exist
         return {**node, "cluster": cluster.address}
 
     def lose_head() -> dict[str, Any]:
@@ -209,7 +209,7 @@ def main() -> None:
             try_to(lambda cpus=order["add"]: add(cpus))  # type: ignore[misc]
         else:
             try_to(lose_head)
-    # What does not end in time is ended all the same.
+    # Exit even if Ray does not end in time.
     threading.Timer(10, end).start()
     with suppress(Exception):
         cluster.shutdown()

@@ -1,9 +1,9 @@
-"""Draws docs/images/top.svg: `aioscheduler top` of two real programs, after some seconds of load.
+"""Draw docs/images/top.svg: `aioscheduler top` of two real programs, after some seconds of load.
 
     python picture_of_top.py [--seconds 40] [--width 120]
 
 A bot that answers in bursts, and a crawler that also computes; one of its workers is killed
-halfway. Nothing in the picture is made up, and nothing in the file is fetched when it is shown.
+halfway. No figure in the picture is invented, and the file loads nothing when it is shown.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=120)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        # A folder of sockets of our own: other managers of this user are not in the picture.
+        # A separate folder of sockets keeps other managers of this user out of the picture.
         tempfile.tempdir = os.environ["TMPDIR"] = os.environ["XDG_RUNTIME_DIR"] = folder
         programs = [start(Path(folder, name), text) for name, text in PROGRAMS.items()]
         try:
@@ -136,7 +136,7 @@ def start(path: Path, text: str) -> subprocess.Popen[bytes]:
 
 
 def look(seconds: float) -> tuple[Sample, Rates]:
-    """Take samples for so long, and return the last."""
+    """Take samples for some seconds, and return the last."""
     while len(snapshots()) < len(PROGRAMS):
         time.sleep(0.1)
     rates = Rates()
@@ -170,7 +170,7 @@ def picture(sample: Sample, rates: Rates, width: int) -> str:
     console.print(draw(sample.snapshots, rates, view, width, programs=sample.programs))
     plain = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     plain = re.sub(r" *<!--.*?-->\n", "", plain).replace("Fira Code, monospace", FONTS)
-    # Blanks at the beginning of a text count, for every program that shows it.
+    # Make every program that shows it keep leading blanks.
     plain = plain.replace("<svg ", '<svg xml:space="preserve" ', 1)
     svg = console.export_svg(title="aioscheduler top", theme=DARK, code_format=plain)
     addresses = set(re.findall(r"https?://[^\"' ]+|url\((?!#)[^)]*\)", svg))

@@ -57,7 +57,7 @@ def plot(rows: Sequence[Row], machine: dict[str, Any], file: Path) -> None:
         left.supxlabel(where, fontsize=8, color="#57606a", x=0.02, ha="left")
         drawn = io.BytesIO()
         figure.savefig(drawn, dpi=150)
-    # A third of the bytes, and no difference to be seen.
+    # A third of the bytes, with no visible difference.
     Image.open(drawn).convert("RGB").quantize(128).save(file, format="PNG", optimize=True)
 
 
@@ -82,7 +82,7 @@ def _draw_speedup(axes: Axes, rows: Sequence[Row]) -> None:
 
 def _draw_cpu(axes: Axes, row: Row) -> None:
     host, *workers = row.processes
-    # A sample is the mean since the one before it, so the first holds from the start.
+    # A sample is the mean since the one before it, so draw the first from the start.
     seconds = [0.0, *row.sampled_s]
     for one in (*reversed(workers), host):
         color, name = (HOST, "host") if one is host else (COLORS[row.work], "")

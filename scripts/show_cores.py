@@ -1,8 +1,7 @@
-"""How `bench_cores.py` shows itself in a terminal: the progress bar, and tables in colour.
+"""The output of `bench_cores.py` in a terminal: the progress bar, and tables in colour.
 
-Colour only says again what the figures say. There is none where the output goes to a file or a
-pipe, where NO_COLOR is set, and without rich, an extra: then tables are plain, and progress is a
-line a second.
+Colour only repeats what the figures say. There is none if the output goes to a file or a pipe, if
+NO_COLOR is set, or without rich, an extra: then tables are plain, and progress is a line a second.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ PROCESS = "work workers process cpu_percent:.0f rss_mb:.1f"
 def make_console(file: TextIO) -> Any:
     from rich.console import Console  # an extra
 
-    # NO_COLOR alone leaves bold text to rich; `color_system` leaves nothing.
+    # With NO_COLOR alone rich still writes bold text; with `color_system` None it does not.
     plain = bool(os.environ.get("NO_COLOR")) or not file.isatty()
     width = None if file.isatty() else 120
     colors: Any = None if plain else "auto"
@@ -40,7 +39,7 @@ def make_console(file: TextIO) -> Any:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Tell]:
-    """Show progress on stderr: a bar in a terminal if rich is there, else a line a second."""
+    """Show progress on stderr: a bar in a terminal if rich is installed, else a line a second."""
     if not RICH or not sys.stderr.isatty():
         yield _tell_in_lines()
         return
@@ -54,7 +53,7 @@ def progress() -> Iterator[Tell]:
         bars.TextColumn("[dim]{task.fields[left]}"),
     )
     empty: dict[str, Any] = {"count": "", "rate": "", "left": ""}
-    # The host is measured while it draws: no more often than it takes to look alive.
+    # The host is measured while it draws: draw only as often as needed to look alive.
     options: dict[str, Any] = {"refresh_per_second": 4, "transient": True}
     with bars.Progress(*columns, console=make_console(sys.stderr), **options) as bar:
         line = bar.add_task("", total=None, **empty)
@@ -89,12 +88,12 @@ def _tell_in_lines() -> Tell:
 
 
 def style(name: str, row: dict[str, Any]) -> str:
-    """Return the colour of a field: green as hoped for, yellow so-so, red bad; bold: full."""
+    """Return the style of a field: green good, yellow so-so, red bad; bold: a full core."""
     value = row[name]
     if name in ("speedup", "efficiency"):
         near = row["efficiency"]
         if row["workers"] == 1:
-            return ""  # it is what the others are compared with
+            return ""  # the baseline of the others
         return "green" if near >= 0.85 else "yellow" if near >= 0.6 else "red"
     if name in ("early", "lost"):
         return "bold red" if value else "green"
@@ -106,7 +105,7 @@ def style(name: str, row: dict[str, Any]) -> str:
 
 
 def say(sentence: str) -> None:
-    """Print a sentence, in bold and broken between words where that can be."""
+    """Print a sentence, in bold and wrapped between words where possible."""
     if RICH and sys.stdout.isatty():
         make_console(sys.stdout).print(sentence, style="bold", markup=False)
     else:

@@ -1,10 +1,10 @@
-"""Starts a Ray cluster of three nodes on this machine, and cuts the power of one while tasks run.
+"""Start a Ray cluster of three nodes on this machine, and cut the power of one while tasks run.
 
     python scripts/try_nodes.py [--seconds 20] [--rate 1000]
 
-Nothing needs to be set up but `pip install aioscheduler[ray]`. Each task leaves a line in a file
-when it begins, so that what is said at the end does not rest on the manager's word: every task is
-accounted for, and none has begun twice. It ends with status 1 if that does not hold.
+It needs only `pip install aioscheduler[ray]`. Each task appends a line to a file when it begins, so
+that the result does not rely on the manager's word: every task is accounted for, and none has begun
+twice. Otherwise it exits with status 1.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from local_nodes import LocalNodes
 from aioscheduler import Manager, WorkerLost
 from aioscheduler.ray import RayEngine
 
-NODES, WORKERS = 3, 2  # and as many CPUs a node
+NODES, WORKERS = 3, 2  # each node has as many CPUs as workers
 
 
 async def begin(path: str, number: int) -> int:
-    """Leave a line, which no other tears and no death undoes, and wait as if for an answer."""
+    """Append a line, which no other tears and no death undoes, and wait as if for an answer."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, f"{number}\n".encode())
     os.close(descriptor)
@@ -48,7 +48,7 @@ def nodes_of(manager: Manager) -> str:
 async def run(
     nodes: LocalNodes, path: str, seconds: float, rate: int, begun: float
 ) -> list[object]:
-    """Have tasks begin for so many seconds, and cut the power of a node after a third of them."""
+    """Run tasks for some seconds, and cut the power of a node after a third of them."""
     engine = RayEngine(NODES, WORKERS, address=nodes.address)
     async with Manager(engine=engine) as manager:
         say(begun, f"the manager is ready: {nodes_of(manager)}")
@@ -66,17 +66,17 @@ async def run(
         spare = asyncio.create_task(asyncio.to_thread(nodes.add, WORKERS))
         while not manager.stats().restarts:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
-        say(begun, f"the manager knows: {nodes_of(manager)}")
+        say(begun, f"the manager has noticed: {nodes_of(manager)}")
         while not all(worker.state == "ready" for worker in manager.stats().workers):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-        say(begun, f"and has others in their place: {nodes_of(manager)}")
+        say(begun, f"all are replaced: {nodes_of(manager)}")
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await spare
     return list(results)
 
 
 def judge(results: list[object], counts: Counter[int]) -> int:
-    """Say what became of the tasks, and return the status."""
+    """Print the ends of the tasks, and return the exit status."""
     finished = {n for n, result in enumerate(results) if result == n}
     lost = {n for n, result in enumerate(results) if isinstance(result, WorkerLost)}
     rest = len(results) - len(finished) - len(lost)
@@ -84,11 +84,11 @@ def judge(results: list[object], counts: Counter[int]) -> int:
     silent = sum(n not in counts for n in finished)
     print(
         f"{len(results):,} tasks: {len(finished):,} finished, {len(lost):,} ended as WorkerLost "
-        f"(of which had begun {sum(n in counts for n in lost):,}), {rest:,} ended otherwise"
+        f"({sum(n in counts for n in lost):,} of these had begun), {rest:,} ended otherwise"
     )
-    print(f"begun twice: {twice}; said to have finished and never begun: {silent}")
+    print(f"begun twice: {twice}; reported as finished but never begun: {silent}")
     good = not (twice or silent or rest)
-    print("none was lost unknowingly, and none ran twice" if good else "THIS IS A FAULT")
+    print("every task is accounted for, and none ran twice" if good else "THIS IS A FAULT")
     return 0 if good else 1
 
 

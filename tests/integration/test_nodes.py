@@ -393,4 +393,4 @@ def test_the_script_that_cuts_the_power_counts() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the power of 127.0.0." in done.stdout
-    assert "begun twice: 0; said to have finished and never begun: 0\n" in done.stdout
+    assert "begun twice: 0; reported as finished but never begun: 0\n" in done.stdout

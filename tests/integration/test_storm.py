@@ -45,6 +45,6 @@ def test_no_promise_is_broken(seconds: str, mode: list[str]) -> None:
 def test_what_was_acknowledged_outlives_its_hosts(seconds: str, mode: list[str]) -> None:
     done = storm("host_storm.py", "--seconds", seconds, "--seed", "1", *mode)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 acknowledged and lost, 0 early, 0 started twice of fail" in done.stdout
+    assert '0 acknowledged and lost, 0 early, 0 with "fail" started twice' in done.stdout
     assert "0 hosts" not in done.stdout.split(" and ")[0]
     assert done.stderr == ""
