@@ -72,9 +72,9 @@ class Bench:
             open_call(self.worker._catalog, 0, n)
 
     async def variable(self) -> None:
-        place = self.worker._runner._places[0]
+        context = self.worker._runner._contexts[0]
         for n in range(PAGE):
-            running.set((place, n, 1, 1))
+            running.set((context, n, 1, 1))
 
     async def user(self) -> None:
         for n in range(PAGE):

@@ -188,9 +188,8 @@ class Storm:
     def resume(self, pid: int) -> None:
         self.stopped.discard(pid)
         alive = [link.supervisor.process for link in self.manager._remotes]
-        if pid in [
-            life.pid for life in alive if life is not None
-        ]:  # else another process may have the id
+        # If the worker is gone another process may have its id.
+        if pid in [process.pid for process in alive if process is not None]:
             os.kill(pid, signal.SIGCONT)
 
     async def rage(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What SQLite does not keep as it is comes back all the same; `storesuite` tries whole batches."""
+"""Values that SQLite cannot keep are read back unchanged; `storesuite` tests whole batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a file is said with what to do about it."""
+"""The errors of a file say what to do about them."""
 
 from __future__ import annotations
 

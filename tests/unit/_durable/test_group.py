@@ -1,4 +1,4 @@
-"""What is written, against a model of the file: in any order of changes, commits and crashes."""
+"""Batches against a model of the file, in any order of changes, commits and crashes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_what_came_and_went_is_not_written() -> None:
     group.change(kept)
     group.strike(kept)
     assert (group.take(), group.unsaved, group.unsaved_bytes) == (None, 0, 0)
-    assert group.stamp == 3  # and it is written as far as anybody may wait for it
+    assert group.stamp == 3  # and its stamp counts as written for any waiter
 
 
 def test_what_was_handed_out_is_struck_in_the_next_batch() -> None:
@@ -201,7 +201,7 @@ def test_an_id_that_was_given_up_is_given_again_in_the_same_batch() -> None:
 
 
 def test_an_id_that_was_given_up_stays_given_up_when_its_task_has_ended() -> None:
-    """The end comes behind who has the id now, and that may be a batch later."""
+    """The end comes behind the task that has the id now, perhaps a batch later."""
     group = Group(0)
     first, row = make(group, id="one", due=5 * HOUR)
     take(group)
@@ -301,7 +301,7 @@ def test_the_end_of_a_task_comes_behind_what_it_has_scheduled() -> None:
 # ---- any history
 
 
-# ---- what repeats
+# ---- repeats
 
 
 def test_what_becomes_of_repeats_is_written_in_order_and_all_of_it() -> None:
@@ -358,7 +358,7 @@ def progress(ran: int, reason: str | None = None) -> RepeatProgress:
 
 
 class File:
-    """What a store makes of batches, and what it refuses."""
+    """A model of a store: its contents after batches, and what it refuses."""
 
     def __init__(self) -> None:
         self.tasks: dict[int, Row] = {}
@@ -407,7 +407,7 @@ class File:
 
 
 class SQLiteFile(File):
-    """What the real one makes of them; it is opened anew for each look."""
+    """The real store, which is reopened for each look."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -428,7 +428,7 @@ class SQLiteFile(File):
 
 
 class History:
-    """A group and its file, and what there would be if each change were written at once."""
+    """A group and its file, and the state there would be if each change were written at once."""
 
     def __init__(self, file: File) -> None:
         self.group = Group(0)
@@ -466,7 +466,7 @@ class History:
             self.ids[id_] = row.row
 
     def look(self, pick: int) -> None:
-        """A repeat has runs, which are no others' business."""
+        """Put runs of a repeat, together with its progress."""
         with self.group.whole():
             self.group.repeat(progress(len(self.looks)))
             stamps = [self.group.stamp]
@@ -492,7 +492,7 @@ class History:
             self.live[row.row] = kept, row
 
     def give_up(self, pick: int) -> None:
-        """A task goes on without its id, which another may have."""
+        """Free the id of a task, so that another may have it."""
         if self.live:
             kept, row = self._pick(pick)
             self.ids.pop(row.id or "", None)
@@ -554,7 +554,7 @@ class History:
         self.check()
 
     def check(self) -> None:
-        """The file, after a crash now, has what there was after one of the changes."""
+        """Check that after a crash now the file has the state after one of the changes."""
 
         def until_now(stamps: dict[int, int]) -> set[int]:
             return {number for number, stamp in stamps.items() if stamp <= self.written}
@@ -568,7 +568,7 @@ class History:
         assert self.file.repeats == ({"r": len(looks) - 1} if looks else {})
 
     def end(self) -> None:
-        """Write everything: the file has what there is."""
+        """Write everything, and check that the file has the present state."""
         while (taken := self.group.take()) is not None:
             self.under_way.append(taken)
         assert (self.group.unsaved, self.group.unsaved_bytes) == (0, 0)

@@ -1,8 +1,8 @@
-"""The horizon against random histories of a file that is behind: all tasks come once, in order.
+"""The horizon in random histories with a file that lags behind: each task comes once, in order.
 
-A thread carries out commits and reads in order, late; the loop puts, strikes and moves tasks, in
-memory and in the file, takes pages in parts, and lets time pass. A crash loses what was not
-committed; what is in memory then comes back from the file.
+A thread makes commits and reads in order, late; the loop puts, strikes and moves tasks, in memory
+and in the file, takes pages in parts, and lets time pass. A crash loses what was not committed;
+the tasks in memory are then read from the file again.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class History:
                 self.is_reading = False
 
     def hear(self) -> None:
-        """Hear of the first thing that the thread has done, and was not told yet."""
+        """Handle the first result of the thread that is still unhandled."""
         if self.told:
             what, *more = self.told.popleft()
             if what == "commit":
@@ -175,7 +175,7 @@ class History:
         self.now += self.random.choice((0, 1, 5, 50))
 
     def settle(self) -> None:
-        """Let all that is left come, and end."""
+        """Take and end all tasks that are left."""
         for _ in range(100_000):
             if not (self.alive or self.thread or self.told or self.group or self.page):
                 break

@@ -1,4 +1,4 @@
-"""The lock file: whose it is, what is in it, and how it is lost."""
+"""The lock file: its owner, its contents, and how it is lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_who_has_it_is_in_its_file(path: str) -> None:
     assert not os.get_inheritable(lock._fd)
     lock.check()
     lock.release()
-    assert file_of(path).exists()  # or two could have one each
+    assert file_of(path).exists()  # or two hosts could have one each
     again = Lock(path)
     again.take(0)
     assert file_of(path).read_text().split()[2] != epoch
@@ -330,7 +330,7 @@ def test_who_only_reads_leaves_the_file_alone(path: str, there: bool) -> None:
 
 
 class Spawning:
-    """A process that is being spawned, as `reduction.DupFd` sees it."""
+    """A process being spawned, as `reduction.DupFd` sees it."""
 
     DupFd = popen_spawn_posix._DupFd  # type: ignore[attr-defined]
 

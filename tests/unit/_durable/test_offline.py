@@ -1,4 +1,4 @@
-"""A file with no host at work: what is seen of it, what can be changed, and what stays."""
+"""A file that no host has open: what can be seen and changed, and what stays."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ROWS = [
 DEAD = [
     Row(11, NOW, 1, b"eleven", "key", "ada/11", b"note"),
     Row(12, NOW, 2, b"twelve"),
-    Row(13, NOW, 1, b"thirteen", id="ada/1"),  # its id is another's by now
+    Row(13, NOW, 1, b"thirteen", id="ada/1"),  # another task has its id by now
 ]
 LETTERS = [
     Burial(DEAD[0].bucket, 11, 4, Reason.FAILED, "Traceback\nValueError: 11", NOW + 1),
@@ -102,7 +102,7 @@ def edit(path: Path, *statements: str) -> None:
 
 
 def opening_of(path: Path) -> Opening:
-    """Return what the next host is told; it ends as it began."""
+    """Return what the next host reads when it opens the file; leave it as it was."""
     store = SQLiteStore(path, wait=0)
     opening = store.open()
     store.close(opening.clean)
@@ -121,7 +121,7 @@ def see(path: Path) -> list[Any]:
         ]
 
 
-# ---- looking
+# ---- inspection
 
 
 def test_repeats_are_counted(path: Path) -> None:
@@ -330,11 +330,11 @@ def test_letters_of_one_reason_over_many_pages(path: Path) -> None:
     assert late == list(range(101, 700, 2))
 
 
-# ---- what cannot be looked into
+# ---- files that cannot be inspected
 
 
 def refused(path: Path, text: str) -> None:
-    """Neither way in, and nothing is made, or changed."""
+    """Check that `look` and `change` both refuse, and make or change nothing."""
     before = files(path)
     for way in (look, change):
         with pytest.raises(StoreError, match=text), way(str(path)):
@@ -433,7 +433,7 @@ def test_a_file_that_vanishes_is_a_store_error(path: Path, monkeypatch: pytest.M
     with pytest.raises(StoreError, match="cannot be opened: .*not yours"), look(str(path)):
         pass
     monkeypatch.undo()
-    opening_of(path)  # the lock was let go
+    opening_of(path)  # the lock was released
 
 
 # ---- copies
@@ -459,7 +459,7 @@ def test_a_copy_of_a_file_in_order_is_in_order(path: Path, tmp_path: Path) -> No
     assert opening_of(copy).clean
 
 
-# ---- changing
+# ---- changes
 
 
 def requeue(path: Path, *rows: int, now: int = NOW + 99) -> list[Outcome]:

@@ -1,4 +1,4 @@
-"""Part by part it is what the same question gives of a list of the tasks in order."""
+"""Reading part by part returns the same as slicing a sorted list of the tasks."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_large_arguments_make_small_parts(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("seed", range(150))
 @pytest.mark.usefixtures("few_ahead")
 def test_whatever_changes_in_between_it_is_what_the_file_has_then(seed: int) -> None:
-    """Of two buckets, so that most parts end in the midst of one."""
+    """With two buckets, so that most parts end within one."""
     draw = random.Random(seed)
 
     def draw_due() -> int:
@@ -140,7 +140,7 @@ def test_whatever_changes_in_between_it_is_what_the_file_has_then(seed: int) -> 
 
 
 class Asked:
-    """A connection that counts what is asked of it."""
+    """A connection that counts its queries."""
 
     def __init__(self, store: SQLiteStore) -> None:
         assert store._connection is not None
@@ -166,7 +166,7 @@ def test_of_a_large_bucket_the_order_is_not_found_anew_for_each_part() -> None:
         found += [(row[2], row[1]) for row in some]
         after = found[-1]
     assert found == sorted(positions(rows))
-    assert asked.sorts <= 11  # and not one for each of the 15 parts
+    assert asked.sorts <= 11  # and not one query for each of the 15 parts
     store.close(clean=True)
 
 

@@ -1,4 +1,4 @@
-"""What is read of a file is what the same question gives of a list of its tasks."""
+"""Reads of a file return the same as those of a list of its tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of a store."""
+"""The types of a store."""
 
 from __future__ import annotations
 

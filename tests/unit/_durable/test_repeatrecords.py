@@ -1,4 +1,4 @@
-"""What is written of a repeat's progress stands in its row, in the same order."""
+"""The fields of a repeat's progress are in its row, in the same order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What repeats in a file that others have written to; the rest is in the suite of all stores."""
+"""Repeats in a file that other programs have changed; the rest is in the suite of all stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is around bad places is read; `test_sqlite` spoils pages, here a connection says what is."""
+"""Reading around gaps; `test_sqlite` spoils pages, here a connection fails at some rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aioscheduler._durable.salvage import LEAST, salvage, scan_page
 
 
 class Spoilt:
-    """A connection to rows of which some cannot be read: whoever steps on one hears of it."""
+    """A connection to rows of which some cannot be read: it raises when it meets one."""
 
     def __init__(self, rows: list[tuple[int, int]], bad: set[tuple[int, int]]) -> None:
         self.rows = sorted(rows)
@@ -73,7 +73,7 @@ def test_with_many_bad_places_it_ends_and_makes_nothing_up(
     assert len(set(found)) == len(found)
     assert len(places) <= len(keys & bad)
     assert connection.steps <= 2 * len(keys) + 100 * (len(places) + 1)
-    if keys and max(keys) not in bad:  # else what is last may stand between two bad places
+    if keys and max(keys) not in bad:  # else the last row may be between two gaps
         assert max(keys) in found
 
 
@@ -118,7 +118,7 @@ def test_read_page_by_page_around_bad_places_it_is_what_can_be_read_in_its_order
         found += page
         assert len(page) <= most
     assert found == sorted(set(found))
-    assert set(whole) <= set(found) <= keys - bad  # a page that begins behind one sees more of it
+    assert set(whole) <= set(found) <= keys - bad  # a page that begins behind a gap sees more of it
     assert bool(gaps) <= bool(places)
 
 

@@ -1,4 +1,4 @@
-"""How the file is made, copied and checked; `test_sqlite` has what becomes of other files."""
+"""Making, copying and checking a file; `test_sqlite` has files that are not ours or damaged."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_file_that_cannot_be_made_whole_is_not_there(
 
 
 def test_the_tables_are_those_that_were_agreed_on(connection: sqlite3.Connection) -> None:
-    """Each release is to read them: whoever changes them changes SCHEMA and MIGRATIONS as well."""
+    """Every release must read them: to change them, change SCHEMA and MIGRATIONS, too."""
     assert schema.SCHEMA == 2
     found = {
         table: [column[1] for column in connection.execute(f"PRAGMA table_info({table})")]
@@ -192,7 +192,7 @@ NEIGHBOURS = [
 def test_no_other_file_is_touched(
     connection: sqlite3.Connection, path: str, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    """However it is called: another store, perhaps, or the very one that is copied."""
+    """Whatever its name: another store, perhaps, or the one that is being copied."""
     for name in NEIGHBOURS:
         Path(path).with_name(name).write_text(name)
     if fails:

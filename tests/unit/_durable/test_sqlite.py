@@ -1,4 +1,4 @@
-"""One SQLite file: what any store does, and what becomes of it when the file is not as it was."""
+"""The store in an SQLite file: what any store does, and what happens when the file has changed."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def opened_rows(path: Path) -> list[Row]:
 
 
 def refused(path: Path, words: str, kind: type[StoreError] = StoreError) -> None:
-    """It says so, and leaves everything as it is."""
+    """Check that opening is refused, and changes nothing."""
     folder = path.parent
     before = files(folder) if folder.is_dir() else {}
     with pytest.raises(kind, match=words) as caught:
@@ -206,7 +206,7 @@ def test_a_file_into_which_half_of_its_log_was_copied(path: Path, store: SQLiteS
         shutil.copy(f"{path}{end}", f"{copy}{end}")
     store.close(True)
     with open(copy, "r+b") as file:
-        file.write(path.read_bytes()[:4096])  # which says how many pages there are
+        file.write(path.read_bytes()[:4096])  # which has the number of pages
     assert in_order(opened_rows(copy)) == in_order(rows)
 
 
@@ -279,7 +279,7 @@ def test_an_empty_file_where_a_host_has_been(path: Path, store: SQLiteStore) -> 
     store.close(True)
     path.write_bytes(b"")
     refused(path, "is empty, but a host has stored tasks in it")
-    path.unlink()  # as it says
+    path.unlink()  # as the message says
     assert opened_rows(path) == []
 
 
@@ -352,7 +352,7 @@ def test_without_a_copy_nothing_is_migrated(
 ) -> None:
     store.commit(Batch(puts=some_rows(1, 1)))
     store.close(True)
-    Path(f"{path}.before-{schema.SCHEMA + 1}").mkdir()  # no file can be put there
+    Path(f"{path}.before-{schema.SCHEMA + 1}").mkdir()  # so that no file can be put there
     newer("UPDATE task SET attempt=7")
     with pytest.raises(StoreError, match="cannot be opened"):
         SQLiteStore(path, wait=0).open()
@@ -395,7 +395,9 @@ def test_what_can_never_be_written_is_refused_with_all_of_its_batch(
     store: SQLiteStore, column: str, value: Any
 ) -> None:
     assert store._connection is not None
-    store._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1500)  # for this is a billion
+    store._connection.setlimit(
+        sqlite3.SQLITE_LIMIT_LENGTH, 1500
+    )  # for SQLite, whose limit is a billion
     broken = [*some_rows(1, 300), Row(301, 0, 1, b"")._replace(**{column: value})]
     for _ in range(2):
         with pytest.raises(Unwritable, match=r"tasks\.db does not take what was to be written"):
@@ -515,7 +517,7 @@ def all_of(read_page: Callable[[Row | None], list[Row]]) -> list[Row]:
 
 
 def has_payloads(path: Path, number: int) -> bool:
-    """Whether a page is one of tasks, and not of the index of their ids."""
+    """Return whether a page is one of tasks, and not of the index of their ids."""
     with open(path, "rb") as file:
         file.seek(number * 4096)
         return MARK in file.read(4096)
@@ -556,7 +558,7 @@ def spoil(path: Path, number: int) -> None:
 
 
 def test_a_payload_that_cannot_be_read_takes_no_other_along(path: Path, store: SQLiteStore) -> None:
-    marked = b"\xab" * 8192 + b"\xcd" * 8192  # goes over pages of its own
+    marked = b"\xab" * 8192 + b"\xcd" * 8192  # which takes overflow pages
     rows = some_rows(1, 100)
     rows[50] = rows[50]._replace(payload=marked)
     store.commit(Batch(puts=rows))
@@ -565,7 +567,7 @@ def test_a_payload_that_cannot_be_read_takes_no_other_along(path: Path, store: S
     at = next(
         n for n in range(0, len(content), 4096) if content[n + 4 : n + 4096] == b"\xab" * 4092
     )
-    with open(path, "r+b") as file:  # its chain of pages leads nowhere
+    with open(path, "r+b") as file:  # its chain of overflow pages is broken
         file.seek(at)
         file.write(b"\x7f\xff\xff\xff")
     store.open()
@@ -696,7 +698,7 @@ def test_a_function_without_a_name_is_told_of(path: Path, store: SQLiteStore) ->
 
 
 def test_torn_logs_hold_what_was_committed_before(path: Path, store: SQLiteStore) -> None:
-    """Cut, zeroed and flipped, as a power cut may leave what was not synced: a prefix is there."""
+    """A power cut may leave unsynced bytes cut, zeroed or flipped; a prefix must survive."""
     chance = random.Random(5)
     number, history = 1, [0]
     for turn in range(40):
@@ -881,7 +883,7 @@ def test_ticks_give_room_back(store: SQLiteStore) -> None:
 def test_a_statement_fits_what_sqlite_takes(
     path: Path, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Old builds take 999 values at a time."""
+    """Old builds accept only 999 values at a time."""
     store.close(True)
     connect = sqlite3.connect
 

@@ -1,4 +1,4 @@
-"""What SQLite does not keep as it is comes back all the same."""
+"""Values that SQLite cannot keep are read back unchanged."""
 
 from __future__ import annotations
 

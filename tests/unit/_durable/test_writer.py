@@ -1,4 +1,4 @@
-"""Calls are made in order in one thread, and told of in the loop."""
+"""Calls are made in order in one thread, and their results reported in the loop."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ async def test_no_thread_to_be_had_is_an_error_of_the_store(
 
 
 async def test_a_thread_that_has_died_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it died of: here the queue is broken."""
+    """For whatever reason: here the queue is broken."""
 
     class Broken:
         def get(self) -> None:

@@ -1,4 +1,4 @@
-"""An outpost on its node: whom it lets in, and the bytes of a worker that is none here."""
+"""An outpost on its node: whom it admits, and the bytes of its workers, which are faked here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONFIG = WorkerConfig(
 
 
 class Worker:
-    """In the place of an `LocalWorkerHandle`: its pipe's other ends are here."""
+    """A fake `LocalWorkerHandle`: the other ends of its pipe are here."""
 
     made: list[Worker]
     fails = False
@@ -84,7 +84,7 @@ class Worker:
 
 
 class Host:
-    """The host's end, by hand."""
+    """A fake host's end of the connection."""
 
     def __init__(self) -> None:
         self.items: list[list[Any]] = []
@@ -341,7 +341,7 @@ async def test_silence_of_the_hosts_machine_is_its_end(
     monkeypatch.setattr(Messages, "silence", lambda _: 3.0)
     await host.connect()
     await asyncio.sleep(0.05)
-    assert not host.lost  # it has not said yet how long is too long
+    assert not host.lost  # WELCOME, which says how long is too long, has not come
     host.send([Item.WELCOME, 4.0])
     await asyncio.sleep(0.05)
     assert not host.lost

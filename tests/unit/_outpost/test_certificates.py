@@ -47,7 +47,7 @@ def test_without_tls_there_is_none() -> None:
 
 
 def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
-    """As over a connection, without one."""
+    """Shake hands in memory, without a connection."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
         client.wrap_bio(to_client, to_server, server_side=False),
@@ -62,7 +62,7 @@ def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
             except ssl.SSLWantReadError:
                 pass
     sides[0].write(b"to the node")
-    assert sides[1].read() == b"to the node"  # in 1.3 the server looks at the client only now
+    assert sides[1].read() == b"to the node"  # in TLS 1.3 the server checks the client only now
 
 
 def test_both_sides_prove_themselves(files: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The host's side of one outpost, with the other side by hand."""
+"""The host's side of one outpost, with a fake outpost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Pipe:
 
 
 class Process:
-    """A worker handle that only notes."""
+    """A worker handle that records its calls."""
 
     def __init__(self, worker: int = 0, generation: int = 0) -> None:
         self.worker, self.generation = worker, generation
@@ -60,10 +60,10 @@ class Process:
 
 
 class FarEnd:
-    """An outpost by hand.
+    """A fake outpost.
 
     Attributes:
-        items: What it was told, but for the clock.
+        items: The items it received, except those of the clock.
         ahead: How far its clock is ahead of the host's.
     """
 
@@ -189,7 +189,7 @@ async def test_a_clock_that_is_ahead_of_what_was_measured_is_told_to_workers(sta
     process = Process()
     await stage.connect(process)
     stage.far.ahead += 10**9  # it runs too fast, by far
-    for _ in range(module.SAMPLES * 3):  # until what was measured before is forgotten
+    for _ in range(module.SAMPLES * 3):  # until the former measurements are forgotten
         stage.connection.look_after()
         await asyncio.sleep(0.002)
     assert process.leads[-1] < process.leads[0] - 9 * 10**8
@@ -294,7 +294,7 @@ async def test_one_who_does_not_answer_the_call_is_given_up(
 async def test_who_cancels_all_tasks_ends_what_is_being_connected_and_no_more(
     stage: Stage,
 ) -> None:
-    """The place asks for another."""
+    """The slot requests another."""
     process = Process()
     stage.connection.add(process)  # type: ignore[arg-type]
     stage.connection.started(*stage.far.address, "n1")  # whom nobody admits
@@ -322,7 +322,7 @@ async def test_the_launchers_word_ends_it_and_says_why(stage: Stage) -> None:
     await stage.connect(process)
     stage.connection.add(waits)  # type: ignore[arg-type]
     stage.connection.reported_lost("its actor was killed")
-    assert not process.ends  # never from within
+    assert not process.ends  # never within the call
     await until(lambda: process.ends and waits.ends)
     assert process.ends == [(None, "node n1 is lost: its actor was killed")]
     assert stage.overs == [stage.connection]
@@ -365,7 +365,7 @@ async def test_a_kill_is_told_and_its_answer_is_waited_for(
     assert stage.far.told(Item.KILL) == [[Item.KILL, 0, 0]]
     stage.far.send([Item.KILLED, 0, 0])
     await asyncio.sleep(0.1)
-    assert not stage.connection.cause  # it takes long to die: that is the outpost's to see
+    assert not stage.connection.cause  # it takes long to die, which is the outpost's concern
     stage.far.send([Item.ENDED, 0, 0, -9, "", [[0, 0]], None])
     await until(lambda: process.ends)
     assert not other.ends

@@ -1,4 +1,4 @@
-"""What a manager is told of an engine."""
+"""What a manager needs to know of an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launcher process, which is none here: its lines, its ends, and the next one."""
+"""The launcher process, which is faked here: its lines, its ends, and the next one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aioscheduler._outpost.launcher import LONGEST_LINE, Launcher
 
 
 class Process:
-    """What `Popen` makes: two pipes, and an end."""
+    """A fake `Popen`: two pipes, and an end."""
 
     made: list[Process]
     fails = False
@@ -37,7 +37,7 @@ class Process:
         Process.made.append(self)
 
     def lines(self) -> list[Any]:
-        """What it was told so far."""
+        """Return the lines it received so far."""
         try:
             while data := os.read(self.theirs[0], 1 << 16):
                 self.heard += data
@@ -199,7 +199,7 @@ async def test_the_first_that_cannot_be_run_raises(stage: Stage) -> None:
     with pytest.raises(OSError, match="no such file"):
         stage.start()
     Process.fails = False
-    stage.start()  # which is another try
+    stage.start()  # another attempt
 
 
 async def test_one_that_does_not_say_whether_it_is_up_is_killed(
@@ -361,6 +361,6 @@ async def test_a_forked_child_does_not_keep_it_alive(stage: Stage) -> None:
     process.stdin.close()
     os.set_blocking(process.theirs[0], True)
     assert b"settings" in os.read(process.theirs[0], 1 << 16)
-    assert os.read(process.theirs[0], 1) == b""  # nobody holds it
+    assert os.read(process.theirs[0], 1) == b""  # no process holds it
     os.close(write)
     os.waitpid(child, 0)

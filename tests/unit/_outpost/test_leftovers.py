@@ -16,7 +16,7 @@ from aioscheduler._outpost import leftovers
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray is asked for on Linux alone")
 
 SLEEPS = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-# One whose own child is left to another parent when it ends.
+# A process whose child gets another parent when it ends.
 PARENT = f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {SLEEPS!r}], stdout=subprocess.PIPE, text=True)
@@ -35,7 +35,7 @@ def started() -> Iterator[list[psutil.Process]]:
 
 
 def wait_until_gone(process: psutil.Process) -> None:
-    """The test's own time limit is the end; nobody may be there to reap what has no parent."""
+    """Wait until a process has ended; an orphan may stay a zombie, with nobody to reap it."""
     with contextlib.suppress(psutil.NoSuchProcess):
         while process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)

@@ -21,7 +21,7 @@ SECRET = b"s" * 32
 
 
 class End:
-    """One end, and what it hears."""
+    """One end, and what it has received."""
 
     def __init__(self, sock: socket.socket, role: bytes, secret: bytes = SECRET) -> None:
         self.took: list[Any] = []
@@ -45,7 +45,7 @@ class End:
 
 
 class Raw:
-    """The other end by hand."""
+    """A fake other end."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -86,7 +86,7 @@ async def sockets() -> AsyncIterator[tuple[socket.socket, socket.socket]]:
     for sock in pair:
         sock.setblocking(False)
     yield pair
-    await asyncio.sleep(0.01)  # connections that are aborted end in the next turn
+    await asyncio.sleep(0.01)  # aborted connections end in the next turn
     for sock in pair:
         sock.close()
 
@@ -173,7 +173,7 @@ async def test_who_does_not_prove_itself_is_cut_off(
 async def test_who_is_connected_when_the_time_for_the_proof_is_over_is_cut_off(
     sockets: Any,
 ) -> None:
-    """As by a TLS handshake that takes long."""
+    """A slow TLS handshake causes that."""
     node, raw = End(sockets[1], b"node"), Raw(sockets[0])
     node.messages.abort("it does not prove itself")
     await node.connect()
@@ -335,7 +335,7 @@ async def test_the_kernel_asks_the_other_machine_and_says_if_it_is_silent() -> N
         one.setblocking(False)
         with suppress(BlockingIOError):
             while True:
-                one.send(b"x" * ROOM)  # which nobody reads: its machine answers all the same
+                one.send(b"x" * ROOM)  # nobody reads it, but its machine answers
         assert silence_of(one) < 15.0
     with pytest.raises(OSError, match=r"."):
         silence_of(one)
@@ -344,7 +344,7 @@ async def test_the_kernel_asks_the_other_machine_and_says_if_it_is_silent() -> N
 @pytest.mark.parametrize(
     ("unacked", "probes", "data", "ack", "silence"),
     [
-        (0, 0, 20_000, 30_000, 0.0),  # nothing was asked
+        (0, 0, 20_000, 30_000, 0.0),  # there is nothing to answer
         (0, 1, 20_000, 30_000, 0.0),  # the answer may be on its way
         (0, 2, 20_000, 30_000, 20.0),
         (3, 0, 20_000, 30_000, 20.0),

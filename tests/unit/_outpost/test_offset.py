@@ -1,4 +1,4 @@
-"""What is certain of another machine's clock: a clock with that lead is never early."""
+"""The lead of another machine's clock: a clock with it is never early."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECOND = 1_000_000_000
 def test_the_best_way_there_counts() -> None:
     offset = Offset()
     offset.add(1_000 * US, 50_000 * US, 1_400 * US)
-    offset.add(2_000 * US, 51_100 * US, 2_300 * US)  # 100 us more there than at the first
+    offset.add(2_000 * US, 51_100 * US, 2_300 * US)  # 100 µs longer there than at first
     assert offset.lead(2_300 * US) == 1_000 * US - 50_000 * US - round(1_300 * US * DRIFT)
     assert offset.bound(2_300 * US) == 300 * US + round(2 * 300 * US * DRIFT)
 
@@ -40,7 +40,7 @@ def test_without_a_measurement_nothing_is_said() -> None:
 def test_a_clock_with_the_lead_is_never_early_and_late_by_the_bound_at_most(
     ahead: int, drift: float, ways: list[tuple[int, int, int]], after: int
 ) -> None:
-    """The node's clock is anything, and runs at another speed."""
+    """The node's clock shows any time, and runs at another speed."""
 
     def node(host: int) -> int:
         return host + ahead + round(host * drift)
@@ -51,7 +51,7 @@ def test_a_clock_with_the_lead_is_never_early_and_late_by_the_bound_at_most(
         offset.add(sent, node(sent + there), sent + there + back)
         now = sent + there + back + pause
     now += after
-    slack = 2 + round(now * 1e-12)  # of rounding
+    slack = 2 + round(now * 1e-12)  # for rounding
     reads = node(now) + offset.lead(now)
     assert reads <= now + slack
     assert reads >= now - offset.bound(now) - slack

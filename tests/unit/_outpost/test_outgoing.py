@@ -1,4 +1,4 @@
-"""What is sent, and when: a batch a turn, at once when there is much."""
+"""What is sent, and when: one message a turn, or at once if there is much."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ async def test_acks_go_with_what_is_sent_and_the_last_of_a_place_holds(sent: Sen
     sent.outgoing.took(0, 1, 10, 20)
     sent.outgoing.took(3, 0, 5, 5)
     await asyncio.sleep(0)
-    assert not sent.messages  # they can wait
+    assert not sent.messages  # acknowledgements can wait
     sent.outgoing.post(1)
     await asyncio.sleep(0)
     assert sent.messages == [([(1,)], {0: [1, 20], 3: [0, 5]})]
 
 
 async def test_acks_of_much_go_alone(sent: Sent) -> None:
-    """The other side may be waiting for just that (`WINDOW`)."""
+    """The other side may be waiting for them (`WINDOW`)."""
     sent.outgoing.took(0, 1, ACK_DUE - 1, ACK_DUE - 1)
     await asyncio.sleep(0)
     assert not sent.messages
@@ -63,7 +63,7 @@ async def test_acks_of_much_go_alone(sent: Sent) -> None:
     await asyncio.sleep(0)
     assert sent.messages == [([], {0: [1, ACK_DUE - 1], 1: [1, 1]})]
     sent.outgoing.flush()
-    assert len(sent.messages) == 1  # there is nothing more
+    assert len(sent.messages) == 1  # there is nothing left
 
 
 async def test_what_is_stopped_is_not_sent(sent: Sent) -> None:

@@ -1,4 +1,4 @@
-"""All outposts of a manager: who is on which, and what happens to all of them."""
+"""The outposts of a manager: which worker is on which, and what happens to all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launcher beside a Ray of its own that is made of a few lines; the real one: `test_nodes`."""
+"""The launcher with a fake Ray of a few lines; `test_nodes` has the real one."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class RayTaskError(RayError):
 
 
 class Beside:
-    """A launcher, its lines, and what it has asked of Ray."""
+    """A launcher, its lines, and its calls of Ray."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "ray").mkdir()
@@ -140,7 +140,7 @@ class Beside:
         return line
 
     def end(self) -> tuple[int, str, str]:
-        """Close its input; its status, what more it has said, and its standard error."""
+        """Close its input; return its status, its remaining output, and its standard error."""
         assert self.process is not None
         out, err = self.process.communicate()
         return self.process.returncode, out, err
@@ -163,7 +163,7 @@ def test_an_outpost_is_started_and_its_end_is_told(launcher: Beside) -> None:
     assert launcher.hear() == {"up": True}
     launcher.say(start=1, secret="ab")
     assert launcher.hear() == {"started": 1, "host": "10.0.0.9", "port": 7000, "node": "10.0.0.9"}
-    launcher.say(end=1)  # which does not end by itself
+    launcher.say(end=1)  # it does not end by itself
     assert launcher.hear() == {"lost": 1, "text": "The actor is dead because of it."}
     status, out, err = launcher.end()
     assert (status, out) == (0, "")
@@ -275,7 +275,7 @@ def test_a_dead_address_is_refused_by_its_name(launcher: Beside) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     launcher.settings["address"] = f"127.0.0.1:{port}"
-    launcher.start(RAY_ADDRESS="10.0.0.1:1")  # which a given address outdoes
+    launcher.start(RAY_ADDRESS="10.0.0.1:1")  # a given address takes precedence
     assert f"nothing answers at the address '127.0.0.1:{port}'" in launcher.hear()["refused"]
     assert (launcher.folder / "said").read_text() == ""
 

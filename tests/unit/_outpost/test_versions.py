@@ -1,4 +1,4 @@
-"""What must be alike on both sides, and that a refusal says what to do."""
+"""The versions that must be the same on both sides, and a refusal that says what to do."""
 
 from __future__ import annotations
 

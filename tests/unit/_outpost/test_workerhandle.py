@@ -1,4 +1,4 @@
-"""A process elsewhere, as the host has it: its pipe, and that it ends once."""
+"""The handle of a process on another machine: its pipe, and its one end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIG = WorkerConfig(
 
 
 class Carrier:
-    """What carries its bytes, and fails where it is told to."""
+    """A fake carrier, which fails on request."""
 
     def __init__(self) -> None:
         self.end = object()
@@ -106,7 +106,7 @@ async def test_what_a_worker_has_not_taken_is_a_window_at_most(place: Place) -> 
     waiter = asyncio.ensure_future(pipe.drain())
     pipe.acknowledge(1_000_000)
     assert sum(map(len, carrier.carried)) == WINDOW + 1_000_000
-    pipe.acknowledge(900_000)  # late: it says nothing new
+    pipe.acknowledge(900_000)  # late, and nothing new
     pipe.acknowledge(10**9)
     await waiter
     assert b"".join(carrier.carried) == 60 * frame(100_000)
@@ -139,7 +139,7 @@ async def test_a_worker_that_writes_nonsense_is_killed(
     place.process.pipe.arrive(b"\xff" * 100)
     assert place.carrier.killed == [place.process]
     assert "what it sends cannot be read" in caplog.text
-    place.process.pipe.arrive(wire.encode([Kind.READY]))  # and is not read any more
+    place.process.pipe.arrive(wire.encode([Kind.READY]))  # and is no longer read
     assert not place.frames
     place.process.finish(-9, "it says", [], None)
     assert place.ends[0][0] == -9

@@ -20,7 +20,7 @@ DAY = 86_400 * SECOND
 
 
 class Asked:
-    """A rule of the user's: that of another, and how often it was asked."""
+    """A user's rule that wraps another one and counts the questions."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -119,7 +119,7 @@ def test_there_is_none_after_the_last_due_time() -> None:
     st.integers(0, 10**10),
 )
 def test_all_up_to_a_moment_are_passed_over(step: int, number: int, beside: int) -> None:
-    """An Every is counted, and one that is not known as such is asked."""
+    """An Every is divided, and one that is not recognised as such is asked."""
     every = Every(timedelta(microseconds=step))
     until = NOW + number * step * 1000 + beside % (step * 1000)
     passed = pass_over(every, NOW, until)

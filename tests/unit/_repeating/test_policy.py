@@ -1,4 +1,4 @@
-"""What is run, what is skipped, and when it is looked for next."""
+"""Which times are run, which are skipped, and when to look next."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def nominals(found: Look) -> list[int]:
 
 
 class Failing:
-    """A rule that is right so many times."""
+    """A rule that answers a number of times, and then raises."""
 
     def __init__(self, right: int) -> None:
         self.right = right
@@ -101,9 +101,9 @@ def test_early_nothing_is_run() -> None:
     assert nominals(look("x", make(), progress, minute(1), NOW, 0)) == [1]
 
 
-# ---- what is missed
+# ---- missed times
 
-BACK = minute(10) + 5 * SECOND  # the 10th minute has passed by less than 10 s
+BACK = minute(10) + 5 * SECOND  # the 10th minute passed less than 10 s ago
 
 
 @pytest.mark.parametrize("overlap", ["skip", "queue", "allow"])
@@ -111,7 +111,7 @@ BACK = minute(10) + 5 * SECOND  # the 10th minute has passed by less than 10 s
 def test_with_all_none_is_left_out_that_had_passed(
     overlap: str, step: int, down: float, number: int
 ) -> None:
-    """Be it missed, or late only."""
+    """Whether a time is missed, or only late."""
     terms = make(Every(step), missed="all", overlap=overlap)
     progress, now, free = begin(terms, NOW), NOW + int(down * SECOND), 0
     back = now
@@ -128,22 +128,22 @@ def test_with_all_none_is_left_out_that_had_passed(
 @pytest.mark.parametrize(
     ("missed", "overlap", "running", "expected", "skipped", "next_", "held"),
     [
-        # One for the latest missed; the 10th, which is late only, comes while that one runs: where
-        # one is left, it is that one.
+        # One for the latest missed; the 10th, which is only late, comes while that one runs: where a
+        # single run is left, it is that of the 10th.
         ("once", "skip", False, [10], 9, 11, False),
         ("once", "queue", False, [9], 8, 10, True),
         ("once", "allow", False, [9, 10], 8, 11, False),
         ("once", "skip", True, [], 10, 11, False),
         ("once", "queue", True, [], 8, 9, True),
         ("once", "allow", True, [9, 10], 8, 11, False),
-        # One after another, whatever overlap says.
+        # One after another, whatever overlap is.
         ("all", "skip", False, [1], 0, 2, True),
         ("all", "queue", False, [1], 0, 2, True),
         ("all", "allow", False, [1], 0, 2, True),
         ("all", "skip", True, [], 0, 1, True),
         ("all", "queue", True, [], 0, 1, True),
         ("all", "allow", True, [], 0, 1, True),
-        # None of them; the 10th is not missed.
+        # None of the missed; the 10th is not missed.
         ("skip", "skip", False, [10], 9, 11, False),
         ("skip", "queue", False, [10], 9, 11, False),
         ("skip", "allow", False, [10], 9, 11, False),
@@ -229,9 +229,9 @@ def test_a_clock_that_is_set_back_repeats_nothing() -> None:
     back = minute(-100)
     for watched in (back, NOW):
         assert look("x", terms, progress, back, watched, 0) == Look(progress, (), minute(2))
-    # Nor does what came after the end of a run by the clock of then overlap that.
+    # Nor does a time overlap a run that had ended before it by the former clock.
     assert nominals(look("x", terms, progress, minute(2), NOW, minute(2.5))) == [2]
-    # What nobody missed is not taken for missed when its time has come.
+    # A time that nobody missed does not count as missed when the clock reaches it.
     assert nominals(look("x", make(missed="skip"), progress, minute(2), minute(50), 0)) == [2]
 
 
@@ -245,7 +245,7 @@ def test_a_year_forward_is_one_run_and_costs_little() -> None:
         assert seen.progress.skipped == (365 * 1440 - 1 if rule is MINUTELY else 999)
 
 
-# ---- what overlaps
+# ---- overlaps
 
 
 def test_a_run_that_goes_on_has_the_others_skipped_and_counted() -> None:
@@ -327,7 +327,7 @@ def test_it_has_so_many_runs(overlap: str) -> None:
     assert progress == Progress(None, minute(3), 3, 0)
     assert seen == Look(progress, (), None)
     assert resume(terms, progress, minute(10)) == progress
-    # Asked for again at the next start it stays over; asked for more, it goes on.
+    # Declared again at the next start it stays over; with more times it goes on.
     assert begin(terms, minute(20), progress, terms.text) == progress
     assert begin(make(times=4), minute(20), progress, terms.text).next == minute(21)
 
@@ -393,7 +393,7 @@ def test_it_may_end_while_it_is_paused() -> None:
     assert resume(terms, pause(begin(terms, NOW)), minute(9)) == Progress(skipped=3)
 
 
-# ---- asked for again
+# ---- declared again
 
 
 def test_an_unchanged_rule_keeps_its_next_time_and_a_changed_one_the_last() -> None:
@@ -412,10 +412,10 @@ def test_a_changed_rule_owes_nothing_and_runs_nothing_again() -> None:
     nine, eight = make(Cron("0 9 * * *", "UTC")), make(Cron("0 8 * * *", "UTC"))
     last = NOW + 9 * 60 * MINUTE
     progress = Progress(next=last + 1440 * MINUTE, last=last, ran=1)
-    # Asked for at half past eight of the next day: that day's time has passed by the new rule.
+    # Declared at half past eight of the next day: that day's time has passed by the new rule.
     asked = minute(1440 + 8.5 * 60)
     assert begin(eight, asked, progress, nine.text).next == minute(2 * 1440 + 8 * 60)
-    # The clock has been set back before the last: what was run is not run again.
+    # The clock was set back to before the last run: that is not run again.
     assert begin(nine, NOW, progress, eight.text).next == progress.next
 
 
@@ -517,7 +517,7 @@ events = st.one_of(
 
 
 class Host:
-    """Looks at one repeat, and judges what it is told."""
+    """A host of one repeat, which checks every look."""
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
@@ -557,7 +557,7 @@ class Host:
         return seen
 
     def watch(self, until: int) -> None:
-        """Let time pass, and look whenever it is time."""
+        """Let time pass, and look when due."""
         while (wake := self.look().wake) is not None and wake <= until:
             self.now = max(self.now, wake)
         self.now = until
@@ -588,7 +588,7 @@ class Host:
             self.progress = resume(self.terms, self.progress, self.now)
 
     def judge(self) -> None:
-        """Every nominal time was run or skipped, but for those that are to come."""
+        """Check that every nominal time was run or skipped, except those still to come."""
         assert self.progress.ran == len(self.ran)
         assert self.progress.last == (self.ran[-1] if self.ran else None)
         if self.progress.next is not None:
@@ -625,7 +625,7 @@ def test_any_history(
     )
     if nothing_is_lost and not kinds & {"pause"}:
         assert host.progress.skipped == 0
-    # Whatever has happened, it goes on; unless it is over.
+    # Whatever has happened, it goes on, unless it is over.
     host.happen("resume", 0)
     host.watch(host.now)
     for _ in range(2000):

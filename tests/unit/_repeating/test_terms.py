@@ -1,4 +1,4 @@
-"""What a repeat may be asked for."""
+"""The arguments of a repeat."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aioscheduler.rules import Cron, Every
 
 
 class Own:
-    """A rule of the user's."""
+    """A user's rule."""
 
     def next(self, after: datetime) -> datetime | None:
         return None
