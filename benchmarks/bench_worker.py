@@ -106,7 +106,7 @@ class Bench:
         wire.encode([Kind.ANNOUNCED, 0, numbers])
         self.engine._slices += 1
         self.engine.run(numbers, dues)
-        while self.engine._launched or self.engine._runner:
+        while self.engine._launched or self.engine._next_run:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         self.worker._turn.pack()

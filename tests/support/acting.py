@@ -1,6 +1,6 @@
-"""Functions that tests ship: they are found by name, as those of a module of a user's are.
+"""Functions that tests ship: they are found by name, as those of a user's module.
 
-Those of a test's own file would go by value, with copies of the file's globals.
+Functions of a test's own file would go by value, with copies of the file's globals.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ word: ContextVar[str] = ContextVar("word", default="none")
 ran: list[Any] = []
 running: set[Any] = set()
 HOSTS: list[Any] = []
-"""Models of a host, the last of which is told what its tasks do."""
+"""Models of a host; tasks report to the last one."""
 
 
 def leave_a_word(text: str) -> str:
@@ -50,7 +50,7 @@ async def note_later(number: int) -> None:
 
 
 async def end_when(path: str, how: str) -> None:
-    """End this process as soon as there is a file: with status 0, or by a signal."""
+    """End this process as soon as a file exists: with status 0, or by a signal."""
     while not os.path.exists(path):
         await asyncio.sleep(0.005)
     if how == "exit":
@@ -59,7 +59,7 @@ async def end_when(path: str, how: str) -> None:
 
 
 async def end_as(how: str) -> Any:
-    """Ends in the way that it is told, on its own worker or here."""
+    """End in the given way, in a worker or here."""
     await asyncio.sleep(0)
     if how == "fails":
         raise LookupError(how)
@@ -77,7 +77,7 @@ def exhausted(number: int) -> int:
 
 
 class Counting:
-    """Has a state of its own."""
+    """An exception with a state of its own."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -109,7 +109,7 @@ async def act(padding: bytes, nap: int, fails: bool) -> int:
     try:
         HOSTS[-1].began(number)
     except BaseException as error:
-        HOSTS[-1].faults.append(error)  # it would be this task's
+        HOSTS[-1].faults.append(error)  # raised, it would be the failure of this task
         raise
     try:
         for _ in range(nap):
@@ -131,7 +131,7 @@ def decode_with_another(payload: bytes) -> Any:
 
 
 class Cancelling:
-    """Is no function, and ends as if it had been cancelled: when it is called, or awaited."""
+    """A callable object that ends as if cancelled: when it is called, or awaited."""
 
     def __init__(self, later: bool) -> None:
         self._later = later

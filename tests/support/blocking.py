@@ -1,4 +1,4 @@
-"""Tasks that keep their worker's loop busy, for a while or for good; they are found by name."""
+"""Tasks that block their worker's loop, for a while or for ever; they are found by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOR_GOOD = 60.0  # seconds
 
 
 async def innocent() -> int:
-    """Never ends in its first attempt; returns which one it was in the others."""
+    """Never end in the first attempt; return the number of the attempt in the others."""
     if current_attempt() == 1:
         await asyncio.sleep(FOR_GOOD)
     return current_attempt()
@@ -57,14 +57,14 @@ async def leave_a_callback_of_nobody() -> None:
 
 
 class Read:
-    """Blocks where it is read."""
+    """A value that blocks where it is unpickled."""
 
     def __reduce__(self) -> Any:
         return call, ()
 
 
 class Written:
-    """Blocks where it is written, in a worker."""
+    """A value that blocks where it is pickled in a worker."""
 
     def __init__(self, host: int) -> None:
         self.host = host
@@ -90,13 +90,13 @@ def ask_long(error: BaseException) -> bool:
 
 
 async def stop_itself() -> str:
-    """Is in its step for as long as the process is stopped."""
+    """Stop the process within a step."""
     os.kill(os.getpid(), signal.SIGSTOP)
     return "goes on"
 
 
 async def sleep_together(when: float, seconds: float) -> None:
-    """Have its step in the same turn as others that are given the same time."""
+    """Take a step in the same turn as others with the same time."""
     await asyncio.sleep(when - time.monotonic())
     await sleep(seconds)
 
@@ -123,6 +123,6 @@ class Waits(logging.Handler):
 
 
 def add_handler(handler: type[logging.Handler]) -> None:
-    """An initializer; what blocks is reported at the next look at the ticks."""
+    """Make blocks be reported at the next check of the ticks; an initializer."""
     vars(workers_module("watch"))["BLOCKED_AFTER"] = 0.1
     logging.getLogger("aioscheduler").addHandler(handler())

@@ -1,4 +1,4 @@
-"""Tasks that know how many run beside them, and that wait until they are let go."""
+"""Tasks that know how many run beside them, and that wait until they are released."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from aioscheduler import current_task
 
 BEGUN: list[int] = []
-"""Numbers of those that have begun to wait, in this process."""
+"""Numbers of the tasks that have begun to wait, in this process."""
 
 GATES: dict[int, asyncio.Event] = {}
-"""What lets them go; who has none waits for ever."""
+"""The events that release them, by number; a task without one waits for ever."""
 
 _crowds: Counter[int] = Counter()  # by scheduler of this process
 
 
 @contextmanager
 def _in_the_crowd() -> Iterator[int]:
-    """Count this task in; give how many run on its scheduler with it."""
+    """Count this task in; yield how many run on its scheduler, itself included."""
     scheduler = current_task().scheduler
     _crowds[scheduler] += 1
     try:
@@ -61,7 +61,7 @@ def fail(number: int) -> None:
 
 
 async def be_long_in_going(seconds: float) -> int:
-    """Sleep for long; when it is cancelled, clean up for so many seconds."""
+    """Sleep for long; when cancelled, clean up for some seconds."""
     with _in_the_crowd():
         try:
             await asyncio.sleep(60)

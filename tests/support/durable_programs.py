@@ -1,4 +1,4 @@
-"""Programs of users with modules of their own, which change from one deploy to the next.
+"""Users' programs with modules of their own, which change from one deploy to the next.
 
 Run in their folder as `python durable_programs.py DEED PATH MODULES …`.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from aioscheduler import DeadLetter, Manager, SQLiteStore
 
 kept: list[Manager] = []
-"""Managers that are there until the program ends."""
+"""Managers that are kept until the program ends."""
 
 
 def letter_of(letter: DeadLetter) -> list[Any]:
@@ -35,7 +35,7 @@ async def put(path: str, modules: str, *calls: str) -> None:
 
 
 async def leave(path: str, modules: str, count: str, workers: str) -> None:
-    """Schedule many calls of `jobs.work`, and end at once, without a close."""
+    """Schedule many calls of `jobs.work`, and exit at once, without a close."""
     work = importlib.import_module(modules).work
     manager = Manager(store=path, workers=int(workers))
     manager.start()
@@ -46,7 +46,7 @@ async def leave(path: str, modules: str, count: str, workers: str) -> None:
 
 
 async def run(path: str, modules: str, workers: str, requeue: str = "") -> None:
-    """Import modules, requeue dead letters of a reason, run all there is, and say what is left."""
+    """Import modules, requeue dead letters of a reason, run all tasks, and print what is left."""
     for name in modules.split():
         importlib.import_module(name)
     store = SQLiteStore(path, wait=30)

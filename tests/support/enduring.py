@@ -1,6 +1,6 @@
 """Durable functions that tests ship, and that hosts find again after a restart.
 
-What they do is appended to a file before they go on, so that no death hides it.
+They append what they do to a file before they go on, so that no death hides it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def say(log: str, *words: object) -> None:
 
 
 def lines_of(log: Path) -> list[str]:
-    """Return what was said so far."""
+    """Return the lines written so far."""
     return log.read_text().splitlines() if log.exists() else []
 
 
@@ -51,7 +51,7 @@ async def note_once(log: str, what: object) -> object:
 
 @durable("hold")
 async def hold(log: str, what: object, gate: str) -> None:
-    """Say that it has begun, and end when there is a file."""
+    """Write that it has begun, and end when a file exists."""
     say(log, what, current_attempt())
     await wait_for(gate)
     say(log, what, "ends")
@@ -66,7 +66,7 @@ async def hold_once(log: str, what: object, gate: str) -> None:
 
 @durable("convert", retry=Retry(attempts=3))
 async def convert(log: str, what: object) -> None:
-    """Make another error of a cancellation."""
+    """Turn a cancellation into another error."""
     say(log, what, current_attempt())
     try:
         await asyncio.sleep(3600)
@@ -77,7 +77,7 @@ async def convert(log: str, what: object) -> None:
 
 @durable("cut")
 async def cut(log: str, what: object) -> None:
-    """Wait for what another has cancelled."""
+    """Await a task that another has cancelled."""
     say(log, what, current_attempt())
     inner = asyncio.get_running_loop().create_future()
     inner.cancel()
@@ -86,7 +86,7 @@ async def cut(log: str, what: object) -> None:
 
 @durable("clean")
 async def clean(log: str, what: object, gate: str) -> None:
-    """Clean up until there is a file."""
+    """Clean up until a file exists."""
     say(log, what, current_attempt())
     try:
         await asyncio.sleep(3600)
@@ -141,7 +141,7 @@ async def nothing(number: int) -> None: ...
 
 @durable("step")
 async def step(log: str, number: int) -> None:
-    """A step of a chain, which schedules the next, until there is a file."""
+    """Run a step of a chain, which schedules the next one until a file exists."""
     say(log, number)
     if not os.path.exists(f"{log}.last"):
         current_manager().schedule(step(log, number + 1), id=f"chain {number + 1}")
@@ -149,7 +149,7 @@ async def step(log: str, number: int) -> None:
 
 @durable("fork")
 async def fork(log: str) -> None:
-    """Have a child that outlives this process, and its group."""
+    """Start a child that outlives this process and its group."""
     child = os.fork()
     if not child:
         os.setsid()
@@ -162,7 +162,7 @@ async def fork(log: str) -> None:
 
 @durable("escape")
 async def escape(log: str) -> None:
-    """Leave the group that is killed with the host, and keep the loop from seeing its end."""
+    """Leave the group that is killed with the host, and hide the host's end from the loop."""
     os.setpgid(0, os.getpgid(os.getppid()))
     say(log, os.getpid())
     time.sleep(60)
@@ -178,7 +178,7 @@ async def kill_plainly() -> None:
 
 
 def die_before_anything_begins() -> None:
-    """Have this worker die as soon as it has announced a task; an initializer."""
+    """Make this worker die as soon as it has announced a task; an initializer."""
 
     def die(*_: object) -> None:
         os._exit(3)

@@ -36,12 +36,12 @@ def tell(*words: object) -> None:
 
 
 async def heed() -> None:
-    """Wait until the test says a word, or nothing more."""
+    """Wait for a line from the test, or the end of its lines."""
     await asyncio.to_thread(sys.stdin.readline)
 
 
 class Doomed(SQLiteStore):
-    """Kills its host by the commit of a batch that is meant."""
+    """A store that kills its host at the commit of a chosen batch."""
 
     def __init__(self, path: str, meant: Callable[[Batch], bool], after: bool) -> None:
         super().__init__(path, wait=30)
@@ -64,7 +64,7 @@ def ends(batch: Batch) -> bool:
 
 
 async def doomed(path: str, log: str, function: str, meant: str, moment: str) -> None:
-    """Run one task, the same in each life, and die by the commit of its start or of its end."""
+    """Run one task, the same in each life, and die at the commit of its start or its end."""
     store = Doomed(path, {"begins": begins, "ends": ends}[meant], moment == "after")
     async with Manager(store=store, workers=1) as manager:
         manager.schedule({"note": note, "note_once": note_once}[function](log, "task"), id="task")
@@ -72,7 +72,7 @@ async def doomed(path: str, log: str, function: str, meant: str, moment: str) ->
 
 
 async def fill(path: str, log: str) -> None:
-    """Put tasks down for ever, and say how many are on disk."""
+    """Schedule tasks for ever, and print how many are on disk."""
     async with Manager(store=path, workers=1) as manager:
         number = 0
         while True:
@@ -92,7 +92,7 @@ async def at_once(path: str, log: str) -> None:
 
 
 async def hold_two(path: str, log: str, gate: str) -> None:
-    """Have two tasks run for long, which is on record."""
+    """Run two long tasks, whose starts are on record."""
     async with Manager(store=path, workers=1) as manager:
         both = (
             manager.schedule(hold(log, "rerun", gate)),
@@ -101,14 +101,14 @@ async def hold_two(path: str, log: str, gate: str) -> None:
         for task in both:
             while task.state is not State.RUNNING:
                 await asyncio.sleep(0.005)
-        for n in range(3):  # what outlives a commit is marked
+        for n in range(3):  # a task that outlives a commit is marked as begun
             await manager.schedule(note(log, f"later {n}"), HOUR).stored()
         tell("running", *(worker.pid for worker in manager.stats().workers))
         await heed()
 
 
 async def cancel(path: str, log: str, gate: str, workers: str) -> None:
-    """Cancel a task that runs, and say so when it is on disk; its clean-up takes long."""
+    """Cancel a running task with a long clean-up, and print it when that is on disk."""
     async with Manager(store=path, workers=int(workers)) as manager:
         task = manager.schedule(clean(log, "task", gate), id="task")
         while "task 1" not in lines_of(Path(log)):
@@ -122,7 +122,7 @@ async def cancel(path: str, log: str, gate: str, workers: str) -> None:
 
 
 async def poison(path: str, log: str, workers: str, folder: str) -> None:
-    """The first time have a task among others that kills its host; then run all there is."""
+    """Schedule, the first time, a task that kills its host among others; run all there are."""
     host = Path(folder, "host")
     host.write_text(str(os.getpid()))
     store = SQLiteStore(path, wait=30)
@@ -146,7 +146,7 @@ async def chain(path: str, log: str) -> None:
 
 
 async def bear(path: str, log: str) -> None:
-    """Have a task whose child outlives all of this."""
+    """Run a task whose child outlives host and worker."""
     async with Manager(store=path, workers=1) as manager:
         await manager.schedule(fork(log))
         tell("born")
@@ -154,7 +154,7 @@ async def bear(path: str, log: str) -> None:
 
 
 async def lose_worker(path: str, log: str) -> None:
-    """Have a task that outlives the host in its worker."""
+    """Run a task that outlives the host in its worker."""
     async with Manager(store=path, workers=1) as manager:
         await manager.schedule(escape(log)).stored()
         tell("stored")
@@ -162,7 +162,7 @@ async def lose_worker(path: str, log: str) -> None:
 
 
 async def keep(path: str, log: str) -> None:
-    """Have the store open, and a task in it, until told; or say why not any longer."""
+    """Keep the store open, with a task in it, until the test writes; or print why it cannot."""
     async with Manager(store=path, workers=1) as manager:
         task = manager.schedule(note(log, "kept"), HOUR, id="kept")
         await task.stored()
@@ -186,9 +186,9 @@ async def try_to_open(path: str) -> None:
 
 
 async def full(path: str, log: str) -> None:
-    """Run tasks while the disk is full, and when it is not any more.
+    """Run tasks while the disk is full, and when it no longer is.
 
-    A limit for the size of files stands for the disk.
+    A limit on the size of files simulates the disk.
     """
     async with Manager(store=path, workers=1) as manager:
         await manager.schedule(note(log, "before"))

@@ -1,4 +1,4 @@
-"""Links that accept everything and run nothing, and a router with such."""
+"""Links that accept everything and run nothing, and a router with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aioscheduler.task import State, Task, TaskRef
 
 
 class FakeLink:
-    """Accepts everything and runs nothing."""
+    """A link that accepts everything and runs nothing."""
 
     loop = None
     loop_thread = LoopThread("manager")

@@ -1,4 +1,4 @@
-"""Nodes that are processes of this machine, for the tests of outposts, and what tasks do there."""
+"""Nodes that are processes of this machine, for the tests of outposts, and tasks to run there."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LAUNCHER = str(Path(__file__).with_name("outpost_launcher.py"))
 
 
 class Far:
-    """Makes engines, and knows the processes behind them.
+    """A maker of engines, which knows the processes behind them.
 
     Args:
-        folder: For what it notes.
+        folder: The folder for its notes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Far:
         self.history.touch()
 
     def engine(self, nodes: int = 1, workers: int = 1, **settings: Any) -> Engine:
-        """Make an engine; `lost_after`, `code_version` and `command` are its own words."""
+        """Make an engine; `lost_after`, `code_version` and `command` are fields of it."""
         own: dict[str, Any] = {
             k: settings.pop(k) for k in ("lost_after", "command") if k in settings
         }
@@ -51,30 +51,30 @@ class Far:
         return Engine(nodes, workers, command, settings, code_version=code_version, **own)
 
     def noted(self) -> list[Any]:
-        """What the launcher noted: a number and a pid, or "own" and its own."""
+        """Return what the launcher noted: a number and a pid, or "own" and its own pid."""
         return [json.loads(line) for line in self.notes.read_text().splitlines()]
 
     def nodes(self) -> list[int]:
-        """The pids of all outposts that there were."""
+        """Return the pids of all outposts so far."""
         return [pid for what, pid in self.noted() if what != "own"]
 
     def launchers(self) -> list[int]:
-        """The pids of all launchers that there were."""
+        """Return the pids of all launchers so far."""
         return [pid for what, pid in self.noted() if what == "own"]
 
     def starts(self) -> list[str]:
-        """What tasks have written of their starts."""
+        """Return the starts that tasks have written."""
         return self.history.read_text().split()
 
     async def hold(self, manager: Manager, key: int | None = None) -> Task[Any]:
-        """Schedule a task that has begun, not only on the host's books, and does not end."""
+        """Schedule a task that does not end, and wait until it has really begun."""
         word = f"held{len(self.starts())}-{key}"
         task = manager.schedule(begin(str(self.history), word, 3600), key=key)
         await until(lambda: word in self.starts())
         return task
 
     def end(self) -> None:
-        """End what a test may have left, each by its pid."""
+        """Kill what a test may have left, each process by its pid."""
         for pid in [*self.launchers(), *self.nodes()]:
             with suppress(psutil.Error):
                 process = psutil.Process(pid)
@@ -96,7 +96,7 @@ def make_certificate(folder: Path) -> str:
 
 
 def tls(certificate: str, server: bool) -> ssl.SSLContext:
-    """Make a context by which both ends show this certificate, and trust no other."""
+    """Make a context for both ends that shows this certificate, and trusts no other."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.load_cert_chain(certificate)
     context.load_verify_locations(certificate)
@@ -134,7 +134,7 @@ async def begin(history: str, word: str, seconds: float = 0.0) -> str:
     return word
 
 
-# ---- what tests ask
+# ---- for tests
 
 
 async def until(done: Callable[[], Any], seconds: float = 20.0) -> None:
@@ -149,12 +149,12 @@ async def running(task: Task[Any]) -> Task[Any]:
 
 
 def pids(manager: Manager) -> list[int]:
-    """Of the worker processes, as the manager knows them."""
+    """Return the figures of the worker processes, as the manager knows them."""
     return [stats.pid for stats in manager.stats().workers if stats.pid is not None]
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs, and is no zombie."""
+    """Return whether a process runs, and is no zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -166,7 +166,7 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 
 class Proxy:
-    """A connection's middle: it passes bytes on, swallows them, or resets both ends."""
+    """A proxy of a connection: it passes bytes on, swallows them, or resets both ends."""
 
     def __init__(self, to: Path) -> None:
         self.to = to

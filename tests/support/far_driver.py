@@ -1,6 +1,6 @@
 """A host whose workers are on nodes, for tests to end it: `python far_driver.py FOLDER SETTINGS`.
 
-It says the pids of its workers when all of them run a task that does not end, and then how the
+It prints the pids of its workers when all of them run a task that does not end, and then how the
 first such task has ended.
 """
 

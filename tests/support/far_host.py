@@ -1,6 +1,6 @@
 """A host with very many far-off tasks, which a test kills.
 
-Run as `python far_host.py PATH LOG COUNT`, it says the references of its tasks as JSON when it has
+Run as `python far_host.py PATH LOG COUNT`, it prints its tasks' references as JSON when it has
 changed some of them, and waits.
 """
 

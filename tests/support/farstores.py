@@ -1,4 +1,4 @@
-"""Files of very many durable tasks: filled by a manager, and brought forward as years do."""
+"""Files of very many durable tasks: filled by a manager, and moved in time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aioscheduler import Manager
 from aioscheduler._durable.records import BUCKET_SHIFT
 
 FIRST = timedelta(hours=3)
-"""When the first of many is due: behind all that is in memory at a start."""
+"""When the first of many tasks is due: behind all that is in memory at a start."""
 
 SPAN = timedelta(days=30)
 
@@ -21,7 +21,7 @@ SLICE = 10_000
 
 
 async def put_many(manager: Manager, count: int) -> None:
-    """Schedule calls of `nothing` whose times are spread over a month, and have them on disk."""
+    """Schedule calls of `nothing` over a month, and wait until they are on disk."""
     for start in range(0, count, SLICE):
         numbers = range(start, min(start + SLICE, count))
         manager.map(nothing, numbers, [FIRST + SPAN * n / count for n in numbers])
@@ -29,7 +29,7 @@ async def put_many(manager: Manager, count: int) -> None:
 
 
 def bring_forward(path: Path, by: timedelta) -> None:
-    """Have all tasks of a file be due so much earlier; no host has it."""
+    """Move all tasks of a file, which no host has, to earlier times."""
     with closing(sqlite3.connect(path)) as connection, connection:
         change = by // timedelta(microseconds=1) * 1000
         connection.execute(
@@ -39,7 +39,7 @@ def bring_forward(path: Path, by: timedelta) -> None:
 
 
 def counted(path: Path) -> tuple[int, int]:
-    """Return how many tasks a file has, and how many it says that it has."""
+    """Return how many tasks a file has, and how many by its own count."""
     with closing(sqlite3.connect(path)) as connection:
         (said,) = connection.execute("SELECT value FROM meta WHERE name='tasks'").fetchone()
         (there,) = connection.execute("SELECT count(*) FROM task").fetchone()
@@ -47,12 +47,12 @@ def counted(path: Path) -> tuple[int, int]:
 
 
 def spoil(path: Path, part: float) -> None:
-    """Make a page of tasks corrupt that is so far into the file, from 0 to 1; no host has it."""
+    """Corrupt the page of tasks at a fraction, 0 to 1, of a file that no host has."""
     page = 4096
     pages = path.stat().st_size // page
     with open(path, "r+b") as file:
         at = int(pages * part)
-        while True:  # what is no leaf of a table without row ids is passed over
+        while True:  # skip pages that are no leaves of a table without row ids
             file.seek(at * page)
             if file.read(1) == b"\x0a":
                 break

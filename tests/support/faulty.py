@@ -1,4 +1,4 @@
-"""Exceptions that are hard to carry, for `tests/unit/_shipping/test_failures.py` and its like."""
+"""Exceptions that are hard to ship, for `tests/unit/_shipping/test_failures.py` and its like."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class NoPickle(Exception):
 
 
 class Deep(Exception):
-    """Its copy would be another."""
+    """An exception whose copy would be another."""
 
     def __reduce__(self) -> Any:
         return ValueError, ("another",)
@@ -176,10 +176,10 @@ GOOD: list[Any] = [
     *(Frozen(5), SlottedData(6), Slotted(7), Reduced(1, "x"), NoSetattr("a")),
     *(NoGetattr("a"), ExitGetattr("b"), NoStr("c"), Mixed("name"), Propertied("d")),
 ]
-"""Arrive as themselves: type, args and attributes."""
+"""These arrive as themselves: type, args and attributes."""
 
 LESS: list[Any] = [WithLock(3)]
-"""Arrive without what cannot travel."""
+"""These arrive without what cannot travel."""
 
 NOT: list[Any] = [NoPickle("a"), Deep("a"), UnpicklableArgs()]
-"""Arrive as RemoteError."""
+"""These arrive as RemoteError."""

@@ -19,11 +19,11 @@ NOW = 100 * SECOND
 
 
 class Upstream:
-    """Takes nothing: it is there so that tasks know their manager."""
+    """An upstream that accepts nothing: it only lets tasks know their manager."""
 
 
 class Place:
-    """A link whose clock stands still by itself, and the counts that it keeps right."""
+    """A link whose clock stands still unless set, and the counts that it reports."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Place:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Tasks that wait, and tasks that have not ended; each scheduler's are right, too."""
+        """Return the pending and the unended tasks; check those of each scheduler, too."""
         waiting, loads = self.placement.waiting, self.placement.loads
         assert all(0 <= w <= load for w, load in zip(waiting, loads, strict=True))
         return self.placement.all_waiting, self.placement.all_loads

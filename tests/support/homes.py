@@ -1,4 +1,4 @@
-"""A home of handles where nothing happens by itself, for the tests of who holds handles."""
+"""A home of handles where nothing happens by itself, for the tests of listeners."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ DUE = 5 * 10**9
 
 
 class Home:
-    """Keeps the contract of `home.Home`: its tasks run until a test says how they end.
+    """A fake `home.Home`: its tasks run until a test ends them.
 
     Args:
-        loop: The running one, if there is one.
+        loop: The running loop, if there is one.
 
     Attributes:
-        cancelled: The numbers of tasks, for each time that one was to be cancelled.
-        moved: Those that were to start at another time, with that time.
-        stored_ones: The numbers of tasks that somebody waited for, with what is kept of them.
-        held: Handles that somebody waits for.
-        next_start: Of every task, as `due` is to say.
+        cancelled: The numbers of tasks, once for each request to cancel.
+        moved: The tasks that were rescheduled, with their new times.
+        stored_ones: The numbers of tasks whose storing was awaited, with what is kept of them.
+        held: Handles that are awaited.
+        next_start: The next start of every task, which `due` returns.
     """
 
     identity = 5 << 64

@@ -1,4 +1,4 @@
-"""What other processes do to a store: run as `python hosting.py DEED PATH …`."""
+"""Deeds of other processes on a store: run as `python hosting.py DEED PATH …`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def say(*words: object) -> None:
 
 
 def heed() -> None:
-    """Wait until the test says a word."""
+    """Wait for a line from the test."""
     sys.stdin.readline()
 
 
@@ -37,7 +37,7 @@ def rows_of(first: int, count: int) -> Batch:
 
 
 def host(path: str, wait: str = "0") -> SQLiteStore:
-    """Open the store, or say why not."""
+    """Open the store, or print why it cannot."""
     store = SQLiteStore(path, wait=float(wait))
     try:
         opening = store.open()
@@ -50,7 +50,7 @@ def host(path: str, wait: str = "0") -> SQLiteStore:
 
 
 def hold(path: str, first: str = "1") -> None:
-    """Store ten rows, ten more at each word, and close at the end of the words."""
+    """Store ten rows, ten more for each line, and close at the end of the lines."""
     store = host(path)
     number = int(first)
     while True:
@@ -71,13 +71,13 @@ def hold(path: str, first: str = "1") -> None:
 
 
 def lose(path: str) -> None:
-    """As hold, by a program that deletes the lock file and takes SQLite's own lock away."""
+    """Do as hold in a program that deletes the lock file and drops SQLite's own lock."""
     store = host(path)
     store.commit(rows_of(1, 10))
     say("stored")
     heed()
     os.unlink(f"{path}.lock")
-    with open(path, "rb"):  # with its end all POSIX locks of this process are gone
+    with open(path, "rb"):  # closing it drops all POSIX locks of this process
         pass
     say("lost")
     heed()
@@ -94,7 +94,7 @@ def lose(path: str) -> None:
 
 
 def write(path: str) -> None:
-    """Commit batches for ever, and say up to which row all is stored."""
+    """Commit batches for ever, and print up to which row all is stored."""
     store = host(path)
     number = sum(map(len, read_all(store)))
     while True:
@@ -105,7 +105,7 @@ def write(path: str) -> None:
 
 
 def with_worker(path: str) -> None:
-    """Be a host with a worker that has the lock as well, and outlives it."""
+    """Be a host with a worker that also holds the lock, and outlives it."""
     import hosting  # the worker knows it by this name
 
     store = host(path)
@@ -115,7 +115,7 @@ def with_worker(path: str) -> None:
 
 
 def linger(held: Any) -> None:
-    """In the worker: have a forked child, and stay."""
+    """Fork a child in the worker, and stay."""
     del held
     child = os.fork()
     if child:
@@ -124,7 +124,7 @@ def linger(held: Any) -> None:
 
 
 def fork(path: str) -> None:
-    """Fork while the store is open: the child cannot use it, and does it no harm."""
+    """Fork while the store is open: the child cannot use it, nor harm it."""
     store = host(path)
     store.commit(rows_of(1, 500))
     child = os.fork()
@@ -133,7 +133,7 @@ def fork(path: str) -> None:
             store.commit(Batch())
             say("used")
         store.close(True)
-        sys.exit(7)  # all is taken apart, as by os._exit it is not
+        sys.exit(7)  # with all clean-up, which os._exit would skip
     say("ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     store.commit(rows_of(501, 400))
     say("stored")
@@ -141,15 +141,15 @@ def fork(path: str) -> None:
 
 
 def as_nobody(path: str) -> None:
-    """Be a user to whom modes apply."""
+    """Become a user to whom file modes apply."""
     if os.geteuid() == 0:
         os.setuid(65534)
     host(path).close(True)
 
 
 def ask_as_nobody(path: str, *words: str) -> None:
-    """Ask on the command line, as such a user."""
-    Path("/").as_uri()  # imports what that user may not be able to read
+    """Run the command line as such a user."""
+    Path("/").as_uri()  # import now what that user may not be able to read
     if os.geteuid() == 0:
         os.setuid(65534)
     sys.exit(main(["store", path, *words]))

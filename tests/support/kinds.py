@@ -148,7 +148,7 @@ class Planet(enum.Enum):
 
 
 Kind = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]
-"""A function, arguments, keyword arguments, and what the call gives."""
+"""A function, arguments, keyword arguments, and the result of the call."""
 
 ASYNC: dict[str, Kind] = {
     "plain": (plain, (1,), {}, 101),
@@ -215,7 +215,7 @@ PLAIN: dict[str, Kind] = {
 
 
 async def inside(delay: float) -> dict[str, TaskRef | str]:
-    """Schedules each from inside a task; gives references, or what was refused."""
+    """Schedule each from inside a task; return references, or refusals."""
     refs: dict[str, TaskRef | str] = {}
     for name, (function, args, kwargs, _) in ASYNC.items():
         try:

@@ -1,4 +1,4 @@
-"""What logs in workers, for `test_logs`: found by name, as a module of a user's is."""
+"""Functions that log in workers, for `test_logs`: found by name, as in a user's module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOG = logging.getLogger("logged")
 
 
 def log_all(word: str) -> None:
-    """Say a word in every way."""
+    """Log a word in every way."""
     LOG.debug("debug %s", word)
     LOG.info("info %s", word, extra={"request": 5, "odd": object()})
     try:
@@ -38,7 +38,7 @@ async def log_in_thread(word: str) -> None:
 
 
 def configure() -> None:
-    """An initializer that sets up logging as if it were alone."""
+    """Set up logging as if it were alone; an initializer."""
     LOG.info("before")
     logging.basicConfig(stream=sys.stdout, level=logging.ERROR, force=True)
     LOG.setLevel(logging.INFO)

@@ -1,6 +1,6 @@
-"""Tasks that look at their own worker from inside, as its watchdog does from another thread.
+"""Tasks that inspect their own worker from inside, as its watchdog does from another thread.
 
-In a module that can be imported by name, for the worker is no plain value.
+They are in a module that can be imported by name, as the worker is no plain value.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def callback_of_nobody() -> None:
 
 
 def write_slowly(number: int) -> object:
-    """Looks while the worker makes bytes of what it returns."""
+    """A result that inspects while the worker encodes it."""
     return Slow(number)
 
 

@@ -1,7 +1,7 @@
 """Hosts of durable repeats that die at any commit, one after another on one store.
 
-What a host does after its death is not written, and what its tasks do then is not noted: so it is
-what a host does that dies.
+What a host does after its death is not written, and what its tasks do then is not noted, as with a
+host that really dies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aioscheduler.testing import FakeClock, FakeManager
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 WORLDS: list[World] = []
-"""The one that is alive; tasks find it here, as they are in its process."""
+"""The host that is alive, for its tasks, which are in the same process."""
 
 
 @durable("mortal.mark")
@@ -37,11 +37,11 @@ async def mark_once(id_: str, holds: float) -> None:
 
 
 class MortalStore(SQLiteStore):
-    """A store in memory whose host may die at any commit, before it or behind it.
+    """A store in memory whose host may die at any commit, before or after it.
 
     Attributes:
         cut: Whether the host is dead.
-        deadly: How probable that is.
+        deadly: The probability of that.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -70,11 +70,11 @@ class MortalStore(SQLiteStore):
 
 @dataclass
 class Asked:
-    """A repeat, as it was asked for.
+    """A repeat and its runs.
 
     Attributes:
         first: Its first nominal time.
-        starts: When runs began, by nominal time, each with the number of the host.
+        starts: The starts of runs, by nominal time, each with the number of the host.
     """
 
     id: str
@@ -103,7 +103,7 @@ class World:
     """Everything that a seed decides.
 
     Attributes:
-        faults: What was not as it is to be.
+        faults: What went wrong, in words.
         deaths: How many hosts have died.
     """
 
@@ -116,7 +116,7 @@ class World:
         self.host = 0
         self.workers = chance.choice((0, 0, 1, 2))
         self.gates: set[asyncio.Event] = set()
-        self.active: Counter[str] = Counter()  # runs that wait for one
+        self.active: Counter[str] = Counter()  # runs that wait at a gate
         self.asked = {
             str(n): Asked(
                 str(n),
@@ -131,7 +131,7 @@ class World:
         }
 
     async def mark(self, id_: str, holds: float) -> None:
-        """Note a start, and maybe wait until somebody opens the gate."""
+        """Note a start, and perhaps wait until the gate is opened."""
         due = current_due()
         assert due is not None
         if self.store.cut:
@@ -181,7 +181,7 @@ class World:
         manager = self.clock.manager(2, workers=self.workers, store=self.store)
         keeper = manager._router.keeper
         assert keeper is not None
-        most_bytes = self.chance.choice((100, 1000, MOST_BYTES))  # what is cut may be lost in part
+        most_bytes = self.chance.choice((100, 1000, MOST_BYTES))  # small ones may be lost in part
         keeper.group.take = partial(keeper.group.take, most_bytes)  # type: ignore[method-assign]
         try:
             manager.start()
@@ -205,7 +205,7 @@ class World:
         self.active.clear()
 
     def _ask(self, manager: FakeManager) -> None:
-        """Ask for some of them once more, as a program does at its start."""
+        """Declare some repeats again, as a program does at its start."""
         known = {repeat.id for repeat in manager.repeats()}
         for asked in self.asked.values():
             if asked.id in known and self.chance.random() < 0.5:
@@ -213,7 +213,7 @@ class World:
             asked.ask(manager)
 
     def _note_firsts(self, manager: FakeManager) -> None:
-        """Note when those begin that have not begun yet."""
+        """Note the beginnings of repeats that have not begun yet."""
         for repeat in manager.repeats():
             if not (repeat.ran or repeat.skipped):
                 assert repeat._progress.next is not None
@@ -235,12 +235,12 @@ class World:
             await (repeat.pause() if deed == "pause" else repeat.resume())
 
     async def _drain(self, manager: FakeManager) -> None:
-        """Have all runs end, and look at what has become of each nominal time."""
+        """Let all runs end, and check each nominal time."""
         for repeat in manager.repeats():
             await repeat.resume()
         await self.clock.advance(self.chance.choice((0, 40)))
         for repeat in manager.repeats():
-            await repeat.pause()  # else there is no end
+            await repeat.pause()  # else it never ends
         for _ in range(200):
             if not manager._router.placement.all_loads:
                 break

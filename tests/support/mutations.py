@@ -3,9 +3,9 @@
     python tests/support/mutations.py                    all of them
     python tests/support/mutations.py "begins unheard"   one, by its name
 
-A mutation is a piece of text and what stands there instead, in a copy of the two packages. It shows
-that the simulation can fail: that it comes to where the rule matters, and that its model knows the
-promise. One whose text the source has not any more is out of date and is to be written anew.
+A mutation replaces a piece of text in a copy of the two packages. It shows that the simulation can
+fail: that it reaches the code where the rule matters, and that its model knows the promise. A
+mutation whose text is no longer in the source is out of date and must be rewritten.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("aioscheduler", "workers/aioscheduler_workers")
-PATIENCE = 600.0  # seconds; what is mutated may run for ever
+PATIENCE = 600.0  # seconds; mutated code may run for ever
 
 
 class OutOfDate(Exception):
-    """The text that a mutation replaces does not stand in its file, or more than once."""
+    """The text that a mutation replaces is not in its file, or more than once."""
 
 
 class Mutation(NamedTuple):
-    """A wrong change.
+    """A wrong change of the source.
 
     Attributes:
-        name: Of the change.
-        breaks: The promise that does not hold with it.
-        file: In which it is.
+        name: Its name.
+        breaks: The promise that it breaks.
+        file: The file that it changes.
         old: The text that is replaced.
-        new: What stands there instead.
-        seeds: Within how many it is found.
+        new: The text that replaces it.
+        seeds: The number of seeds within which it is found.
         fast: Whether it is found in a moment.
-        hosts: Whether it is about hosts that follow one another on a store.
+        hosts: Whether it needs hosts that succeed one another on a store.
     """
 
     name: str
@@ -795,7 +795,7 @@ def make(mutation: Mutation, folder: Path) -> None:
 
 
 def find(mutation: Mutation) -> str:
-    """Simulate with a mutation; return what is found first, "" if nothing is.
+    """Simulate with a mutation; return the first fault found, or "".
 
     Raises:
         OutOfDate: The source has changed.

@@ -1,4 +1,4 @@
-"""Tasks that leave a line when they begin: one that begins twice is seen, whoever says what."""
+"""Tasks that append a line to a file when they begin, so that no second start goes unnoticed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 async def note(path: str, n: int, seconds: float = 0.0) -> int:
-    """Write the number by one call, which no other tears and no death undoes."""
+    """Write the number in one call, which no other tears and no death undoes."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(descriptor, f"{n}\n".encode())

@@ -1,17 +1,17 @@
 """A launcher for tests: its nodes are processes of this machine. See `_outpost.launcher`.
 
-What the settings may say besides those of `outpost_node`:
+Settings, besides those of `outpost_node`:
 
-- `notes`: a file to which the pid of each outpost is written, and `own` of the launcher
+- `notes`: a file to which the pid of each outpost is written, and that of the launcher as `own`
 - `path`: where nodes import from
 - `refuse`: a file without which there is no cluster
 - `waits`: a file for whose removal each outpost waits
-- `cannot`: why there is no outpost beyond the first `can`; and a file `until` which there is none
+- `cannot`: why there is no outpost beyond the first `can`, until the file `until` exists
 - `prefix`: a command that runs another
-- `garbage`: a line to say first
-- `proxy`: a port for the host to connect to instead, and `to`, a file that says where it leads
-- `mute`: how many outposts are not told of
-- `deaf`: that no outpost is ended
+- `garbage`: a line to write first
+- `proxy`: a port for the host to connect to instead, and `to`, a file with the real address
+- `mute`: how many outposts are not reported
+- `deaf`: whether to end no outpost
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Launcher:
         if line:
             host, port, pid = json.loads(line)
             self.note(number, pid)
-            if "proxy" in settings:  # the test has a server there, which is told where to go on
+            if "proxy" in settings:  # the test has a server there, which passes on
                 Path(settings["to"]).write_text(f"{host} {port}", encoding="utf-8")
                 host, port = "127.0.0.1", settings["proxy"]
             if number > settings.get("mute", 0):

@@ -1,6 +1,6 @@
 """An outpost for tests, as the launcher of tests starts it: `python outpost_node.py SETTINGS`.
 
-It says where it listens, in a line, and then is what `agent.serve` is. The settings can have it lie
+It prints where it listens, in a line, and then runs `agent.serve`. The settings can make it lie
 about its versions, or begin late.
 """
 

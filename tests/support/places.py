@@ -1,4 +1,4 @@
-"""Where hosts of durable tasks follow one another: a file, and what its tasks have said."""
+"""A folder where hosts of durable tasks succeed one another: a store, and its tasks' log."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Place:
     """A folder with a store.
 
     Args:
-        folder: Of its own.
+        folder: The folder.
 
     Attributes:
-        path: Of the store.
-        log: What tasks append their lines to.
-        gate: What tasks wait for.
+        path: The path of the store.
+        log: The file to which tasks append their lines.
+        gate: The file that tasks wait for.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,7 +35,7 @@ class Place:
         self._programs = ExitStack()
 
     def manager(self, workers: int = 1, **options: Any) -> Manager:
-        """Return the next host, here; the last one, or its workers, may yet be about to go."""
+        """Return the next host, in this process; the last one or its workers may be ending."""
         return Manager(store=SQLiteStore(self.path, wait=30), workers=workers, **options)
 
     def host(self, deed: str, *args: object) -> Program:

@@ -1,4 +1,4 @@
-"""Programs that are told what to do, say what they have done, and are killed."""
+"""Programs that take orders, print what they have done, and are killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Program:
     Args:
         script: Its file, in this folder.
         args: Its arguments.
-        folder: Where it is started.
+        folder: Its working directory.
     """
 
     def __init__(self, script: str, *args: object, folder: Path | None = None) -> None:
@@ -38,7 +38,7 @@ class Program:
         self.process.stdin.flush()
 
     def end(self) -> None:
-        """Have it close the store."""
+        """Make it close the store."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert self.hear() == "closed"

@@ -1,4 +1,4 @@
-"""What tasks see of a context that goes with them: functions that are found by name in workers."""
+"""Tasks that report the context they see: functions that workers find by name."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def set_precision(value: int) -> None:
 
 
 CONTEXT: Any = [request_id, (precision, set_precision)]
-"""What the tests list: a variable, and a pair for what is no variable of Python's."""
+"""The `context` of the tests: a variable, and a pair for what is no context variable."""
 
 
 def look(_: object = None) -> Seen:
-    """Return what is there, and leave something else behind."""
+    """Return the values, and leave others behind."""
     seen = request_id.get(), decimal.getcontext().prec
     request_id.set("left behind")
     set_precision(3)
@@ -44,7 +44,7 @@ async def look_later(_: object = None) -> Seen:
 
 
 async def look_twice(_: object = None) -> tuple[Seen, Seen]:
-    """Look again when others of this process have begun, and have looked."""
+    """Look again when others in this process have begun, and have looked."""
     first = request_id.get(), precision()
     await asyncio.sleep(0.1)
     return first, (request_id.get(), precision())
@@ -55,7 +55,7 @@ async def look_in_thread() -> Seen:
 
 
 async def look_again(failing: int) -> tuple[int, Seen]:
-    """Fail so many times, having seen what another attempt must not see."""
+    """Fail some times, and leave values that another attempt must not see."""
     seen = look()
     if current_attempt() <= failing:
         raise LookupError(f"attempt {current_attempt()}")
@@ -63,7 +63,7 @@ async def look_again(failing: int) -> tuple[int, Seen]:
 
 
 async def look_after_death(note: str) -> tuple[int, Seen]:
-    """End the process in the first attempt, if `note` names a file that is not there."""
+    """End the process in the first attempt, if `note` names a file that does not exist."""
     seen = look()
     if not os.path.exists(note):
         with open(note, "w"):
@@ -73,7 +73,7 @@ async def look_after_death(note: str) -> tuple[int, Seen]:
 
 
 async def block(note: str) -> None:
-    """Say in a file that it has begun, and go on for long."""
+    """Note in a file that it has begun, and go on for long."""
     with open(note, "w"):
         await asyncio.sleep(60)
 
@@ -98,7 +98,7 @@ async def both(_: object = None) -> tuple[Any, str]:
 
 
 class Unreadable:
-    """Cannot be read in a worker, or anywhere."""
+    """A value that cannot be unpickled in a worker, or anywhere."""
 
     def __reduce__(self) -> Any:
         return _refuse_to_be_read, ()

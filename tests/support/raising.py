@@ -1,4 +1,4 @@
-"""What raises where it is pickled or unpickled, here or there, for `test_matrix`."""
+"""Values that raise where they are pickled or unpickled, here or there, for `test_matrix`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class OddError(BaseException):
-    """No Exception, and nobody's."""
+    """A BaseException that is no Exception."""
 
 
 KINDS: list[type[BaseException]] = [
@@ -34,7 +34,7 @@ class NoText(Exception):
 
 
 class Silent(type):
-    """The class of a class that says neither its name nor who belongs to it."""
+    """A metaclass whose classes refuse to give their names, and instance checks."""
 
     @property
     def __name__(cls) -> str:  # type: ignore[override]
@@ -51,7 +51,7 @@ class NoClass(Exception, metaclass=Silent): ...
 
 
 ODD: list[type[Exception]] = [NoCause, NoText, NoClass]
-"""What cannot be asked, for who describes it or compares it."""
+"""Exceptions that raise when they are described or compared."""
 
 
 def throw(kind: type[BaseException]) -> Any:
@@ -80,7 +80,7 @@ Where = Callable[[type[BaseException]], Any]
 
 
 class Raises:
-    """A value whose unpickling calls `where(kind)`; its pickling, if `where` is None."""
+    """A value whose unpickling calls `where(kind)`, or its pickling if `where` is None."""
 
     def __init__(self, where: Where | None, kind: type[BaseException]) -> None:
         self.where, self.kind = where, kind
@@ -120,7 +120,7 @@ def run_plain(kind: type[BaseException]) -> None:
 
 
 async def take(value: object) -> None:
-    """Nothing: its argument could not be decoded."""
+    """Do nothing: the argument cannot be decoded."""
 
 
 async def give(where: Where | None, kind: type[BaseException]) -> Raises:

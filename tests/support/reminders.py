@@ -1,4 +1,4 @@
-"""Durable functions, and what they have done: in the test's process, as its workers are there."""
+"""Durable functions, and a record of their calls, in the test's process with its workers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from aioscheduler import ManagerProxy, Retry, current_attempt, durable
 
 done: list[Any] = []
-"""What has been called, in order; a test clears it."""
+"""The calls, in order; a test clears it."""
 
 gates: dict[str, asyncio.Event] = {}
-"""What `hold` waits for, by name."""
+"""The gates that `hold` waits for, by name."""
 
 request_id: ContextVar[str] = ContextVar("request_id")
 
@@ -64,7 +64,7 @@ async def hold_once(name: str) -> str:
 
 
 async def _convert(name: str) -> None:
-    """Wait, and make another error of a cancellation."""
+    """Wait, and turn a cancellation into another error."""
     done.append(name)
     try:
         await gates[name].wait()
@@ -109,7 +109,7 @@ async def clean(name: str, end: str) -> str:
 
 @durable("test.cut", retry=Retry(BaseException, attempts=3))
 async def cut(how: str) -> None:
-    """Raise CancelledError, which nobody has asked for."""
+    """Raise a CancelledError of its own."""
     done.append(how)
     if how == "by itself":
         raise asyncio.CancelledError(how)
@@ -134,7 +134,7 @@ async def request(value: Any) -> None:
 
 @durable("test.last")
 async def last(manager: ManagerProxy, gate: str) -> None:
-    """Schedule more once the gate is open: when the manager is closing."""
+    """Schedule more once the gate is open, while the manager is closing."""
     done.append(gate)
     await gates[gate].wait()
     for value, id_, replace in (

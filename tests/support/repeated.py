@@ -1,4 +1,4 @@
-"""What tests repeat, and what it has done: in the test's process, as its workers are there."""
+"""Functions that tests repeat, and a record of their runs, in the test's process."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from aioscheduler import Retry, current_attempt, current_due, durable
 
 done: list[tuple[Any, datetime | None]] = []
-"""What has been called, and for which time; a test clears it."""
+"""The runs and their times; a test clears it."""
 
 gates: dict[str, asyncio.Event] = {}
-"""What `hold` waits for, by name."""
+"""The gates that `hold` waits for, by name."""
 
 
 async def note(value: Any) -> Any:
@@ -64,12 +64,12 @@ async def kept_retried(value: Any, good: int) -> Any:
 
 
 class Own:
-    """A rule of the user's: each so many minutes, so many times.
+    """A user's rule: every few minutes, up to an end.
 
     Args:
-        minutes: From one to the next.
-        until: After which there is none.
-        fails: Asked after which it raises.
+        minutes: Minutes between times.
+        until: The time after which there is none.
+        fails: The time after which it raises.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """A host of durable repeats, which a test kills: `python repeating_host.py PATH LOG WORKERS`.
 
-It says "ready"; when its input ends it has all runs end, and says how far each repeat is.
+It prints "ready"; when its input ends it lets all runs end, and prints each repeat's progress.
 """
 
 from __future__ import annotations

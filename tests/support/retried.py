@@ -1,4 +1,4 @@
-"""Functions that fail until some attempt, for the tests of retries: found by name in workers."""
+"""Functions that fail until some attempt, for the tests of retries; workers find them by name."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from aioscheduler import Retry, TaskRef, current_attempt, current_due, current_m
 
 
 def steady(seconds: float = 10, **more: Any) -> Retry:
-    """Have all waits alike."""
+    """Make all waits the same."""
     alike = {"wait_initial": seconds, "wait_max": seconds, "wait_jitter": 0}
     return Retry(**(alike | more))
 
 
 class Failed(LookupError):
-    """One of a module's own."""
+    """A failure that workers find by name."""
 
 
 async def fail_until(
     attempt: int, error: type[BaseException] = Failed
 ) -> tuple[int, datetime | None, datetime, int]:
-    """Fail before an attempt; that returns its number, its due time, the present, its process."""
+    """Fail until an attempt, which returns its number, its due time, the present, its process."""
     if current_attempt() < attempt:
         raise error(f"attempt {current_attempt()}")
     return current_attempt(), current_due(), now(), os.getpid()
 
 
 def fail_plainly(attempt: int) -> int:
-    """Fail before an attempt; that returns its number."""
+    """Fail until an attempt, which returns its number."""
     if current_attempt() < attempt:
         raise Failed(f"attempt {current_attempt()}")
     return current_attempt()
@@ -55,7 +55,7 @@ def briefly(error: BaseException) -> float | bool:
 
 
 async def schedule_inside(attempt: int, by_value: bool) -> TaskRef:
-    """Schedule what is retried for half a second, and less than a minute."""
+    """Schedule a task that is retried for between half a second and a minute."""
     seconds = 0.02
     on: Any = (lambda error: isinstance(error, Failed) and seconds) if by_value else briefly
     after = timedelta(seconds=0.5)
@@ -63,7 +63,7 @@ async def schedule_inside(attempt: int, by_value: bool) -> TaskRef:
 
 
 class Unreadable:
-    """A predicate that needs what a worker has not."""
+    """A predicate that needs something a worker does not have."""
 
     def __call__(self, error: BaseException) -> bool:
         return True
@@ -73,7 +73,7 @@ class Unreadable:
 
 
 class Reduced(Exception):
-    """Has a way of its own, which loses its notes."""
+    """An exception that pickles itself, and loses its notes."""
 
     def __reduce__(self) -> Any:
         return Reduced, self.args

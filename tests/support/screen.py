@@ -1,4 +1,4 @@
-"""Managers with the figures that a test chooses, and what `aioscheduler top` draws of them."""
+"""Managers with figures that a test chooses, and `aioscheduler top` of them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def render(
     styles: bool = False,
     **more: Any,
 ) -> list[str]:
-    """Draws, and gives the lines."""
+    """Draw, and return the lines."""
     if rates is None:
         rates = Rates()
         rates.add(0.0, snapshots)
@@ -84,7 +84,7 @@ def render(
 
 
 def sampled(seconds: int, *workers: WorkerStats) -> tuple[list[Snapshot], Rates]:
-    """Workers that have done ten tasks a second for so long."""
+    """Return workers that have run ten tasks a second for some seconds."""
     rates = Rates()
     shown: list[Snapshot] = []
     for second in range(seconds + 1):

@@ -1,4 +1,4 @@
-"""A script, and what it makes, in two processes that are one."""
+"""A script, its host and its worker, which share one process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Script:
     """A script that no other process can import, a host that has it, and a worker.
 
     Args:
-        source: Of the script; its names are attributes of this.
+        source: The source of the script, whose names are attributes of this.
     """
 
     def __init__(self, source: str) -> None:
@@ -41,7 +41,7 @@ class Script:
         del sys.modules[self.module.__name__]
 
     def begin(self) -> None:
-        """Begins a worker process, the first or the next."""
+        """Begin a worker process, the first or the next."""
         self.worker = WorkerCatalog()
         self.modules: dict[str, Any] = {}
         self.reader = Reader(self.host.catalog.log)
@@ -50,30 +50,30 @@ class Script:
         return getattr(self.module, name)
 
     def run(self, code: str) -> None:
-        """Runs more code in the script's namespace."""
+        """Run more code in the script's namespace."""
         exec(code, self.module.__dict__)
 
     def forget(self) -> None:
-        """Has host and worker forget what nobody uses any more, however little that is."""
+        """Make host and worker forget all unused definitions, however few they are."""
         log = self.host.catalog.log
         gc.collect()
         self.host.catalog.forget_unused()
         for _ in range(FORGET_AT):
             log.retire(log.write(0))
         self.host.catalog.look_after()
-        for _ in range(8):  # a line that goes gives back those that it names
+        for _ in range(8):  # a forgotten line releases those that it names
             self.tell()
             self.host.catalog.forget_unused()
             log.weight += FORGET_AT + len(self.reader.told)
 
     def tell(self) -> None:
-        """Has the worker read what it is to be told."""
+        """Make the worker read pending definitions."""
         for line in self.reader.read():
             self.worker.read(line)
         self.reader.confirm(self.worker.confirmed)
 
     def trip(self, coro: Any) -> Any:
-        """Ships a coroutine, runs it in the worker, and gives its result as the host gets it."""
+        """Ship a coroutine, run it in the worker, and return its result as the host gets it."""
         try:
             call = self.host.take(coro)
         except NotShippable:
@@ -82,7 +82,7 @@ class Script:
         return self.host.catalog.decode_result(self.run_there(call))
 
     def run_there(self, call: Any) -> Any:
-        """Runs call in the worker and gives the payload of its result."""
+        """Run a call in the worker, and return the payload of its result."""
         ours = {self.module.__name__: self.module}
         with pytest.MonkeyPatch.context() as patch:
             for name in ours:

@@ -1,4 +1,4 @@
-"""Initializers and what they open for tasks; what happens to it is written to a file."""
+"""Initializers and the resources they open for tasks; a file records what happens to these."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def words(path: Path) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def share(path: str) -> AsyncIterator[str]:
-    """Be there for tasks; entered and left in one task, or a timeout would refuse it."""
+    """Be open for tasks; enter and leave in one task, else a timeout would raise."""
     opened.set("open")
     async with asyncio.timeout(3600):
         write(path, "entered")
@@ -38,7 +38,7 @@ async def share(path: str) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def share_badly(path: str, how: str) -> AsyncIterator[None]:
-    """Cannot be entered, ends by itself, cannot be left, or takes its time to."""
+    """Fail at the start, end by itself, fail at the end, or take long to end."""
     if how == "enter":
         raise LookupError("no database")
     try:
@@ -56,7 +56,7 @@ async def share_badly(path: str, how: str) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def share_never(path: str) -> AsyncIterator[None]:
-    """Cannot be entered for long, and takes a moment to clean up."""
+    """Never finish starting, and take a moment to clean up."""
     write(path, "entering")
     try:
         await asyncio.sleep(3600)
@@ -73,7 +73,7 @@ async def _fail_when(path: Path, may_fail: bool) -> None:
 
 
 async def see(path: str = "") -> tuple[str, int]:
-    """Return what a task sees, and where."""
+    """Return what a task sees, and in which process."""
     if path:
         write(path, "task")
     return opened.get(), os.getpid()

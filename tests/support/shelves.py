@@ -1,4 +1,4 @@
-"""A shelf with all that it works with, but for the links, and a writer that works by hand."""
+"""A shelf with all its collaborators, except that links and writer are fakes moved by hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from aioscheduler.task import State, Task
 
 NOW = 10**18
 HOUR = 1 << BUCKET_SHIFT
-"""Nanoseconds of a bucket: what is due in another one is elsewhere in the file."""
+"""Nanoseconds of a bucket of the file."""
 
 PLACE = f"{reminders.__name__}:note"
 NOTE = Function(1, "test.note", PLACE, once=False)
@@ -51,11 +51,11 @@ def row_of(number: int, due: int = NOW + HOUR, id_: str | None = None) -> Row:
 
 
 class Link(homes.Home):
-    """A link: its tasks run until a test says how they end.
+    """A link whose tasks run until a test ends them.
 
     Attributes:
-        batched: Tasks of batches that have come.
-        ids: Of its tasks.
+        batched: Tasks of batches that have arrived.
+        ids: The ids of its tasks.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -86,16 +86,16 @@ class Link(homes.Home):
 
 
 class Admitted:
-    """Keeps the contract of `restoring.Admission`.
+    """A fake `restoring.Admission`.
 
     Attributes:
-        rows: What was admitted, by number: a call is its row here.
-        ids: Who has which id at the links.
-        dispossessed: Who was to lose it.
-        leads: Where aliases lead to.
+        rows: The tasks admitted, by number: a call is its row here.
+        ids: The owners of ids at the links.
+        dispossessed: The owners that had to give up an id.
+        leads: The targets of aliases.
         shelved: How many tasks are only in the file.
-        left_out: Early tasks that were none.
-        early: Handles of those, by number.
+        left_out: Early tasks that were left out.
+        early: Their handles, by number.
     """
 
     is_over = False
@@ -147,15 +147,15 @@ class Admitted:
 
 
 class Restored:
-    """Does what `Restoring` does with tasks that can be read.
+    """A fake `Restoring`, for tasks that can be read.
 
     Attributes:
         waiting: Tasks that wait for their functions, by row.
-        withdrawn: Those of them that were.
-        moved: Those of them that were given another time.
+        withdrawn: Waiting tasks that were withdrawn.
+        moved: Waiting tasks that were rescheduled.
         doubted: Rows of tasks that may have ended the last host.
-        told: What was taken, and whether it was said to be in doubt.
-        kept: What is kept of it, by its number at the links.
+        told: The tasks taken, and whether each was in doubt.
+        kept: What is kept of each, by its number at the links.
     """
 
     def __init__(self, admitted: Admitted, where: Whereabouts) -> None:
@@ -238,7 +238,7 @@ class Place:
         await self.commits.wait(kept.stamp)
 
     def start(self, *rows: Row, reached: int = NOW) -> None:
-        """Open the file, which has tasks; what is due up to `reached` is in memory then."""
+        """Open the file, which has tasks; those due up to `reached` are in memory then."""
         self.store.write(Batch(functions=[NOTE], puts=rows))
         opening = self.store.open()
         self.group.next_row = opening.next_row
@@ -251,7 +251,7 @@ class Place:
         self.come(reached)
 
     def come(self, until: int) -> None:
-        """Have everything up to a time come into memory."""
+        """Move the horizon to a time."""
         horizon = self.where.horizon
         begun = horizon.begin()
         page = self.store.read(horizon.reached, until, 1 << 16)
@@ -264,7 +264,7 @@ class Place:
         horizon.end(begun)
 
     async def turn(self, count: int = 6) -> None:
-        """Some turns of the loop, and all that the writer has to do in each."""
+        """Run some turns of the loop, and all jobs of the writer in each."""
         for _ in range(count):
             await asyncio.sleep(0)
             self.writer.work()
@@ -278,7 +278,7 @@ class Place:
     def schedule(
         self, due: int, id_: str | None = None, replace: bool = False, value: Any = None
     ) -> Task[Any]:
-        """Schedule a task behind the horizon, as the router does: it knows who has the id here."""
+        """Schedule a task behind the horizon, as the router does, which knows the ids at links."""
         known = None if id_ is None else self.known(id_)
         if known is not None and not replace:
             task = self.home(known).find(*known[1:])
@@ -309,11 +309,11 @@ class Place:
         return task
 
     def file(self) -> dict[int, Row]:
-        """Return what is in the file."""
+        """Return the tasks in the file."""
         return {row.row: row for row in self.store.rows()}
 
     def dues(self) -> dict[int, int]:
-        """Return when each task of the file is due."""
+        """Return the due times of the tasks in the file."""
         return {number: row.due for number, row in self.file().items()}
 
     async def list(self, **wanted: Any) -> list[int]:

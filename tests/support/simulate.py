@@ -2,8 +2,8 @@
 
 python tests/support/simulate.py --seeds 5000          from 0 on
 python tests/support/simulate.py --seeds 5000 --jobs 2 in two processes
-python tests/support/simulate.py --seed 1234 --trace   one of them again, exactly
-python tests/support/simulate.py --hosts --seeds 500   of hosts that follow one another on a store
+python tests/support/simulate.py --seed 1234 --trace   replay one of them exactly
+python tests/support/simulate.py --hosts --seeds 500   hosts that succeed one another on a store
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from simulation.world import World
 
 from aioscheduler._transport import ledger
 
-SHARE = 50  # seeds that a process is given at a time
+SHARE = 50  # seeds that a process gets at a time
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _tight() -> Iterator[None]:
-    """Have the ledger be swept at sizes that a seed reaches."""
+    """Make the ledger sweep at sizes that a seed reaches."""
     before = ledger._SLACK, ledger._LARGE_SLACK
     ledger._SLACK, ledger._LARGE_SLACK = 20, 20_000
     try:
@@ -54,7 +54,7 @@ def _tight() -> Iterator[None]:
 
 
 def _hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """The loop's exception handler, which may raise itself."""
+    """Be the loop's exception handler, which may raise itself."""
     if WORLD and WORLD[-1].spiteful and WORLD[-1].random.random() < 0.1:
         raise Spite("a handler raises")
 
@@ -64,10 +64,10 @@ def simulate(seed: int, trace: bool = False, hosts: bool = False) -> list[str]:
 
     Args:
         seed: Decides everything.
-        trace: Whether what happens is printed.
-        hosts: Whether hosts follow one another on a store; else there is one, without.
+        trace: Whether to print what happens.
+        hosts: Whether hosts succeed one another on a store; else one host runs without a store.
     """
-    gc.disable()  # what goes with a collection is told to workers: a seed says when
+    gc.disable()  # collections have workers forget definitions: the seed decides when
     loop = VirtualLoop()
     loop.set_exception_handler(_hear)
     asyncio.set_event_loop(loop)
@@ -90,7 +90,7 @@ def simulate(seed: int, trace: bool = False, hosts: bool = False) -> list[str]:
 
 
 def _end_all(loop: asyncio.AbstractEventLoop) -> None:
-    """End all tasks of a loop; those of a host that is dead may wait for what never comes."""
+    """End all tasks of a loop; those of a dead host may wait for ever."""
     for _ in range(3):
         rest = asyncio.all_tasks(loop)
         if rest:
@@ -102,7 +102,7 @@ def _end_all(loop: asyncio.AbstractEventLoop) -> None:
 def simulate_all(
     seeds: range, until_bad: bool = False, hosts: bool = False
 ) -> dict[int, list[str]]:
-    """Live through seeds, or up to the first that does not hold; return what went wrong."""
+    """Live through seeds, or up to the first that fails; return what went wrong."""
     found = {}
     for seed in seeds:
         if faults := simulate(seed, hosts=hosts):
@@ -138,7 +138,7 @@ def main() -> int:
 
 
 def _report(results: Iterable[dict[int, list[str]]], options: argparse.Namespace) -> int:
-    """Print what did not hold, as it comes; return the exit code."""
+    """Print failures as they come; return the exit status."""
     bad = 0
     for found in results:
         bad += len(found)

@@ -1,7 +1,7 @@
-"""A worker's core without a process: frames in, frames out, and what is on the way between.
+"""A worker's core without a process: frames in, frames out, and frames under way.
 
-Its clock is set by hand, its pipe is a list, and what is written to it is held back when the test
-says so: nothing begins that was not announced.
+Its clock is set by hand, and its pipe is a list that holds frames back when the test says so:
+nothing begins that was not announced.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class HeldPipe:
     """The host's end, as a worker sees it.
 
     Attributes:
-        frames: What was written, ticks left out; a blob is one frame.
-        held: Whether what is sent stays here.
-        ticks: Those that were left out.
+        frames: The frames written, without ticks; a blob is one frame.
+        held: Whether sent frames are held back.
+        ticks: The ticks.
         blobs: The payloads that were sent as blobs.
     """
 
@@ -76,7 +76,7 @@ class HeldPipe:
         self.flush()
 
     def check(self) -> None:
-        """Nobody else closes it."""
+        """Do nothing: no other code closes it."""
 
     def close(self) -> None:
         self.is_open = False
@@ -86,7 +86,7 @@ Make = Callable[..., "Place"]
 
 
 class Place:
-    """A worker, and the host's part of its life."""
+    """A worker, and the host's side of it."""
 
     def __init__(
         self,
@@ -138,16 +138,16 @@ class Place:
 
     @property
     def begun(self) -> list[int]:
-        """By scheduler, the number of the task begun last of those that began without the host."""
+        """Return, by scheduler, the number of the last task begun without CONFIRM."""
         return self.words[: len(self.words) // 2].tolist()
 
     @property
     def begun_on_word(self) -> list[int]:
-        """The same, of timed tasks that began on the host's word."""
+        """Return, by scheduler, the number of the last timed task begun on CONFIRM."""
         return self.words[len(self.words) // 2 :].tolist()
 
     def send(self, *frame: Any) -> None:
-        """Gives the worker a frame, as it arrives from a pipe."""
+        """Send the worker a frame, as it arrives from a pipe."""
         (arrived,) = wire.Decoder().feed(wire.encode(list(frame)))
         self.pipe.receive(arrived)
 
@@ -192,13 +192,13 @@ class Place:
         self.send(Kind.SCHEDULE, first, scheduler, 0, number, None, payloads)
 
     async def pass_(self, seconds: float) -> None:
-        """Let time pass, and the alarm notice."""
+        """Let time pass, and the alarm notice it."""
         self.now += int(seconds * SECOND)
         self.worker._lifecycle._alarm._ring()
         await turns()
 
     def take(self) -> list[list[Any]]:
-        """Gives what was written since the last time, with kinds by name."""
+        """Return the frames written since the last call, with kinds by name."""
         frames = [[Kind(frame[0]), *frame[1:]] for frame in self.pipe.frames]
         self.pipe.frames.clear()
         return frames
@@ -216,7 +216,7 @@ async def fail(word: str) -> None:
 
 
 def after(seconds: float, attempts: int = 2) -> Retry:
-    """Have what fails wait so long before each further attempt."""
+    """Make failed tasks wait this long before each further attempt."""
     return Retry(attempts=attempts, wait_initial=seconds, wait_exp_base=1, wait_jitter=0)
 
 

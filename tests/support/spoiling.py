@@ -1,4 +1,4 @@
-"""What a double close in a library does to a descriptor that is not its own."""
+"""The effect of a double close in a library on a descriptor that is not its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def put_another(fd: int) -> None:
-    """Has a descriptor, open or closed, be that of another file."""
+    """Make a descriptor, open or closed, that of another file."""
     null = os.open(os.devnull, os.O_RDWR)
     if null != fd:
         os.dup2(null, fd)
@@ -15,7 +15,7 @@ def put_another(fd: int) -> None:
 
 
 def close_another(fd: int) -> None:
-    """Closes that file, if it was left alone, as what noticed it does."""
+    """Close that file, which whoever noticed the change must have left alone."""
     with suppress(OSError):
         if os.path.samestat(os.fstat(fd), os.stat(os.devnull)):
             os.close(fd)

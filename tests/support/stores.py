@@ -1,4 +1,4 @@
-"""A store whose disk does as a test says, and a writer that works when it is told to."""
+"""A store and a writer that a test controls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from aioscheduler.errors import StoreError
 
 
 def read_all(store: Store, most: int = 4096) -> list[list[Row]]:
-    """Return all tasks of a store, as they are read part by part."""
+    """Return all tasks of a store, read part by part."""
     pages: list[list[Row]] = []
     page = store.read(FIRST, LAST[0], most)
     while True:
@@ -41,11 +41,11 @@ class TrickyStore(SQLiteStore):
     """A store in memory that may fail, or die with its host.
 
     Attributes:
-        fails: What the next commits raise; None: they are written.
-        batches: What was committed.
-        heartbeat: What the next opening says of the last host.
-        dirty: Whether the next opening says that the last host has died.
-        closed: How it was closed, each time.
+        fails: The error that the next commits raise; None: they are written.
+        batches: The batches committed.
+        heartbeat: The last host's heartbeat in the next opening.
+        dirty: Whether the last host has died, by the next opening.
+        closed: Whether each close was clean.
         refused: Rows of tasks that can never be written.
     """
 
@@ -94,10 +94,10 @@ class TrickyStore(SQLiteStore):
         self.closed.append(clean)
         super().close(clean)
 
-    # What a test asks, with no host at work or beside it.
+    # For a test, with or without a host.
 
     def rows(self) -> list[Row]:
-        """Return what is in the file."""
+        """Return the tasks in the file."""
         rows: list[Row] = self._look(lambda: [row for page in read_all(self) for row in page])
         return rows
 
@@ -107,7 +107,7 @@ class TrickyStore(SQLiteStore):
         return letters
 
     def write(self, batch: Batch) -> None:
-        """Commit a batch, as a host before did."""
+        """Commit a batch, as an earlier host did."""
         self._look(lambda: SQLiteStore.commit(self, batch))
 
     def _look(self, call: Callable[[], Any]) -> Any:
@@ -126,14 +126,14 @@ GONE = StoreGone("tasks.db was deleted")
 
 
 class HandWriter:
-    """Makes calls when a test says so."""
+    """A writer that makes calls when a test says so."""
 
     def __init__(self) -> None:
         self.jobs: deque[tuple[Callable[[], Any], Callable[[Any, Any], object]]] = deque()
         self.stopped = False
         self.dead: StoreError | None = None
         self.hangs = False
-        self.joined: list[float | None] = []  # how long somebody was ready to wait
+        self.joined: list[float | None] = []  # the timeouts of `join`
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.dead is not None:
@@ -152,7 +152,7 @@ class HandWriter:
         return not self.hangs
 
     def work(self, most: int = 1000) -> int:
-        """Make calls, and tell of them; return how many."""
+        """Make calls, and report their results; return how many there were."""
         count = 0
         while self.jobs and count < most:
             call, then = self.jobs.popleft()
@@ -188,7 +188,7 @@ class HandLoop:
         return handle
 
     def turn(self) -> None:
-        """Make the calls of a turn."""
+        """Run the callbacks of a turn."""
         for _ in range(len(self.ready)):
             handle = self.ready.popleft()
             if not handle.cancelled():
@@ -202,7 +202,7 @@ class HandLoop:
         self.ready.extend(due)
         self.turn()
 
-    # Of a handle that raises or is debugged.
+    # Called by an `asyncio.Handle` whose callback raises.
 
     def get_debug(self) -> bool:
         return False
@@ -212,7 +212,7 @@ class HandLoop:
 
 
 class Place:
-    """A group and what writes it, in turns by hand."""
+    """A group and its commits, with turns by hand."""
 
     def __init__(self) -> None:
         self.store = TrickyStore()
@@ -245,6 +245,6 @@ class Place:
         self.commits.when(stamp, lambda error: self.told.append((stamp, error)))
 
     def turn(self) -> None:
-        """A turn of the loop, and all that the writer has to do."""
+        """Run a turn of the loop, and all jobs of the writer."""
         self.loop.turn()
         self.writer.work()

@@ -1,4 +1,4 @@
-"""What any store must do: a class of tests for each, with `make` and `lose`."""
+"""Tests of any store: each store has a subclass with `make` and `lose`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from aioscheduler._durable.records import (
 from aioscheduler._durable.repeatrecords import RepeatEnd, RepeatProgress, RepeatRow
 from aioscheduler.errors import StoreError, StoreLocked
 
-TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # lone surrogates as well
+TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # with lone surrogates
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 COUNT = st.integers(0, 1 << 40)
 ROWS = st.builds(
@@ -82,7 +82,7 @@ def update(old: Row, **fields: Any) -> Update:
 
 class StoreSuite:
     def make(self, folder: Path) -> Store:
-        """Return a store that was not opened."""
+        """Return a store that is not open."""
         raise NotImplementedError
 
     @contextmanager
@@ -148,7 +148,7 @@ class StoreSuite:
         first = store.open().next_row
         store.close(False)
         second = store.open().next_row
-        assert second >= first + (1 << 32)  # as many may have been given and not stored
+        assert second >= first + (1 << 32)  # that many may have been given and not stored
         given = second + (1 << 40)
         store.commit(Batch(next_row=given))
         store.close(False)
@@ -281,7 +281,7 @@ class StoreSuite:
         store.commit(Batch(puts=rows, burials=buried))
         assert [letter.row for letter in store.letters(-1, 3)] == [5, 6, 7]
         assert [letter.row for letter in store.letters(7, 3)] == [8, 9, 10]
-        assert [letter.name for letter in store.letters(13, 3)] == [""]  # nobody knows function 1
+        assert [letter.name for letter in store.letters(13, 3)] == [""]  # function 1 is not defined
         store.commit(Batch(discards=[5, 99], puts=some_rows(20, 1), requeues=[(6, 20)]))
         assert [letter.row for letter in store.letters(-1, 2)] == [7, 8]
         store.close(True)
@@ -304,7 +304,7 @@ class StoreSuite:
         assert store.letters(44, 100) == store.letters((1 << 63) - 1, 100) == []
 
     def test_random_batches_do_what_they_say(self, tmp_path: Path) -> None:
-        """Against a dict, with openings between."""
+        """A store against a dict, with reopening in between."""
         chance = random.Random(7)
         store = self.make(tmp_path)
         number = store.open().next_row
@@ -409,6 +409,6 @@ class StoreSuite:
             store.close(True)
             store.open()
             store.close(True)
-            store.close(False)  # says nothing more
+            store.close(False)  # it has no effect
         assert store.open().clean
         store.close(True)

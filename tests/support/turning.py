@@ -1,4 +1,4 @@
-"""Turns of the loop, for tests in which nothing takes longer."""
+"""Turns of the loop, for tests that wait for nothing else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import asyncio
 
 
 async def turns(count: int = 12) -> None:
-    """Give the loop so many turns."""
+    """Give the loop some turns."""
     for _ in range(count):
         await asyncio.sleep(0)

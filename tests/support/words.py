@@ -1,4 +1,4 @@
-"""Who has tasks wait for the host's word, and keeps none of them (`durables.Durables`)."""
+"""Fake `durables.Durables`, which make tasks wait for CONFIRM and keep none of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import partial
 
 
 class Words:
-    """Collects what gives the host's word, for the test to call.
+    """A collector of the functions that confirm, for the test to call.
 
     Attributes:
-        begins: By announcement.
+        begins: The functions, one for each announcement.
     """
 
     def __init__(self) -> None:

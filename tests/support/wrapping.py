@@ -1,4 +1,4 @@
-"""A decorator of a library's, with globals of its own, for `kinds`."""
+"""A library's decorator, with globals of its own, for `kinds`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-OFFSET = 1  # also the name of a global where it is used
+OFFSET = 1  # a module that uses the decorator has a global of the same name
 
 
 def counted(function: Callable[..., Any]) -> Callable[..., Any]:

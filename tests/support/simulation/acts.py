@@ -1,4 +1,4 @@
-"""What tasks do: functions of every kind that travels in a way of its own."""
+"""The tasks: functions of every kind that ships differently."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ WORLD: list[World] = []
 
 
 class Again(Exception):
-    """The failure of an attempt that is not to be the last."""
+    """The failure of an attempt that must not be the last."""
 
 
 async def act(
     ident: int, nap: float, padding: bytes, argument: object = None, deed: str = ""
 ) -> Any:
-    """What every task does."""
+    """Do what every task does."""
     life = LIFE.get()
-    if life.dead and not life.apart:  # cannot be: only our way to kill lets it come here
+    if life.dead and not life.apart:  # only a simulated kill lets it get here
         return -1
     model = WORLD[-1].model
     _, _, due, attempt = running.get()
@@ -41,7 +41,7 @@ async def act(
                 life.die()
             else:
                 model.blocks(ident, life)
-            raise asyncio.CancelledError  # as a process that is gone, it says nothing more
+            raise asyncio.CancelledError  # a process that is gone reports nothing more
         kind, _, detail = deed.partition(": ")
         await _nap(ident, nap, int(detail) if kind == "swallow" else 0)
         if kind == "again" and model.fails_again(ident, int(detail)):
@@ -54,7 +54,7 @@ async def act(
 
 
 async def _nap(ident: int, nap: float, swallowed: int) -> None:
-    """Sleeps; so many cancellations come to nothing."""
+    """Sleep, and swallow some cancellations."""
     life = LIFE.get()
     while nap:
         try:
@@ -132,7 +132,7 @@ MAKERS: tuple[Callable[[int], Callable[..., Any]], ...] = (
 
 
 async def fail(error: Spiteful | None, result: Spiteful | None) -> object:
-    """Raise, or return what cannot be written."""
+    """Raise, or return a value that cannot be written."""
     if error is not None:
         raise ODD[error.kind]()
     return result

@@ -1,4 +1,4 @@
-"""Tasks that wait for the host's word, which it gives late and in any order."""
+"""Tasks that wait for CONFIRM, which the host sends late and in any order."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Late(Words):
-    """Lets the tasks of a link begin when the seed says so.
+    """Fake durables of a link, which confirm its tasks when the seed says so.
 
     Attributes:
-        begun: Numbers of tasks that may have begun: they have our word.
+        begun: Numbers of tasks that may have begun, as they are confirmed.
     """
 
     def __init__(self, loop: VirtualLoop, generator: random.Random) -> None:
@@ -31,7 +31,7 @@ class Late(Words):
         self._slowness = generator.choice((0.0, 0.01, 2.0))
 
     def proposed(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
-        self.begun.difference_update(numbers)  # for its next attempt it needs it again
+        self.begun.difference_update(numbers)  # the next attempt must be confirmed again
         delay = self._random.random() * self._slowness
         if delay:
             self._loop.call_later(delay, self._begin, list(numbers), begin)
@@ -46,7 +46,7 @@ class Late(Words):
 def confirm_late(
     manager: Manager, loop: VirtualLoop, generator: random.Random
 ) -> Callable[[Task[Any]], bool]:
-    """Give our word late; return what tells whether a task that waits for it has it."""
+    """Confirm late; return a function that says whether a waiting task is confirmed."""
     lates = {}
     for link in manager._remotes:
         lates[link] = link.book.durables = Late(loop, generator)
@@ -54,7 +54,7 @@ def confirm_late(
 
 
 def confirm_some(manager: Manager, generator: random.Random) -> Callable[[Task[Any]], int]:
-    """Have some of a manager's tasks wait; return what tells how a task does, as of its record."""
+    """Make some tasks of a manager wait; return a function that says so of a task."""
     chosen: dict[tuple[object, int], int] = {}
 
     def add_some(

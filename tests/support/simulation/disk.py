@@ -1,10 +1,10 @@
 """The file of all hosts of a seed, and the thread that writes to it: slow, full now and then.
 
     Keeper ─► SlowWriter ═ some time later ═► Disk ─► SQLite, in memory
-                  └─ some time later: the host is told  └─► Fates: is that right?
+                  └─ some time later: the host hears    └─► Fates: is that right?
 
-What a host has handed over when it dies is in the file up to some batch: a batch is written at one
-time, and the host told of it at another.
+What a dying host has handed over is in the file up to some batch: a batch is written at one time,
+and reported to the host at another.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 IDENTITY = 51 << 64
-"""Of each store, for references are told of, and a seed replays exactly."""
+"""The identity of each store: references appear in texts, and a seed must replay exactly."""
 
 
 class Disk:
-    """A store that outlives its hosts, and has each batch judged.
+    """A store that outlives its hosts, and submits each batch to judgement.
 
     Args:
-        world: Whose it is.
+        world: Its world.
 
     Attributes:
         is_full: Whether nothing can be written for now.
         slowness: Seconds that a call takes, at most.
-        heartbeat: When a host was last known to live, in nanoseconds.
+        heartbeat: When a host was last known to be alive, in nanoseconds.
     """
 
     def __init__(self, world: HostWorld) -> None:
@@ -59,7 +59,7 @@ class Disk:
 
     def open(self) -> Opening:
         if self._is_open:
-            self._store.close(clean=False)  # of the host that died
+            self._store.close(clean=False)  # that of the host that died
         opening = self._store.open()._replace(identity=IDENTITY)
         self._is_open = True
         rows = {row.row: row for page in read_all(self._store) for row in page}
@@ -115,11 +115,11 @@ class Disk:
 
 
 class SlowWriter:
-    """Makes calls one after another, each of which takes its time.
+    """A writer that makes calls one after another, each of which takes some time.
 
     Args:
-        world: Says how much.
-        host: Whose it is: when that is dead, nothing more is done.
+        world: Its world, which decides how much.
+        host: Its host: when that is dead, no more calls are made.
     """
 
     def __init__(self, world: HostWorld, host: Host) -> None:

@@ -1,4 +1,4 @@
-"""What durable tasks do: one function for each way of `@durable`."""
+"""The durable tasks: one function for each kind of `@durable`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 HOSTS: list[HostWorld] = []
 ATTEMPTS = 3
-LIMIT = 0.4  # seconds that one may run
-CLEANUP = 0.3  # seconds that one takes to clean up
-LATE = 0.5  # seconds by which one may start late
+LIMIT = 0.4  # seconds that a task may run
+CLEANUP = 0.3  # seconds that a task takes to clean up
+LATE = 0.5  # seconds by which a task may start late
 RETRY = Retry(attempts=ATTEMPTS, wait_initial=0.5, wait_exp_base=2, wait_jitter=0)
 
 
 async def act(ident: int, nap: float, deed: str, then: Callable[[], None] | None = None) -> Any:
-    """What every durable task does."""
+    """Do what every durable task does."""
     world = HOSTS[-1]
     life: Any = LIFE.get(None) or world.host.place
-    if life.dead and not life.apart:  # cannot be: only our way to kill lets it come here
+    if life.dead and not life.apart:  # only a simulated kill lets it get here
         return -1
     start = world.fates.begins(ident, life, running.get())
     try:
@@ -47,7 +47,7 @@ async def act(ident: int, nap: float, deed: str, then: Callable[[], None] | None
         if deed == "cleans up" and not life.dead:
             await _clean_up(start, error)
         if deed == "converts" and not life.dead:
-            # Of what was asked to end, or has run for too long, it is a failure.
+            # If the task was asked to end, or has run for too long, this is a failure.
             asked = life.host.number in start.fate.asked or start.fate.kind == "limited"
             failure = Again(ident)
             world.fates.leaves(start, failure, cut=not asked)
@@ -102,7 +102,7 @@ async def late(ident: int, nap: float, deed: str, padding: bytes) -> Any:
 
 @durable("chain")
 async def chain(ident: int, nap: float, name: str, left: int, delay: float | None) -> Any:
-    """Schedule the next of a chain, which has the chain's id from then on."""
+    """Schedule the next task of a chain, which takes over the chain's id."""
 
     def follow() -> None:
         if left:

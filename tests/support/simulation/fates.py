@@ -1,11 +1,11 @@
-"""What is known of durable tasks over all hosts, and what can be judged at once.
+"""What is known of durable tasks over all hosts, and judged at once.
 
     tasks ── begins, leaves ─────────────┐
     hosts ── schedule, cancel, stored ───┼─► Fates: faults, in words
     Disk ─── opened, committed, closed ──┘
 
-Of each batch it is asked whether what it strikes may be struck, and what it buries be buried; so
-what was acknowledged is in the file until it has run, or is a dead letter.
+Of each batch it is asked whether its strikes and burials are allowed; so an acknowledged task is in
+the file until it has run, or is a dead letter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .lives import Life
 if TYPE_CHECKING:
     from .hosts import Host, HostWorld, OwnLife, OwnPlace
 
-DOUBT = 2 * SECOND  # after the last heartbeat of a host: what was due by then may have begun
+DOUBT = 2 * SECOND  # after a host's last heartbeat: a task due by then may have begun
 MOST_LOSSES = 3
 
 
@@ -45,13 +45,13 @@ class Start:
     at: float
     over: bool = False
     returned: bool = False
-    failed: bool = False  # it raised, and its process lived to say so
+    failed: bool = False  # it raised, and its process lived to report it
     heard: bool = False  # the host has read that it has ended
-    retried: bool = False  # the host has read that it is to start once more
+    retried: bool = False  # the host has read that it starts again
 
     @property
     def is_cut(self) -> bool:
-        """Whether its process has died with it."""
+        """Return whether its process has died with it."""
         return self.life.dead and not (self.heard or self.retried)
 
 
@@ -62,23 +62,23 @@ class Fate:
     Attributes:
         ident: Its number here.
         kind: The name of its function.
-        dues: When it may start: the times that it was given.
-        host: In which host it was scheduled.
+        dues: The times that it was given, at which it may start.
+        host: The host in which it was scheduled.
         deed: What it does.
         nap: Seconds that it sleeps.
         size: Bytes of its arguments.
         id_: The id that it was given.
-        replaces: Whether it takes that from another.
+        replaces: Whether it takes the id from another.
         early: Whether it was scheduled before the file was open.
-        follows: Which task has scheduled it; None: none.
+        follows: The task that scheduled it, if any.
         row: Its number in the file, once it is known.
-        starts: Its starts; those before it was put back from a letter are left out.
-        asked: In which hosts it was asked to end, or lost its id to another.
-        cancelled: In which hosts it was asked to end.
-        forgone: In which host that was on disk.
-        moves: How often it was asked to start at another time.
-        requeued: In which host it was put back, last.
-        was_put: Whether it ever was in the file.
+        starts: Its starts, since it was last put back from a letter.
+        asked: The hosts in which it was asked to end, or lost its id to another.
+        cancelled: The hosts in which it was asked to end.
+        forgone: The host in which that was on disk.
+        moves: How often it was rescheduled.
+        requeued: The host in which it was last put back.
+        was_put: Whether it was ever in the file.
     """
 
     ident: int
@@ -112,9 +112,9 @@ class Fates:
     Attributes:
         faults: What went wrong, in words.
         all: By the number that the world gives a task.
-        rows: What is in the file: worked out from what was written.
+        rows: The tasks in the file, derived from the batches written.
         letters: The dead letters in the file, and their reasons.
-        is_clean: Whether the last host has said that nothing is in doubt.
+        is_clean: Whether the last host closed it clean.
         is_closed: Whether it has closed the file.
         by_row: The tasks by their numbers in the file.
     """
@@ -141,13 +141,13 @@ class Fates:
             self.fault(f"{fate} {what}; in the file: {row!r:.300}; {fate.starts!r:.600}")
 
     def new(self, kind: str, dues: set[int], **known: Any) -> Fate:
-        """Note a task that is about to be scheduled."""
+        """Note a task before it is scheduled."""
         fate = Fate(len(self.all), kind, dues, self.world.host.number, **known)
         self.all.append(fate)
         return fate
 
     def follows(self, ident: int, when: timedelta | None) -> Fate:
-        """Note a task that another is about to schedule."""
+        """Note a task before another schedules it."""
         before, due = self.all[ident], 0
         if self.world.cls is not QueuedScheduler:
             due = self.world.due(when)
@@ -155,32 +155,32 @@ class Fates:
             "chain", {due}, nap=before.nap, id_=before.id_, replaces=True, follows=ident
         )
 
-    # ---- what hosts are asked
+    # ---- requests
 
     def was_asked_to_end(self, fate: Fate, host: Host) -> None:
-        """A host was asked to cancel a task, or it has lost its id to another."""
+        """Note that a host was asked to cancel a task, or that it lost its id to another."""
         fate.asked.add(host.number)
 
     def with_id(self, id_: str) -> list[Fate]:
-        """Return the task of the file that has an id, if one has."""
+        """Return the task of the file that has an id, if any."""
         return [self.by_row[number] for number, row in self.rows.items() if row.id == id_]
 
     def is_forgone(self, fate: Fate, host: Host) -> None:
-        """It was so, and that is on disk."""
+        """Note that this is on disk."""
         fate.forgone = host.number
 
     def is_acknowledged(self, fate: Fate) -> None:
-        """A host says that a task is on disk: it is, or it has ended before it came there."""
-        # Or it is none, for one with its id was cleaning up.
+        """Judge a host's word that a task is on disk: it is, or it ended before it got there."""
+        # Or it was never made, as one with its id was cleaning up.
         cancelled = any(each.cancelled for each in self.all if each.id_ == fate.id_)
         merged = fate.id_ is not None and (fate.early or cancelled)
         gone = fate.has_ended or fate.asked or merged
         self._check(fate, fate.was_put or gone, "is said to be on disk, and never was")
 
-    # ---- what the file says
+    # ---- from the file
 
     def opened(self, opening: Opening, rows: Mapping[int, Row]) -> None:
-        """A host opens the file: what was written is there, and nothing else."""
+        """Judge an opening: all that was written is there, and nothing else."""
         if rows != self.rows:
             differ = {n for n in rows.keys() | self.rows.keys() if rows.get(n) != self.rows.get(n)}
             self.fault(f"the file and what was written differ in the rows {differ}")
@@ -199,7 +199,7 @@ class Fates:
         self.is_clean, self.is_closed = clean, True
 
     def committed(self, batch: Batch) -> None:
-        """A batch is on disk."""
+        """Judge a batch that is on disk."""
         self.world.say("commit", *map(len, batch[:-1]))
         for bucket, number in batch.strikes:
             row = self._take(bucket, number)
@@ -227,7 +227,7 @@ class Fates:
             buried = self._take(burial.bucket, burial.row)
             if buried is not None:
                 self.letters[burial.row] = burial.reason
-                # What has changed of it in the same batch is not what it was buried for.
+                # It was not buried for changes in the same batch.
                 before = were.get(burial.row) or buried
                 self._check_burial(self.by_row[burial.row], before, burial)
         for number in (*batch.discards, *(letter for letter, _ in batch.requeues)):
@@ -288,10 +288,10 @@ class Fates:
         cancelled = self.world.host.number in fate.cancelled
         self._check(fate, not cancelled, f"was cancelled, and is buried as {reason}")
 
-    # ---- what the pipes tell
+    # ---- from the pipes
 
     def host_is_told(self, life: Life, frame: list[Any]) -> None:
-        """The host reads a frame."""
+        """Note a frame that the host reads."""
         kind, *fields = frame
         if kind in (Kind.ANNOUNCED, Kind.PROPOSED):
             life.heard.update(fields[1])
@@ -301,7 +301,7 @@ class Fates:
             ended = kind == Kind.ENDED and fields[2] != wire.CANCELLED
             for start in self._starts_of(life, fields[1]):
                 start.heard |= ended
-                if kind == Kind.RETRY:  # of an earlier start, maybe: a queue does not wait for us
+                if kind == Kind.RETRY:  # perhaps of an earlier start: a queue does not wait for us
                     same = [s for s in start.fate.starts if s.life is life and s.failed]
                     self._check(start.fate, same, "is tried again, and has not failed")
                     for each in [each for each in same if not each.retried][:1]:
@@ -312,19 +312,19 @@ class Fates:
         return [known[life.born, n] for n in numbers if (life.born, n) in known]
 
     def is_announced(self, number: int, place: tuple[int, int], life: Life) -> None:
-        """Their order is judged when they begin."""
+        """Do nothing: their order is judged when they begin."""
 
     def is_forgiven(self, life: Life) -> None:
-        """Nobody is blamed here."""
+        """Do nothing: no task is blamed here."""
 
     def life_ended(self, life: Life) -> None:
-        """The host has taken a life's end."""
+        """Note that the host has taken the end of a life."""
         life.gone = True
 
-    # ---- what tasks tell
+    # ---- from the tasks
 
     def begins(self, ident: int, life: OwnLife | OwnPlace, running: Running) -> Start:
-        """A task takes its first step; most of the promises are about that."""
+        """Judge the first step of a task; most of the promises are about it."""
         world, fate = self.world, self.all[ident]
         (_, _, worker, scheduler, _), number, due, attempt = running
         number = life.host.number_of(worker, number)
@@ -352,14 +352,14 @@ class Fates:
         return start
 
     def leaves(self, start: Start, error: BaseException | None, cut: bool = False) -> None:
-        """A task takes its last step; `cut`: its failure is what it has made of a cancellation."""
+        """Judge the last step of a task; `cut`: it turned a cancellation into a failure."""
         self.world.say("leaves", start.fate.ident, repr(error))
         start.over = True
         if error is None:
             start.returned = True
         elif not cut and (not start.life.dead or start.life.apart):
             start.failed = True
-        if not isinstance(start.life, Life):  # there are no frames by which its host would hear
+        if not isinstance(start.life, Life):  # without frames its host knows at once
             kept = None if start.life.dead else start.life.host.kept(0, start.number)
             may = start.failed and start.fate.kind in RETRIED
             start.retried = may and kept is not None and kept.failed + 1 < ATTEMPTS
@@ -367,7 +367,7 @@ class Fates:
 
     def _check_time(self, fate: Fate, due: int) -> None:
         self._latest = max(self._latest, self.world.clock())
-        if self.world.jumps:  # what has been announced starts, though the clock is set back
+        if self.world.jumps:  # an announced task starts even if the clock is set back
             self._latest = max(self._latest, *(reached for _, reached in self.world.jumps))
             early = min(fate.dues) - self._latest
         else:
@@ -393,7 +393,7 @@ class Fates:
                 self._check(fate, good, f"is tried again after {waited} s")
 
     def _check_record(self, fate: Fate, host: Host, row: Row | None) -> None:
-        """Judge that what is to be on disk before a start is there."""
+        """Judge that all that must be on disk before a start is there."""
         if fate.id_ is not None:
             self._check(fate, row is not None, "has an id, and starts before it is on disk")
         base = host.base.get(-1 if fate.row is None else fate.row)
@@ -417,7 +417,7 @@ class Fates:
     def _check_order(
         self, fate: Fate, host: Host, place: tuple[int, int], number: int, due: int
     ) -> None:
-        """Judge the first start in a host: in the order in which tasks were scheduled."""
+        """Judge a first start in a host, which must be in the order of scheduling."""
         own = [start for start in fate.starts if start.life.host is host]
         unknown = fate.kind in self.world.missed  # it may have failed there without a first step
         if own or unknown or fate.early or fate.moves or fate.size >= BLOB_LIMIT:
@@ -437,7 +437,7 @@ class Fates:
     # ---- ends
 
     def is_over(self, fate: Fate, task: Task[Any]) -> None:
-        """A host has closed in order: its handles say what the file says."""
+        """Judge a host that has closed in order: its handles agree with the file."""
         self._check(fate, task.done(), "has a handle that is not told its end")
         if fate.early and fate.id_ is not None and fate.row is None:
             return  # it is one with a task that was in the file
@@ -452,7 +452,7 @@ class Fates:
             self.fault(f"{len(self.rows)} tasks are left in the file: {left}")
         for fate in self.all:
             if fate.deed.startswith("kills") and self.world.calm:
-                # At its first start nothing is on record; nor is it at one that a move has crossed.
+                # Its first start is not on record; nor is one that crossed with a move.
                 most = MOST_LOSSES + 1 + fate.moves
                 self._check(fate, len(fate.starts) <= most, "was let kill for too long")
         self._judge_chains()

@@ -1,11 +1,11 @@
-"""Everything that a seed decides of hosts that follow one another on one store.
+"""Everything that a seed decides of hosts that succeed one another on one store.
 
     HostWorld ─► Host ─ crash, or close ─► Host ─► … ─► the last one, which runs all that is left
                   └ Manager, deeds            └─ the same Disk
 
-A crash comes at any point: between two turns of the loop, or in the midst of one (`Host.suffer`).
-What the host was about to do is never done, and nobody is told; what it has written into pipes
-arrives; its workers go on for a while.
+A crash comes at any point: between two turns of the loop, or within one (`Host.suffer`). What the
+host was about to do is never done or reported; what it has written into pipes arrives; its workers
+go on for a while.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from .stage import EPOCH, Stage
 from .virtual import VirtualLoop
 
 HOST: ContextVar[Host | None] = ContextVar("HOST", default=None)
-LINGERING = 2.0  # seconds for which workers go on without a host, at most
+LINGERING = 2.0  # seconds for which workers may go on without a host
 LONGEST = 3000.0  # virtual seconds in which everything must have ended
 PAYLOADS = (0, 100, 3_000, 40_000)  # bytes, at most
 DEEDS = ("again 1", "again 2", "again 3", "raises", "is unreadable", "converts", "cleans up")
@@ -68,12 +68,12 @@ class OwnLife(Life):
         world.own.append(self)
 
     def suffer(self, probability: float) -> None:
-        """Let its host die, maybe, as it reads or writes."""
+        """Perhaps let its host die, as it reads or writes."""
         if HOST.get() is self.host:
             self.host.suffer()
 
     def orphan(self) -> None:
-        """Its host is gone, and it does not know: it goes on for a while."""
+        """Go on for a while, unaware that the host is gone."""
         if self.dead:
             return
         self.dead = True
@@ -88,14 +88,14 @@ class OwnLife(Life):
 
 
 class Everything:
-    """Contains whatever it is asked for."""
+    """A container of everything."""
 
     def __contains__(self, number: object) -> bool:
         return True
 
 
 class OwnPlace:
-    """In the place of a life, where tasks run in their host's own loop, and die with it.
+    """Stands for a life where tasks run in their host's own loop, and die with it.
 
     Attributes:
         host: Whose it is.
@@ -121,18 +121,18 @@ class Host:
 
     Args:
         world: Whose it is.
-        is_last: Whether it stays until everything has ended.
+        is_last: Whether it stays until all tasks have ended.
 
     Attributes:
-        number: Which one, from 0.
+        number: Its number, from 0.
         dead: Whether it has died.
-        gone: Done when it has.
-        base: What was in the file when it began.
-        in_doubt: What was due before may have begun in the one before.
+        gone: Done when it has died.
+        base: The tasks in the file when it began.
+        in_doubt: A task due before this may have begun in the former host.
         starts: Of tasks, by life and number.
-        latest: Which row was the last to begin, by place and due time.
-        tasks: Those of the loop that are its own.
-        place: In the place of lives, if it has no workers.
+        latest: The row that began last, by scheduler and due time.
+        tasks: Its own tasks of the loop.
+        place: The stand-in for lives, if it has no workers.
     """
 
     def __init__(self, world: HostWorld, is_last: bool) -> None:
@@ -149,20 +149,20 @@ class Host:
         self._context.run(HOST.set, self)
         self._handles: list[tuple[Fate, Task[Any]]] = []
         self._fragile = 0.0 if is_last or world.calm else world.random.choice((0.0, 0.0, 0.002))
-        self._idents: dict[tuple[int, int], Fate] = {}  # of what it has scheduled
+        self._idents: dict[tuple[int, int], Fate] = {}  # the tasks it has scheduled
         self.place = OwnPlace(self)
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._spawned: list[Coroutine[Any, Any, None]] = []
         self._rest: list[asyncio.Task[Any]] = []
 
     def kept(self, worker: int, number: int) -> Any:
-        """Return what it keeps of a task."""
+        """Return what the host keeps of a task."""
         keeper = self.manager._router.keeper
         assert keeper is not None
         return keeper.keepings[worker].kept.get(number)
 
     def number_of(self, worker: int, number: int) -> int:
-        """Return the number of a task at its link, given what it is told of it."""
+        """Return the number of a task at its link."""
         if not self.manager._remotes:
             return number
         return self.manager._remotes[worker].book.number_of(number)
@@ -202,7 +202,7 @@ class Host:
             *(world.change_disk, self._list, self._look_for, self._ask_by_reference),
         )
         violence = 0.0 if world.calm else chance.choice((0.0, 0.5, 2))
-        # What is cancelled, and begins all the same, is durable no more: its death would count.
+        # A cancelled task that begins all the same is no longer durable: its death would count.
         rarely = 0.0 if world.calm else 1.0
         weights = (
             *(10, 2, 1, 2 * rarely, 2, 4, 2, 0.5),
@@ -224,7 +224,7 @@ class Host:
             self.world.say("host", self.number, "has failed")
 
     async def _drain(self) -> None:
-        """Have everything run that is left, and look at the counts."""
+        """Run all tasks that are left, and check the counts."""
         world, manager = self.world, self.manager
         world.heal()
         await self._ready()
@@ -261,12 +261,12 @@ class Host:
     # ---- its death
 
     def suffer(self) -> None:
-        """Let it die, maybe, in the midst of what it does."""
+        """Perhaps die, within a deed."""
         if self._fragile and self.world.random.random() < self._fragile:
             self.die()
 
     def die(self) -> None:
-        """End it: what is called here has no effect any more, and nothing more is called."""
+        """Die: calls have no effect from now on, and no callback runs."""
         if self.dead or self.gone.done():
             return
         self.world.say("host", self.number, "dies")
@@ -278,10 +278,10 @@ class Host:
 
     def _drop(self) -> None:
         loop: Any = self.world.loop
-        self._rest += self.tasks  # or it would be told that nobody has awaited them
+        self._rest += self.tasks  # else asyncio would report that nobody awaited them
         for coro in (*(task.get_coro() for task in self.tasks), *self._spawned):
             close_unstarted(coro)
-        for link in self.manager._router.links:  # and so with what has not begun in its loop
+        for link in self.manager._router.links:  # likewise tasks that have not begun here
             for engine in getattr(link, "engines", ()):
                 for entry in (*engine.waiting.values(), *engine._launched.values()):
                     close(entry)
@@ -290,7 +290,7 @@ class Host:
                 handle.cancel()
         self.gone.set_result(None)
 
-    # ---- what is scheduled
+    # ---- scheduling
 
     def _delay(self) -> timedelta | None:
         chance = self.world.random
@@ -299,7 +299,7 @@ class Host:
         return timedelta(seconds=chance.choice((0.0, 0.5, chance.random() * 5, 20.0)))
 
     def _draw(self, functions: tuple[Any, ...]) -> tuple[Any, str, float, bytes]:
-        """Draw a function, what it does, how long, and how large its arguments are."""
+        """Draw a function, its deed, its duration, and the size of its arguments."""
         chance = self.world.random
         function = chance.choice(functions)
         deed = chance.choice(DEEDS) if chance.random() < 0.2 else ""
@@ -323,7 +323,7 @@ class Host:
 
     @property
     def _is_whole(self) -> bool:
-        """Whether all of the file is in memory: who has an id is known then."""
+        """Return whether all of the file is in memory: then the owner of any id is known."""
         keeper = self.manager._router.keeper
         return keeper is not None and keeper.where.horizon.is_whole
 
@@ -368,7 +368,7 @@ class Host:
             task.add_done_callback(partial(self._schedule_again, id_))
 
     def _schedule_again(self, id_: str, task: Task[Any]) -> None:
-        """Schedule another one with the id of one that has ended, in the same turn, maybe."""
+        """Schedule another task with the id of one that has ended, perhaps in the same turn."""
         if not self.dead:
             self._schedule(id_)
 
@@ -382,7 +382,7 @@ class Host:
         return links.index(task._home) if task._home in links else SHELF, task._number
 
     def _find(self, id_: str) -> Fate | None:
-        """Return which task has an id in this host."""
+        """Return the task that has an id in this host."""
         address = self.manager._router.known(id_)
         return None if address is None else self._fate_at(address[0], address[2])
 
@@ -446,14 +446,14 @@ class Host:
         world.say("chain", fate.ident, name, length, step)
         self._watch(fate, task)
 
-    # ---- what is asked
+    # ---- requests
 
     def _choose(self) -> tuple[Fate, Task[Any]] | None:
         own = [pair for pair in self._handles if not pair[1].done()]
         if not own:
             return None
         fate, task = self.world.random.choice(own)
-        fate = self._fate_at(*self._address(task)) or fate  # it may have turned out to be another
+        fate = self._fate_at(*self._address(task)) or fate  # it may have been resolved to another
         return None if fate.kind == "chain" else (fate, task)
 
     def _cancel(self) -> None:
@@ -469,12 +469,12 @@ class Host:
                 self._spawn(self._forgo(fate))
 
     def _those(self, fate: Fate) -> list[Fate]:
-        """Return a task, and, before the file is open, the one that it may turn out to be."""
+        """Return a task, and, before the file is open, the one that it may be resolved to."""
         is_early = fate.early and fate.row is None and fate.id_ is not None
         return [fate, *(self.world.fates.with_id(str(fate.id_)) if is_early else ())]
 
     async def _forgo(self, fate: Fate) -> None:
-        """Wait until it is on disk that a task was asked to end, begun or not."""
+        """Wait until the request to end a task is on disk, whether it has begun or not."""
         await self.manager.sync()
         if fate.requeued is None:
             self.world.fates.is_forgone(fate, self)
@@ -549,7 +549,7 @@ class Host:
             self._spawn(self._list_all())
 
     async def _list_all(self) -> None:
-        """List all tasks: those that are there all the time are given once."""
+        """List all tasks: those that exist all the time are listed once."""
         world, manager, chance = self.world, self.manager, self.world.random
         prefix = "chain" if chance.random() < 0.2 else None
         before, moves = dict(world.fates.rows), {}
@@ -561,14 +561,14 @@ class Host:
             if chance.random() < 0.1:
                 await asyncio.sleep(chance.choice((0, 0.01, 1)) * chance.random())
         await manager.sync()
-        if manager._router.closed is not None:  # then links have none, which stay
+        if manager._router.closed is not None:  # then links list none of the kept tasks
             return
         if len(found) != len(set(found)):
             world.fates.fault(f"tasks are listed twice: {sorted(found)}")
         for row, known in before.items():
             fate = world.fates.by_row[row]
             there = row in world.fates.rows and moves[row] == fate.moves and not fate.asked
-            there &= world.fates.rows.get(row) == known  # it has not been tried again
+            there &= world.fates.rows.get(row) == known  # it was not retried meanwhile
             wanted = prefix is None or (known.id is not None and known.id.startswith(prefix))
             if there and wanted and row not in found:
                 world.fates.fault(f"{fate} is not listed, and {known} was there all the time")
@@ -578,7 +578,7 @@ class Host:
             self._spawn(self._find_one(self.world.random.choice("abc")))
 
     async def _find_one(self, id_: str) -> None:
-        """Ask who has an id: it is the one of which the file says so, if nothing else is said."""
+        """Look up an id: it is that of the file, unless it has changed since."""
         world, manager = self.world, self.manager
         await manager.sync()
         rows = [row for row in world.fates.rows.values() if row.id == id_]
@@ -599,7 +599,7 @@ class Host:
             world.fates.fault(f"{task} was found for the id {id_}")
 
     def _ask_by_reference(self) -> None:
-        """Ask something of a task by its reference, of this host or an earlier one."""
+        """Make a request of a task by its reference, from this host or an earlier one."""
         world, chance = self.world, self.world.random
         if not self._is_open or self.manager._router.closed is not None or not world.refs:
             return
@@ -609,7 +609,7 @@ class Host:
         deed = chance.choice(("cancel", "reschedule", "task"))
         keeper = self.manager._router.keeper
         at = None if keeper is None else keeper.where.find(ref.number)
-        if at is not None:  # it may be asked to end, and have its id until it has
+        if at is not None:  # a task asked to end keeps its id until it has ended
             self._idents.setdefault(at, fate)
         try:
             if deed == "cancel":
@@ -657,23 +657,23 @@ class _Nobody:
 
 
 class HostWorld(Stage):
-    """Everything that a seed decides of hosts that follow one another.
+    """Everything that a seed decides of hosts that succeed one another.
 
     Attributes:
-        fates: Knows the tasks.
-        disk: Has the file.
-        cls: Of the schedulers.
-        calm: Whether hosts and workers die of tasks alone.
-        poisons: What is to be scheduled yet of what kills each time.
-        chains: How long each chain of tasks is to be.
+        fates: The model of the tasks.
+        disk: The file.
+        cls: The class of the schedulers.
+        calm: Whether hosts and workers die only by tasks.
+        poisons: The tasks that kill at each start, still to be scheduled.
+        chains: The length of each chain of tasks.
         missed: The functions that some host does not know.
-        unknown_to_host: Functions that the present one does not know, and its workers do.
+        unknown_to_host: Functions that the present host does not know, but its workers do.
         naming: How many tasks have ids.
         jumping: How often the clock is set.
-        own: All lives.
-        refs: References of tasks that were scheduled, by whatever host.
-        count: How many hosts there were before.
-        drained: Whether everything has ended.
+        own: All lives so far.
+        refs: References of scheduled tasks, of all hosts.
+        count: How many hosts there were before this one.
+        drained: Whether all tasks have ended.
         alone: How many hosts have no workers.
     """
 
@@ -693,10 +693,10 @@ class HostWorld(Stage):
         self.chains: dict[str, int] = {}
         self.missed: set[str] = set()
         self.unknown_to_host: set[str] = set()
-        self._hidden: set[str] = set()  # of host and workers
+        self._hidden: set[str] = set()  # from host and workers
         self.naming = 0.0 if self.calm else self.random.choice((0.0, 0.1, 0.4))
         self.jumping = 0.3 if not self.calm and chance() < 0.2 else 0.0
-        if chance() < 0.5:  # what is put off may be written to another place of the file
+        if chance() < 0.5:  # a task that is put off may move to another bucket
             border = ((EPOCH >> BUCKET_SHIFT) + 1) << BUCKET_SHIFT
             self.offset = border - EPOCH - self.random.randrange(60 * SECOND)
         self.own: list[OwnLife] = []
@@ -705,7 +705,7 @@ class HostWorld(Stage):
         self.drained = False
         self.alone = 0.0 if self.calm else self.random.choice((0.0, 0.0, 0.3, 1.0))
         self._find = registry.find
-        self.paging = {  # few are in memory, in some
+        self.paging = {  # in some seeds few tasks are in memory
             "MOST": self.random.choice((250_000, 30, 5)),
             "PART": self.random.choice((1 << 16, 10, 1)),
             "SLICE": self.random.choice((256, 3, 1)),
@@ -721,7 +721,7 @@ class HostWorld(Stage):
         context: Context | None = None,
         **more: Any,
     ) -> asyncio.Task[Any]:
-        """Make a task of the loop, which its host can be told to forget."""
+        """Make a task of the loop, which its host forgets when it dies."""
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, context=context, **more)
         host = HOST.get() if context is None else context.get(HOST)
         if host is not None:
@@ -739,7 +739,7 @@ class HostWorld(Stage):
     # ---- what goes wrong
 
     def change_disk(self) -> None:
-        """Have the disk be full or not, or slow or not."""
+        """Make the disk full or not, or slow or not."""
         self.disk.is_full = self.random.random() < 0.4
         self.disk.slowness = self.random.choice((0.0, 0.003, 0.05, 2.0))
         self.say("disk", self.disk.is_full, self.disk.slowness)
@@ -752,7 +752,7 @@ class HostWorld(Stage):
         return life in self.own and life.host is self.host and super().may_die(life)  # type: ignore[attr-defined]
 
     def kill_by(self, start: Start, once: bool) -> None:
-        """Have a task's process die, if it may."""
+        """Let a task's process die, if it may."""
         life = start.life
         if (
             isinstance(life, OwnLife)
@@ -760,23 +760,23 @@ class HostWorld(Stage):
             and not (once and len(start.fate.starts) > 1)
         ):
             life.die()
-            raise asyncio.CancelledError  # as a process that is gone, it says nothing more
+            raise asyncio.CancelledError  # a process that is gone reports nothing more
 
     def crash_by(self, start: Start, once: bool) -> None:
-        """Have the host die of a task, if it may."""
+        """Let a task kill the host, if it may."""
         if start.life.host is self.host and not (once and len(start.fate.starts) > 1):
             if self.host.is_last and not self.calm:
                 return
             self.host.die()
 
     def find(self, name: str) -> registry.Durable | None:
-        """Return what is registered, to who asks: the host, or one of its workers."""
+        """Return the registered functions that the host, or a worker of its, knows."""
         is_worker = LIFE.get(None) is not None
         hidden = self._hidden if is_worker else self._hidden | self.unknown_to_host
         return None if name in hidden else self._find(name)
 
     def deploy(self) -> None:
-        """Draw which functions the next host knows."""
+        """Draw the functions that the next host knows."""
         self._hidden, self.unknown_to_host = set(), set()
         if not self.calm and self.random.random() < 0.3:
             names = ("plain", "retried", "once", "limited")
@@ -786,10 +786,10 @@ class HostWorld(Stage):
                 self.missed |= self._hidden
             self.say("unknown:", self.unknown_to_host, "and at all:", self._hidden)
 
-    # ---- from the beginning to the end
+    # ---- the whole story
 
     async def run(self) -> None:
-        """Live through the seed's story and judge it."""
+        """Live through the seed's story, and judge it."""
         HOSTS.append(self)
         usual = {name: getattr(paging, name) for name in self.paging}
         vars(paging).update(self.paging)

@@ -1,4 +1,4 @@
-"""What must be true when all has ended."""
+"""What must be true when all tasks have ended."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _faults_of(
             (getattr(story.error, "started", False), "was pending and is lost"),
             (closed or not world.rerun or story.named, "is lost in spite of rerun"),
             (closed or world.spiteful or _is_told_who_it_was(story), "is told of another's block"),
-            # One that is too late is judged so in the worker, whose word of it may be lost with it.
+            # Lateness is judged in the worker, and its report may be lost with it.
             (
                 attempts
                 or closed
@@ -108,7 +108,7 @@ def _faults_of(
         asked = story.asked and end is State.CANCELLED
         promises.append((asked or end is State.LOST, "has blocked its worker and was not lost"))
     if end is State.CANCELLED:
-        # One that begins in spite of being withdrawn goes on.
+        # A task that begins in spite of a withdrawal goes on.
         withdrawn = story.withdrawn is not None and (
             len(attempts) <= story.withdrawn or story.outlived
         )
@@ -125,7 +125,7 @@ def _faults_of(
             ),
         ]
     if end is State.FAILED:
-        # Spite in a worker that takes a frame fails the tasks of the frame.
+        # Spite in a worker that reads a frame fails the frame's tasks.
         spite = isinstance(story.error, Spite)
         if isinstance(story.error, TooLate):
             limit = story.max_lateness
@@ -150,7 +150,7 @@ def _faults_of(
 
 
 def _is_told_who_it_was(story: Story) -> bool:
-    """Whether one that is lost because its worker was blocked is told if that was its own doing."""
+    """Return whether a task lost with its blocked worker learns if it was the one to block it."""
     error = story.error
     if not isinstance(error, WorkerLost) or error.exitcode != EXIT_OF_BLOCKED:
         return True
@@ -160,7 +160,7 @@ def _is_told_who_it_was(story: Story) -> bool:
 
 
 def _read_again(handle: Task[Any]) -> str:
-    """Return what somebody gets who asks for a result that cannot be read."""
+    """Return the error raised for a result that cannot be read."""
     try:
         return f"returned {handle.result()!r:.80}"
     except BaseException as error:  # noqa: BLE001  it may be anything

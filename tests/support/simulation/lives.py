@@ -1,4 +1,4 @@
-"""Worker processes that are none, and suffer what the seed says."""
+"""Simulated worker processes, which suffer what the seed decides."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ LIFE: contextvars.ContextVar[Life] = contextvars.ContextVar("LIFE")
 
 
 class Life(PairedWorkerHandle):
-    """A life that ends in every way, told or untold.
+    """A life that can end in every way, reported or not.
 
     Attributes:
-        born: Which of all lives it is, from 1.
-        apart: Whether it goes on, though the host has been told its end.
+        born: Its number among all lives, from 1.
+        apart: Whether it goes on, although its end was reported to the host.
         told_to_go: Whether it drains.
         gone: Whether the host has taken its end.
-        blamed: Scheduler and number of the task that has blocked it, as it says in its last words.
-        said: Numbers that it has announced; `written` are those of which that is in the pipe, and
-            `heard` those of which the host has read it.
-        withdrawn: Numbers that it was asked to withdraw before it had announced them.
-        cancelled: Numbers that it was asked to cancel before it had announced them.
-        told: Scheduler and due time, by number, of the tasks that it has and has not announced;
-            those left out whose payloads come later.
-        latest: By scheduler and due time, the number of the task that has begun last.
-        begun_now: By scheduler, the tasks that have begun and not ended.
-        waiting: By scheduler, the task at the head that waits for its next attempt.
-        ran: How many tasks have run there, to the host; of `may_have_run` that is not known.
-        sizes: What the host has heard of its size.
-        is_large: Whether it was too large when it began.
+        blamed: Scheduler and number of the task that has blocked it, by its last words.
+        said: Numbers that it has announced; those of `written` are announced in the pipe, and the
+            host has read the announcements of `heard`.
+        withdrawn: Numbers withdrawn before it had announced them.
+        cancelled: Numbers cancelled before it had announced them.
+        told: Scheduler and due time, by number, of the tasks that it has not announced yet, without
+            those whose payloads come later.
+        latest: The number of the last task that has begun, by scheduler and due time.
+        begun_now: The tasks that have begun and not ended, by scheduler.
+        waiting: The head that waits for its next attempt, by scheduler.
+        ran: How many tasks have run there, to the host's knowledge; `may_have_run` are uncertain.
+        sizes: The sizes that it has reported to the host.
+        is_large: Whether it was too large from the beginning.
         is_recycled: Whether the host has told it to go.
         goes_since: When the host has told it to go, or has heard that it goes; None: neither.
-        is_through: Whether the host has heard since that it has gone.
-        is_given_up: Whether the host has killed it, and not for what it did.
-        exitcode: How it has ended.
+        is_through: Whether the host has heard since that it is done.
+        is_given_up: Whether the host has killed it, though not for anything it did.
+        exitcode: Its exit code.
     """
 
     _pipe_class = SimulatedPipe
@@ -95,10 +95,10 @@ class Life(PairedWorkerHandle):
     def _make_channel(self) -> SimulatedChannel:
         return self._channels.pop()
 
-    # ---- what it suffers
+    # ---- violence
 
     def suffer(self, probability: float) -> None:
-        """Raises, if the seed is spiteful, but not before the place has been ready once."""
+        """Raise if the seed is spiteful, but not before the slot has been ready once."""
         world = self.world
         if world.spiteful and world.may_die(self) and world.random.random() < probability:
             world.say("spite in", self.pid)
@@ -121,16 +121,16 @@ class Life(PairedWorkerHandle):
         return self.blamed
 
     def kill(self, cause: str = "") -> None:
-        """The host ends it."""
+        """End by the host's kill."""
         self.is_given_up = self.is_given_up or not cause
         super().kill(cause)
 
     def die(self) -> None:
-        """It ends as by a kill, of which nobody knows why."""
+        """End as by a kill of unknown cause."""
         super().kill()
 
     def block(self, scheduler: int, number: int) -> None:
-        """A task has kept its loop busy for too long: it ends, and says who it was."""
+        """End because a task has blocked the loop for too long, and name it."""
         self.blamed, self._cause = (scheduler, number), BLOCKED
         self._end(EXIT_OF_BLOCKED)
 
@@ -159,7 +159,7 @@ class Life(PairedWorkerHandle):
             self.context.run(self.worker.drain)
 
     def part(self) -> None:
-        """The host gives it up; it does not know, and goes on for a while."""
+        """Be given up by the host, without knowing, and go on for a while."""
         if self.dead or self._serving is None:
             return
         self.dead = self.apart = True
@@ -170,7 +170,7 @@ class Life(PairedWorkerHandle):
         loop.call_later(chance.random() * 8, self._notice)
 
     def _notice(self) -> None:
-        """It hears that it was given up, and ends."""
+        """Learn that it was given up, and end."""
         assert self._serving is not None
         self.apart = False
         self._serving.cancel()
@@ -189,10 +189,10 @@ class Life(PairedWorkerHandle):
         super()._reap(exitcode)
         self.world.model.life_ended(self)
 
-    # ---- what the model hears
+    # ---- for the model
 
     def is_told(self, frame: list[Any]) -> None:
-        """The worker reads a frame."""
+        """Note a frame that the worker reads."""
         kind, *fields = frame
         if kind == Kind.WITHDRAW:
             self.withdrawn.update(set(fields[1]) - self.said)
@@ -216,7 +216,7 @@ class Life(PairedWorkerHandle):
             self.told.pop(number, None)
 
     def tells(self, kind: int, numbers: list[int]) -> None:
-        """The worker sends an announcement, or takes one back."""
+        """Note an announcement that the worker sends, or takes back."""
         if kind == Kind.RETRY:
             for known in (self.said, self.written, self.heard):
                 known.difference_update(numbers)
@@ -227,7 +227,7 @@ class Life(PairedWorkerHandle):
                     self.world.model.is_announced(number, place, self)
 
     def has_written(self, numbers: list[int], then: Callable[[], None] | None) -> None:
-        """An announcement is in the pipe."""
+        """Note that an announcement is in the pipe."""
         self.written.update(numbers)
         if then is not None:
             then()

@@ -1,4 +1,4 @@
-"""What is known of each task, from all who see something of it, and what can be judged at once."""
+"""What all observers know of each task, and what can be judged at once."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Attempt:
     life: Life
     began: float = 0.0  # by the clock of the loop
     retry_at: int | None = None  # by the clock; None: there is no retry
-    waited_at: int = 0  # the same, however the clock is set
+    waited_at: int = 0  # the same, by a clock that is never set
     failed: bool = False
-    heard: bool = False  # the host has read that it is to be retried
+    heard: bool = False  # the host has read that it is retried
     counted: bool = False  # and that it has failed
     over: bool = False
-    blocked: bool = False  # its life, which it has ended by that
+    blocked: bool = False  # it has blocked its life, and so ended it
 
 
 @dataclass
@@ -43,32 +43,31 @@ class Story:
     """What the model knows of a task.
 
     Attributes:
-        link: Its link's contract, with `withdraw` and `reschedule`.
-        place: Its worker.
-        number: Its number there.
-        scheduler: Its scheduler there.
-        due: When it is to start, in nanoseconds; 0 in a queue.
+        link: Its link.
+        place: The number of its worker.
+        number: Its number at that worker.
+        scheduler: Its scheduler.
+        due: When it starts, in nanoseconds; 0 in a queue.
         size: Bytes of its arguments.
-        deed: "" for one that returns; else what it does, and which exception.
+        deed: "" for a task that returns; else its deed, and the exception.
         asked: Whether it was asked to cancel.
-        confirmed: Whether it waits for the host's word, as of its record.
+        confirmed: Whether it waits for CONFIRM, by its record.
         retry: Which of its failures are followed by another attempt.
-        withdrawn: How often it had started when it was asked to withdraw; None: it was not.
-        leaves: Whether that may still come before its start.
-        last_life: The last of the lives that may begin it.
-        moves: Due times that it was asked to have instead, of which it is not known yet whether
-            they came before the start.
-        moved: Whether it ever was asked that.
+        withdrawn: How often it had started when it was withdrawn; None: it was not.
+        leaves: Whether the withdrawal may still come before its start.
+        last_life: The last life that may begin it.
+        moves: New due times of which it is not known yet whether they came before the start.
+        moved: Whether it was ever rescheduled.
         attempts: Its starts.
         cancels: CancelledErrors seen inside.
-        ends: What its handle has told.
+        ends: The ends that its handle has reported.
         nap: Seconds that it sleeps.
         timeout: Seconds that it may run.
         max_lateness: Nanoseconds by which it may start late.
-        named: Whether a life has named it as the one that has blocked it, rightly or not.
+        named: Whether a life has named it, rightly or not, as the task that blocked it.
         id_: The id that it has, None once that is free or another's.
-        error: What it ended with.
-        context: What it is to see of the context in which it was scheduled.
+        error: The error it ended with.
+        context: The values of the context that it must see.
         follows: Whether it schedules another one.
     """
 
@@ -101,11 +100,11 @@ class Story:
 
     @property
     def outlived(self) -> bool:
-        """Whether a life in which it has begun has ended."""
+        """Return whether a life in which it has begun has ended."""
         return any(attempt.life.dead for attempt in self.attempts)
 
     def settle_move(self) -> None:
-        """It had not begun: the last due time that was asked for holds."""
+        """Let the last new due time hold, as it had not begun."""
         if self.moves:
             self.due = self.moves[-1]
             self.moves.clear()
@@ -117,12 +116,12 @@ class Model:
     Attributes:
         faults: What went wrong, in words.
         stories: By the number that the world gives a task.
-        open: The tasks whose handles have told no end.
-        order: Of first starts, those aside of lives that were given up.
+        open: The tasks whose handles have reported no end.
+        order: First starts, except those in lives that were given up.
         unheard: How many tasks have no handle.
-        followers: How many tasks have scheduled one, as far as their host has heard of it.
-        retried: How many attempts have failed, and the host has heard of another to come.
-        closing: Whether the manager is told to close.
+        followers: How many tasks have scheduled another, as far as their host knows.
+        retried: How many failed attempts the host knows will be followed by another.
+        closing: Whether the manager is closing.
     """
 
     def __init__(self, world: World) -> None:
@@ -143,10 +142,10 @@ class Model:
         if not good:
             self.fault(f"task {ident} {what}: {self.stories[ident]}")
 
-    # ---- what the world does
+    # ---- from the world
 
     def watch(self, task: Task[Any], place: int, due: int, **known: Any) -> None:
-        """Notes a task that was scheduled, and listens to its handle."""
+        """Note a task that was scheduled, and listen to its handle."""
         ident = len(self.stories)
         story = Story(task._home, place, task._number, task._scheduler, due, **known)
         self.stories.append(story)
@@ -172,7 +171,7 @@ class Model:
         self.world.suffer_handler()
 
     def has_id(self, id_: str) -> int | None:
-        """Return which task has an id: the one that got it last, unless it has ended since."""
+        """Return the task that has an id: the one that got it last, unless it has ended since."""
         found = [
             n for n, task in self.open.items() if self.stories[n].id_ == id_ and not task.done()
         ]
@@ -187,11 +186,11 @@ class Model:
         return known
 
     def was_taken(self, ident: int, task: Task[Any]) -> None:
-        """Another was to be scheduled with the id of a task, and this was returned."""
+        """Judge the handle returned for a task whose id another has."""
         self._check(ident, task is self.open[ident], f"has the id, and {task} was returned")
 
     def was_replaced(self, ident: int, state: State) -> None:
-        """Another task has taken the id of one that was in this state."""
+        """Note that another task has taken the id of one in this state."""
         story = self.stories[ident]
         self._check(ident, self.open[ident].id is None, "was replaced and has its id")
         story.id_ = None
@@ -232,13 +231,13 @@ class Model:
                 story.settle_move()
 
     def _may_know(self, story: Story) -> bool:
-        """Whether there is a process that has been told of a task, or may be before the request."""
+        """Return whether a process knows of a task, or may learn of it before the request."""
         return any(life.place == story.place and not life.gone for life in self.world.lives)
 
-    # ---- what the pipes tell
+    # ---- from the pipes
 
     def host_is_told(self, life: Life, frame: list[Any]) -> None:
-        """The host reads a frame."""
+        """Note a frame that the host reads."""
         self.world.recycled.host_hears(life, frame)
         kind, *fields = frame
         if kind in (Kind.ANNOUNCED, Kind.PROPOSED):
@@ -253,7 +252,7 @@ class Model:
             life.heard.difference_update(fields[1])
             for story in self._stories_of(life, fields[1]):
                 tried = [a for a in story.attempts if a.life is life and a.failed and not a.heard]
-                # Where the word of one was refused, out of spite, the next is heard for both.
+                # If spite has refused the frame of one, the next counts for both.
                 for attempt in tried if self.world.spiteful else tried[:1]:
                     attempt.heard = True
                 uncounted = [a for a in story.attempts if a.life is life and a.failed]
@@ -270,7 +269,7 @@ class Model:
         return [self.stories[known[place, n]] for n in numbers if (place, n) in known]
 
     def life_ended(self, life: Life) -> None:
-        """The host has taken a life's end: what it had not been told of has not begun."""
+        """Note that the host has taken a life's end: unannounced tasks have not begun."""
         life.gone = True
         self.world.recycled.life_ended(life)
         for ident in self.open:
@@ -278,10 +277,10 @@ class Model:
             if story.place == life.place and story.number not in life.heard:
                 story.settle_move()
 
-    # ---- what workers tell
+    # ---- from the workers
 
     def is_announced(self, number: int, place: tuple[int, int], life: Life) -> None:
-        """A worker takes a task from its scheduler's queue, where only so many may run."""
+        """Judge that a worker may take a task from a queue, by the limit of running tasks."""
         world, (scheduler, due) = self.world, place
         if world.max_running is not None and not world.spiteful:  # else its frame may be refused
             waits = self._waits(number, life)
@@ -294,28 +293,28 @@ class Model:
                 self.fault(f"{number}, due at {due}, overtook {min(waiting)} in {life.pid}")
 
     def _waits(self, number: int, life: Life) -> list[int]:
-        """Return how a task waits for the host's word: others may overtake it."""
+        """Return how a task waits for CONFIRM: others may overtake it."""
         return [story.confirmed for story in self._stories_of(life, [number])]
 
-    # ---- what tasks tell
+    # ---- from the tasks
 
     def begins(self, ident: int, life: Life, due: int, attempt: int) -> None:
-        """A task takes its first step; most of the promises are about that.
+        """Judge the first step of a task; most of the promises are about it.
 
         Args:
             ident: The task.
-            life: Where it is.
-            due: What it is told of its due time.
-            attempt: And of how often it has been started.
+            life: The life in which it begins.
+            due: Its due time, as it sees it.
+            attempt: The number of this attempt, as it sees it.
         """
         world, story = self.world, self.stories[ident]
         world.say("start", ident, "in", life.pid)
         number, key = story.number, (story.scheduler, story.due)
-        # One that lives on may run what the host had counted as started, whatever it made of it.
+        # A life that goes on may run tasks that the host had counted as started.
         left_over = life.apart and number in life.heard
         self._check(ident, not story.ends or left_over, "starts after its end")
         self._check(ident, life.born <= story.last_life, "starts, and was withdrawn or cancelled")
-        # What is read has been written, though who writes may not have been told.
+        # A frame that is read has been written, though the writer may not know yet.
         written = number in life.written or number in life.heard
         self._check(ident, written, "starts before that is written")
         if story.confirmed:
@@ -331,7 +330,7 @@ class Model:
                 before = life.latest.get(key, -1)
                 self._check(ident, before < number, f"overtook {before}, due at the same time")
                 life.latest[key] = number
-        # A start on its way wins, but not one that was announced after the request.
+        # A start under way wins, but not one announced after the request.
         gone = number in life.withdrawn or number in life.cancelled
         self._check(ident, not gone, "starts, and was withdrawn or cancelled before")
         early = min((story.due, *story.moves)) - self._latest_clock()
@@ -339,7 +338,7 @@ class Model:
         given = {story.due, *story.moves}
         self._check(ident, due in given, f"believes that it was due at {due}, and not at {given}")
         if story.max_lateness is not None and not story.attempts and not story.moved:
-            # Time may pass between the look at it and the step.
+            # Time may pass between the check and the step.
             late = world.clock() - story.due - story.max_lateness
             self._check(ident, late < SECOND // 10, f"starts too late by {late / SECOND:.3f} s")
         seen = look()
@@ -351,17 +350,17 @@ class Model:
         self._takes_its_turn(ident, story.scheduler, life)
 
     def schedules_another(self, ident: int) -> bool:
-        """Whether a task schedules one that follows it."""
+        """Return whether a task schedules another."""
         self.followers += self.stories[ident].follows
         return self.stories[ident].follows
 
     def follows(self, wanted: Any, seen: Any) -> None:
-        """A task takes its first step that was scheduled by another."""
+        """Judge the first step of a task that was scheduled by another."""
         if seen != wanted:
             self.fault(f"a task that was scheduled with {wanted!r:.200} sees {seen!r:.200}")
 
     def _latest_clock(self) -> int:
-        """What has been taken from its queue starts, though the clock is set back in between."""
+        """Return the latest recent time: a task taken from its queue starts in spite of a jump."""
         world = self.world
         since = world.loop.time() - SLICE_PATIENCE
         return max(world.clock(), *(reached for at, reached in world.jumps if at > since), 0)
@@ -374,10 +373,10 @@ class Model:
         self._check(ident, not bad, "starts again, and has blocked its worker")
         if last.retry_at is None or not (last.heard or last.life is life):
             self._check(ident, rerun, "started twice")
-            # One that lives on after it was given up may run what was counted as started there.
+            # A life that goes on after it was given up may run tasks counted as started there.
             self._check(ident, last.life.dead or life.apart, "runs in two processes at once")
         else:
-            # In a spiteful world the word of the one before may have been taken for this one's.
+            # In a spiteful world the former life's frame may have been taken for this one's.
             known = self.world.cls is TimedScheduler or last.life is life or not self.world.spiteful
             waited = self.world.elapsed() + 1000 >= last.waited_at
             waited |= self._latest_clock() >= last.retry_at  # if the clock has been set
@@ -397,7 +396,7 @@ class Model:
         life.begun_now[scheduler] += 1
 
     def _check_heads_of_the_dead(self, ident: int, scheduler: int, life: Life) -> None:
-        """What waited at the head of a queue when its process died comes first in the next."""
+        """Judge that the waiting head of a queue whose process died comes first in the next."""
         if self.world.spiteful or life.apart:
             return
         for other in self.open:
@@ -411,17 +410,17 @@ class Model:
                 self._check(other, False, f"was at the head, and {ident} has overtaken it")
 
     def leaves(self, ident: int, life: Life) -> None:
-        """A task takes its last step."""
+        """Note the last step of a task."""
         life.begun_now[self.stories[ident].scheduler] -= 1
         self.stories[ident].attempts[-1].over = True
 
     def runs(self, ident: int, life: Life) -> bool:
-        """Whether a task is between its first step and its last in a life."""
+        """Return whether a task is between its first step and its last in a life."""
         attempts = self.stories[ident].attempts
         return bool(attempts) and attempts[-1].life is life and not attempts[-1].over
 
     def blocks(self, ident: int, life: Life) -> None:
-        """A life ends because a task keeps it busy; or says so, and the task does not run there."""
+        """End a life by blaming a task, which has blocked it or does not even run there."""
         story = self.stories[ident]
         story.named = True
         if self.runs(ident, life):
@@ -429,13 +428,13 @@ class Model:
         life.block(story.scheduler, story.number)
 
     def is_forgiven(self, life: Life) -> None:
-        """Nobody can read who has blocked a life: the task ends as at any death."""
+        """Note that the blame cannot be read: the task ends as at any death."""
         for story in self.stories:
             if story.attempts and story.attempts[-1].life is life:
                 story.attempts[-1].blocked = False
 
     def is_cancelled(self, ident: int, life: Life, swallows: bool) -> None:
-        """A task hears that it is cancelled; or that its time is over."""
+        """Judge a cancellation that a task sees, perhaps by its timeout."""
         story = self.stories[ident]
         story.cancels += 1
         ran = self.world.loop.time() - story.attempts[-1].began
@@ -446,15 +445,15 @@ class Model:
             self.fails(ident, life, TimeoutError())
 
     def may_die_of(self, ident: int, life: Life) -> bool:
-        """Whether a task that ends its process does so: the first time."""
+        """Return whether a task that ends its process does so: the first time."""
         return len(self.stories[ident].attempts) == 1 and self.world.may_die(life)
 
     def fails_again(self, ident: int, times: int) -> bool:
-        """Whether an attempt of one that fails so many times fails."""
+        """Return whether this attempt of a task that fails some times fails."""
         return len(self.stories[ident].attempts) <= times
 
     def fails(self, ident: int, life: Life, error: BaseException) -> BaseException:
-        """An attempt ends with an error, which this returns: what is to follow?"""
+        """Note that an attempt fails, and what must follow; return the error."""
         story, world = self.stories[ident], self.world
         last = story.attempts[-1]
         last.failed = True
@@ -471,7 +470,7 @@ class Model:
     # ---- counts
 
     def check_counts(self, thorough: bool) -> None:
-        """Judge what is counted, which is to be right between any two deeds."""
+        """Judge the counts, which must be right between any two deeds."""
         self.world.recycled.check()
         manager, stories = self.world.manager, self.stories
         placement = manager._router.placement
@@ -499,7 +498,7 @@ class Model:
                 self._check_limit(self.world.max_running)
 
     def _check_list(self) -> None:
-        """Judge what is listed: each task that is to start, or runs, once and as it is."""
+        """Judge the list: each pending or running task, once and as it is."""
         links = self.world.manager._router.links
         infos = [info for link in links for part in link.infos(Wanted()) for info in part]
         listed = {info.ref: info for info in infos}
@@ -515,12 +514,12 @@ class Model:
             self._check(ident, told == right, f"is {right}, and listed as {told}")
 
     def _check_limit(self, most: int) -> None:
-        """Judge that to the host, too, no more run on a scheduler than may."""
+        """Judge that by the host's counts, too, no more tasks run on a scheduler than may."""
         running = [self.stories[n] for n, task in self.open.items() if task.state is State.RUNNING]
         for place, count in Counter((story.place, story.scheduler) for story in running).items():
             if count > most:
                 self.fault(f"{count} tasks run in {place}, where {most} may")
 
     def _is(self, told: int, own: int) -> bool:
-        """Whether a count is right; of the tasks without a handle it is not known."""
+        """Return whether a count is right, apart from tasks without a handle."""
         return own <= told <= own + self.unheard + self.followers

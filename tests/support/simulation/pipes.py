@@ -1,4 +1,4 @@
-"""Pipes whose bytes take their time, are cut anywhere, and may be lost."""
+"""Pipes whose bytes are delayed, cut anywhere, and may be lost."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from .lives import Life
 
 CAPACITIES = (4096, 20_000, 1 << 20)
-# What is said there must be taken: those tasks have begun, and nothing else says so.
+# These must be read: their tasks have begun, and nothing else says so.
 _BINDING = frozenset((Kind.ANNOUNCED,))
 _KIND_AT = 5  # of an encoded frame: after its length and the head of a short array
-_SAID = frozenset((Kind.ANNOUNCED, Kind.PROPOSED, Kind.RETRY))  # of what the worker sends
+_SAID = frozenset((Kind.ANNOUNCED, Kind.PROPOSED, Kind.RETRY))  # sent by the worker
 
 
 class SimulatedChannel(Channel):
-    """Bytes that take their time.
+    """A stream of delayed bytes.
 
     Attributes:
-        life: Whose it is.
-        cut: Whether what is written arrives nowhere, and nobody is told.
-        writer: Who waits for room.
+        life: The life it belongs to.
+        cut: Whether written bytes are lost silently.
+        writer: The writer that waits for room.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class SimulatedChannel(Channel):
         if self.closed:
             raise BrokenPipeError
         room = self._capacity - self._held
-        if room < min(len(data), self._capacity // 4):  # as a real one, else bytes come singly
+        if room < min(len(data), self._capacity // 4):  # as a real pipe, else bytes come singly
             raise BlockingIOError
         count = min(room, len(data))
         if self._random.random() < 0.2:
@@ -77,12 +77,12 @@ class SimulatedChannel(Channel):
             self.tell_reader()
 
     def arrive_at_once(self) -> None:
-        """What was written survives its writer."""
+        """Close it; written bytes survive the writer."""
         self._arrived += b"".join(self._under_way)
         self._under_way.clear()
 
     def lose(self) -> None:
-        """What was written and not read is gone, and so is all that will be written."""
+        """Lose all unread bytes, and all that will be written."""
         self.cut = True
         self._under_way.clear()
         self._arrived.clear()
@@ -100,7 +100,7 @@ class SimulatedChannel(Channel):
 
 
 class SimulatedPipe(PairedPipe):
-    """One that has to wait for room, refuses some frames, and has the model listen."""
+    """A pipe that has to wait for room, refuses some frames, and lets the model listen."""
 
     def __init__(
         self,

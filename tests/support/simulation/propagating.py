@@ -1,4 +1,4 @@
-"""What of a context goes with tasks, and with what they schedule: drawn here, looked at there."""
+"""The context that goes with tasks and those they schedule: drawn here, checked there."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SIZES = (0, 10, 500, 12_000)  # characters, at most
 origin: ContextVar[Any] = ContextVar("origin", default="by default")
 hidden: ContextVar[Any] = ContextVar("hidden", default="by default")
 CONTEXT = (origin, (hidden.get, hidden.set))
-"""What a manager lists: a variable, and one that goes by a pair of functions."""
+"""The `context` of a manager: a variable, and one that goes by a pair of functions."""
 
 
 def look() -> list[tuple[str, Any]]:
-    """Return what the one who asks has of it: names of classes, and values that keep none."""
+    """Return the caller's values: names of classes, and values that keep no reference."""
     values = origin.get(), hidden.get()
     return [(type(v).__name__, str(v) if isinstance(v, str) else v) for v in values]
 
 
 class Setter:
-    """Changes the values of a host's context.
+    """A source of changes of a host's context.
 
     Args:
-        seed: Decides which.
-        propagates: Whether the manager lists them.
+        seed: The seed of the changes.
+        propagates: Whether the manager lists the variables.
     """
 
     def __init__(self, seed: int, propagates: bool) -> None:
@@ -41,7 +41,7 @@ class Setter:
         self._tokens: dict[ContextVar[Any], Token[Any]] = {}
 
     def change(self) -> list[tuple[str, Any]]:
-        """Change them, or not; return what a task has that is scheduled next."""
+        """Perhaps change the values; return those that the next task must see."""
         for variable in (origin, hidden):
             what = self._random.random()
             if what < 0.3:
@@ -57,7 +57,7 @@ class Setter:
     def _draw(self) -> object:
         word = "x" * self._random.randint(0, self._random.choice(SIZES))
         kind = self._random.randrange(5)
-        if kind == 0:  # of a class that no other value has, and that is garbage when it is
+        if kind == 0:  # of a class of its own, which is garbage with it
             scope: dict[str, Any] = {}
             exec(MADE, {"__name__": __name__}, scope)
             return scope["Made"](word)
@@ -65,14 +65,14 @@ class Setter:
 
 
 async def follow(seen: list[tuple[str, Any]]) -> None:
-    """What a task has scheduled; it is to see what that one has seen last."""
+    """Run as a task scheduled by another, and check that it sees that one's last values."""
     from .acts import WORLD
 
     WORLD[-1].model.follows(seen, look())
 
 
 def schedule_follower(ident: int) -> None:
-    """Schedule one from inside a task, which changes its own context first, or not."""
+    """Schedule a task from inside another, which perhaps changes its own context first."""
     if ident % 2:
         origin.set(f"inside {ident}")
     current_manager().schedule(follow(look()))

@@ -1,4 +1,4 @@
-"""What is known of recycling: who has a reason, whose turn it is, and what it costs."""
+"""The model of recycling: the reasons, the turns, and the costs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SIZE = 1000  # bytes above which processes are recycled, in some seeds
 
 
 class Recycled:
-    """The workers that are recycled, and who is to be.
+    """The workers that are recycled, and those that must be.
 
     Args:
-        world: Whose manager it is.
-        seed: Decides whether there are limits, and how large processes are.
+        world: The world of the manager.
+        seed: The seed of the limits, and of the sizes of processes.
 
     Attributes:
-        max_tasks: After how many tasks a process is recycled; None: never.
-        max_rss: Above how many bytes; None: never.
-        count: How many were told to go.
+        max_tasks: The number of tasks after which a process is recycled; None: never.
+        max_rss: The bytes above which a process is recycled; None: never.
+        count: How many processes were told to go.
         gone: How many of them have gone in order, as far as that is known.
         died: How many of them have died instead, as far as that is known.
     """
@@ -39,7 +39,7 @@ class Recycled:
         self.max_tasks = self._random.choice((1, 3, 20)) if chance() < 0.3 else None
         self.max_rss = SIZE if chance() < 0.2 else None
         self.count = self.gone = self.died = 0
-        self._leaving: dict[int, Life] = {}  # by place: its turn lasts until the next is READY
+        self._leaving: dict[int, Life] = {}  # by slot, until the next process is READY
         self._spent = self._checked = 0
 
     @property
@@ -47,7 +47,7 @@ class Recycled:
         return self.max_tasks is not None or self.max_rss is not None
 
     def watch(self, budget: Any) -> None:
-        """Count what is spent of the budget of restarts."""
+        """Return how much of the budget of restarts is spent."""
         spend = budget.spend
 
         def counted(now: float, cause: object) -> bool:
@@ -56,12 +56,12 @@ class Recycled:
 
         budget.spend = counted
 
-    # ---- what a process does
+    # ---- from processes
 
     def measure(self, life: Life) -> int:
-        """Return how large a process is that looks: some are from the beginning, most grow.
+        """Return the size of a process: some are large from the beginning, most grow.
 
-        Not for ever: a task that takes longer than a drain would begin again and again.
+        They do not grow for ever: a task longer than a drain would begin again and again.
         """
         if self._world.loop.time() > GROWING:
             return life.size
@@ -69,10 +69,10 @@ class Recycled:
         life.size = max(life.size, drawn)
         return life.size
 
-    # ---- what the pipes tell
+    # ---- from the pipes
 
     def host_hears(self, life: Life, frame: list[Any]) -> None:
-        """The host reads a frame."""
+        """Note a frame that the host reads."""
         kind, *fields = frame
         if kind == Kind.READY:
             self._leaving.pop(life.place, None)
@@ -94,7 +94,7 @@ class Recycled:
                 life.ran += len(known)
 
     def tells_to_go(self, life: Life) -> None:
-        """The host has a worker recycled."""
+        """Judge that the host may recycle a worker."""
         model = self._world.model
         life.told_to_go = life.is_recycled = True
         self._goes(life)
@@ -109,7 +109,7 @@ class Recycled:
             model.fault(f"{life.pid} is recycled, and has run {life.ran}, sizes {life.sizes}")
 
     def life_ended(self, life: Life) -> None:
-        """The host has taken a life's end: one that was to go has gone in order, or has died."""
+        """Note that the host has taken a life's end: if told to go, it has gone or died."""
         fault, since = self._world.model.fault, life.goes_since
         spent, self._checked = self._spent > self._checked, self._spent
         if since is None or self._world.manager._router.closed is not None:
@@ -128,10 +128,10 @@ class Recycled:
         if life.goes_since is None:
             life.goes_since = self._world.loop.time()
 
-    # ---- what holds between any two deeds
+    # ---- between any two deeds
 
     def check(self) -> None:
-        """Whoever has a reason goes, if it is nobody else's turn."""
+        """Judge that a worker with a reason goes, unless it is another's turn."""
         if self.max_tasks is None or self._leaving or self._world.spiteful:
             return
         for life in self._world.lives:

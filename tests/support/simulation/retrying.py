@@ -1,4 +1,4 @@
-"""What tasks are told of further attempts, and what must come of it: worked out once more."""
+"""The `retry` option of tasks, and its effect, computed independently."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         retry: The option.
-        answer: What it answers if it is a function, which is not asked here.
+        answer: Its answer if it is a function, which is not called here.
     """
 
     retry: Retry
@@ -29,12 +29,12 @@ class Drawn(NamedTuple):
 
 
 def yes(error: BaseException) -> bool:
-    """One that is found by name."""
+    """Be a predicate that is found by name."""
     return True
 
 
 def saying(answer: object) -> Callable[[BaseException], Any]:
-    """Make one that goes by value, with a closure."""
+    """Make a predicate that goes by value, with a closure."""
 
     def answers(error: BaseException) -> Any:
         if answer == "raises":
@@ -45,7 +45,7 @@ def saying(answer: object) -> Callable[[BaseException], Any]:
 
 
 def draw_retry(generator: random.Random, share: float) -> Drawn | None:
-    """Draw the option for such a share of the tasks. There is no jitter: each seed is to replay."""
+    """Draw the option for a share of the tasks, without jitter: each seed must replay."""
     if generator.random() >= share:
         return None
     on: Any = generator.choice((Again, Again, (ValueError, Again), Exception, OSError, yes))
@@ -65,7 +65,7 @@ def draw_retry(generator: random.Random, share: float) -> Drawn | None:
 
 
 def wait_after(drawn: Drawn | None, error: BaseException, failed: int) -> float | None:
-    """Return how many seconds a task must wait that has failed so often; None: it has ended."""
+    """Return the seconds that a task waits after its latest failure; None: it has ended."""
     if drawn is None or isinstance(error, _NEVER) or failed >= drawn.retry.attempts:
         return None
     retry, answer = drawn

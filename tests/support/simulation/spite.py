@@ -1,4 +1,4 @@
-"""What is made to raise, and what is raised: arguments, results, exceptions, times."""
+"""Spiteful arguments, results, exceptions and times: they raise where they are used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IN_WORKER: contextvars.ContextVar[bool] = contextvars.ContextVar("IN_WORKER", de
 
 
 class Spiteful:
-    """Raises when it is pickled, or when it is read."""
+    """A value that raises when it is pickled, or unpickled."""
 
     def __init__(self, where: str, kind: str) -> None:
         self.where = where
@@ -35,12 +35,12 @@ def _read(where: str, kind: str) -> Spiteful:
 
 
 def spoil(deed: str, where: str) -> Spiteful | None:
-    """Return what is spiteful there, if that is the deed."""
+    """Return a spiteful value, if that is the deed."""
     return Spiteful(where, deed.partition(": ")[2]) if deed.startswith(where) else None
 
 
 class Detailed(Exception):
-    """As those of httpx, aiohttp and discord: more arguments than `args`."""
+    """An exception as of httpx, aiohttp and discord: with more arguments than `args`."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
@@ -48,11 +48,11 @@ class Detailed(Exception):
 
 
 class OddBase(BaseException):
-    """What is no Exception."""
+    """A BaseException that is no Exception."""
 
 
 class Unpicklable(Exception):
-    """Whose pickling raises what is no Exception, or what is one."""
+    """A value whose pickling raises an Exception, or a BaseException that is none."""
 
     def __init__(self, kind: type[BaseException]) -> None:
         self.kind = kind
@@ -76,7 +76,7 @@ ODD: dict[str, Callable[[], BaseException]] = {
 
 
 class NotATime(datetime):
-    """As pandas' NaT: a datetime by its class, it differs from itself and has no fields."""
+    """Like pandas' NaT: a datetime by class, which differs from itself and has no fields."""
 
     def __eq__(self, other: object) -> bool:
         return False

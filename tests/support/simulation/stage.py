@@ -1,4 +1,4 @@
-"""What lives and pipes ask of the world that they are in, be it of one host or of many."""
+"""What lives and pipes require of their world, with one host or many."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPOCH = 1_700_000_000 * SECOND
 
 
 class Witness(Protocol):
-    """Hears what happens, and says what is wrong with it (a world's `model`).
+    """The observer that judges what happens (a world's `model`).
 
     Attributes:
         faults: In words.
@@ -34,7 +34,7 @@ class Witness(Protocol):
 
 
 class Recycler(Protocol):
-    """Hears who is recycled, and says how large processes are (a world's `recycled`)."""
+    """The model of recycling, which decides the sizes of processes (a world's `recycled`)."""
 
     def measure(self, life: Life) -> int: ...
     def tells_to_go(self, life: Life) -> None: ...
@@ -45,16 +45,16 @@ class Stage:
 
     Args:
         seed: Decides everything.
-        loop: Its time is the world's.
-        trace: Whether what happens is printed.
+        loop: The loop, whose time is the world's.
+        trace: Whether to print what happens.
 
     Attributes:
-        manager: The present one.
+        manager: The present manager.
         born: How many lives have begun so far.
         jumps: When the clock was set, and what it said before.
         spiteful: Whether pipes, clocks and handlers raise now and then.
         grinding: Whether time passes while a worker works.
-        lossy: Whether lives end without what was under way, and without a word of what had begun.
+        lossy: Whether lives lose what was under way at their end, and what had begun there.
     """
 
     manager: Manager
@@ -84,14 +84,14 @@ class Stage:
         return EPOCH + self.offset + int(self.loop.time() * SECOND)
 
     def grind(self) -> None:
-        """Workers take their time in some seeds, so that slices are done in parts."""
+        """Let time pass in a worker, in some seeds, so that slices are done in parts."""
         if self.grinding and self.random.random() < 0.3:
             spent = self.random.randint(1, SECOND // 300)
             self.offset += spent
             self._ground += spent
 
     def elapsed(self) -> int:
-        """Return what has passed in nanoseconds, however the clock was set."""
+        """Return the elapsed nanoseconds, by a clock that is never set."""
         return self._ground + int(self.loop.time() * SECOND)
 
     def set_clock(self) -> None:
@@ -104,7 +104,7 @@ class Stage:
             print(f"{self.loop.time():10.4f}", *words)
 
     def may_die(self, life: Life) -> bool:
-        """Whether a life may be hurt: one that dies before a first READY is the end of all."""
+        """Return whether a life may be hurt: a death before the first READY fails the manager."""
         ready = self.manager._remotes[life.place].supervisor._ready
         return not life.dead and ready is not None and ready.done()
 

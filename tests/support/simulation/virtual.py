@@ -8,7 +8,7 @@ from typing import Any
 
 
 class VirtualSelector(selectors.SelectSelector):
-    """Does not wait, and looks at no descriptor: it notes how long it would have waited."""
+    """A selector without descriptors, which does not wait but notes how long it would have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,4 +31,4 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class Spite(Exception):
-    """Raised in the middle of something, because the seed says so."""
+    """Raised within an action, because the seed says so."""

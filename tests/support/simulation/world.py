@@ -50,11 +50,11 @@ class World(Stage):
     """Everything that a seed decides of one host.
 
     Attributes:
-        confirmed: Whether the tasks of all workers wait for the host's word.
+        confirmed: Whether the tasks of all workers wait for CONFIRM.
         max_running: How many timed tasks may run at a time on each scheduler.
-        propagates: Whether what the host has in its context goes with each task.
-        contexts: Changes that.
-        recycled: The limits at which workers are recycled, and what is known of those that are.
+        propagates: Whether the host's context goes with each task.
+        contexts: The source of changes of that context.
+        recycled: The limits of recycling, and its model.
     """
 
     model: Model
@@ -75,8 +75,8 @@ class World(Stage):
         some_confirmed = chance() < 0.2
         self.grinding = chance() < 0.4
         self.long_naps = chance() < 0.3
-        self.limiting = 0.3 if chance() < 0.4 else 0.0  # how many tasks have a limit of time
-        self.naming = 0.3 if chance() < 0.4 else 0.0  # how many tasks have ids
+        self.limiting = 0.3 if chance() < 0.4 else 0.0  # the share of tasks with a limit of time
+        self.naming = 0.3 if chance() < 0.4 else 0.0  # the share of tasks with ids
         workers = self.random.randint(1, 3)
         schedulers = workers * self.random.randint(1, 2)
         self.max_running: int | None = None
@@ -85,10 +85,10 @@ class World(Stage):
             self.max_running = limits.randint(1, 4)
         self.propagates = limits.random() < 0.5
         self.contexts = Setter(seed, self.propagates)
-        self.context: Any = None  # what a task is to see of it that is scheduled next
+        self.context: Any = None  # the values that the next task must see
         self.recycled = Recycled(self, seed)
-        # What raises out of spite is to be the worker's own work, and not that of its tasks. One
-        # that runs again, and schedules again, would have its worker recycled for ever.
+        # Spite must hit the worker's own work, not that of its tasks. A task that runs again, and
+        # schedules again, would have its worker recycled for ever.
         endless = self.rerun and self.recycled.max_tasks is not None
         self.may_follow = self.propagates and not self.spiteful and not endless
         self.manager = SimulatedManager(
@@ -124,7 +124,7 @@ class World(Stage):
         if self.spiteful and self.random.random() < 0.05:
             raise Spite("a callback raises")
 
-    # ---- what is scheduled
+    # ---- scheduling
 
     def delay(self) -> timedelta | None:
         if self.cls is not TimedScheduler:
@@ -141,7 +141,7 @@ class World(Stage):
         return bytes(self.random.randint(0, most))
 
     def nap(self) -> float:
-        if self.long_naps and self.random.random() < 0.2:  # longer than a drain takes
+        if self.long_naps and self.random.random() < 0.2:  # longer than a drain
             return self.random.random() * 30
         return self.random.choice((0.0, 0.0, self.random.random()))
 
@@ -211,7 +211,7 @@ class World(Stage):
         story.max_lateness = None if late is None else int(late * SECOND)
 
     def limits(self) -> tuple[float | None, float | None]:
-        """Draw how long a task may run, and how late it may start, in seconds."""
+        """Draw limits of a task's running time and lateness, in seconds."""
         if self.random.random() >= self.limiting:
             return None, None
         late = self.random.choice((None, 0.0, 0.5, 3.0))
@@ -219,7 +219,7 @@ class World(Stage):
         return timeout, late if self.cls is TimedScheduler else None
 
     def bulk(self) -> None:
-        """Many at once, large and small, due now and later: pages that will be half done."""
+        """Schedule many at once, large and small, due now and later: pages half done later."""
         self.change_context()
         most = self.random.choice(PAYLOADS[2:5])
         delays = (self.delay(), self.delay())
@@ -245,11 +245,11 @@ class World(Stage):
         self.say("map", first, count, delay)
 
     def change_context(self) -> None:
-        """Have what is scheduled next be scheduled with other values."""
+        """Change the context for the next tasks."""
         self.context = self.contexts.change()
 
     def drop(self) -> None:
-        """A failure that nobody will ask for."""
+        """Schedule a failure that nobody will await."""
         deed = self.deed()
         if deed.startswith(("raise", "write")):
             self.manager.schedule(fail(spoil(deed, "raise"), spoil(deed, "write a result")))
@@ -264,10 +264,10 @@ class World(Stage):
                 return
             self.model.fault("a time that is none was accepted")
 
-    # ---- what is asked
+    # ---- requests
 
     def choose(self) -> tuple[int, Task[Any], Story] | None:
-        """Choose a task, for the most part one that has not ended."""
+        """Choose a task, mostly one that has not ended."""
         if not self.handles:
             return None
         ident = self.random.randrange(len(self.handles))
@@ -321,7 +321,7 @@ class World(Stage):
                 life.freeze(self.random.random() * 5)
 
     def block(self, life: Life) -> None:
-        """A task has blocked a life; or one is named that is not there, or does not run."""
+        """Blame a task for blocking a life; or one that is not there, or does not run."""
         model, choose = self.model, self.random.choice
         here = [n for n in model.open if model.stories[n].place == life.place]
         begun = [n for n in here if model.runs(n, life)]
@@ -333,21 +333,21 @@ class World(Stage):
             model.blocks(choose(here), life)
 
     def collect(self) -> None:
-        """Classes that were made for a call are gone from here on, and not at some other time."""
-        gc.collect(1)  # what this seed has made
+        """Collect classes made for a call now, and not at some other time."""
+        gc.collect(1)  # objects that this seed has made
         self.say("garbage is collected")
 
-    # ---- from the beginning to the end
+    # ---- the whole story
 
     async def run(self) -> None:
-        """Lives through the seed's story and judges it."""
+        """Live through the seed's story, and judge it."""
         manager = self.manager
         early = self.random.random() < 0.3
         if early:
             self.schedule()
         try:
             manager.start()
-        except WorkerStartError:  # the seed refused it: that is told, and the end
+        except WorkerStartError:  # the seed refused it: that is reported, and the end
             await manager.close()
             return
         deeds = (

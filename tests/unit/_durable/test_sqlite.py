@@ -395,9 +395,7 @@ def test_what_can_never_be_written_is_refused_with_all_of_its_batch(
     store: SQLiteStore, column: str, value: Any
 ) -> None:
     assert store._connection is not None
-    store._connection.setlimit(
-        sqlite3.SQLITE_LIMIT_LENGTH, 1500
-    )  # for SQLite, whose limit is a billion
+    store._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1500)  # not SQLite's billion
     broken = [*some_rows(1, 300), Row(301, 0, 1, b"")._replace(**{column: value})]
     for _ in range(2):
         with pytest.raises(Unwritable, match=r"tasks\.db does not take what was to be written"):

@@ -128,7 +128,7 @@ def test_with_all_none_is_left_out_that_had_passed(
 @pytest.mark.parametrize(
     ("missed", "overlap", "running", "expected", "skipped", "next_", "held"),
     [
-        # One for the latest missed; the 10th, which is only late, comes while that one runs: where a
+        # One for the latest missed; the 10th, which is only late, comes while that runs: where a
         # single run is left, it is that of the 10th.
         ("once", "skip", False, [10], 9, 11, False),
         ("once", "queue", False, [9], 8, 10, True),
