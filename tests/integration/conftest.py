@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every coroutine test here is watched for tasks left behind and failures unheard."""
+    """Check every coroutine test for tasks left behind and failures unheard."""
     for item in items:
         watched = HERE in item.path.parents and item.get_closest_marker("asyncio")
         if watched and isinstance(item, pytest.Function):
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """Where hosts of durable tasks follow one another."""
+    """Make a folder where hosts of durable tasks succeed one another."""
     place = Place(tmp_path)
     yield place
     place.close()

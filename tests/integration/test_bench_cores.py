@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-pytestmark = pytest.mark.timeout(120)  # it computes all the time, and others may, too
+pytestmark = pytest.mark.timeout(120)  # it computes all the time, beside other tests
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_cores.py"
 WORKS = ["noop", "wait", "cpu"]
@@ -43,7 +43,7 @@ def check_row(row: dict[str, Any], work: str, workers: int, tasks: int) -> None:
 
 
 def without(module: str) -> tuple[str, str]:
-    """The script, where a module is not installed."""
+    """Return the arguments that run the script as if a module were not installed."""
     code = (
         f"import sys; sys.modules[{module!r}] = None; sys.path.insert(0, {str(SCRIPT.parent)!r})"
         f"; exec(open({str(SCRIPT)!r}).read())"
@@ -104,7 +104,7 @@ def test_wrong_results_are_noticed(tmp_path: Path) -> None:
 
 
 def test_a_host_that_was_held_up_schedules_again(tmp_path: Path) -> None:
-    """As on a busy machine: the times are past when they are to be scheduled."""
+    """As on a busy machine, times have passed when they are scheduled."""
     shutil.copytree(SCRIPT.parent, tmp_path, dirs_exist_ok=True)
     slow = tmp_path / SCRIPT.name
     source, old = slow.read_text(encoding="utf-8"), "        args = [(d, "
@@ -138,7 +138,7 @@ def test_ctrl_c_ends_it_in_one_line() -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        while ": " not in process.stderr.readline():  # then its workers run
+        while ": " not in process.stderr.readline():  # from then on its workers run
             assert process.poll() is None
         started = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGINT)
@@ -160,7 +160,7 @@ def test_with_nodes_each_has_as_many_workers(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "saved.json").read_text())
     cases = [(work, workers) for work in ("noop", "cpu") for workers in (1, 2)]
     for row, (work, workers) in zip(saved["rows"], cases, strict=True):
-        # The nodes measure once a second: of a run that was shorter there are no figures.
+        # The nodes measure once a second: a shorter run has no figures.
         for process in row["processes"]:
             process["rss_mb"] = max(process["rss_mb"], 6.0)
         check_row(row, work, workers, 101)

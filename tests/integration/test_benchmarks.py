@@ -1,4 +1,4 @@
-"""Every benchmark runs, on a size that takes no time; the page says what the results say."""
+"""Every benchmark runs, on a tiny size; the page agrees with the results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def marks_of(name: str) -> pytest.MarkDecorator | tuple[()]:
     return pytest.mark.long if name in MANY_PROCESSES else ()
 
 
-@pytest.mark.timeout(240)  # the more of them there are, the longer on a busy machine
+@pytest.mark.timeout(240)  # processes take long to start on a busy machine
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=marks_of(name)) for name in SIZES],
@@ -60,7 +60,7 @@ def test_a_benchmark_runs(name: str, tmp_path: Path) -> None:
     if name == "engine" and find_spec("ray") is None:
         pytest.skip("Ray is not installed: pip install aioscheduler[ray]")
     file = tmp_path / "figures.json"
-    # No Python of before 3.11 is found, so that 1.4.2 is not installed by a test.
+    # Hide any Python before 3.11, so that a test does not install 1.4.2.
     environment = {**os.environ, "PATH": "/nowhere", "HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
     script = str(BENCHMARKS / f"bench_{name}.py")
     command = [sys.executable, script, "--quick", "--runs=1", SIZES[name]]
@@ -83,7 +83,7 @@ def test_a_benchmark_runs(name: str, tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_was_measured(tmp_path: Path) -> None:
-    """Its tables are written from the results, by `bench_all.py --write`."""
+    """`bench_all.py --write` writes its tables from the results."""
     code = (
         "import sys, json, pathlib; sys.path.insert(0, sys.argv[1]);"
         "from goals import goal_table; from page import all_tables;"

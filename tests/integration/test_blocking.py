@@ -182,7 +182,7 @@ async def test_a_worker_that_drains_is_ended_by_what_blocks_it() -> None:
         with pytest.raises(WorkerLost, match="block_timeout"):
             await blocks
         assert await innocent == 2
-        assert manager.stats().restarts == 1  # it did not go by itself
+        assert manager.stats().restarts == 1  # its own end would not be counted
 
 
 async def test_what_blocks_while_its_manager_closes_is_lost() -> None:

@@ -1,4 +1,4 @@
-"""What a task sees of context variables, and that no other sees what it sets."""
+"""The context variables that a task sees; no other task sees its changes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ user = contextvars.ContextVar("user", default="nobody")
 
 
 def prepare() -> None:
-    """The initializer: what it sets is every task's."""
+    """Set a variable for every task; an initializer."""
     decimal.setcontext(decimal.Context(prec=9))
 
 
 def change(note: str = "") -> int:
-    """Give the precision that was found, and leave another behind."""
+    """Return the precision found, and leave another behind."""
     found = decimal.getcontext().prec
     decimal.setcontext(decimal.Context(prec=4))
     if note:

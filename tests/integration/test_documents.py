@@ -38,7 +38,7 @@ class Program(NamedTuple):
     command: tuple[str, ...]
     files: dict[str, str]
     printed: str | None
-    """None: whatever pytest prints."""
+    """None: it is run by pytest, whose output is not checked."""
 
 
 def programs_of(page: Path) -> list[Program]:
@@ -83,7 +83,7 @@ def test_a_program_does_what_its_page_says(program: Program, tmp_path: Path) -> 
         (tmp_path / name).write_text(code)
     if has_ray(program) and find_spec("ray") is None:
         pytest.skip("Ray is not installed: pip install aioscheduler[ray]")
-    # The programs talk to the loopback interface; IPython wants a folder of its own; and a
+    # The programs use the loopback interface; IPython wants a folder of its own; and a
     # reader's pytest has no plugins.
     env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     env |= {"IPYTHONDIR": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

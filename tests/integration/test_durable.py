@@ -1,4 +1,4 @@
-"""Durable tasks from one manager to the next, with real workers: what is kept, and as what."""
+"""Durable tasks from one manager to the next, with real workers: which are kept, and how."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PLACES = pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mar
 
 @pytest.mark.parametrize("workers", [0, 1, pytest.param(3, marks=pytest.mark.long)])
 async def test_a_deploy_keeps_what_waits_and_what_runs(place: Place, workers: int) -> None:
-    """Whatever ran with two workers goes on with another number of them, at the same times."""
+    """Tasks of two workers go on with another number of workers, at the same times."""
     gate = str(place.gate)
     async with place.manager(2) as manager:
         waits = manager.schedule(enduring.note(place.log, "waits"), HOUR, id="waits")
@@ -52,7 +52,7 @@ async def test_a_deploy_keeps_what_waits_and_what_runs(place: Place, workers: in
         again = manager.schedule(enduring.hold(place.log, "rerun", gate), id="rerun")
         once = manager.schedule(enduring.hold_once(place.log, "fail", gate), id="fail")
         await place.until_said("rerun 1", "fail 1")
-        for n in range(3):  # what outlives a commit is on record as begun
+        for n in range(3):  # a task that outlives a commit is on record as begun
             await manager.schedule(enduring.note(place.log, f"later{n}"), HOUR).stored()
         await manager.close(0)
         for task in (waits, keyed, again):
@@ -102,7 +102,7 @@ async def test_what_a_task_makes_of_a_close_is_no_failure(place: Place, workers:
     assert task.state is State.KEPT
     assert place.said() == ["task 1", "task was cut off"]
     async with place.manager(workers) as manager:
-        while len(place.said()) < 3:  # it has begun once more
+        while len(place.said()) < 3:  # it has begun again
             await asyncio.sleep(0.01)
         assert await letters(manager) == []
         await manager.close(0)
@@ -144,7 +144,7 @@ def test_what_runs_in_a_loop_that_ends_without_a_close_is_kept(place: Place) -> 
 
 
 class Full(SQLiteStore):
-    """Its disk is full once it is said to be."""
+    """A store whose disk is full when the test says so."""
 
     full = False
 
@@ -233,7 +233,7 @@ async def test_a_retry_goes_on_where_it_was(place: Place, workers: int) -> None:
         async with place.manager(workers) as manager:
             task = manager.schedule(enduring.fail(place.log, "what"), id="what")
             for info in [info async for info in manager.tasks()]:
-                if info.attempt > 1:  # its wait is kept as well
+                if info.attempt > 1:  # its wait is kept, too
                     assert info.due is not None
                     assert info.due > datetime.now(UTC) + HOUR / 2
                     manager.reschedule(info.ref, timedelta(0))
@@ -306,7 +306,7 @@ async def test_failures_are_told_in_sums_and_kept_one_by_one(
 async def test_values_of_a_context_are_kept(
     place: Place, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of one that is gone a warning is told, and the others are there."""
+    """A missing one is warned of, and the others are there."""
     enduring.word.set("kept")
     enduring.gone.set("gone")
     both: Any = [enduring.gone, enduring.word]
@@ -365,7 +365,7 @@ async def test_a_long_map_over_a_restart(place: Place, count: int) -> None:
         assert (stats.stored, stats.dead_letters, stats.finished) == (0, 0, count)
 
 
-# ---- what is refused
+# ---- refusals
 
 
 @PLACES

@@ -1,4 +1,4 @@
-"""Durable tasks while hosts and workers die: kept, begun once more, or dead letters."""
+"""Durable tasks while hosts and workers die: kept, begun again, or dead letters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aioscheduler import (
 )
 
 HOUR = timedelta(hours=1)
-ONE_LIFE: Any = (0, 1.0)  # max_restarts: the first death that counts is the end
+ONE_LIFE: Any = (0, 1.0)  # max_restarts: the manager fails at the first death that counts
 
 # ---- the host is killed
 
@@ -40,7 +40,7 @@ async def test_what_was_stored_outlives_the_host(place: Place) -> None:
             task = await manager.find(str(number))
             assert task is not None
             task.reschedule(timedelta(0))
-        for number in range(acknowledged, acknowledged + 8):  # of which nobody knows
+        for number in range(acknowledged, acknowledged + 8):  # unacknowledged
             if (task := await manager.find(str(number))) is not None:
                 task.cancel()
         await manager.join()
@@ -77,7 +77,7 @@ async def test_what_runs_when_the_host_is_killed_runs_again_or_is_lost(place: Pl
 
 @pytest.mark.parametrize("function", ["note", "note_once"])
 async def test_what_ended_and_was_not_struck(place: Place, function: str) -> None:
-    """With "rerun" it runs a second time, with "fail" it is a dead letter though it has ended."""
+    """With "rerun" it runs a second time, with "fail" it is a dead letter though it had ended."""
     host = place.host("doomed", function, "ends", "before")
     assert host.process.wait(30) == -signal.SIGKILL
     assert place.said() == ["task 1"]
@@ -95,7 +95,7 @@ async def test_what_ended_and_was_not_struck(place: Place, function: str) -> Non
 
 
 async def test_a_start_that_must_be_on_record_first(place: Place) -> None:
-    """Before the commit it certainly has not begun; after it nobody knows."""
+    """Before the commit it certainly has not begun; after it, it may have."""
     for moment in ("before", "after"):
         host = place.host("doomed", "note_once", "begins", moment)
         assert host.process.wait(30) == -signal.SIGKILL
@@ -168,7 +168,7 @@ async def test_what_a_task_makes_of_the_end_of_its_worker_is_no_failure(
 
 
 async def test_a_worker_dies_with_what_runs(place: Place) -> None:
-    """Nothing of it counts against `max_restarts`, as all that had begun was durable."""
+    """It does not count against `max_restarts`, as all tasks that had begun were durable."""
     async with place.manager(max_restarts=ONE_LIFE) as manager:
         again = manager.schedule(enduring.hold(place.log, "rerun", str(place.gate)))
         once = manager.schedule(enduring.hold_once(place.log, "fail", str(place.gate)))

@@ -43,7 +43,7 @@ class App:
     def write(self, name: str, source: str) -> None:
         (self.folder / f"{name}.py").write_text(source)
         for cached in self.folder.glob("__pycache__/*"):
-            cached.unlink()  # of a version of the same second and size
+            cached.unlink()  # a version of the same second and size would be used
 
     def put(self, modules: str, *calls: str) -> None:
         program = Program(
@@ -55,7 +55,7 @@ class App:
             program.close()
 
     def run(self, modules: str = "", workers: int = 1, requeue: str = "") -> list[Any]:
-        """Run all there is; return the dead letters, with their names, reasons and attempts."""
+        """Run all tasks; return the names, reasons and attempts of the dead letters."""
         program = Program(
             *("durable_programs.py", "run", "tasks.db", modules, workers, requeue),
             folder=self.folder,
@@ -93,7 +93,7 @@ def test_a_module_that_the_host_has_not_imported_is_imported_by_the_worker(app: 
     app.put("jobs", "jobs.work(1)")
     (app.folder / "log").unlink()
     assert app.run() == []
-    assert [line.split()[0] for line in app.said()] == ["1", "in"]  # once: the host has not
+    assert [line.split()[0] for line in app.said()] == ["1", "in"]  # once: not in the host
 
 
 @PLACES
@@ -104,7 +104,7 @@ def test_an_unknown_name_waits_as_a_dead_letter_for_the_next_deploy(app: App, wo
     app.write("jobs", "")
     assert app.run("more", workers) == [["work", "unknown", 0]]
     assert "no function is registered as 'work', which was jobs:work" in app.texts[0]
-    assert app.said() == ["2 1"]  # nothing has waited for it
+    assert app.said() == ["2 1"]  # nothing waited for it
     app.write("jobs", JOBS)
     assert app.run("jobs", workers, "unknown") == []
     assert app.said() == ["1 1", "2 1"]
@@ -137,7 +137,7 @@ def test_a_signature_that_does_not_fit_is_unreadable(app: App, workers: int) -> 
 
 
 def test_a_module_that_raises_or_ends_its_process(app: App) -> None:
-    """What raises is unreadable at once; an end counts as a loss, and the third one is the last."""
+    """An import that raises makes it unreadable at once; one that exits is a loss, of three."""
     names = "raising", "exiting", "ending"
     for name in names:
         app.write(name, JOBS.replace('"work"', f'"{name}"'))
@@ -182,7 +182,7 @@ asyncio.run(main())
 
 
 def test_functions_of_the_script_itself(tmp_path: Path) -> None:
-    """They are those of the script that runs, whatever they were when they were scheduled."""
+    """They use the running script's, whatever these were when they were scheduled."""
     (tmp_path / "script.py").write_text(SCRIPT)
 
     def start(offset: int) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The file of durable tasks under its manager: full, gone, locked, copied, or none at all."""
+"""The file of durable tasks under its manager: full, gone, locked, copied, or no store at all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pids_of(manager: Manager) -> list[int | None]:
 
 
 async def refusal(store: SQLiteStore | Path) -> StoreError:
-    """Return why a manager cannot have the store; no worker was started for it."""
+    """Return why a manager cannot open the store; check that no worker was started."""
     manager = Manager(store=store, workers=1)
     with pytest.raises(StoreError) as caught:
         await manager.__aenter__()
@@ -51,8 +51,8 @@ async def refusal(store: SQLiteStore | Path) -> StoreError:
 
 async def test_tasks_go_on_while_the_store_cannot_write_and_it_heals(place: Place) -> None:
     host = place.host("full")
-    assert host.hear() == "meanwhile"  # has ended
-    assert host.hear() == "False False True"  # what must be on record first waits
+    assert host.hear() == "meanwhile"  # it has ended
+    assert host.hear() == "False False True"  # tasks that must be on record first wait
     assert host.hear() == "once"
     assert host.hear() == "0 1"
     assert host.process.wait(30) == -signal.SIGKILL
@@ -96,7 +96,7 @@ async def test_a_full_disk_heals_when_there_is_room(
 
 
 class Slow(SQLiteStore):
-    """Writes when it is let."""
+    """A store that commits when the test lets it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -127,7 +127,7 @@ async def test_a_slow_disk_holds_up_what_must_be_on_record_and_nothing_else(plac
         await stored
 
 
-# ---- it is not there any more
+# ---- it is gone
 
 
 def delete(path: Path) -> None:
@@ -202,7 +202,7 @@ async def test_two_managers_of_one_process(place: Place) -> None:
 
 async def test_a_worker_that_outlives_its_host_keeps_the_file(place: Place) -> None:
     host = place.host("lose_worker")
-    assert await asyncio.to_thread(host.hear) == "stored"  # which may be before it begins, or after
+    assert await asyncio.to_thread(host.hear) == "stored"  # perhaps before it begins, perhaps after
     while not place.said():
         await asyncio.sleep(0.01)
     worker = int(place.said()[0])
@@ -225,7 +225,7 @@ async def test_what_a_task_has_forked_does_not_keep_the_file(place: Place) -> No
     try:
         host.kill()
         async with place.manager():
-            os.kill(child, 0)  # it lives
+            os.kill(child, 0)  # it is alive
     finally:
         os.kill(child, signal.SIGKILL)
 
@@ -253,7 +253,7 @@ async def test_a_forked_host_is_told_that_it_has_no_store(place: Place) -> None:
         assert manager.stats().stored == 2
 
 
-# ---- it is none
+# ---- it is no store
 
 
 async def test_what_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ async def test_a_backup_of_a_manager_at_work_is_a_store(place: Place, tmp_path: 
 
 
 def spoil_a_page(path: Path) -> None:
-    """Have a page of the file, near its end, be no page of SQLite's."""
+    """Corrupt a page of the file, near its end."""
     pages = path.stat().st_size // 4096
     with open(path, "r+b") as file:
         file.seek(4096 * (pages - 20))
@@ -327,7 +327,7 @@ async def test_one_bad_page_takes_no_other_tasks_with_it(
     async with place.manager(workers=0) as manager:
         task = manager.schedule(enduring.note(place.log, "new"))
         assert await task == "new"
-        await manager.join()  # though it was made for 2000
+        await manager.join()  # though it was made for the year 2000
         assert 1900 <= manager.stats().finished < 2000
         assert "is corrupt" in caplog.text
         assert ".recover" in caplog.text

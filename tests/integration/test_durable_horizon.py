@@ -1,4 +1,4 @@
-"""Tasks that are only in the file, with real hosts: found, listed, changed, and told of."""
+"""Tasks that are only in the file, with real hosts: found, listed, changed, and reported."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_what_is_only_in_the_file_can_be_found_listed_and_changed(
         await place.until_said("1 1", "2 1", "3 1")
         await manager.sync()
         assert len(manager) == manager.stats().stored == count + 39
-        # Kept again.
+        # They are kept again.
         assert in_memory(manager) == 0
     assert moved.state is State.KEPT
     assert sorted(place.said()) == ["1 1", "2 1", "3 1"]
@@ -155,7 +155,7 @@ async def test_an_id_of_a_task_that_is_only_in_the_file(
 
 @contextmanager
 def killed_host(place: Place, count: int) -> Iterator[list[TaskRef]]:
-    """Give the references of the tasks of a host that is killed."""
+    """Return the references of the tasks of a host that is killed."""
     host = Program("far_host.py", place.path, place.log, count)
     try:
         refs = json.loads(host.hear())
@@ -183,7 +183,7 @@ async def test_what_was_asked_before_the_host_was_killed_holds(
             for n in range(10, far_host.USERS):
                 info = listed[f"user/{n}"]
                 assert info.due is not None
-                assert (info.due > later) is (n < 20)  # was moved
+                assert (info.due > later) is (n < 20)  # those that were moved
                 assert (info.ref == refs[n]) is not (20 <= n < 30)
                 assert manager.reschedule(info.ref, NOW)
             await place.until_said(*(f"user {n} 1" for n in range(30, far_host.USERS)))
@@ -196,7 +196,7 @@ async def test_what_was_asked_before_the_host_was_killed_holds(
     assert sorted(place.said()) == sorted(new + rest)
 
 
-# ---- too many at once, and what cannot be read
+# ---- too many at once, and tasks that cannot be read
 
 
 @pytest.mark.long
@@ -204,7 +204,7 @@ async def test_what_was_asked_before_the_host_was_killed_holds(
 async def test_of_many_that_are_overdue_few_are_in_memory(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And those of a key begin in the order of their times."""
+    """Tasks of a key begin in the order of their times."""
     count, most = 100_000, 4000
     async with place.manager(2) as manager:
         for n in range(0, count, 1000):
@@ -241,7 +241,7 @@ async def test_around_a_bad_page_all_runs(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(commits, "CLOSE_PATIENCE", 0.1)  # the page may not let others be struck
+    monkeypatch.setattr(commits, "CLOSE_PATIENCE", 0.1)  # a corrupt page may block strikes
     async with place.manager(workers) as manager:
         await put_many(manager, count)
     bring_forward(place.path, timedelta(days=60))
@@ -249,7 +249,7 @@ async def test_around_a_bad_page_all_runs(
     async with place.manager(workers) as manager:
         await manager.join()
         lost = count - manager.stats().finished
-        assert 0 < lost < 500  # which were on that page
+        assert 0 < lost < 500  # those on that page
         assert "is corrupt: tasks at" in caplog.text
         assert ".recover" in caplog.text
         task = manager.schedule(enduring.note(place.log, "new"))

@@ -1,4 +1,4 @@
-"""How waiting, closing and main() end: nothing kept, nothing begun late, nothing unsaid."""
+"""How waiting, closing and main() end: nothing kept, begun late or unreported."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_nothing_begins_after_main_has_ended(make: Any) -> None:
         try:
             await asyncio.sleep(30)
         finally:
-            await asyncio.sleep(0.05)  # as an orderly end does
+            await asyncio.sleep(0.05)  # as before an orderly end
 
     async def main() -> None:
         scheduler.start()
@@ -235,7 +235,7 @@ def test_nothing_begins_after_main_has_ended(make: Any) -> None:
 
 
 def test_a_worker_does_not_outlive_a_loop_that_left_it_behind() -> None:
-    """Nor does it when a task swallows every cancellation, and so does what it has started."""
+    """Nor if a task swallows every cancellation, and so do the tasks that it started."""
 
     async def main() -> tuple[Manager, int]:
         manager = Manager(1, workers=1)
@@ -250,7 +250,7 @@ def test_a_worker_does_not_outlive_a_loop_that_left_it_behind() -> None:
     manager, pid = asyncio.run(main())
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        while process.status() != psutil.STATUS_ZOMBIE:  # the test has its own limit
+        while process.status() != psutil.STATUS_ZOMBIE:  # up to the test's time limit
             time.sleep(0.05)
     asyncio.run(manager.close())
 

@@ -1,6 +1,6 @@
-"""What breaks process pools in the field, done for real: the fault catalogue, row by row.
+"""The catalogue of faults that break process pools in the field, for real, row by row.
 
-The crash matrix is in the manner of loky's: every step at which a worker can die, and every way.
+The crash matrix is like loky's: every step at which a worker can die, and every way to die.
 """
 
 from __future__ import annotations
@@ -140,12 +140,12 @@ WAYS = [*ENDS, "SystemExit", "unpicklable"]
 STEPS = ["argument decode", "first step", "suspended", "result encode", "done callback"]
 
 
-# Every way at every step of one worker, and each once beside another.
+# Every way at every step of one worker, and each once beside another worker.
 CRASHES = {*product(STEPS, WAYS, [1]), *zip(STEPS, WAYS, [2] * 5, strict=True)}
 
 
 def long_unless(short: set[Any], every: Iterable[Any]) -> list[Any]:
-    """Return the parameters of a test: all of the product, but only some when it is to be short."""
+    """Return the parameters of a test: all of the product, or only some in a short run."""
     return [pytest.param(*p, marks=() if p in short else pytest.mark.long) for p in every]
 
 
@@ -165,7 +165,7 @@ async def test_a_crash_at_every_step(step: str, way: str, workers: int, tmp_path
                 end: Any = await task
         except BaseException as error:
             end = error
-        if step == "done callback":  # the task itself had ended well, if its word came out
+        if step == "done callback":  # the task itself had ended well, if its outcome was sent
             assert end is None or isinstance(end, WorkerLost), end
         elif way in ENDS:
             assert isinstance(end, WorkerLost), end
@@ -202,7 +202,7 @@ async def test_a_crash_in_the_initializer(way: str, workers: int) -> None:
         manager.schedule(give(1))
 
 
-# ---- a death, and what comes after it (rows 1, 2, 15, 21)
+# ---- a death and its consequences (rows 1, 2, 15, 21)
 
 
 async def test_nothing_pending_is_lost_and_other_workers_do_not_notice(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ async def test_with_rerun_what_had_started_runs_again(tmp_path: Path) -> None:
 
 
 async def test_what_was_announced_and_had_not_begun_is_not_lost(tmp_path: Path) -> None:
-    """One of a slice kills its worker: those behind it in the slice run in the replacement."""
+    """A task kills its worker: those behind it in its slice run in the replacement."""
 
     async def deadly(n: int) -> int:
         with (tmp_path / "ran").open("a") as file:
@@ -345,7 +345,7 @@ async def test_what_is_lost_takes_its_place_in_a_batch() -> None:
         for ends in (await batch, [end async for end in batch]):
             assert isinstance(ends[0], WorkerLost)
             assert ends[0].exitcode == -signal.SIGKILL
-            # It ran beside the other, whose signal may have come before its outcome was sent.
+            # It ran beside the other, which may have killed the worker before its outcome was sent.
             assert ends[1] == "fine" or isinstance(ends[1], WorkerLost)
         iterator = aiter(manager.starmap(end_as, [("kills",), ("fine",)], key=1))
         with pytest.raises(WorkerLost):
@@ -405,7 +405,7 @@ async def test_too_many_deaths_are_the_end(reports: list[Any]) -> None:
         with pytest.raises(ManagerClosed, match="failed: more than max_restarts") as caught:
             manager.schedule(give(1))
         (note,) = caught.value.__cause__.__notes__  # type: ignore[union-attr]
-        assert "not started" not in str(caught.value.__cause__)  # it is about no task
+        assert "not started" not in str(caught.value.__cause__)  # it concerns no task
         assert "max_restarts=(2, 30.0)" in note
         assert "SIGKILL" in note
         (report,) = reports
@@ -416,15 +416,15 @@ async def test_too_many_deaths_are_the_end(reports: list[Any]) -> None:
 
 @pytest.mark.parametrize("max_restarts", [OPEN, (0, 1.0)])
 async def test_an_outcome_on_its_way_is_delivered(max_restarts: Any, reports: list[Any]) -> None:
-    """Whether the worker is replaced after its death, or that death is the end of all."""
+    """Whether the worker is replaced after its death, or the manager fails."""
     async with Manager(1, workers=1, max_restarts=max_restarts) as manager:
         await manager.schedule(give(0))
         good = manager.schedule(give("delivered"))
-        # Its worker turns once more before it dies, and so has written what had ended.
+        # Its worker takes another turn before it dies, and so writes the outcomes so far.
         deadly = manager.schedule(dies("suspended", "SIGKILL"))
         await manager.flush()
         process = psutil.Process(worker_pid(manager))
-        while process.status() != psutil.STATUS_ZOMBIE:  # the host does not read meanwhile
+        while process.status() != psutil.STATUS_ZOMBIE:  # the host must not read meanwhile
             time.sleep(0.01)
         assert await good == "delivered"
         with pytest.raises(WorkerLost):
@@ -488,7 +488,7 @@ async def test_a_host_without_descriptors_tries_again(caplog: Any) -> None:
         waiting = manager.schedule(give(1), timedelta(milliseconds=50))
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (5, hard))  # what is open stays open
+            resource.setrlimit(resource.RLIMIT_NOFILE, (5, hard))  # open descriptors stay open
             os.kill(worker_pid(manager), signal.SIGKILL)
             await until(lambda: "next try" in caplog.text)
         finally:
@@ -571,7 +571,7 @@ async def outlast_a_drain(attempt_file: Path) -> int:
 async def test_what_outlasts_a_drain_is_lost_or_runs_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has asked to cancel it. What waits is late by the drain, and no more."""
+    """It is not cancelled by anybody. Pending tasks are late by the drain, and no more."""
     monkeypatch.setattr(draining, "DRAIN_TIME", DRAIN)
     hasten: Any = {"initializer": drain_within, "initargs": (DRAIN,)}
     files = [tmp_path / name for name in ("fail", "rerun", "asked")]
@@ -601,7 +601,7 @@ async def test_what_outlasts_a_drain_is_lost_or_runs_again(
 
 
 async def test_a_slice_that_was_announced_is_given_back(tmp_path: Path) -> None:
-    """SIGTERM in the middle of a slice: its rest runs in the next process, each task once."""
+    """SIGTERM within a slice: the rest of it runs in the next process, each task once."""
 
     async def slow(n: int) -> int:
         with (tmp_path / "ran").open("a") as file:
@@ -668,7 +668,7 @@ async def test_what_blocks_a_loop_is_reported_with_its_stack(capfd: Any, caplog:
         blocking = manager.schedule(block(5.5))
         await until(lambda: blocking.state is State.RUNNING)
         other = 1 - blocking.ref.worker  # type: ignore[union-attr]
-        for _ in range(5):  # those of the other worker are on time
+        for _ in range(5):  # tasks of the other worker are on time
             tasks = [manager.schedule(give(n)) for n in range(8)]
             for task in tasks:
                 if task.ref.worker == other:  # type: ignore[union-attr]
@@ -677,7 +677,7 @@ async def test_what_blocks_a_loop_is_reported_with_its_stack(capfd: Any, caplog:
         await manager.join()
     said = capfd.readouterr().err
     assert f"task {__name__}:block {blocking.ref} has kept the loop of its worker" in said
-    assert "run_forever" not in said  # what is below the task is the same in all workers
+    assert "run_forever" not in said  # the frames below the task are the same in all workers
     assert "time.sleep(seconds)" in said
     assert any("does not answer" in record.message for record in caplog.records)
 
@@ -877,7 +877,7 @@ async def create_and_close(times: int) -> None:
 
 
 async def test_nothing_is_left_behind() -> None:
-    """The fixture of all tests counts processes, descriptors and threads."""
+    """The fixture around all tests counts processes, descriptors and threads."""
     await create_and_close(12)
 
 

@@ -148,7 +148,7 @@ async def test_dropped_handles_leave_nothing(count: int) -> None:
             for n in range(count):
                 manager.schedule(give(n))
                 if n % 2000 == 0:
-                    await manager.join()  # what has not ended is kept, however slow the machine
+                    await manager.join()  # unended tasks are kept, however slow the machine is
             await manager.join()
 
         await run(count // 10)
@@ -165,7 +165,7 @@ async def test_dropped_handles_leave_nothing(count: int) -> None:
 
 
 class Loud:
-    """Says where it is unpickled."""
+    """A value that notes where it is unpickled."""
 
     def __reduce__(self) -> Any:
         return _unpickled, (os.getpid(),)
@@ -482,7 +482,7 @@ async def test_large_items_go_too() -> None:
 
 
 async def test_flush_bounds_what_is_not_sent_of_a_long_stream() -> None:
-    """Fifty million bytes of arguments go through a worker that is slow to take them."""
+    """Fifty million bytes of arguments go through a worker that reads slowly."""
     async with Manager(workers=1) as manager:
         life = manager._remotes[0]._sender._process
         assert life is not None
@@ -532,7 +532,7 @@ async def ask_who() -> TaskRef:
 
 
 async def successor(left: int, path: str) -> int:
-    """Leaves its number in a file, and schedules the next of its kind."""
+    """Leave its number in a file, and schedule the next of its kind."""
     with open(path, "a") as file:
         file.write(f"{left}\n")
     if left:
@@ -568,11 +568,11 @@ async def test_the_host_knows_a_successor_by_the_reference_its_maker_got(manager
     for key in (None, "a", "b", "c", "d"):
         ref, maker = await manager.schedule(through(manager, key))
         assert ref != maker
-        if key is None and manager._remotes:  # else it is the manager itself that was asked
+        if key is None and manager._remotes:  # else the manager itself was asked
             assert ref[1:3] == maker[1:3]
         task = manager.task(ref)
         assert task.ref == ref
-        assert task.reschedule(AT_ONCE)  # and no sooner, so that it was there to be found
+        assert task.reschedule(AT_ONCE)  # not before, so that it could be found
         assert await task == ref
         with pytest.raises(UnknownTask):
             manager.task(ref)
@@ -626,7 +626,7 @@ async def test_bad_calls_inside_are_refused_there(manager: Manager) -> None:
 
 
 async def test_successors_of_every_kind_of_function(manager: Manager) -> None:
-    """By name, of a shipped closure, and made inside the task."""
+    """A function found by name, one of a shipped closure, and one made inside the task."""
 
     def outer() -> Any:
         async def inner(n: int) -> int:
@@ -703,7 +703,7 @@ async def test_the_limit_is_never_exceeded(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_cancelling_is_truthful_in_every_state(workers: int, tmp_path: Any) -> None:
-    """Races by the thousand between starting, finishing and being cancelled."""
+    """Thousands of races between starting, finishing and being cancelled."""
     log = tmp_path / "log"
     log.touch()
     generator = random.Random(5)
@@ -754,7 +754,7 @@ async def record(n: int, pause: float, path: str) -> int:
 
 
 class Shared:
-    """Of a module that workers cannot import: the tests."""
+    """They are of a module that workers cannot import: this test."""
 
     def twin(self) -> Shared:
         return Shared()

@@ -1,4 +1,4 @@
-"""What tasks share in a worker is there before the first and left after the last, in every end."""
+"""A worker's shared resources are open before its first task and closed after its last, always."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_each_process_has_its_own(tmp_path: Path) -> None:
         os.kill(second, signal.SIGKILL)
         _, third = await manager.schedule(see())
     assert path.read_text().splitlines() == [
-        *(f"entered {first}", f"left {first}", f"entered {second}"),  # which was killed
+        *(f"entered {first}", f"left {first}", f"entered {second}"),  # the second was killed
         *(f"entered {third}", f"left {third}"),
     ]
 
@@ -114,7 +114,7 @@ async def test_what_goes_wrong_when_it_is_left_is_said_and_the_end_is_in_order(
     await manager.ready()
     await manager.close(0)
     assert words(path) == ["over"]
-    # A worker's own logging, which nobody has set up, prints warnings and worse.
+    # A worker's own logging, which is not set up, prints warnings and worse.
     assert said in (capfd.readouterr().err if workers else caplog.text)
     assert "does not end, and is killed" not in caplog.text
 

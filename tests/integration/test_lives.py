@@ -1,4 +1,4 @@
-"""How the processes of workers begin and end, under every way in which a host may be unkind."""
+"""How worker processes begin and end, whatever the host's program does."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def die() -> None:
 
 
 async def fork_and_die() -> None:
-    """Leaves a child behind that has all the descriptors."""
+    """Leave a child behind that has all the descriptors."""
     if not os.fork():
         time.sleep(5)
         os._exit(0)
@@ -54,7 +54,7 @@ def worker_pid(manager: Manager) -> int:
 
 @pytest.fixture(params=["pidfd", "no pidfd"])
 def pidfd(request: Any, monkeypatch: Any) -> bool:
-    """With and without: older kernels, sandboxes and macOS have none."""
+    """Run with and without pidfds: older kernels, sandboxes and macOS have none."""
     if request.param == "no pidfd":
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     return bool(request.param == "pidfd")
@@ -65,11 +65,11 @@ Reaping = Callable[[int], None]
 
 @pytest.fixture(params=["ours", "ignored", "listed", "reaped"])
 def reaping(request: Any) -> Iterator[Reaping]:
-    """Who else takes note of a child's death; what is given kills a process that we know."""
+    """Choose who else reaps children; return a function that kills one of our processes."""
     before = signal.getsignal(signal.SIGCHLD)
     if request.param == "ignored":
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    elif request.param == "listed":  # multiprocessing reaps what has ended when it is asked
+    elif request.param == "listed":  # multiprocessing reaps ended children when it lists them
         signal.signal(signal.SIGCHLD, lambda *_: multiprocessing.active_children() and None)
 
     def kill(pid: int) -> None:
@@ -85,7 +85,7 @@ def reaping(request: Any) -> Iterator[Reaping]:
 async def test_a_death_is_seen_whoever_reaps(pidfd: bool, reaping: Any) -> None:
     async with Manager(1, workers=1, max_restarts=OPEN) as manager:
         running = manager.schedule(asyncio.sleep(60))
-        await manager.schedule(give(0))  # that one has begun before
+        await manager.schedule(give(0))  # so that one has begun before
         waiting = manager.schedule(give(1), timedelta(milliseconds=50))
         reaping(worker_pid(manager))
         with pytest.raises(WorkerLost) as lost:
@@ -102,7 +102,7 @@ async def test_a_grandchild_with_all_descriptors_does_not_hide_a_death(pidfd: bo
 
 
 def trace(pid: int) -> int:
-    """Has a child of ours hold a process as a debugger does, until it is killed itself."""
+    """Let a child of ours hold a process as a debugger does, until the child is killed."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
     attach, go_on, all_threads = 16, 7, 0x40000000
@@ -140,7 +140,7 @@ async def test_a_debugger_that_keeps_the_dead_does_not_stop_the_host(
         tracer = trace(worker_pid(manager))
         waiting = manager.schedule(give(1), timedelta(milliseconds=50))
         os.kill(worker_pid(manager), signal.SIGKILL)
-        if not pidfd:  # nothing tells a zombie that is held from a process that lives
+        if not pidfd:  # a held zombie cannot be distinguished from a living process
             life = manager._remotes[0].supervisor.process
             assert life is not None
             life.kill()
@@ -148,13 +148,13 @@ async def test_a_debugger_that_keeps_the_dead_does_not_stop_the_host(
         assert "cannot be reaped" in caplog.text
         end(tracer)
         await manager.close()
-        async with asyncio.timeout(5):  # it is reaped once it can be
+        async with asyncio.timeout(5):  # it is reaped as soon as possible
             while len(multiprocessing.process._children):  # type: ignore[attr-defined]
                 await asyncio.sleep(0.02)
 
 
 async def test_a_process_that_ends_before_it_is_told_anything(monkeypatch: Any) -> None:
-    large = bytes(4 << 20)  # more than a pipe takes
+    large = bytes(4 << 20)  # more than a pipe holds
 
     def make_loop() -> asyncio.AbstractEventLoop:
         return asyncio.new_event_loop() if large else None  # type: ignore[return-value]
@@ -201,7 +201,7 @@ async def test_a_working_directory_that_was_removed(monkeypatch: Any, tmp_path: 
     ("pidfd", "which"),
     [
         *(("pidfd", which) for which in ("writer", "watch", "box", "told", "sentinel")),
-        *(("no pidfd", which) for which in ("told", "sentinel")),  # which tell of its end
+        *(("no pidfd", which) for which in ("told", "sentinel")),  # which report its end
         *(
             pytest.param("no pidfd", which, marks=pytest.mark.long)
             for which in ("writer", "watch", "box")
@@ -212,7 +212,7 @@ async def test_a_working_directory_that_was_removed(monkeypatch: Any, tmp_path: 
 async def test_a_descriptor_of_the_hosts_that_a_library_replaces(
     pidfd: bool, which: str, caplog: Any
 ) -> None:
-    """The process works on, or it ends and is replaced."""
+    """The process goes on to work, or it ends and is replaced."""
     async with Manager(workers=1, max_restarts=OPEN) as manager:
         life: Any = manager._remotes[0].supervisor.process
         process = life.process.aio_process
@@ -281,7 +281,7 @@ async def test_a_daemonic_host_is_told_what_to_do(monkeypatch: Any, reports: lis
     await manager.close()
 
 
-# ---- what tasks fork and start
+# ---- processes that tasks fork and start
 
 
 async def fork(how: str) -> int:
@@ -301,7 +301,7 @@ async def fork(how: str) -> int:
 
 
 async def status_of(how: str) -> int:
-    """In a worker; and it is itself in a task of the user's, if that is asked."""
+    """Fork in a worker, within a user's own task if asked to; return the child's status."""
     child = await (asyncio.create_task(fork(how[5:])) if how.startswith("task ") else fork(how))
     if not child:
         return 0
@@ -366,7 +366,7 @@ def alive(pid: int) -> bool:
 
 
 async def start_others() -> list[int]:
-    """What lives on by itself: a forked child, a program, and the process of a pool."""
+    """Start processes that live on: a forked child, a program, and the process of a pool."""
     child = os.fork()
     if not child:
         time.sleep(60)

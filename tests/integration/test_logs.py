@@ -1,4 +1,4 @@
-"""What workers log is handled by the logging of the host, over real processes."""
+"""Records that workers log are handled by the host's logging, over real processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNT = 100_000
 
 
 class Arrived(logging.Handler):
-    """Has what came from workers, without what the host itself logs."""
+    """Collect records of workers, without those of the host itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ async def test_an_initializer_may_set_levels_and_take_the_handler_away(
     assert arrived.messages == ["before", "info a", "failed a", "chatty a"]
     printed = capfd.readouterr().out
     assert "INFO:logged:between" in printed
-    assert "ERROR:logged:failed a" in printed  # by the handler of its own
+    assert "ERROR:logged:failed a" in printed  # by its own handler
 
 
 async def test_what_a_worker_that_cannot_begin_has_logged_arrives(arrived: Arrived) -> None:
@@ -117,7 +117,7 @@ async def test_what_a_worker_that_cannot_begin_has_logged_arrives(arrived: Arriv
 async def test_without_it_nothing_comes(arrived: Arrived, options: Any) -> None:
     async with Manager(**options) as manager:
         await manager.schedule(log_in_task("a"))
-    assert not arrived.records  # those of this process are no worker's
+    assert not arrived.records  # records of this process do not come from workers
 
 
 @pytest.mark.parametrize("flood", [flood_in_tasks, flood_in_thread])

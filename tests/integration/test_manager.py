@@ -83,7 +83,7 @@ async def test_a_hundred_thousand_timed_tasks_run_once_and_never_early() -> None
             when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=due // 1000)
             try:
                 tasks.append(manager.schedule(work(number, due), when))
-            except ValueError:  # a slow machine: its time had passed while we were scheduling
+            except ValueError:  # a slow machine: the time passed while we were scheduling
                 tasks.append(manager.schedule(work(number, time.time_ns())))
             if number % 5000 == 0:
                 await manager.flush()
@@ -412,7 +412,7 @@ async def test_cancel_in_every_state() -> None:
 
 
 async def test_a_task_cancelled_while_pending_never_starts(tmp_path: Any) -> None:
-    """Races by the thousand: each task that ran leaves a file."""
+    """Thousands of races: each task that ran leaves a file."""
 
     async def touch(n: int) -> None:
         (tmp_path / str(n)).touch()

@@ -22,12 +22,12 @@ from raising import KINDS, ODD, Raises, RaisesIt
 
 from aioscheduler import Manager, NotShippable, RemoteError, Retry, State
 
-DELAY = 3600  # seconds: what was scheduled inside starts when the test has its handle, and says so
+DELAY = 3600  # seconds: tasks scheduled inside start when the test, with their handles, says so
 
 
 @pytest.fixture(params=["by name", "by value"])
 def module(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The module `kinds`, or a script of the same text."""
+    """Return the module `kinds`, or a script of the same text."""
     if request.param == "by name":
         yield kinds
         return
@@ -45,7 +45,7 @@ async def manager(request: pytest.FixtureRequest) -> AsyncIterator[Manager]:
 
 
 async def ends(awaitables: dict[str, Any]) -> dict[str, Any]:
-    """What each gives, or raises, by name."""
+    """Return the result or error of each, by name."""
     async with asyncio.timeout(20):
         found = await asyncio.gather(*awaitables.values(), return_exceptions=True)
     return dict(zip(awaitables, found, strict=True))
@@ -97,7 +97,7 @@ async def test_in_the_next_process(module: Any) -> None:
 
 
 def write_bad_module(folder: Path, kind: type[BaseException]) -> str:
-    """Writes a module that can be imported in the host alone; gives its name."""
+    """Write a module that only the host can import; return its name."""
     name = f"raises_{kind.__name__}_where_it_is_imported"
     text = (
         "import asyncio, raising\n"
@@ -109,7 +109,7 @@ def write_bad_module(folder: Path, kind: type[BaseException]) -> str:
 
 
 def global_of_a_script(kind: type[BaseException]) -> Any:
-    """A coroutine of a script with a global that workers cannot unpickle."""
+    """Return a coroutine of a script with a global that workers cannot unpickle."""
     script = sys.modules[f"script_of_{kind.__name__}"]
     exec("async def work(): return bad", script.__dict__)
     script.__dict__["bad"] = Raises(raising.throw_in_worker, kind)
@@ -131,15 +131,15 @@ OPENING = ("argument decode", "import", "definition")
 
 
 def right_end(stage: str, kind: type[BaseException]) -> object:
-    if stage == "run" and kind is not StopIteration:  # which a coroutine cannot raise
+    if stage == "run" and kind is not StopIteration:  # a coroutine cannot raise it
         return "cancelled" if kind is asyncio.CancelledError else kind
     if stage == "run":
         return RuntimeError
     if stage == "definition":
         return NameError  # with a note that says why
     if kind is KeyboardInterrupt and stage in ("result decode", "failure decode"):
-        return kind  # it may be that of a Ctrl-C: it goes on its way
-    # An exception of the code that was not found is told as such, as by an import in this process.
+        return kind  # it may be from a Ctrl-C: let it pass
+    # An exception of code that was not found is reported as such, as by an import in this process.
     return kind if stage in OPENING and issubclass(kind, Exception) else RemoteError
 
 
@@ -186,7 +186,7 @@ async def test_a_failure_is_told_at_every_stage(
 
 
 async def unheard(manager: Manager, stage: str) -> None:
-    """Nobody holds the handles of these: the loop's exception handler is told, and goes on."""
+    """The handles of these are dropped: the loop's exception handler is called, and goes on."""
     told: list[Any] = []
     loop = asyncio.get_running_loop()
     before = loop.get_exception_handler()
@@ -199,7 +199,7 @@ async def unheard(manager: Manager, stage: str) -> None:
     loop.set_exception_handler(before)
     ends = [right_end(stage, kind) for kind in KINDS] + [right_end("run", kind) for kind in KINDS]
     count = sum(end != "cancelled" for end in ends)
-    if stage == "result decode":  # which is no failure until somebody asks for it
+    if stage == "result decode":  # it is no failure until the result is asked for
         count -= len(KINDS)
     assert len(told) == count
     if stage == "definition":
@@ -208,7 +208,7 @@ async def unheard(manager: Manager, stage: str) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 async def test_a_retry_has_an_end_whatever_it_asks(workers: int) -> None:
-    """Of tasks that raise what is odd, for predicates that raise it, and for classes that do."""
+    """Odd exceptions of tasks, of predicates, and of classes."""
     kinds: list[type[BaseException]] = [*KINDS, *ODD]
     failures: list[type[BaseException]] = [ValueError, *ODD]
     retries = [Retry(RaisesIt(kind), attempts=2, wait_initial=0, wait_jitter=0) for kind in kinds]
@@ -250,7 +250,7 @@ async def put(n: int) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def value() -> Any:
-    """A shared value: its memory stays with the process once there was one."""
+    """Make a shared value: the process keeps its memory from then on."""
     return multiprocessing.get_context("spawn").Value("i", 0)
 
 

@@ -1,4 +1,4 @@
-"""No more tasks run on a scheduler at a time than may, whatever becomes of them."""
+"""No more tasks run on a scheduler at a time than allowed, however they end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_never_more_than_so_many_run(workers: int) -> None:
 
 
 async def running(tasks: list[Task[int]], count: int) -> None:
-    """Wait until so many run."""
+    """Wait until a number of tasks run."""
     while sum(task.state is State.RUNNING for task in tasks) < count:
         await asyncio.sleep(0.001)
 
@@ -66,7 +66,7 @@ async def test_what_waits_runs_in_the_replacement_within_its_limit() -> None:
 
 @pytest.mark.parametrize("max_running", [1, 3])
 async def test_a_death_takes_no_more_than_may_run(max_running: int) -> None:
-    """What ends at once has ended, to the host too, before others begin."""
+    """Tasks that end at once have ended, for the host, too, before others begin."""
     async with Manager(
         1, workers=1, max_running=max_running, on_worker_loss="fail", max_restarts=OFTEN
     ) as manager:

@@ -1,4 +1,4 @@
-"""What Prometheus would scrape from real managers, over HTTP."""
+"""Scraping real managers over HTTP, as Prometheus does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 
 
 def total(samples: Samples, name: str, **labels: str) -> float:
-    """The sum over all samples of a name that have these labels."""
+    """Return the sum of all samples with a name and these labels."""
     return sum(
         value
         for (sample, has), value in samples.items()
@@ -52,7 +52,7 @@ def total(samples: Samples, name: str, **labels: str) -> float:
 
 @contextmanager
 def page_of(*collectors: ManagerCollector) -> Iterator[Callable[[], Samples]]:
-    """Serves collectors over HTTP; gives what scrapes them."""
+    """Serve collectors over HTTP; yield a function that scrapes them."""
     registry = CollectorRegistry()
     for collector in collectors:
         registry.register(collector)
@@ -73,7 +73,7 @@ def page_of(*collectors: ManagerCollector) -> Iterator[Callable[[], Samples]]:
         server.shutdown()
         server.server_close()
         thread.join()
-        until = time.monotonic() + 5  # the server waits for no request's thread
+        until = time.monotonic() + 5  # the server does not wait for the threads of requests
         while any("process_request" in t.name for t in threading.enumerate()):
             assert time.monotonic() < until
             time.sleep(0.01)
@@ -134,7 +134,7 @@ async def test_counters_never_go_back_when_a_worker_is_replaced() -> None:
         with page_of(ManagerCollector(manager)) as scrape:
             await manager.map(give, range(50), SOON)
             before: Samples = {}
-            async with asyncio.timeout(10):  # the workers tell of their lateness once a second
+            async with asyncio.timeout(10):  # workers report their lateness once a second
                 while total(before, "aioscheduler_task_lateness_seconds_count") < 50:
                     await asyncio.sleep(0.1)
                     before = await asyncio.to_thread(scrape)

@@ -1,4 +1,4 @@
-"""Ids, replacements, new times and lists, where real processes race with the host."""
+"""Ids, replacements, new times and lists, with real processes that race with the host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOON = timedelta(milliseconds=20)
 
 
 async def note(path: Path, word: str, nap: float = 0.0) -> str:
-    """Write down each step, so that what is cancelled inside is seen."""
+    """Write each step to a file, so that a cancellation inside is seen."""
     with path.open("a") as file:
         print(f"{word} begins", file=file)
     try:
@@ -40,7 +40,7 @@ async def wait_for_line(path: Path, line: str) -> None:
 
 
 def hold_the_loop_until(path: Path, line: str) -> None:
-    """The host hears nothing meanwhile, and so believes that the task waits."""
+    """Block the host meanwhile, so that it takes the task for pending."""
     while not path.exists() or line not in path.read_text().splitlines():
         time.sleep(0.005)
 
@@ -67,7 +67,7 @@ async def test_a_start_on_its_way_wins_over_a_new_time(tmp_path: Path) -> None:
         task = manager.schedule(note(path, "it", 0.1))
         await manager.flush()
         hold_the_loop_until(path, "it begins")
-        assert task.reschedule(NEVER)  # as far as the host knows
+        assert task.reschedule(NEVER)  # by the host's knowledge
         async with asyncio.timeout(30):
             assert await task == "it"
     assert path.read_text().splitlines() == ["it begins", "it ends"]
@@ -81,7 +81,7 @@ async def test_a_new_time_holds_over_a_death(tmp_path: Path) -> None:
         await asyncio.sleep(0.05)
         pid = manager.stats().workers[0].pid
         assert pid is not None
-        os.kill(pid, signal.SIGSTOP)  # it hears nothing of what follows
+        os.kill(pid, signal.SIGSTOP)  # it reads nothing of what follows
         assert later.reschedule(NEVER)
         assert sooner.reschedule(SOON)
         new = manager.schedule(note(tmp_path / "d", "new"), id="x", replace=True)
@@ -110,7 +110,7 @@ async def test_an_id_is_free_when_its_worker_has_died_with_the_task(tmp_path: Pa
 
 
 async def debounce(path: Path, number: int) -> None:
-    """What comes last in a while is what is done."""
+    """Of requests in quick succession the last one holds."""
     manager = current_manager()
     manager.schedule(note(path, f"{number}"), timedelta(seconds=0.5), id="save", replace=True)
 

@@ -1,6 +1,6 @@
 """Managers whose workers are on the nodes of a Ray cluster: four of them, on this machine.
 
-What has nothing to do with Ray (connections, clocks, windows, versions) is in `test_outposts*`.
+Tests that do not concern Ray (connections, clocks, windows, versions) are in `test_outposts*`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def all_nodes() -> Iterator[LocalNodes]:
 
 @pytest.fixture
 def nodes(all_nodes: LocalNodes) -> LocalNodes:
-    """Three of two CPUs each, whatever the test before has done to them."""
+    """Return three nodes of two CPUs each, whatever the last test has done to them."""
     while len(alive(all_nodes)) < 3:
         all_nodes.add(cpus=2)
     return all_nodes
@@ -65,7 +65,7 @@ def engine(nodes: LocalNodes, count: int = 2, workers: int = 2, **more: Any) -> 
 
 
 def launcher() -> psutil.Process:
-    """The one of this process."""
+    """Return the launcher of this process."""
     (found,) = [
         each
         for each in psutil.Process().children()
@@ -75,13 +75,13 @@ def launcher() -> psutil.Process:
 
 
 async def until(condition: Any) -> None:
-    """Wait; the test's time limit is the end."""
+    """Wait, up to the test's time limit."""
     while not condition():
         await asyncio.sleep(0.05)
 
 
 def on(nodes: LocalNodes, manager: Manager, worker: int = 0) -> LocalNode:
-    """The node of a worker."""
+    """Return the node of a worker."""
     name = manager.stats().workers[worker].node
     (found,) = [node for node in alive(nodes) if node.address == name]
     return found
@@ -131,7 +131,7 @@ async def test_a_node_without_power_loses_only_what_had_begun(
         results = await outcomes(later)
         lost = [n for n, each in enumerate(results) if isinstance(each, WorkerLost)]
         assert kinds(results) <= {int, WorkerLost}
-        assert lost == []  # none was due when it happened
+        assert lost == []  # none was due at that time
         assert noted(path) == dict.fromkeys(range(800), 1)
         assert gone.address not in {worker.node for worker in manager.stats().workers}
         ended = [task for task in running if task.done()]
@@ -177,7 +177,7 @@ async def test_a_raylet_s_death_takes_its_outpost_along(nodes: LocalNodes) -> No
         await until(lambda: all(worker.node for worker in manager.stats().workers))
         assert node.address not in {worker.node for worker in manager.stats().workers}
         assert len(await manager.map(whereabouts, [0.0] * 100)) == 100
-        for each in agents:  # Ray leaves two of them
+        for each in agents:  # Ray leaves two of them behind
             if each.is_running():
                 each.kill()
 
@@ -186,7 +186,7 @@ async def test_a_raylet_s_death_takes_its_outpost_along(nodes: LocalNodes) -> No
 async def test_an_outpost_that_is_taken_is_replaced(
     by: str, nodes: LocalNodes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As an autoscaler does, or Ray's memory monitor."""
+    """An autoscaler, or Ray's memory monitor, does that."""
     async with Manager(engine=engine(nodes, count=1)) as manager:
         task = manager.schedule(whereabouts(3600))
         pending = manager.schedule(whereabouts(), timedelta(seconds=4))
@@ -219,7 +219,7 @@ async def test_an_outpost_that_is_taken_is_replaced(
 async def test_a_dead_head_stops_nothing_that_runs_until_there_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "3")  # of the launcher alone
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "3")  # for the launcher alone
     path = tmp_path / "notes"
     with ExitStack() as stack:
         nodes = stack.enter_context(LocalNodes({"RAY_gcs_rpc_server_reconnect_timeout_s": "60"}))
@@ -230,10 +230,10 @@ async def test_a_dead_head_stops_nothing_that_runs_until_there_is_another(
             tasks = [
                 manager.schedule(note(str(path), n), timedelta(seconds=n / 10)) for n in range(100)
             ]
-            await until(lambda: not runs(first.pid))  # Ray has ended its driver
+            await until(lambda: not runs(first.pid))  # Ray has ended its driver's process
             assert await outcomes(tasks) == list(range(100))
             assert manager.stats().restarts == 0
-            # Another head at its address, and a node; the old one ends, and is replaced there.
+            # Start another head at its address, and a node, where the old outpost is replaced.
             port = int(nodes.address.rpartition(":")[2])
             again = stack.enter_context(LocalNodes(port=port))
             other = again.add(cpus=2)
@@ -256,7 +256,7 @@ async def test_a_dead_launcher_is_not_missed(
         assert len(await manager.map(whereabouts, [0.0] * 100)) == 100
         assert manager.stats().restarts == 0
         await until(lambda: not runs(first.pid))
-        # And now one must be had anew, while nobody is there to start it.
+        # Now another is needed, while there is no launcher to start it.
         on(nodes, manager).outposts()[0].kill()
         await until(lambda: manager.stats().restarts >= 2)
         await until(lambda: all(worker.node for worker in manager.stats().workers))
@@ -301,7 +301,7 @@ async def test_a_replacement_without_room_waits_for_a_node(
 async def test_a_node_without_the_library_says_what_to_do(
     nodes: LocalNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # which Ray has its own processes import from
+    monkeypatch.chdir(tmp_path)  # Ray's own processes import from there
     (tmp_path / "aioscheduler.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'aioscheduler'\")"
     )
@@ -337,7 +337,7 @@ async def test_a_module_that_is_missing_is_its_task_s_failure(
 
 async def test_a_node_without_a_free_port_is_named(nodes: LocalNodes) -> None:
     with ExitStack() as stack:
-        # Found free on one, and taken on all.
+        # A port that is free on the first node is taken on all.
         port = 0
         for node in alive(nodes):
             server = stack.enter_context(socket.create_server((node.address, port)))
@@ -357,7 +357,7 @@ async def test_a_node_with_other_code_is_refused(nodes: LocalNodes) -> None:
             pass
     async with Manager(engine=engine(nodes, 1, code_version="monday", runtime_env=stale)):
         pass
-    async with Manager(engine=engine(nodes, 1, runtime_env=stale)):  # nobody has asked
+    async with Manager(engine=engine(nodes, 1, runtime_env=stale)):  # no code version to compare
         pass
 
 

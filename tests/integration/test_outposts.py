@@ -1,4 +1,4 @@
-"""Workers on other machines, which are processes of this one: what users do, and what breaks."""
+"""Workers on other machines, which are processes of this one: use, and faults."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def seg() -> None:
     ctypes.string_at(0)
 
 
-# ---- what users do
+# ---- use
 
 
 async def test_the_same_manager_runs_on_nodes(far: Far) -> None:
@@ -195,7 +195,7 @@ async def test_durable_tasks_outlive_the_host_there_as_well(far: Far, tmp_path: 
     assert far.starts() == ["now", "then"]
 
 
-# ---- what breaks
+# ---- faults
 
 
 async def test_a_worker_that_is_killed_is_named_and_the_others_go_on(far: Far) -> None:
@@ -309,7 +309,7 @@ async def test_an_outpost_that_is_stopped_loses_nothing(far: Far) -> None:
 
 
 async def test_a_host_that_is_blocked_loses_nothing(far: Far) -> None:
-    """Also while much is on its way to it, and there is no room for more."""
+    """Even while the window to it is full."""
     async with Manager(engine=far.engine(1, 2, lost_after=1.0)) as manager:
         batch = manager.map(bytes, [1 << 20] * 40)
         await manager.flush()
@@ -360,7 +360,7 @@ async def test_a_launcher_that_dies_before_a_node_is_there_is_asked_again(
     manager = Manager(engine=far.engine(1, 1, waits=str(waits)))
     manager.start()
     await until(lambda: far.launchers())
-    await asyncio.sleep(0.5)  # until it has said that it is up
+    await asyncio.sleep(0.5)  # until it has reported that it is up
     kill(far.launchers()[0])
     waits.unlink()
     assert await manager.schedule(give(1)) == 1
@@ -382,7 +382,7 @@ async def test_no_room_waits_and_is_said_and_close_withdraws_it(
     task = manager.schedule(give(1))
     began = time.monotonic()
     await manager.close()
-    assert time.monotonic() - began < 10  # which its workers would have had
+    assert time.monotonic() - began < 10  # less than its workers would have had
     assert task.cancelled()
     assert not far.nodes()
 
@@ -390,7 +390,7 @@ async def test_no_room_waits_and_is_said_and_close_withdraws_it(
 async def test_a_replacement_that_cannot_be_had_is_asked_for_until_it_can(
     far: Far, tmp_path: Path
 ) -> None:
-    """That costs nothing of the budget, of which the node that died has had all."""
+    """That costs nothing of the budget, which the death of the node has used up."""
     until_then = tmp_path / "then"
     engine = far.engine(1, 2, can=1, cannot="its node is dead as well", until=str(until_then))
     async with Manager(engine=engine, max_restarts=(1, 60.0)) as manager:

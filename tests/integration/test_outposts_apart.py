@@ -1,4 +1,4 @@
-"""Hosts and nodes that lose each other: a host that dies, a machine that is not heard any more."""
+"""Hosts and nodes that lose each other: a host that dies, a machine that falls silent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def far(tmp_path: Path) -> Iterator[Far]:
 
 
 class Driver:
-    """The host in a process of its own."""
+    """Start the host in a process of its own."""
 
     def __init__(self, folder: Path, *prefix: str, **settings: Any) -> None:
         command = [*prefix, sys.executable, far_driver.__file__, str(folder), json.dumps(settings)]
@@ -58,7 +58,7 @@ class Driver:
 async def test_nothing_outlives_its_host(
     far: Far, tmp_path: Path, number: signal.Signals, spins: bool
 ) -> None:
-    """Also not what keeps its loop busy."""
+    """Not even a worker whose loop is blocked."""
     driver = Driver(tmp_path, nodes=2, spins=spins)
     try:
         workers = await asyncio.to_thread(driver.hear)
@@ -72,7 +72,7 @@ async def test_nothing_outlives_its_host(
 
 
 async def test_a_host_that_is_stopped_loses_nothing(far: Far, tmp_path: Path) -> None:
-    """Its kernel answers for it, for longer than `lost_after`."""
+    """Its kernel answers, for longer than `lost_after`."""
     driver = Driver(tmp_path, nodes=1, spins=False, lost_after=1.0)
     try:
         workers = await asyncio.to_thread(driver.hear)
@@ -85,7 +85,7 @@ async def test_a_host_that_is_stopped_loses_nothing(far: Far, tmp_path: Path) ->
         driver.close()
 
 
-# ---- a machine that is not heard any more
+# ---- a machine that falls silent
 
 
 def ip(*words: str) -> None:
@@ -94,7 +94,7 @@ def ip(*words: str) -> None:
 
 @pytest.fixture
 def apart() -> Iterator[tuple[str, str, str]]:
-    """Two network namespaces, whose link can be cut: their names, and the address in the second."""
+    """Make two network namespaces whose link can be cut; yield names, and the second's address."""
     one, two = f"aio-host-{os.getpid()}", f"aio-node-{os.getpid()}"
     if os.geteuid() or shutil.which("ip") is None:
         pytest.skip("network namespaces need root, and iproute2")
@@ -133,11 +133,11 @@ async def test_a_machine_that_is_not_heard_is_lost_on_both_sides(
     )
     try:
         workers = await asyncio.to_thread(driver.hear)
-        await asyncio.sleep(3)  # nothing is lost by being quiet for longer than `lost_after`
+        await asyncio.sleep(3)  # nothing is lost by being idle for longer than `lost_after`
         assert all(map(alive, [*workers, *far.nodes()]))
         ip("-n", two, "link", "set", "v1", "down")
         ended = await asyncio.to_thread(driver.hear)
-        # Either side may be the first to notice; of the other the launcher tells.
+        # Either side may notice first; if it is the node, the launcher reports its end.
         assert "nothing has been heard of its machine" in ended or "its process has ended" in ended
         await until(lambda: not any(map(alive, [*workers, *far.nodes()])), 30)
         assert driver.process.poll() is None
@@ -153,7 +153,7 @@ async def stamp() -> int:
 
 
 async def test_another_clock_makes_no_task_early(far: Far) -> None:
-    """That of the node is another by a day; the time of day is this machine's, to judge by."""
+    """The node's monotonic clock is off by a day; its time of day is this machine's."""
     shift = ["unshare", "--time", "--monotonic", "86400", "--boottime", "86400", "--fork"]
     if subprocess.run([*shift, "true"], check=False, capture_output=True).returncode:
         pytest.skip("time namespaces need root, and Linux 5.6")

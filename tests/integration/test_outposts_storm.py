@@ -1,4 +1,4 @@
-"""Nodes, workers and launchers that die at random: no task begins twice, and each one ends."""
+"""Nodes, workers and launchers die at random: no task begins twice, and each one ends."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def far(tmp_path: Path) -> Iterator[Far]:
 
 
 class Storm:
-    """What happens to processes, by chance.
+    """Random violence to processes.
 
     Args:
-        far: Knows them.
-        manager: Whose they are.
-        chance: The source of it.
+        far: The nodes.
+        manager: Their manager.
+        chance: The source of random choices.
     """
 
     def __init__(self, far: Far, manager: Manager, chance: random.Random) -> None:
@@ -111,7 +111,7 @@ async def test_nothing_begins_twice_in_a_long_storm(far: Far, cls: Any) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_two_hundred_managers_leave_nothing(far: Far) -> None:
-    """No descriptor, thread or process: which is looked at around every test, too."""
+    """No descriptor, thread or process is left, which the fixture around every test checks, too."""
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(200):
         async with Manager(engine=far.engine()) as manager:

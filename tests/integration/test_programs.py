@@ -1,4 +1,4 @@
-"""Whole programs, run as users run them: from a file, -c, standard input, IPython, a terminal."""
+"""Whole programs, run as users do: from a file, -c, standard input, IPython, a terminal."""
 
 from __future__ import annotations
 
@@ -150,13 +150,13 @@ def run(tmp_path: Path) -> Run:
 
 
 def complaints(stderr: str) -> list[str]:
-    """Lines of stderr that are not Python's own word on utcnow()."""
+    """Return the lines of stderr, without Python's own warnings on utcnow()."""
     lines = stderr.splitlines()
     return [line for line in lines if "utcnow" not in line]
 
 
 def gone(pids: list[int], within: float = 2.0) -> bool:
-    """Whether processes end in time; a zombie has ended."""
+    """Return whether processes end in time; a zombie has ended."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if not any(_alive(pid) for pid in pids):
@@ -270,7 +270,7 @@ ENDS = {
 }
 
 
-# Each beside what never leaves C; an orderly and a sudden one beside Python, too.
+# Each beside a task that never leaves C; an orderly and a sudden end beside Python code, too.
 ENDINGS_OF_THE_HOST = [
     *(("spin_in_c", *end) for end in ENDS.items()),
     *(
@@ -355,7 +355,7 @@ asyncio.run(main())
 
 
 def test_ctrl_c_does_not_meet_a_worker_that_begins(run: Run) -> None:
-    """The first start begins multiprocessing's resource tracker as well."""
+    """The first start also starts multiprocessing's resource tracker."""
     assert run(SPAWNS).stdout.split() == ["True", "True", "True", "False"]
 
 
@@ -392,7 +392,7 @@ async def test_the_program_of_a_task_at_the_close(tmp_path: Path, how: str, ends
 
 
 def _in_terminal(path: Path) -> tuple[int, int]:
-    """Starts a program as the leader of a terminal of its own."""
+    """Start a program as the leader of a terminal of its own."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [
@@ -489,7 +489,7 @@ asyncio.run_coroutine_threadsafe(begin(), loop).result(20)
     "busy", [False, True, *(pytest.param(False, marks=pytest.mark.long) for _ in range(2))]
 )
 def test_the_main_thread_ends_while_the_loop_runs_in_another(run: Run, busy: bool) -> None:
-    """One run in three hung while the loop could replace what the exit had ended."""
+    """One run in three hung when the loop could replace workers that the exit had ended."""
     done = run(IN_A_THREAD.format(busy=busy))
     assert (done.returncode, done.stderr) == (0, "")
     assert gone([int(pid) for pid in done.stdout.split()], within=0.5)
@@ -538,7 +538,7 @@ loop.run_until_complete(go_on())
 
 
 def test_a_worker_outlives_the_thread_that_started_it_and_not_the_host(tmp_path: Path) -> None:
-    """Nor does a child that the host has forked, and that lives on, keep workers alive."""
+    """Nor does a surviving child that the host has forked keep workers alive."""
     path = tmp_path / "program.py"
     path.write_text(STARTED_BY_A_THREAD)
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What `context=` lists: who sees it, with workers, without, and on a fake clock."""
+"""The values of `context=`: who sees them, with workers, without, and on a fake clock."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 
 def scheduled(word: Any, precision: int, call: Callable[[], Any]) -> Any:
-    """Call something in a context of its own, in which it finds these values."""
+    """Call a function in a context of its own with these values."""
 
     def inside() -> Any:
         request_id.set(word)
@@ -271,7 +271,7 @@ async def test_a_replacement_knows_what_is_listed_and_what_waits(tmp_path: Path)
 
 
 class Word(str):
-    """By value, as this file cannot be imported by name where tests are not on the path."""
+    """It goes by value, as this file cannot be imported where tests are not on the path."""
 
     __slots__ = ()
 

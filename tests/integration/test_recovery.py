@@ -1,4 +1,4 @@
-"""A life comes to its end and every handle settles, whatever cannot be sent, taken or begun."""
+"""Every life ends and every handle settles, whatever cannot be sent, read or begun."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def kill_worker(manager: Manager) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-# ---- frames have a limit wherever they are made
+# ---- frames are limited wherever they are made
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ async def test_an_initializer_may_be_given_megabytes() -> None:
         assert await manager.schedule(held_size()) == 3_000_000
 
 
-# ---- what cannot begin says why
+# ---- processes that cannot begin say why
 
 
 def fail_with_surrogate(path: str) -> None:
@@ -197,7 +197,7 @@ async def test_what_is_raised_out_of_the_loop_is_told(caplog: pytest.LogCaptureF
 
 
 def spoil(mode: int, replace: bool) -> None:
-    """Closes what this process reads from or writes to, as a double close in a library does."""
+    """Close a descriptor of this process's pipe, as a double close in a library does."""
     for fd in range(3, 256):
         try:
             found = (

@@ -26,7 +26,7 @@ from aioscheduler import (
 from aioscheduler.stats import WorkerState
 
 CLASSES = (TimedScheduler, QueuedScheduler, LifoQueuedScheduler)
-NEVER: Any = (0, 1.0)  # max_restarts: one death, and the manager fails
+NEVER: Any = (0, 1.0)  # max_restarts: the manager fails at the first death
 
 kept: list[bytearray] = []
 
@@ -149,7 +149,7 @@ async def test_a_death_while_one_is_recycled_is_a_death(tmp_path: Path) -> None:
 async def test_a_death_of_the_one_that_is_recycled_is_a_death(
     how: str, tmp_path: Path, reports: list[Any]
 ) -> None:
-    """Where a worker is nearly always recycled, `max_restarts` is to hold all the same."""
+    """Though a worker is nearly always being recycled, `max_restarts` must hold."""
     path = tmp_path / "go"
     manager = Manager(2, workers=1, max_tasks_per_worker=1, max_restarts=(1, 30.0))
     async with manager:
@@ -182,4 +182,4 @@ async def test_each_process_leaves_its_lifespan(tmp_path: Path) -> None:
             await manager.schedule(see(str(path)))
     one = ["entered", "task", "left"]
     assert words(path)[:9] == one * 3
-    assert words(path)[9:] in ([], ["entered", "left"])  # the fourth, if it has come to that
+    assert words(path)[9:] in ([], ["entered", "left"])  # the fourth process, if there was one

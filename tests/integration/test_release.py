@@ -1,4 +1,4 @@
-"""What a release ships works where the source is not: the wheel, in a fresh environment."""
+"""The wheel of a release works without the source, in a fresh environment."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ asyncio.run(main())
 
 
 def run(command: Sequence[str | Path], folder: Path) -> str:
-    """Run something in a folder without our source, and return what it prints."""
+    """Run a command in a folder without our source, and return its output."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100
@@ -85,7 +85,7 @@ def test_a_wheel_works_without_its_source(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps"]
     run([*pip, "--no-index", wheel], tmp_path)
     (packages,) = (environment / "lib").glob("python*/site-packages")
-    # Its dependencies are those of the running Python, behind what was installed.
+    # Dependencies come from the running Python, behind what was installed.
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
 
     program = tmp_path / "program.py"

@@ -1,4 +1,4 @@
-"""What repeats, with real processes and real clocks; hosts that are killed."""
+"""Repeats with real processes and real clocks, and hosts that are killed."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ async def test_hosts_are_killed_and_each_time_is_run(
     doubled = sum(count - 1 for each in starts.values() for count in each.values())
     ran = sum(map(len, starts.values()))
     print(f"{kills} kills, {ran} runs, {doubled} of them twice, {len(told['letters'])} letters")
-    # What had ended and was not struck yet runs once more; what was there at three deaths does not,
-    # and before the first of them it was not on record.
+    # A run that had ended and was not struck yet runs again, unless it was there at three deaths;
+    # before the first of them it was not on record.
     assert max(count for each in starts.values() for count in each.values()) <= 4
 
 
@@ -105,5 +105,5 @@ async def test_while_its_worker_is_stopped_a_run_is_under_way() -> None:
             assert two.skipped == 0
         finally:
             os.kill(pid, signal.SIGCONT)
-        while one.ran < 3 or two.ran < 4:  # which goes on with what has waited
+        while one.ran < 3 or two.ran < 4:  # it goes on with what has waited
             await asyncio.sleep(0.01)

@@ -46,7 +46,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def waits_again(task: Task[Any], first: datetime) -> bool:
-    """Whether the host knows that it waits for another attempt than the one of a due time."""
+    """Return whether the host knows that it waits for a further attempt."""
     return task.state is State.PENDING and task.due != first
 
 

@@ -41,7 +41,7 @@ async def fail(error: BaseException) -> None:
 
 
 async def test_it_runs_on_this_python() -> None:
-    """1.4.2 handed coroutines to asyncio.wait, which 3.11 refuses; its loop died silently."""
+    """1.4.2 passed coroutines to asyncio.wait, which 3.11 refuses; its loop died silently."""
     async with TimedScheduler() as scheduler:
         assert await scheduler.schedule(give(1), SOON) == 1
 
@@ -74,7 +74,7 @@ async def test_a_failing_task_does_not_stop_a_queue() -> None:
 
 @pytest.mark.parametrize("cls", [QueuedScheduler, LifoQueuedScheduler])
 async def test_a_manager_cancels_queued_tasks_in_every_scheduler(cls: Any) -> None:
-    """In 1.4.2 it asked scheduler 0, which always said yes, and the place stayed taken."""
+    """In 1.4.2 it asked scheduler 0, which always said yes, and the slot stayed taken."""
     manager = Manager(3, 6, cls, workers=0)
     tasks = [manager.schedule(give(i)) for i in range(6)]
     with pytest.raises(TaskLimitReached):
@@ -119,7 +119,7 @@ async def test_a_cancelled_or_refused_coroutine_gives_no_warning() -> None:
 
 
 async def test_cancelling_many_does_not_search() -> None:
-    """1.4.2 looked through the whole list and rebuilt its heap: hours for this number."""
+    """1.4.2 searched the whole list and rebuilt its heap: hours for this number."""
     scheduler = TimedScheduler()
     tasks = [scheduler.schedule(give(i), NEVER) for i in range(100_000)]
     assert all(scheduler.cancel(task) for task in tasks)
@@ -127,7 +127,7 @@ async def test_cancelling_many_does_not_search() -> None:
     await scheduler.close()
 
 
-# ---- what they promise
+# ---- promises
 
 
 async def test_nothing_runs_early() -> None:

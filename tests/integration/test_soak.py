@@ -17,7 +17,7 @@ PLACES = ("host", "worker 0", "worker 1")
 
 
 def soak(file: Path, *options: str) -> list[dict[str, Any]]:
-    """Gives the rows of the table."""
+    """Return the rows of the table."""
     command = [sys.executable, str(BENCHMARKS / "soak.py"), "--seconds", "10", "--seed", "1"]
     done = subprocess.run(
         [*command, "--json", str(file), *options],
@@ -34,7 +34,7 @@ def soak(file: Path, *options: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.long  # the next one looks at the same, and at more
+@pytest.mark.long  # the next test covers the same, and more
 @pytest.mark.timeout(120)
 def test_nothing_is_wrong_and_nothing_hangs(tmp_path: Path) -> None:
     soak(tmp_path / "figures.json")

@@ -1,4 +1,4 @@
-"""What a manager tells of itself, over real workers."""
+"""The figures of a manager, over real workers."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_cpu_and_lag_tell_who_is_busy() -> None:
 
 
 def keys_of(manager: Manager) -> list[int]:
-    """A key for each worker."""
+    """Return a key for each worker."""
     placement = manager._router.placement
     worker_of = [placement.worker_of[placement.place_of_key(key)] for key in range(64)]
     return [worker_of.index(worker) for worker in range(max(worker_of) + 1)]
@@ -150,7 +150,7 @@ async def test_psutil_is_asked_four_times_a_second_at_the_most(monkeypatch: Any)
 
 
 async def test_any_thread_may_ask() -> None:
-    """Also while a worker dies, and while the manager is closed."""
+    """Even while a worker dies, and while the manager is closed."""
     manager = Manager(workers=2, max_restarts=(99, 1.0))
     stop, found, errors = threading.Event(), [0], []
 
@@ -202,7 +202,7 @@ async def test_a_queue_has_no_lateness() -> None:
 
 
 async def told_by(manager: Manager) -> list[Snapshot]:
-    """What is found of a manager; others of this user may be watched, too."""
+    """Return the figures found of a manager; others of this user may be monitored, too."""
     own = os.getpid(), manager.stats().manager
     return [found for found in await asyncio.to_thread(snapshots, 5.0) if found[:2] == own]
 
@@ -212,7 +212,7 @@ async def test_it_may_be_watched_from_outside(short_path: Path, monkeypatch: Any
     monkeypatch.delenv("AIOSCHEDULER_MONITOR", raising=False)
     folder = short_path / "aioscheduler"
     async with Manager(workers=1):
-        assert not folder.exists()  # nothing is paid for when it is off
+        assert not folder.exists()  # it costs nothing when it is off
     async with Manager(workers=1, monitor=True) as manager:
         await manager.map(give, range(7))
         (snapshot,) = await told_by(manager)

@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def rows_of(path: Path) -> list[Row]:
-    """All that is in it, which is whole."""
+    """Return all rows of the file, which must be intact."""
     store = SQLiteStore(path, wait=30)
     opening = store.open()
     try:
@@ -82,7 +82,7 @@ def test_a_host_waits_for_the_other_to_go(start: Start, path: Path) -> None:
 
 
 def test_what_was_acknowledged_outlives_kills(start: Start, path: Path) -> None:
-    """In mid-commit as a rule: a whole batch is there, or nothing of it."""
+    """Usually within a commit: all of a batch is there, or nothing of it."""
     chance = random.Random(1)
     acknowledged = 0
     for _ in range(5):
@@ -113,7 +113,7 @@ def test_orphans_keep_the_lock_and_what_they_have_forked_does_not(start: Start, 
         assert caught.value.pids == (worker,)
         os.kill(worker, signal.SIGKILL)
         assert rows_of(path) == []
-        os.kill(child, 0)  # it lives
+        os.kill(child, 0)  # it is alive
     finally:
         for pid in (worker, child):
             with suppress(ProcessLookupError):
@@ -149,7 +149,7 @@ def test_a_host_that_has_lost_all_locks_does_the_next_no_harm(start: Start, path
     second.tell()
     assert second.hear() == "stored"
     first.tell()
-    assert first.process.wait(30) == 0  # with all that an interpreter takes apart at its end
+    assert first.process.wait(30) == 0  # with an interpreter's whole clean-up
     second.tell()
     assert second.hear() == "stored"
     second.kill()

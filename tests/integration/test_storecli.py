@@ -41,7 +41,7 @@ def run(path: Path, *words: str, folder: Path | None = None, **environment: str)
 
 
 def answer(path: Path, *words: str) -> list[str]:
-    """Return the lines of an answer, once the last workers have gone."""
+    """Return the lines of the output, once the last workers have gone."""
     while "is in use by" in (told := run(path, *words)).stderr:
         pass
     assert (told.returncode, told.stderr) == (0, "")
@@ -49,7 +49,7 @@ def answer(path: Path, *words: str) -> list[str]:
 
 
 def refusal(path: Path, *words: str) -> str:
-    """Return the one line in which it is said why not."""
+    """Return the one line that says why it failed."""
     told = run(path, *words)
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.count("\n") == 1
@@ -64,7 +64,7 @@ def files(path: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def opening_of(path: Path) -> Opening:
-    """Return what the next host is told; it ends as it began."""
+    """Return what the next host reads when it opens the file; leave it as it was."""
     store = SQLiteStore(path, wait=0)
     opening = store.open()
     store.close(opening.clean)
@@ -162,7 +162,7 @@ def test_what_was_under_way_is_seen_and_stays_so(place: Place) -> None:
 def test_a_task_that_kills_its_host_is_found_though_one_has_looked_into_the_file(
     place: Place,
 ) -> None:
-    """It is a suspect because its host died, which whoever looks in between must not hide."""
+    """It is a suspect because its host died, which a look in between must not hide."""
     deaths = 0
     while (host := place.host("poison", 0, place.folder)).process.wait(40) == -signal.SIGKILL:
         deaths += 1
@@ -201,7 +201,7 @@ async def test_a_copy_is_a_store(place: Place) -> None:
 
 
 def test_nothing_of_the_users_is_imported(place: Place) -> None:
-    """Neither a module of a function's, nor that of an argument."""
+    """Neither the module of a function, nor that of an argument."""
     (place.folder / "jobs.py").write_text(
         "from aioscheduler import durable\n"
         "class Order: pass\n"
@@ -223,7 +223,7 @@ def test_nothing_of_the_users_is_imported(place: Place) -> None:
     assert not (place.folder / "imported").exists()
 
 
-# ---- files that are no good
+# ---- unusable files
 
 
 def test_a_missing_file_is_not_made(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_in_such_a_folder_without_its_lock_file_it_is_refused(not_ours: Path) ->
     assert os.listdir(not_ours.parent).count("tasks.db.lock") == 0
 
 
-# ---- as one of many commands
+# ---- in a pipeline
 
 
 def test_who_has_read_enough_ends_it_quietly(path: Path) -> None:
@@ -348,7 +348,7 @@ def test_a_name_is_shown_on_any_terminal(path: Path) -> None:
 
 
 def test_a_list_needs_no_memory(path: Path) -> None:
-    """As much for thirty thousand lines as for one, which are 20 MB when they are all kept."""
+    """Thirty thousand lines, 20 MB if all were kept, take as much as one."""
     needed = []
     for limit in ("1", "30000"):
         words = [sys.executable, "-m", "aioscheduler", "store", str(path), "tasks"]

@@ -1,4 +1,4 @@
-"""Short storms of kills, of workers and of hosts, with the commands that a user would run."""
+"""Short storms of kills, of workers and of hosts, by the commands that a user would run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Managers and schedulers between threads, loops and processes: right, or refused at the call."""
+"""Managers and schedulers across threads, loops and processes: right, or refused at the call."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_every_call_in_another_thread_is_refused_and_changes_nothing(
         with pytest.raises(RuntimeError, match="schedule_threadsafe"):
             await asyncio.to_thread(call)
     assert len(manager) == 2
-    # What only reads is for any thread.
+    # Any thread may read.
     assert await asyncio.to_thread(lambda: (len(manager), task.done(), len(batch))) == (2, False, 1)
     await asyncio.to_thread(lambda: (task.state, task.ref, repr(task), repr(batch)))
     await asyncio.to_thread(lambda: (repr(manager), manager.stats()))

@@ -46,7 +46,7 @@ Start = Callable[[], "subprocess.Popen[str]"]
 
 @pytest.fixture(autouse=True)
 def own_sockets(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Managers of other tests, or of whoever runs them, are not found."""
+    """Hide managers of other tests, and of the user who runs them."""
     for name in ("TMPDIR", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(short_path))
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
@@ -56,7 +56,7 @@ def own_sockets(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a program with a manager."""
+    """Start a program with a manager."""
     path = tmp_path / "bot.py"
     path.write_text(PROGRAM)
     running: list[subprocess.Popen[str]] = []
@@ -80,7 +80,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def environment() -> dict[str, str]:
-    """What is to be inherited: without it, also what readline, in this process, has put there."""
+    """Return os.environ: else a child would also inherit what readline has set in C."""
     return dict(os.environ)
 
 
@@ -124,7 +124,7 @@ class Screen:
             self.written += os.read(self.terminal, 1 << 16).decode(errors="replace")
 
     def until(self, pattern: str, within: float = 15.0) -> str:
-        """Reads until the text, without its colours, has it; then forgets what was read."""
+        """Read until the text, without its colours, has something; then forget it."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.written)
@@ -135,7 +135,7 @@ class Screen:
         raise AssertionError(f"no {pattern!r} in {self.written[-3000:]!r}")
 
     def ends(self, within: float = 5.0) -> int:
-        """Waits for its end, and looks whether the terminal is as it was; gives the status."""
+        """Wait for its end, check that the terminal is as it was, and return the status."""
         deadline = time.monotonic() + within
         while self.process.poll() is None and time.monotonic() < deadline:
             self.read(0.05)
@@ -250,7 +250,7 @@ def test_a_killed_worker_is_replaced_and_a_stopped_host_does_not_answer(
     shown.until(f"0 +{replacement} ready")
     program.send_signal(signal.SIGSTOP)
     shown.until("does not answer")
-    shown.press("q")  # it is obeyed while that manager is waited for
+    shown.press("q")  # it is obeyed while the program waits for that manager
     assert shown.ends(within=0.9) == 0
 
 
@@ -267,8 +267,8 @@ def test_keys_and_sizes(start: Start, screen: Callable[..., Screen]) -> None:
     shown.until("late p99 lateness +loop lag")
     shown.press("lr")
     shown.until("p99")
-    # This terminal is nobody's controlling one, so that the test can look at it afterwards;
-    # that Ctrl-C and Ctrl-Z would be signals is all that can be seen.
+    # This terminal is not a controlling one, so that the test can read it afterwards; all that can
+    # be checked is that Ctrl-C and Ctrl-Z would be signals.
     assert termios.tcgetattr(shown._inside)[3] & (termios.ISIG | termios.ICANON) == termios.ISIG
     shown.press("q")
     assert shown.ends() == 0

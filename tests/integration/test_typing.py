@@ -1,8 +1,8 @@
-"""Type checkers judge a user's program as it runs: what is right passes, each mistake is found.
+"""Type checkers judge a user's program as it runs: correct code passes, each mistake is found.
 
-`tests/typing/right.py` must have no error, and `wrong.py` one on each line with an ignore, for an
-ignore that is not needed is an error, too. Pyright, which reads mypy's ignores, is asked where it
-is installed: `pip install pyright`.
+`tests/typing/right.py` must have no error, and `wrong.py` one on each line with an ignore, as an
+unneeded ignore is an error, too. Pyright, which reads mypy's ignores, is used where it is
+installed: `pip install pyright`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def pyright(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_mypy_judges_right(program: Path) -> None:
     mypy = [sys.executable, "-P", "-m", "mypy", "--config-file=", "--cache-dir=cache"]
     strict = ["--strict", "--warn-unused-ignores", "--follow-imports=silent"]
-    # Mypy refuses to be told of what is installed anyway.
+    # Mypy refuses paths of installed packages.
     path = "" if str(PACKAGE.parent) in site.getsitepackages() else str(PACKAGE.parent)
     done = run([*mypy, *strict, "right.py", "wrong.py"], program, MYPYPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -109,7 +109,7 @@ def test_mistakes_are_marked_and_nothing_else_is() -> None:
 
 
 def test_the_options_of_a_manager_are_what_it_takes() -> None:
-    """Its overloads name them by `ManagerOptions`, once for all."""
+    """Its overloads name them by `ManagerOptions`, in one place."""
     parameters = inspect.signature(Manager).parameters.values()
     by_keyword = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     assert by_keyword == set(get_type_hints(ManagerOptions))
