@@ -30,7 +30,8 @@ BLOCK = re.compile(
     r'^```python(?: title="(.*?)")?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?',
     re.MULTILINE | re.DOTALL,
 )
-PYTEST = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+# In the shared temporary folder it may spend a minute on removing what large runs have left there.
+PYTEST = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--basetemp=temporary")
 IPYTHON = ("-m", "IPython", "--no-banner", "--quick", "--colors=NoColor", "-c")
 
 
