@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 from .._scheduling.coroutines import check_awaitable, close_unstarted, name_of
 from .._scheduling.loopthread import tell
+from .._scheduling.unheard import TASK, describe
 from .._shipping.propagation import Propagation
 from ..task import State, Task
 from .router import Router
@@ -175,9 +176,13 @@ class ThreadFuture(Future[T]):
 
     def __del__(self) -> None:
         if self._unheard:
+            task = self._task
+            # It was refused if it has no task.
+            id_, ref = (None, None) if task is None else (task.id, task.ref)
             context = {
                 "message": f"{self._name}: it failed or was refused, and nobody asked for it",
                 "exception": super().exception(0),
+                TASK: describe(self._name, id_, ref),
             }
             tell(self._loop, self._loop.call_exception_handler, context)
 

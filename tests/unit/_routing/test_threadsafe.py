@@ -196,6 +196,9 @@ async def test_a_failure_that_nobody_asks_for_is_reported(
             gc.enable()
         assert repr(reports[0]["exception"]) in ("ValueError('past')", "ValueError('no')")
         assert reports[0]["message"].startswith(said)
+        ref = None if schedule else calls.home.ref(0, 0)
+        whose = reports[0]["scheduled_task"]
+        assert whose == {"name": said.removesuffix(": "), "id": None, "ref": ref}
         reports.clear()
 
 
