@@ -4,5 +4,5 @@ How it is made, told who it is, watched, ended, reaped and replaced. What its ta
 known here: whoever occupies a place (`occupant.Occupant`) is told of starts and ends.
 
 Doors: `blackbox`, `budget`, `cores`, `draining`, `incarnation`, `occupant`, `paired`, `process`,
-`supervisor`, `workerconfig`.
+`reports`, `supervisor`, `workerconfig`.
 """

@@ -35,7 +35,7 @@ from .budget import RestartBudget
 from .draining import KILL_AFTER, Drain
 from .incarnation import Launch, Life
 from .occupant import End, Occupant, Then
-from .reports import HELD_UP, SILENT, name_process, report_end, report_slow, report_start
+from .reports import HELD_UP, SILENT, is_said, name_process, report_end, report_slow, report_start
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -254,6 +254,8 @@ class Supervisor:
             self._pid, self._node = self.life.pid, self.life.node
         self._last_heard = self._now()
         self._slow = False
+        if self._unready > 1:
+            log.warning("%s is ready, after %d that were not", self._describe(), self._unready)
         self._unready = 0
         self._refilling = False
         if self._ready is not None and not self._ready.done():
@@ -324,8 +326,10 @@ class Supervisor:
             story = self._explain(drain, exitcode, cause)
             recycled = kept is not None and kept.recycles
             planned = recycled and kept is not None and kept.went_by_itself(exitcode)
-            self._occupant.ended(End(Then.REPLACED, exitcode, life, story, planned=planned))
-            self._unready += self._state is WorkerState.STARTING
+            starting = self._state is WorkerState.STARTING
+            self._unready += starting
+            said = not starting or is_said(self._unready)
+            self._occupant.ended(End(Then.REPLACED, exitcode, life, story, None, planned, said))
             self.counts["recycled" if recycled else "restarts"] += 1
             self._replace()
 
@@ -350,10 +354,9 @@ class Supervisor:
             self._state = WorkerState.RESTARTING
             self._unready += 1
             delay = self._delay()
-            log.error(
-                "%s cannot be started, the next try is in %.1f s: %s",
-                *(self._who, delay, error),
-            )
+            if is_said(self._unready):
+                text = "%s cannot be started, the next try is in %.1f s: %s"
+                log.error(text, self._who, delay, error)
             self._timer = self._loop.call_later(delay, self._try_to_spawn)
 
     def _stop(self, end: End) -> None:
