@@ -4,8 +4,9 @@
 next, `horizon` what is in memory, `writer` the one thread that touches the file. `sqlite` is
 the store: `lock` keeps other hosts from it, `schema` makes and checks the file, `columns`, `values`
 and `repeatrows` write a batch, `reading` and `salvage` read what there is, `faults` says what can
-go wrong. `offline` is for tools, while no host is at work, and `offlinerecords` has its words. No
-task, handle or link is known here: who tells this wing what becomes of a task is `_routing.keeper`.
+go wrong. `offline` is for tools, while no host is at work; `offlinetasks` lists for it, in the
+words of `offlinerecords`. No task, handle or link is known here: who tells this wing what becomes
+of a task is `_routing.keeper`.
 
 Doors: `group`, `horizon`, `offline`, `offlinerecords`, `records`, `repeatrecords`, `sqlite`,
 `writer`.

@@ -15,7 +15,7 @@ threads and signal handlers: none of that is the host's then. Rules of this file
 2. Outposts outlive it. What had been asked and not started is asked of the next one, under another
    number; one that the former has started all the same ends by itself, as no host comes.
 3. The first that cannot reach its cluster is told, and so is a command that cannot be run; after
-   that it is tried again for ever, later each time.
+   that it is tried again for ever, later each time, and the log says so ever less often.
 4. What says something else than the above is killed, and started anew.
 """
 
@@ -32,6 +32,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
+
+from .._processes.reports import is_said
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -238,6 +240,8 @@ class Launcher:
         if "up" in told:
             self._stop_timer()
             self._up_once = self._is_up = True
+            if self._failures > 1:
+                log.warning("the launcher is up again, after %d failures", self._failures)
             self._failures = 0
         elif "refused" in told:
             self._give_up(str(told["refused"]))
@@ -277,11 +281,12 @@ class Launcher:
             return
         self._failures += 1
         delay = min(FIRST_DELAY * 2 ** min(self._failures - 1, 10), LONGEST_DELAY)
-        log.warning(
-            "the launcher is gone, which starts workers on other machines, and is started anew in "
-            "%.1f s; what runs there goes on: %s",
-            *(delay, why),
-        )
+        if is_said(self._failures):
+            log.warning(
+                "the launcher is gone, which starts workers on other machines, and is started anew "
+                "in %.1f s; what runs there goes on: %s",
+                *(delay, why),
+            )
         self._timer = self._loop.call_later(delay, self._run_again)
 
     def _run_again(self) -> None:
@@ -290,7 +295,8 @@ class Launcher:
             self._run(self._loop)
         except OSError as error:
             self._failures += 1
-            log.error("the launcher cannot be started, and is tried again: %s", error)
+            if is_said(self._failures):
+                log.error("the launcher cannot be started, and is tried again: %s", error)
             self._timer = self._loop.call_later(LONGEST_DELAY, self._run_again)
 
     def _reap(self, process: subprocess.Popen[bytes]) -> None:

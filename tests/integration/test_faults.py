@@ -663,6 +663,25 @@ async def block(seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251  as no good task would
 
 
+async def cancel_all() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await asyncio.sleep(60)
+
+
+async def test_a_task_that_cancels_all_tasks_of_its_worker_is_said_in_a_line(
+    capfd: Any, caplog: Any
+) -> None:
+    async with Manager(1, workers=1, max_restarts=OPEN) as manager:
+        with pytest.raises((asyncio.CancelledError, WorkerLost)):
+            await manager.schedule(cancel_all())
+        assert await manager.schedule(give(5)) == 5
+    said = "exited with status 1 (a task has cancelled all asyncio tasks of its worker, and with"
+    assert [record.getMessage().count(said) for record in caplog.records] == [1]
+    assert "\n" not in caplog.records[0].getMessage()
+    assert capfd.readouterr().err == ""
+
+
 async def test_what_blocks_a_loop_is_reported_with_its_stack(capfd: Any, caplog: Any) -> None:
     async with Manager(workers=2) as manager:
         blocking = manager.schedule(block(5.5))
