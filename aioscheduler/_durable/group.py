@@ -41,6 +41,9 @@ from .repeatrecords import RepeatChange
 MOST_BYTES = 8 << 20
 """Of a batch, so that no commit lasts long."""
 
+MOST_CHANGES = 1 << 14
+"""The same, so that the loop is not held for long while it is handed out."""
+
 _PER_ROW = 64  # bytes of a change, beside payloads and texts
 _TASK, _END, _LETTER, _FUNCTION, _REPEAT = range(5)  # what a change is of
 _KINDS = 3  # so many last bits of its key say so, below the number
@@ -280,7 +283,8 @@ class Group:
             waits = new is not None and new.id is not None and new.id in freed  # rule 5
             while self._wholes and self._wholes[0][0] + 1 < stamp:
                 whole = max(whole, self._wholes.popleft()[1])
-            if taken and stamp > whole and (waits or total + size > most_bytes):
+            is_much = total + size > most_bytes or len(taken) >= MOST_CHANGES
+            if taken and stamp > whole and (waits or is_much):
                 covered = stamp - 1
                 break
             taken.append(key)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any, BinaryIO
 
 import pytest
+from turning import until
 
 from aioscheduler._outpost import launcher as module
 from aioscheduler._outpost.launcher import LONGEST_LINE, Launcher
@@ -92,12 +93,6 @@ class Stage:
     async def next_one(self, count: int) -> Process:
         await until(lambda: len(Process.made) == count)
         return Process.made[-1]
-
-
-async def until(done: Any) -> None:
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture
