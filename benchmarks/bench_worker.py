@@ -71,9 +71,9 @@ class Bench:
             open_call(self.worker._catalog, 0, n)
 
     async def variable(self) -> None:
-        place = self.worker._runner._places[0]
+        context = self.worker._runner._contexts[0]
         for n in range(PAGE):
-            running.set((place, n, 1, 1))
+            running.set((context, n, 1, 1))
 
     async def user(self) -> None:
         for n in range(PAGE):
@@ -105,7 +105,7 @@ class Bench:
         wire.encode([Kind.ANNOUNCED, 0, numbers])
         self.engine._slices += 1
         self.engine.run(numbers, dues)
-        while self.engine._launched or self.engine._runner:
+        while self.engine._launched or self.engine._next_run:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         self.worker._turn.pack()

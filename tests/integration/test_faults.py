@@ -64,9 +64,17 @@ async def mark(path: Path, text: str) -> str:
 async def running(manager: Manager) -> Task[None]:
     """A task that has begun and does not end by itself."""
     task = manager.schedule(asyncio.sleep(60))
-    while task.state is not State.RUNNING:
+    while task.state is not State.RUNNING or not has_begun(manager, task):
         await asyncio.sleep(0.001)
     return task
+
+
+def has_begun(manager: Manager, task: Task[None]) -> bool:
+    """Whether its worker has begun it: it is RUNNING as soon as that was announced."""
+    assert task.ref is not None
+    process = manager._remotes[task.ref.worker].supervisor.process
+    begun = None if process is None else process.begun(task.ref.scheduler)
+    return begun is not None and begun[0] > task.ref.number
 
 
 def worker_pid(manager: Manager, worker: int = 0) -> int:
