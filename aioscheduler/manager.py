@@ -627,7 +627,7 @@ class Manager(Generic[When]):
         """Have `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
         items = _iterate("starmap", func, iterable)
         calls = map(_arguments, itertools.count(), items)
-        return submit(self._router, func, calls, when, key, options, return_exceptions)
+        return submit(self._router, func, calls, when, key, options, return_exceptions, "starmap")
 
     def task(self, ref: TaskRef) -> Task[Any]:
         """Return the handle of a task that has not ended.

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from ._scheduling.loopthread import Waiters, tell
-from ._scheduling.unheard import tell_unheard
+from ._scheduling.unheard import describe, tell_unheard
 from ._shipping.failures import traceback_of
 from .home import Home
 from .task import State, Task
@@ -300,5 +300,7 @@ class Outcomes:
             f"{count} of the {len(self.states)} tasks of a batch of {self.name} failed, and nobody "
             f"awaited them; task {first} failed with this"
         )
-        loop = self.parts[0].home.loop
-        tell_unheard(loop, message, self.values[first], self._decode_of(first, State.FAILED))
+        part, kept = self.part_of(first), self if self.durable else None
+        ref = part.home.ref(part.scheduler, part.first + first - part.offset, kept)
+        value, decode = self.values[first], self._decode_of(first, State.FAILED)
+        tell_unheard(part.home.loop, message, value, decode, describe(self.name, None, ref))

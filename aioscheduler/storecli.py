@@ -45,7 +45,7 @@ def _sum_up(options: argparse.Namespace) -> int:
         _print(storetext.lines_of_tasks(found.count_tasks(), now))
         _print(storetext.lines_of_repeats(*found.count_repeats()))
         _print(storetext.lines_of_reasons(found.count_letters()))
-    return 0
+        return _end(found.complaint)
 
 
 def _list_tasks(options: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def _list_tasks(options: argparse.Namespace) -> int:
         with closing(found.tasks(options.name, options.id_prefix, options.limit)) as tasks:
             _print([storetext.head_of_tasks(width)])
             _print(storetext.line_of_task(task, width) for task in tasks)
-    return 0
+        return _end(found.complaint)
 
 
 def _list_letters(options: argparse.Namespace) -> int:
@@ -63,7 +63,7 @@ def _list_letters(options: argparse.Namespace) -> int:
         _print([storetext.head_of_letters(width)])
         for letter in islice(found.letters(options.reason), options.limit):
             _print(storetext.lines_of_letter(letter, width, options.text))
-    return 0
+        return _end(found.complaint)
 
 
 def _requeue(options: argparse.Namespace) -> int:
@@ -76,9 +76,10 @@ def _requeue(options: argparse.Namespace) -> int:
             elif not options.all:
                 _print([f"dead letter {row} is task {task} now"])
             count += task is not None
+        bad = file.complaint
     if options.all:
         _print([f"{count:,} requeued"])
-    return status
+    return _end(bad) or status
 
 
 def _discard(options: argparse.Namespace) -> int:
@@ -87,9 +88,12 @@ def _discard(options: argparse.Namespace) -> int:
             rows: Iterable[int] = file.rows(options.reason, options.before)
         else:
             rows = [file.find(options.row).row]
-        count = file.discard(rows)
+        count, stay = file.discard(rows)
+        bad = file.complaint
     _print([f"{count:,} discarded"])
-    return 0
+    if stay:
+        return _complain(f"{len(stay):,} stay: a corrupt page of the file is in the way. {bad}", 1)
+    return _end(bad)
 
 
 def _back_up(options: argparse.Namespace) -> int:
@@ -101,6 +105,11 @@ def _back_up(options: argparse.Namespace) -> int:
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         print(line)
+
+
+def _end(complaint: str) -> int:
+    """Say what could not be read, and return the status to exit with."""
+    return _complain(complaint, 1) if complaint else 0
 
 
 def _complain(message: str, status: int) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from ._scheduling.clock import to_datetime
 from ._scheduling.states import ENDED, MOVES, State
-from ._scheduling.unheard import Unseen
+from ._scheduling.unheard import Unseen, describe
 from ._shipping.failures import traceback_of
 from .errors import RemoteError
 from .home import Home
@@ -310,7 +310,8 @@ class Task(_Awaited[T]):
         self._unseen = None
         # What is durable is a dead letter then, which is reported by its store.
         if state is State.FAILED and not getattr(self, "_kept", None):
-            self._unseen = Unseen(self._home.loop, repr(self), value, decode)
+            task = describe(self.name, self.id, self.ref)
+            self._unseen = Unseen(self._home.loop, repr(self), value, decode, task)
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             with suppress(RuntimeError):  # the loop is closed: nobody is left to be told

@@ -40,6 +40,16 @@ def failure(path: str, what: str, error: Exception) -> StoreError:
     return StoreError(f"{path} cannot be {what}: {error}{remedy and f'. {remedy}'}")
 
 
+def complaint(path: str, count: int) -> str:
+    """Return the complaint about a file with `count` gaps; "": it has none."""
+    if not count:
+        return ""
+    return (
+        f"{path} is corrupt: tasks at {count} {'place' if count == 1 else 'places'} cannot be read "
+        f"and are left out, all else goes on. {RECOVER.format(path=path)}"
+    )
+
+
 def refusal(path: str, error: Exception) -> Unwritable:
     """Return the error of a batch whose own contents cannot be written."""
     return Unwritable(

@@ -41,6 +41,9 @@ from .repeatrecords import RepeatChange
 MOST_BYTES = 8 << 20
 """Bytes of a batch: a limit that keeps commits short."""
 
+MOST_CHANGES = 1 << 14
+"""Changes of a batch: a limit that keeps handing out from blocking the loop."""
+
 _PER_ROW = 64  # bytes of a change, beside payloads and texts
 _TASK, _END, _LETTER, _FUNCTION, _REPEAT = range(5)  # the kind of a change
 _KINDS = 3  # bits for the kind in a change's key, below the number
@@ -280,7 +283,8 @@ class Group:
             waits = new is not None and new.id is not None and new.id in freed  # rule 5
             while self._wholes and self._wholes[0][0] + 1 < stamp:
                 whole = max(whole, self._wholes.popleft()[1])
-            if taken and stamp > whole and (waits or total + size > most_bytes):
+            is_much = total + size > most_bytes or len(taken) >= MOST_CHANGES
+            if taken and stamp > whole and (waits or is_much):
                 covered = stamp - 1
                 break
             taken.append(key)

@@ -14,27 +14,29 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import StoreError, UnknownTask
 from . import schema
-from .columns import DAMAGED, functions_out, read_letters
-from .faults import failure, locked
+from .columns import DAMAGED, functions_out
+from .faults import complaint, failure, is_corrupt, locked
 from .group import MOST_BYTES
 from .lock import Lock, holders
 from .offlinerecords import StoreInfo, TaskLine
-from .records import Batch, Begun, Letter, Opening, Reason, Row, Unwritable
-from .salvage import LEAST
+from .offlinetasks import count_tasks, list_tasks, text_or_none
+from .records import Batch, Letter, Opening, Reason, Row, Unwritable
+from .salvage import letters_page
 from .sqlite import SQLiteStore
-from .values import text_or_error, text_out
+from .values import text_or_error
 
 PAGE = 256  # dead letters that are read, put back or dropped at a time
 
-_BEGUN = {each.value: each for each in Begun}
+_BAD = "a corrupt page of the file is in the way"
 
 
 class Outcome(NamedTuple):
@@ -114,6 +116,7 @@ class Look:
         self._path = path
         self._connection = connection
         self._schema = schema.SCHEMA  # until it is read
+        self._gaps: set[tuple[int, int]] = set()  # bucket and row of what could not be read
         with self._reading():
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             connection.execute("PRAGMA trusted_schema=OFF")
@@ -147,24 +150,18 @@ class Look:
         except sqlite3.Error as error:
             raise failure(self._path, "read", error) from error
 
+    @property
+    def complaint(self) -> str:
+        """What could not be read so far; usually empty."""
+        return complaint(self._path, len(self._gaps))
+
     def count_tasks(self) -> dict[str | None, tuple[int, int | None]]:
         """Return the number of tasks of each function, and when the next one is due.
 
-        The keys are names, and None for unknown functions. Buckets are counted one by one, so that
-        SQLite never sorts all tasks.
+        The keys are names, and None for unknown functions.
         """
-        counts: dict[str | None, tuple[int, int | None]] = {}
-        bucket = LEAST
-        after = "SELECT min(bucket) FROM task WHERE bucket > ?"
-        query = "SELECT func, count(*), min(due) FROM task WHERE bucket = ? GROUP BY func"
-        ask = self._connection.execute
         with self._reading():
-            while (bucket := ask(after, (bucket,)).fetchone()[0]) is not None:
-                for function, count, due in ask(query, (bucket,)):
-                    before, first = counts.get(name := self.names.get(function), (0, None))
-                    known = (each for each in (first, _number(due)) if each is not None)
-                    counts[name] = before + count, min(known, default=None)
-        return counts
+            return count_tasks(self._connection, self.names, self._gaps)
 
     def count_repeats(self) -> tuple[int, int]:
         """Return how many repeats there are, and how many of them are paused."""
@@ -180,9 +177,13 @@ class Look:
         """Return the number of dead letters by reason."""
         with self._reading():
             query = "SELECT reason, count(*) FROM dead_letter GROUP BY reason"
-            return {
-                _text(reason) or "?": count for reason, count in self._connection.execute(query)
-            }
+            try:
+                found = self._connection.execute(query).fetchall()
+            except sqlite3.DatabaseError as error:
+                if not is_corrupt(error):
+                    raise
+                return dict(Counter(letter.reason.value for letter in self.letters()))
+            return {text_or_none(reason) or "?": count for reason, count in found}
 
     def tasks(
         self, name: str | None = None, id_prefix: str = "", limit: int | None = None
@@ -198,36 +199,20 @@ class Look:
 
         Raises:
             UnknownTask: The file knows no such function.
-            StoreError: By the generator: a part of the file cannot be read.
+            StoreError: By the generator: they cannot be read.
         """
-        wheres: list[str] = ["1"]
-        values: list[Any] = []
-        if name is not None:
-            numbers = [number for number, known in self.names.items() if known == name]
-            if not numbers:
-                known = ", ".join(sorted(self.names.values())) or "none"
-                raise UnknownTask(f"{self._path} knows no function {name}; it knows {known}")
-            wheres.append("func = ?")
-            values.append(numbers[0])
-        if id_prefix:
-            bounds = _range_of(id_prefix)
-            text = "id >= CAST(? AS TEXT) AND id < CAST(? AS TEXT)"
-            wheres.append(f"({text} OR id >= ? AND id < ?)")  # ids with lone surrogates are bytes
-            values += bounds + bounds
-        values.append(-1 if limit is None else limit)
-        query = (
-            "SELECT row, func, id, due, attempt, state FROM task "  # noqa: S608  no user input
-            f"WHERE {' AND '.join(wheres)} ORDER BY bucket, due, row LIMIT ?"
-        )
-        return self._tasks(query, values)
+        numbers = [number for number, known in self.names.items() if known == name]
+        if name is not None and not numbers:
+            known = ", ".join(sorted(self.names.values())) or "none"
+            raise UnknownTask(f"{self._path} knows no function {name}; it knows {known}")
+        return self._tasks(numbers[0] if numbers else None, id_prefix, limit)
 
-    def _tasks(self, query: str, values: Sequence[Any]) -> Generator[TaskLine, None, None]:
-        with self._reading(), closing(self._connection.execute(query, values)) as found:
-            for row, function, id_, due, attempt, state in found:
-                yield TaskLine(
-                    *(_number(row), self.names.get(function), _text(id_)),
-                    *(_number(due), _number(attempt), _BEGUN.get(state)),
-                )
+    def _tasks(
+        self, function: int | None, id_prefix: str, limit: int | None
+    ) -> Generator[TaskLine, None, None]:
+        asked = self._connection, self.names, function, id_prefix, limit, self._gaps
+        with self._reading(), closing(list_tasks(*asked)) as found:
+            yield from islice(found, limit)
 
     def letters(self, reason: Reason | None = None) -> Iterator[Letter]:
         """Yield dead letters in order of row, without their payloads.
@@ -238,7 +223,7 @@ class Look:
         after = -1
         while True:
             with self._reading():
-                page = read_letters(self._connection, after, PAGE)
+                page = letters_page(self._connection, after, PAGE, self._gaps)
             if not page:
                 return
             yield from (letter for letter in page if reason in (None, letter.reason))
@@ -253,23 +238,6 @@ class Look:
         copy = schema.back_up(self._connection, self._path, path)
         if not self.info.clean:  # it has no lock file: its own time says when a host was alive
             os.utime(copy, ns=(self.info.lived, self.info.lived))
-
-
-def _range_of(prefix: str) -> tuple[bytes, bytes]:
-    """Return the first bytes with a prefix, and the first behind all of them."""
-    start = prefix.encode("utf-8", "surrogatepass")
-    return start, start[:-1] + bytes([start[-1] + 1])  # UTF-8 has no byte 255
-
-
-def _number(value: Any) -> int | None:
-    return value if type(value) is int else None
-
-
-def _text(value: Any) -> str | None:
-    try:
-        return text_out(value)
-    except (TypeError, ValueError):
-        return None
 
 
 # ---- changes
@@ -306,6 +274,11 @@ class Changes:
         self._store = store
         self._next_row = opening.next_row
 
+    @property
+    def complaint(self) -> str:
+        """What could not be read so far; usually empty."""
+        return self._store.complaint
+
     def rows(self, reason: Reason | None, before: int | None = None) -> Iterator[int]:
         """Yield the numbers of dead letters.
 
@@ -336,7 +309,13 @@ class Changes:
         lot: list[Letter] = []
         size = 0
         for row in rows:
-            letter = self.find(row)
+            try:
+                letter = self.find(row)
+            except StoreError as error:
+                if not is_corrupt(error.__cause__ or error):
+                    raise
+                yield Outcome(row, None, _BAD)
+                continue
             if letter.text.startswith(DAMAGED) or not letter.name:
                 yield Outcome(row, None, "it is damaged in the file")
                 continue
@@ -356,10 +335,12 @@ class Changes:
         try:
             self._store.commit(batch)
         except Unwritable as error:  # nothing of it was written
-            if not isinstance(error.__cause__, sqlite3.IntegrityError):
+            is_bad = is_corrupt(error.__cause__ or error)
+            if not is_bad and not isinstance(error.__cause__, sqlite3.IntegrityError):
                 raise
             if len(letters) == 1:
-                yield Outcome(letters[0].row, None, f"another task has its id, {letters[0].id}")
+                why = _BAD if is_bad else f"another task has its id, {letters[0].id}"
+                yield Outcome(letters[0].row, None, why)
                 return
             half = len(letters) // 2
             yield from self._put_back(letters[:half], now)
@@ -369,14 +350,26 @@ class Changes:
         for letter, put in zip(letters, puts, strict=True):
             yield Outcome(letter.row, put.row)
 
-    def discard(self, rows: Iterable[int]) -> int:
-        """Drop dead letters by their numbers; return how many these were."""
+    def discard(self, rows: Iterable[int]) -> tuple[int, list[int]]:
+        """Drop dead letters; return how many, and those that stay because of a corrupt page."""
         count = 0
+        stay: list[int] = []
         each = iter(rows)
         while lot := list(islice(each, PAGE)):
-            self._store.commit(Batch(discards=lot))
-            count += len(lot)
-        return count
+            kept = self._drop(lot)
+            count += len(lot) - len(kept)
+            stay += kept
+        return count, stay
+
+    def _drop(self, rows: list[int]) -> list[int]:
+        try:
+            self._store.commit(Batch(discards=rows))
+        except Unwritable as error:  # nothing of it was written
+            if not is_corrupt(error.__cause__ or error):
+                raise
+            half = len(rows) // 2
+            return self._drop(rows[:half]) + self._drop(rows[half:]) if half else rows
+        return []
 
     def find(self, row: int) -> Letter:
         """Return a dead letter, by its number.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from .columns import MOST_IN_PAGE, read_letters
@@ -104,6 +105,26 @@ def salvage(
             return found, bad, row[0] - 1
         found.append(row)
     return found, bad, until
+
+
+def in_order(
+    connection: sqlite3.Connection, bucket: int, gaps: set[tuple[int, int]]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield what can be read around corrupt pages, from a bucket on, in order of due time and row.
+
+    The rows of one bucket at a time are in memory.
+    """
+    bad: list[tuple[int, int]] = []
+    for _, rows in groupby(_around(connection, (bucket, LEAST), _MOST, bad), itemgetter(0)):
+        yield from sorted(rows, key=order_of)
+    gaps.update(bad)
+
+
+def order_of(values: Sequence[Any]) -> tuple[int, bool, int | float, int]:
+    """Return the sort key of columns: a due time that is no number comes last in its bucket."""
+    bucket, row, due, *_ = values
+    is_odd = not isinstance(due, int | float)
+    return bucket, is_odd, 0 if is_odd else due, row
 
 
 def scan_page(

@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar
 from ..errors import StoreError
 from . import schema
 from .columns import WIDTH, functions_out, read_letter, rows_out, write
-from .faults import RECOVER, REFUSALS, failure, is_busy, is_corrupt, locked, refusal
+from .faults import REFUSALS, complaint, failure, is_busy, is_corrupt, locked, refusal
 from .lock import HandedOver, Lock, holders
 from .parts import Parts
 from .reading import find
@@ -114,14 +114,7 @@ class SQLiteStore:
     @property
     def complaint(self) -> str:
         """What is wrong with the file, though it can be used; usually empty."""
-        count = len(self._gaps)
-        if not count:
-            return ""
-        return (
-            f"{self._path} is corrupt: tasks at {count} {'place' if count == 1 else 'places'} "
-            "cannot be read and are left out, all else goes on. "
-            f"{RECOVER.format(path=self._path)}"
-        )
+        return complaint(self._path, len(self._gaps))
 
     def open(self) -> Opening:
         """Take the lock, make or check the file, and note that a host has it."""

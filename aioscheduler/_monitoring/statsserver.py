@@ -30,9 +30,11 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .._scheduling.alarm import TICK
 from ..stats import HostStats, ManagerStats, WorkerStats
 from . import processmeter
 
@@ -71,6 +73,7 @@ class StatsServer:
         self._opening: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._remove: weakref.finalize[Any, Any] | None = None
+        self._closed = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen; if that cannot be, say so in the log."""
@@ -79,10 +82,25 @@ class StatsServer:
         except OSError as error:
             log.warning("this manager cannot be watched: %s", error)
             return
-        self._opening = loop.create_task(self._serve(self._listener))
+        self._open(loop, self._listener)
+
+    def _open(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        if not self._closed:
+            self._opening = loop.create_task(self._serve(listener))
+            self._opening.add_done_callback(partial(self._opened, loop, listener))
+
+    def _opened(
+        self, loop: asyncio.AbstractEventLoop, listener: socket.socket, opening: asyncio.Task[None]
+    ) -> None:
+        if opening.cancelled():  # by who cancels all tasks of the loop, perhaps as that ends
+            if not self._closed:
+                loop.call_later(TICK, self._open, loop, listener)
+        elif error := opening.exception():
+            log.warning("this manager cannot be watched: %s", error)
 
     def close(self) -> None:
         """Listen no more, and remove the socket."""
+        self._closed = True
         if self._opening is not None:
             self._opening.cancel()
         # In a forked child the listener is closed already, and unknown to the loop.
@@ -107,9 +125,10 @@ class StatsServer:
 
     async def _serve(self, listener: socket.socket) -> None:
         # In two steps, so that there is a server to close however soon this is cancelled.
-        self._server = await asyncio.start_unix_server(
-            self._answer, sock=listener, start_serving=False
-        )
+        if self._server is None:
+            self._server = await asyncio.start_unix_server(
+                self._answer, sock=listener, start_serving=False
+            )
         await self._server.start_serving()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

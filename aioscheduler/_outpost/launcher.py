@@ -16,7 +16,7 @@ threads and signal handlers, none of which may affect the host. Rules of this fi
    under another number; if the former has started one all the same, that ends by itself, as no host
    comes.
 3. The failure of the first launcher, to run or to reach its cluster, is reported; later ones are
-   tried for ever, with growing delays.
+   tried for ever, with growing delays, and the log mentions it ever less often.
 4. A launcher that writes anything but the above is killed and replaced.
 """
 
@@ -33,6 +33,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
+
+from .._processes.reports import is_said
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -240,6 +242,8 @@ class Launcher:
         if "up" in line:
             self._stop_timer()
             self._up_once = self._is_up = True
+            if self._failures > 1:
+                log.warning("the launcher is up again, after %d failures", self._failures)
             self._failures = 0
         elif "refused" in line:
             self._give_up(str(line["refused"]))
@@ -279,11 +283,12 @@ class Launcher:
             return
         self._failures += 1
         delay = min(FIRST_DELAY * 2 ** min(self._failures - 1, 10), LONGEST_DELAY)
-        log.warning(
-            "the launcher is gone, which starts workers on other machines, and is restarted in "
-            "%.1f s; workers that run there go on: %s",
-            *(delay, why),
-        )
+        if is_said(self._failures):
+            log.warning(
+                "the launcher is gone, which starts workers on other machines, and is restarted in "
+                "%.1f s; workers that run there go on: %s",
+                *(delay, why),
+            )
         self._timer = self._loop.call_later(delay, self._run_again)
 
     def _run_again(self) -> None:
@@ -292,7 +297,8 @@ class Launcher:
             self._run(self._loop)
         except OSError as error:
             self._failures += 1
-            log.error("the launcher cannot be started, and is tried again: %s", error)
+            if is_said(self._failures):
+                log.error("the launcher cannot be started, and is tried again: %s", error)
             self._timer = self._loop.call_later(LONGEST_DELAY, self._run_again)
 
     def _reap(self, process: subprocess.Popen[bytes]) -> None:

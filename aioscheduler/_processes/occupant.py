@@ -32,6 +32,7 @@ class End(NamedTuple):
         story: What happened: a line, and below it what is longer.
         reason: Why the manager is to fail.
         planned: Whether it was recycled, and went by itself.
+        is_said: Whether the log is to have it: not each of many that could not begin.
     """
 
     then: Then
@@ -40,6 +41,7 @@ class End(NamedTuple):
     story: str = ""
     reason: Exception | None = None
     planned: bool = False
+    is_said: bool = True
 
 
 class Occupant(Protocol):

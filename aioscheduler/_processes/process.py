@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -116,23 +117,25 @@ def _run(unit: Unit) -> None:
     """In the child; and in what its tasks fork, if they raise out of the loop."""
     own = os.getpid()
     try:
-        aiomultiprocess.core.Process.run_async(unit)
+        status = aiomultiprocess.core.Process.run_async(unit)
     except BaseException as error:
         if os.getpid() != own:
             workers_module("forked").end_child(error)
         _, _, box, _ = unit.args
         box.tell(error)
         raise
+    if status:
+        sys.exit(status)
 
 
 async def _run_worker(
     reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig
-) -> None:
+) -> int | None:
     """In the child."""
     # Imported by a statement, which those who pack programs find.
     from aioscheduler_workers.main import main
 
-    await main(reader, writer, box, config)
+    return await main(reader, writer, box, config)
 
 
 Alive = dict[WorkerProcess, list[int]]

@@ -57,6 +57,14 @@ def report_start(who: str, exitcode: int | None, cause: str, traceback: str | No
     return f"{how}; {cause or 'look at its output above'}"
 
 
+def is_said(times: int) -> bool:
+    """Return whether the log has the n-th failure in a row: the first, and then ever fewer.
+
+    What is tried again for ever fails every few seconds, for days.
+    """
+    return times & (times - 1) == 0
+
+
 def report_slow(who: str, seconds: float, refilling: bool) -> str:
     """Return what is said of a process that takes long to be ready.
 

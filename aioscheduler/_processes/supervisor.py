@@ -34,7 +34,7 @@ from ..stats import WorkerState
 from .budget import RestartBudget
 from .draining import KILL_AFTER, Drain
 from .occupant import End, Occupant, Then
-from .reports import HELD_UP, SILENT, name_process, report_end, report_slow, report_start
+from .reports import HELD_UP, SILENT, is_said, name_process, report_end, report_slow, report_start
 from .workerhandle import MakeWorkerHandle, WorkerHandle
 
 log: logging.Logger = logging.getLogger("aioscheduler")
@@ -186,13 +186,11 @@ class Supervisor:
             why: What it has come to, in words.
 
         Returns:
-            Whether that is begun; not if it is still starting, is to go in any case, or has ended
-            and these are its last frames.
+            Whether it does: not if it is starting, is leaving already, or has ended.
         """
         process = self.process
-        if process is None or not process.pid:
-            return False
-        if self._state is not WorkerState.READY or self._closing:
+        is_ready = self._state is WorkerState.READY and not self._closing
+        if not is_ready or process is None or not process.pid:
             return False
         log.info("%s is recycled: %s", self._describe(), why)
         self._refilling = True
@@ -256,6 +254,8 @@ class Supervisor:
             self._pid, self._node = self.process.pid, self.process.node
         self._last_heard = self._now()
         self._slow = False
+        if self._unready > 1:
+            log.warning("%s is ready, after %d that were not", self._describe(), self._unready)
         self._unready = 0
         self._refilling = False
         if self._ready is not None and not self._ready.done():
@@ -326,8 +326,10 @@ class Supervisor:
             story = self._explain(drain, exitcode, cause)
             recycled = kept is not None and kept.recycles
             planned = recycled and kept is not None and kept.went_by_itself(exitcode)
-            self._occupant.ended(End(Then.REPLACED, exitcode, process, story, planned=planned))
-            self._unready += self._state is WorkerState.STARTING
+            starting = self._state is WorkerState.STARTING
+            self._unready += starting
+            said = not starting or is_said(self._unready)
+            self._occupant.ended(End(Then.REPLACED, exitcode, process, story, None, planned, said))
             self.counts["recycled" if recycled else "restarts"] += 1
             self._replace()
 
@@ -352,10 +354,9 @@ class Supervisor:
             self._state = WorkerState.RESTARTING
             self._unready += 1
             delay = self._delay()
-            log.error(
-                "%s cannot be started, the next try is in %.1f s: %s",
-                *(self._who, delay, error),
-            )
+            if is_said(self._unready):
+                text = "%s cannot be started, the next try is in %.1f s: %s"
+                log.error(text, self._who, delay, error)
             self._timer = self._loop.call_later(delay, self._try_to_spawn)
 
     def _stop(self, end: End) -> None:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from .._scheduling.states import State
-from .._scheduling.unheard import report
+from .._scheduling.unheard import describe, report
 from .._shipping.hostshipping import HostShipper
 from .._transport import wire
 from .._transport.entry import Entry
@@ -79,7 +79,8 @@ class Endings:
         self._ids = ids
         self._own_ids = ids.of[worker]
         self._keeping = keeping
-        self._unheard: dict[int, str] = {}  # names of tasks whose failure nobody will be told of
+        # Names and ids of tasks whose failure nobody will be told of.
+        self._unheard: dict[int, tuple[str, str | None]] = {}
         self._may_name = _UNHEARD_NAMED
 
     def tell(
@@ -181,9 +182,10 @@ class Endings:
             self._counts[state.value] += 1
         told = self.listeners.settle(number, state, value, decode)
         if not told and state is State.FAILED and not durable:
-            name = self._unheard.pop(number, "")
-            who = f"{name} {self._home.ref(scheduler, number)}".lstrip()
-            report(self._home.loop, f"task {who}", value, decode)
+            name, id_ = self._unheard.pop(number, ("", None))
+            ref = self._home.ref(scheduler, number)
+            who = " ".join(filter(None, ("task", name, id_ and repr(id_), str(ref))))
+            report(self._home.loop, who, value, decode, describe(name, id_, ref))
 
     def settle_all(self, ends: Iterable[tuple[Sequence[int], State, Any]]) -> None:
         """Tell the end of every task there is, very many at a time.
@@ -235,9 +237,7 @@ class Endings:
                 self._may_name -= 1
                 entry = self._book.ledger.find(number)
                 if entry is not None:
-                    id_ = self._own_ids.get(number)
-                    known = "" if id_ is None else f" {id_!r}"
-                    self._unheard[number] = self.name(number, entry) + known
+                    self._unheard[number] = self.name(number, entry), self._own_ids.get(number)
 
     def look_after(self) -> None:
         """Is called once a tick."""

@@ -219,7 +219,8 @@ class RemoteLink(RemoteHome):
             self._sender.disconnect()
             self._receiver.disconnect()
             fate, harmed = recovery.pass_on(end.process, end.exitcode)
-            level = logging.DEBUG if end.planned and not harmed else logging.WARNING
+            is_quiet = (end.planned or not end.is_said) and not harmed
+            level = logging.DEBUG if is_quiet else logging.WARNING
             line, _, below = end.story.partition("\n")
             log.log(level, "%s; it is replaced: %s%s", line, fate, below and f"\n{below}")
             return

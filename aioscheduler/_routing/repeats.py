@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from .._repeating.policy import Progress, Run, begin, look, pause, resume, wake_of
 from .._repeating.terms import Terms, read_terms
 from .._scheduling.clock import SECOND
-from .._scheduling.coroutines import close_refused, close_unstarted
+from .._scheduling.coroutines import check_awaitable, close_unstarted
 from .._scheduling.order import Order
 from .._shipping.failures import describe
 from ..options import TaskOptions, read_text
@@ -215,6 +215,7 @@ class Repeats:
         try:
             router.check_open()
             router.loop_thread.check("manager.repeat, coro, rule")
+            check_awaitable(coro, "repeat")
             if self._order is not Order.TIMED:
                 raise TypeError(
                     "repeat() is for a manager of TimedSchedulers: a queue runs tasks in turn, and "
@@ -231,8 +232,8 @@ class Repeats:
             )
             work, own = take_work(router, coro, key, options)
             close_unstarted(coro)
-        except BaseException as refusal:
-            close_refused(coro, refusal)
+        except BaseException:
+            close_unstarted(coro)
             raise
         terms, work = self._share(terms), self._share(work)
         known = self._all.get(id_)

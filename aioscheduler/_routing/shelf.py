@@ -72,7 +72,7 @@ class Shelf(ShelfHome):
         wait_stored: Callable[[Kept], Awaitable[None]],
         loop_thread: LoopThread,
         new_due: Callable[[datetime | timedelta | None], int],
-        make_listing: Callable[[Wanted], ShelfListing],
+        make_listing: Callable[[Wanted, Callable[[int], bool]], ShelfListing],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.loop_thread = loop_thread
@@ -337,7 +337,8 @@ class Shelf(ShelfHome):
     @contextmanager
     def listing(self, wanted: Wanted) -> Iterator[ShelfListing]:
         """Give a list of tasks, which is told what goes meanwhile."""
-        listing = self._make_listing(wanted)
+        restoring = self._restoring
+        listing = self._make_listing(wanted, restoring.waits if restoring else lambda _: False)
         if not self._is_closed:  # then what is not in the file is lost
             listing.unwritten = self.claims.rows() + self._where.horizon.unwritten()
         self._listings.append(listing)

@@ -30,6 +30,7 @@ class ShelfListing:
         drafts: Knows the names of tasks.
         timed: Whether tasks have due times.
         wanted: Which are asked for.
+        waits: Whether a task, which is not in memory for that reason, waits for its function.
 
     Attributes:
         given: The rows of tasks that were given, and that may come up once more.
@@ -44,6 +45,7 @@ class ShelfListing:
         drafts: Drafts,
         timed: bool,
         wanted: Wanted,
+        waits: Callable[[int], bool],
     ) -> None:
         self.given: set[int] = set()
         self.unwritten: list[Row] = []
@@ -53,6 +55,7 @@ class ShelfListing:
         self._drafts = drafts
         self._timed = timed
         self._wanted = wanted
+        self._waits = waits
         self._passed: tuple[Any, ...] | None = None  # up to where the file was read
         self._is_through = False
         self._seen: set[int] = set()  # rows of which it is known whether they were given
@@ -102,9 +105,12 @@ class ShelfListing:
         if row.row in self._seen or row.row in self._where:
             return None
         self._moved.pop(row.row, None)  # here it is, before its move or after it
-        unwritten = self._where.horizon.find(row.row)
+        horizon = self._where.horizon
+        unwritten = horizon.find(row.row)
         if unwritten is None:
-            return row
+            # It has been in memory, and has ended: the file is about to be told.
+            has_ended = horizon.is_near(*row.position) and not self._waits(row.row)
+            return None if has_ended else row
         if unwritten.row is not None:  # it may come up once more, where it is now
             self._seen.add(row.row)
             self.given.add(row.row)

@@ -34,6 +34,7 @@ def submit(
     key: str | bytes | int | None,
     options: TaskOptions,
     return_exceptions: bool = False,
+    call: str = "map",
 ) -> Batch[Any]:
     """Take calls of one function; see `Manager.map`.
 
@@ -45,6 +46,7 @@ def submit(
         key: As there.
         options: As there.
         return_exceptions: As there.
+        call: What was called, `map` or `starmap`.
 
     Raises:
         Exception: As there. What was sent before is cancelled.
@@ -53,11 +55,12 @@ def submit(
         close_unstarted(func)
         hint = ""
         if isinstance(func, CoroutineType):
-            hint = f"; leave out the call: map({func.__name__}, items)"
-        raise TypeError(f"map() takes a function and its items, not {type(func).__name__}{hint}")
+            hint = f"; leave out the call: {call}({func.__name__}, items)"
+        wrong = type(func).__name__
+        raise TypeError(f"{call}() takes a function and its items, not {wrong}{hint}")
     check_flag("return_exceptions", return_exceptions)
     router.check_open()
-    router.loop_thread.check("manager.map, func, items")
+    router.loop_thread.check(f"manager.{call}, func, items")
     placement, front = router.placement, router.links[0]
     # One more than there is room for is refused below, and an endless iterable with it.
     room = placement.room_everywhere()

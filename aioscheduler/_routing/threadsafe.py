@@ -17,8 +17,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from .._scheduling.coroutines import close_unstarted, name_of
+from .._scheduling.coroutines import check_awaitable, close_unstarted, name_of
 from .._scheduling.loopthread import tell
+from .._scheduling.unheard import TASK, describe
 from .._shipping.propagation import Propagation
 from ..task import State, Task
 from .router import Router
@@ -134,7 +135,7 @@ class ThreadFuture(Future[T]):
         super().__init__()
         self._loop = loop
         self._unfinished = unfinished
-        self._schedule = schedule
+        self._schedule: Callable[[Awaitable[T]], Task[T]] | None = schedule
         self._coro: Awaitable[T] | None = coro
         self._task: Task[T] | None = None
         self._notified = False
@@ -175,16 +176,20 @@ class ThreadFuture(Future[T]):
 
     def __del__(self) -> None:
         if self._unheard:
+            task = self._task
+            # It was refused if it has no task.
+            id_, ref = (None, None) if task is None else (task.id, task.ref)
             context = {
                 "message": f"{self._name}: it failed or was refused, and nobody asked for it",
                 "exception": super().exception(0),
+                TASK: describe(self._name, id_, ref),
             }
             tell(self._loop, self._loop.call_exception_handler, context)
 
     @property
     def is_on_its_way(self) -> bool:
         """Whether the loop has not taken the coroutine yet."""
-        return self._coro is not None
+        return self._schedule is not None
 
     def send(self) -> None:
         """Take the coroutine to the loop.
@@ -232,25 +237,27 @@ class ThreadFuture(Future[T]):
         self.relay()
         self._unfinished.discard(self)
         close_unstarted(self._coro)
-        self._coro = None
+        self._schedule = self._coro = None
         with suppress(InvalidStateError):
             self.set_exception(reason)
         if self.cancelled():
             self._notify()
 
     def _arrive(self) -> None:
-        coro, self._coro = self._coro, None
-        if coro is None or self.done():
+        schedule, coro = self._schedule, self._coro
+        self._schedule = self._coro = None
+        if schedule is None or self.done():
             close_unstarted(coro)
             return
         try:
-            self._task = self._schedule(coro)
+            check_awaitable(coro, "schedule_threadsafe")
+            self._task = schedule(coro)  # type: ignore[arg-type]  # it is an awaitable
         except BaseException as refusal:
             self._unfinished.discard(self)
             with suppress(InvalidStateError):
                 self._unheard = not self._awaited
                 self.set_exception(refusal)
-            del self  # which the refusal's traceback would keep alive
+            del self, schedule  # which the refusal's traceback would keep alive
             if isinstance(refusal, KeyboardInterrupt):  # a Ctrl-C, which is the loop's as well
                 raise
         else:

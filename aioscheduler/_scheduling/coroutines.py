@@ -13,8 +13,12 @@ from types import CoroutineType, FunctionType
 from typing import Any
 
 
-def check_awaitable(awaitable: object) -> None:
+def check_awaitable(awaitable: object, call: str = "schedule") -> None:
     """Refuse what cannot be awaited, or not from its beginning.
+
+    Args:
+        awaitable: What was given.
+        call: The function that it was given to.
 
     Raises:
         TypeError: With a hint at what was probably meant.
@@ -28,14 +32,14 @@ def check_awaitable(awaitable: object) -> None:
         if awaitable.cr_frame is None:
             raise TypeError(
                 f"{awaitable.__qualname__}() has been awaited or closed already; "
-                "call the function again for each schedule()"
+                f"call the function again for each {call}()"
             )
     elif not isinstance(awaitable, Awaitable):
         if inspect.iscoroutinefunction(awaitable):
             name = getattr(awaitable, "__name__", "work")
-            raise TypeError(f"{name} is the function: call it, schedule({name}(...))")
+            raise TypeError(f"{name} is the function: call it, {call}({name}(...))")
         raise TypeError(
-            f"schedule() takes a coroutine such as work(1), not {type(awaitable).__name__}; "
+            f"{call}() takes a coroutine such as work(1), not {type(awaitable).__name__}; "
             "plain functions are called by a manager's map(), or by an async def function"
         )
 

@@ -174,8 +174,11 @@ class Lifespan:
             log.error("%s failed %s", self.describe(), when, exc_info=error)
 
     def _tell_entered(self, task: asyncio.Task[None] | None = None) -> None:
-        if not self._entered.done():
-            self._entered.set_result(None)
+        if self._entered.done():
+            return
+        if task is not None and task.cancelled() and not self._leaving:  # by somebody else
+            self._error = asyncio.CancelledError("the initializer was cancelled before it began")
+        self._entered.set_result(None)
 
 
 def time_to_leave(began: float, timeout: float | None, now: float) -> float | None:

@@ -14,6 +14,9 @@ from .loopthread import tell
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
+TASK = "scheduled_task"
+"""Where a handler finds whose failure it is: "task" is one of asyncio's own by convention."""
+
 
 class Unseen:
     """Reports a failure when its handle is dropped before anybody asked for the outcome.
@@ -43,9 +46,15 @@ def report(
     who: str,
     value: Any,
     decode: Callable[[Any], object] | None,
+    task: dict[str, Any] | None = None,
 ) -> None:
     """Hand a failure that nobody awaits to the loop's exception handler."""
-    tell_unheard(loop, f"{who}: its failure was never awaited", value, decode)
+    tell_unheard(loop, f"{who}: its failure was never awaited", value, decode, task)
+
+
+def describe(name: str, id_: str | None, ref: object) -> dict[str, Any]:
+    """Return what a handler is told of a task."""
+    return {"name": name, "id": id_, "ref": ref}
 
 
 def tell_unheard(
@@ -53,6 +62,7 @@ def tell_unheard(
     message: str,
     value: Any,
     decode: Callable[[Any], object] | None,
+    task: dict[str, Any] | None = None,
 ) -> None:
     """Hand a failure to the loop's exception handler, which may raise without harm here.
 
@@ -61,6 +71,7 @@ def tell_unheard(
         message: What has happened.
         value: The failure, or what `decode` makes it from.
         decode: May raise, which is then the failure.
+        task: Whose it is, as `describe` says it; None: not that of one task.
     """
     if loop is None:
         return
@@ -69,6 +80,8 @@ def tell_unheard(
     except BaseException as unreadable:  # noqa: BLE001  a user's class may raise anything here
         error = unreadable
     context = {"message": message, "exception": error}
+    if task is not None:
+        context[TASK] = task
     try:
         if loop.is_running() and asyncio._get_running_loop() is not loop:
             loop.call_soon_threadsafe(loop.call_exception_handler, context)

@@ -6,6 +6,7 @@ nothing. A block may have a title:
     ```python title="name.py"        the blocks below it on the page can import it
     ```python title="test_name.py"   is run by pytest, and name.py above it by nothing else
     ```python title="cell 1"         the cells of a page are run by IPython, as one session
+    ```python title="NAME, for aioscheduler 1.4.2"    is compiled: 1.4.2 needs Python 3.10
 
 A program with Ray is one of the tests that need nodes, and Ray may say what it wants beside it.
 """
@@ -29,7 +30,8 @@ BLOCK = re.compile(
     r'^```python(?: title="(.*?)")?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?',
     re.MULTILINE | re.DOTALL,
 )
-PYTEST = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+# In the shared temporary folder it may spend a minute on removing what large runs have left there.
+PYTEST = ("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--basetemp=temporary")
 IPYTHON = ("-m", "IPython", "--no-banner", "--quick", "--colors=NoColor", "-c")
 
 
@@ -51,6 +53,9 @@ def programs_of(page: Path) -> list[Program]:
         name = f"{page.stem}-{title or number}"
         if title.startswith("cell"):
             cells.append((code, printed))
+        elif title.endswith("1.4.2"):
+            old = ("-m", "py_compile", "old.py")
+            found.append(Program(name, old, {"old.py": code}, None))
         elif not title:
             program = {**files, "program.py": code}
             found.append(Program(name, ("program.py",), program, printed))

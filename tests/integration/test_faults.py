@@ -64,9 +64,17 @@ async def mark(path: Path, text: str) -> str:
 async def running(manager: Manager) -> Task[None]:
     """A task that has begun and does not end by itself."""
     task = manager.schedule(asyncio.sleep(60))
-    while task.state is not State.RUNNING:
+    while task.state is not State.RUNNING or not has_begun(manager, task):
         await asyncio.sleep(0.001)
     return task
+
+
+def has_begun(manager: Manager, task: Task[None]) -> bool:
+    """Whether its worker has begun it: it is RUNNING as soon as that was announced."""
+    assert task.ref is not None
+    process = manager._remotes[task.ref.worker].supervisor.process
+    begun = None if process is None else process.begun(task.ref.scheduler)
+    return begun is not None and begun[0] > task.ref.number
 
 
 def worker_pid(manager: Manager, worker: int = 0) -> int:
@@ -661,6 +669,25 @@ async def test_close_ends_a_stopped_worker() -> None:
 
 async def block(seconds: float) -> None:
     time.sleep(seconds)  # noqa: ASYNC251  as no good task would
+
+
+async def cancel_all() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await asyncio.sleep(60)
+
+
+async def test_a_task_that_cancels_all_tasks_of_its_worker_is_said_in_a_line(
+    capfd: Any, caplog: Any
+) -> None:
+    async with Manager(1, workers=1, max_restarts=OPEN) as manager:
+        with pytest.raises((asyncio.CancelledError, WorkerLost)):
+            await manager.schedule(cancel_all())
+        assert await manager.schedule(give(5)) == 5
+    said = "exited with status 1 (a task has cancelled all asyncio tasks of its worker, and with"
+    assert [record.getMessage().count(said) for record in caplog.records] == [1]
+    assert "\n" not in caplog.records[0].getMessage()
+    assert capfd.readouterr().err == ""
 
 
 async def test_what_blocks_a_loop_is_reported_with_its_stack(capfd: Any, caplog: Any) -> None:

@@ -58,7 +58,7 @@ async def test_every_call_in_another_thread_is_refused_and_changes_nothing(
     task, batch = manager.schedule(give(), NEVER), manager.map(give, [1], NEVER)
     calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: manager.map(give, [1]), "manager.map, func, items"),
-        (lambda: manager.starmap(give, [(1,)]), "manager.map, func, items"),
+        (lambda: manager.starmap(give, [(1,)]), "manager.starmap, func, items"),
         (lambda: manager.cancel(task), "manager.cancel, task"),
         (lambda: manager.cancel(task.ref), "manager.cancel, task"),  # type: ignore[arg-type]
         (lambda: task.cancel(), "task.cancel"),

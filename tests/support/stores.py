@@ -15,6 +15,7 @@ from aioscheduler._durable.records import (
     Function,
     Letter,
     Opening,
+    Position,
     Row,
     Store,
     StoreGone,
@@ -35,6 +36,19 @@ def read_all(store: Store, most: int = 4096) -> list[list[Row]]:
         if page.behind is None:
             return pages
         page = store.read(page.reached, LAST[0], most)
+
+
+def store_of(rows: list[Row]) -> SQLiteStore:
+    """Return a store in memory that has these tasks."""
+    store = SQLiteStore(":memory:")
+    store.open()
+    store.commit(Batch(puts=rows))
+    return store
+
+
+def positions(rows: list[Row]) -> list[Position]:
+    """Return where tasks stand in the order in which they are read."""
+    return [row.position for row in rows]
 
 
 class TrickyStore(SQLiteStore):

@@ -260,6 +260,8 @@ async def test_failures_of_a_dropped_batch_are_told_once(
         "2 of the 5 tasks of a batch of f failed, and nobody awaited them; task 0 failed with this"
     )
     assert report["exception"].args == ("x",)
+    ref = home.ref(parts[0].scheduler, 10)
+    assert report["scheduled_task"] == {"name": "f", "id": None, "ref": ref}
     assert parts[1]._outcomes.values[4] is None
 
 

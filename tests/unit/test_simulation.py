@@ -24,8 +24,6 @@ def test_every_seed_holds(first: int) -> None:
     assert {seed: found for seed, found in faults.items() if found} == {}
 
 
-# A host that is thrown away in the midst of its close() leaves coroutines that are never resumed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("first", firsts(100, 10, 40))
 def test_every_seed_of_hosts_on_a_store_holds(first: int) -> None:
     faults = {seed: simulate.simulate(seed, hosts=True) for seed in range(first, first + 10)}

@@ -248,6 +248,40 @@ def test_the_head_is_there_before_a_bad_part_is_told(ask: Ask, path: Path) -> No
     assert "cannot be read: no such table: task" in complaint
 
 
+def test_what_can_be_read_is_listed_and_what_cannot_is_told(ask: Ask, path: Path) -> None:
+    store = SQLiteStore(path, wait=0)
+    store.open()
+    rows = [Row(row, NOW, 1, b"\xee" * 100) for row in range(100, 600)]
+    store.commit(Batch(puts=rows))
+    burials = [Burial(row.bucket, row.row, 1, Reason.UNKNOWN, "", NOW) for row in rows]
+    store.commit(Batch(burials=burials, next_row=600))
+    store.close(True)
+    content = path.read_bytes()
+    pages = [
+        at
+        for at in range(0, len(content), 4096)
+        if content[at] == 13 and b"\xee" * 100 in content[at : at + 4096]
+    ]
+    with open(path, "r+b") as file:
+        file.seek(pages[len(pages) // 2])
+        file.write(b"\xff" * 4096)
+    status, lines, complaint = ask("dead")
+    assert status == 1
+    assert 450 < len(lines) < 490
+    assert "tasks at 1 place cannot be read" in complaint
+    status, summed, again = ask()
+    assert (status, again) == (1, complaint)
+    assert f"{len(lines) - 1} dead letters" in summed
+    assert ask("tasks")[::2] == (0, "")
+    status, said, complaint = ask("requeue", "--all", "--reason", "unknown")
+    assert (status, complaint.count("tasks at 1 place cannot be read")) == (1, 1)
+    assert 400 < int(said[0].split()[0]) == len(lines) - 4 - complaint.count("stays one: ")
+    status, said, complaint = ask("discard", "--all")
+    assert status == 1
+    assert said[0].endswith(" discarded")
+    assert " stay: a corrupt page of the file is in the way. " in complaint
+
+
 def test_a_file_that_is_not_there(ask: Ask, tmp_path: Path) -> None:
     missing = tmp_path.resolve() / "no.db"
     assert ask(file=missing) == (1, [], f"there is no file {missing}\n")

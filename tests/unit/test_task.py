@@ -147,7 +147,9 @@ async def test_a_failure_that_nobody_sees_is_reported_when_dropped(
     del unreadable
     gc.collect()
     await asyncio.sleep(0)
-    assert isinstance(reports.pop()["exception"], ValueError)
+    report = reports.pop()
+    assert isinstance(report["exception"], ValueError)
+    assert report["scheduled_task"].keys() == {"name", "id", "ref"}
 
 
 @pytest.mark.parametrize("kind", [SystemExit, asyncio.CancelledError, GeneratorExit, ValueError])

@@ -35,8 +35,12 @@ from .garbage import Thresholds
 from .watch import ORPHAN_GRACE, watch
 from .worker import Worker
 
+CANCELLED = "a task has cancelled all asyncio tasks of its worker, and with them the worker's own"
 
-async def main(reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig) -> None:
+
+async def main(
+    reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig
+) -> int | None:
     """Run one worker until it is told to end, or its host is gone.
 
     Args:
@@ -44,8 +48,12 @@ async def main(reader: Connection, writer: Connection, box: BlackBox, config: Wo
         writer: Frames to the host.
         box: What survives this process.
         config: What the manager tells this worker.
+
+    Returns:
+        The status to exit with, if it was cancelled.
     """
     enter_worker()
+    own = os.getpid()
     _ignore_interrupt()
     _die_with(config.host)
     _set_name(config.short_name)
@@ -69,9 +77,16 @@ async def main(reader: Connection, writer: Connection, box: BlackBox, config: Wo
     end_with_the_task(worker, loop)
     watched = (worker, loop, config, thresholds, box)
     threading.Thread(target=watch, args=watched, daemon=True).start()
-    await worker.serve(loop, *fds)
+    try:
+        await worker.serve(loop, *fds)
+    except asyncio.CancelledError:
+        if os.getpid() != own:  # forked by a task
+            raise
+        box.blame(None, CANCELLED, "")
+        return 1
     if not await _end_everything():
         os._exit(0)  # asyncio's own way would wait for it
+    return None
 
 
 def _ignore_interrupt() -> None:

@@ -285,6 +285,10 @@ class Host:
             for engine in getattr(link, "engines", ()):
                 for entry in (*engine.waiting.values(), *engine._launched.values()):
                     close(entry)
+                for task, entry in engine.running.values():  # which no factory has made
+                    self._rest.append(task)
+                    close_unstarted(task.get_coro())
+                    close(entry)
         for handle in [*loop._ready, *loop._scheduled]:
             if handle._context.get(HOST) is self:
                 handle.cancel()

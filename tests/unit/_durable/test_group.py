@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stores import read_all
 
-from aioscheduler._durable.group import Group, Kept
+from aioscheduler._durable.group import MOST_CHANGES, Group, Kept
 from aioscheduler._durable.records import (
     BUCKET_SHIFT,
     Batch,
@@ -260,6 +260,22 @@ def test_a_part_says_how_far_it_goes() -> None:
         stamps.append(taken[1])
     assert stamps == [third.stamp - 1, group.stamp]
     assert first.stamp <= stamps[0]
+
+
+def test_a_part_is_not_so_many_changes_that_the_loop_is_held_up() -> None:
+    group = Group(0)
+    alike = Row(-1, 0, 1, b"")
+    count = 2 * MOST_CHANGES + 5
+    group.put_many(alike, 0, [b""] * count)
+    parts = []
+    while (taken := group.take()) is not None:
+        parts.append(taken)
+    assert [len(batch.puts) for batch, _ in parts] == [MOST_CHANGES, MOST_CHANGES, 5]
+    assert [stamp for _, stamp in parts] == [MOST_CHANGES, 2 * MOST_CHANGES, count]
+    assert [row for batch, _ in parts for row in rows_of(batch)] == list(range(count))
+    with group.whole():
+        group.put_many(alike, 0, [b""] * count)
+    assert len(take(group, 1 << 30).puts) == count  # what belongs together is not parted
 
 
 def test_what_is_long_counts() -> None:

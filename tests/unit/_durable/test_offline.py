@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from storesuite import letters_of, rows_of, some_rows
 
 from aioscheduler._durable import offline, schema
 from aioscheduler._durable.lock import Lock
-from aioscheduler._durable.offline import Outcome, change, look
+from aioscheduler._durable.offline import Look, Outcome, change, look
 from aioscheduler._durable.offlinerecords import TaskLine
 from aioscheduler._durable.records import (
     Batch,
@@ -46,6 +48,7 @@ DEAD = [
     Row(12, NOW, 2, b"twelve"),
     Row(13, NOW, 1, b"thirteen", id="ada/1"),  # another task has its id by now
 ]
+DUES = random.Random(1).choices(range(5), k=20_000)
 LETTERS = [
     Burial(DEAD[0].bucket, 11, 4, Reason.FAILED, "Traceback\nValueError: 11", NOW + 1),
     Burial(DEAD[1].bucket, 12, 1, Reason.LOST, "its host died", NOW + 2),
@@ -405,24 +408,120 @@ def test_an_older_file_that_is_too_different_is_refused(
         list(found.tasks())
 
 
-def test_a_bad_page_is_told(path: Path) -> None:
-    store = SQLiteStore(path, wait=0)
-    store.open()
-    store.commit(Batch(puts=some_rows(1000, 20_000)))
-    store.close(True)
+def spoil_one(path: Path, kind: int, rows: bytes) -> None:
+    """Spoil a page of tasks (10) or dead letters (13) whose rows have these bytes."""
     content = path.read_bytes()
-    pages = [n for n in range(20, len(content) // 4096) if content[n * 4096] == 10]
+    pages = [
+        n
+        for n in range(len(content) // 4096)
+        if content[n * 4096] == kind and content.count(rows, n * 4096, (n + 1) * 4096)
+    ]
     with open(path, "r+b") as file:
         file.seek(pages[len(pages) // 2] * 4096)
         file.write(b"\xff" * 4096)
-    rows: list[int | None] = []
+
+
+def test_around_a_bad_page_tasks_are_listed_in_their_order(path: Path) -> None:
+    store = SQLiteStore(path, wait=0)
+    store.open()
+    hour = 3600 * SECOND
+    puts = [
+        row._replace(id=f"{'new' if row.row % 2 else 'old'}/{row.row}", due=NOW + due * hour)
+        for row, due in zip(some_rows(1000, 20_000, payload=b"\xee" * 99), DUES, strict=True)
+    ]
+    store.commit(Batch(puts=puts))
+    store.close(True)
+    whole = see(path)
     with look(str(path)) as found:
-        with pytest.raises(StoreError, match=r"malformed.*\.recover"):
-            rows += (line.row for line in found.tasks())
-        assert 1000 < len(rows) < 19_000  # what comes before
-        with pytest.raises(StoreError, match=r"malformed.*\.recover"):
-            found.count_tasks()
-        assert found.count_letters() == {"failed": 2, "lost": 1}
+        lines = {line.row: line for line in found.tasks()}
+        assert not found.complaint
+    spoil_one(path, 10, b"\xee" * 99)
+    with look(str(path)) as found:
+        rows = [line.row for line in found.tasks()]
+        assert 19_900 < len(rows) < 20_004
+        assert len(set(rows)) == len(rows)
+        assert rows == [row for row in whole[-2] if row in set(rows)]
+        assert re.search(r"tasks at 1 place cannot be read.*\.recover", found.complaint)
+        assert [lines[row] for row in rows] == list(found.tasks())
+        some = [row for row in rows if (lines[row].id or "").startswith("old/")]
+        assert [line.row for line in found.tasks(id_prefix="old/")] == some
+        assert [line.row for line in found.tasks("pay")] == [3]
+        assert [line.row for line in found.tasks(limit=12_000)] == rows[:12_000]
+        assert sum(count for count, _ in found.count_tasks().values()) == len(rows)
+        assert found.count_tasks()["pay"] == (1, NOW + 5)
+        assert see_letters(found) == ({"failed": 2, "lost": 1}, [11, 12, 13])
+
+
+def see_letters(found: Look) -> tuple[dict[str, int], list[int]]:
+    return found.count_letters(), [letter.row for letter in found.letters()]
+
+
+@pytest.fixture
+def spoilt(path: Path) -> Path:
+    """A file of 500 dead letters, some of which are on a bad page."""
+    store = SQLiteStore(path, wait=0)
+    store.open()
+    rows = some_rows(100, 500, payload=b"\xee" * 100)
+    store.commit(Batch(puts=rows))
+    store.commit(Batch(burials=[Burial(r.bucket, r.row, 1, Reason.UNKNOWN, "", 5) for r in rows]))
+    store.close(True)
+    spoil_one(path, 13, b"\xee" * 100)
+    return path
+
+
+def test_around_a_bad_page_letters_are_listed(spoilt: Path) -> None:
+    with look(str(spoilt)) as found:
+        counts, rows = see_letters(found)
+        assert "tasks at 1 place cannot be read" in found.complaint
+        assert [letter.row for letter in found.letters(Reason.UNKNOWN)] == rows[3:]
+    assert 450 < len(rows) < 490
+    assert rows[:3] == [11, 12, 13]
+    assert rows[-1] == 599
+    assert counts == {"failed": 2, "lost": 1, "unknown": len(rows) - 3}
+
+
+def test_around_a_bad_page_letters_are_put_back_and_dropped(spoilt: Path) -> None:
+    with change(str(spoilt)) as file:
+        rows = list(file.rows(Reason.UNKNOWN))
+        assert "tasks at 1 place cannot be read" in file.complaint
+        outcomes = list(file.requeue(rows[:300], NOW))
+        why = "a corrupt page of the file is in the way"
+        assert {each.why for each in outcomes if each.task is None} <= {why}
+        back = {outcome.row for outcome in outcomes if outcome.task is not None}
+        assert len(back) > 200
+        left = list(file.rows(Reason.UNKNOWN))
+        assert left == [row for row in rows if row not in back]
+        count, stay = file.discard(file.rows(Reason.UNKNOWN))
+        assert count > 100
+        assert count + len(stay) == len(left)
+        assert list(file.rows(Reason.UNKNOWN)) == stay
+        assert len(stay) < 60
+
+
+def test_a_letter_with_a_bad_payload_takes_no_other_along(path: Path) -> None:
+    store = SQLiteStore(path, wait=0)
+    store.open()
+    rows = some_rows(100, 3)
+    rows[1] = rows[1]._replace(payload=b"\xab" * 8192 + b"\xcd" * 8192)  # on pages of its own
+    store.commit(Batch(puts=rows))
+    store.commit(Batch(burials=[Burial(r.bucket, r.row, 1, Reason.UNKNOWN, "", 5) for r in rows]))
+    store.close(True)
+    content = path.read_bytes()
+    with open(path, "r+b") as file:  # its chain of overflow pages is broken
+        for at in range(0, len(content), 4096):
+            if content[at + 4 : at + 4096] == b"\xab" * 4092:
+                file.seek(at)
+                file.write(b"\x7f\xff\xff\xff")
+    outcomes = requeue(path, 100, 101, 102)
+    assert [(each.row, each.task is None) for each in outcomes] == [
+        *((101, True), (100, False), (102, False))
+    ]
+    assert outcomes[0].why == "a corrupt page of the file is in the way"
+    with change(str(path)) as changed:
+        assert changed.discard([11, 12, 101]) == (
+            3,
+            [],
+        )  # even unreadable ones
 
 
 def test_a_file_that_vanishes_is_a_store_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,7 +680,7 @@ def test_what_is_meant_is_dropped(
     path: Path, reason: Reason | None, before: int | None, rows: list[int]
 ) -> None:
     with change(str(path)) as file:
-        assert file.discard(file.rows(reason, before)) == len(rows)
+        assert file.discard(file.rows(reason, before)) == (len(rows), [])
     assert sorted(stored(path)[1]) == sorted({11, 12, 13} - set(rows))
 
 

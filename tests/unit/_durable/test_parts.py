@@ -7,6 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stores import positions, store_of
 
 from aioscheduler._durable import parts
 from aioscheduler._durable.records import (
@@ -15,7 +16,6 @@ from aioscheduler._durable.records import (
     LAST,
     Batch,
     Begun,
-    Position,
     Row,
     Update,
 )
@@ -25,21 +25,10 @@ STEP = 1 << (BUCKET_SHIFT - 2)  # four due times in each bucket
 DUES = st.integers(-6, 20).map(lambda n: n * STEP)
 
 
-def a_store(rows: list[Row]) -> SQLiteStore:
-    store = SQLiteStore(":memory:")
-    store.open()
-    store.commit(Batch(puts=rows))
-    return store
-
-
 @st.composite
 def tasks(draw: st.DrawFn) -> list[Row]:
     dues = draw(st.lists(DUES, max_size=30))
     return [Row(number, due, 1, b"") for number, due in enumerate(dues, 1)]
-
-
-def positions(rows: list[Row]) -> list[Position]:
-    return [row.position for row in rows]
 
 
 @pytest.fixture
@@ -52,7 +41,7 @@ def few_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_part_is_the_beginning_of_what_is_asked_for(
     rows: list[Row], due: int, row: int, until: int, most: int
 ) -> None:
-    with_rows = a_store(rows)
+    with_rows = store_of(rows)
     page = with_rows.read((due, row), until, most)
     behind = sorted(r.position for r in rows if r.position > (due, row))
     wanted = [position for position in behind if position[0] <= until]
@@ -71,7 +60,7 @@ def test_a_part_is_the_beginning_of_what_is_asked_for(
 
 @given(tasks(), st.integers(1, 40))
 def test_part_by_part_all_is_read_once(rows: list[Row], most: int) -> None:
-    store = a_store(rows)
+    store = store_of(rows)
     found: list[Row] = []
     after = FIRST
     behind: int | None = LAST[0]
@@ -85,7 +74,7 @@ def test_part_by_part_all_is_read_once(rows: list[Row], most: int) -> None:
 def test_a_queue_is_read_in_order() -> None:
     rows = [Row(number, 0, 1, b"") for number in range(1, 3000)]
     shuffled = random.Random(1).sample(rows, len(rows))
-    store = a_store(shuffled)
+    store = store_of(shuffled)
     assert store.read((0, 500), 0, 1000) == (rows[500:1500], (0, 1500), 0)
     assert store.read((0, 2500), 0, 1000) == (rows[2500:], (0, LAST[1]), None)
     store.close(clean=True)
@@ -94,7 +83,7 @@ def test_a_queue_is_read_in_order() -> None:
 def test_large_arguments_make_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "MOST_BYTES", 2_000_000)
     rows = [Row(number, 7, 1, bytes(1000)) for number in range(1, 8000)]
-    store = a_store(rows)
+    store = store_of(rows)
     page = store.read(FIRST, 9, 100_000)
     assert 2000 <= len(page.rows) <= 2000 + 1024
     assert page.reached == page.rows[-1].position
@@ -112,7 +101,7 @@ def test_whatever_changes_in_between_it_is_what_the_file_has_then(seed: int) -> 
         return draw.randrange(6) << (BUCKET_SHIFT - 2)
 
     there = {number: Row(number, draw_due(), 1, b"") for number in range(1, 40)}
-    store = a_store(list(there.values()))
+    store = store_of(list(there.values()))
     after, until = FIRST, 6 << (BUCKET_SHIFT - 2)
     for event in range(40):
         what = draw.choice(["put", "move", "mark", "strike", *["read"] * 4])
@@ -155,7 +144,7 @@ class Asked:
 @pytest.mark.usefixtures("few_ahead")
 def test_of_a_large_bucket_the_order_is_not_found_anew_for_each_part() -> None:
     rows = [Row(number, 5 - number % 3, 1, b"") for number in range(1, 30)]
-    store = a_store(rows)
+    store = store_of(rows)
     asked = Asked(store)
     reader = parts.Parts()
     after, found = FIRST, []
@@ -173,7 +162,7 @@ def test_of_a_large_bucket_the_order_is_not_found_anew_for_each_part() -> None:
 @pytest.mark.usefixtures("few_ahead")
 def test_what_was_noted_is_forgotten_only_if_something_comes_among_it() -> None:
     rows = [Row(number, number, 1, b"") for number in range(1, 40)]
-    store = a_store(rows)
+    store = store_of(rows)
     first = store.read(FIRST, 99, 2)
     store.read(first.reached, 99, 2)
     noted = store._parts._rows

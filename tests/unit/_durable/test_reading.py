@@ -5,21 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stores import store_of
 
-from aioscheduler._durable.records import BUCKET_SHIFT, FIRST, Batch, Position, Row
-from aioscheduler._durable.sqlite import SQLiteStore
+from aioscheduler._durable.records import BUCKET_SHIFT, FIRST, Position, Row
 from aioscheduler.errors import StoreError
 
 STEP = 1 << (BUCKET_SHIFT - 2)  # four due times in each bucket
 DUES = st.integers(-6, 20).map(lambda n: n * STEP)
 IDS = st.sampled_from(["", "a", "ab", "abc", "b", "\xfc", "\ud800", "a\ud800", "\ud800a"])
-
-
-def a_store(rows: list[Row]) -> SQLiteStore:
-    store = SQLiteStore(":memory:")
-    store.open()
-    store.commit(Batch(puts=rows))
-    return store
 
 
 @st.composite
@@ -31,15 +24,11 @@ def tasks(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-def positions(rows: list[Row]) -> list[Position]:
-    return [row.position for row in rows]
-
-
 @given(tasks(), st.lists(IDS, max_size=3), st.lists(st.tuples(DUES, st.integers(-1, 31))))
 def test_tasks_are_found_wherever_they_are(
     rows: list[Row], ids: list[str], asked: list[Position]
 ) -> None:
-    store = a_store(rows)
+    store = store_of(rows)
     found = store.find(ids, asked)
     by_id = {row.id: row for row in rows}
     by_number = {row.row: row for row in rows}
@@ -51,14 +40,14 @@ def test_tasks_are_found_wherever_they_are(
 
 
 def test_a_number_that_no_file_can_have_is_of_no_task() -> None:
-    store = a_store([Row(1, 5, 1, b"")])
+    store = store_of([Row(1, 5, 1, b"")])
     assert store.find([], [(5, 1 << 63), (5, -(1 << 70))]) == []
     store.close(clean=True)
 
 
 @given(tasks(), st.integers(1, 10))
 def test_all_are_listed_once(rows: list[Row], most: int) -> None:
-    store = a_store(rows)
+    store = store_of(rows)
     found: list[Row] = []
     after = FIRST
     while part := store.scan(after, most):
@@ -71,7 +60,7 @@ def test_all_are_listed_once(rows: list[Row], most: int) -> None:
 
 @given(tasks(), IDS, st.integers(1, 10))
 def test_all_ids_of_a_prefix_are_listed_once(rows: list[Row], prefix: str, most: int) -> None:
-    store = a_store(rows)
+    store = store_of(rows)
     found: list[str] = []
     after = None
     while part := store.scan_ids(prefix, after, most):
@@ -82,7 +71,7 @@ def test_all_ids_of_a_prefix_are_listed_once(rows: list[Row], prefix: str, most:
 
 
 def test_what_cannot_be_read_is_said() -> None:
-    store = a_store([])
+    store = store_of([])
     connection = store._connection
     assert connection is not None
     connection.execute("DROP TABLE task")

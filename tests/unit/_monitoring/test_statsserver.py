@@ -201,6 +201,51 @@ async def test_a_monitor_that_is_closed_before_it_opened_leaves_nothing(folder: 
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("turns", range(3))
+async def test_who_cancels_all_tasks_of_the_loop_does_not_end_it(
+    folder: Path, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioscheduler._monitoring.statsserver.TICK", 0.01)
+    monitor = StatsServer("ab12", lambda: STATS, lambda: [REPEAT])
+    monitor.start(asyncio.get_running_loop())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    assert await ask() == [Snapshot(os.getpid(), "ab12", told(STATS))]
+    monitor.close()
+
+
+async def test_closed_after_that_it_is_not_opened_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aioscheduler._monitoring.statsserver.TICK", 0.01)
+    monitor = StatsServer("ab12", lambda: STATS, list)
+    monitor.start(asyncio.get_running_loop())
+    opening = monitor._opening
+    assert opening is not None
+    opening.cancel()
+    await asyncio.wait([opening])
+    monitor.close()
+    await asyncio.sleep(0.05)
+    assert monitor._opening is opening
+    assert list(folder.iterdir()) == []
+
+
+async def test_what_keeps_it_from_opening_is_logged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no more files")
+
+    monkeypatch.setattr(asyncio, "start_unix_server", refuse)
+    monitor = StatsServer("ab12", lambda: STATS, list)
+    monitor.start(asyncio.get_running_loop())
+    await asyncio.sleep(0.01)
+    assert "this manager cannot be watched: no more files" in caplog.text
+    monitor.close()
+
+
 @pytest.mark.parametrize(
     ("value", "expected"), [("1", True), ("yes", True), ("", False), ("0", False), ("False", False)]
 )

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from turning import until
 
 from aioscheduler._outpost import agent
 from aioscheduler._outpost.agent import RelayPipe, serve
@@ -136,12 +137,6 @@ class Host:
             self.serving.cancel()
         if self.serving is not None:
             await asyncio.wait([self.serving])
-
-
-async def until(done: Any) -> None:
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from turning import until
 
 from aioscheduler._outpost import connection as module
 from aioscheduler._outpost.connection import Connection
@@ -137,12 +138,6 @@ class Stage:
             task.cancel()
         await asyncio.sleep(0.02)
         self.far.listener.close()
-
-
-async def until(done: Any) -> None:
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture

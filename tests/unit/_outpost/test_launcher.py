@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any, BinaryIO
 
 import pytest
+from turning import until
 
 from aioscheduler._outpost import launcher as module
 from aioscheduler._outpost.launcher import LONGEST_LINE, Launcher
@@ -92,12 +93,6 @@ class Stage:
     async def next_one(self, count: int) -> Process:
         await until(lambda: len(Process.made) == count)
         return Process.made[-1]
-
-
-async def until(done: Any) -> None:
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -229,7 +224,7 @@ async def test_what_was_up_is_started_anew_and_asked_for_what_is_missing(stage: 
     assert not (stage.refusals or has.losses or misses.losses)
 
 
-async def test_it_is_tried_for_ever_if_it_was_up_once(
+async def test_it_is_tried_for_ever_if_it_was_up_once_and_said_ever_less_often(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     process = stage.start()
@@ -237,10 +232,32 @@ async def test_it_is_tried_for_ever_if_it_was_up_once(
     await until(lambda: stage.launcher._up_once)
     Process.fails = True
     process.end(1)
-    await until(lambda: caplog.text.count("cannot be started, and is tried again") > 3)
+    await until(lambda: stage.launcher._failures == 20)
+    assert caplog.text.count("cannot be started, and is tried again") == 4  # the 2nd, 4th, 8th …
     Process.fails = False
-    await stage.next_one(2)
+    process = await stage.next_one(2)
     assert not stage.refusals
+    process.say({"up": True})
+    await until(lambda: "the launcher is up again, after" in caplog.text)
+
+
+async def test_while_the_head_is_dead_it_is_said_ever_less_often(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = stage.start()
+    process.say({"up": True})
+    await until(lambda: stage.launcher._up_once)
+    process.end(1)
+    for count in range(2, 22):
+        process = await stage.next_one(count)
+        process.say({"refused": "the head is still dead"})
+    process = await stage.next_one(22)
+    assert [record.getMessage().count("still dead") for record in caplog.records] == [0, 1, 1, 1, 1]
+    process.say({"up": True})
+    await until(lambda: "the launcher is up again, after 21 failures" in caplog.text)
+    process.end(1)  # the next one is said again
+    await stage.next_one(23)
+    assert len(caplog.records) == 7
 
 
 @pytest.mark.parametrize(

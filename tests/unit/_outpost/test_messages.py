@@ -13,6 +13,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
+from turning import until
 
 from aioscheduler._outpost import messages as module
 from aioscheduler._outpost.messages import MAX_MESSAGE, ROOM, Messages, silence_of, tune
@@ -72,12 +73,6 @@ class Raw:
     async def send(self, number: int, items: list[Any]) -> None:
         body = msgpack.packb([number, items, {}])
         await self.write(len(body).to_bytes(4, "big") + body)
-
-
-async def until(done: Any) -> None:
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture

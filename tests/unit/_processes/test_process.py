@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import multiprocessing.connection
 import os
@@ -111,6 +112,18 @@ def run(monkeypatch: pytest.MonkeyPatch, ends: Ends) -> Run:
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError()])
 def test_what_ends_the_loop_is_among_the_last_words(run: Run, error: BaseException) -> None:
     assert run(error).told == [error]
+
+
+@pytest.mark.parametrize("status", [None, 1])
+def test_a_worker_ends_with_the_status_that_it_returns(
+    ends: Ends, status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiomultiprocess.core.Process.run_async", lambda unit: status)
+    made_up: Any = Box()
+    with pytest.raises(SystemExit) if status else contextlib.nullcontext() as caught:
+        process._run(WorkerProcess("aio-0", *ends, made_up, CONFIG, None).unit)
+    assert caught is None or caught.value.code == status
+    assert made_up.told == []
 
 
 def test_in_a_forked_child_it_ends_the_child_alone(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aioscheduler._processes.reports import (
+    is_said,
     name_process,
     report_end,
     report_slow,
@@ -51,6 +52,12 @@ def test_a_process_is_named_with_what_is_known_of_it() -> None:
     assert name_process("worker 0", None, 7) == WHO
     assert name_process("worker 0", "n1", 7) == "worker 0 on node n1 (pid 7)"
     assert name_process("worker 0", "n1", None) == "worker 0 on node n1"
+
+
+def test_what_fails_for_ever_is_said_ever_less_often() -> None:
+    assert [times for times in range(1, 20_000) if is_said(times)] == [
+        *(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+    ]
 
 
 def test_of_a_slow_start_it_is_said_what_takes_so_long() -> None:

@@ -138,6 +138,36 @@ async def test_a_process_that_cannot_be_had_for_any_reason_is_tried_again(
     assert caplog.text.count("cannot be started, the next try is in") == 2
 
 
+async def test_one_that_never_begins_is_said_ever_less_often_and_when_it_does(
+    place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as on a node with stale code, after a deploy of the host."""
+    place.processes[0].ended(-9, "")
+    for _ in range(20):
+        loop.pass_(6)
+        place.processes[-1].shared_end = NOT_HAD
+        place.processes[-1].ended(None, "node n has code_version 1, and this host has 2")
+    assert [end.is_said for end in place.ends].count(True) == 1 + 5  # the 1st, 2nd, 4th, 8th …
+    assert place.supervisor.counts["restarts"] == 21
+    assert place.supervisor.state is WorkerState.RESTARTING
+    loop.pass_(6)
+    place.processes[-1].receive([Kind.READY])
+    assert "is ready, after 20 that were not" in caplog.text
+    place.processes[-1].ended(-9, "")
+    assert place.ends[-1].is_said
+
+
+async def test_without_room_for_a_process_it_is_said_ever_less_often(
+    place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.raises = ["launch"] * 20
+    place.processes[0].ended(-9, "")
+    for _ in range(21):
+        loop.pass_(6)
+    assert place.supervisor.process is place.processes[1]
+    assert caplog.text.count("cannot be started, the next try is in") == 5
+
+
 async def test_a_process_that_cannot_be_told_its_tasks_is_killed(place: Place, loop: Loop) -> None:
     place.raises = ["connect"]
     place.processes[0].ended(-9, "")

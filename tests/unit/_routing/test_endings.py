@@ -171,12 +171,17 @@ async def test_failures_that_nobody_hears_go_to_the_loop_some_by_name(
 ) -> None:
     place.add(_UNHEARD_NAMED + 1)
     numbers = list(range(_UNHEARD_NAMED + 1))
+    place.ids.give("mine", (3, 0, 1))
     place.endings.name_unheard(numbers)
     place.book.finished(0, numbers, State.FAILED)
     errors = [ValueError(n) for n in numbers]
     place.endings.tell(Change(0, 0, numbers, State.FAILED), errors)
     messages = [report["message"] for report in reports]
+    tasks = [report["scheduled_task"] for report in reports]
     reports.clear()
+    assert [str(task["ref"]) for task in tasks] == [f"m/1/0/{number}" for number in numbers]
+    assert tasks[1] | {"ref": 0} == {"name": "function 7", "id": "mine", "ref": 0}
+    assert messages[1] == "task function 7 'mine' m/1/0/1: its failure was never awaited"
     assert messages[0] == "task function 7 m/1/0/0: its failure was never awaited"
     assert messages[-1] == f"task m/1/0/{_UNHEARD_NAMED}: its failure was never awaited"
 

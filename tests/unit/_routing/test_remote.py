@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,4 +117,16 @@ async def test_whatever_comes_of_telling_that_a_place_has_failed_no_task_is_left
         link.ended(End(Then.FAILED, reason=WorkerLost(0, -9, started=None)))
     assert task.state is State.LOST
     assert len(manager) == 0
+    await manager.close()
+
+
+@pytest.mark.parametrize("is_said", [True, False])
+async def test_what_has_harmed_nobody_is_said_if_it_is_to_be(
+    is_said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = Manager(1, workers=1)
+    (link,) = manager._remotes
+    life: Any = SimpleNamespace(begun=lambda scheduler: (0, 0), blocked=lambda: None)
+    link.ended(End(Then.REPLACED, None, life, "it has stale code", is_said=is_said))
+    assert [record.levelname for record in caplog.records] == (["WARNING"] if is_said else [])
     await manager.close()

@@ -484,8 +484,8 @@ async def test_whatever_goes_wrong_with_one_others_go_on(
         ({"timeout": -1}, ValueError, "timeout"),
         ({"when": 5}, TypeError, "there is no option 'when' here"),
         ({"key": 1.5}, TypeError, "key"),
-        ({"coro": repeated.note}, TypeError, "note is the function: call it"),
-        ({"coro": 5}, TypeError, "not int"),
+        ({"coro": repeated.note}, TypeError, r"note is the function: call it, repeat\(note"),
+        ({"coro": 5}, TypeError, r"repeat\(\) takes a coroutine such as work\(1\), not int"),
     ],
 )
 async def test_what_cannot_be_right_is_refused(

@@ -197,6 +197,22 @@ async def test_what_ends_while_it_is_read_is_not_told(place: Place) -> None:
     assert place.where.horizon.find(1) is None
 
 
+@pytest.mark.parametrize("waits", [False, True])
+async def test_what_has_ended_in_memory_and_is_still_in_the_file_is_not_told(
+    place: Place, waits: bool
+) -> None:
+    place.start(*(row_of(number, NOW + number) for number in range(1, 4)))
+    place.come(NOW + 9)
+    rows = place.restored.told
+    assert [row.row for row, _ in rows] == [1, 2, 3]
+    place.where.forget([place.restored.kept[1]], 1)  # of the second, which is not written yet
+    if waits:  # it is not in memory because its function is not defined yet
+        place.restored.waiting.add(2)
+    with place.shelf.listing(Wanted()) as listing:
+        found = [row async for infos in pages(place, listing) for row in rows_of(infos)]
+    assert found == ([2] if waits else [])
+
+
 async def test_what_is_written_while_the_list_is_read_is_told_once(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in range(1, 4)))
     task = place.schedule(FAR + HOUR)

@@ -92,8 +92,10 @@ def test_only_callables_are_mapped() -> None:
         submit(router, coro, [(1,)], None, None, {})
     assert coro.cr_frame is None
     three: Any = 3
-    with pytest.raises(TypeError, match="takes a function and its items, not int$"):
+    with pytest.raises(TypeError, match=r"^map\(\) takes a function and its items, not int$"):
         submit(router, three, [(1,)], None, None, {})
+    with pytest.raises(TypeError, match=r"^starmap\(\) takes a function and its items, not int$"):
+        submit(router, three, [(1,)], None, None, {}, call="starmap")
 
 
 @pytest.mark.parametrize("limits", [{"max_tasks": 3}, {"max_each": 1}])

@@ -43,9 +43,12 @@ class Calls:
         return self.tasks[-1]
 
     def make(self, schedule: Callable[[Any], Task[Any]] | None = None) -> ThreadFuture[Any]:
-        return ThreadFuture(
-            self.loop, self.unfinished, schedule or self.schedule, work(), self.name
-        )
+        return self.make_of(work(), schedule)
+
+    def make_of(
+        self, coro: Any, schedule: Callable[[Any], Task[Any]] | None = None
+    ) -> ThreadFuture[Any]:
+        return ThreadFuture(self.loop, self.unfinished, schedule or self.schedule, coro, self.name)
 
 
 @pytest.fixture
@@ -88,6 +91,20 @@ async def test_a_refusal_is_the_futures(calls: Calls) -> None:
     await turn()
     assert repr(future.exception()) == "ValueError('past')"
     assert not calls.unfinished
+
+
+@pytest.mark.parametrize("wrong", [None, 3, work])
+async def test_what_is_no_coroutine_is_refused_by_the_name_of_the_call(
+    calls: Calls, wrong: Any
+) -> None:
+    future = calls.make_of(wrong)
+    future.send()
+    await turn()
+    assert future.done()
+    with pytest.raises(TypeError, match=r"schedule_threadsafe\("):
+        future.result()
+    assert not calls.unfinished
+    assert not calls.tasks
 
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit, asyncio.CancelledError, MemoryError])
@@ -179,6 +196,9 @@ async def test_a_failure_that_nobody_asks_for_is_reported(
             gc.enable()
         assert repr(reports[0]["exception"]) in ("ValueError('past')", "ValueError('no')")
         assert reports[0]["message"].startswith(said)
+        ref = None if schedule else calls.home.ref(0, 0)
+        whose = reports[0]["scheduled_task"]
+        assert whose == {"name": said.removesuffix(": "), "id": None, "ref": ref}
         reports.clear()
 
 

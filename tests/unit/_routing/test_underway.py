@@ -120,28 +120,29 @@ async def test_what_cannot_be_read_is_told_and_repeats_go_on(
         gates["x"].set()
 
 
+async def looking(clock: FakeClock, path: Path) -> FakeManager:
+    """Return a manager that looks for the runs of the host before."""
+    manager = clock.manager(workers=0, store=path)
+    manager.start()
+    while manager._fleet.repeats._finding is None:
+        await asyncio.sleep(0)
+    return manager
+
+
 async def test_who_closes_it_while_they_are_looked_for_waits_for_nothing(
     crowded: Path, clock: FakeClock
 ) -> None:
-    manager = clock.manager(workers=0, store=crowded)
-    manager.start()
-    repeats = manager._fleet.repeats
-    while repeats._finding is None:
-        await asyncio.sleep(0)
+    manager = await looking(clock, crowded)
     gates["x"].set()
     await manager.close()
-    assert repeats._finding is None
+    assert manager._fleet.repeats._finding is None
     assert starts("skip") == []
 
 
 async def test_cancelled_while_they_are_looked_for_its_run_goes_with_it(
     crowded: Path, clock: FakeClock
 ) -> None:
-    manager = clock.manager(workers=0, store=crowded)
-    manager.start()
-    repeats = manager._fleet.repeats
-    while repeats._finding is None:
-        await asyncio.sleep(0)
+    manager = await looking(clock, crowded)
     skip = next(repeat for repeat in manager.repeats() if repeat.id == "skip")
     await skip.cancel()
     await manager.sync()

@@ -60,6 +60,8 @@ def test_what_has_begun_or_ended_is_refused() -> None:
 def test_what_is_no_awaitable_is_refused_with_a_hint(wrong: Any, hint: str) -> None:
     with pytest.raises(TypeError, match=hint):
         check_awaitable(wrong)
+    with pytest.raises(TypeError, match=hint.replace("schedule", "repeat")):
+        check_awaitable(wrong, "repeat")
 
 
 def test_a_coroutine_that_will_not_run_is_closed() -> None:

@@ -261,6 +261,20 @@ async def test_what_is_still_being_entered_is_cancelled_once_and_awaited(
     assert not caplog.records
 
 
+async def test_what_is_cancelled_before_it_begins_is_not_taken_for_entered() -> None:
+    """By who cancels tasks of the loop, and does not know this one."""
+    called: list[int] = []
+    made = Shared().make(lambda: called.append(1))
+    entering = asyncio.create_task(made.enter())
+    await asyncio.sleep(0)
+    assert made._task is not None
+    made._task.cancel()
+    with pytest.raises(asyncio.CancelledError, match="before it began"):
+        await entering
+    assert not called
+    await made.leave(None)
+
+
 async def test_what_does_not_end_its_clean_up_is_cancelled_once_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
