@@ -158,7 +158,7 @@ def _bury(connection: sqlite3.Connection, batch: Batch) -> tuple[list[Row], int,
         "SELECT row, due, func, payload, key, id, ?, options, ?, ?, ? FROM task "
         "WHERE bucket=? AND row=?",
         [
-            (attempt, reason.value, _told_in(text), at, bucket, row)
+            (attempt, reason.value, _shortened_in(text), at, bucket, row)
             for bucket, row, attempt, reason, text, at in stored.values()
         ],
     )
@@ -233,11 +233,11 @@ def row_out(values: tuple[Any, ...]) -> Row:
 
 def _letter_in(put: Row, burial: Burial) -> tuple[Any, ...]:
     _, row, due, function, payload, key, id_, options, *_ = row_in(put)
-    told = burial.reason.value, _told_in(burial.text), burial.at
-    return (row, due, function, payload, key, id_, burial.attempt, options, *told)
+    end = burial.reason.value, _shortened_in(burial.text), burial.at
+    return (row, due, function, payload, key, id_, burial.attempt, options, *end)
 
 
-def _told_in(text: str) -> str | bytes:
+def _shortened_in(text: str) -> str | bytes:
     return text_in(text if len(text) <= MOST_TEXT else _CUT + text[len(_CUT) - MOST_TEXT :])
 
 
@@ -315,8 +315,8 @@ def letter_out(values: tuple[Any, ...]) -> Letter:
     )
     if not odd:
         return letter
-    told = f"{DAMAGED}, in {', '.join(odd)}. {letter.text}"
-    return letter._replace(reason=Reason.UNREADABLE, text=told)
+    text = f"{DAMAGED}, in {', '.join(odd)}. {letter.text}"
+    return letter._replace(reason=Reason.UNREADABLE, text=text)
 
 
 def _number_out(number: Any) -> int:

@@ -53,7 +53,7 @@ def complaint(path: str, count: int) -> str:
 def refusal(path: str, error: Exception) -> Unwritable:
     """Return the error of a batch whose own contents cannot be written."""
     return Unwritable(
-        f"{path} does not take what was to be written: {type(error).__name__}: {error}"
+        f"{path} does not accept what was to be written: {type(error).__name__}: {error}"
     )
 
 
@@ -77,10 +77,10 @@ def locked(path: str, pids: tuple[int, ...]) -> StoreLocked:
     if pids == (os.getpid(),):
         return StoreLocked(
             f"{path} is in use by this very process ({pids[0]}), by another manager. One host at a "
-            "time: close that one first, or give it the tasks",
+            "time: close that one first, or schedule with it",
             pids,
         )
-    who = f"process {', '.join(map(str, pids))}" if pids else "a process that is not known"
+    who = f"process {', '.join(map(str, pids))}" if pids else "an unknown process"
     return StoreLocked(
         f"{path} is in use by {who}: another host or its last workers, or a program that has the "
         "file open, such as a shell of SQLite. One host at a time: wait for it to close, or end it",

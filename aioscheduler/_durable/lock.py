@@ -175,9 +175,9 @@ class Lock:
         """
         if not self._is_open():
             raise self._gone(
-                "something in this process has closed a descriptor that is not its own, that of "
-                f"{self._file}, and another host may have come",
-                "look for what closes all descriptors, such as a library that makes daemons",
+                f"other code in this process has closed the descriptor of {self._file}, and "
+                "another host may have started",
+                "look for code that closes all descriptors, such as a library that makes daemons",
             )
         try:
             ours = _same(self._fd, self._file) and os.pread(self._fd, _MOST, 0) == self._text
@@ -186,7 +186,7 @@ class Lock:
         if not ours:
             raise self._gone(
                 f"its file {self._file} was deleted or changed while this host was at work, and "
-                "another one may have come",
+                "another one may have started",
                 "leave that file alone",
             )
 

@@ -5,7 +5,7 @@
 
 1. Nothing is made where there is no store.
 2. `look` changes no byte of file, log or lock file.
-3. `change` is no host: whether the last host ended in order, and when it was last known to be
+3. `change` is not a host: whether the last host ended in order, and when it was last known to be
    alive, stay as they were, as the next host derives from them what may have been running.
 4. A payload is bytes here: no user code is imported or unpickled.
 """

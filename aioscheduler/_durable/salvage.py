@@ -79,7 +79,7 @@ def read_page(
 
 
 def _position(values: tuple[Any, ...]) -> Position:
-    """Return the position of columns; those whose due time is no int come last in their bucket."""
+    """Return the position of columns; a due time that is not an int comes last in its bucket."""
     bucket, row, due, *_ = values
     return (due, row) if type(due) is int else ((bucket + 1) << BUCKET_SHIFT, LEAST)
 
@@ -121,7 +121,7 @@ def in_order(
 
 
 def order_of(values: Sequence[Any]) -> tuple[int, bool, int | float, int]:
-    """Return the sort key of columns: a due time that is no number comes last in its bucket."""
+    """Return the sort key of columns: a due time that is not a number comes last in its bucket."""
     bucket, row, due, *_ = values
     is_odd = not isinstance(due, int | float)
     return bucket, is_odd, 0 if is_odd else due, row

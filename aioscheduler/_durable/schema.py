@@ -80,7 +80,7 @@ def look_at(path: str, had_host: bool, writable: bool = True) -> bool:
             )
         return False
     if not os.path.isfile(path):
-        raise StoreError(f"{path} is no file: give the path of one")
+        raise StoreError(f"{path} is not a file: give the path of one")
     if not os.access(path, os.R_OK | os.W_OK if writable else os.R_OK):
         wanted = "read and written" if writable else "read"
         raise StoreError(
@@ -100,7 +100,7 @@ def look_at(path: str, had_host: bool, writable: bool = True) -> bool:
         head = file.read(_HEAD)
     if len(head) < _HEAD or not head.startswith(b"SQLite format 3\0"):
         raise StoreError(
-            f"{path} is no file of durable tasks: give another path, or put a backup in its place"
+            f"{path} is not a file of durable tasks: give another path, or restore a backup"
         )
     if head[68:72] != APPLICATION.to_bytes(4, "big"):
         raise StoreError(
@@ -244,7 +244,7 @@ def back_up(connection: sqlite3.Connection, path: str, target: str) -> str:
 
     Raises:
         StoreError: `target` exists, or cannot be written; nothing is left there.
-        TypeError: `target` is no str.
+        TypeError: `target` is not a str.
     """
     check_target(target)
     absolute = os.path.abspath(target)
@@ -263,10 +263,10 @@ def check_target(path: str) -> None:
 
     Raises:
         StoreError: It exists, or the log of a former database does.
-        TypeError: It is no str.
+        TypeError: It is not a str.
     """
     if not isinstance(path, str):
-        raise TypeError(f"path must be a str or a path of one, not {type(path).__name__}")
+        raise TypeError(f"path must be a str or a path object, not {type(path).__name__}")
     if not path or "\0" in path:
         raise StoreError(f"path must be the path of a new file, not {path!r}")
     if os.path.lexists(path):

@@ -67,7 +67,7 @@ class SQLiteStore:
     Raises:
         ValueError: `path` is empty or has a null character, `synchronous` is neither "full" nor
             "normal", or `wait` is negative or not finite.
-        TypeError: `path` is no path, or `wait` no number.
+        TypeError: `path` is not a path, or `wait` not a number.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SQLiteStore:
     ) -> None:
         name = os.fspath(path)
         if not isinstance(name, str):
-            raise TypeError(f"path must be a str or a path of one, not {type(name).__name__}")
+            raise TypeError(f"path must be a str or a path object, not {type(name).__name__}")
         if not name or "\0" in name:
             raise ValueError(f"path must be the path of a file, not {name!r}")
         if synchronous not in ("full", "normal"):
@@ -134,7 +134,7 @@ class SQLiteStore:
         try:
             folder = os.path.dirname(path)
             if not os.path.isdir(folder):
-                raise StoreError(f"{path} cannot be made, for there is no folder {folder}: make it")
+                raise StoreError(f"{path} cannot be made, as there is no folder {folder}: make it")
             self._lock = Lock(path)
             self._lock.take(self._wait)
             return self._open_file(path, self._lock)

@@ -60,7 +60,7 @@ class Writer:
                 "process cannot use it, and needs a manager of its own with another file"
             )
         if self._thread is None or self._stopped or not self._thread.is_alive():
-            raise StoreError("nobody writes to the store any more, or yet: it is not open")
+            raise StoreError("the store is not open: its writer has ended, or was not started")
         self._jobs.put((call, then))
 
     def stop(self) -> None:
@@ -104,7 +104,7 @@ class InlineWriter:
             StoreError: The writer was not started, or was stopped.
         """
         if self._loop is None:
-            raise StoreError("nobody writes to the store any more, or yet: it is not open")
+            raise StoreError("the store is not open: its writer has ended, or was not started")
         result, error = _make(call)
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon(then, result, error)

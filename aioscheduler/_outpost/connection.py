@@ -127,7 +127,7 @@ class Connection:
         del self._processes[process.worker]
         self._loop.call_soon(process.finish, None, "")
         if not self._processes:
-            self.lost("nobody needs it any more")
+            self.lost("it is no longer needed")
 
     def _wait_for_kill(self, key: tuple[int, int], process: OutpostWorkerHandle) -> None:
         at = self._loop.time() + KILL_TIME
@@ -140,7 +140,7 @@ class Connection:
             # This loop was late: the answer may have arrived unread.
             self._wait_for_kill(key, process)
             return
-        self.lost(f"it was told to kill a worker, and has not answered for {KILL_TIME:.0f} s")
+        self.lost(f"it has not answered for {KILL_TIME:.0f} s since it was to kill a worker")
 
     # ---- its life
 
@@ -232,9 +232,9 @@ class Connection:
                 f"no answer of its outpost at {host}:{port} in {CONNECT_TIME:.0f} s; {_REACH}"
             )
         except OSError as error:
-            self.lost(f"its outpost at {host}:{port} cannot be had: {error}; {_REACH}")
+            self.lost(f"its outpost at {host}:{port} cannot be reached: {error}; {_REACH}")
         except Exception as error:  # noqa: BLE001  the context for TLS may raise anything
-            self.lost(f"its outpost at {host}:{port} cannot be had: {error!r}")
+            self.lost(f"its outpost at {host}:{port} cannot be reached: {error!r}")
 
     async def _connect(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -349,7 +349,7 @@ class Connection:
             self._is_off = True
             log.warning(
                 "the time of day on node %s is %+.2f s off that of the host: tasks start by the "
-                "host's all the same, but what they ask of their own clock is wrong; use NTP",
+                "host's clock, but read a wrong time from their own; use NTP",
                 *(self.node, wrong),
             )
         if self._measured is not None and not self._measured.done():

@@ -231,7 +231,7 @@ class Launcher:
             try:
                 self._take(json.loads(line))
             except Exception as error:  # noqa: BLE001  it may have written anything
-                self._give_up(f"it writes {line[:80]!r}, which cannot be taken: {error!r}")
+                self._give_up(f"it writes {line[:80]!r}, which cannot be handled: {error!r}")
 
     def _take(self, line: dict[str, Any]) -> None:
         """Handle a line.

@@ -157,7 +157,7 @@ class Messages(asyncio.Protocol):
         except _NoMessage as error:
             self.abort(str(error))
         except Exception as error:  # noqa: BLE001  the items may be anything
-            self.abort(f"what it sends cannot be taken: {error!r}")
+            self.abort(f"it sends what cannot be handled: {error!r}")
 
     def pause_writing(self) -> None:
         """Note that there is no room."""
@@ -172,7 +172,7 @@ class Messages(asyncio.Protocol):
         """Report the end."""
         _open.discard(self)
         self._patience.cancel()
-        cause = self._cause or ("" if error is None else f"{error}") or "it was closed over there"
+        cause = self._cause or ("" if error is None else f"{error}") or "the other side closed it"
         if self._is_proven:
             self._lost(cause)
         elif not self.proven.done():

@@ -30,7 +30,7 @@ class Passed(NamedTuple):
     """Times that are passed over.
 
     Attributes:
-        number: How many there are, at most `MOST_COUNTED` if the rule is no Every.
+        number: How many there are, at most `MOST_COUNTED` unless the rule is an Every.
         last: The last of them.
         next: The time after that; None if there is none.
     """
@@ -58,17 +58,17 @@ def next_time(rule: Rule, after: int) -> int | None:
     if found is None:
         return None
     if not isinstance(found, datetime):
-        raise RuleFailed(f"its rule gave no datetime, but {type(found).__name__}")
+        raise RuleFailed(f"its rule returned {type(found).__name__}, not a datetime")
     try:
         naive = found.utcoffset() is None
         time = None if naive else to_ns(found, -LATEST)
     except Exception as error:
-        raise RuleFailed(f"its rule gave a time that raised {_line_of(error)}") from error
+        raise RuleFailed(f"its rule returned a time that raised {_line_of(error)}") from error
     if time is None:
-        raise RuleFailed(f"its rule gave a naive datetime: {found!r}")
+        raise RuleFailed(f"its rule returned a naive datetime: {found!r}")
     time = -(-time // _MICROSECOND) * _MICROSECOND  # a datetime of pandas has nanoseconds
     if time <= after:
-        raise RuleFailed(f"its rule gave {found.isoformat()}, asked for one after {asked}")
+        raise RuleFailed(f"its rule returned {found.isoformat()}, asked for a time after {asked}")
     return time if time < LATEST else None
 
 

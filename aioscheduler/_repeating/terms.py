@@ -113,7 +113,7 @@ def _read_rule(rule: Rule) -> Rule:
             f"not {rule!r:.100}"
         )
     if inspect.iscoroutinefunction(ask):
-        raise TypeError(f"next of {type(rule).__name__} is asked without await: make it a def")
+        raise TypeError(f"{type(rule).__name__}.next must be a plain function, not async")
     check_text("a rule", rule)
     if type(rule) in (Every, Cron):  # their texts never change
         return rule

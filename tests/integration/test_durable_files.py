@@ -279,7 +279,7 @@ async def test_without_ready_a_manager_fails_loudly(
     manager = Manager(store=tmp_path, workers=1)
     manager.start()
     task = manager.schedule(enduring.nothing(1))
-    with pytest.raises(WorkerLost, match="had not started.*is no file"):
+    with pytest.raises(WorkerLost, match="had not started.*is not a file"):
         await task
     assert [type(report["exception"]) for report in reports] == [StoreError]
     reports.clear()

@@ -416,7 +416,7 @@ async def test_the_first_without_a_cluster_is_a_start_error(far: Far) -> None:
         ({"claims": {"aioscheduler": "1.0"}}, "has aioscheduler 1.0"),
         ({"host_code_version": "v2", "code_version": "v1"}, "has code_version 'v1'"),
         ({"cannot": "no aioscheduler is installed there"}, "no aioscheduler is installed there"),
-        ({"garbage": "Traceback"}, "which cannot be taken"),
+        ({"garbage": "Traceback"}, "which cannot be handled"),
     ],
 )
 async def test_what_cannot_begin_says_why(far: Far, said: Any, message: str) -> None:

@@ -243,7 +243,7 @@ def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
         assert "another program" in refusal(path, *words)
     assert files(path) == before
     path.write_text("notes")
-    assert "no file of durable tasks" in refusal(path)
+    assert "not a file of durable tasks" in refusal(path)
 
 
 def test_around_a_corrupt_page_it_says_so(path: Path) -> None:

@@ -135,7 +135,7 @@ class SlowWriter:
 
     def submit(self, call: Callable[[], Any], then: Callable[..., Any]) -> None:
         if self._loop is None:
-            raise StoreError("nobody writes to the store any more, or yet: it is not open")
+            raise StoreError("the store is not open: its writer has ended, or was not started")
         if self._host.dead or self._loop.is_closed():
             return
         self._host.suffer()

@@ -51,7 +51,7 @@ def test_another_connection_is_known() -> None:
 @pytest.mark.parametrize(
     ("pids", "words"),
     [
-        ((), "by a process that is not known"),
+        ((), "by an unknown process"),
         ((5,), "by process 5: another host or its last workers, or a program that has the file"),
         ((5, 6), "by process 5, 6:"),
         ((os.getpid(),), "by this very process"),
@@ -68,5 +68,5 @@ def test_who_has_it_is_named(pids: tuple[int, ...], words: str) -> None:
 def test_what_is_refused_is_no_trouble_of_the_file() -> None:
     error = refusal("/x/tasks.db", OverflowError("too large"))
     assert type(error) is Unwritable
-    assert str(error).startswith("/x/tasks.db does not take what was to be written: OverflowError")
+    assert str(error).startswith("/x/tasks.db does not accept what was to be written: Overflow")
     assert not isinstance(error_of(sqlite3.SQLITE_FULL), REFUSALS)

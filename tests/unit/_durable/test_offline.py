@@ -365,13 +365,13 @@ def test_a_log_without_its_file_is_said(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "tasks.db").mkdir()
-    refused(tmp_path / "tasks.db", "is no file")
+    refused(tmp_path / "tasks.db", "is not a file")
 
 
 def test_what_is_no_store_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     path.write_text("Dear diary, " * 100)
-    refused(path, "no file of durable tasks")
+    refused(path, "not a file of durable tasks")
     path.unlink()
     edit(path, "CREATE TABLE theirs(x)")
     refused(path, "another program")
@@ -518,10 +518,8 @@ def test_a_letter_with_a_bad_payload_takes_no_other_along(path: Path) -> None:
     ]
     assert outcomes[0].why == "a corrupt page of the file is in the way"
     with change(str(path)) as changed:
-        assert changed.discard([11, 12, 101]) == (
-            3,
-            [],
-        )  # even unreadable ones
+        # Even unreadable ones can be dropped.
+        assert changed.discard([11, 12, 101]) == (3, [])
 
 
 def test_a_file_that_vanishes_is_a_store_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,12 +220,12 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 
 def test_a_folder(tmp_path: Path) -> None:
     (tmp_path / "tasks.db").mkdir()
-    refused(tmp_path / "tasks.db", "is no file")
+    refused(tmp_path / "tasks.db", "is not a file")
 
 
 def test_what_is_no_database(path: Path) -> None:
     path.write_bytes(b"Dear diary" * 1000)
-    refused(path, "is no file of durable tasks")
+    refused(path, "is not a file of durable tasks")
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
@@ -398,7 +398,7 @@ def test_what_can_never_be_written_is_refused_with_all_of_its_batch(
     store._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1500)  # not SQLite's billion
     broken = [*some_rows(1, 300), Row(301, 0, 1, b"")._replace(**{column: value})]
     for _ in range(2):
-        with pytest.raises(Unwritable, match=r"tasks\.db does not take what was to be written"):
+        with pytest.raises(Unwritable, match=r"tasks\.db does not accept what was to be written"):
             store.commit(Batch(puts=broken))
         assert rows_of(store) == []
     store.commit(Batch(puts=broken[:-1]))

@@ -251,7 +251,7 @@ async def test_an_item_that_is_none_ends_it(stage: Stage, item: Any) -> None:
     await stage.connect(process)
     stage.far.send(item)
     await until(lambda: process.ends)
-    assert "cannot be taken" in process.ends[0][1]
+    assert "cannot be handled" in process.ends[0][1]
 
 
 async def test_another_version_there_is_said_and_nothing_is_started(stage: Stage) -> None:
@@ -271,7 +271,7 @@ async def test_where_nobody_listens_it_is_said_what_to_look_at(stage: Stage) -> 
     stage.far.listener.close()
     stage.connection.started(host, port, "n1")
     await until(lambda: process.ends)
-    assert f"{host}:{port} cannot be had" in process.ends[0][1]
+    assert f"{host}:{port} cannot be reached" in process.ends[0][1]
     assert "look at firewalls, and at ports=" in process.ends[0][1]
 
 
@@ -374,7 +374,7 @@ async def test_a_kill_without_an_answer_is_the_end_of_the_node(
     await stage.connect(process, other)
     stage.connection.kill(process)  # type: ignore[arg-type]
     await until(lambda: process.ends and other.ends)
-    assert "was told to kill a worker, and has not answered" in process.ends[0][1]
+    assert "it has not answered for 2 s since it was to kill a worker" in process.ends[0][1]
     assert process.shared is other.shared is stage.connection.end
 
 

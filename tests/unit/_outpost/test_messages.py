@@ -182,7 +182,7 @@ async def test_who_hangs_up_before_the_proof_ends_nothing(sockets: Any) -> None:
     node = End(sockets[1], b"node")
     await node.connect()
     sockets[0].close()
-    with pytest.raises(OSError, match="closed over there|reset by peer"):
+    with pytest.raises(OSError, match="other side closed it|reset by peer"):
         await node.messages.proven
     assert not node.lost
 

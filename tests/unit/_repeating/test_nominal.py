@@ -59,13 +59,16 @@ def raises(error: Exception) -> Any:
         (lambda after: raises(StopIteration()), "its rule raised StopIteration"),
         (lambda after: raises(Wordless()), "its rule raised Wordless: it cannot be read"),
         (lambda: None, "its rule raised TypeError"),
-        (lambda after: 5, "its rule gave no datetime, but int"),
-        (lambda after: datetime(2031, 1, 1), "its rule gave a naive datetime: datetime"),
-        (lambda after: after, r"gave 2030-01-01T00:00:00\+00:00, asked for one after 2030-01-01"),
-        (lambda after: after - timedelta(1), r"its rule gave 2029-12-31T"),
+        (lambda after: 5, "its rule returned int, not a datetime"),
+        (lambda after: datetime(2031, 1, 1), "its rule returned a naive datetime: datetime"),
+        (
+            lambda after: after,
+            r"returned 2030-01-01T00:00:00\+00:00, asked for a time after 2030-01-01",
+        ),
+        (lambda after: after - timedelta(1), r"its rule returned 2029-12-31T"),
         (
             lambda after: datetime(2031, 1, 1, tzinfo=Unclear()),
-            "its rule gave a time that raised LookupError: no clock",
+            "its rule returned a time that raised LookupError: no clock",
         ),
     ],
 )

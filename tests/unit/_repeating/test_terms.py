@@ -87,7 +87,7 @@ def test_what_cannot_mean_anything_is_refused(
         (Every, "a rule is Every.* not <class"),
         (iter(()), "a rule is Every"),
         (Textless(), "Textless a __str__"),
-        (Awaited(), "next of Awaited is asked without await: make it a def"),
+        (Awaited(), "Awaited.next must be a plain function, not async"),
     ],
 )
 def test_what_is_no_rule_is_refused(rule: Any, message: str) -> None:
