@@ -140,7 +140,7 @@ class Connection:
             # This loop was late: the answer may have arrived unread.
             self._wait_for_kill(key, process)
             return
-        self.lost(f"it has not answered for {KILL_TIME:.0f} s since it was to kill a worker")
+        self.lost(f"it has not answered the kill of a worker for {KILL_TIME:.0f} s")
 
     # ---- its life
 

@@ -46,7 +46,7 @@ NUMBERS = (1, 2, 3, 8, 9, 10, 11)
         *((12, value) for value in ("x", 1.5)),
     ],
 )
-def test_columns_of_nonsense_are_refused(place: int, value: Any) -> None:
+def test_malformed_columns_are_refused(place: int, value: Any) -> None:
     columns = list(row_in(Row(7, 5, 3, b"p")))
     columns[place] = value
     with pytest.raises((TypeError, ValueError)):
@@ -87,7 +87,7 @@ def test_many_rows_are_read_as_each_of_them(
     st.sets(st.tuples(st.integers(0, 2), st.integers(0, 9))),
     st.sampled_from([(), (2,), (4, 2)]),
 )
-def test_what_is_struck_is_gone_and_nothing_else(
+def test_only_struck_tasks_are_gone(
     there: set[tuple[int, int]], struck: set[tuple[int, int]], sizes: tuple[int, ...]
 ) -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
@@ -99,7 +99,7 @@ def test_what_is_struck_is_gone_and_nothing_else(
         assert set(left) == there - struck
 
 
-def test_a_burial_of_what_is_not_there_leaves_no_letter() -> None:
+def test_a_burial_of_a_missing_task_leaves_no_letter() -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         fill(connection)
         write(connection, Batch(burials=[Burial(1, 1, 1, Reason.LOST, "", 0)]), ())
@@ -146,7 +146,7 @@ def test_a_letter_is_whole_without_its_function() -> None:
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_of_a_long_text_the_end_is_kept(stored: bool) -> None:
+def test_a_long_text_keeps_its_end(stored: bool) -> None:
     row = Row(1, 1, 1, b"")
     for length in (MOST_TEXT, MOST_TEXT + 1, 10 * MOST_TEXT):
         text = "\xe9" * (length - 3) + "end"

@@ -37,7 +37,7 @@ def test_each_has_its_remedy(code: int, words: str) -> None:
 
 
 @pytest.mark.parametrize("error", [error_of(1), OSError(28, "No space left"), ValueError("so")])
-def test_what_is_not_known_says_what_it_is(error: Exception) -> None:
+def test_an_unknown_error_says_what_it_is(error: Exception) -> None:
     assert str(failure("/x", "opened", error)) == f"/x cannot be opened: {error}"
 
 
@@ -65,7 +65,7 @@ def test_who_has_it_is_named(pids: tuple[int, ...], words: str) -> None:
     assert ("end it" if pids != (os.getpid(),) else "close that one first") in str(error)
 
 
-def test_what_is_refused_is_no_trouble_of_the_file() -> None:
+def test_a_refused_value_is_not_an_error_of_the_file() -> None:
     error = refusal("/x/tasks.db", OverflowError("too large"))
     assert type(error) is Unwritable
     assert str(error).startswith("/x/tasks.db does not accept what was to be written: Overflow")

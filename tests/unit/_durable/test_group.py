@@ -48,11 +48,11 @@ def rows_of(batch: Batch) -> list[int]:
 # ---- one thing after the other
 
 
-def test_nothing_is_nothing() -> None:
+def test_nothing_to_write_is_no_batch() -> None:
     assert Group(0).take() is None
 
 
-def test_what_is_new_is_put_and_what_is_no_more_struck() -> None:
+def test_new_tasks_are_put_and_ended_ones_struck() -> None:
     group = Group(7)
     kept, row = make(group, due=5 * HOUR)
     assert (kept.row, kept.stamp, group.stamp, group.unsaved) == (7, 1, 1, 1)
@@ -81,7 +81,7 @@ def test_many_are_put_as_one_after_the_other() -> None:
     assert take(many).strikes == [(rows[2].bucket, 2)]
 
 
-def test_what_came_and_went_is_not_written() -> None:
+def test_tasks_that_came_and_went_are_not_written() -> None:
     group = Group(0)
     kept, _ = make(group, id="one", key="key", options=b"options")
     kept.attempt = 2
@@ -91,7 +91,7 @@ def test_what_came_and_went_is_not_written() -> None:
     assert group.stamp == 3  # and its stamp counts as written for any waiter
 
 
-def test_what_was_handed_out_is_struck_in_the_next_batch() -> None:
+def test_a_task_handed_out_is_struck_in_the_next_batch() -> None:
     group = Group(0)
     kept, row = make(group)
     take(group)
@@ -119,7 +119,7 @@ def test_a_change_is_written_once_as_it_was_last() -> None:
     assert take(group).strikes == [(kept.bucket, 3)]
 
 
-def test_a_change_of_what_is_new_is_put_with_it() -> None:
+def test_a_change_of_a_new_task_is_part_of_its_put() -> None:
     group = Group(0)
     kept, row = make(group, due=5 * HOUR)
     kept.due, kept.attempt, kept.failed, kept.losses = 9 * HOUR, 2, 1, 1
@@ -133,7 +133,7 @@ def test_a_change_of_what_is_new_is_put_with_it() -> None:
     assert take(group).strikes == [(put.bucket, 0)]
 
 
-def test_a_change_of_what_ends_is_not_written() -> None:
+def test_a_change_of_an_ended_task_is_not_written() -> None:
     group = Group(0)
     kept = Kept.of(Row(3, 5 * HOUR, 1, b""))
     bucket, kept.due = kept.bucket, 9 * HOUR
@@ -143,7 +143,7 @@ def test_a_change_of_what_ends_is_not_written() -> None:
     assert group.unsaved_bytes == 0
 
 
-def test_what_failed_is_put_and_buried() -> None:
+def test_a_new_task_that_failed_is_put_and_buried() -> None:
     group = Group(0)
     kept, row = make(group, due=5 * HOUR)
     kept.attempt = 2
@@ -154,7 +154,7 @@ def test_what_failed_is_put_and_buried() -> None:
     assert group.unsaved_bytes == 0
 
 
-def test_what_has_changed_is_buried_where_it_is_then() -> None:
+def test_a_moved_task_is_buried_in_its_new_bucket() -> None:
     group = Group(0)
     kept = Kept.of(Row(3, 5 * HOUR, 1, b""))
     kept.due = 9 * HOUR
@@ -177,7 +177,7 @@ def test_letters_and_functions() -> None:
     assert group.unsaved_bytes == 0
 
 
-def test_what_comes_in_the_place_of_a_letter_is_in_one_batch_with_its_end() -> None:
+def test_a_requeued_task_is_in_one_batch_with_the_end_of_its_letter() -> None:
     group = Group(0)
     make(group)
     with group.whole():
@@ -237,7 +237,7 @@ def test_the_id_of_a_dead_letter_is_given_again_in_the_next_batch(handed_out: bo
 # ---- parts
 
 
-def test_a_batch_is_a_beginning_of_what_has_changed() -> None:
+def test_a_batch_is_a_prefix_of_the_changes() -> None:
     group = Group(0)
     for _ in range(5):
         make(group)
@@ -278,7 +278,7 @@ def test_a_part_is_not_so_many_changes_that_the_loop_is_held_up() -> None:
     assert len(take(group, 1 << 30).puts) == count  # what belongs together is not parted
 
 
-def test_what_is_long_counts() -> None:
+def test_long_texts_count() -> None:
     for fields in ({"id": "x" * 999}, {"key": "x" * 999}, {"options": b"x" * 999}):
         group = Group(0)
         make(group, **fields)
@@ -320,7 +320,7 @@ def test_the_end_of_a_task_comes_behind_what_it_has_scheduled() -> None:
 # ---- repeats
 
 
-def test_what_becomes_of_repeats_is_written_in_order_and_all_of_it() -> None:
+def test_all_changes_of_repeats_are_written_in_order() -> None:
     group = Group(0)
     first, then = progress(1), progress(2, reason="so" * 50)
     changes: list[Any] = [
@@ -337,7 +337,7 @@ def test_what_becomes_of_repeats_is_written_in_order_and_all_of_it() -> None:
     assert (group.unsaved, group.unsaved_bytes) == (0, 0)
 
 
-def test_what_belongs_together_is_in_one_batch_however_large() -> None:
+def test_changes_that_belong_together_are_in_one_batch_however_large() -> None:
     group = Group(0)
     make(group)
     with group.whole():
@@ -360,7 +360,7 @@ def test_what_belongs_together_is_in_one_batch_however_large() -> None:
     assert rows_of(take(group, 0)) == [9]
 
 
-def test_whatever_is_raised_what_was_noted_belongs_together() -> None:
+def test_noted_changes_belong_together_even_after_an_error() -> None:
     group = Group(0)
     with pytest.raises(LookupError), group.whole():
         group.repeat(progress(1))
@@ -615,7 +615,7 @@ STEPS = st.tuples(st.sampled_from((*DEEDS, "one", "two", "take", "commit")), st.
 
 
 @given(st.lists(STEPS, max_size=60))
-def test_the_file_has_what_there_was_after_some_change(steps: Sequence[tuple[str, int]]) -> None:
+def test_the_file_has_the_state_after_some_change(steps: Sequence[tuple[str, int]]) -> None:
     history = History(File())
     for deed, pick in steps:
         if deed in DEEDS:

@@ -220,7 +220,7 @@ def taken(horizon: Horizon[str], rows: list[Row], reached: Position) -> list[Any
     return [(row.position, more) for row, more in horizon.take(rows, reached)]
 
 
-def test_what_is_not_written_yet_comes_in_its_place() -> None:
+def test_unwritten_tasks_come_in_order() -> None:
     horizon: Horizon[str] = Horizon()
     for stamp, row in enumerate(drawn((5, 2), (9, 3), (12, 4)), 1):
         horizon.put(row, f"its {row.row}", stamp)
@@ -232,7 +232,7 @@ def test_what_is_not_written_yet_comes_in_its_place() -> None:
     assert horizon.find(4) is not None
 
 
-def test_nothing_is_forgotten_while_a_page_is_taken() -> None:
+def test_changes_are_kept_while_a_page_is_taken() -> None:
     horizon: Horizon[str] = Horizon()
     horizon.strike(3, 1)
     horizon.written(1)
@@ -246,7 +246,7 @@ def test_nothing_is_forgotten_while_a_page_is_taken() -> None:
     assert horizon.find(2) is None
 
 
-def test_what_ends_in_memory_behind_the_horizon_does_not_come() -> None:
+def test_a_task_ended_ahead_of_the_horizon_is_not_read_again() -> None:
     horizon: Horizon[str] = Horizon()
     assert not horizon.is_near(0, 0)
     horizon.keep(5, 1)

@@ -73,8 +73,8 @@ def test_without_proc_the_pid_is_read(path: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "holders", lambda _: ())
     for text, pids, words in (
         (b"1234 boot epoch\n", (1234,), "process 1234"),
-        (b"", (), "not known"),
-        (b"nonsense", (), "not known"),
+        (b"", (), "unknown process"),
+        (b"nonsense", (), "unknown process"),
     ):
         file_of(path).write_bytes(text)
         with pytest.raises(StoreLocked, match=words) as caught:
@@ -287,7 +287,7 @@ def test_an_empty_file_had_no_host(path: str) -> None:
     lock.release()
 
 
-def test_who_abandons_it_leaves_all_as_it_was(path: str) -> None:
+def test_abandon_leaves_the_file_as_it_was(path: str) -> None:
     lock = Lock(path)
     lock.take(0)
     lock.abandon()
@@ -306,7 +306,7 @@ def test_who_abandons_it_leaves_all_as_it_was(path: str) -> None:
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_who_only_reads_leaves_the_file_alone(path: str, there: bool) -> None:
+def test_a_reader_leaves_the_file_alone(path: str, there: bool) -> None:
     if there:
         former = Lock(path)
         former.take(0)
@@ -371,7 +371,7 @@ def test_a_lock_that_was_released_is_not_handed_over(path: str) -> None:
         pickle.dumps(handed)
 
 
-def test_a_forked_process_lets_go_of_all(path: str) -> None:
+def test_a_forked_process_closes_all_locks(path: str) -> None:
     lock = Lock(path)
     lock.take(0)
     handed_over(lock)

@@ -139,7 +139,7 @@ def test_repeats_are_counted(path: Path) -> None:
         assert found.count_repeats() == (3, 1)
 
 
-def test_what_there_is_is_seen(path: Path) -> None:
+def test_all_contents_are_seen(path: Path) -> None:
     with look(str(path)) as found:
         assert found.info == (
             *(str(path.resolve()), schema.SCHEMA, False, path.stat().st_size, 0),
@@ -163,7 +163,7 @@ def test_what_there_is_is_seen(path: Path) -> None:
         assert [letter.row for letter in others] == [12, 13]
 
 
-def test_what_is_in_the_log_is_seen(crashed: Path, path: Path) -> None:
+def test_the_log_is_read(crashed: Path, path: Path) -> None:
     assert os.path.getsize(f"{crashed}-wal") > os.path.getsize(crashed)
     with look(str(crashed)) as found:
         assert found.info.log_size == os.path.getsize(f"{crashed}-wal")
@@ -295,7 +295,7 @@ def test_tasks_are_sorted_by_buckets_alone(in_memory: sqlite3.Connection) -> Non
     assert "RIGHT PART" in sorts[0] or "LAST 2 TERMS" in sorts[0]  # by the version of SQLite
 
 
-def test_what_is_odd_in_the_file_is_shown_as_odd(path: Path) -> None:
+def test_malformed_values_are_shown_as_missing(path: Path) -> None:
     edit(
         path,
         "UPDATE task SET func=77, state=5, id=CAST(x'ff' AS TEXT) WHERE row=1",
@@ -606,7 +606,7 @@ def test_in_a_queue_it_comes_last(tmp_path: Path) -> None:
         ]
 
 
-def test_whose_id_is_taken_stays_and_others_go(path: Path) -> None:
+def test_a_letter_whose_id_is_taken_stays_and_others_go(path: Path) -> None:
     outcomes = requeue(path, 11, 12, 13)
     assert [(row, task is not None, why) for row, task, why in outcomes] == [
         (11, True, ""),
@@ -674,7 +674,7 @@ def test_many_are_put_back_in_lots(path: Path, monkeypatch: pytest.MonkeyPatch) 
         (Reason.TOO_LATE, None, []),
     ],
 )
-def test_what_is_meant_is_dropped(
+def test_only_chosen_letters_are_dropped(
     path: Path, reason: Reason | None, before: int | None, rows: list[int]
 ) -> None:
     with change(str(path)) as file:

@@ -38,7 +38,7 @@ def few_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(tasks(), DUES, st.integers(-1, 31), DUES, st.integers(1, 40))
-def test_a_part_is_the_beginning_of_what_is_asked_for(
+def test_a_part_is_a_prefix_of_the_range(
     rows: list[Row], due: int, row: int, until: int, most: int
 ) -> None:
     with_rows = store_of(rows)
@@ -93,7 +93,7 @@ def test_large_arguments_make_small_parts(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("seed", range(150))
 @pytest.mark.usefixtures("few_ahead")
-def test_whatever_changes_in_between_it_is_what_the_file_has_then(seed: int) -> None:
+def test_changes_between_parts_are_seen(seed: int) -> None:
     """With two buckets, so that most parts end within one."""
     draw = random.Random(seed)
 
@@ -142,7 +142,7 @@ class Asked:
 
 
 @pytest.mark.usefixtures("few_ahead")
-def test_of_a_large_bucket_the_order_is_not_found_anew_for_each_part() -> None:
+def test_a_large_bucket_is_not_scanned_for_each_part() -> None:
     rows = [Row(number, 5 - number % 3, 1, b"") for number in range(1, 30)]
     store = store_of(rows)
     asked = Asked(store)
@@ -160,7 +160,7 @@ def test_of_a_large_bucket_the_order_is_not_found_anew_for_each_part() -> None:
 
 
 @pytest.mark.usefixtures("few_ahead")
-def test_what_was_noted_is_forgotten_only_if_something_comes_among_it() -> None:
+def test_noted_positions_are_discarded_only_by_a_task_among_them() -> None:
     rows = [Row(number, number, 1, b"") for number in range(1, 40)]
     store = store_of(rows)
     first = store.read(FIRST, 99, 2)

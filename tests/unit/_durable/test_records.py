@@ -29,7 +29,7 @@ def test_a_task_that_is_new_has_no_history() -> None:
     assert (row.begun, row.attempt, row.failed, row.losses, row.given) == (Begun.NO, 1, 0, 0, None)
 
 
-def test_a_store_that_is_gone_is_no_other_kind_of_trouble_to_users() -> None:
+def test_to_users_a_store_that_is_gone_is_a_store_error() -> None:
     assert issubclass(StoreGone, StoreError)
     assert issubclass(Unwritable, StoreError)
     assert not issubclass(Unwritable, StoreGone)

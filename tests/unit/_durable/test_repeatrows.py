@@ -32,7 +32,7 @@ def connection() -> Iterator[sqlite3.Connection]:
         *(("paused", "x"), ("reason", b"\xff")),
     ],
 )
-def test_one_that_is_none_is_left_out_and_told_of(
+def test_a_malformed_repeat_is_left_out_and_logged(
     connection: sqlite3.Connection, caplog: pytest.LogCaptureFixture, column: str, value: Any
 ) -> None:
     connection.execute(f"UPDATE repeat SET {column}=? WHERE id='b'", (value,))
@@ -42,7 +42,7 @@ def test_one_that_is_none_is_left_out_and_told_of(
     assert "sqlite3 tasks.db .recover" in message
 
 
-def test_what_is_behind_a_bad_page_is_told_of(
+def test_repeats_behind_a_bad_page_are_logged(
     connection: sqlite3.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Torn:
@@ -55,7 +55,7 @@ def test_what_is_behind_a_bad_page_is_told_of(
     assert "repeats at 1 place cannot be read" in caplog.text
 
 
-def test_a_good_one_says_nothing(
+def test_a_good_file_logs_nothing(
     connection: sqlite3.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert read_repeats(connection, "tasks.db") == ROWS

@@ -63,7 +63,7 @@ def test_around_one_bad_stretch_all_is_read(
 
 
 @given(st.sets(KEYS), st.sets(KEYS))
-def test_with_many_bad_places_it_ends_and_makes_nothing_up(
+def test_with_many_gaps_it_ends_and_invents_nothing(
     keys: set[tuple[int, int]], bad: set[tuple[int, int]]
 ) -> None:
     connection: Any = Spoilt(list(keys), bad)
@@ -107,7 +107,7 @@ def test_a_connection_that_reads_nothing_is_given_up() -> None:
 
 
 @given(st.sets(KEYS), st.sets(KEYS), st.integers(1, 9))
-def test_read_page_by_page_around_bad_places_it_is_what_can_be_read_in_its_order(
+def test_pages_around_gaps_have_all_readable_tasks_in_order(
     keys: set[tuple[int, int]], bad: set[tuple[int, int]], most: int
 ) -> None:
     connection: Any = Spoilt(list(keys), bad)

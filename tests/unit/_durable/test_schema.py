@@ -115,7 +115,7 @@ def test_a_migration_needs_each_step(
         assert schema.check(before, path) == first
 
 
-def test_what_was_not_counted_in_the_first_schema_is(path: str) -> None:
+def test_tasks_and_letters_of_the_first_schema_are_counted(path: str) -> None:
     schema.make(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DELETE FROM meta WHERE name IN ('tasks', 'letters')")
@@ -135,7 +135,7 @@ def test_what_was_not_counted_in_the_first_schema_is(path: str) -> None:
     store.close(clean=True)
 
 
-def test_a_file_of_the_first_schema_has_what_repeats_now(path: str) -> None:
+def test_a_file_of_the_first_schema_gets_a_table_of_repeats(path: str) -> None:
     schema.make(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE repeat")
@@ -209,9 +209,7 @@ def test_no_other_file_is_touched(
     assert [Path(path).with_name(name).read_text() for name in NEIGHBOURS] == NEIGHBOURS
 
 
-def test_of_a_copy_that_breaks_off_nothing_is_left(
-    connection: sqlite3.Connection, path: str
-) -> None:
+def test_a_copy_that_fails_leaves_nothing(connection: sqlite3.Connection, path: str) -> None:
     class Breaking(sqlite3.Connection):
         def backup(self, target: sqlite3.Connection, **_: Any) -> None:
             target.execute("PRAGMA journal_mode=WAL")
@@ -237,7 +235,7 @@ def test_a_copy_is_put_where_nothing_spoils_it(path: str, end: str) -> None:
 @pytest.mark.parametrize(
     ("target", "error"), [("", StoreError), ("a\0b", StoreError), (b"x", TypeError)]
 )
-def test_what_is_no_path_of_a_copy_is_refused(target: Any, error: type[Exception]) -> None:
+def test_an_invalid_path_of_a_copy_is_refused(target: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="path must be"):
         schema.check_target(target)
 
@@ -255,7 +253,7 @@ def test_a_disk_without_a_log_is_refused(path: str) -> None:
         schema.configure(connection, path, "full")
 
 
-def test_rolling_back_what_has_ended_is_nothing(connection: sqlite3.Connection) -> None:
+def test_rolling_back_an_ended_transaction_does_nothing(connection: sqlite3.Connection) -> None:
     schema.roll_back(connection)
     connection.execute("BEGIN")
     connection.execute("DELETE FROM meta")

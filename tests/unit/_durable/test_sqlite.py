@@ -293,7 +293,7 @@ def test_an_empty_or_missing_file_with_a_log(path: Path, store: SQLiteStore, gon
     refused(copy, "is gone, but" if gone else "is empty, but")
 
 
-def test_who_is_refused_leaves_the_heartbeat_as_it_was(path: Path, store: SQLiteStore) -> None:
+def test_a_refused_host_leaves_the_heartbeat(path: Path, store: SQLiteStore) -> None:
     store.tick(5 * 10**17)
     store.close(False)
     edit(path, "UPDATE meta SET value=99 WHERE name='schema'")
@@ -391,7 +391,7 @@ def test_a_full_disk_keeps_all_and_heals(store: SQLiteStore) -> None:
         ("payload", b"x" * 2000),
     ],
 )
-def test_what_can_never_be_written_is_refused_with_all_of_its_batch(
+def test_a_batch_with_an_unwritable_value_is_refused_whole(
     store: SQLiteStore, column: str, value: Any
 ) -> None:
     assert store._connection is not None
@@ -405,7 +405,7 @@ def test_what_can_never_be_written_is_refused_with_all_of_its_batch(
     assert len(rows_of(store)) == 300
 
 
-def test_a_transaction_that_could_not_be_undone_is_undone_by_the_next(store: SQLiteStore) -> None:
+def test_a_transaction_left_open_is_rolled_back_by_the_next(store: SQLiteStore) -> None:
     assert store._connection is not None
     store._connection.execute("BEGIN IMMEDIATE")
     store._connection.execute("UPDATE meta SET value=0 WHERE name='next_row'")
@@ -487,7 +487,7 @@ def test_an_index_of_ids_that_cannot_be_read_is_told_of(path: Path, store: SQLit
     assert (listed, store.complaint) == (rows, "")
 
 
-def test_a_disk_that_fails_is_no_end_of_a_list(store: SQLiteStore) -> None:
+def test_a_failing_disk_does_not_end_a_list_early(store: SQLiteStore) -> None:
     store.commit(Batch(puts=[row._replace(id=str(row.row)) for row in some_rows(1, 10)]))
 
     class Failing:
@@ -521,7 +521,7 @@ def has_payloads(path: Path, number: int) -> bool:
         return MARK in file.read(4096)
 
 
-def test_beside_a_bad_page_what_cannot_be_struck_refuses_nothing_else(
+def test_a_strike_blocked_by_a_bad_page_refuses_nothing_else(
     path: Path, store: SQLiteStore
 ) -> None:
     rows = some_rows(1, 20_000, due=7)
@@ -586,7 +586,7 @@ def test_a_payload_that_cannot_be_read_takes_no_other_along(path: Path, store: S
         "key=x'00'",
     ],
 )
-def test_a_row_of_nonsense_is_left_out(path: Path, store: SQLiteStore, change: str) -> None:
+def test_a_malformed_row_is_left_out(path: Path, store: SQLiteStore, change: str) -> None:
     rows = some_rows(1, 3)
     store.commit(Batch(puts=rows))
     store.close(True)
@@ -599,7 +599,7 @@ def test_a_row_of_nonsense_is_left_out(path: Path, store: SQLiteStore, change: s
 @pytest.mark.parametrize(
     "change", ["payload='text'", "due='soon'", "id=CAST(x'ff' || row AS BLOB)", "state=9"]
 )
-def test_behind_many_rows_of_nonsense_it_goes_on(
+def test_reading_goes_on_behind_many_malformed_rows(
     path: Path, store: SQLiteStore, change: str
 ) -> None:
     rows = [row._replace(id=f"n{row.row:02}") for row in some_rows(1, 12, due=7)]
@@ -662,7 +662,7 @@ def test_a_disk_that_fails_is_no_end_of_the_dead_letters(store: SQLiteStore) -> 
         store._connection = connection
 
 
-def test_a_letter_of_nonsense_takes_no_other_along(path: Path, store: SQLiteStore) -> None:
+def test_a_malformed_letter_hides_no_other(path: Path, store: SQLiteStore) -> None:
     rows = [row._replace(id=f"\xfcber {row.row}") for row in some_rows(1, 4, due=0)]
     burials = [Burial(0, row.row, 1, Reason.LOST, "why", 0) for row in rows]
     store.commit(Batch(puts=rows, burials=burials))
@@ -684,7 +684,7 @@ def test_a_letter_of_nonsense_takes_no_other_along(path: Path, store: SQLiteStor
     assert rows_of(store) == []
 
 
-def test_a_function_without_a_name_is_told_of(path: Path, store: SQLiteStore) -> None:
+def test_a_malformed_function_is_an_error(path: Path, store: SQLiteStore) -> None:
     store.commit(Batch([Function(1, "f", "m:f", False)]))
     store.close(True)
     edit(path, "UPDATE func SET name=x'ff'")
@@ -745,7 +745,9 @@ def tear(log: Path, chance: random.Random) -> None:
                 file.write(bytes([byte ^ 1]))
 
 
-def test_without_its_log_it_is_as_at_the_last_checkpoint(path: Path, store: SQLiteStore) -> None:
+def test_without_its_log_a_file_is_as_of_the_last_checkpoint(
+    path: Path, store: SQLiteStore
+) -> None:
     rows = some_rows(1, 10)
     store.commit(Batch(puts=rows))
     store.close(True)
@@ -792,7 +794,7 @@ def test_another_hosts_name_in_the_lock_is_noticed(path: Path, store: SQLiteStor
     store.commit(Batch())
 
 
-def test_a_file_that_was_replaced_gets_nothing_of_the_old_one(path: Path) -> None:
+def test_nothing_of_the_old_file_is_written_to_its_replacement(path: Path) -> None:
     old = SQLiteStore(path, wait=0)
     old.open()
     store = SQLiteStore(path.with_name("new.db"), wait=0)
@@ -821,7 +823,7 @@ def test_a_log_that_was_deleted_is_not_missed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 100, 4095])
-def test_a_file_that_was_emptied_gets_nothing_more(
+def test_nothing_is_written_to_an_emptied_file(
     path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SQLiteStore(path, wait=0)
@@ -852,7 +854,7 @@ def test_a_tick_is_the_heartbeat(path: Path, store: SQLiteStore) -> None:
     assert store.open().heartbeat == 123 * 10**16
 
 
-def test_a_file_without_its_lock_was_at_work_when_it_was_written(
+def test_without_its_lock_file_the_last_write_is_the_heartbeat(
     path: Path, store: SQLiteStore
 ) -> None:
     store.commit(Batch(puts=some_rows(1, 1)))
@@ -866,7 +868,7 @@ def test_a_file_without_its_lock_was_at_work_when_it_was_written(
     copied.close(True)
 
 
-def test_ticks_give_room_back(store: SQLiteStore) -> None:
+def test_ticks_free_unused_pages(store: SQLiteStore) -> None:
     rows = some_rows(1, 3000, payload=b"x" * 3000)
     store.commit(Batch(puts=rows))
     full = pragma(store, "page_count")
@@ -896,7 +898,7 @@ def test_a_statement_fits_what_sqlite_takes(
     assert len(rows_of(store)) == 300
 
 
-def test_what_is_in_the_file_can_be_read_by_people(path: Path, store: SQLiteStore) -> None:
+def test_the_file_is_readable_by_people(path: Path, store: SQLiteStore) -> None:
     row = Row(1, 10**18, 3, b"p", "key", "id", begun=Begun.YES)
     store.commit(Batch([Function(3, "remind", "users:remind", False)], puts=[row]))
     store.close(True)

@@ -24,7 +24,9 @@ async def writer(request: pytest.FixtureRequest) -> AsyncIterator[Writer | Inlin
     assert await asyncio.to_thread(writer.join, 10)
 
 
-async def test_calls_are_made_in_order_and_told_in_the_loop(writer: Writer | InlineWriter) -> None:
+async def test_calls_are_made_in_order_and_reported_in_the_loop(
+    writer: Writer | InlineWriter,
+) -> None:
     made: list[int] = []
     told: list[tuple[Any, Any, int]] = []
     done = asyncio.Event()
@@ -47,7 +49,7 @@ async def test_calls_are_made_in_order_and_told_in_the_loop(writer: Writer | Inl
 
 
 @pytest.mark.parametrize("error", [MemoryError("none left"), StoreError("full"), SystemExit(3)])
-async def test_what_a_call_raises_is_told_and_the_next_is_made(
+async def test_an_error_of_a_call_is_reported_and_the_next_is_made(
     writer: Writer | InlineWriter, error: BaseException
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -61,7 +63,7 @@ async def test_what_a_call_raises_is_told_and_the_next_is_made(
     assert [await one for one in told] == [(None, error), (7, None)]
 
 
-async def test_what_was_submitted_before_the_stop_is_made(writer: Writer | InlineWriter) -> None:
+async def test_calls_submitted_before_the_stop_are_made(writer: Writer | InlineWriter) -> None:
     made: list[int] = []
     for number in range(10):
         writer.submit(partial(made.append, number), lambda *_: None)
@@ -74,7 +76,7 @@ async def test_what_was_submitted_before_the_stop_is_made(writer: Writer | Inlin
 
 
 @pytest.mark.parametrize("kind", [Writer, InlineWriter])
-def test_before_the_start_nothing_is_taken(kind: type[Writer] | type[InlineWriter]) -> None:
+def test_no_call_is_accepted_before_the_start(kind: type[Writer] | type[InlineWriter]) -> None:
     writer = kind()
     with pytest.raises(StoreError, match="not open"):
         writer.submit(lambda: None, lambda *_: None)
@@ -82,7 +84,7 @@ def test_before_the_start_nothing_is_taken(kind: type[Writer] | type[InlineWrite
 
 
 @pytest.mark.parametrize("kind", [Writer, InlineWriter])
-def test_a_closed_loop_is_not_told(kind: type[Writer] | type[InlineWriter]) -> None:
+def test_nothing_is_reported_to_a_closed_loop(kind: type[Writer] | type[InlineWriter]) -> None:
     loop = asyncio.new_event_loop()
     writer = kind()
     writer.start(loop)
@@ -141,7 +143,7 @@ async def test_a_forked_process_has_no_writer(monkeypatch: pytest.MonkeyPatch) -
     assert await asyncio.to_thread(writer.join, 10)
 
 
-async def test_no_thread_to_be_had_is_an_error_of_the_store(
+async def test_a_thread_that_cannot_start_is_a_store_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def no_room(_: threading.Thread) -> None:
@@ -155,7 +157,7 @@ async def test_no_thread_to_be_had_is_an_error_of_the_store(
         writer.submit(lambda: None, lambda *_: None)
 
 
-async def test_a_thread_that_has_died_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_thread_is_a_store_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """For whatever reason: here the queue is broken."""
 
     class Broken:
@@ -169,11 +171,11 @@ async def test_a_thread_that_has_died_is_told_of(monkeypatch: pytest.MonkeyPatch
     writer._jobs = Broken()  # type: ignore[assignment]
     writer.start(asyncio.get_running_loop())
     assert await asyncio.to_thread(writer.join, 10)
-    with pytest.raises(StoreError, match="nobody writes"):
+    with pytest.raises(StoreError, match="writer has ended"):
         writer.submit(lambda: None, lambda *_: None)
 
 
-async def test_who_asks_is_given_what_the_call_returns_or_raises() -> None:
+async def test_ask_returns_or_raises_as_its_call() -> None:
     loop = asyncio.get_running_loop()
     writer = InlineWriter()
     writer.start(loop)

@@ -149,7 +149,7 @@ async def host(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     await asyncio.sleep(0.01)
 
 
-async def test_the_host_is_told_first_what_runs_there(host: Host) -> None:
+async def test_versions_are_the_first_item_to_the_host(host: Host) -> None:
     await host.connect()
     await until(lambda: host.items)
     assert host.items[0] == [Item.HELLO, versions("v1")]
@@ -183,7 +183,7 @@ async def test_strangers_are_refused_and_the_host_comes_in_all_the_same(
     assert not host.lost
 
 
-async def test_a_second_host_finds_nobody_who_listens(host: Host) -> None:
+async def test_a_second_host_cannot_connect(host: Host) -> None:
     await host.connect()
     await until(lambda: host.items)
     with pytest.raises(OSError, match="refused"):
@@ -216,7 +216,7 @@ async def test_a_process_is_started_as_it_was_ordered_with_this_as_its_host(host
     assert host.told(Item.STARTED) == [[Item.STARTED, 1, 3, os.getpid()]]
 
 
-async def test_a_process_that_cannot_be_had_has_ended(host: Host) -> None:
+async def test_a_process_that_cannot_start_is_reported_as_ended(host: Host) -> None:
     await host.connect()
     Worker.fails = True
     host.send([Item.START, 1, 3, pickle.dumps(CONFIG), b"loop"], [Item.DATA, 1, 3, b"for nobody"])
@@ -318,7 +318,9 @@ async def test_no_more_of_a_worker_is_under_way_than_a_window(host: Host) -> Non
     await until(lambda: sum(len(item[3]) for item in host.told(Item.DATA)) > got)
 
 
-async def test_what_processes_take_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_usage_of_processes_is_reported(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(agent, "next_tick", lambda now: now + 0.01)
     await host.connect()
     await host.start()
@@ -347,7 +349,7 @@ async def test_silence_of_the_hosts_machine_is_its_end(
 
 
 @pytest.mark.parametrize("item", [[99], [Item.START, 0], [Item.DATA], 7])
-async def test_what_no_host_says_ends_it(host: Host, item: Any) -> None:
+async def test_an_invalid_item_ends_the_outpost(host: Host, item: Any) -> None:
     await host.connect()
     host.send(item)
     await until(lambda: host.lost)

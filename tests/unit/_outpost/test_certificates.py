@@ -84,7 +84,7 @@ def test_who_has_no_certificate_is_refused(files: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT"])
-def test_a_file_that_is_not_named_is_missed(name: str, files: dict[str, str]) -> None:
+def test_a_missing_file_name_is_an_error(name: str, files: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=f"RAY_USE_TLS is set, and {name} is not"):
         context(True, {**files, name: ""})
 

@@ -154,7 +154,7 @@ async def fenced() -> AsyncIterator[Stage]:
     await made.close()
 
 
-async def test_what_was_asked_before_it_is_up_is_started_then(stage: Stage) -> None:
+async def test_processes_requested_before_it_is_up_are_started_then(stage: Stage) -> None:
     early, late = Process(0), Process(1)
     stage.connection.add(early)  # type: ignore[arg-type]
     assert not stage.connection.has_room
@@ -180,7 +180,7 @@ async def test_the_lead_is_never_early_and_no_later_than_the_way_took(stage: Sta
     assert exact - took - 10**6 < process.leads[0] <= exact + 50_000  # NTP may steer meanwhile
 
 
-async def test_a_clock_that_is_ahead_of_what_was_measured_is_told_to_workers(stage: Stage) -> None:
+async def test_a_node_clock_that_gains_is_corrected(stage: Stage) -> None:
     process = Process()
     await stage.connect(process)
     stage.far.ahead += 10**9  # it runs too fast, by far
@@ -190,7 +190,7 @@ async def test_a_clock_that_is_ahead_of_what_was_measured_is_told_to_workers(sta
     assert process.leads[-1] < process.leads[0] - 9 * 10**8
 
 
-async def test_a_clock_of_the_host_that_was_set_is_told_to_workers(
+async def test_a_host_clock_that_is_set_is_passed_on(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = Process()
@@ -246,7 +246,7 @@ async def test_the_end_of_the_stream_is_the_end_of_all_there_by_one_cause(stage:
 
 
 @pytest.mark.parametrize("item", [[77, 0, 0], [Item.USAGE, 0, 0], [], 5, [Item.CLOCK, 1]])
-async def test_an_item_that_is_none_ends_it(stage: Stage, item: Any) -> None:
+async def test_an_invalid_item_ends_the_connection(stage: Stage, item: Any) -> None:
     process = Process()
     await stage.connect(process)
     stage.far.send(item)
@@ -254,7 +254,7 @@ async def test_an_item_that_is_none_ends_it(stage: Stage, item: Any) -> None:
     assert "cannot be handled" in process.ends[0][1]
 
 
-async def test_another_version_there_is_said_and_nothing_is_started(stage: Stage) -> None:
+async def test_another_version_is_reported_and_nothing_is_started(stage: Stage) -> None:
     process = Process()
     stage.far.hello["python"] = "3.8"
     stage.connection.add(process)  # type: ignore[arg-type]
@@ -264,7 +264,7 @@ async def test_another_version_there_is_said_and_nothing_is_started(stage: Stage
     assert not stage.far.told(Item.START)
 
 
-async def test_where_nobody_listens_it_is_said_what_to_look_at(stage: Stage) -> None:
+async def test_a_refused_connection_says_what_to_check(stage: Stage) -> None:
     process = Process()
     stage.connection.add(process)  # type: ignore[arg-type]
     host, port = stage.far.listener.getsockname()
@@ -286,7 +286,7 @@ async def test_one_who_does_not_answer_the_call_is_given_up(
     assert "no answer of its outpost" in process.ends[0][1]
 
 
-async def test_who_cancels_all_tasks_ends_what_is_being_connected_and_no_more(
+async def test_cancelling_all_tasks_only_ends_connections_being_opened(
     stage: Stage,
 ) -> None:
     """The slot requests another."""
@@ -323,7 +323,7 @@ async def test_the_launchers_word_ends_it_and_says_why(stage: Stage) -> None:
     assert stage.overs == [stage.connection]
 
 
-async def test_what_never_came_has_no_node(stage: Stage) -> None:
+async def test_an_outpost_that_never_started_has_no_node(stage: Stage) -> None:
     process = Process()
     stage.connection.add(process)  # type: ignore[arg-type]
     stage.connection.reported_lost("there is no aioscheduler")
@@ -348,9 +348,7 @@ async def test_silence_of_its_machine_is_its_end(
 # ---- kills
 
 
-async def test_a_kill_is_told_and_its_answer_is_waited_for(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_kill_is_sent_and_answered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KILL_TIME", 0.05)
     process, other = Process(0), Process(1)
     await stage.connect(process, other)
@@ -374,7 +372,7 @@ async def test_a_kill_without_an_answer_is_the_end_of_the_node(
     await stage.connect(process, other)
     stage.connection.kill(process)  # type: ignore[arg-type]
     await until(lambda: process.ends and other.ends)
-    assert "it has not answered for 2 s since it was to kill a worker" in process.ends[0][1]
+    assert "it has not answered the kill of a worker" in process.ends[0][1]
     assert process.shared is other.shared is stage.connection.end
 
 
@@ -392,7 +390,7 @@ async def test_a_host_that_was_blocked_gives_the_answer_its_time(
     assert not stage.connection.cause
 
 
-async def test_what_was_never_started_is_not_asked_for_any_more(stage: Stage) -> None:
+async def test_a_process_never_started_is_withdrawn(stage: Stage) -> None:
     one, two = Process(0), Process(1)
     for process in (one, two):
         stage.connection.add(process)  # type: ignore[arg-type]
@@ -447,7 +445,7 @@ async def test_or_until_nothing_will_run_again(fenced: Stage) -> None:
     assert len(process.ends) == 1
 
 
-async def test_what_never_began_waits_for_nothing(fenced: Stage) -> None:
+async def test_an_outpost_that_never_began_waits_for_nothing(fenced: Stage) -> None:
     process = Process()
     fenced.connection.add(process)  # type: ignore[arg-type]
     fenced.connection.reported_lost("no room")
@@ -457,7 +455,7 @@ async def test_what_never_began_waits_for_nothing(fenced: Stage) -> None:
 # ---- room
 
 
-async def test_who_waits_for_room_goes_on_in_turn(stage: Stage) -> None:
+async def test_processes_waiting_for_room_take_turns(stage: Stage) -> None:
     processes = [Process(place) for place in range(3)]
     await stage.connect(*processes)
     order: list[int] = []

@@ -108,7 +108,7 @@ async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
         process.end(0)
 
 
-async def test_it_is_told_the_settings_first_and_is_out_of_the_way_of_ctrl_c(stage: Stage) -> None:
+async def test_settings_come_first_and_ctrl_c_does_not_reach_it(stage: Stage) -> None:
     process = stage.start()
     assert stage.start() is process
     assert process.command == ["run", "it"]
@@ -118,7 +118,7 @@ async def test_it_is_told_the_settings_first_and_is_out_of_the_way_of_ctrl_c(sta
     assert process.lines() == [{"settings": {"address": "a"}}, {"start": 1, "secret": "0102"}]
 
 
-async def test_who_asked_is_told_where_and_of_the_end_once(stage: Stage) -> None:
+async def test_an_asker_hears_of_start_and_end_once(stage: Stage) -> None:
     process = stage.start()
     one, two = Asker(), Asker()
     stage.launcher.ask(one)
@@ -148,7 +148,7 @@ async def test_a_line_may_come_in_parts(stage: Stage) -> None:
     assert asker.losses == ["no"]
 
 
-async def test_what_is_not_needed_any_more_is_ended_once(stage: Stage) -> None:
+async def test_an_unneeded_outpost_is_ended_once(stage: Stage) -> None:
     process, started, pending = stage.start(), Asker(), Asker()
     stage.launcher.ask(started)
     stage.launcher.ask(pending)
@@ -183,7 +183,7 @@ async def test_the_first_that_has_no_cluster_is_told(stage: Stage) -> None:
     assert len(Process.made) == 1
 
 
-async def test_the_first_that_ends_is_told(stage: Stage) -> None:
+async def test_the_end_of_the_first_launcher_is_reported(stage: Stage) -> None:
     stage.start().end(3)
     await until(lambda: stage.refusals)
     assert "(status 3); its output above says why" in stage.refusals[0]
@@ -207,7 +207,7 @@ async def test_one_that_does_not_say_whether_it_is_up_is_killed(
     assert "has not said" in stage.refusals[0]
 
 
-async def test_what_was_up_is_started_anew_and_asked_for_what_is_missing(stage: Stage) -> None:
+async def test_a_launcher_that_was_up_is_restarted_with_pending_requests(stage: Stage) -> None:
     first, has, misses = stage.start(), Asker(b"\x0a"), Asker(b"\x0b")
     stage.launcher.ask(has)
     stage.launcher.ask(misses)
@@ -271,7 +271,7 @@ async def test_while_the_head_is_dead_it_is_said_ever_less_often(
         b"\xff\n",
     ],
 )
-async def test_what_says_something_else_is_killed_and_not_believed_any_more(
+async def test_a_launcher_that_writes_anything_else_is_killed_and_ignored(
     stage: Stage, line: bytes
 ) -> None:
     process, asker = stage.start(), Asker()

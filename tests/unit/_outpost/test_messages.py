@@ -217,7 +217,7 @@ async def test_a_gap_or_a_repeat_ends_the_connection(
         b"GET / HTTP/1.1\r\n\r\n",
     ],
 )
-async def test_what_is_no_message_ends_the_connection(proven: tuple[Raw, End], data: bytes) -> None:
+async def test_an_invalid_message_ends_the_connection(proven: tuple[Raw, End], data: bytes) -> None:
     raw, node = proven
     await raw.write(data)
     await until(lambda: node.lost)
@@ -225,7 +225,7 @@ async def test_what_is_no_message_ends_the_connection(proven: tuple[Raw, End], d
     assert "it sends" in node.lost[0]
 
 
-async def test_what_taking_one_raises_ends_the_connection_and_no_further_one_is_taken(
+async def test_an_error_in_a_message_ends_the_connection_and_no_further_one_is_read(
     ends: tuple[End, End],
 ) -> None:
     host, node = ends
@@ -237,7 +237,7 @@ async def test_what_taking_one_raises_ends_the_connection_and_no_further_one_is_
     assert not node.took
 
 
-async def test_who_sends_much_is_told_to_hold_back_and_when_to_go_on(
+async def test_a_sender_is_paused_and_resumed(
     ends: tuple[End, End],
 ) -> None:
     host, node = ends
@@ -280,7 +280,7 @@ async def test_a_forked_child_does_not_keep_it_open(ends: tuple[End, End]) -> No
     await until(lambda: host.lost)
 
 
-async def test_nobody_is_proven_because_nobody_waits_for_it_any_more(sockets: Any) -> None:
+async def test_a_cancelled_wait_does_not_prove_the_other_side(sockets: Any) -> None:
     node, raw = End(sockets[1], b"node"), Raw(sockets[0])
     await node.connect()
     node.messages.proven.cancel()  # as by a timeout
@@ -314,7 +314,7 @@ async def test_a_descriptor_that_is_anothers_by_now_is_left_alone(
     assert (tmp_path / "file").read_bytes() == b""
 
 
-async def test_the_kernel_asks_the_other_machine_and_says_if_it_is_silent() -> None:
+async def test_the_kernel_probes_the_other_machine() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     one = socket.create_connection(listener.getsockname())
     other, _ = listener.accept()
@@ -346,7 +346,7 @@ async def test_the_kernel_asks_the_other_machine_and_says_if_it_is_silent() -> N
         (3, 0, 30_000, 40, 0.04),
     ],
 )
-def test_silence_is_what_was_asked_and_not_answered(
+def test_silence_needs_an_unanswered_probe(
     unacked: int, probes: int, data: int, ack: int, silence: float
 ) -> None:
     class Socket:

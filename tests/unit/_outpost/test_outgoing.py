@@ -24,7 +24,7 @@ async def sent() -> Sent:
     return Sent()
 
 
-async def test_what_comes_in_a_turn_is_one_message(sent: Sent) -> None:
+async def test_items_of_a_turn_are_one_message(sent: Sent) -> None:
     sent.outgoing.post(1, "a")
     sent.outgoing.post(2)
     assert not sent.messages
@@ -34,7 +34,7 @@ async def test_what_comes_in_a_turn_is_one_message(sent: Sent) -> None:
     assert len(sent.messages) == 1
 
 
-async def test_what_is_much_is_sent_at_once_and_not_again(sent: Sent) -> None:
+async def test_large_items_are_sent_at_once_and_once(sent: Sent) -> None:
     sent.outgoing.post(1, size=BATCH - 1)
     assert not sent.messages
     sent.outgoing.post(2, size=1)
@@ -66,7 +66,7 @@ async def test_acks_of_much_go_alone(sent: Sent) -> None:
     assert len(sent.messages) == 1  # there is nothing left
 
 
-async def test_what_is_stopped_is_not_sent(sent: Sent) -> None:
+async def test_nothing_is_sent_after_a_stop(sent: Sent) -> None:
     sent.outgoing.post(1)
     sent.outgoing.stop()
     await asyncio.sleep(0)

@@ -54,7 +54,7 @@ def launcher_of(outposts: Outposts) -> Launcher:
     return found  # type: ignore[no-any-return]
 
 
-async def test_the_launcher_is_told_whose_outposts_they_are(outposts: Outposts) -> None:
+async def test_the_launcher_gets_the_managers_id(outposts: Outposts) -> None:
     assert launcher_of(outposts).settings == {"address": "a", "manager": "m1"}
     assert ENGINE.settings["manager"] == "to be said"
 

@@ -206,7 +206,7 @@ def test_what_waits_says_so_and_is_withdrawn_at_the_end(launcher: Beside) -> Non
     assert launcher.asked()[2:][0] == ["kill", "outpost-m-3"]
 
 
-def test_why_a_node_cannot_is_told(launcher: Beside) -> None:
+def test_a_failure_on_a_node_is_reported(launcher: Beside) -> None:
     launcher.start(LISTENS="fails")
     assert launcher.hear() == {"up": True}
     launcher.say(start=1, secret="ab")
@@ -306,7 +306,7 @@ def test_one_that_connects_ends_with_its_input(launcher: Beside) -> None:
     assert launcher.end()[:2] == (1, "")
 
 
-def test_one_that_is_told_nothing_ends(launcher: Beside) -> None:
+def test_a_launcher_without_input_ends(launcher: Beside) -> None:
     process = subprocess.run(
         [sys.executable, "-P", str(LAUNCHER)], stdin=subprocess.DEVNULL, check=True
     )

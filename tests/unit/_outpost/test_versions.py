@@ -10,7 +10,7 @@ from aioscheduler import __version__
 from aioscheduler._outpost.versions import ASKED, difference, versions
 
 
-def test_what_runs_here_is_like_itself() -> None:
+def test_equal_versions_have_no_difference() -> None:
     here = versions("v7")
     assert here["python"] == f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert here["aioscheduler"] == __version__
@@ -19,7 +19,7 @@ def test_what_runs_here_is_like_itself() -> None:
 
 
 @pytest.mark.parametrize("key", ASKED)
-def test_what_differs_is_named_with_both_versions_and_the_cure(key: str) -> None:
+def test_a_difference_names_both_versions_and_the_remedy(key: str) -> None:
     here, there = versions(None), versions(None) | {key: "0.1"}
     said = difference("n1", here, there)
     assert said.startswith(f"node n1 has {ASKED[key]} 0.1, and this host has {here[key]}")
@@ -32,5 +32,5 @@ def test_code_of_another_deploy_is_named() -> None:
     assert "None" in difference("n1", versions("v8"), versions(None))
 
 
-def test_what_says_nothing_is_another_version() -> None:
+def test_missing_versions_differ() -> None:
     assert "has Python None" in difference("n1", versions(None), {})

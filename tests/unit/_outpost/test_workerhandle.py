@@ -124,7 +124,7 @@ async def test_before_there_is_a_connection_frames_wait(place: Place) -> None:
     assert place.carrier.carried == [frame()]
 
 
-async def test_what_arrives_is_read_and_acknowledged(place: Place) -> None:
+async def test_arriving_bytes_are_read_and_acknowledged(place: Place) -> None:
     data = wire.encode([Kind.READY]) + wire.encode([Kind.DRAINING])
     for byte in data:
         place.process.pipe.arrive(bytes([byte]))
@@ -146,7 +146,7 @@ async def test_a_worker_that_writes_nonsense_is_killed(
     assert "cannot be read" in place.ends[0][1]
 
 
-async def test_its_end_is_told_once_and_what_is_known_of_it(place: Place) -> None:
+async def test_its_end_is_reported_once_with_its_details(place: Place) -> None:
     process = place.process
     process.pid = 12
     assert not place.ends
@@ -169,7 +169,7 @@ async def test_what_was_never_there_was_not_had(place: Place) -> None:
     assert place.process.shared_end is NOT_HAD
 
 
-async def test_of_a_node_that_is_gone_nobody_knows_what_had_begun(place: Place) -> None:
+async def test_on_a_lost_node_begun_is_unknown(place: Place) -> None:
     place.process.pid = 12
     place.process.finish(None, "gone", shared=place.carrier.end)
     assert place.process.begun(0) is None
@@ -177,7 +177,7 @@ async def test_of_a_node_that_is_gone_nobody_knows_what_had_begun(place: Place) 
     assert place.process.shared_end is place.carrier.end
 
 
-async def test_without_a_launcher_it_cannot_be_had_and_nothing_is_told() -> None:
+async def test_without_a_launcher_start_raises_and_reports_nothing() -> None:
     place = Place()
     place.carrier.fails = True
     with pytest.raises(OSError, match="no launcher"):
@@ -195,7 +195,7 @@ async def test_a_loop_that_cannot_travel_is_refused() -> None:
     assert not place.carrier.added
 
 
-async def test_the_order_says_what_only_the_connection_knows() -> None:
+async def test_the_order_has_lead_node_and_levels() -> None:
     place = Place(lambda: "a loop")
     process = place.start()
     packed, loop = process.order(123)

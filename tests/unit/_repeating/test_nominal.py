@@ -141,7 +141,7 @@ def test_all_up_to_a_moment_are_passed_over(step: int, number: int, beside: int)
         Cron("* * * 1 *", "UTC"),
     ],
 )
-def test_what_is_searched_by_halves_is_what_is_walked_to(rule: Cron) -> None:
+def test_bisection_finds_the_same_as_a_walk(rule: Cron) -> None:
     first = next_time(rule, NOW)
     assert first is not None
     times = [first]
@@ -200,7 +200,9 @@ def test_an_answer_holds_until_its_time_comes_and_no_longer() -> None:
             assert to_datetime(found) == rule.next(to_datetime(moment))
 
 
-def test_what_many_have_missed_is_passed_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_that_many_repeats_missed_are_passed_over_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rules = [Cron("7,9 4 * * *", "UTC") for _ in range(5)]
     first = next_time(rules[0], NOW)
     assert first is not None

@@ -175,7 +175,7 @@ def test_ten_minutes_passed_while_nobody_looked(
 
 
 @pytest.mark.parametrize(("late", "is_missed"), [(GRACE, False), (GRACE + 1, True)])
-def test_what_passed_by_ten_seconds_is_late_only(late: int, is_missed: bool) -> None:
+def test_a_time_passed_by_ten_seconds_is_only_late(late: int, is_missed: bool) -> None:
     terms = make(missed="skip")
     watched = minute(1) + late
     seen = look("x", terms, begin(terms, NOW), watched, watched, 0)
@@ -261,7 +261,7 @@ def test_a_run_that_goes_on_has_the_others_skipped_and_counted() -> None:
     assert nominals(look("x", terms, progress, minute(100), NOW, minute(100))) == [100]
 
 
-def test_what_came_while_a_run_was_under_way_overlaps_it_though_it_has_ended() -> None:
+def test_times_during_a_run_overlap_it_even_if_it_has_ended() -> None:
     terms = make()
     progress = look("x", terms, begin(terms, NOW), minute(1), NOW, 0).progress
     # Late, after the end of the run in the 4th minute.
@@ -284,7 +284,7 @@ def test_a_queue_runs_one_at_each_end() -> None:
     assert progress.skipped == 0
 
 
-def test_so_many_at_a_time() -> None:
+def test_a_look_has_a_limited_number_of_runs() -> None:
     terms = make(Every(0.001), overlap="allow")
     seen = look("x", terms, begin(terms, NOW), minute(1), NOW, 0)
     assert len(seen.runs) == MOST_RUNS
@@ -332,7 +332,7 @@ def test_it_has_so_many_runs(overlap: str) -> None:
     assert begin(make(times=4), minute(20), progress, terms.text).next == minute(21)
 
 
-def test_what_is_skipped_is_no_run() -> None:
+def test_skipped_times_do_not_count_as_runs() -> None:
     terms = make(times=1, missed="skip")
     watched = minute(5.5)
     progress = look("x", terms, begin(terms, NOW), watched, watched, 0).progress
@@ -368,7 +368,7 @@ def test_an_end_may_be_moved() -> None:
 # ---- pause
 
 
-def test_what_passes_while_it_is_paused_is_skipped() -> None:
+def test_times_during_a_pause_are_skipped() -> None:
     for rule in (MINUTELY, Cron("* * * * *", "UTC")):
         terms = make(rule, missed="all", overlap="queue")
         progress = pause(begin(terms, NOW))
@@ -422,7 +422,7 @@ def test_a_changed_rule_owes_nothing_and_runs_nothing_again() -> None:
 # ---- jitter
 
 
-def test_a_run_is_due_up_to_so_much_later() -> None:
+def test_a_run_is_due_up_to_jitter_later() -> None:
     terms = make(jitter=30)
     progress, dues = begin(terms, NOW), []
     for n in range(1, 400):
@@ -438,7 +438,7 @@ def test_a_run_is_due_up_to_so_much_later() -> None:
 
 
 @pytest.mark.parametrize("missed", ["once", "all", "skip"])
-def test_what_jitter_has_put_off_is_not_missed(missed: str) -> None:
+def test_a_run_delayed_by_jitter_is_not_missed(missed: str) -> None:
     terms = make(jitter=30, missed=missed)
     progress = begin(terms, NOW)
     for late, expected in ((40 * SECOND, [1]), (40 * SECOND + 1, [] if missed == "skip" else [1])):

@@ -33,7 +33,7 @@ class Awaited(Own):
         pass
 
 
-def test_what_is_asked_for_is_kept() -> None:
+def test_arguments_are_kept() -> None:
     rule = Cron("0 9 * * *", "Europe/Berlin")
     terms = read_terms(
         rule,
@@ -48,7 +48,7 @@ def test_what_is_asked_for_is_kept() -> None:
     assert (terms.jitter, terms.until, terms.times) == (1_500_000_000, 60 * SECOND, 3)
 
 
-def test_what_is_left_out() -> None:
+def test_defaults() -> None:
     terms = read_terms(Own())
     assert (terms.missed, terms.overlap, terms.text) == (Missed.ONCE, Overlap.SKIP, "own")
     assert (terms.jitter, terms.until, terms.times) == (0, None, None)
@@ -72,7 +72,7 @@ def test_what_is_left_out() -> None:
         ({"times": True}, TypeError, "times is an int, not bool"),
     ],
 )
-def test_what_cannot_mean_anything_is_refused(
+def test_invalid_arguments_are_refused(
     given: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -90,12 +90,12 @@ def test_what_cannot_mean_anything_is_refused(
         (Awaited(), "Awaited.next must be a plain function, not async"),
     ],
 )
-def test_what_is_no_rule_is_refused(rule: Any, message: str) -> None:
+def test_invalid_rules_are_refused(rule: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         read_terms(rule)
 
 
-def test_those_that_are_alike_are_equal() -> None:
+def test_equal_arguments_make_equal_terms() -> None:
     until = datetime(2030, 1, 1, tzinfo=UTC)
     for rule, same in (
         (Every(60), Every(60)),
