@@ -113,7 +113,7 @@ async def test_arguments_are_the_same_objects_each_time() -> None:
 @pytest.mark.parametrize("wrong", [Awaitable(), partial(work)])
 def test_only_a_coroutine_can_be_taken_apart(wrong: Any) -> None:
     kind = type(wrong).__name__
-    with pytest.raises(TypeError, match=f"a {kind} cannot be made anew: wrap it in an async def"):
+    with pytest.raises(TypeError, match=f"a {kind} cannot be recreated: wrap it in an async def"):
         take_apart(wrong, "this")
 
 
