@@ -8,9 +8,8 @@ or frames: an entry is opaque, and the `Runner` knows how to run it.
                  │  └──────────── rest: a queue's head, until its next attempt ◄──────┘
                  └─ cancel: withdrawn, never started
 
-A slice is the entries started in one turn of the loop (`pace`). Where concurrency is limited, no
-more are launched than may run, and an entry that ends at once is followed at once. A queue may
-launch ahead.
+A slice is the entries started in one turn of the loop (`pace`). If concurrency is limited, only as
+many are launched as may run, and one that ends at once is followed at once. A queue may run ahead.
 """
 
 from __future__ import annotations
@@ -183,10 +182,7 @@ class Engine(Generic[E]):
         return True
 
     def withdraw(self, number: int, launched: bool = False) -> E | None:
-        """Remove and return a waiting entry or, if `launched`, one that has not begun; else None.
-
-        Its end is not reported.
-        """
+        """Remove an entry that waits or, if `launched`, has not begun, unreported; None if none."""
         entry = self.waiting.pop(number, None)
         is_head = self._head is not None and self._head[0] == number
         if entry is not None and not is_head:

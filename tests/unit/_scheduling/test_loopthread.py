@@ -74,7 +74,7 @@ def test_any_thread_may_call_while_the_loop_does_not_run(loop: asyncio.AbstractE
     loop_thread = LoopThread("manager")
     loop.run_until_complete(enter(loop_thread))
     assert elsewhere(loop_thread.check) is None
-    with pytest.raises(RuntimeError, match="does not run now"):
+    with pytest.raises(RuntimeError, match="is not running"):
         loop_thread.check_inside()
 
 
