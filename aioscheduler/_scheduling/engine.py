@@ -9,7 +9,7 @@ or frames: an entry is opaque, and the `Runner` knows how to run it.
                  └─ cancel: withdrawn, never started
 
 A slice is the entries started in one turn of the loop (`pace`). If concurrency is limited, only as
-many are launched as may run, and one that ends at once is followed at once. A queue may run ahead.
+many are launched as may run; one that ends at once is followed at once. Queues may launch ahead.
 """
 
 from __future__ import annotations
