@@ -89,7 +89,7 @@ class Kind(IntEnum):
     FATAL = 7  # [text]: cannot start, or go on, for this reason, and ends
     ANNOUNCED = 8  # [scheduler, numbers]: may begin as soon as this is written
     PROPOSED = 17  # [scheduler, numbers]: as ANNOUNCED, but they begin on CONFIRM alone
-    UNBEGUN = 12  # [scheduler, numbers]: were announced, and did not begin; others may run them
+    UNBEGUN = 12  # [scheduler, numbers]: were announced, and did not begin: another process may
     INSIDE = 11  # [bytes, last]: a part of a request of a task to its manager
     # [scheduler, numbers, waits in ns, lines on the failures]: have failed, and start again. A
     # queue keeps them at its head; timed ones are forgotten, and must be sent again.

@@ -202,7 +202,7 @@ async def test_an_announcement_that_does_not_wait_is_not_confirmed(make: Make, i
     place.call(1, give, ["b"], scheduler=1)
     await turns()
     place.send(Kind.CONFIRM, [0])
-    with pytest.raises(wire.WireError, match=f"announcement {index} is confirmed, and does not"):
+    with pytest.raises(wire.WireError, match=f"proposal {index} is confirmed, and does not"):
         place.send(Kind.CONFIRM, [1, index])
 
 
@@ -231,7 +231,7 @@ async def test_timed_tasks_do_not_wait_with_those_that_do(place: Place) -> None:
     await turns()
     assert ran == [0, 2, 6, 1, 4, 3, 5]
     announcer = place.worker._announcer
-    assert not (announcer._some or announcer._alone or announcer._announced)
+    assert not (announcer._some or announcer._alone or announcer._proposed)
 
 
 async def test_no_more_is_launched_because_one_that_waited_has_begun(place: Place) -> None:

@@ -203,7 +203,7 @@ async def test_every_frame_is_one_that_the_host_can_take(
         n for n, state in enumerate(host.states) if state != "ended"
     }
     announcer = place.worker._announcer
-    assert not (announcer._expected or announcer._some or announcer._late or announcer._announced)
+    assert not (announcer._expected or announcer._some or announcer._late or announcer._proposed)
     assert announcer._alone == 0
     for engine in place.worker._engines:
         assert (engine.pending, engine.running, len(engine._queue)) == (0, {}, 0)
