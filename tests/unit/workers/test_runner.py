@@ -571,7 +571,7 @@ async def test_what_cannot_be_read_or_restored_fails_its_task_alone(make: Make) 
     assert good == (2, FINISHED, 2)
     error = place.failure(unread[2])
     assert str(error) == "this cannot be read"
-    assert "was read for the task" in error.__notes__[0]
+    assert "were read" in error.__notes__[0]
     error = place.failure(refused[2])
     assert str(error) == "refused cannot be restored"
     assert "to restore what came with the task" in error.__notes__[0]

@@ -62,7 +62,7 @@ async def test_a_frame_that_cannot_be_taken_fails_its_own_tasks(
     assert failed[:4] == [Kind.ENDED, 0, [3, 4], FAILED]
     assert [type(place.failure(payload)) for payload in failed[4]] == [TypeError, TypeError]
     assert finished == [Kind.ENDED, 1, [5], FINISHED, [1]]
-    assert "2 tasks cannot be taken by this worker, and fail" in caplog.text
+    assert "2 tasks cannot be accepted by this worker, and fail" in caplog.text
 
 
 async def test_a_waiting_task_that_is_cancelled_is_never_announced(place: Place) -> None:
@@ -180,7 +180,7 @@ async def test_what_is_here_cannot_be_given_again(place: Place) -> None:
     place.schedule(1, give(1), LATER)
     await turns()
     for number in (0, 1):
-        with pytest.raises(wire.WireError, match="was given again, and is here"):
+        with pytest.raises(wire.WireError, match="was sent again, and is still here"):
             place.schedule(number, give(1))
 
 
