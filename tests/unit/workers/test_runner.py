@@ -141,7 +141,7 @@ async def test_a_plain_function_is_called_in_its_slice_with_a_context_of_its_own
 
 
 async def test_no_task_overtakes_another_that_is_due_with_it(place: Place) -> None:
-    """Whether a plain function is called at once or a coroutine steps in the next turn."""
+    """Whether a plain function is called at once or a coroutine begins in the next turn."""
     functions = [place.shipper.take_function(note), place.shipper.take_function(note_later)]
     place.tell_definitions()
     order = [functions[n % 3 == 1] for n in range(12)]
