@@ -118,7 +118,7 @@ def read_before(before: datetime | None) -> int | None:
     try:
         span: timedelta = datetime.__sub__(before, _EPOCH)
     except Exception as error:
-        raise ValueError(f"before has a time zone that gives no offset: {error!r}") from error
+        raise ValueError(f"before has a time zone that returns no offset: {error!r}") from error
     return span // timedelta(microseconds=1) * 1000
 
 

@@ -58,7 +58,7 @@ class StoreLocked(StoreError):
 
 
 class UnknownTask(AioschedulerError, LookupError):
-    """The reference is to no unfinished task of this manager."""
+    """The reference does not lead to an unfinished task of this manager."""
 
 
 class ManagerClosed(AioschedulerError, RuntimeError):

@@ -94,7 +94,7 @@ class Lifespan:
         if not self._task.done():
             log.warning(
                 "%s is cancelled: it was not left within %.1f s; does it wait for a background "
-                "task that is not cancelled? close(timeout) gives it more, after the tasks"
+                "task that is not cancelled? a longer close(timeout) leaves it more time"
                 if self._is_entered
                 else "%s is cancelled once more: it has not ended within %.1f s",
                 self.describe(),

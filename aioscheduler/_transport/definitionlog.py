@@ -105,7 +105,7 @@ class DefinitionLog:
         if number in self.retired:  # named by a process that had not forgotten it yet
             self.retired.remove(number)
             for reader in self.readers:
-                reader.tell_again(number)
+                reader.send_again(number)
         self.leased = True
         self._leases[number] = self._leases.get(number, 0) + 1
         lease = Lease(number)
@@ -155,7 +155,7 @@ class DefinitionLog:
         self._stale = True
 
     def _is_known(self, number: int) -> bool:
-        return any(number in reader.told for reader in self.readers)
+        return any(number in reader.known for reader in self.readers)
 
 
 class Reader:
@@ -165,7 +165,7 @@ class Reader:
         log: The log, read from its beginning.
 
     Attributes:
-        told: The lines that the process knows, or may not have forgotten yet.
+        known: The lines that the process knows, or may not have forgotten yet.
     """
 
     def __init__(self, log: DefinitionLog) -> None:
@@ -176,7 +176,7 @@ class Reader:
 
     def restart(self) -> None:
         """Begin again, for a process that knows nothing."""
-        self.told: set[int] = set()
+        self.known: set[int] = set()
         self._next = 0
         self._weight = self.log.weight
         self._again: dict[int, int] = {}  # lines, with the FORGET that named each; 0: none
@@ -186,11 +186,11 @@ class Reader:
     def read(self) -> list[bytes]:
         """Return the lines added since the last call, and FORGET lines for those retired."""
         log, lines = self.log, []
-        if log.weight - self._weight > FORGET_AT + len(self.told) // 8:
+        if log.weight - self._weight > FORGET_AT + len(self.known) // 8:
             self._weight = log.weight
             under_way = {number for gone in self._forgetting.values() for number in gone}
             under_way.update(self._again)
-            gone = [n for n in self.told & log.retired if n not in under_way]
+            gone = [n for n in self.known & log.retired if n not in under_way]
             if gone:
                 self._serial += 1
                 self._forgetting[self._serial] = gone
@@ -198,34 +198,34 @@ class Reader:
         if self._again:
             for number, serial in self._again.items():
                 if number in log.lines and number not in log.retired:
-                    self.told.add(number)
+                    self.known.add(number)
                     lines.append(log.lines[number])
                 elif serial in self._forgetting:  # it was retired again since
                     self._forgetting[serial].append(number)
                 elif serial:  # the process has forgotten it by now
-                    self.told.discard(number)
+                    self.known.discard(number)
                     log.look_again()
             self._again.clear()
         if log.next > self._next:
             start, self._next = self._next, log.next
             fresh = list(takewhile(lambda number: number >= start, reversed(log.lines)))[::-1]
             fresh = [number for number in fresh if number not in log.retired]
-            self.told.update(fresh)
+            self.known.update(fresh)
             lines += [log.lines[number] for number in fresh]
         return lines
 
     def confirm(self, serial: int) -> None:
         """Note that the process has read all FORGET lines up to this serial."""
-        for known in [known for known in self._forgetting if known <= serial]:
-            self.told.difference_update(self._forgetting.pop(known))
+        for read in [read for read in self._forgetting if read <= serial]:
+            self.known.difference_update(self._forgetting.pop(read))
             self.log.look_again()
 
-    def tell_again(self, number: int) -> None:
+    def send_again(self, number: int) -> None:
         """Send a line again, unless the process certainly knows it."""
         for serial, gone in self._forgetting.items():
             if number in gone:
                 gone.remove(number)  # its confirmation no longer means that the line is gone
                 self._again[number] = serial
                 return
-        if number < self._next and number not in self.told:  # it was retired when `read` passed it
+        if number < self._next and number not in self.known:  # it was retired when `read` passed it
             self._again[number] = 0

@@ -106,7 +106,7 @@ def test_a_line_is_there_until_every_reader_has_confirmed_that_it_is_forgotten()
     readers[0].confirm(serial)
     assert log.forgotten() == [line]
     readers[0].restart()
-    assert line not in readers[0].told
+    assert line not in readers[0].known
     log.drop(line)
     assert readers[0].read() == []
 
@@ -136,7 +136,7 @@ def test_what_is_named_before_it_is_forgotten_comes_back() -> None:
     assert other.read() == []  # it was never used
     reader.confirm(serial)
     assert log.forgotten() == []
-    assert line in reader.told
+    assert line in reader.known
     del lease
     assert list(log.unused()) == [line]
 
@@ -149,7 +149,7 @@ def test_a_line_that_comes_back_is_sent_to_a_process_that_never_had_it() -> None
     assert reader.read() == []
     lease = log.lease(line)
     assert [wire.unpack(text)[1] for text in reader.read()] == [line]
-    assert line in reader.told
+    assert line in reader.known
     del lease
     assert list(log.unused()) == [line]
     log.retire(line)
