@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         "sort workers by cpu, memory, pending, done, lateness, worker; r reverses; space pauses.",
         epilog="A total row has the sums of its workers and their worst lateness and loop lag; its "
         "cpu and rss include the host's. Lateness is of the last minute; its sparkline shows the "
-        "mean of each new interval, from 0.1 ms at the bottom to 1 s at the top.",
+        "mean of the tasks since the last sample, from 0.1 ms at the bottom to 1 s at the top.",
     )
     top.add_argument("--once", action="store_true", help="print the table once")
     top.add_argument("--json", action="store_true", help="print everything once, as JSON")

@@ -26,7 +26,7 @@ class Home(Protocol):
     def reschedule(self, scheduler: int, number: int, due: int) -> bool: ...
     def state(self, number: int) -> State: ...
     def ref(self, scheduler: int, number: int, kept: Any = None) -> TaskRef | None:
-        """Return the reference of a task; `kept` is the handle's, what the store keeps of it."""
+        """Return the reference of a task; `kept` comes from its handle, as in `stored`."""
 
     def due(self, scheduler: int, number: int) -> int | None:
         """Return the due time of a pending task; None in a queue, and if it is not pending."""

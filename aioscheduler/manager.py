@@ -950,8 +950,8 @@ class Manager(Generic[When]):
         yet, are not counted: it may still be, in the first minute.
 
         Raises:
-            RuntimeError: The manager was not started within a second; or awaited in another
-                thread or loop than the manager's.
+            RuntimeError: The manager was not started within a second, or this is awaited in
+                another thread or loop than the manager's.
         """
         self._loop_thread.check_inside("await manager.join()")
         await self._router.join()
