@@ -114,8 +114,8 @@ def test_a_store_that_cannot_be_written_is_tried_again_with_longer_waits(
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 2  # the second after a minute
     assert errors[0] == (
-        "tasks.db cannot be written: the disk is full; 2 changes of durable tasks wait for it, "
-        "tasks go on, and it is tried again"
+        "tasks.db cannot be written: the disk is full; 2 changes of durable tasks wait for it; "
+        "tasks go on, and writing is retried"
     )
     assert place.told == []
     place.store.fails = None
@@ -236,7 +236,7 @@ def test_many_bytes_that_wait_are_refused_as_well(
     place.put(b"x" * 700)
     place.commits.check_room()
     place.put(b"x" * 700)
-    with pytest.raises(StoreError, match="nothing is lost, and it is tried again"):
+    with pytest.raises(StoreError, match="nothing is lost, and writing is retried"):
         place.commits.check_room()
 
 

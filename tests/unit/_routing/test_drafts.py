@@ -76,7 +76,7 @@ def test_what_has_an_id_or_begins_once_waits_for_the_record(place: Place) -> Non
 @pytest.mark.parametrize(("key", "id_"), [("k" * (1 << 20) + "k", None), (None, "i" * (2 << 20))])
 def test_names_that_take_long_are_refused(place: Place, key: Any, id_: Any) -> None:
     coro: Any = reminders.note(7)
-    with pytest.raises(NotDurable, match="take a hash of it"):
+    with pytest.raises(NotDurable, match="use a hash of it"):
         place.drafts.draft(coro, durable("test.note"), None, None, key, id_)
     assert coro.cr_frame is not None
     coro.close()
@@ -105,7 +105,7 @@ def test_what_no_row_takes_is_refused(place: Place, monkeypatch: pytest.MonkeyPa
     with pytest.raises(NotDurable, match="write them to a file, and give the task its path"):
         place.draft(reminders.note("x" * 200), "test.note")
     draft = place.drafts.draft_many(durable("test.note"), None, None, None)
-    with pytest.raises(NotDurable, match=r"item 1: .* and a store takes 100 of each"):
+    with pytest.raises(NotDurable, match=r"item 1: .* the limit of a store is 100 a task"):
         place.drafts.take_some(draft, [(1,), ("x" * 200,)], 0, 10)
 
 

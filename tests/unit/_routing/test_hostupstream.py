@@ -162,7 +162,7 @@ async def test_a_cancellation_of_what_is_of_another_store_is_told(
     remote.upstream.asked_inside(remote.router.links, remote.catalog, "cancel", other, -1, -1, 1)
     assert await remote.rows() == {None: 1}
     (message,) = caplog.messages
-    assert message.startswith("a task has asked for a cancellation: 51515151/row 1 is a task of")
+    assert message.startswith("a task has requested a cancellation: 51515151/row 1 is a task of")
 
 
 @pytest.mark.parametrize("id_", [None, "a"])
@@ -221,12 +221,12 @@ async def test_a_reference_to_one_of_too_many_far_off_tasks_says_so(
     for ask in asks:
         for ref in refs[:2]:
             with pytest.raises(
-                UnknownTask, match="leads nowhere any more.* Give such a task an id"
+                UnknownTask, match="no longer leads anywhere.* Give such a task an id"
             ):
                 ask(ref)
     remote.upstream.asked_inside(remote.router.links, remote.catalog, "cancel", *refs[0])
-    assert "a task has asked for a cancellation" in caplog.text
-    assert "leads nowhere any more" in caplog.text
+    assert "a task has requested a cancellation" in caplog.text
+    assert "no longer leads anywhere" in caplog.text
     assert [remote.manager.cancel(ref) for ref in refs[2:]] == [True, True, True, False]
     assert await remote.rows() == {None: 1}  # the last of those that cannot be addressed
 

@@ -571,7 +571,7 @@ async def test_who_waits_for_an_initializer_hears_of_a_close_and_of_its_own_canc
     await turns()
     assert cancelled.cancelled()
     await place.link.close(0)
-    with pytest.raises(WorkerStartError, match="closed before its initializer was through"):
+    with pytest.raises(WorkerStartError, match="closed before its initializer had finished"):
         await closed
 
 
@@ -585,7 +585,7 @@ async def test_an_initializer_that_somebody_else_has_cancelled_is_told_and_fails
     await turns(turn)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
-    with pytest.raises(WorkerStartError, match="was cancelled, as by who cancels all tasks"):
+    with pytest.raises(WorkerStartError, match="was cancelled, as by cancelling all tasks"):
         await place.link.ready()
     await asyncio.sleep(0.001)
     (failure,) = place.failures

@@ -102,7 +102,7 @@ async def test_what_could_not_begin_has_failed_and_is_told(
     assert all(inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED for coro in coros)
     assert place.counts == (0, 0)
     (report,) = reports
-    assert report["message"] == "a scheduler could not start what was due"
+    assert report["message"] == "a scheduler could not start its due tasks"
     reports.clear()
     await place.link.close(0)
 

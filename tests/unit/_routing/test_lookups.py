@@ -144,7 +144,7 @@ async def test_an_answer_that_cannot_be_told_keeps_none_from_the_others(
     place.id("n2")
     await place.turn()
     assert place.told == [("n2", 2)]
-    assert "what was asked of tasks.db could not be told" in caplog.text
+    assert "an answer of tasks.db could not be passed on" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -491,7 +491,7 @@ async def test_a_file_that_can_never_be_read_is_taken_for_one_without_the_tasks(
         (
             "aioscheduler",
             logging.ERROR,
-            "tasks.db cannot be read; of 3 tasks it is taken that they are not there",
+            "tasks.db cannot be read; 3 tasks are taken to be missing",
         )
     ]
     place.id("n1")

@@ -173,7 +173,7 @@ def test_what_cannot_be_read_changes_nothing(place: Place, frame: list[Any]) -> 
 
 
 def test_what_cannot_be_is_refused_after_what_can(place: Place) -> None:
-    with pytest.raises(wire.WireError, match="task 4 was never sent, or was told of twice"):
+    with pytest.raises(wire.WireError, match="task 4 was never sent, or was reported twice"):
         place.say(Kind.ENDED, 0, [0, 4, 1], FINISHED, [1, 2, 3])
     assert place.told[0][0].ended == [0]
 

@@ -445,8 +445,8 @@ async def test_a_rule_that_the_file_cannot_keep_is_given_again(
             repeats.look_after()
         told = [message for message in caplog.messages if "stand still" in message]
         assert told == [
-            "repeats stand still, for the file does not have their rules, which are objects of "
-            "the program's: 'x'; they go on when manager.repeat() is called with their ids"
+            "repeats stand still, as the file does not have their rules, which are objects of "
+            "the program: 'x'; they go on when manager.repeat() is called with their ids"
         ]
         assert minutes() == [1]
         again = manager.repeat(repeated.kept("x"), Own(1), id="x")
@@ -512,7 +512,7 @@ async def test_one_that_cannot_be_read_does_not_hold_up_others(
     async with clock.manager(workers=0, store=path) as manager:
         assert [repeat.id for repeat in manager.repeats()] == ["y"]
         assert "the repeat 'x' of" in caplog.text
-        assert "LookupError('the file has no function of the number 9')" in caplog.text
+        assert "LookupError('the file has no function with the number 9')" in caplog.text
         manager.repeat(repeated.kept("x"), Every(60), id="x")
         await clock.advance(MINUTE)
         assert (minutes(), minutes("y")) == ([1], [1])

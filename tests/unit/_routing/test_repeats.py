@@ -361,7 +361,7 @@ async def test_cancelled_it_is_gone_and_its_id_is_free(manager: Manager, clock: 
     await repeat.cancel()
     assert (manager.repeats(), repeat.next) == ([], None)
     for call in (repeat.pause(), repeat.resume()):
-        with pytest.raises(RuntimeError, match="'x' was cancelled; begin it anew"):
+        with pytest.raises(RuntimeError, match="'x' was cancelled; begin it again"):
             await call
     (info,) = [info async for info in manager.tasks()]
     assert info.state is State.RUNNING

@@ -251,7 +251,7 @@ def test_what_cannot_be_taken_is_a_letter_and_in_nobody_s_way(place: Place) -> N
         (2, Reason.UNREADABLE),
         (3, Reason.UNREADABLE),
     ]
-    assert "no function of the number 99" in burials[0].text
+    assert "no function with the number 99" in burials[0].text
     assert "ValueError: no such function" in burials[2].text
     assert place.links.kept[0].row == 4
 
@@ -547,8 +547,8 @@ def test_what_waits_for_a_function_is_told_of_once(
         place.restoring.resolve(NOW + SECOND)
     assert caplog.messages == [
         "durable tasks wait for functions of a script that this program has not defined: "
-        "'test.later' (5). They are looked for until 60 s after the start; then their tasks are "
-        "dead letters (unknown), each at its time. Import or define them by then, or start the "
+        "'test.later' (5). They are looked for until 60 s after the start; then their tasks become "
+        "dead letters (unknown) when they are due. Import or define them by then, or start the "
         "script that does; until then join() and len() do not count these tasks"
     ]
 

@@ -148,7 +148,8 @@ async def test_a_process_that_cannot_be_told_is_killed_and_gets_nothing_more(
     outbox.add(0, 5, 0, 1)
     sender.now()
     sender.now()
-    assert life.killed == [f"it cannot be {when} its tasks: MemoryError('none')"]
+    what = "brought up to date" if when == "told" else "sent its tasks"
+    assert life.killed == [f"it cannot be {what}: MemoryError('none')"]
     sender.disconnect()
     assert (await told(sender, outbox)).pipe.kinds() == [Kind.SCHEDULE, Kind.BOOT]
 

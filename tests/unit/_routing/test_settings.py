@@ -148,9 +148,9 @@ def test_the_manager_says_what_was_left_unsaid(monkeypatch: pytest.MonkeyPatch) 
         *(({"monitor": wrong}, f"must be True or False, not {wrong!r}") for wrong in ("no", 1)),
         ({"forward_logs": "no"}, "forward_logs must be True or False, not 'no'"),
         ({"name": 5}, "name is a str, not int"),
-        ({"store": 5}, "store is a path, or a SQLiteStore, not 5"),
-        ({"store": True}, "store is a path, or a SQLiteStore, not True"),
-        ({"store": b"tasks.db"}, "store is a path, or a SQLiteStore, not b'tasks.db'"),
+        ({"store": 5}, "store must be a path or a SQLiteStore, not 5"),
+        ({"store": True}, "store must be a path or a SQLiteStore, not True"),
+        ({"store": b"tasks.db"}, "store must be a path or a SQLiteStore, not b'tasks.db'"),
         ({"context": 5}, "context is a list of context variables, .*: a list, not 5"),
         ({"context": "var"}, "a list, not 'var'"),
         ({"context": VARIABLE}, r"write \[variable\], not <ContextVar name='variable'"),
@@ -221,7 +221,7 @@ def test_a_path_is_that_of_a_store(path: Any) -> None:
 
 def test_what_waits_is_kept_in_order_but_for_that_of_a_stack() -> None:
     assert read_settings(Order.FIFO, True, 1, SILENT | {"store": STORE}).store is STORE
-    with pytest.raises(ValueError, match="a LifoQueuedScheduler has no store: after a restart"):
+    with pytest.raises(ValueError, match="a LifoQueuedScheduler cannot have a store: after"):
         read_settings(Order.LIFO, True, 1, SILENT | {"store": STORE})
 
 

@@ -249,7 +249,7 @@ async def test_where_the_file_cannot_be_read_nobody_is_told_that_there_is_no_tas
     await place.turn(12)
     assert task.state is State.LOST
     assert task.exception() is FULL
-    assert caplog.messages == [f"{FULL}; what was asked of its task 2 is not done"]
+    assert caplog.messages == [f"{FULL}; the request to its task 2 is not carried out"]
     assert (place.shelf.requests, place.shelf.tally.figures()) == ({}, {"pending": 2})
 
 

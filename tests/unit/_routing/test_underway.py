@@ -115,7 +115,7 @@ async def test_what_cannot_be_read_is_told_and_repeats_go_on(
     monkeypatch.setattr(SQLiteStore, "scan_ids", scan_ids)
     async with clock.manager(workers=0, store=crowded) as manager:
         await clock.advance(MINUTE)
-        assert "of the host before cannot be read; others may overlap them: OSError" in caplog.text
+        assert "of the last host cannot be read; others may overlap them: OSError" in caplog.text
         assert {repeat.running for repeat in manager.repeats()} == {1}
         gates["x"].set()
 
