@@ -37,7 +37,7 @@ _PRUNE_AT = 64  # stale entries
 
 
 class Agenda:
-    """Knows when repeats are to be looked at.
+    """The times at which repeats are looked at.
 
     Args:
         clock: Return the present in nanoseconds since the epoch.

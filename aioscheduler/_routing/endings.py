@@ -179,8 +179,8 @@ class Endings:
             self._counts[state.value] -= 1
             state, value, decode = State.FAILED, _no_memory(state), None
             self._counts[state.value] += 1
-        told = self.listeners.settle(number, state, value, decode)
-        if not told and state is State.FAILED and not durable:
+        heard = self.listeners.settle(number, state, value, decode)
+        if not heard and state is State.FAILED and not durable:
             name = self._unheard.pop(number, "")
             who = f"{name} {self._home.ref(scheduler, number)}".lstrip()
             report(self._home.loop, f"task {who}", value, decode)

@@ -246,11 +246,11 @@ class Keeping:
         if not self.kept:
             return ()
         letters: set[int] = set()
-        told = state in (State.FAILED, State.LOST) or ending == wire.UNASKED
+        with_values = state in (State.FAILED, State.LOST) or ending == wire.UNASKED
         found = False
         if state is State.FINISHED:
             numbers = self._strike_most(numbers)
-        for number, value in zip(numbers, values if told else numbers, strict=False):
+        for number, value in zip(numbers, values if with_values else numbers, strict=False):
             kept = self.kept.pop(number, None)
             if kept is None:
                 continue
@@ -265,7 +265,7 @@ class Keeping:
                 self._suspects.clear(kept, self._clock())
             if state is State.KEPT:
                 self._leave(kept, has_begun)
-            elif told:
+            elif with_values:
                 reason = Reason.LOST
                 if state is not State.LOST:
                     letters.add(number)

@@ -101,7 +101,7 @@ class Letters:
             self._readers -= 1
 
     def _forget_written(self) -> None:
-        """Forget drops that have been tried to write: the file now says what is a letter."""
+        """Forget drops that are written, or cannot be: the file is right about them by now."""
         if not self._readers:
             while self._unwritten and self._unwritten[0][1] <= self._commits.reached:
                 self._dropped.discard(self._unwritten.popleft()[0])

@@ -198,14 +198,14 @@ class LocalLink(LocalHome):
         work, record = call
         options, context, captured = record or (None, copy_context(), None)
         number, self._next = self._next, self._next + 1
-        name, told = None, due
+        name, given = None, due
         if options is not None:
             name = options.name
             if isinstance(work, Attempts):
                 name = name or name_of(work.first)
-                told = due if work.given is None else work.given
+                given = due if work.given is None else work.given
         task: Task[Any] = Task(self, scheduler, number, when, name or name_of(work))
-        entry = task, work, context, options, told, captured
+        entry = task, work, context, options, given, captured
         self.engines[scheduler].add(number, due, entry)
         return task
 

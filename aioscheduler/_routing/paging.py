@@ -112,7 +112,7 @@ class Paging:
 
     def look(self) -> None:
         """Start reading if tasks are wanted; called once a tick, too, as the clock may be set."""
-        self._tell(self._store.complaint)
+        self._complain(self._store.complaint)
         # A task cancelled before its first step has not unset it.
         is_reading = self._task is not None and not self._task.done()
         if not is_reading and not self._is_over and self.is_wanted():
@@ -152,7 +152,7 @@ class Paging:
             while self.is_wanted():
                 await self._read()
         except StoreError as error:  # it is retried
-            self._tell(str(error))
+            self._complain(str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, nothing more can be read
             self._failed(error)
         finally:
@@ -184,11 +184,11 @@ class Paging:
             if horizon.is_whole:
                 self._whole()
             self._set_alarm()
-            self._tell(self._store.complaint)
+            self._complain(self._store.complaint)
         finally:
             horizon.end(begun)
 
-    def _tell(self, complaint: str) -> None:
+    def _complain(self, complaint: str) -> None:
         """Log what is wrong with the file, once a minute."""
         now = asyncio.get_running_loop().time()
         if complaint and (complaint != self._complaint or now - self._reported_at >= _TELL_AGAIN):

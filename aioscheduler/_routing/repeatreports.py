@@ -17,7 +17,7 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 TELL_EVERY = 60 * SECOND
 """Nanoseconds between two reports of skipped times."""
 
-MOST_TOLD = 40
+MOST_SHOWN = 40
 """Repeats shown by `top`."""
 
 _MOST_NAMED = 10  # in one line of the log
@@ -34,7 +34,7 @@ class RepeatReports:
         self.standing: dict[Repeat, None] = {}
         self._ran = self._skipped = 0
         self._skips: Counter[str] = Counter()  # since the last report
-        self._tell_at: int | None = None
+        self._log_at: int | None = None
         self._unknown_logged = False
 
     def note(self, repeat: Repeat, before: Progress | None = None) -> None:
@@ -79,12 +79,12 @@ class RepeatReports:
 
     def look_after(self, now: int) -> None:
         """Log reports once a minute; called once a tick."""
-        if self._tell_at is None:
-            self._tell_at = now + TELL_EVERY
-        elif now >= self._tell_at:
-            self._tell_at = now + TELL_EVERY
+        if self._log_at is None:
+            self._log_at = now + TELL_EVERY
+        elif now >= self._log_at:
+            self._log_at = now + TELL_EVERY
             self.tell_skips()
-            self._tell_unknown()
+            self._log_unknown()
 
     def tell_skips(self) -> None:
         """Log which times were skipped since the last report."""
@@ -96,7 +96,7 @@ class RepeatReports:
             )
             self._skips.clear()
 
-    def _tell_unknown(self) -> None:
+    def _log_unknown(self) -> None:
         """Log, once, which repeats of the file wait for a rule that the program has not given."""
         waiting = [] if self._unknown_logged else [r.id for r in self.standing if not r._rule_known]
         self._unknown_logged = True
@@ -113,8 +113,8 @@ class RepeatReports:
         Args:
             soonest: Those that come next, in order; no more are consumed than are shown.
         """
-        standing = list(islice(self.standing, MOST_TOLD // 2))
-        return [*map(_row_of, [*standing, *islice(soonest, MOST_TOLD - len(standing))])]
+        standing = list(islice(self.standing, MOST_SHOWN // 2))
+        return [*map(_row_of, [*standing, *islice(soonest, MOST_SHOWN - len(standing))])]
 
 
 def _list(named: Sequence[str], count: int) -> str:

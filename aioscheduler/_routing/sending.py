@@ -40,36 +40,36 @@ class Sender:
         self._boot = boot
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: WorkerHandle | None = None  # the process, once it is up to date
-        self._telling: asyncio.Task[None] | None = None
-        self._told: asyncio.Future[None] | None = None  # done while a process is up to date
+        self._updating: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] | None = None  # done while a process is up to date
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Prepare for the first process."""
-        self._loop, self._told = loop, loop.create_future()
+        self._loop, self._ready = loop, loop.create_future()
 
     def tell(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
         """Bring a new process up to date, and then send BOOT."""
         assert self._loop is not None
-        self._telling = self._loop.create_task(self._tell(process, frames, blobs))
-        self._telling.add_done_callback(partial(self._was_told, process, frames, blobs))
+        self._updating = self._loop.create_task(self._update(process, frames, blobs))
+        self._updating.add_done_callback(partial(self._was_updated, process, frames, blobs))
 
-    def _was_told(
+    def _was_updated(
         self,
         process: WorkerHandle,
         frames: Iterator[bytes],
         blobs: Blobs,
-        telling: asyncio.Task[None],
+        updating: asyncio.Task[None],
     ) -> None:
         """Go on if somebody else cancelled the update: the process would wait for ever."""
 
         def go_on() -> None:
-            if telling is self._telling:  # else the process has ended, or must
+            if updating is self._updating:  # else the process has ended, or must
                 self.tell(process, frames, blobs)
 
-        if telling is self._telling and self._loop is not None:
+        if updating is self._updating and self._loop is not None:
             HoldBack(go_on).begin(self._loop)
 
-    async def _tell(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
+    async def _update(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
         """Send the frames of unfinished tasks, as fast as they are read."""
         try:
             for frame in frames:
@@ -82,7 +82,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001  whatever it is, this process is not up to date
             process.kill(f"it cannot be brought up to date: {error!r}")
             return
-        self._process, self._telling = process, None
+        self._process, self._updating = process, None
         self._release()
         self.now()
 
@@ -90,8 +90,8 @@ class Sender:
         """Stop sending to the present process; `flush` waits for the next one."""
         self.stop_telling()
         self._process = None
-        if self._told is not None and self._told.done() and self._loop is not None:
-            self._told = self._loop.create_future()
+        if self._ready is not None and self._ready.done() and self._loop is not None:
+            self._ready = self._loop.create_future()
 
     def end(self) -> None:
         """Stop sending for good; `flush` returns."""
@@ -100,13 +100,13 @@ class Sender:
 
     def stop_telling(self) -> None:
         """Stop bringing a new process up to date: it must end."""
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
+        if self._updating is not None:
+            self._updating.cancel()
+            self._updating = None
 
     def _release(self) -> None:
-        if self._told is not None and not self._told.done():
-            self._told.set_result(None)
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
 
     def soon(self) -> None:
         """Send at the end of this turn of the loop, or now if there is enough for a write."""
@@ -135,8 +135,8 @@ class Sender:
         While a process is replaced, wait until the next one is up to date.
         """
         self.now()
-        if self._process is None and self._told is not None and self._outbox.size > HIGH_WATER:
-            await asyncio.shield(self._told)
+        if self._process is None and self._ready is not None and self._outbox.size > HIGH_WATER:
+            await asyncio.shield(self._ready)
         if self._process is not None:
             await self._process.pipe.drain(HIGH_WATER)
 

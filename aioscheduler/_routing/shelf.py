@@ -299,7 +299,7 @@ class Shelf(ShelfHome):
                 self._ask_of_waiting(number, what)
         elif number not in self._where:  # else it has left, with its request
             error = UnknownTask(f"{self._where.ref(number)} has ended, or never was")
-            self.held.settle(number, State.LOST, error)  # only its holders take it for lost
+            self.held.settle(number, State.LOST, error)  # reported, but not counted as lost
 
     def _do(self, row: Row, what: int) -> None:
         if what == CANCEL:

@@ -27,7 +27,7 @@ from .shelvedparts import ShelvedParts
 from .whereabouts import Whereabouts
 
 MOST_ALIASES = 1 << 16
-"""Aliases of tasks scheduled by tasks; older ones lead nowhere, which their users are told."""
+"""Aliases kept of tasks scheduled by tasks; older ones no longer lead anywhere."""
 
 
 class ShelfHandles:

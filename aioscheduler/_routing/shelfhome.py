@@ -84,7 +84,7 @@ class ShelfHome:
         asked = self.requests.pop(number, None)
         if asked is not None and self.held.find(number) is None:
             log.error("%s; the request to its task %d is not carried out", error, number)
-        self.held.settle(number, State.LOST, error)  # only its holders take it for lost
+        self.held.settle(number, State.LOST, error)  # reported, but not counted as lost
 
     def _may_be_here(self, number: int) -> bool:
         assert self._restoring is not None

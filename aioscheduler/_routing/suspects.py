@@ -1,4 +1,4 @@
-"""Takes turns of tasks that may have ended their host or their worker. Pure.
+"""Decides when tasks begin that may have ended their host or their worker. Pure.
 
     ask ─► its turn ─► begins, on record ─► cleared: it has ended, or has run a while
              │
@@ -26,7 +26,7 @@ not wait longer."""
 
 
 class Suspects:
-    """Decides when suspects may begin."""
+    """The suspects of one manager, those that wait and those that run."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[set[Hashable], int, Callable[[], object]]] = deque()

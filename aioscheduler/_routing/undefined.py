@@ -59,7 +59,7 @@ class Undefined:
         self._waiting: dict[int, tuple[Row, Kept, Function]] = {}  # by row
         self._ids: dict[str, int] = {}
         self._known_until = now + MAIN_PATIENCE
-        self._tell_at: int | None = now + SECOND  # when the log names them; None: it has
+        self._log_at: int | None = now + SECOND  # when the log names them; None: it has
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -127,12 +127,12 @@ class Undefined:
                 line.popleft()
             if not line:
                 del self._lines[number]
-        if self._tell_at is not None and now >= self._tell_at:
-            self._tell_at = None
-            self._tell()
+        if self._log_at is not None and now >= self._log_at:
+            self._log_at = None
+            self._log_waiting()
         return changed
 
-    def _tell(self) -> None:
+    def _log_waiting(self) -> None:
         """Log which functions are waited for: this may not be the script that has them."""
         waiting = Counter(function.name for _, _, function in self._waiting.values())
         if waiting:

@@ -9,7 +9,7 @@ import pytest
 from aioscheduler import Every
 from aioscheduler._repeating.policy import Progress
 from aioscheduler._repeating.terms import read_terms
-from aioscheduler._routing.repeatreports import MOST_TOLD, TELL_EVERY, RepeatReports
+from aioscheduler._routing.repeatreports import MOST_SHOWN, TELL_EVERY, RepeatReports
 from aioscheduler.repeat import Repeat
 
 
@@ -34,7 +34,7 @@ def test_of_very_many_some_are_shown() -> None:
     for n in range(1000):
         reports.note(make(f"p{n}", paused=True))
     shown = reports.shown(soonest())
-    half = MOST_TOLD // 2
+    half = MOST_SHOWN // 2
     assert [told["id"] for told in shown] == [*(f"p{n}" for n in range(half)), *asked]
     assert len(asked) == half
 

@@ -84,7 +84,7 @@ async def sender(outbox: Outbox) -> Sender:
 async def told(sender: Sender, outbox: Outbox) -> Life:
     life = Life()
     sender.tell(life, *outbox.restart())
-    while sender._telling is not None:
+    while sender._updating is not None:
         await asyncio.sleep(0)
     return life
 
@@ -181,8 +181,8 @@ async def test_telling_that_somebody_else_has_cancelled_goes_on_where_it_was(
     sender.tell(life, *outbox.restart())
     for _ in range(3):
         await turns(after)  # before its first step, or while it waits for room
-        assert sender._telling is not None
-        sender._telling.cancel()
+        assert sender._updating is not None
+        sender._updating.cancel()
         await asyncio.sleep(0.001)
     assert Kind.BOOT not in life.pipe.kinds()
     life.pipe.room.set()
@@ -200,8 +200,8 @@ async def test_telling_that_was_cancelled_does_not_go_on_when_its_process_has_en
     monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
     life = Life()
     sender.tell(life, *outbox.restart())
-    assert sender._telling is not None
-    sender._telling.cancel()
+    assert sender._updating is not None
+    sender._updating.cancel()
     await turns(3)  # it is held back
     sender.disconnect()
     await asyncio.sleep(0.001)
