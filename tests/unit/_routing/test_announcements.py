@@ -1,4 +1,4 @@
-"""Which tasks have begun, by two orders and what the black box says of each."""
+"""Which tasks have begun, according to two orders and the black box."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aioscheduler._transport.wire import Kind
 
 
 class Place:
-    """Announcements, and who is to send our word."""
+    """Announcements, and the wake-ups to send CONFIRM."""
 
     def __init__(self, timed: bool = True) -> None:
         self.outbox = Outbox(DefinitionLog())
@@ -66,7 +66,7 @@ def test_of_what_was_not_announced_it_is_not_known_what_comes_after_it() -> None
     place.announcements.announced(1, [1, 2])
     assert place.unbegun(8, 9) == [(7, None), (8, None)]
     place.announcements.announced(1, range(100, 1200))
-    assert place.unbegun(2, 0)[0] == (1, None)  # it is too long ago
+    assert place.unbegun(2, 0)[0] == (1, None)  # too long ago
     assert place.unbegun(1190, 0)[0] == (1189, list(range(1190, 1200)))
 
 

@@ -1,4 +1,4 @@
-"""What the thread of a store is asked for, and who waits for it."""
+"""Requests to the thread of a store, and their waiters."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ async def test_a_file_is_let_go_by_who_has_opened_it() -> None:
     store, writer = TrickyStore(), HandWriter()
     asking = Asking(store, writer)  # type: ignore[arg-type]
     asking.close(True)
-    assert store.closed == []  # it may be another's
+    assert store.closed == []  # it may be another manager's
     opening = asyncio.create_task(asking.open())
     await turn()
     opening.cancel()
     await turn()
     writer.work()
     asking.close(False)
-    assert store.closed == [False]  # though nobody has heard that it was opened
+    assert store.closed == [False]  # though nobody was waiting for its opening
 
 
 async def test_a_thread_that_hangs_is_not_waited_for_for_ever(

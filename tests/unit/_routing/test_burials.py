@@ -1,4 +1,4 @@
-"""Dead letters as they come: written, and told of in sums."""
+"""New dead letters: written, and reported in sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch after batch: when they are written, who is told, and what if they cannot be."""
+"""Batch after batch: when they are written, who is notified, and what if they cannot be."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_came_and_went_is_on_disk_as_far_as_anybody_can_ask(place: Place) -
     place.turn()
     assert place.told == [(kept.stamp, None)]
     assert place.store.batches == []
-    assert not place.loop.ready  # it is over
+    assert not place.loop.ready  # writing has stopped
 
 
 def test_who_waits_for_more_is_told_later_and_who_waits_for_less_at_once(place: Place) -> None:
@@ -66,7 +66,7 @@ def test_who_waits_for_more_is_told_later_and_who_waits_for_less_at_once(place: 
     place.loop.turn()
     second = place.put()
     place.watch(second.stamp)
-    place.watch(first.stamp)  # behind one that waits for more
+    place.watch(first.stamp)  # behind a waiter for a higher stamp
     place.writer.work()
     assert [stamp for stamp, _ in place.told] == [first.stamp]
     place.watch(first.stamp)
@@ -85,7 +85,7 @@ def test_letters_and_tasks_are_counted(place: Place) -> None:
     place.turn()
     assert (place.commits.tasks, place.commits.letters) == (2, 2)
     place.group.discard_letter(kept[1].row)
-    place.commits.letters -= 1  # by who drops it
+    place.commits.letters -= 1  # as `Letters.drop` does
     place.commits.soon()
     place.turn()
     assert (place.commits.tasks, place.commits.letters) == (2, 1)
@@ -106,7 +106,7 @@ def test_a_store_that_cannot_be_written_is_tried_again_with_longer_waits(
         assert len(place.loop.timers) == 1
         waits.append(place.loop.timers[0][0] - place.loop.now)
         place.put()
-        place.turn()  # which changes nothing
+        place.turn()  # no change
         assert not place.writer.jobs
         place.loop.pass_(waits[-1])
         place.writer.work()
@@ -128,7 +128,7 @@ def test_a_store_that_cannot_be_written_is_tried_again_with_longer_waits(
     place.store.fails = FULL
     place.put()
     place.turn()
-    assert place.loop.timers[0][0] - place.loop.now == 1  # it begins anew
+    assert place.loop.timers[0][0] - place.loop.now == 1  # it starts over
     assert "cannot be written" in caplog.records[-1].getMessage()
 
 
@@ -154,7 +154,7 @@ def test_a_store_that_is_gone_is_the_end(place: Place, error: Exception, message
         place.commits.check_room()
     place.watch(late.stamp)
     place.watch(kept.stamp)
-    there = failure if isinstance(failure, StoreGone) else None  # nobody knows, if it is gone
+    there = failure if isinstance(failure, StoreGone) else None  # unknown if the store is gone
     assert place.told == [(late.stamp, failure)] * 2 + [(kept.stamp, there)]
     assert place.commits.has(kept.stamp)
     assert not place.commits.has(late.stamp)
@@ -191,7 +191,7 @@ def test_what_was_handed_out_when_it_ended_tells_nobody(place: Place) -> None:
     place.loop.turn()
     place.commits.stop(StoreError("over"))
     place.writer.work()
-    assert place.store.batches  # it is in the file all the same
+    assert place.store.batches  # it is written all the same
     assert not place.commits.has(kept.stamp)
 
 
@@ -272,7 +272,7 @@ def test_the_figures_are_of_the_last_commits(place: Place) -> None:
 
 
 class Live(Place):
-    """The same, started in the running loop."""
+    """A `Place` started in the running loop."""
 
     def start(self) -> None:
         self.commits.start(asyncio.get_running_loop())
@@ -326,7 +326,7 @@ async def test_who_settles_waits_only_while_much_waits_that_is_being_written(
         place.put()
     place.store.fails = FULL
     await turns(place)
-    await place.commits.settle()  # nothing comes of waiting
+    await place.commits.settle()  # waiting is useless
     place.commits.stop(StoreError("over"))
     await place.commits.settle()
 
@@ -352,8 +352,8 @@ async def test_a_close_waits_as_long_as_there_is_progress(
         "this manager has closed; what had ended may run once more"
     )
     stamp = place.group.stamp
-    assert not place.commits.has(stamp)  # so no task is told that it stays
-    assert not await place.commits.finish()  # at once, and it is not told again
+    assert not place.commits.has(stamp)  # so no task ends as kept
+    assert not await place.commits.finish()  # at once, and without another report
     assert [record.levelname for record in caplog.records].count("ERROR") == 2
 
 
@@ -428,7 +428,7 @@ def test_a_letter_and_the_task_in_its_place_are_left_out_together(
         with place.group.whole():
             instead = place.put(payload)
             place.group.discard_letter(letter.row, instead.row)
-        place.commits.letters -= 1  # by who drops it
+        place.commits.letters -= 1  # as `Letters.drop` does
     place.turn()
     assert [letter.row for letter in place.store.dead()] == [letters[0].row]
     assert [row.payload for row in place.store.rows()] == [b"good"]
@@ -509,7 +509,7 @@ def test_what_cannot_be_written_when_the_loop_is_over_takes_what_follows_along(
     place.start()
     place.turn()
     place.commits.abandon()
-    assert not place.writer.jobs  # there was nothing
+    assert not place.writer.jobs  # nothing to write
     place.put(b"x" * (9 << 20))
     place.put()
     place.store.fails = FULL

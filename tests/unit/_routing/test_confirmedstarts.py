@@ -1,4 +1,4 @@
-"""Tasks that begin on the store's word alone."""
+"""Tasks that begin on record."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from aioscheduler._routing.suspects import Suspects
 
 
 class Place(stores.Place):
-    """The starts at one place, and what there is kept of its tasks."""
+    """The starts at one link, and what is kept of its tasks."""
 
     def __init__(self) -> None:
         super().__init__()
         self.marks = Marks(self.group)
         self.suspects = Suspects()
-        self.unknown: list[Callable[[], object]] = []  # who waits to know who has which id
+        self.unknown: list[Callable[[], object]] = []  # callbacks for when ids are known
         self.starts = ConfirmedStarts(
             *(self.group, self.commits, self.marks, self.suspects, lambda: 1000),
             self.unknown.append,
@@ -85,7 +85,7 @@ def test_it_is_on_record_before_it_begins(place: Place, fields: Any, begun: Begu
     place.writer.work()
     assert place.begun == [[1]]
     assert 1 not in place.starts
-    assert len(place.marks) == 1  # it has begun, which outlives a commit, maybe
+    assert len(place.marks) == 1  # it has begun, and may outlast a commit
     assert [row.begun for row in place.store.rows()] == [begun]
 
 
@@ -165,7 +165,7 @@ def test_what_is_struck_and_was_announced_begins_when_the_strike_is_on_disk(plac
         del place.kept[number]
     place.commits.soon()
     place.announce(1)
-    place.announce(2, 3)  # which is on disk itself
+    place.announce(2, 3)  # on disk already
     assert place.begun == []
     place.write()
     assert place.begun == [[], [2]]

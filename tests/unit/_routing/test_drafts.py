@@ -1,4 +1,4 @@
-"""Durable tasks before a link has them, and as rows."""
+"""Durable tasks before they have a link, and as rows."""
 
 from __future__ import annotations
 

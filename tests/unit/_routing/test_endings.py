@@ -1,4 +1,4 @@
-"""Who is told of an end: counters, handles, batches, or the loop's handler."""
+"""Reports of ends: to counters, handles, batches, or the loop's handler."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aioscheduler.task import TaskRef
 
 
 class Place(Home):
-    """A book with tasks, and all who hear of their ends."""
+    """A book with tasks, and everything that is notified of their ends."""
 
     def __init__(self) -> None:
         super().__init__(asyncio.get_running_loop())
@@ -94,7 +94,7 @@ async def test_the_rows_of_a_batch_are_told_at_once(place: Place) -> None:
     batch: Batch[int] = Batch(outcomes)
     place.endings.listeners.add(Part(outcomes, 0, place, 0, 1, 4, 5))
     place.endings.tell(Change(0, 0, [0, 1, 2, 5, 3, 4], State.FINISHED), list(range(6)), decode)
-    assert await batch == [1, 2, 4, 5]  # each is the result itself
+    assert await batch == [1, 2, 4, 5]  # the values are the results themselves
 
 
 async def test_a_cancelled_task_has_no_outcome_whatever_came(place: Place) -> None:

@@ -1,6 +1,6 @@
-"""The workers behind a manager: how they begin, how they end, and what ends them.
+"""The workers of a manager: how they start and end, and what ends them.
 
-They live in the test's thread (`aioscheduler.testing`), or are the calling loop.
+They run in the test's thread (`aioscheduler.testing`), or are the calling loop.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def test_an_initializer_that_cannot_travel_is_refused_at_once() -> None:
     lock = threading.Lock()
     with pytest.raises(NotShippable, match="print, or an argument of it"):
         Manager(1, workers=1, initializer=print, initargs=(lock,))
-    Manager(1, workers=0, initializer=print, initargs=(lock,))  # it stays here
+    Manager(1, workers=0, initializer=print, initargs=(lock,))  # it stays in this process
 
 
 @pytest.mark.parametrize("cls", [QueuedScheduler, LifoQueuedScheduler])
@@ -70,7 +70,7 @@ async def test_close_says_how_much_it_cancelled(
 
 
 def tick(manager: Manager) -> None:
-    """Has the next look come now."""
+    """Run the next tick now."""
     fleet: Any = manager._fleet
     timer = fleet._watch()
     timer._run()
@@ -238,7 +238,7 @@ async def test_a_close_that_somebody_else_has_cancelled_goes_on_unless_the_loop_
     await manager.ready()
     waiting = manager.schedule(give(), DAY)
     closing = asyncio.create_task(manager.close())
-    await asyncio.sleep(0)  # it has begun
+    await asyncio.sleep(0)  # close() has begun
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     await asyncio.sleep(0.005)

@@ -69,7 +69,7 @@ def test_what_never_had_one_may_end(given_: bool) -> None:
 def test_whatever_happens_it_is_as_a_list_of_tasks_would_say(seed: int) -> None:
     draw = random.Random(seed)
     ids = Ids(3)
-    has: dict[tuple[int, int, int], str | None] = {}  # each task that has not ended
+    has: dict[tuple[int, int, int], str | None] = {}  # the unfinished tasks
     aliases: dict[int, tuple[int, int, int]] = {}
     for number in range(60):
         deed = draw.choice(("give", "give", "end", "release", "lead"))
@@ -106,7 +106,7 @@ def test_of_too_many_aliases_it_is_known_that_they_lead_nowhere(
 ) -> None:
     monkeypatch.setattr(module, "MOST_ALIASES", 2)
     ids = Ids(1)
-    first, other = 5 << ALIAS_BITS, 6 << ALIAS_BITS  # of two processes
+    first, other = 5 << ALIAS_BITS, 6 << ALIAS_BITS  # from two processes
     for alias in (first, other, first + 1, first + 3):
         ids.lead(alias, (0, 0, 7))
     assert ids.leads.keys() == {first + 1, first + 3}
@@ -115,5 +115,5 @@ def test_of_too_many_aliases_it_is_known_that_they_lead_nowhere(
     ]
     ids.lead(first + 4, (0, 0, 8))
     ids.ended(0, [8])
-    assert first + 4 not in ids.forgotten  # it has ended
-    assert 9 not in ids.forgotten  # as of a task that was scheduled by the host
+    assert first + 4 not in ids.forgotten  # its task has ended
+    assert 9 not in ids.forgotten  # a number given by the host

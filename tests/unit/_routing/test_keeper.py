@@ -1,4 +1,4 @@
-"""The loop's side of a store: opening, ticking, closing, with a writer that works by hand."""
+"""The loop's side of a store: opening, ticking, closing, with a writer run by hand."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Place:
         self.opened += 1
 
     async def turn(self, count: int = 6) -> None:
-        """Some turns of the loop, and all that the writer has to do in each."""
+        """Run some turns of the loop, and all jobs of the writer in each."""
         for _ in range(count):
             await asyncio.sleep(0)
             self.writer.work()
@@ -184,7 +184,7 @@ async def test_many_are_put_at_once_with_their_times(place: Place) -> None:
     place.many(10, "a", "b")
     place.many(20, "c", "d", once=True)
     place.enter(1, "last")
-    assert place.keeper.commits.unsaved == 8  # with two functions
+    assert place.keeper.commits.unsaved == 8  # two of them functions
     await place.turn()
     rows = {wire.unpack(row.payload)[0]: row for row in place.store.rows()}
     assert [rows[v].row - before.row for v in ("first", "a", "b", "c", "d", "last")] == [*range(6)]
@@ -315,7 +315,7 @@ async def test_a_close_writes_what_is_left_and_lets_go_once(place: Place) -> Non
     assert place.values() == [1]
     with pytest.raises(StoreError, match="tasks.db was closed with its manager"):
         place.keeper.commits.check_room()
-    await place.keeper.stored(None)  # everything is
+    await place.keeper.stored(None)  # everything so far
 
 
 async def test_what_was_never_opened_has_nothing_to_close(place: Place) -> None:
@@ -394,7 +394,7 @@ async def test_suspects_that_are_left_stay_suspects(place: Place) -> None:
     await place.turn()
     place.keeper.keepings[1].ended([101], State.KEPT)
     await place.close()
-    assert place.store.closed == [False]  # so that the next host is told
+    assert place.store.closed == [False]  # not clean: the next host must know
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -406,13 +406,13 @@ async def test_an_opening_that_is_cancelled_is_the_end_and_the_file_is_free(
         await asyncio.sleep(0)
     opening = place.keeper._feeding
     assert opening is not None
-    opening.cancel()  # as by who cancels all tasks of the loop
+    opening.cancel()  # as by cancelling all tasks of the loop
     await place.turn()
     assert ["was not opened" in str(failure) for failure in place.failures] == [True]
     with pytest.raises(StoreError, match="all tasks of the loop were cancelled"):
         await place.keeper.ready()
     await place.close()
-    assert place.store.closed == [False] * begun  # it was opened all the same
+    assert place.store.closed == [False] * begun  # it was opened after all
 
 
 async def test_a_close_does_not_wait_for_a_store_that_hangs_when_it_is_opened(
@@ -420,7 +420,7 @@ async def test_a_close_does_not_wait_for_a_store_that_hangs_when_it_is_opened(
 ) -> None:
     monkeypatch.setattr(module, "CLOSE_PATIENCE", 0.0)
     place.open()
-    await place.keeper.close()  # nobody works for the writer
+    await place.keeper.close()  # the writer does nothing
     assert ["took too long for a close()" in str(failure) for failure in place.failures] == [True]
     assert place.writer.stopped
 
@@ -544,7 +544,7 @@ async def test_a_close_waits_for_a_backup_though_nobody_waits_for_that(
     assert place.store.closed == [True]
 
 
-# ---- what is left, and ids
+# ---- tasks left for the next host, and ids
 
 
 async def test_what_is_left_for_the_next_host_has_one_of_each_id(place: Place) -> None:
@@ -571,7 +571,7 @@ async def test_what_is_left_for_the_next_host_has_one_of_each_id(place: Place) -
 
 
 async def test_who_has_the_id_of_what_was_left_takes_its_place(place: Place) -> None:
-    """Its loop seemed to end, and goes on."""
+    """The loop seemed to end, but goes on."""
     place.open()
     await place.turn()
     place.enter(0, "a", "a")

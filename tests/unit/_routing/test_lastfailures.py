@@ -41,7 +41,7 @@ def test_no_line_is_long_and_there_are_not_too_many() -> None:
     assert max(len(line) for _, line in failures._lines.values()) == 300
     failures.note(0, [MOST, MOST + 1], ["late", "later"])
     assert len(failures) == MOST
-    assert next(iter(failures._lines)) == 2  # those that failed first are gone
+    assert next(iter(failures._lines)) == 2  # the oldest are gone
 
 
 def test_the_line_of_a_failure_is_one_and_short_whatever_the_failure_is() -> None:
@@ -53,7 +53,7 @@ def test_the_line_of_a_failure_is_one_and_short_whatever_the_failure_is() -> Non
     failures = LastFailures()
     long = failure_line("n" * 10_000, ValueError("x" * 10_000))
     failures.note(0, [1], [long])
-    assert failures._lines[1] == (0, long)  # here nothing more is cut off
+    assert failures._lines[1] == (0, long)  # not cut again here
     assert "n: ValueError: x" in long
 
 

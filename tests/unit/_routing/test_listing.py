@@ -1,4 +1,4 @@
-"""What is known of the tasks at a place; that links list theirs so is in their own tests."""
+"""Listing the tasks of a link; that links use it is tested with them."""
 
 from __future__ import annotations
 

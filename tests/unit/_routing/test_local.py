@@ -1,4 +1,4 @@
-"""The link to schedulers in this loop: who is told what of a task, whatever its end."""
+"""The link to schedulers in this loop: what is reported of a task, whatever its end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_queue_runs_one_at_a_time_in_each_scheduler(order: Order) -> Non
 
     for n in range(3):
         place.schedule(work(n), scheduler=0)
-    other = place.schedule(forever(), scheduler=1)  # holds up its own queue alone
+    other = place.schedule(forever(), scheduler=1)  # holds up only its own queue
     place.start()
     await turns(30)
     expected = [0, 0, 1, 1, 2, 2]
@@ -278,7 +278,7 @@ async def test_what_has_not_begun_can_be_withdrawn_and_moved_though_it_was_launc
 def test_what_is_pending_can_be_withdrawn_and_moved(
     order: Order, most: int | None, acts: list[tuple[str, int, int]]
 ) -> None:
-    """Whatever tasks ask of each other while they begin, many of them at a time."""
+    """Whatever tasks request of each other while many of them begin."""
     asyncio.run(ask_each_other(order, most, acts))
 
 
@@ -298,7 +298,7 @@ async def ask_each_other(order: Order, most: int | None, acts: list[tuple[str, i
         if EAGER:  # else it runs before its first step
             assert pending == (other not in ended and other not in begun)
         if what == "compute":
-            place.now += SECOND  # longer than a slice
+            place.now += SECOND  # lasts longer than a slice
         elif what == "wait":
             await asyncio.sleep(0)
         elif what == "move" and order is Order.TIMED:
@@ -447,7 +447,7 @@ async def test_calls_of_a_batch_are_retried_withdrawn_and_moved(place: Place) ->
 
 
 class Once:
-    """An awaitable that is no coroutine."""
+    """An awaitable that is not a coroutine."""
 
     def __await__(self) -> Any:
         yield from ()
@@ -464,7 +464,7 @@ async def test_what_cannot_be_made_anew_is_not_retried(place: Place) -> None:
     await place.link.close(0)
 
 
-# ---- what the initializer has opened
+# ---- the lifespan of the initializer
 
 
 async def test_a_lifespan_is_left_after_the_last_task(tmp_path: Path, no_tasks_left: None) -> None:

@@ -1,4 +1,4 @@
-"""What is taken as it is: the coroutine itself, and the context of its call."""
+"""Calls that do not travel: the coroutine itself, and the context of its call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single tasks of the file that are asked for, while those change."""
+"""Lookups of single tasks of the file, which change meanwhile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aioscheduler.errors import StoreError
 
 
 class Place:
-    """Lookups in an open file, and all that was told."""
+    """Lookups in an open file, and their answers."""
 
     def __init__(self, *rows: Row) -> None:
         self.store, self.writer = TrickyStore(), HandWriter()
@@ -34,7 +34,7 @@ class Place:
         self.stamp = 0
         self.told: list[Any] = []
         self.answered = 0
-        self.asked: list[int] = []  # how many were asked for at a time
+        self.asked: list[int] = []  # lookups at a time
         self.fails: list[Exception] = []
         self.failures: list[Exception] = []
         writer: Any = self.writer
@@ -72,7 +72,7 @@ class Place:
         await asyncio.sleep(0)
 
     def write(self, stamp: int, **changes: Any) -> None:
-        """Have changes come into the file, which is told of."""
+        """Write changes into the file, and report it."""
         self.store.commit(Batch(**changes))
         self.where.horizon.written(stamp)
 
@@ -91,7 +91,7 @@ async def test_answers_come_in_the_order_of_the_questions_of_whichever_kind(plac
     place.lookups.when_known(lambda: place.told.append("known"))
     place.id("nobody")
     place.row(99)
-    place.row(2, due=0)  # as somebody thinks
+    place.row(2, due=0)  # a wrong guess
     place.id("n3")
     assert place.told == []
     await place.turn()
@@ -168,7 +168,7 @@ async def test_who_waits_no_more_is_not_told(
     assert not caplog.records
 
 
-# ---- what the file says, and what is right
+# ---- the file's answer, and the right one
 
 
 async def test_what_is_in_memory_is_not_only_in_the_file(place: Place) -> None:
@@ -205,7 +205,7 @@ async def test_what_is_struck_and_written_before_the_answer_is_told_is_there_no_
     place.write(1, strikes=[(row_of(1).bucket, 1)])
     await place.turn()
     assert place.told == [("n1", None)]
-    assert place.where.horizon.find(1) is None  # it is kept no longer than that
+    assert place.where.horizon.find(1) is None  # kept no longer than that
 
 
 async def test_what_has_changed_is_told_as_it_is_going_to_be(place: Place) -> None:
@@ -222,7 +222,7 @@ async def test_what_has_changed_is_told_as_it_is_going_to_be(place: Place) -> No
 
 
 async def test_what_was_in_memory_and_has_ended_is_there_no_more(place: Place) -> None:
-    """The horizon has passed it: whatever the file says, it came."""
+    """The horizon has passed it: whatever the file says, it was in memory."""
     place.id("n1")
     await asyncio.sleep(0)
     place.where.horizon.take([], (NOW + 2 * HOUR, 0))
@@ -244,10 +244,10 @@ def test_each_answer_is_right_when_it_is_told(steps: list[tuple[str, int, str]])
 
 
 async def hold(steps: list[tuple[str, int, str]]) -> None:
-    """Make changes while questions are on their way; an answer is what is so when it comes."""
+    """Make changes during lookups; an answer is right at the moment it comes."""
     rows = {number: row_of(number, id_=f"n{number}") for number in range(1, 6)}
     place = Place(*rows.values())
-    horizon, far = place.where.horizon, dict(rows)  # as they are by now
+    horizon, far = place.where.horizon, dict(rows)  # the present rows
     file = dict(rows)
     asked = 0
 
@@ -297,7 +297,7 @@ async def hold(steps: list[tuple[str, int, str]]) -> None:
     assert all(horizon.find(number) is None for number in rows)
 
 
-# ---- what waits for answers
+# ---- waiting for answers
 
 
 async def test_nothing_may_be_written_past_the_first_that_is_not_answered(
@@ -367,7 +367,7 @@ async def test_it_may_be_over_before_anything_was_asked(place: Place) -> None:
 
 
 def cancel_all_tasks(*but: asyncio.Task[Any]) -> int:
-    """Cancel what a program finds that cancels all tasks of its loop; return how many."""
+    """Cancel all tasks, as a program may; return how many."""
     found = asyncio.all_tasks() - {asyncio.current_task(), *but}
     return sum(task.cancel() for task in found)
 
@@ -387,7 +387,7 @@ async def test_what_was_asked_is_asked_again_if_somebody_has_cancelled_all_tasks
     place.lookups.look_after()
     await place.turn()
     assert (place.told, place.lookups.until()) == ([("n1", 1)], None)
-    place.lookups.look_after()  # there is nothing to ask
+    place.lookups.look_after()  # no open lookups
     await place.turn()
     assert place.asked == [1] * (1 + begun)
 
@@ -484,7 +484,7 @@ async def test_a_file_that_can_never_be_read_is_taken_for_one_without_the_tasks(
     place.where.horizon.put(moved, Kept.of(moved), 1)
     place.id("n1")
     place.row(2)
-    place.row(3)  # of which the file is not needed
+    place.row(3)  # the file is not needed for it
     await place.turn(12)
     assert place.told == [("n1", None), (2, None), (3, 3)]
     assert caplog.record_tuples == [
@@ -511,7 +511,7 @@ async def test_who_asks_for_a_row_may_be_told_that_the_file_cannot_be_read(
         missed = partial(lambda number, error: place.told.append((number, str(error))), number)
         place.lookups.by_row(number, NOW + HOUR, place.tell(number), missed)
     await place.turn(12)
-    # Of a task that was moved or is in memory the file is not needed.
+    # The file is not needed for a task that was moved or is in memory.
     assert place.told == [(1, "tasks.db cannot be read"), (2, 2), (3, None)]
     assert not caplog.records
 

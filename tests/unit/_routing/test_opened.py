@@ -1,4 +1,4 @@
-"""A file from the future, and one of other schedulers."""
+"""A file from the future, and one for other schedulers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way in: what a worker says is checked, entered, and told."""
+"""The receiving side: a worker's frames are checked, entered, and reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOW = 1000
 
 
 class Place:
-    """A book with four tasks that have started and one that has not, and who is told."""
+    """A book with four started tasks and a pending one, and a record of reports."""
 
     def __init__(self, recycles: bool = False) -> None:
         self.worn: list[tuple[str, int]] = []
@@ -95,7 +95,7 @@ def test_outcomes_come_with_what_reads_them(place: Place) -> None:
     assert outcomes == ([5, b"\x90"], catalog[0], False, FINISHED)
     place.say(Kind.ENDED, 0, [2], FAILED, [b"\x90"])
     assert place.told[1][1] == ([b"\x90"], catalog[1], False, FAILED)
-    assert place.unheard == [[2]]  # while the book has it
+    assert place.unheard == [[2]]  # while the book still has it
 
 
 def test_what_is_too_late_has_failed_and_is_told_so(place: Place) -> None:
@@ -106,7 +106,7 @@ def test_what_is_too_late_has_failed_and_is_told_so(place: Place) -> None:
     assert place.unheard == [[0, 1]]
     with pytest.raises(wire.WireError, match="task 0 was"):
         place.say(Kind.ENDED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
-    assert place.told[1][0].ended == [2]  # what came before it has been taken
+    assert place.told[1][0].ended == [2]  # the part before it was processed
 
 
 @pytest.mark.parametrize("ending", [wire.UNREADABLE, wire.UNKNOWN])
@@ -142,7 +142,7 @@ def test_large_outcomes_came_before(place: Place) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        [Kind.ENDED, 0, [0], FINISHED, [IN_BLOB]],  # which did not come
+        [Kind.ENDED, 0, [0], FINISHED, [IN_BLOB]],  # it did not arrive
         [Kind.ENDED, 0, [0], FINISHED, []],
         [Kind.ENDED, 0, [0], 7, [1]],
         [Kind.ENDED, 1, [0], FINISHED, [1]],
@@ -242,7 +242,7 @@ def test_what_has_run_and_how_large_the_process_is_are_told_where_that_matters()
     place = Place(recycles=True)
     place.say(Kind.READY)
     place.say(Kind.ENDED, 0, [0, 1], FINISHED, [1, 2])
-    place.say(Kind.RETRY, 0, [2], [5], ["failed"])  # an attempt
+    place.say(Kind.RETRY, 0, [2], [5], ["failed"])  # one attempt
     place.say(Kind.ENDED, 0, [3, 4], CANCELLED, [None, None])  # 4 has not begun
     place.say(Kind.TICK, 0.5, 0, 0, [], 0, 5_000)
     began, *told = place.worn

@@ -32,7 +32,7 @@ PAYLOADS: Any = st.lists(
 
 @st.composite
 def right_frames(draw: Any) -> list[Any]:
-    """A frame of the right shape, which may yet say what is not true."""
+    """A frame of the right shape, which may still be wrong."""
     kind = draw(
         st.sampled_from(
             [Kind.ANNOUNCED, Kind.PROPOSED, Kind.ENDED, Kind.UNBEGUN, Kind.RETRY]
@@ -79,7 +79,7 @@ def test_whatever_a_worker_says_every_task_ends_once(frames: list[Any]) -> None:
         link.withdraw(0, tasks[2]._number)
         link.reschedule(0, tasks[3]._number, 1 << 60)
         for frame in frames:
-            with contextlib.suppress(Exception):  # then the process is killed
+            with contextlib.suppress(Exception):  # the process is killed then
                 link.receive(frame)
         waiting = sum(task.state is State.PENDING for task in tasks if task not in tasks[1:3])
         assert len(manager) >= waiting - 1

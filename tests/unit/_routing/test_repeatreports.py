@@ -1,4 +1,4 @@
-"""What is told of repeats; that it is told when it happens is in `test_repeats`."""
+"""Reports on repeats; that they are made when due is tested in `test_repeats`."""
 
 from __future__ import annotations
 

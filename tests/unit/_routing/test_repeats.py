@@ -1,4 +1,4 @@
-"""What repeats, on a clock that stands still, with workers and without."""
+"""Repeats, on a stopped clock, with workers and without."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def manager(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIter
 
 
 def minutes(value: Any = "x") -> list[float]:
-    """For which times it has run."""
+    """Return the times for which a repeat has run, in minutes."""
     return [(due - START) / MINUTE for each, due in done if due is not None and each == value]
 
 
@@ -255,7 +255,7 @@ async def test_what_there_is_is_counted_and_told(manager: Manager, clock: FakeCl
     assert (manager.stats().repeats, manager.stats().repeats_paused) == (2, 0)
 
 
-# ---- what was missed
+# ---- missed times
 
 
 async def test_what_passes_before_the_start_is_missed(clock: FakeClock) -> None:
@@ -301,12 +301,12 @@ async def test_until_and_times_end_it(manager: Manager, clock: FakeClock) -> Non
     assert [minutes("u"), minutes("t"), minutes("o")] == [[1, 2, 3], [1, 2], [1]]
     assert [repeat.next for repeat in manager.repeats()] == [None] * 3
     assert [repeat.paused for repeat in (until, times, own)] == [False] * 3
-    # Asked for again, as at each start of a program, they are what they were.
+    # Made again, as at each start of a program, they are unchanged.
     manager.repeat(repeated.note("t"), Every(60), id="t", times=2)
     assert times.next is None
 
 
-# ---- what is asked of it
+# ---- requests
 
 
 async def test_the_same_id_replaces_what_it_does(manager: Manager, clock: FakeClock) -> None:
@@ -403,7 +403,7 @@ async def test_a_rule_that_fails_pauses_its_repeat_alone(
     (message,) = caplog.messages
     assert message.startswith("the repeat 'x' is paused, for its rule raised LookupError: no more")
     await bad.resume()
-    assert bad.paused  # it fails again, which is known by now
+    assert bad.paused  # it fails again, which is not reported again
     assert len(caplog.messages) == 1
     manager.repeat(repeated.note("x"), Every(60), id="x")
     await clock.advance(MINUTE)
@@ -526,7 +526,7 @@ async def test_a_manager_that_has_failed_enters_no_run(clock: FakeClock) -> None
 
 
 async def test_what_takes_long_is_done_in_many_turns(clock: FakeClock) -> None:
-    """To skip a thousand times of a cron expression takes as long as to enter hundreds of runs."""
+    """Skipping a thousand times of a cron expression takes as long as hundreds of runs."""
     manager = clock.manager(1, workers=0)
     for n in range(6):
         manager.repeat(repeated.note(n), Cron(f"{n}-59 * * * *", "UTC"), id=str(n), missed="skip")

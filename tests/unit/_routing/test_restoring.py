@@ -1,4 +1,4 @@
-"""The tasks of a file at the start of a host."""
+"""The tasks of the file when a host starts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._transport import wire
 
 NOW, HEARTBEAT = 10**18, 5 * 10**17
-FIRST_ROW = 100  # of this host
+FIRST_ROW = 100  # the first row of this host
 FUNCTIONS = [
     Function(1, "test.note", f"{reminders.__name__}:note", once=False),
     Function(2, "test.once", f"{reminders.__name__}:once", once=True),
@@ -44,7 +44,7 @@ FACTS = "begun", "attempt", "failed", "losses", "given", "id", "once", "suspect"
 
 
 class Admitted:
-    """Takes tasks, makes their calls, and reads their notes."""
+    """Admits tasks, makes their calls, and reads their notes."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, Any, str | None, Stored]] = []
@@ -52,7 +52,7 @@ class Admitted:
         self.is_over = False
         self.kept: dict[int, Kept] = {}
         self.shared: list[int] = []  # how many tasks were admitted at once
-        self.held: list[bool] = []  # whether somebody has the handle of one that was given way
+        self.held: list[bool] = []  # whether the task of the file has a handle, in `give_way`
 
     def admit(self, due: int, key: Any, id_: str | None, call: Any) -> tuple[int, int]:
         self.calls.append((due, key, id_, call))
@@ -94,11 +94,11 @@ class Admitted:
 
 
 class Held:
-    """Has the handles of some tasks that are only in the file.
+    """Holds some tasks that are only in the file.
 
     Attributes:
-        rows: Of those.
-        told: What it has been told: of which, how and, of a dead letter, why.
+        rows: Their rows.
+        told: What was reported: which task, how and, for a dead letter, why.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class Place(stores.Place):
         return taken
 
     def hurry(self, id_: str, replace: bool = False, row: int = NOT_GIVEN) -> Kept:
-        """Have a task been scheduled before the file was open."""
+        """Add a task that was scheduled before the file was open."""
         kept = self.links.kept[77] = Kept.of(Row(row, 5, 0, b"", id=id_))
         draft: Any = Draft(None, None, id_)  # type: ignore[arg-type]
         self.early[id_] = Early(kept, draft, 1, 77, 5, replace)
@@ -160,7 +160,7 @@ class Place(stores.Place):
         return None if taken is None else taken[0]
 
     def state(self) -> dict[int, tuple[Any, ...]]:
-        """What has become of each task that waits at a link."""
+        """Return the state of each task that is pending at a link."""
         found = {}
         for number, kept in self.links.kept.items():
             assert self.where.find(kept.row) == (0, number)
@@ -200,7 +200,7 @@ def test_a_task_waits_as_it_did(place: Place) -> None:
         ({"losses": 1}, wire.ALONE),
         ({"due": HEARTBEAT + HEARTBEAT_SLACK - 1}, 1),
         ({"due": HEARTBEAT + HEARTBEAT_SLACK}, 0),
-        ({"due": 0}, 1),  # of a queue: each of them may have begun
+        ({"due": 0}, 1),  # in a queue any task may have begun
     ],
 )
 def test_who_waits_for_the_record_after_a_crash(place: Place, more: Any, confirmed: int) -> None:
@@ -289,11 +289,11 @@ def test_all_is_as_if_they_had_come_one_by_one(odd: list[dict[str, Any]], held: 
     for row in rows:
         singly.restoring.take(row, {})
     assert many.state() == singly.state()
-    for number in held & many.state().keys():  # who holds one is told
+    for number in held & many.state().keys():  # held tasks are reported
         assert any(told[:2] == ("left", number) for told in many.shelf.told)
 
 
-# ---- where they are, and who holds them
+# ---- whereabouts and holders
 
 
 def test_it_is_found_by_its_row_and_who_holds_it_is_given_to_its_link(place: Place) -> None:
@@ -322,7 +322,7 @@ def test_who_holds_a_dead_letter_or_what_is_struck_is_told(place: Place) -> None
         ("buried", 3, Reason.LOST),
         ("withdrawn", 4),
     ]
-    for row in range(1, 5):  # whatever the file says until that is written
+    for row in range(1, 5):  # whatever the file says until then
         unwritten = place.where.horizon.find(row)
         assert unwritten is not None
         assert unwritten.row is None
@@ -351,7 +351,7 @@ def test_only_what_was_due_in_the_last_host_is_doubted(place: Place) -> None:
     end = HEARTBEAT + HEARTBEAT_SLACK
     assert place.restoring.doubts(Row(FIRST_ROW - 1, end - 1, 1, b""))
     assert not place.restoring.doubts(Row(FIRST_ROW - 1, end, 1, b""))
-    assert not place.restoring.doubts(Row(FIRST_ROW, end - 1, 1, b""))  # of this host
+    assert not place.restoring.doubts(Row(FIRST_ROW, end - 1, 1, b""))  # a row of this host
     assert not Place(clean=True).restoring.doubts(Row(1, 0, 1, b""))
 
 
@@ -375,7 +375,7 @@ def test_what_has_not_been_read_yet_may_leave_suspects(place: Place) -> None:
     assert not Place(clean=True).restoring.leaves_suspects
 
 
-# ---- those that were scheduled before
+# ---- tasks scheduled before the file was open
 
 
 def test_a_task_of_the_file_takes_the_place_of_an_early_one_with_its_id(place: Place) -> None:
@@ -461,7 +461,7 @@ def test_what_is_defined_in_time_is_admitted_in_order(
     assert [kept.row for kept in place.links.kept.values()] == [1, 2, 3]
     assert [call[2] for call in place.links.calls] == ["n1", "n2", "n3"]
     assert [each.row for each in place.written().burials] == [4]
-    place.restoring.claim("n1", NOW)  # it is that of a task now
+    place.restoring.claim("n1", NOW)  # now a task at a link has it
     assert place.written() is None
 
 
@@ -475,7 +475,7 @@ def test_an_id_that_is_needed_is_taken_from_what_waits_for_its_function(
     place.restoring.claim("other", NOW)
     assert [each.row for each in place.written().burials] == [2]
     register(monkeypatch, "test.later")
-    place.restoring.claim("n3", NOW)  # which may run after all
+    place.restoring.claim("n3", NOW)  # it may still run
     assert [kept.row for kept in place.links.kept.values()] == [1, 3]
     assert place.written() is None
 
@@ -527,7 +527,7 @@ def test_nothing_is_admitted_or_given_up_once_the_manager_is_over(
 def test_who_leaves_suspects(place: Place) -> None:
     place.where.horizon.is_whole = True
     place.take(1, function=3)
-    place.take(2, function=3, losses=1, due=0)  # which its row shows
+    place.take(2, function=3, losses=1, due=0)  # its row shows that
     assert not place.restoring.leaves_suspects
     place.take(3, function=3, due=0)
     assert place.restoring.leaves_suspects

@@ -1,4 +1,4 @@
-"""What a repeat does each time: the same call, as often as it is asked for."""
+"""The work of a repeat: the same call, for every run."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_in_this_loop_it_has_the_context_of_its_call(local: FakeManager) -> None
 
 
 class Once:
-    """An awaitable of another kind."""
+    """An awaitable that is not a coroutine."""
 
     def __await__(self) -> Any:
         yield
@@ -119,7 +119,7 @@ def test_what_it_needs_of_a_script_is_told_as_it_is_by_then(
     remote: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space: dict[str, Any] = {"__name__": "__main__", "word": 1}
-    exec("async def read(): return word", space)  # as of a script, by value
+    exec("async def read(): return word", space)  # travels by value, like one of a script
     work, own = take_work(remote._router, space["read"](), None, {})
     assert isinstance(work, RemoteWork)
     work.make("x", AT_ONCE, own)

@@ -1,4 +1,4 @@
-"""The way out: nothing before a new process has been told everything, and one write a turn."""
+"""The sending side: a new process is brought up to date first; one write a turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aioscheduler._transport.wire import Kind
 
 
 class Pipe:
-    """Takes frames, and writes them when it is told to."""
+    """Accepts frames, and writes them on request."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -95,7 +95,7 @@ async def test_a_process_is_told_everything_and_then_to_begin(
     outbox.add(0, 5, 0, 1)
     outbox.add(0, 5, 0, b"x" * (wire.BLOB_LIMIT + 1))
     sender.soon()
-    sender.now()  # there is nobody
+    sender.now()  # there is no process
     life = await told(sender, outbox)
     assert life.pipe.kinds() == [Kind.SCHEDULE, Kind.BOOT]
     assert life.pipe.blobs == [1]
@@ -202,7 +202,7 @@ async def test_telling_that_was_cancelled_does_not_go_on_when_its_process_has_en
     sender.tell(life, *outbox.restart())
     assert sender._updating is not None
     sender._updating.cancel()
-    await turns(3)  # it is held back
+    await turns(3)  # its restart is held back
     sender.disconnect()
     await asyncio.sleep(0.001)
     await turns()
@@ -215,19 +215,19 @@ async def test_flush_waits_for_the_next_process_or_for_room(sender: Sender, outb
     flushing = asyncio.create_task(sender.flush())
     await asyncio.sleep(0)
     assert not flushing.done()
-    for _ in range(2):  # the first of them dies while it is told
+    for _ in range(2):  # the first one dies while it is updated
         sender.disconnect()
         life = Life()
         sender.tell(life, *outbox.restart())
         await asyncio.sleep(0)
-        assert not flushing.done()  # the pipe takes no more
+        assert not flushing.done()  # the pipe is full
     life.pipe.room.set()
     await asyncio.wait_for(flushing, 5)
 
 
 async def test_flush_goes_on_when_nobody_will_come(sender: Sender, outbox: Outbox) -> None:
     while outbox.size <= HIGH_WATER:
-        outbox.add(0, 5, 7, bytes(1 << 20))  # what is large counts, too
+        outbox.add(0, 5, 7, bytes(1 << 20))  # large payloads count, too
     flushing = asyncio.create_task(sender.flush())
     await asyncio.sleep(0)
     assert not flushing.done()

@@ -1,4 +1,4 @@
-"""What a manager is told: how it is read, and that a refusal says what to do."""
+"""The arguments of a manager: how they are read, and that refusals say what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SILENT: Any = {
     "store": None,
     "engine": None,
 }
-"""All that is said by who says nothing, but for `workers`."""
+"""The defaults of all arguments except `workers`."""
 
 
 VARIABLE: ContextVar[str] = ContextVar("variable")
@@ -216,7 +216,7 @@ def test_a_path_is_that_of_a_store(path: Any) -> None:
     store = read(store=path).store
     assert isinstance(store, SQLiteStore)
     assert store.path == os.path.abspath("tasks.db")
-    assert not os.path.exists(store.path)  # it is opened by the start
+    assert not os.path.exists(store.path)  # start() opens it
 
 
 def test_what_waits_is_kept_in_order_but_for_that_of_a_stack() -> None:

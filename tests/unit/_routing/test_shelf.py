@@ -1,4 +1,4 @@
-"""The tasks that are only in the file, and what is asked of them."""
+"""The tasks that are only in the file, and requests to them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_of_some_tasks_those_are_told_that_somebody_has_to_do_with(place: 
     place.shelf.cancel(0, 4)
     assert 4 in place.shelf.held_among(range(9))
     with place.shelf.listing(Wanted()):
-        assert set(place.shelf.held_among([1, 2])) == {1, 2}  # a list is told of all
+        assert set(place.shelf.held_among([1, 2])) == {1, 2}  # a listing is notified of all
     del handle
     await place.turn()
 
@@ -98,7 +98,7 @@ async def test_of_some_tasks_those_are_told_that_somebody_has_to_do_with(place: 
 async def test_a_task_of_a_batch_that_was_moved_to_another_bucket_can_be_cancelled(
     place: Place, dropped: bool
 ) -> None:
-    """What is known of it is one thing, whoever asks, and who holds it is told its end."""
+    """What is kept of it is one object for all, and its holders are notified of its end."""
     place.start(row_of(1, FAR))
     batch = place.map([FAR, FAR], "a", "b")
     await place.turn()
@@ -136,7 +136,7 @@ async def test_a_batch_that_is_not_written_yet_can_be_cancelled(place: Place) ->
     assert values(place) == [1]
 
 
-# ---- who has an id
+# ---- ids
 
 
 async def test_the_task_of_an_id_is_found_in_the_file(place: Place) -> None:
@@ -266,14 +266,14 @@ async def test_a_task_that_is_not_there_is_cancelled_and_rescheduled_in_vain(
     assert place.dues() == {1: FAR}
 
 
-# ---- another time
+# ---- rescheduling
 
 
 async def test_a_task_of_the_file_is_moved_when_that_has_answered(place: Place) -> None:
     place.start(row_of(1, FAR), row_of(2, FARTHER))
     task = place.handle(1)
     assert place.shelf.reschedule(0, 1, FARTHER + 1)
-    assert place.shelf.reschedule(0, 1, FARTHER + HOUR)  # the last one counts
+    assert place.shelf.reschedule(0, 1, FARTHER + HOUR)  # the last request counts
     await place.turn()
     assert place.dues() == {1: FARTHER + HOUR, 2: FARTHER}
     assert task.due == to_datetime(FARTHER + HOUR)
@@ -367,7 +367,7 @@ async def test_what_is_new_and_moved_to_where_memory_is_comes_once(place: Place)
 async def test_what_may_have_ended_the_last_host_is_in_memory_wherever_it_is_moved(
     place: Place,
 ) -> None:
-    """Of that the file would say nothing."""
+    """The file would not show that."""
     place.start(row_of(1, FAR), row_of(2, FAR))
     place.restored.doubted.add(1)
     for number in (1, 2):
@@ -388,13 +388,13 @@ async def test_what_waits_for_its_function_is_asked_where_it_waits(place: Place)
     place.restored.waiting.clear()
     assert place.shelf.cancel(0, 7)
     assert place.shelf.reschedule(0, 8, FARTHER + 1)
-    place.restored.waiting.update((7, 8))  # they have come there meanwhile
+    place.restored.waiting.update((7, 8))  # they wait for their functions by now
     await place.turn()
     assert place.restored.withdrawn == [7, 7]
     assert place.restored.moved == [(8, FARTHER), (8, FARTHER + 1)]
 
 
-# ---- an id that another takes
+# ---- taking an id
 
 
 async def test_a_task_of_the_file_loses_its_id_to_a_new_one(place: Place) -> None:
@@ -411,7 +411,7 @@ async def test_a_task_of_the_file_loses_its_id_to_a_new_one(place: Place) -> Non
 
 
 async def test_an_id_is_free_in_the_file_before_a_new_task_has_it_there(place: Place) -> None:
-    """Though what is written between them be more than one batch takes."""
+    """Even if the changes between them exceed one batch."""
     place.start(row_of(1, FAR, "a"))
     old = place.handle(1)
     await place.turn()
@@ -437,7 +437,7 @@ async def test_a_task_that_is_not_written_yet_loses_its_id_to_a_new_one(place: P
     assert list(place.file()) == [new._number]
 
 
-# ---- the horizon comes
+# ---- the horizon advances
 
 
 async def test_who_holds_a_task_holds_it_at_its_link_once_it_comes_into_memory(
@@ -476,7 +476,7 @@ async def test_what_was_asked_of_a_task_is_asked_of_its_link_if_it_comes_first(
     await place.turn()
     assert (first.cancelled, second.moved) == ([0], [(1, FARTHER)])
     assert place.shelf.requests == {}
-    assert len(place.file()) == 3  # what becomes of them is the link's
+    assert len(place.file()) == 3  # the rest is up to the link
 
 
 async def test_what_ends_on_its_way_into_memory_is_told_to_who_holds_it(place: Place) -> None:
@@ -493,12 +493,12 @@ async def test_what_ends_on_its_way_into_memory_is_told_to_who_holds_it(place: P
     assert withdrawn.cancelled()
     figures = place.shelf.tally.figures()
     assert (figures["failed"], figures["cancelled"]) == (1, 1)
-    place.restored.waiting.update((1, 2))  # nobody looks for them any more
+    place.restored.waiting.update((1, 2))  # nothing looks for them any more
     await place.turn()
 
 
 async def test_all_is_counted_anew_when_nothing_is_behind_the_horizon(place: Place) -> None:
-    """What could not be read of the file does not count for ever."""
+    """Unreadable tasks of the file are not counted for ever."""
     place.start(row_of(1, FAR))
     place.shelf.tally.add(7)
     place.come(FARTHER)
@@ -508,7 +508,7 @@ async def test_all_is_counted_anew_when_nothing_is_behind_the_horizon(place: Pla
     await place.turn()
 
 
-# ---- lists
+# ---- listings
 
 
 async def test_a_list_has_what_is_written_and_what_is_not(place: Place) -> None:
@@ -570,7 +570,7 @@ async def test_what_the_file_has_refused_is_lost_at_once_and_counts_no_more(
     place.start()
     tasks = [place.schedule(FAR) for _ in range(2)]
     batch = place.map(FAR, "a", "b")
-    place.schedule(FAR)  # of which nobody has a handle
+    place.schedule(FAR)  # without a handle
     first = tasks[0]._number
     place.store.refused = {first, first + 2, first + 4}
     horizon = place.where.horizon
@@ -598,7 +598,7 @@ async def test_at_a_close_what_never_came_into_the_file_does_not_stay(
 ) -> None:
     place.start(row_of(1, FAR))
     read, claim = place.handle(1), place.schedule(FAR, "a")
-    place.schedule(FAR, "b")  # of which nobody has a handle
+    place.schedule(FAR, "b")  # without a handle
     lost = place.schedule(FAR)
     place.schedule(FAR)
     batch = place.map([FAR, FAR + HOUR], "a", "b")
@@ -606,7 +606,7 @@ async def test_at_a_close_what_never_came_into_the_file_does_not_stay(
     place.commits.stop(FULL)
     place.lookups.stop()
     await place.turn()
-    place.shelf.reschedule(0, 1, FAR + HOUR)  # which is there, though this never will be
+    place.shelf.reschedule(0, 1, FAR + HOUR)  # the task is in the file; this change never will be
     assert place.shelf.close(reason) == 7
     assert read.state is State.KEPT
     gone = State.CANCELLED if reason is None else State.LOST

@@ -1,4 +1,4 @@
-"""Who holds tasks that are only in the file."""
+"""The handles, batches, ids and aliases of tasks that are only in the file."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_handle_may_be_told_later_what_it_is_of(place: Place) -> None:
     row = row_of(7, id_="a")._replace(given=NOW + 1)
     place.held.tell(task, row, kept := Kept.of(row))
     assert (task.name, task.id, task._kept) == (f"{PLACE}(7)", "a", kept)
-    assert task._when == NOW + 1  # as it was given: it waits for a further attempt
+    assert task._when == NOW + 1  # as given: it waits for another attempt
     place.held.tell(task, row._replace(given=None), kept)
     assert task._when == row.due
     assert place.held.row_of("a") == 7
@@ -156,11 +156,11 @@ def test_handles_that_are_gone_are_forgotten(place: Place) -> None:
 def test_all_who_change_a_task_change_one_thing(place: Place) -> None:
     row = row_of(7)
     unwritten = Kept.of(row)
-    assert place.held.kept_of(row) is not place.held.kept_of(row)  # nobody keeps anything
+    assert place.held.kept_of(row) is not place.held.kept_of(row)  # nothing is kept
     place.where.horizon.put(row, unwritten, 1)
     assert place.held.kept_of(row) is unwritten
     task = place.held.hand_out(7)
-    assert place.held.kept_of(row) is unwritten  # which does not know yet
+    assert place.held.kept_of(row) is unwritten  # the handle is still blank
     place.held.tell(task, row, mine := Kept.of(row))
     assert place.held.kept_of(row) is mine
     assert (place.held.kept_of(row_of(8, NOW)).row, place.held.kept_of(row_of(8)).due) == (
@@ -181,7 +181,7 @@ def test_an_id_leads_to_its_task_as_long_as_something_is_kept_of_it(place: Place
     assert place.held.row_of("a") is None
     place.held.note_id("a", 7)
     place.where.horizon.put(row_of(7, id_="a"), None, 1)
-    assert place.held.row_of("a") == 7  # it is not in the file yet
+    assert place.held.row_of("a") == 7  # not in the file yet
     place.where.horizon.strike(7, 2)
     assert place.held.row_of("a") is None
 

@@ -1,4 +1,4 @@
-"""What is only in the file, as a list, while that changes."""
+"""Listing the tasks that are only in the file, while these change."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ async def place(no_tasks_left: None, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture
 async def six(place: Place) -> Place:
-    """With six tasks, an hour from one to the next."""
+    """A place with six tasks, an hour apart."""
     place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
     return place
 
 
 async def pages(place: Place, listing: ShelfListing) -> AsyncGenerator[list[TaskInfo], None]:
-    """Yield the pages of a list; the writer works as soon as it is asked."""
+    """Yield the pages of a listing; the writer works at once."""
     infos = listing.infos()
     while True:
         page = asyncio.ensure_future(anext(infos, None))
@@ -54,7 +54,7 @@ def rows_of(infos: list[TaskInfo]) -> list[int]:
     return [info.ref.number for info in infos]
 
 
-# ---- what is told
+# ---- what is listed
 
 
 async def test_of_a_task_all_is_told_that_the_file_has(place: Place) -> None:
@@ -115,7 +115,7 @@ async def test_what_is_in_memory_is_left_to_its_link(place: Place) -> None:
     assert await place.list() == [2]
 
 
-# ---- what changes meanwhile
+# ---- changes meanwhile
 
 
 async def test_what_comes_into_memory_is_told_once(six: Place) -> None:
@@ -126,7 +126,7 @@ async def test_what_comes_into_memory_is_told_once(six: Place) -> None:
             if found == [1, 2]:
                 six.come(FAR + 4 * HOUR)
     assert found == [1, 2, 5, 6]
-    assert {1, 2} <= listing.given  # their links are not to tell of them
+    assert {1, 2} <= listing.given  # their links must not list them
     assert not {3, 4} & listing.given
 
 
@@ -137,7 +137,7 @@ async def test_what_is_moved_to_where_the_list_has_been_comes_at_its_end(six: Pl
             found += rows_of(infos)
             if found == [1, 2]:
                 six.shelf.reschedule(0, 5, FAR)
-                six.shelf.reschedule(0, 1, FAR + 9 * HOUR)  # which is not told once more
+                six.shelf.reschedule(0, 1, FAR + 9 * HOUR)  # it is not listed again
                 await six.turn()
     assert found == [1, 2, 3, 4, 6, 5]
     assert {1, 5} <= listing.given
@@ -153,7 +153,7 @@ async def test_what_is_moved_while_it_is_read_is_told_once(place: Place, to: int
         await asyncio.sleep(0)
         page = asyncio.ensure_future(anext(infos))
         await asyncio.sleep(0)
-        assert place.writer.work() == 2  # it is found, and read as it was
+        assert place.writer.work() == 2  # found by the listing, at its old position
         found = rows_of(await page)
         await place.turn()
         rest = asyncio.ensure_future(_rest_of(infos))
@@ -175,7 +175,7 @@ async def test_what_ends_before_it_is_read_is_not_told(six: Place) -> None:
             found += rows_of(infos)
             if found == [1, 2]:
                 six.shelf.cancel(0, 4)
-                await six.turn(2)  # the file has it still
+                await six.turn(2)  # the file still has it
     assert found == [1, 2, 3, 5, 6]
 
 
@@ -186,7 +186,7 @@ async def test_what_ends_while_it_is_read_is_not_told(place: Place) -> None:
         assert await anext(infos) == []
         page = asyncio.ensure_future(anext(infos))
         await asyncio.sleep(0)
-        place.writer.work()  # it is read
+        place.writer.work()  # the listing reads it
         row = place.file()[1]
         place.shelf.strike(row)
         place.store.commit(place.group.take()[0])  # type: ignore[index]
@@ -237,7 +237,7 @@ async def test_who_reads_no_further_holds_nothing_up(place: Place) -> None:
     assert place.shelf._listings == []
 
 
-# ---- all of it
+# ---- everything together
 
 CHANGES = st.lists(
     st.tuples(
@@ -249,7 +249,7 @@ CHANGES = st.lists(
 )
 
 
-@example([2, 1], [[("move", 1, 0)], [], []], 1, False)  # to before what is being read
+@example([2, 1], [[("move", 1, 0)], [], []], 1, False)  # to before the part being read
 @given(
     st.lists(st.integers(1, 9), max_size=12),
     st.lists(CHANGES, max_size=12),
@@ -265,13 +265,13 @@ def test_each_task_that_is_there_all_the_time_is_told_once_and_none_twice(
 
 
 async def hold(buckets: list[int], changes: list[Any], by_ids: bool) -> None:
-    """Change tasks whenever the list waits for the file, or has told of some."""
+    """Change tasks whenever the listing waits for the file, or has yielded some."""
     place = Place()
-    ids = [f"x{n}" if n % 3 else f"x\ud800{n}" for n in range(len(buckets))]  # as text, and not
+    ids = [f"x{n}" if n % 3 else f"x\ud800{n}" for n in range(len(buckets))]  # text, or not
     rows = [row_of(n, NOW + due * HOUR, ids[n - 1]) for n, due in enumerate(buckets, 1)]
     place.start(*rows)
     for what, row, bucket in changes.pop() if changes else ():
-        change(place, what, row, bucket)  # which is not written yet
+        change(place, what, row, bucket)  # not written yet
     there = set(place.file()) | {row.row for row in place.where.horizon.unwritten()}
     told: Counter[int] = Counter()
     with place.shelf.listing(Wanted(id_prefix="x" if by_ids else None)) as listing:
@@ -308,7 +308,7 @@ def change(place: Place, what: str, row: int, bucket: int) -> None:
     elif what == "new" and not place.where.horizon.is_near(due, place.group.next_row):
         place.schedule(due)
     elif row in place.where:
-        return  # it is its link's
+        return  # its link lists it
     elif what == "move":
         place.shelf.reschedule(0, row, due)
     elif what == "cancel":

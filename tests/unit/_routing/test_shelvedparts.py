@@ -62,7 +62,7 @@ def test_what_has_moved_to_a_link_is_there_and_its_end_is_not_told_here(
     batch = add(parts, 10, 2, [5, 6])
     task = batch[1]
     parts.move(11, link, 3, 77)
-    parts.move(11, link, 3, 78)  # which is elsewhere by now
+    parts.move(11, link, 3, 78)  # it is elsewhere by now
     parts.move(50, link, 3, 79)
     (part,) = link.parts
     assert (part.scheduler, part.first, part.count, part.due(77)) == (3, 77, 1, 6)
@@ -98,7 +98,7 @@ def test_what_nobody_holds_is_forgotten_and_all_else_is_found(parts: ShelvedPart
     most = 0
     for first in range(0, 30_000, 10):
         if first % 500 == 0:
-            gc.collect()  # a batch and its parts know one another
+            gc.collect()  # a batch and its parts are a reference cycle
         batch = add(parts, first, draw.randint(1, 10))
         if draw.random() < 0.02:
             held[first] = batch

@@ -1,4 +1,4 @@
-"""Tasks that wait for their functions to be defined."""
+"""Tasks that wait for their functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Waiting:
         self.where = Whereabouts(1)
         table = Functions(self.group)
         table.read(functions or (LATER, OTHER))
-        self.admitted: list[tuple[int, int]] = []  # rows, and when they are due
+        self.admitted: list[tuple[int, int]] = []  # rows, and their due times
         self.given_up: list[int] = []
         self.undefined = Undefined(table, self.group, self.where, NOW, self.admit, self.give_up)
 
@@ -64,7 +64,7 @@ def test_what_is_defined_in_time_is_admitted_in_order(
         waiting.add(row, NOW + row)
     waiting.add(6, function=OTHER)
     assert len(waiting.undefined) == 4
-    assert waiting.where.horizon.ahead == {3, 4, 5, 6}  # they are in memory
+    assert waiting.where.horizon.ahead == {3, 4, 5, 6}  # in memory, whenever they are due
     assert not waiting.undefined.resolve(NOW)
     define(monkeypatch, LATER)
     assert waiting.undefined.resolve(NOW)
@@ -126,7 +126,7 @@ def test_what_is_moved_waits_for_its_new_time(
 
 def test_who_leaves_suspects(waiting: Waiting) -> None:
     waiting.add(1)
-    waiting.add(2, losses=1).suspect = True  # which its row shows
+    waiting.add(2, losses=1).suspect = True  # its row shows that
     assert not waiting.undefined.leaves_suspects
     waiting.add(3).suspect = True
     assert waiting.undefined.leaves_suspects

@@ -1,4 +1,4 @@
-"""The runs of repeats that have not ended, above all those that no memory has."""
+"""The runs of repeats that have not ended, above all those only in the file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def crowded(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 async def go_on(manager: FakeManager, clock: FakeClock) -> None:
-    """Have the file read to its end."""
+    """Read the file to its end."""
     assert manager._fleet.keeper is not None
     for _ in range(20):
         manager._fleet.keeper.look_after()
