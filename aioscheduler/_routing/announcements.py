@@ -92,8 +92,8 @@ class Announcements:
             begun: The numbers of the tasks that it began last, plus one (`WorkerHandle.begun`).
 
         Yields:
-            The number of the first, -1 for none, and those of the others; None if these are
-            unknown, as the first was not announced, or too long ago.
+            The number of the task that began last, -1 if none did, and those after it; None if
+            these are unknown, as it was not announced, or too long ago.
         """
         orders = self._started[scheduler], self._confirmed[scheduler]
         for word, order in zip(begun, orders, strict=True):

@@ -59,7 +59,7 @@ class Asking:
 
         Raises:
             Exception: Whatever the call raises.
-            StoreError: It never will be run.
+            StoreError: It will never be run.
         """
         self._asked += 1
         return await ask(self._writer, asyncio.get_running_loop(), partial(self._answer, call))

@@ -10,8 +10,8 @@ Rules of this file:
    before it are processed; it is named (`Change.refused`), and its worker must go.
 2. A verb makes all its changes before it returns, and does not raise after the first of them.
    What follows for handles and counts is in its result.
-3. A task counts as begun once it was announced and, if it was proposed, confirmed. Then it goes to
-   the next process only if the black box says that it has not begun; otherwise it always does.
+3. A task counts as begun once it was announced and, if it was proposed, confirmed. If so, it goes
+   to the next process only if the black box says that it has not begun; if not, it always does.
 4. A task that was asked to cancel goes to no other process: it ends cancelled.
 5. A withdrawal never ends a task that was announced: an announcement on its way wins.
 """
@@ -288,7 +288,7 @@ class Book:
         """Note that the process is gone: announced tasks that have not begun are pending again.
 
         Args:
-            begun: The tasks that each scheduler began last, as of `WorkerHandle.begun`.
+            begun: The tasks that each scheduler began last; see `WorkerHandle.begun`.
         """
         announcements = self.announcements
         changes = [self._unstart(*announced) for announced in announcements.unconfirmed]

@@ -58,7 +58,7 @@ class ClaimsShelf(Protocol):
         """Put a new task into the file, and into memory if it is within the horizon."""
 
     def settle(self, row: int, state: State, value: Any) -> None:
-        """Notify the handle of a task of its end."""
+        """Notify the listeners of a task of its end."""
 
 
 class Claims:

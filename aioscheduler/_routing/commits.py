@@ -120,7 +120,7 @@ class Commits:
         return stamp <= self.reached or (self._over is None and not self._given_up)
 
     async def wait(self, stamp: int) -> None:
-        """Return once everything up to a stamp is on disk.
+        """Wait until everything up to a stamp is on disk.
 
         Raises:
             StoreError: It never will be.
@@ -175,7 +175,7 @@ class Commits:
                 self._given_up = True
                 log.error(
                     "%s cannot be written: %s changes of durable tasks are lost, unless it can be "
-                    "until this manager has closed; what had ended may run once more",
+                    "before this manager has closed; tasks that had ended may run once more",
                     self._store.path,
                     f"{self.unsaved:,}",
                 )
@@ -255,7 +255,9 @@ class Commits:
         for part, why in left[:_MOST_LOGGED]:
             log.error("%s; this change of a durable task is left out: %s", why, _describe(part))
         if len(left) > _MOST_LOGGED:
-            log.error("%s; and so are %s others", left[-1][1], f"{len(left) - _MOST_LOGGED:,}")
+            log.error(
+                "%s; %s more changes are left out", left[-1][1], f"{len(left) - _MOST_LOGGED:,}"
+            )
         for part, why in left:
             self.refused.update((row.row, why) for row in part.puts)
             self.tasks -= len(part.puts) - len(part.strikes) - len(part.burials)

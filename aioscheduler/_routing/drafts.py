@@ -135,7 +135,7 @@ class Drafts:
         return Draft(stored, asked.key, asked.id)
 
     def function(self, number: int) -> Durable | Function:
-        """Return the registered function of a number in the file, else what the file knows of it.
+        """Return the function of a number: as registered, else as the file knows it.
 
         Raises:
             LookupError: The file has no function with this number.
@@ -170,7 +170,7 @@ class Drafts:
 
 
 def confirmed_of(function: Durable | Function, id_: str | None) -> int:
-    """Return whether and how a task begins on record, as of `Stored`."""
+    """Return whether and how a task begins on record; see `Stored`."""
     return wire.FEW if function.once else int(id_ is not None)
 
 

@@ -28,7 +28,7 @@ class Durables(Protocol):
         """Note that a pending task was rescheduled."""
 
     def confirmed_again(self, number: int) -> int:
-        """Return how a task that runs again is confirmed, as of `wire.More`; 0: as before."""
+        """Return how a task that runs again is confirmed (see `wire.More`); 0: as before."""
 
     def runs_again(self, number: int, otherwise: bool) -> bool:
         """Return whether a task that had begun in a process that is gone runs again."""

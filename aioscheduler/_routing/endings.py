@@ -98,7 +98,7 @@ class Endings:
                 tasks only if nobody has asked for it.
             decode: Decodes an outcome when it is asked for.
             singly: Whether NO_MEMORY may be among them.
-            ending: More about failures, as of `wire`.
+            ending: More about failures; see `wire`.
         """
         scheduler, waiting, ended, state, _ = change
         if state is State.KEPT:

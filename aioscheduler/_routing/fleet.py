@@ -168,7 +168,9 @@ class Fleet:
         if self._closing is None:
             self._timeout = timeout
         while True:
-            if self._closing is None or self._closing.cancelled():  # as by cancelling all tasks
+            if (
+                self._closing is None or self._closing.cancelled()
+            ):  # as when all tasks are cancelled
                 self._closing = loop.create_task(self._close(self._timeout))
             closing = self._closing
             if self._lifespan is not None and self._lifespan.encloses_caller():
@@ -216,10 +218,10 @@ class Fleet:
             remote.settle_all(None, lost=True)
         self._finish()
 
-    # ---- what else ends it
+    # ---- other ends
 
     def fail(self, reason: Exception) -> None:
-        """End everything, loudly."""
+        """End everything, and report why."""
         router = self._router
         if router.closed is not None and router.closed.__cause__ is not None:
             return

@@ -28,7 +28,7 @@ class Functions:
             self._by_name[function.name] = self._by_number[function.number] = function
 
     def find(self, number: int) -> Durable | Function | None:
-        """Return the function registered under the name, else what the file knows of it."""
+        """Return the function of a number: as registered, else as the file knows it."""
         known = self._by_number.get(number)
         return None if known is None else registry.find(known.name) or known
 

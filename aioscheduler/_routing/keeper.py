@@ -347,7 +347,7 @@ class Keeper:
         """Write what is left, and close the file; no worker runs any more."""
         if self._loop is None:
             return
-        if self._closing is None or self._closing.cancelled():  # as by cancelling all tasks
+        if self._closing is None or self._closing.cancelled():  # as when all tasks are cancelled
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
 

@@ -237,7 +237,7 @@ class Keeping:
             numbers: The tasks, durable or not.
             state: How they have ended.
             values: Their outcomes, payloads or exceptions, if failed, lost or UNASKED.
-            ending: More about a failure, as of `wire`.
+            ending: More about a failure; see `wire`.
 
         Returns:
             Those of them that are dead letters, and not lost.
@@ -344,7 +344,7 @@ class Keeping:
         return True
 
     def confirmed_again(self, number: int) -> int:
-        """Return how a task that runs again is confirmed, as of `wire.More`; 0: as before."""
+        """Return how a task that runs again is confirmed (see `wire.More`); 0: as before."""
         return wire.ALONE if number in self.kept else 0
 
     def stays(self, number: int, running: bool) -> bool:

@@ -1,4 +1,4 @@
-"""How many schedulers and workers a manager has, from the counts that the user gave, if any."""
+"""Works out the number of schedulers and workers of a manager, from the user's counts, if any."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class Link(Home, Protocol):
         """Withdraw a task that loses its id to another; if it has begun it goes on without it."""
 
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
-        """Yield information on unfinished tasks, some hundred at a time.
+        """Yield information on unfinished tasks, a few hundred at a time.
 
         Each list shows its tasks at the moment it is made; tasks added meanwhile may be left out.
         """

@@ -47,7 +47,7 @@ from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-_CANCELLED = "its initializer was cancelled, as by cancelling all tasks of the loop"
+_CANCELLED = "its initializer was cancelled, as when all tasks of the loop are cancelled"
 
 
 class LocalLink(LocalHome):

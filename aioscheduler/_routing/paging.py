@@ -2,7 +2,7 @@
 
     an alarm, or a tick ─ is there room, and the horizon near? ─► Store.read
                                                                     │
-                          take ◄─ some hundred a turn of the loop ◄─┘
+                        take ◄─ a few hundred a turn of the loop ◄──┘
 
 Tasks that became due while no host was running, or at one instant, are read in parts, in order of
 due times: those behind the horizon wait in the file for their turn.

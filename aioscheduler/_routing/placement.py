@@ -1,4 +1,4 @@
-"""Which scheduler of which worker a task goes to. Pure.
+"""Chooses a worker and a scheduler for each task. Pure.
 
 A place is one scheduler, numbered over all workers: `Manager(5)` over two workers has places
 0 to 2 on worker 0, and 3 and 4 on worker 1. The load of a place is the number of its tasks

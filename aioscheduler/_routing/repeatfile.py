@@ -42,7 +42,7 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 _MOST_TERMS = 4096
 
 SLICE = 128
-"""Repeats read or written in one turn of the loop: some milliseconds."""
+"""Repeats read or written in one turn of the loop: a few milliseconds."""
 
 
 class RepeatFile:

@@ -52,7 +52,7 @@ class RepeatReports:
         if progress.reason is not None and (before is None or before.reason != progress.reason):
             log.error(
                 "the repeat %r is paused, for %s; others go on. Call manager.repeat() with its id "
-                "and what is right, or resume() it",
+                "and a correction, or resume() it",
                 *(repeat.id, progress.reason),
             )
 

@@ -7,8 +7,8 @@
         ▼
       link.schedule ─► handle
 
-Many calls of one function take the way of `submission`, requests of tasks that of `hostupstream`,
-and the tasks of a store that of `admission`.
+Many calls of one function come by `submission`, requests of tasks by `hostupstream`, and the tasks
+of a store by `admission`.
 """
 
 from __future__ import annotations

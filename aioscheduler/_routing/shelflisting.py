@@ -60,7 +60,7 @@ class ShelfListing:
         self._left: list[Row] = []  # moved to where the file had been read already
 
     async def infos(self) -> AsyncIterator[list[TaskInfo]]:
-        """Yield information on the tasks, some hundred at a time.
+        """Yield information on the tasks, a few hundred at a time.
 
         Raises:
             StoreError: The file cannot be read.

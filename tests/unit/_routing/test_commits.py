@@ -348,8 +348,8 @@ async def test_a_close_waits_as_long_as_there_is_progress(
     await turns(place)
     assert not await finishing
     assert caplog.records[-1].getMessage() == (
-        "tasks.db cannot be written: 2 changes of durable tasks are lost, unless it can be until "
-        "this manager has closed; what had ended may run once more"
+        "tasks.db cannot be written: 2 changes of durable tasks are lost, unless it can be before "
+        "this manager has closed; tasks that had ended may run once more"
     )
     stamp = place.group.stamp
     assert not place.commits.has(stamp)  # so no task ends as kept
@@ -405,7 +405,7 @@ async def test_of_very_many_that_are_left_out_the_number_is_told(
     place.turn()
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 11
-    assert told[-1] == "a page is bad; and so are 1,200 others"
+    assert told[-1] == "a page is bad; 1,200 more changes are left out"
 
 
 def test_a_letter_and_the_task_in_its_place_are_left_out_together(

@@ -406,7 +406,7 @@ async def test_an_opening_that_is_cancelled_is_the_end_and_the_file_is_free(
         await asyncio.sleep(0)
     opening = place.keeper._feeding
     assert opening is not None
-    opening.cancel()  # as by cancelling all tasks of the loop
+    opening.cancel()  # as when all tasks of the loop are cancelled
     await place.turn()
     assert ["was not opened" in str(failure) for failure in place.failures] == [True]
     with pytest.raises(StoreError, match="all tasks of the loop were cancelled"):

@@ -585,7 +585,7 @@ async def test_an_initializer_that_somebody_else_has_cancelled_is_told_and_fails
     await turns(turn)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
-    with pytest.raises(WorkerStartError, match="was cancelled, as by cancelling all tasks"):
+    with pytest.raises(WorkerStartError, match="was cancelled, as when all tasks"):
         await place.link.ready()
     await asyncio.sleep(0.001)
     (failure,) = place.failures

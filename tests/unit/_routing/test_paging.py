@@ -400,7 +400,7 @@ async def test_what_nobody_expects_is_the_end(no_tasks_left: None) -> None:
 async def test_a_reader_that_was_cancelled_reads_what_is_left_at_the_next_look(
     slices_of_two: None, no_tasks_left: None
 ) -> None:
-    """As by cancelling all tasks of the loop."""
+    """As when all tasks of the loop are cancelled."""
     place = Place(*dues(NOW, *[END + HOUR] * 5))
     await place.read_some_of_what_comes(3)
     (reading,) = asyncio.all_tasks() - {asyncio.current_task()}
