@@ -168,9 +168,7 @@ class Fleet:
         if self._closing is None:
             self._timeout = timeout
         while True:
-            if (
-                self._closing is None or self._closing.cancelled()
-            ):  # as when all tasks are cancelled
+            if self._closing is None or self._closing.cancelled():  # all tasks were cancelled
                 self._closing = loop.create_task(self._close(self._timeout))
             closing = self._closing
             if self._lifespan is not None and self._lifespan.encloses_caller():
