@@ -128,7 +128,7 @@ async def test_an_early_task_becomes_the_one_of_the_file(place: Place) -> None:
     assert ends == [early]
 
 
-async def test_a_task_whose_handle_nobody_has_gives_way_as_well(place: Place) -> None:
+async def test_a_task_without_a_handle_gives_way_too(place: Place) -> None:
     place.manager.schedule(reminders.note("new"), timedelta(days=2), id="a")
     address = place.router.ids.find("a")
     assert address is not None
@@ -142,7 +142,7 @@ async def test_a_task_whose_handle_nobody_has_gives_way_as_well(place: Place) ->
     assert reminders.done == ["old"]
 
 
-async def test_who_has_the_handle_of_the_one_in_the_file_has_it_still(place: Place) -> None:
+async def test_the_handle_of_the_task_in_the_file_stays_valid(place: Place) -> None:
     early = place.manager.schedule(reminders.note("new"), timedelta(days=2), id="a")
     address = place.router.ids.find("a")
     assert address is not None
@@ -197,7 +197,7 @@ async def test_a_letter_whose_id_is_taken_in_the_file_stays_one(place: Place) ->
     assert not any(batch.discards for batch in place.store.batches)
 
 
-async def test_a_letter_is_requeued_and_is_one_no_more(place: Place) -> None:
+async def test_a_requeued_letter_is_no_longer_one(place: Place) -> None:
     task = place.admission.requeue(place.letter(), timedelta(days=1), None)
     assert (task.id, task.state) == ("a", State.PENDING)
     assert await place.manager.find("a") is task
@@ -283,7 +283,7 @@ async def test_it_is_over_with_the_manager(place: Place) -> None:
     assert place.admission.is_over
 
 
-async def test_who_asks_is_told_of_ids_that_are_taken_again(place: Place) -> None:
+async def test_aliases_of_taken_ids_lead_to_their_tasks(place: Place) -> None:
     told: list[str] = []
     admission = Admission(place.router, place.keeper, told.append)
     for id_ in ("a", None, "b"):

@@ -70,7 +70,7 @@ async def test_each_is_looked_at_when_it_is_time(place: Place, clock: FakeClock)
     assert place.agenda.watched == now
 
 
-async def test_what_comes_next_is_told_in_order(place: Place, clock: FakeClock) -> None:
+async def test_the_next_repeats_are_yielded_in_order(place: Place, clock: FakeClock) -> None:
     chance = random.Random(3)
     items: list[Any] = [Item(n) for n in range(200)]
     for item in items * 2:
@@ -107,7 +107,7 @@ async def test_very_many_take_several_turns(place: Place, clock: FakeClock) -> N
     assert max(steps) == 2  # with the runs that they start
 
 
-async def test_it_rings_in_nobody_s_context(clock: FakeClock) -> None:
+async def test_the_alarm_rings_in_no_users_context(clock: FakeClock) -> None:
     place = Place(clock)
     place.agenda.start(asyncio.get_running_loop())
     WHO.set("the caller")
@@ -141,7 +141,7 @@ async def test_after_the_end_nothing_is_looked_at(place: Place, clock: FakeClock
     assert place.looked == []
 
 
-async def test_who_never_has_one_has_no_alarm(place: Place) -> None:
+async def test_a_manager_without_repeats_has_no_alarm(place: Place) -> None:
     place.agenda.start(asyncio.get_running_loop())
     assert place.agenda._alarm is None
 

@@ -81,7 +81,7 @@ def test_in_this_process_one_proxy_stands_for_the_manager() -> None:
         assembly.keeper.drafts._shipper.take_durable_arguments((make(0).make_local().proxy,), "f")
 
 
-def test_what_is_held_is_what_the_store_hands_over_when_a_process_is_spawned(
+def test_a_spawned_process_holds_what_the_store_hands_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(SQLiteStore, "hand_over", lambda store: ("lock of", store.path))

@@ -58,7 +58,7 @@ def test_a_task_begins_and_ends() -> None:
     assert list(book.ledger) == [2, 3]
 
 
-def test_of_what_cannot_be_all_before_it_is_taken_and_it_is_named() -> None:
+def test_an_impossible_number_is_named_and_those_before_it_are_processed() -> None:
     book = make()
     assert book.announced(0, [0, 1, 1, 2]) == Change(0, -2, refused=1)
     assert book.unbegun(0, [1, 3]) == Change(0, 1, refused=3)
@@ -68,7 +68,7 @@ def test_of_what_cannot_be_all_before_it_is_taken_and_it_is_named() -> None:
     assert list(book.ledger) == [1, 2]
 
 
-def test_what_was_asked_to_cancel_waits_no_more_and_ends_when_it_is_confirmed() -> None:
+def test_a_task_asked_to_cancel_is_not_pending_and_ends_when_confirmed() -> None:
     book = make()
     assert book.cancel(0, 1) == Change(0, -1)
     assert book.cancel(0, 1) == Change(0)
@@ -283,7 +283,7 @@ def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None
     assert more_of(book, 1) == wire.More(None, None, 2, 0, 1, None)
 
 
-def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn() -> None:
+def test_proposed_tasks_are_confirmed_once_for_a_whole_turn() -> None:
     book = make(6)
     assert book.proposed(0, [0, 1]) == Change(0, -2)
     assert book.proposed(0, [2]) == Change(0, -1)
@@ -296,7 +296,7 @@ def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn(
     assert frames(book) == [[Kind.CONFIRM, [0]]]  # of the next process
 
 
-def test_who_keeps_the_tasks_says_when_they_have_our_word_once_and_in_any_order() -> None:
+def test_durables_confirm_tasks_once_and_in_any_order() -> None:
     book, words = make(6), Words()
     book.durables = words
     book.proposed(0, [0, 1])
@@ -311,7 +311,7 @@ def test_who_keeps_the_tasks_says_when_they_have_our_word_once_and_in_any_order(
     assert frames(book) == [[Kind.CONFIRM, [0]]]
 
 
-def test_what_has_not_our_word_when_its_process_dies_has_not_begun_and_gets_it_no_more() -> None:
+def test_unconfirmed_tasks_of_a_dead_process_have_not_begun_and_stay_unconfirmed() -> None:
     book, words = make(6), Words()
     book.durables = words
     for numbers in ([0], [1, 2], [3]):
@@ -352,7 +352,7 @@ def test_what_the_black_box_says_of_what_was_announced(
     assert lost == [n for n in ([0, 1, 2, 3] if begun == 4 else [0, 1, 2]) if n not in unbegun]
 
 
-def test_of_what_was_announced_twice_the_last_time_counts() -> None:
+def test_the_last_of_two_announcements_counts() -> None:
     book = make()
     book.announced(0, [0, 1])
     book.retried(0, [0], [5], 100)
@@ -427,7 +427,7 @@ def test_at_the_end_every_task_ends_once(lost: bool) -> None:
     assert not book.ledger
 
 
-def test_a_task_is_known_by_its_alias_until_its_end_was_told() -> None:
+def test_a_task_is_known_by_its_alias_until_its_end_is_reported() -> None:
     book = make(0)
     book.adopt(0, 5, 7, 1, None, 1 << 50)
     assert book.number_of(1 << 50) == 0

@@ -132,7 +132,7 @@ async def test_after_the_end_no_claim_goes_on(place: Place) -> None:
 # ---- a task of the file has it
 
 
-async def test_who_holds_the_new_one_holds_that_of_the_file(place: Place) -> None:
+async def test_the_new_handle_leads_to_the_task_of_the_file(place: Place) -> None:
     place.start(row_of(1, FAR, "a"))
     task = place.schedule(FARTHER, "a", value="new")
     assert place.schedule(FARTHEST, "a") is task
@@ -143,7 +143,7 @@ async def test_who_holds_the_new_one_holds_that_of_the_file(place: Place) -> Non
     assert place.shelf.tally.figures() == {"pending": 1}
 
 
-async def test_who_holds_both_holds_the_same_task(place: Place) -> None:
+async def test_both_handles_lead_to_the_same_task(place: Place) -> None:
     place.start(row_of(1, FAR, "a"))
     known = place.handle(1)
     task = place.schedule(FARTHER, "a")
@@ -175,7 +175,7 @@ async def test_an_alias_of_the_new_one_leads_to_that_of_a_link(place: Place) -> 
     assert place.admitted.leads == {1 << 40: (0, 0, 0)}
 
 
-async def test_who_holds_the_new_one_holds_that_of_a_link(place: Place) -> None:
+async def test_the_new_handle_leads_to_the_task_at_a_link(place: Place) -> None:
     place.start(row_of(1, FAR, "a"))
     task = place.schedule(FARTHER, "a")
     await asyncio.sleep(0)
@@ -239,7 +239,7 @@ async def test_a_claim_that_has_ended_ends_the_one_of_a_link_that_had_its_id(
     assert place.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
 
 
-async def test_who_has_moved_the_new_one_has_moved_that_of_a_link(place: Place) -> None:
+async def test_moving_the_new_task_moves_the_one_at_a_link(place: Place) -> None:
     place.start(row_of(1, FAR, "a"))
     task = place.schedule(FARTHER, "a")
     await asyncio.sleep(0)
@@ -249,7 +249,7 @@ async def test_who_has_moved_the_new_one_has_moved_that_of_a_link(place: Place) 
     assert place.rest() == {1: FARTHEST}
 
 
-async def test_who_is_to_have_an_id_has_it_though_another_is_found_by_it(place: Place) -> None:
+async def test_the_claimant_has_the_id_though_another_is_found_by_it(place: Place) -> None:
     """The next task to replace it must end the newer one."""
     place.start(row_of(1, FAR, "a"))
     new = place.schedule(FARTHER, "a", replace=True)

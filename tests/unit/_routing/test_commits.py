@@ -47,7 +47,7 @@ def test_nothing_is_written_before_the_start(place: Place) -> None:
     assert len(place.store.batches) == 1
 
 
-def test_what_came_and_went_is_on_disk_as_far_as_anybody_can_ask(place: Place) -> None:
+def test_changes_that_cancel_out_count_as_on_disk(place: Place) -> None:
     place.start()
     place.turn()
     kept = Kept.of(row := Row(place.group.new_row(), 5, 1, b""))
@@ -60,7 +60,7 @@ def test_what_came_and_went_is_on_disk_as_far_as_anybody_can_ask(place: Place) -
     assert not place.loop.ready  # writing has stopped
 
 
-def test_who_waits_for_more_is_told_later_and_who_waits_for_less_at_once(place: Place) -> None:
+def test_waiters_for_higher_stamps_are_notified_later(place: Place) -> None:
     place.start()
     first = place.put()
     place.loop.turn()
@@ -173,7 +173,7 @@ def test_a_writer_that_is_dead_is_the_end(place: Place) -> None:
     assert place.told[0][1] is place.writer.dead
 
 
-def test_an_end_is_told_once_and_nothing_follows_on_it(place: Place) -> None:
+def test_an_end_is_reported_once_and_is_final(place: Place) -> None:
     place.start()
     kept = place.put()
     place.watch(kept.stamp)
@@ -185,7 +185,7 @@ def test_an_end_is_told_once_and_nothing_follows_on_it(place: Place) -> None:
     assert place.store.batches == []
 
 
-def test_what_was_handed_out_when_it_ended_tells_nobody(place: Place) -> None:
+def test_a_handle_made_while_its_task_ends_notifies_nobody(place: Place) -> None:
     place.start()
     kept = place.put()
     place.loop.turn()
@@ -225,7 +225,7 @@ def test_much_that_waits_is_refused_only_while_the_store_cannot_write(
     place.commits.check_room()
 
 
-def test_many_bytes_that_wait_are_refused_as_well(
+def test_too_many_unsaved_bytes_are_refused_too(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_UNSAVED_BYTES", 1000)
@@ -297,7 +297,7 @@ async def test_waiters_may_be_cancelled() -> None:
     assert waiting.cancelled()
 
 
-async def test_waiters_are_told_of_the_end() -> None:
+async def test_waiters_are_notified_of_the_end() -> None:
     place = Live()
     place.start()
     waiting = asyncio.create_task(place.commits.wait(place.put().stamp))
@@ -307,7 +307,7 @@ async def test_waiters_are_told_of_the_end() -> None:
         await waiting
 
 
-async def test_who_settles_waits_only_while_much_waits_that_is_being_written(
+async def test_settle_waits_only_while_much_is_being_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MUCH_UNSAVED", 2)
@@ -357,7 +357,7 @@ async def test_a_close_waits_as_long_as_there_is_progress(
     assert [record.levelname for record in caplog.records].count("ERROR") == 2
 
 
-async def test_a_close_is_told_that_nothing_can_be_written_any_more() -> None:
+async def test_finish_raises_when_nothing_can_be_written_any_more() -> None:
     place = Live()
     place.start()
     place.put()
@@ -366,7 +366,7 @@ async def test_a_close_is_told_that_nothing_can_be_written_any_more() -> None:
         await place.commits.finish()
 
 
-def test_what_can_never_be_written_is_left_out_and_all_else_is_written(
+def test_unwritable_changes_are_left_out_and_the_others_written(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.start()
@@ -388,7 +388,7 @@ def test_what_can_never_be_written_is_left_out_and_all_else_is_written(
     assert "too big; this change of a durable task is left out" in caplog.text
 
 
-async def test_of_very_many_that_are_left_out_the_number_is_told(
+async def test_the_number_of_very_many_changes_left_out_is_logged(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = place.store.commit
@@ -503,7 +503,7 @@ def test_what_is_left_when_the_loop_is_over_is_written_in_its_order(place: Place
     assert not place.writer.jobs
 
 
-def test_what_cannot_be_written_when_the_loop_is_over_takes_what_follows_along(
+def test_after_the_loop_an_unwritable_batch_loses_those_behind_it(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.start()

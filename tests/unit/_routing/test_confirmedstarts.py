@@ -55,7 +55,7 @@ def place() -> Place:
     return Place()
 
 
-def test_who_begins_on_the_word_of_the_store_alone() -> None:
+def test_which_tasks_begin_on_record() -> None:
     kept = Kept.of(Row(1, 5, 1, b""))
     assert not is_confirmed(kept)
     assert is_confirmed(Kept.of(Row(1, 5, 1, b"", id="a")))
@@ -113,7 +113,7 @@ def test_the_word_for_an_announcement_is_not_that_for_the_next(place: Place) -> 
     assert place.begun == [[], [1]]
 
 
-def test_who_has_an_id_is_known_first(place: Place) -> None:
+def test_the_holders_of_ids_are_known_first(place: Place) -> None:
     kept = place.kept[1] = Kept.of(Row(-1, 500, 0, b"", id="a"))
     place.announce(1)
     place.write()

@@ -133,7 +133,7 @@ def test_what_a_worker_asks_is_of_the_function_that_the_host_knows(place: Place)
     assert place.drafts.draft_inside(plain).stored.confirmed == 0
 
 
-def test_a_letter_becomes_a_task_anew(place: Place) -> None:
+def test_a_letter_becomes_a_task_again(place: Place) -> None:
     first = place.draft(reminders.note(7), "test.note", label="mine", captured=[1, "r1"])
     row = place.drafts.row(5, 77, first)
     letter = Letter(

@@ -77,7 +77,7 @@ def tick(manager: Manager) -> None:
     timer.cancel()
 
 
-async def test_a_look_that_raises_is_told_and_not_the_last(
+async def test_a_look_that_raises_is_reported_and_others_follow(
     manager: Manager,
     reports: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -116,7 +116,7 @@ async def test_definitions_are_looked_after_once_a_tick_whatever_the_workers(
         monkeypatch.undo()
 
 
-def test_each_process_is_told_the_levels_that_hold_when_it_is_made(
+def test_each_process_gets_the_log_levels_of_its_creation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = [Manager(1, workers=1, forward_logs=forward) for forward in (True, False)]
@@ -137,7 +137,7 @@ def test_each_process_is_told_the_levels_that_hold_when_it_is_made(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-async def test_a_worker_that_cannot_begin_is_told_by_ready(clock: FakeClock, workers: int) -> None:
+async def test_ready_raises_if_a_worker_cannot_start(clock: FakeClock, workers: int) -> None:
     manager = clock.manager(2, workers=workers, initializer=fail, initargs=("no database",))
     task = manager.schedule(give())
     manager.start()
@@ -252,7 +252,7 @@ async def test_a_close_that_somebody_else_has_cancelled_goes_on_unless_the_loop_
     await manager.close()
 
 
-async def test_who_waits_for_a_close_is_not_cancelled_with_it(
+async def test_a_waiter_for_a_close_is_not_cancelled_with_it(
     clock: FakeClock, manager: Manager
 ) -> None:
     closing = asyncio.create_task(manager.close())

@@ -105,7 +105,7 @@ async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
         local.upstream.cancel_inside(ref._replace(manager="of another store"))
 
 
-async def test_what_cannot_be_kept_is_refused_here_as_well(local: Place) -> None:
+async def test_a_call_that_cannot_be_kept_is_refused_here_too(local: Place) -> None:
     with pytest.raises(NotDurable):
         local.schedule(reminders.note(lambda: 1))
     with pytest.raises(ValueError, match="replace"):
@@ -154,7 +154,7 @@ async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: 
     assert await remote.rows() == ({"a": 4} if found.done() else {})
 
 
-async def test_a_cancellation_of_what_is_of_another_store_is_told(
+async def test_a_cancellation_for_another_store_is_logged(
     remote: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     remote.ask(1)

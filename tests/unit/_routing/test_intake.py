@@ -147,7 +147,7 @@ async def test_an_early_task_is_the_one_of_the_file_that_has_its_id(place: Place
     assert [row.row for row in place.store.rows()] == [1]
 
 
-async def test_an_early_task_takes_its_id_from_the_one_of_the_file(place: Place) -> None:
+async def test_an_early_task_takes_its_id_from_the_task_of_the_file(place: Place) -> None:
     kept = place.enter(7, "a", replace=True)
     place.open(row_of(1, FAR, "a"))
     await place.turn()
@@ -155,7 +155,7 @@ async def test_an_early_task_takes_its_id_from_the_one_of_the_file(place: Place)
     assert [row.row for row in place.store.rows()] == [kept.row]
 
 
-async def test_an_early_task_that_was_cancelled_takes_that_of_the_file_along(place: Place) -> None:
+async def test_a_cancelled_early_task_ends_the_one_of_the_file_too(place: Place) -> None:
     """Both are the same task."""
     kept = place.enter(7, "a")
     kept.row = WITHDRAWN
@@ -166,7 +166,7 @@ async def test_an_early_task_that_was_cancelled_takes_that_of_the_file_along(pla
     assert place.store.rows() == []
 
 
-async def test_of_several_early_ones_of_an_id_the_last_has_it(place: Place) -> None:
+async def test_the_last_of_several_early_tasks_has_the_id(place: Place) -> None:
     first = place.enter(7, "a")
     first.row = WITHDRAWN
     del place.keepings[1].kept[7]
@@ -177,7 +177,7 @@ async def test_of_several_early_ones_of_an_id_the_last_has_it(place: Place) -> N
     assert [row.row for row in place.store.rows()] == [last.row]
 
 
-async def test_who_follows_on_one_that_replaces_replaces_too(place: Place) -> None:
+async def test_the_successor_of_a_replacing_task_replaces_too(place: Place) -> None:
     place.enter(7, "a", replace=True)
     del place.keepings[1].kept[7]  # it has ended
     last = place.enter(8, "a")
@@ -263,7 +263,7 @@ async def test_what_is_left_is_in_the_file_and_at_no_link(place: Place) -> None:
 
 
 @pytest.mark.parametrize("replace", [False, True])
-async def test_of_two_that_are_left_with_an_id_one_stays(place: Place, replace: bool) -> None:
+async def test_only_one_of_two_tasks_left_with_an_id_stays(place: Place, replace: bool) -> None:
     place.open()
     place.leave("first", "a")
     place.leave("second", "a", replace)
@@ -279,7 +279,7 @@ async def test_what_is_left_may_be_in_the_file_already(place: Place, replace: bo
     assert place.values() == (["new"] if replace else [1])
 
 
-async def test_a_host_that_goes_on_takes_the_place_of_what_it_had_left(place: Place) -> None:
+async def test_a_host_that_goes_on_replaces_the_tasks_it_had_left(place: Place) -> None:
     place.open()
     place.leave("left", "a")
     place.enter(7, "a")
@@ -289,7 +289,7 @@ async def test_a_host_that_goes_on_takes_the_place_of_what_it_had_left(place: Pl
 
 
 @given(st.booleans(), st.lists(st.tuples(st.sampled_from("ab"), st.booleans(), st.booleans())))
-def test_each_id_stays_with_the_last_that_takes_it_or_the_first_that_has_it(
+def test_an_id_goes_to_the_last_that_takes_it_else_stays_with_the_first(
     is_far: bool, calls: list[tuple[str, bool, bool]]
 ) -> None:
     asyncio.run(hold_left(is_far, calls))

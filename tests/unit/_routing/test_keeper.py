@@ -202,7 +202,7 @@ async def test_many_are_put_at_once_with_their_times(place: Place) -> None:
         (MemoryError("no room"), r"tasks.db cannot be used: MemoryError\('no room'\)"),
     ],
 )
-async def test_what_cannot_be_opened_is_told_to_all(
+async def test_all_learn_that_a_file_cannot_be_opened(
     place: Place, error: Exception, message: str
 ) -> None:
     place.store.cannot_open = error
@@ -223,7 +223,7 @@ async def test_what_cannot_be_opened_is_told_to_all(
     assert place.writer.stopped
 
 
-async def test_a_writer_that_cannot_be_had_is_told_of_as_well(place: Place) -> None:
+async def test_a_writer_that_cannot_be_started_is_reported_too(place: Place) -> None:
     place.writer.dead = StoreError("no thread can be had")
     place.open()
     await place.turn()
@@ -337,7 +337,7 @@ async def test_a_close_that_cannot_write_is_not_clean(
     assert "2 changes of durable tasks are lost" in caplog.text
 
 
-async def test_of_new_tasks_that_are_not_in_the_file_at_a_close_the_number_is_told(
+async def test_the_number_of_new_tasks_lost_at_a_close_is_logged(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.open()
@@ -353,7 +353,7 @@ async def test_of_new_tasks_that_are_not_in_the_file_at_a_close_the_number_is_to
     assert place.keeper.shelf.tally.figures() == {"cancelled": 3}
 
 
-async def test_a_store_that_cannot_be_closed_is_told_of(
+async def test_a_store_that_cannot_be_closed_is_logged(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def close(clean: bool) -> None:
@@ -493,7 +493,7 @@ async def test_when_the_loop_is_over_what_can_be_written_is(place: Place) -> Non
         place.keeper.commits.check_room()
 
 
-async def test_a_writer_that_does_not_answer_when_the_loop_is_over_is_told_of(
+async def test_a_writer_that_does_not_answer_after_the_loop_is_logged(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.open()
@@ -547,7 +547,7 @@ async def test_a_close_waits_for_a_backup_though_nobody_waits_for_that(
 # ---- tasks left for the next host, and ids
 
 
-async def test_what_is_left_for_the_next_host_has_one_of_each_id(place: Place) -> None:
+async def test_the_next_host_gets_one_task_of_each_id(place: Place) -> None:
     place.open()
     await place.turn()
     place.enter(0, "a", "a")
@@ -570,7 +570,7 @@ async def test_what_is_left_for_the_next_host_has_one_of_each_id(place: Place) -
     assert sorted(place.values()) == ["a", "c", "newer b", "plain"]
 
 
-async def test_who_has_the_id_of_what_was_left_takes_its_place(place: Place) -> None:
+async def test_a_new_task_replaces_a_left_one_with_its_id(place: Place) -> None:
     """The loop seemed to end, but goes on."""
     place.open()
     await place.turn()
@@ -599,7 +599,7 @@ async def test_a_backup_has_everything_so_far(
     await place.close()
 
 
-async def test_dead_letters_are_told_of_once_a_tick_and_at_the_close(
+async def test_dead_letters_are_logged_once_a_tick_and_at_the_close(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.open()

@@ -198,7 +198,7 @@ def test_a_mark_is_taken_back_if_it_has_not_begun(place: Place) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"id": "a"}, {"once": True}, {"suspect": True}])
-def test_who_waits_for_the_store_begins_when_it_is_on_record(place: Place, fields: Any) -> None:
+def test_a_task_that_waits_for_the_store_begins_once_on_record(place: Place, fields: Any) -> None:
     kept = place.add(1, **fields)
     place.add(2)
     assert place.keeping.waits(1)
@@ -215,7 +215,7 @@ def test_who_waits_for_the_store_begins_when_it_is_on_record(place: Place, field
     assert kept.row not in place.rows()
 
 
-def test_who_waits_has_not_begun_however_long(place: Place) -> None:
+def test_a_waiting_task_has_not_begun_however_long_it_waits(place: Place) -> None:
     """If the host dies meanwhile, the next must not take it for begun."""
     first = place.add(1, suspect=True, losses=2)
     second = place.add(2, suspect=True, losses=2)
@@ -235,7 +235,7 @@ def test_who_waits_has_not_begun_however_long(place: Place) -> None:
     assert place.begun == [(1,), (2,)]
 
 
-def test_what_waited_and_runs_on_is_marked_as_any_other(place: Place) -> None:
+def test_a_task_that_waited_and_runs_on_is_marked_like_any_other(place: Place) -> None:
     kept = place.add(1, id="a")
     place.announce(1)
     place.settle()
@@ -402,7 +402,7 @@ def test_in_a_queue_a_retry_has_no_time() -> None:
     assert (row.due, row.given, row.attempt, row.failed) == (0, None, 2, 1)
 
 
-def test_who_loses_its_id_is_struck_unless_it_runs(place: Place) -> None:
+def test_a_task_that_loses_its_id_is_struck_unless_it_runs(place: Place) -> None:
     waits, runs = place.add(1, id="a"), place.add(2, id="b")
     place.settle()
     assert not place.keeping.dispossess(1, running=False)
@@ -427,7 +427,7 @@ def test_what_is_withdrawn_is_struck_at_once(place: Place) -> None:
     assert kept.row >= 0
 
 
-def test_who_loses_its_id_before_it_is_known_is_no_more_though_it_runs(place: Place) -> None:
+def test_an_early_task_that_loses_its_id_is_withdrawn_even_if_it_runs(place: Place) -> None:
     """The file may have the same task, with the id."""
     kept = place.hurry(1, id="a")
     place.unknown = []
@@ -442,7 +442,7 @@ def test_who_loses_its_id_before_it_is_known_is_no_more_though_it_runs(place: Pl
     assert place.store.batches == []
 
 
-def test_who_begins_with_an_id_waits_until_it_is_known_who_has_that(place: Place) -> None:
+def test_a_task_with_an_id_waits_until_its_holder_is_known(place: Place) -> None:
     kept = place.hurry(1, id="a")
     place.unknown = []
     place.announce(1)
@@ -483,7 +483,7 @@ def test_a_reference_is_that_of_its_row(place: Place) -> None:
     assert place.keeping.ref(2) is None
 
 
-def test_what_ends_is_at_no_place_any_more(place: Place) -> None:
+def test_an_ended_task_is_at_no_link_any_more(place: Place) -> None:
     kept = [place.add(number, suspect=number == 2) for number in range(5)]
     assert place.where.find(kept[0].row) == (0, 0)
     place.keeping.ended([0, 1], State.FINISHED, [None, None])
@@ -544,7 +544,7 @@ def test_a_cancellation_that_nobody_asked_for_is_a_letter(place: Place) -> None:
     assert place.rows() == {}
 
 
-def test_of_what_was_asked_to_end_as_it_ran_nothing_is_noted_any_more(place: Place) -> None:
+def test_nothing_is_noted_of_a_running_task_that_was_asked_to_end(place: Place) -> None:
     for number in range(4):
         place.add(number, suspect=number == 1)
     place.keeping.announced([0, 2, 3])
@@ -599,7 +599,7 @@ def test_what_stays_is_known_by_its_id_and_has_had_the_attempt_that_is_on_record
     assert not place.keeping.kept
 
 
-def test_what_is_to_begin_once_and_runs_does_not_stay(place: Place) -> None:
+def test_a_running_once_only_task_does_not_stay(place: Place) -> None:
     place.add(1, once=True)
     place.add(2, once=True)
     assert place.keeping.stays(1, running=False)
@@ -647,7 +647,7 @@ def test_what_was_lost_runs_again_as_a_suspect_and_three_times_at_most(place: Pl
     assert place.rows() == {}
 
 
-def test_a_retry_between_two_deaths_begins_the_count_anew(place: Place) -> None:
+def test_a_retry_between_two_deaths_resets_the_count(place: Place) -> None:
     kept = place.add(1)
     for _ in range(5):
         place.keeping.announced([1])
@@ -656,7 +656,7 @@ def test_a_retry_between_two_deaths_begins_the_count_anew(place: Place) -> None:
         assert place.row(kept).losses == 0
 
 
-def test_what_is_to_begin_once_is_lost_with_its_first_process(place: Place) -> None:
+def test_a_once_only_task_is_lost_with_its_first_process(place: Place) -> None:
     kept = place.add(1, once=True)
     place.announce(1)
     place.settle()

@@ -20,7 +20,7 @@ def ref(scheduler: int, number: int) -> str:
     return f"{scheduler}/{number}"
 
 
-def test_one_line_is_told_of_each_that_is_cancelled(told: pytest.LogCaptureFixture) -> None:
+def test_one_line_is_logged_for_each_cancelled_task(told: pytest.LogCaptureFixture) -> None:
     failures = LastFailures()
     failures.note(1, [3, 4, 5], ["a: E", "b: E", "c: E"])
     failures.note(1, [4], ["b: F"])
@@ -57,7 +57,7 @@ def test_the_line_of_a_failure_is_one_and_short_whatever_the_failure_is() -> Non
     assert "n: ValueError: x" in long
 
 
-def test_a_filter_that_raises_keeps_no_other_from_being_told(
+def test_a_filter_that_raises_does_not_suppress_other_failures(
     told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = LastFailures()

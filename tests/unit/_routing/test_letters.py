@@ -92,7 +92,7 @@ async def test_what_is_dropped_is_passed_over_before_the_file_knows(place: Place
     assert place.commits.letters == 2
 
 
-async def test_what_cannot_be_read_is_told(place: Place) -> None:
+async def test_unreadable_letters_are_reported(place: Place) -> None:
     async def call(read: Callable[[], list[Letter]]) -> list[Letter]:
         raise StoreError("a disk is gone")
 
@@ -119,7 +119,7 @@ async def test_what_is_dropped_is_not_remembered_for_ever(place: Place) -> None:
     assert await place.read() == []
 
 
-async def test_what_is_dropped_counts_no_more_before_the_file_knows(place: Place) -> None:
+async def test_a_dropped_letter_no_longer_counts_before_the_file_knows(place: Place) -> None:
     rows = place.bury(*[Reason.FAILED] * 4)
     await place.stored(None)
     assert place.commits.letters == 4

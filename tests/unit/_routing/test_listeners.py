@@ -149,7 +149,7 @@ def test_one_that_somebody_waits_for_is_kept_there_too(listeners: Listeners) -> 
     assert other._held == {task}
 
 
-def test_a_task_of_a_batch_that_came_alone_is_told_and_forgotten(listeners: Listeners) -> None:
+def test_a_single_task_of_a_batch_is_notified_and_forgotten(listeners: Listeners) -> None:
     outcomes = Outcomes(2)
     part = Part(outcomes, 0, Home(), 0, 70, 2, 0)
     for number in (70, 71):

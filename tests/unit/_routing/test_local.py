@@ -184,7 +184,7 @@ async def test_tasks_wait_for_the_initializer(kind: str, no_tasks_left: None) ->
     await place.link.close(0)
 
 
-async def test_an_initializer_that_fails_is_told_to_the_manager_and_to_ready(
+async def test_a_failing_initializer_is_reported_to_the_manager_and_by_ready(
     no_tasks_left: None,
 ) -> None:
     place = Place(boot=(fail, (LookupError("no db"),)))
@@ -204,7 +204,7 @@ class Unreadable(Exception):
         raise LookupError
 
 
-async def test_an_initializer_that_fails_with_what_cannot_be_read_is_told_as_well(
+async def test_an_initializer_failing_with_an_unreadable_error_is_reported_too(
     no_tasks_left: None,
 ) -> None:
     place = Place(boot=(fail, (Unreadable(),)))
@@ -368,7 +368,7 @@ async def test_what_runs_is_neither_withdrawn_nor_moved(place: Place) -> None:
     await place.link.close(0)
 
 
-async def test_of_a_queue_what_waits_is_withdrawn() -> None:
+async def test_pending_tasks_of_a_queue_are_withdrawn() -> None:
     place = Place(Order.FIFO)
     place.start()
     tasks = [place.schedule(give(n)) for n in range(3)]
@@ -453,7 +453,7 @@ class Once:
         yield from ()
 
 
-async def test_what_cannot_be_made_anew_is_not_retried(place: Place) -> None:
+async def test_a_call_that_cannot_be_repeated_is_not_retried(place: Place) -> None:
     shipper = place.link.shipper
     retried, limited = map(shipper.take_record, (Options(retry=Retry()), Options(timeout=1.0)))
     future = asyncio.get_running_loop().create_future()
@@ -560,7 +560,7 @@ async def test_one_that_is_cancelled_with_all_there_is_does_not_fail_a_loop_that
     await asyncio.sleep(0.002)
 
 
-async def test_who_waits_for_an_initializer_hears_of_a_close_and_of_its_own_cancellation(
+async def test_ready_raises_on_a_close_and_on_its_own_cancellation(
     no_tasks_left: None,
 ) -> None:
     place = Place(boot=(asyncio.sleep, (60,)))
@@ -576,7 +576,7 @@ async def test_who_waits_for_an_initializer_hears_of_a_close_and_of_its_own_canc
 
 
 @pytest.mark.parametrize("turn", [0, 3])
-async def test_an_initializer_that_somebody_else_has_cancelled_is_told_and_fails_its_place(
+async def test_an_initializer_cancelled_by_others_fails_its_link(
     turn: int, no_tasks_left: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holdback, "LOOK_EVERY", 0)

@@ -65,7 +65,7 @@ def test_what_no_attempt_has_begun_is_closed() -> None:
     close(make_entry(Attempts(partial(give, 1))))  # no coroutine between two attempts
 
 
-def test_of_a_failure_a_line_is_kept() -> None:
+def test_a_line_is_kept_of_a_failure() -> None:
     attempts = Attempts(partial(give, 1))
     entry = make_entry(attempts)
     assert (attempts.failure, attempt_of(entry)) == ("", 1)

@@ -87,7 +87,7 @@ async def test_a_task_that_is_cancelled_by_one_of_its_slice_ends_once(place: Pla
     await place.link.close(0)
 
 
-async def test_what_could_not_begin_has_failed_and_is_told(
+async def test_a_task_that_could_not_begin_has_failed_and_is_reported(
     place: Place, reports: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begin(*args: Any) -> None:
@@ -292,7 +292,7 @@ async def test_the_last_failure_is_the_tasks(place: Place) -> None:
     await place.link.close(0)
 
 
-async def test_of_a_failure_that_is_retried_nothing_is_kept(place: Place) -> None:
+async def test_nothing_is_kept_of_a_failure_that_is_retried(place: Place) -> None:
     """It is freed at once: no reference cycle holds it."""
     found: list[weakref.ref[BaseException]] = []
 
@@ -351,7 +351,7 @@ def test_nothing_is_left_of_a_task_that_failed_by_its_options() -> None:
 
 @pytest.mark.parametrize("order", list(Order))
 @pytest.mark.parametrize("how", ["cancel", "withdraw", "close"])
-async def test_what_waits_for_an_attempt_ends_cancelled_and_its_failure_is_told(
+async def test_a_task_cancelled_between_attempts_has_its_failure_logged(
     how: str, order: Order, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "aioscheduler")

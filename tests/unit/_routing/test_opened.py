@@ -11,7 +11,7 @@ from aioscheduler._routing.opened import HEARTBEAT_SLACK, check_kind, tell_of_cl
 NOW = 10**18
 
 
-def test_a_store_from_the_future_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_from_the_future_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     tell_of_clock("tasks.db", 0, NOW)
     tell_of_clock("tasks.db", NOW + HEARTBEAT_SLACK, NOW)
     assert not caplog.messages

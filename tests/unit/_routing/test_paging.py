@@ -256,7 +256,7 @@ async def test_nothing_is_read_while_there_is_no_room(
     assert place.came == [1, 2, 3, 4, 5]
 
 
-async def test_of_the_first_part_a_task_is_read_in_any_case(no_tasks_left: None) -> None:
+async def test_at_least_one_task_of_the_first_part_is_read(no_tasks_left: None) -> None:
     """It shows the kind of the file."""
     place = Place(*dues(NOW, NOW))
     place.held.update(range(1000, 1000 + module.MOST))
@@ -273,7 +273,7 @@ async def test_links_and_ids_are_waited_for_between_slices(
     assert place.told == [each for some in slices for each in some] + ["whole"]
 
 
-async def test_what_is_scheduled_while_a_page_is_taken_comes_in_its_place(
+async def test_a_task_scheduled_while_a_page_is_taken_comes_in_order(
     slices_of_two: None, no_tasks_left: None
 ) -> None:
     place = Place(*dues(NOW, NOW + 10, NOW + 20, NOW + 30))
@@ -339,7 +339,7 @@ async def test_a_file_of_another_kind_is_refused_before_anything_is_taken(
     assert place.came == []
 
 
-async def test_a_first_part_that_cannot_be_read_is_told_to_who_opens(no_tasks_left: None) -> None:
+async def test_an_unreadable_first_part_is_raised_by_open(no_tasks_left: None) -> None:
     place = Place(*dues(NOW))
     place.fails = [StoreError("no")]
     with pytest.raises(StoreError, match="no"):
@@ -364,7 +364,7 @@ async def test_a_part_that_cannot_be_read_is_told_once_a_minute_and_tried_again(
     assert place.failures == []
 
 
-async def test_another_trouble_is_told_at_once(
+async def test_another_trouble_is_reported_at_once(
     seconds: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     place = Place(*dues(NOW, END + HOUR))
@@ -376,7 +376,7 @@ async def test_another_trouble_is_told_at_once(
     assert caplog.messages == ["one", "two"]
 
 
-async def test_what_is_wrong_with_a_file_that_can_be_read_is_told_too(
+async def test_faults_of_a_readable_file_are_logged_too(
     seconds: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     place = Place(*dues(NOW))
@@ -387,7 +387,7 @@ async def test_what_is_wrong_with_a_file_that_can_be_read_is_told_too(
     assert place.came == [1]
 
 
-async def test_what_nobody_expects_is_the_end(no_tasks_left: None) -> None:
+async def test_an_unexpected_error_is_final(no_tasks_left: None) -> None:
     place = Place(*dues(NOW, END + HOUR))
     await place.open()
     place.clock.now += 2 * HOUR

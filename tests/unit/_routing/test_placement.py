@@ -75,7 +75,7 @@ def test_a_choice_among_equals_or_by_what_waits_is_not_disturbed() -> None:
     assert placement.choose(None) == 1
 
 
-def test_what_starts_waits_no_more_and_what_ends_is_no_load() -> None:
+def test_started_tasks_no_longer_wait_and_ended_ones_are_no_load() -> None:
     placement = Placement((2, 2), True)
     fill(placement, 8)
     placement.count_waiting(1, 0, -2)

@@ -98,7 +98,7 @@ def test_outcomes_come_with_what_reads_them(place: Place) -> None:
     assert place.unheard == [[2]]  # while the book still has it
 
 
-def test_what_is_too_late_has_failed_and_is_told_so(place: Place) -> None:
+def test_a_task_that_is_too_late_has_failed(place: Place) -> None:
     place.say(Kind.ENDED, 0, [0, 1], TOO_LATE, [b"\x90", b"\x91"])
     change, outcomes = place.told[0]
     assert change == Change(0, 0, [0, 1], State.FAILED)
@@ -110,14 +110,14 @@ def test_what_is_too_late_has_failed_and_is_told_so(place: Place) -> None:
 
 
 @pytest.mark.parametrize("ending", [wire.UNREADABLE, wire.UNKNOWN])
-def test_what_could_not_be_called_has_failed_and_is_told_so(place: Place, ending: int) -> None:
+def test_a_task_that_could_not_be_called_has_failed(place: Place, ending: int) -> None:
     place.say(Kind.ENDED, 0, [0], ending, [b"\x90"])
     decode = place.receiver._decodes[FAILED]
     outcomes = [b"\x90"], decode, False, ending
     assert place.told == [(Change(0, 0, [0], State.FAILED), outcomes)]
 
 
-def test_what_is_retried_is_told_with_its_failures_until_it_starts(place: Place) -> None:
+def test_failures_of_retried_tasks_are_kept_until_they_start(place: Place) -> None:
     place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
     assert place.told == [(Change(0, 2, []), ([0, 1], ["one", "two"]))]
     place.failures.note(0, [0, 1], ["one", "two"])
@@ -172,7 +172,7 @@ def test_what_cannot_be_read_changes_nothing(place: Place, frame: list[Any]) -> 
     assert place.book.ledger.running == 4
 
 
-def test_what_cannot_be_is_refused_after_what_can(place: Place) -> None:
+def test_impossible_numbers_are_refused_after_possible_ones(place: Place) -> None:
     with pytest.raises(wire.WireError, match="task 4 was never sent, or was reported twice"):
         place.say(Kind.ENDED, 0, [0, 4, 1], FINISHED, [1, 2, 3])
     assert place.told[0][0].ended == [0]
@@ -216,7 +216,7 @@ def test_requests_of_tasks_come_in_parts(place: Place) -> None:
     assert place.asked == [("cancel", 0, 0, 5)]
 
 
-def test_of_a_process_that_is_gone_no_half_of_anything_stays(place: Place) -> None:
+def test_incomplete_data_of_a_gone_process_is_dropped(place: Place) -> None:
     place.say(Kind.BLOB, 0, b"large")
     place.say(Kind.INSIDE, b"half", False)
     place.receiver.disconnect()
@@ -238,7 +238,7 @@ def test_lateness_is_noted(place: Place) -> None:
     assert place.receiver.history.lag == 0.5
 
 
-def test_what_has_run_and_how_large_the_process_is_are_told_where_that_matters() -> None:
+def test_runs_and_size_of_the_process_are_reported_to_its_wear() -> None:
     place = Place(recycles=True)
     place.say(Kind.READY)
     place.say(Kind.ENDED, 0, [0, 1], FINISHED, [1, 2])

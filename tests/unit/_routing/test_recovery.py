@@ -111,7 +111,9 @@ def test_who_has_blocked_the_worker_is_lost_though_the_others_may_run_again(reru
 
 
 @pytest.mark.parametrize("blamed", [(0, 2), (0, 3), (0, 99), OSError("no box")])
-def test_who_does_not_run_is_not_to_blame(blamed: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_that_does_not_run_is_not_to_blame(
+    blamed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     place = Place(rerun=True)
     place.blamed = blamed
     life: Any = place
@@ -121,7 +123,7 @@ def test_who_does_not_run_is_not_to_blame(blamed: Any, caplog: pytest.LogCapture
     assert ("cannot be read" in caplog.text) is isinstance(blamed, Exception)
 
 
-def test_what_was_to_be_cancelled_and_has_blocked_the_worker_ends_cancelled() -> None:
+def test_a_task_asked_to_cancel_that_blocked_the_worker_ends_cancelled() -> None:
     place = Place(rerun=True)
     place.book.cancel(0, 1)
     place.blamed = 0, 1

@@ -81,7 +81,7 @@ def test_one_that_dies_in_the_line_is_new() -> None:
     assert [worker for worker, _ in fleet.told] == [0]
 
 
-def test_one_that_is_to_go_in_any_case_takes_no_turn() -> None:
+def test_a_worker_that_is_ending_anyway_takes_no_turn() -> None:
     fleet = Fleet()
     for worker in (0, 1, 2):
         fleet.recycling.wears[worker].ran(5)

@@ -103,7 +103,7 @@ def test_whatever_a_worker_says_every_task_ends_once(frames: list[Any]) -> None:
     asyncio.run(live())
 
 
-async def test_whatever_comes_of_telling_that_a_place_has_failed_no_task_is_left_open() -> None:
+async def test_no_task_is_left_open_whatever_the_report_of_a_failed_slot_raises() -> None:
     manager = Manager(1, workers=1)
     (link,) = manager._remotes
     task = manager.schedule(asyncio.sleep(0))

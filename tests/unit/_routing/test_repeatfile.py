@@ -78,7 +78,7 @@ async def only(manager: Manager) -> Any:
 # ---- going on in the next host
 
 
-async def test_it_outlives_its_host_though_nobody_asks_for_it_again(
+async def test_a_repeat_outlasts_its_host_without_being_made_again(
     hosts: Hosts, clock: FakeClock
 ) -> None:
     async with hosts() as manager:
@@ -208,7 +208,7 @@ async def test_a_run_of_the_host_before_is_its_run(
             assert minutes() == expected
 
 
-async def test_with_jitter_it_is_told_its_time_in_the_next_host_as_well(
+async def test_with_jitter_a_run_sees_its_nominal_time_in_the_next_host_too(
     hosts: Hosts, clock: FakeClock
 ) -> None:
     gates["x"] = asyncio.Event()
@@ -286,7 +286,7 @@ async def test_what_is_asked_before_the_file_is_open_waits_for_that(
     await manager.close()
 
 
-async def test_replaced_by_one_in_memory_it_is_in_the_file_no_more(
+async def test_a_task_replaced_by_one_in_memory_leaves_the_file(
     hosts: Hosts, clock: FakeClock
 ) -> None:
     async with hosts() as manager:
@@ -375,7 +375,7 @@ async def test_what_is_asked_while_they_are_read_holds(
         assert rows[first].paused
 
 
-async def test_a_cancelled_one_may_be_begun_anew_before_it_was_read(
+async def test_a_cancelled_repeat_may_begin_again_before_the_file_is_read(
     half_read: FakeManager, clock: FakeClock
 ) -> None:
     await half_read.repeat(repeated.note("never"), Every(60), id="47").cancel()
@@ -396,7 +396,7 @@ async def test_a_backup_has_what_was_asked_for_while_they_are_read(
         assert rows.keys() == {"new", *(str(n) for n in range(10, 50))}
 
 
-async def test_what_goes_wrong_while_they_are_read_is_told_to_who_waits(
+async def test_an_error_while_repeats_are_read_is_raised_by_ready(
     clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def restore(*_: object) -> Iterator[None]:

@@ -22,7 +22,7 @@ def make(id_: str, **progress: Any) -> Repeat:
     return Repeat(owner, id_, read_terms(Every(60)), Progress(**progress), Work(), None)
 
 
-def test_of_very_many_some_are_shown() -> None:
+def test_only_some_of_very_many_repeats_are_shown() -> None:
     reports = RepeatReports()
     asked: list[str] = []
 
@@ -61,7 +61,7 @@ def test_what_waits_for_its_rule_stands_still() -> None:
     assert reports.figures(1)["repeats_paused"] == 0
 
 
-def test_many_that_wait_for_their_rules_are_told_in_one_line(
+def test_repeats_waiting_for_rules_are_logged_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     reports = RepeatReports()

@@ -224,7 +224,7 @@ async def test_skips_are_told_once_a_minute(
     assert "'x0' 60" in caplog.messages[1]
 
 
-async def test_what_there_is_is_counted_and_told(manager: Manager, clock: FakeClock) -> None:
+async def test_repeats_are_counted_in_the_figures(manager: Manager, clock: FakeClock) -> None:
     gates["x"] = asyncio.Event()
     manager.repeat(repeated.hold("x"), Every(60), id="x")
     paused = manager.repeat(repeated.note("y"), Every(3600), id="y")
@@ -410,7 +410,7 @@ async def test_a_rule_that_fails_pauses_its_repeat_alone(
     assert minutes() == [1, 2, 5]
 
 
-async def test_a_rule_that_fails_at_once_is_told_of(
+async def test_a_rule_that_fails_at_once_is_reported(
     manager: Manager, caplog: pytest.LogCaptureFixture
 ) -> None:
     repeat = manager.repeat(repeated.note("x"), Own(1, fails=START), id="x")
@@ -418,7 +418,7 @@ async def test_a_rule_that_fails_at_once_is_told_of(
     assert "'x' is paused, for its rule raised" in caplog.messages[0]
 
 
-async def test_a_run_that_fails_is_told_and_the_next_one_comes(
+async def test_a_run_that_fails_is_reported_and_the_next_one_comes(
     manager: Manager, clock: FakeClock, reports: list[dict[str, Any]]
 ) -> None:
     repeat = manager.repeat(repeated.fail("x"), Every(60), id="x")
@@ -488,7 +488,7 @@ async def test_whatever_goes_wrong_with_one_others_go_on(
         ({"coro": 5}, TypeError, "not int"),
     ],
 )
-async def test_what_cannot_be_right_is_refused(
+async def test_invalid_arguments_are_refused(
     manager: Manager, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     given: dict[str, Any] = {"rule": Every(60), "id": "x"} | arguments
@@ -504,7 +504,7 @@ async def test_a_queue_has_no_times(clock: FakeClock) -> None:
             manager.repeat(repeated.note("x"), Every(60), id="x")
 
 
-async def test_a_closed_manager_takes_none_and_enters_no_run(clock: FakeClock) -> None:
+async def test_a_closed_manager_accepts_no_repeat_and_enters_no_run(clock: FakeClock) -> None:
     async with clock.manager(workers=0) as manager:
         repeat = manager.repeat(repeated.note("x"), Every(60), id="x")
     await clock.advance(5 * MINUTE)

@@ -203,7 +203,9 @@ def test_a_task_waits_as_it_did(place: Place) -> None:
         ({"due": 0}, 1),  # in a queue any task may have begun
     ],
 )
-def test_who_waits_for_the_record_after_a_crash(place: Place, more: Any, confirmed: int) -> None:
+def test_which_tasks_wait_for_the_record_after_a_crash(
+    place: Place, more: Any, confirmed: int
+) -> None:
     place.take(**more)
     assert place.call().confirmed == confirmed
     kept = place.links.kept[0]
@@ -211,7 +213,7 @@ def test_who_waits_for_the_record_after_a_crash(place: Place, more: Any, confirm
     assert kept.once == (more.get("function") in (2, 4))
 
 
-def test_after_a_close_nobody_is_suspect_but_who_was_lost_before() -> None:
+def test_after_a_close_only_tasks_lost_before_are_suspects() -> None:
     place = Place(clean=True)
     place.take(due=0)
     place.take(losses=2)
@@ -234,13 +236,13 @@ def test_what_had_begun_is_lost_once_more(place: Place) -> None:
     assert (stored.attempt, stored.confirmed) == (2, wire.ALONE)
 
 
-def test_what_is_not_to_begin_twice_has_not_begun_if_it_is_not_on_record(place: Place) -> None:
+def test_a_once_only_task_has_not_begun_if_not_on_record(place: Place) -> None:
     place.take(function=2, due=HEARTBEAT - 1)
     assert not place.links.kept[0].suspect
     assert place.call().confirmed == wire.FEW
 
 
-def test_what_cannot_be_taken_is_a_letter_and_in_nobody_s_way(place: Place) -> None:
+def test_an_unreadable_task_is_a_letter_and_holds_up_no_other(place: Place) -> None:
     place.take(1, function=99)
     place.take(2, options=b"\xc1")
     place.restoring.take(Row(3, NOW, 1, b"bad"), {})
@@ -296,7 +298,9 @@ def test_all_is_as_if_they_had_come_one_by_one(odd: list[dict[str, Any]], held: 
 # ---- whereabouts and holders
 
 
-def test_it_is_found_by_its_row_and_who_holds_it_is_given_to_its_link(place: Place) -> None:
+def test_a_restored_task_is_found_by_its_row_and_its_listeners_move(
+    place: Place,
+) -> None:
     place.take(7)
     place.take(8)
     assert [place.where.find(row) for row in (7, 8, 9)] == [(0, 0), (0, 1), None]
@@ -310,7 +314,7 @@ def test_what_is_behind_the_horizon_stays_in_memory(place: Place) -> None:
     assert place.where.horizon.ahead == {6}
 
 
-def test_who_holds_a_dead_letter_or_what_is_struck_is_told(place: Place) -> None:
+def test_holders_of_dead_letters_and_struck_tasks_are_notified(place: Place) -> None:
     place.take(1, function=99)
     place.restoring.take(Row(2, NOW, 1, b"bad"), {})
     place.take(3, begun=Begun.ONCE)
@@ -329,7 +333,7 @@ def test_who_holds_a_dead_letter_or_what_is_struck_is_told(place: Place) -> None
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_who_is_given_way_is_told_whether_somebody_has_its_handle(place: Place, held: bool) -> None:
+def test_give_way_learns_whether_the_task_has_a_handle(place: Place, held: bool) -> None:
     place.hurry("a")
     place.shelf.rows = {1} if held else set()
     place.take(id="a")
@@ -378,7 +382,7 @@ def test_what_has_not_been_read_yet_may_leave_suspects(place: Place) -> None:
 # ---- tasks scheduled before the file was open
 
 
-def test_a_task_of_the_file_takes_the_place_of_an_early_one_with_its_id(place: Place) -> None:
+def test_a_task_of_the_file_replaces_an_early_one_with_its_id(place: Place) -> None:
     place.hurry("a")
     place.take(id="a")
     assert place.links.given_way == [("a", 1)]
@@ -396,9 +400,7 @@ def test_it_may_have_ended_its_host_though_it_was_moved_meanwhile(place: Place, 
 
 
 @pytest.mark.parametrize("how", [{"replace": True}, {"row": WITHDRAWN}])
-def test_it_is_no_more_if_the_early_one_was_to_replace_it_or_was_cancelled(
-    place: Place, how: Any
-) -> None:
+def test_it_is_struck_if_the_early_one_replaces_it_or_was_cancelled(place: Place, how: Any) -> None:
     kept = place.hurry("a", **how)
     row = place.take(id="a", begun=Begun.YES)
     assert place.written().strikes == [(row.bucket, row.row)]
@@ -524,7 +526,7 @@ def test_nothing_is_admitted_or_given_up_once_the_manager_is_over(
     assert place.written() is None
 
 
-def test_who_leaves_suspects(place: Place) -> None:
+def test_which_tasks_leave_suspects(place: Place) -> None:
     place.where.horizon.is_whole = True
     place.take(1, function=3)
     place.take(2, function=3, losses=1, due=0)  # its row shows that
@@ -533,7 +535,7 @@ def test_who_leaves_suspects(place: Place) -> None:
     assert place.restoring.leaves_suspects
 
 
-def test_what_waits_for_a_function_is_told_of_once(
+def test_tasks_waiting_for_a_function_are_logged_once(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     for row in range(1, 6):
@@ -553,7 +555,7 @@ def test_what_waits_for_a_function_is_told_of_once(
     ]
 
 
-def test_of_many_functions_that_are_waited_for_some_are_named(
+def test_only_some_of_many_awaited_functions_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     place = Place(functions=[Function(n, f"f{n}", "__main__:f", once=False) for n in range(12)])
@@ -564,7 +566,7 @@ def test_of_many_functions_that_are_waited_for_some_are_named(
     assert "'f9' (1) and 2 more. They are" in caplog.text
 
 
-def test_what_is_defined_in_time_is_not_told_of(
+def test_a_function_defined_in_time_is_not_logged(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.take(1, function=3)

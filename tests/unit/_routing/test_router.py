@@ -78,7 +78,7 @@ def test_nothing_is_accepted_once_closed() -> None:
 
 @pytest.mark.parametrize("when", [None, 3, timedelta(-1)])
 @pytest.mark.parametrize("order", Order)
-def test_that_it_is_no_coroutine_is_said_before_all_else(
+def test_a_missing_coroutine_is_the_first_complaint(
     monkeypatch: pytest.MonkeyPatch, when: Any, order: Order
 ) -> None:
     router, _ = make([1])

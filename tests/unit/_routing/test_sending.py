@@ -89,9 +89,7 @@ async def told(sender: Sender, outbox: Outbox) -> Life:
     return life
 
 
-async def test_a_process_is_told_everything_and_then_to_begin(
-    sender: Sender, outbox: Outbox
-) -> None:
+async def test_a_process_is_sent_everything_and_then_boot(sender: Sender, outbox: Outbox) -> None:
     outbox.add(0, 5, 0, 1)
     outbox.add(0, 5, 0, b"x" * (wire.BLOB_LIMIT + 1))
     sender.soon()
@@ -123,7 +121,7 @@ async def test_enough_for_a_write_does_not_wait_for_the_end_of_the_turn(
     assert sender.turn is None
 
 
-async def test_what_comes_while_a_process_is_told_follows(sender: Sender, outbox: Outbox) -> None:
+async def test_tasks_scheduled_during_an_update_follow_it(sender: Sender, outbox: Outbox) -> None:
     outbox.add(0, 5, 0, 1)
     life = Life()
     sender.tell(life, *outbox.restart())
@@ -136,7 +134,7 @@ async def test_what_comes_while_a_process_is_told_follows(sender: Sender, outbox
 
 
 @pytest.mark.parametrize("when", ["told", "sent"])
-async def test_a_process_that_cannot_be_told_is_killed_and_gets_nothing_more(
+async def test_a_process_that_cannot_be_updated_is_killed_and_gets_nothing_more(
     sender: Sender, outbox: Outbox, when: str
 ) -> None:
     life = Life()
@@ -154,7 +152,7 @@ async def test_a_process_that_cannot_be_told_is_killed_and_gets_nothing_more(
     assert (await told(sender, outbox)).pipe.kinds() == [Kind.SCHEDULE, Kind.BOOT]
 
 
-async def test_a_process_that_ends_while_it_is_told_is_told_no_more(
+async def test_a_process_that_ends_during_its_update_is_sent_no_more(
     sender: Sender, outbox: Outbox
 ) -> None:
     life = Life()

@@ -46,7 +46,7 @@ async def test_what_is_scheduled_is_in_the_file_and_nowhere_else(place: Place) -
     assert place.shelf.tally.figures() == {"pending": 2}
 
 
-async def test_what_a_task_schedules_is_found_by_the_number_that_it_was_told(
+async def test_a_tasks_successor_is_found_by_its_alias(
     place: Place,
 ) -> None:
     place.start(row_of(1, FAR))
@@ -59,7 +59,7 @@ async def test_what_a_task_schedules_is_found_by_the_number_that_it_was_told(
     assert place.shelf.held.aliases == {}
 
 
-async def test_a_whole_batch_is_scheduled_and_told_its_ends(place: Place) -> None:
+async def test_a_whole_batch_is_scheduled_and_notified_of_its_ends(place: Place) -> None:
     place.start(row_of(1, FAR))
     batch = place.map([FAR, FARTHER, FAR], "a", "b", "c")
     assert place.admitted.shelved == 4
@@ -78,7 +78,7 @@ async def test_a_whole_batch_is_scheduled_and_told_its_ends(place: Place) -> Non
     assert not batch.cancel()
 
 
-async def test_of_some_tasks_those_are_told_that_somebody_has_to_do_with(place: Place) -> None:
+async def test_only_tasks_with_listeners_or_requests_are_returned(place: Place) -> None:
     place.start(*(row_of(row, FAR) for row in range(1, 5)))
     assert list(place.shelf.held_among(range(9))) == []
     handle = place.shelf.held.hand_out(2)
@@ -116,7 +116,7 @@ async def test_a_task_of_a_batch_that_was_moved_to_another_bucket_can_be_cancell
     assert task.cancelled()
 
 
-async def test_of_a_batch_that_was_dropped_who_holds_a_task_is_told_its_end(place: Place) -> None:
+async def test_a_handle_from_a_dropped_batch_is_notified(place: Place) -> None:
     place.start(row_of(1, FAR))
     task = place.map([FAR, FAR], "a", "b")[0]
     await place.turn()
@@ -233,7 +233,7 @@ async def test_nothing_is_asked_of_a_task_that_certainly_is_not_there(place: Pla
     assert not place.shelf.reschedule(0, 99, FAR)
 
 
-async def test_where_the_file_cannot_be_read_nobody_is_told_that_there_is_no_task(
+async def test_an_unreadable_file_does_not_mean_that_a_task_is_missing(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("aioscheduler._routing.lookups.RETRY", 0)
@@ -328,7 +328,7 @@ async def test_the_last_of_several_requests_counts_whatever_it_is(place: Place) 
     assert place.file() == {}
 
 
-async def test_a_time_of_its_own_takes_the_place_of_that_of_a_further_attempt(
+async def test_a_reschedule_replaces_the_time_of_the_next_attempt(
     place: Place,
 ) -> None:
     place.start(row_of(1, FAR)._replace(given=NOW - 5, attempt=3))
@@ -338,7 +338,7 @@ async def test_a_time_of_its_own_takes_the_place_of_that_of_a_further_attempt(
     assert (row.due, row.given, row.attempt) == (FARTHER, None, 3)
 
 
-async def test_what_is_moved_to_where_memory_is_comes_there(place: Place) -> None:
+async def test_a_task_moved_within_the_horizon_comes_into_memory(place: Place) -> None:
     place.start(row_of(1, FAR), row_of(2, FARTHER))
     place.come(FAR - 1)
     task = place.handle(2)
@@ -354,7 +354,7 @@ async def test_what_is_moved_to_where_memory_is_comes_there(place: Place) -> Non
     assert [row.row for row in place.admitted.rows.values()] == [2, 1]  # each once
 
 
-async def test_what_is_new_and_moved_to_where_memory_is_comes_once(place: Place) -> None:
+async def test_a_new_task_moved_within_the_horizon_comes_once(place: Place) -> None:
     place.start(row_of(1, FAR))
     task = place.schedule(FARTHER)
     place.come(FAR)
@@ -379,7 +379,7 @@ async def test_what_may_have_ended_the_last_host_is_in_memory_wherever_it_is_mov
     assert place.dues() == {1: FARTHER, 2: FARTHER}
 
 
-async def test_what_waits_for_its_function_is_asked_where_it_waits(place: Place) -> None:
+async def test_requests_to_a_task_waiting_for_its_function_go_there(place: Place) -> None:
     place.start(row_of(1, FAR))
     place.restored.waiting.update((7, 8))
     assert place.shelf.cancel(0, 7)
@@ -440,7 +440,7 @@ async def test_a_task_that_is_not_written_yet_loses_its_id_to_a_new_one(place: P
 # ---- the horizon advances
 
 
-async def test_who_holds_a_task_holds_it_at_its_link_once_it_comes_into_memory(
+async def test_listeners_move_to_the_link_when_a_task_comes_into_memory(
     place: Place,
 ) -> None:
     place.start(row_of(1, FAR))
@@ -479,7 +479,7 @@ async def test_what_was_asked_of_a_task_is_asked_of_its_link_if_it_comes_first(
     assert len(place.file()) == 3  # the rest is up to the link
 
 
-async def test_what_ends_on_its_way_into_memory_is_told_to_who_holds_it(place: Place) -> None:
+async def test_an_end_on_the_way_into_memory_is_reported(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in (1, 2)))
     buried, withdrawn = place.handle(1), place.handle(2)
     assert buried.reschedule(DAY)
@@ -497,7 +497,7 @@ async def test_what_ends_on_its_way_into_memory_is_told_to_who_holds_it(place: P
     await place.turn()
 
 
-async def test_all_is_counted_anew_when_nothing_is_behind_the_horizon(place: Place) -> None:
+async def test_the_count_is_corrected_when_nothing_is_behind_the_horizon(place: Place) -> None:
     """Unreadable tasks of the file are not counted for ever."""
     place.start(row_of(1, FAR))
     place.shelf.tally.add(7)
@@ -564,7 +564,7 @@ async def test_at_a_close_what_is_in_the_file_stays(place: Place) -> None:
 
 
 @pytest.mark.parametrize("is_read", [False, True])
-async def test_what_the_file_has_refused_is_lost_at_once_and_counts_no_more(
+async def test_a_task_refused_by_the_file_is_lost_at_once_and_not_counted(
     place: Place, is_read: bool
 ) -> None:
     place.start()

@@ -138,7 +138,7 @@ async def test_the_tasks_of_a_queue_are_due_at_no_time(no_tasks_left: None) -> N
     assert place.map(0, 1)[0].due is None
 
 
-async def test_who_is_waited_for_is_kept(place: Place) -> None:
+async def test_an_awaited_handle_is_kept(place: Place) -> None:
     place.start(row_of(1, FAR))
     told: list[State] = []
     place.handle(1).add_done_callback(lambda task: told.append(task.state))

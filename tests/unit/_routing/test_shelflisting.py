@@ -57,7 +57,7 @@ def rows_of(infos: list[TaskInfo]) -> list[int]:
 # ---- what is listed
 
 
-async def test_of_a_task_all_is_told_that_the_file_has(place: Place) -> None:
+async def test_a_listed_task_shows_all_that_the_file_has(place: Place) -> None:
     label = wire.pack(["mine", None, None])
     place.start(
         row_of(1, FAR),
@@ -84,7 +84,7 @@ async def test_in_a_queue_no_task_is_due(no_tasks_left: None) -> None:
     assert [(info.ref.number, info.due) for info in found] == [(1, None), (2, None)]
 
 
-async def test_only_what_is_asked_for_is_told(place: Place) -> None:
+async def test_only_wanted_tasks_are_listed(place: Place) -> None:
     label = wire.pack(["mine", None, None])
     place.start(
         row_of(1, FAR, "a1"),
@@ -118,7 +118,7 @@ async def test_what_is_in_memory_is_left_to_its_link(place: Place) -> None:
 # ---- changes meanwhile
 
 
-async def test_what_comes_into_memory_is_told_once(six: Place) -> None:
+async def test_a_task_that_comes_into_memory_is_listed_once(six: Place) -> None:
     with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
         async for infos in pages(six, listing):
@@ -130,7 +130,7 @@ async def test_what_comes_into_memory_is_told_once(six: Place) -> None:
     assert not {3, 4} & listing.given
 
 
-async def test_what_is_moved_to_where_the_list_has_been_comes_at_its_end(six: Place) -> None:
+async def test_a_task_moved_to_before_the_listing_comes_at_its_end(six: Place) -> None:
     with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
         async for infos in pages(six, listing):
@@ -144,7 +144,7 @@ async def test_what_is_moved_to_where_the_list_has_been_comes_at_its_end(six: Pl
 
 
 @pytest.mark.parametrize("to", [0, 9])
-async def test_what_is_moved_while_it_is_read_is_told_once(place: Place, to: int) -> None:
+async def test_a_task_moved_while_it_is_read_is_listed_once(place: Place, to: int) -> None:
     place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 6)))
     with place.shelf.listing(Wanted()) as listing:
         infos: Any = listing.infos()
@@ -168,7 +168,7 @@ async def _rest_of(infos: Any) -> list[int]:
     return [row async for page in infos for row in rows_of(page)]
 
 
-async def test_what_ends_before_it_is_read_is_not_told(six: Place) -> None:
+async def test_a_task_that_ends_before_it_is_read_is_not_listed(six: Place) -> None:
     with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
         async for infos in pages(six, listing):
@@ -179,7 +179,7 @@ async def test_what_ends_before_it_is_read_is_not_told(six: Place) -> None:
     assert found == [1, 2, 3, 5, 6]
 
 
-async def test_what_ends_while_it_is_read_is_not_told(place: Place) -> None:
+async def test_a_task_that_ends_while_it_is_read_is_not_listed(place: Place) -> None:
     place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 4)))
     with place.shelf.listing(Wanted()) as listing:
         infos: Any = listing.infos()
@@ -197,7 +197,7 @@ async def test_what_ends_while_it_is_read_is_not_told(place: Place) -> None:
     assert place.where.horizon.find(1) is None
 
 
-async def test_what_is_written_while_the_list_is_read_is_told_once(place: Place) -> None:
+async def test_a_task_written_while_the_list_is_read_is_listed_once(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in range(1, 4)))
     task = place.schedule(FAR + HOUR)
     with place.shelf.listing(Wanted()) as listing:
@@ -208,7 +208,7 @@ async def test_what_is_written_while_the_list_is_read_is_told_once(place: Place)
     assert found == [task._number, 1, 2, 3]
 
 
-async def test_a_file_that_cannot_be_read_is_told_of_and_holds_nothing_up(place: Place) -> None:
+async def test_an_unreadable_file_is_logged_and_holds_nothing_up(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in range(1, 4)))
 
     def refuse(after: tuple[int, int], most: int) -> list[Row]:
@@ -223,7 +223,7 @@ async def test_a_file_that_cannot_be_read_is_told_of_and_holds_nothing_up(place:
     assert place.shelf._listings == []
 
 
-async def test_who_reads_no_further_holds_nothing_up(place: Place) -> None:
+async def test_an_abandoned_listing_holds_nothing_up(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in range(1, 9)))
     with place.shelf.listing(Wanted()) as listing:
         found = pages(place, listing)
@@ -256,7 +256,7 @@ CHANGES = st.lists(
     st.integers(1, 4),
     st.booleans(),
 )
-def test_each_task_that_is_there_all_the_time_is_told_once_and_none_twice(
+def test_each_task_present_all_the_time_is_listed_once_and_none_twice(
     buckets: list[int], changes: list[Any], page: int, by_ids: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:

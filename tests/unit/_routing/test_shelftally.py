@@ -6,7 +6,7 @@ from aioscheduler._routing.shelftally import ShelfTally
 from aioscheduler.task import State
 
 
-def test_who_counts_all_tasks_is_told_of_each_change() -> None:
+def test_the_counter_of_all_tasks_is_notified_of_each_change() -> None:
     tally, told = ShelfTally(), list[int]()
     tally.add(3)  # nobody listens yet
     tally.told = told.append

@@ -108,7 +108,7 @@ def local() -> Any:
     return LocalCalls(WorkerCatalog(), Propagation((reminders.request_id,)))
 
 
-async def test_it_is_called_anew_in_each_attempt(local: Any) -> None:
+async def test_the_function_is_called_again_in_each_attempt(local: Any) -> None:
     stored = Stored(durable("test.note"), SEVEN, attempt=4, failed=2, given=50)
     attempts, (options, _, captured) = local.make(stored, 70)
     assert (attempts.attempt, attempts.number, attempts.start) == (4, 3, 70)

@@ -67,7 +67,7 @@ def test_times_of_a_batch_are_cut_with_it() -> None:
         ([(1,)] * 2, [timedelta(1)], {}, ValueError, "1 times for 2 items"),
     ],
 )
-def test_a_refusal_names_the_item_and_takes_back_what_was_sent(
+def test_a_refusal_names_the_item_and_cancels_calls_already_sent(
     calls: Any, when: Any, limits: Any, error: Any, message: str
 ) -> None:
     router, (link,) = make([1], **limits)
@@ -185,7 +185,7 @@ def test_durable_calls_go_to_their_links_and_into_the_file() -> None:
     assert batch._outcomes.name == "mine"
 
 
-def test_of_durable_calls_those_far_off_are_only_in_the_file() -> None:
+def test_far_off_durable_calls_are_only_in_the_file() -> None:
     keeper = FakeKeeper()
     router, (link,) = make_durable([1], keeper)
     dues = [router.due(timedelta(hours=hours)) for hours in (1, 2)]

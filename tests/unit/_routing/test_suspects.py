@@ -50,7 +50,7 @@ def test_more_than_a_lot_begin_together_if_nothing_else_runs(turns: Turns) -> No
     assert turns.begun[1:] == ["".join(names)]
 
 
-def test_who_is_to_be_alone_is_and_in_its_turn(turns: Turns) -> None:
+def test_tasks_that_must_run_alone_do_and_in_turn(turns: Turns) -> None:
     turns.put("a")
     turns.put("b", losses=2)
     turns.put("c")
@@ -132,7 +132,7 @@ def test_one_that_ends_before_its_turn_is_not_waited_for(turns: Turns) -> None:
     assert turns.begun == ["a", "bc", "d"]
 
 
-def test_who_begins_may_end_and_ask_at_once() -> None:
+def test_begin_may_clear_and_ask_at_once() -> None:
     turns = Suspects()
     begun: list[int] = []
 

@@ -86,7 +86,7 @@ def test_what_is_due_is_given_up_after_a_minute(waiting: Waiting) -> None:
     assert len(waiting.undefined) == 0
 
 
-def test_an_id_is_free_for_who_needs_it(waiting: Waiting) -> None:
+def test_an_id_is_freed_when_it_is_needed(waiting: Waiting) -> None:
     for row in (1, 2):
         waiting.add(row, id=f"n{row}")
     waiting.undefined.claim("n2")
@@ -124,7 +124,7 @@ def test_what_is_moved_waits_for_its_new_time(
     assert waiting.admitted == [(1, kept.due)]
 
 
-def test_who_leaves_suspects(waiting: Waiting) -> None:
+def test_which_tasks_leave_suspects(waiting: Waiting) -> None:
     waiting.add(1)
     waiting.add(2, losses=1).suspect = True  # its row shows that
     assert not waiting.undefined.leaves_suspects
@@ -134,7 +134,7 @@ def test_who_leaves_suspects(waiting: Waiting) -> None:
     assert not waiting.undefined.leaves_suspects
 
 
-def test_what_comes_into_memory_later_is_told_of_all_the_same(
+def test_a_task_that_comes_into_memory_later_is_listed_all_the_same(
     waiting: Waiting, caplog: pytest.LogCaptureFixture
 ) -> None:
     waiting.undefined.resolve(NOW + SECOND)

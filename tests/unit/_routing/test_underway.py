@@ -103,7 +103,7 @@ async def test_one_that_ends_in_the_file_is_under_way_no_more(
         assert starts("skip") == [2]
 
 
-async def test_what_cannot_be_read_is_told_and_repeats_go_on(
+async def test_unreadable_runs_are_logged_and_repeats_go_on(
     crowded: Path,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
