@@ -283,7 +283,7 @@ async def test_it_is_over_with_the_manager(place: Place) -> None:
     assert place.admission.is_over
 
 
-async def test_aliases_of_taken_ids_lead_to_their_tasks(place: Place) -> None:
+async def test_admitted_is_called_with_each_id(place: Place) -> None:
     told: list[str] = []
     admission = Admission(place.router, place.keeper, told.append)
     for id_ in ("a", None, "b"):

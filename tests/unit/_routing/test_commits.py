@@ -57,7 +57,7 @@ def test_changes_that_cancel_out_count_as_on_disk(place: Place) -> None:
     place.turn()
     assert place.told == [(kept.stamp, None)]
     assert place.store.batches == []
-    assert not place.loop.ready  # writing has stopped
+    assert not place.loop.ready  # nothing is left to do
 
 
 def test_waiters_for_higher_stamps_are_notified_later(place: Place) -> None:
@@ -106,7 +106,7 @@ def test_a_store_that_cannot_be_written_is_tried_again_with_longer_waits(
         assert len(place.loop.timers) == 1
         waits.append(place.loop.timers[0][0] - place.loop.now)
         place.put()
-        place.turn()  # no change
+        place.turn()  # without effect
         assert not place.writer.jobs
         place.loop.pass_(waits[-1])
         place.writer.work()
@@ -185,7 +185,7 @@ def test_an_end_is_reported_once_and_is_final(place: Place) -> None:
     assert place.store.batches == []
 
 
-def test_a_handle_made_while_its_task_ends_notifies_nobody(place: Place) -> None:
+def test_a_batch_under_way_at_a_stop_does_not_count_as_written(place: Place) -> None:
     place.start()
     kept = place.put()
     place.loop.turn()

@@ -228,7 +228,7 @@ async def test_a_reference_to_one_of_too_many_far_off_tasks_says_so(
     assert "a task has requested a cancellation" in caplog.text
     assert "no longer leads anywhere" in caplog.text
     assert [remote.manager.cancel(ref) for ref in refs[2:]] == [True, True, True, False]
-    assert await remote.rows() == {None: 1}  # the other requests cannot be addressed
+    assert await remote.rows() == {None: 1}  # it can no longer be addressed
 
 
 async def test_a_near_task_is_found_by_a_reference_older_than_those_that_are_kept(

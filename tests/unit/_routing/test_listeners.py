@@ -98,7 +98,7 @@ def test_a_row_is_settled_whole_or_not_at_all(listeners: Listeners) -> None:
     assert not listeners.settle_row(12, [0, 0, 0], State.FINISHED, decode)
     task = listeners.find(11)
     assert task is not None
-    assert not listeners.settle_row(10, [1, 2], State.FINISHED, decode)  # one of them is kept
+    assert not listeners.settle_row(10, [1, 2], State.FINISHED, decode)  # one of them has a handle
     assert outcomes.left == 4
     assert listeners.settle(11, State.FINISHED, 2, decode)
     assert task.result() == 20

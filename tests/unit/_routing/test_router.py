@@ -78,7 +78,7 @@ def test_nothing_is_accepted_once_closed() -> None:
 
 @pytest.mark.parametrize("when", [None, 3, timedelta(-1)])
 @pytest.mark.parametrize("order", Order)
-def test_a_missing_coroutine_is_the_first_complaint(
+def test_a_function_that_was_not_called_is_refused_first(
     monkeypatch: pytest.MonkeyPatch, when: Any, order: Order
 ) -> None:
     router, _ = make([1])
