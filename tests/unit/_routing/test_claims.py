@@ -254,9 +254,7 @@ async def test_the_claimant_has_the_id_though_another_is_found_by_it(place: Plac
     place.start(row_of(1, FAR, "a"))
     new = place.schedule(FARTHER, "a", replace=True)
     before = place.shelf.held.hand_out(1)
-    place.shelf.held.tell(
-        before, row_of(1, FAR, "a"), Kept.of(row_of(1, FAR, "a"))
-    )  # as after a lookup
+    place.shelf.held.tell(before, row_of(1, FAR, "a"), Kept.of(row_of(1, FAR, "a")))  # found
     assert place.shelf.address("a") == (-1, 0, new._number)
     await place.turn()
     assert before.cancelled()
