@@ -116,7 +116,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "old words for a new process",
         "the host's word is for the process that has announced",
         ANNOUNCEMENTS,
-        "        self._unconfirmed.clear()  # what was returned looks there\n",
+        "        self._unconfirmed.clear()  # functions returned by `proposed` still look there\n",
         "",
     ),
     Mutation(
@@ -446,7 +446,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a cancelled task keeps its id",
         "the id of a task that never starts is free",
         REMOTE,
-        "        if change.waiting:  # it waits no more, and so its id is free\n",
+        "        if change.waiting:  # no longer pending: its id is free\n",
         "        if not change:\n",
     ),
     Mutation(

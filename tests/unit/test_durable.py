@@ -773,7 +773,7 @@ async def test_what_is_wrong_with_the_file_is_said(
     async with clock.manager(store=store, workers=0):
         pass
     assert store.complains in caplog.messages
-    assert "is from the future: its last host lived 86400 s later" in caplog.text
+    assert "is from the future: its last host was alive 86400 s later" in caplog.text
 
 
 @PLACES
